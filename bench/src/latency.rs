@@ -1,0 +1,169 @@
+//! Latencies, with and without correction for coordinated omission.
+//!
+//! A generator that waits for an answer before it sends the next request sends less while the server stalls, and so
+//! hides the stall from its own figures ("coordinated omission", Gil Tene). Where a rate was asked for, each request
+//! has a time at which it should have been sent; measured from there, what had to wait for the stall shows it.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// The longest latency told apart from longer ones, in microseconds: one hour.
+const LONGEST: u64 = 3_600_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// When a request was due, sent and answered, on one clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When it should have been sent; with no rate asked for, when it was sent.
+    pub due: Duration,
+    /// When it was sent.
+    pub sent: Duration,
+    /// When its answer was there.
+    pub answered: Duration,
+}
+
+/// The latencies of many requests.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    response: Histogram<u64>,
+    service: Histogram<u64>,
+}
+
+impl Latencies {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { response: histogram(), service: histogram() }
+    }
+
+    /// Adds a request.
+    pub fn record(&mut self, times: Times) {
+        self.response.saturating_record(micros(times.answered.saturating_sub(times.due)));
+        self.service.saturating_record(micros(times.answered.saturating_sub(times.sent)));
+    }
+
+    /// Adds all requests of `other`.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so that nothing can be out of range.
+        let _ = self.response.add(&other.response);
+        let _ = self.service.add(&other.service);
+    }
+
+    /// From the time a request was due to its answer.
+    pub fn response(&self) -> Percentiles {
+        Percentiles::of(&self.response)
+    }
+
+    /// From the time a request was sent to its answer.
+    pub fn service(&self) -> Percentiles {
+        Percentiles::of(&self.service)
+    }
+}
+
+/// What matters of many latencies, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// Half of them are no longer than this.
+    pub p50: u64,
+    /// 9 of 10.
+    pub p90: u64,
+    /// 99 of 100.
+    pub p99: u64,
+    /// 999 of 1,000.
+    pub p99_9: u64,
+    /// All of them.
+    pub max: u64,
+}
+
+impl Percentiles {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+#[expect(clippy::expect_used, reason = "the bounds are constants that a test constructs with")]
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, SIGNIFICANT_DIGITS).expect("valid bounds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Within the resolution of the histogram, one in a thousand.
+    #[track_caller]
+    fn assert_near(micros: u64, expected: Duration) {
+        let expected = super::micros(expected);
+        assert!(micros.abs_diff(expected) * 500 <= expected, "{micros} µs instead of {expected} µs");
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_values() {
+        let mut latencies = Latencies::new();
+        for latency in 1..=1_000 {
+            let sent = millis(latency * 7);
+            latencies.record(Times { due: sent, sent, answered: sent + millis(latency) });
+        }
+        let percentiles = latencies.response();
+        assert_near(percentiles.p50, millis(500));
+        assert_near(percentiles.p90, millis(900));
+        assert_near(percentiles.p99, millis(990));
+        assert_near(percentiles.p99_9, millis(999));
+        assert_near(percentiles.max, millis(1_000));
+        assert_eq!(latencies.service(), percentiles);
+    }
+
+    #[test]
+    fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
+        // 100 requests a second for 10 s, each answered in 1 ms, but the server stalls from 2 s to 4 s. One
+        // connection: what was due during the stall is sent after it, back to back.
+        let mut latencies = Latencies::new();
+        let mut free = Duration::ZERO;
+        for request in 0..1_000 {
+            let due = millis(request * 10);
+            let sent = due.max(free);
+            let begun = if (millis(2_000)..millis(4_000)).contains(&sent) { millis(4_000) } else { sent };
+            free = begun + millis(1);
+            latencies.record(Times { due, sent, answered: free });
+        }
+        // Only one request in a thousand was under way during the stall …
+        assert_near(latencies.service().p99, millis(1));
+        assert_near(latencies.service().max, millis(2_001));
+        // … but a fifth of all were due in it, and those after it waited for the backlog.
+        assert_near(latencies.response().p50, millis(1));
+        assert!(latencies.response().p90 > 800_000, "{:?}", latencies.response());
+        assert!(latencies.response().p99 > 1_800_000, "{:?}", latencies.response());
+    }
+
+    #[test]
+    fn adding_up_is_the_same_as_recording_together() {
+        let (mut all, mut parts) = (Latencies::new(), [Latencies::new(), Latencies::new()]);
+        for request in 0..100_u64 {
+            let times =
+                Times { due: millis(request), sent: millis(request + 1), answered: millis(request * 3 + 2) };
+            all.record(times);
+            parts[usize::from(request % 3 == 0)].record(times);
+        }
+        let [mut sum, other] = parts;
+        sum.add(&other);
+        assert_eq!((sum.response(), sum.service()), (all.response(), all.service()));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_longest_counts_as_the_longest() {
+        let mut latencies = Latencies::new();
+        let answered = Duration::from_secs(100_000);
+        latencies.record(Times { due: Duration::ZERO, sent: Duration::ZERO, answered });
+        assert!(latencies.response().max >= LONGEST);
+    }
+}

@@ -1,0 +1,215 @@
+//! Reads every chat page by page, forwards and backwards, and compares it with what was posted.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::AppReport;
+use crate::caller::Caller;
+use crate::client::{Call, Reply};
+use crate::manifest::{App, Chat};
+
+/// The largest page that the server gives.
+const PAGE: usize = 100;
+
+#[derive(Deserialize)]
+struct AppBody {
+    chat_count: u64,
+}
+
+#[derive(Deserialize)]
+struct ChatsBody {
+    chats: Vec<ChatBody>,
+}
+
+#[derive(Deserialize)]
+struct ChatBody {
+    chat_number: u64,
+    message_count: u64,
+}
+
+#[derive(Deserialize)]
+struct MessagesBody {
+    messages: Vec<Message>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+struct Message {
+    message_number: u64,
+    body: String,
+}
+
+/// Compares an app's counts, chats and messages with what was posted.
+pub async fn check(app: &App, caller: &mut Caller, report: &mut AppReport) {
+    if let Err(finding) = check_counts(app, caller, report).await {
+        report.findings.push(finding);
+    }
+    for (number, chat) in &app.chats {
+        match check_chat(app, *number, caller, report).await {
+            Ok(messages) => compare(*number, chat, &messages, &mut report.findings),
+            Err(finding) => report.findings.push(format!("chat {number}: {finding}")),
+        }
+        report.chats += 1;
+    }
+}
+
+async fn check_counts(app: &App, caller: &mut Caller, report: &mut AppReport) -> Result<(), String> {
+    let path = format!("/api/v1/apps/{}", app.token);
+    let (body, _): (AppBody, _) = get(caller, &path).await?;
+    if body.chat_count != app.chats.len() as u64 {
+        let findings = &mut report.findings;
+        findings.push(format!("chat_count is {}, {} chats were created", body.chat_count, app.chats.len()));
+    }
+    let mut counts = BTreeMap::new();
+    let mut page = Some(format!("{path}/chats?limit={PAGE}"));
+    while let Some(path) = page {
+        let (body, reply): (ChatsBody, _) = get(caller, &path).await?;
+        counts.extend(body.chats.into_iter().map(|chat| (chat.chat_number, chat.message_count)));
+        page = reply.link("next");
+    }
+    if !counts.keys().eq(app.chats.keys()) || !counts.keys().copied().eq(1..=counts.len() as u64) {
+        report.findings.push(format!("the chats listed are {:?}", counts.keys()));
+    }
+    for (number, chat) in &app.chats {
+        let certain = chat.messages.len() as u64;
+        let possible = certain..=certain + chat.uncertain.len() as u64;
+        if let Some(count) = counts.get(number).filter(|count| !possible.contains(count)) {
+            report
+                .findings
+                .push(format!("chat {number}: message_count is {count}, {certain} were acknowledged"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a chat from its first message to its last and back, and returns it.
+async fn check_chat(
+    app: &App,
+    chat: u64,
+    caller: &mut Caller,
+    report: &mut AppReport,
+) -> Result<Vec<Message>, String> {
+    let path = format!("/api/v1/apps/{}/chats/{chat}/messages?limit={PAGE}", app.token);
+    let mut forwards = Vec::new();
+    let mut page = Some(format!("{path}&after=0"));
+    while let Some(path) = page {
+        let (body, reply): (MessagesBody, _) = get(caller, &path).await?;
+        page = next_page(&reply, "next", &body)?;
+        forwards.extend(body.messages);
+        report.pages += 1;
+    }
+    let mut backwards = Vec::new();
+    let mut page = Some(path);
+    while let Some(path) = page {
+        let (body, reply): (MessagesBody, _) = get(caller, &path).await?;
+        page = next_page(&reply, "prev", &body)?;
+        backwards.extend(body.messages.into_iter().rev());
+        report.pages += 1;
+    }
+    backwards.reverse();
+    if forwards != backwards {
+        return Err(format!(
+            "{} messages read from the first to the last, {} other ones from the last to the first",
+            forwards.len(),
+            backwards.len()
+        ));
+    }
+    report.messages += forwards.len();
+    Ok(forwards)
+}
+
+/// A page that is not full must be the last one, and one without messages must not lead on: else a reader could go
+/// round in circles.
+fn next_page(reply: &Reply, relation: &str, body: &MessagesBody) -> Result<Option<String>, String> {
+    match reply.link(relation) {
+        Some(_) if body.messages.is_empty() => Err(format!("an empty page has a {relation} link")),
+        link => Ok(link),
+    }
+}
+
+fn compare(number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<String>) {
+    let mut uncertain = posted.uncertain.clone();
+    let mut missing = posted.messages.len();
+    for (expected, message) in (1..).zip(read) {
+        if message.message_number != expected {
+            let found = message.message_number;
+            findings.push(format!("chat {number}: message {found} stands where {expected} belongs"));
+            return;
+        }
+        match posted.messages.get(&expected) {
+            Some(body) if *body == message.body => missing -= 1,
+            Some(_) => findings.push(format!("chat {number}, message {expected}: the body is another")),
+            None => match uncertain.iter().position(|body| *body == message.body) {
+                Some(index) => drop(uncertain.swap_remove(index)),
+                None => findings.push(format!("chat {number}, message {expected}: nobody posted it")),
+            },
+        }
+    }
+    if missing > 0 {
+        findings.push(format!("chat {number}: {missing} acknowledged messages are not there as posted"));
+    }
+}
+
+async fn get<T: DeserializeOwned>(caller: &mut Caller, path: &str) -> Result<(T, Reply), String> {
+    let reply =
+        caller.call(&Call::get(path.to_owned())).await.map_err(|error| format!("a GET failed: {error}"))?;
+    let body = reply.json().map_err(|error| format!("a body of another form: {error}"))?;
+    Ok((body, reply))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn posted(messages: &[(u64, &str)], uncertain: &[&str]) -> Chat {
+        let mut chat = Chat::default();
+        for (number, body) in messages {
+            chat.add(Some(*number), (*body).to_owned());
+        }
+        for body in uncertain {
+            chat.add(None, (*body).to_owned());
+        }
+        chat
+    }
+
+    fn findings(posted: &Chat, read: &[(u64, &str)]) -> usize {
+        let message =
+            |(number, body): &(u64, &str)| Message { message_number: *number, body: (*body).to_owned() };
+        let read: Vec<_> = read.iter().map(message).collect();
+        let mut findings = Vec::new();
+        compare(1, posted, &read, &mut findings);
+        findings.len()
+    }
+
+    #[test]
+    fn what_was_posted_is_fine() {
+        let chat = posted(&[(1, "a"), (2, "b")], &[]);
+        assert_eq!(findings(&chat, &[(1, "a"), (2, "b")]), 0);
+    }
+
+    #[test]
+    fn missing_changed_moved_and_foreign_messages_are_found() {
+        let chat = posted(&[(1, "a"), (2, "b")], &[]);
+        for wrong in [
+            &[(1, "a")][..],
+            &[(1, "a"), (2, "c")],
+            &[(1, "b"), (2, "a")],
+            &[(1, "a"), (3, "b")],
+            &[(2, "b"), (1, "a")],
+            &[(1, "a"), (2, "b"), (3, "b")],
+            &[],
+        ] {
+            assert!(findings(&chat, wrong) > 0, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_whose_answer_was_lost_may_be_there_once_or_not() {
+        let chat = posted(&[(1, "a"), (3, "c")], &["b"]);
+        assert_eq!(findings(&chat, &[(1, "a"), (2, "b"), (3, "c")]), 0);
+        let chat = posted(&[(1, "a")], &["b"]);
+        assert_eq!(findings(&chat, &[(1, "a")]), 0);
+        assert!(findings(&chat, &[(1, "a"), (2, "b"), (3, "b")]) > 0);
+    }
+}

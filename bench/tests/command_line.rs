@@ -1,0 +1,81 @@
+//! What `chat-bench` says and how it exits where it can't do its work.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_chat-bench")).args(arguments).output().expect("the program starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("corpus.jsonl");
+    fs::write(&path, text).expect("a file");
+    (folder, path)
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+#[test]
+fn without_a_server_it_says_so() {
+    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
+    let url = nobody();
+    let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", &url]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains(&format!("no server answers at {url}")), "{}", stderr(&output));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_corpus_that_is_not_there_is_named() {
+    let output = bench(&["load", "--corpus", "nowhere.jsonl"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("nowhere.jsonl"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_bad_line_of_a_corpus_is_named_by_its_number() {
+    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n{\"app\":\"a\"}\n");
+    let output = bench(&["load", "--corpus", &corpus.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("corpus.jsonl, line 2: missing field"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for arguments in [
+        &["load"][..],
+        &["load", "--corpus", "x", "--rate", "fast"],
+        &["load", "--corpus", "x", "--connections", "0"],
+        &["load", "--corpus", "x", "--limit", "0"],
+        &["verify"],
+        &["verify", "--manifest", "nowhere.jsonl"],
+        &["nothing"],
+        &[],
+    ] {
+        let output = bench(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_a_usage_error() {
+    let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
+    let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", "localhost:8000"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("is not a server's address"), "{}", stderr(&output));
+}

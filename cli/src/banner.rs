@@ -1,0 +1,55 @@
+//! What a person sees when the process has started.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use crate::args::{LogFormat, Only, Options, Role};
+use crate::engines::Places;
+
+/// Says where everything is and what to try, on standard error; one log line where logs are for machines.
+pub(crate) fn show(role: Role, options: &Options, places: &Places, address: SocketAddr) {
+    tracing::info!(role = role.name(), %address, "listening on http://{address}");
+    if options.log_format == LogFormat::Json {
+        return;
+    }
+    // Where standard error is closed nobody reads it.
+    let _ = std::io::stderr().write_all(text(role, options, places, address).as_bytes());
+}
+
+fn text(role: Role, options: &Options, places: &Places, address: SocketAddr) -> String {
+    let admin = match &options.admin_token {
+        Some(_) => "asked for the admin token",
+        None => "open to this machine (set ADMIN_TOKEN to close them)",
+    };
+    let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
+    let mut rows = vec![("event log", places.events.display().to_string())];
+    if role.answers_queries() || role.projects(Only::ReadModel) {
+        rows.push(("read model", places.read_model.display().to_string()));
+    }
+    if role.answers_queries() || role.projects(Only::Search) {
+        rows.push(("search index", places.search_index.display().to_string()));
+    }
+    if role.takes_commands() || role.answers_queries() {
+        rows.push(("admin routes", admin.to_owned()));
+        rows.push(("rate limit", limit));
+        rows.push(("reference", format!("http://{address}/docs")));
+    }
+    rows.push(("health", format!("http://{address}/readyz")));
+
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("\n  chat-api {version}, {}, on http://{address}\n\n", role.name());
+    for (name, value) in rows {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "    {name:<13} {value}");
+    }
+    if role.takes_commands() {
+        let _ = write!(
+            text,
+            "\n  Create an app:\n\n    curl -X POST http://{address}/api/v1/apps \\\n      \
+             -H 'Content-Type: application/json' -d '{{\"name\":\"first_app\"}}'\n"
+        );
+    }
+    text.push_str("\n  Ctrl-C stops it.\n\n");
+    text
+}

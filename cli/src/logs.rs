@@ -1,0 +1,24 @@
+//! Where log lines go: standard error, for people or for machines.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::UtcTime;
+
+use crate::args::{LogFormat, Options};
+use crate::failure::Failure;
+
+pub(crate) fn start(options: &Options) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&options.log).map_err(|error| {
+        Failure::because(format!("--log (RUST_LOG) can't be read: {:?}", options.log), &error)
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match options.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Pretty => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            lines.with_ansi(colours).with_timer(UtcTime::rfc_3339()).init();
+        }
+    }
+    Ok(())
+}

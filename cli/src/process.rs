@@ -1,0 +1,213 @@
+//! One process: its engines, its roles, its listener, from start to an orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_command_api::writer::{CommandHandler, WriterConfig};
+use chat_domain::Position;
+use chat_infra::clock;
+use chat_infra::counters::InProcessCounters;
+use chat_infra::event_store::EventStore;
+use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_projector::read_model::SqliteReadModelTarget;
+use chat_projector::search::SearchIndexTarget;
+use chat_projector::{Projector, ProjectorHandle, Status};
+use chat_query_api::{Progress, QueryApi, QueryPorts};
+use chat_web::admin::AdminAccess;
+use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::metrics::Metrics;
+use chat_web::server::{Drained, ServerOptions, serve};
+use chat_web::system::System;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::args::{Only, Options, Role};
+use crate::banner;
+use crate::engines::{Places, open_event_store};
+use crate::failure::Failure;
+use crate::logs;
+use crate::readiness::{Parts, Queried};
+use crate::search_folder::SearchFolder;
+use crate::signals;
+
+/// How long the writer, and then the projectors, may take to finish what is at hand when the process stops.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a role until it is asked to stop.
+pub(crate) fn run(role: Role, options: &Options) -> Result<(), Failure> {
+    let address = options.listen_addr.unwrap_or_else(|| role.default_address());
+    check_exposure(options, address)?;
+    logs::start(options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("the runtime could not be started", &error))?;
+    runtime.block_on(start(role, options, address))
+}
+
+/// Without an admin token, whoever reaches the listener is an operator: then nobody from elsewhere may reach it.
+fn check_exposure(options: &Options, address: SocketAddr) -> Result<(), Failure> {
+    if options.admin_token.is_some() || address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "refusing to listen on {address} without an admin token: anyone who reaches it could read every app's token. \
+         Set one, for example with\n\n    ADMIN_TOKEN=$(openssl rand -hex 32)\n\nin the environment, or listen on \
+         127.0.0.1"
+    )))
+}
+
+async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(), Failure> {
+    let stop = signals::stop()?;
+    let places = Places::of(options)?;
+    let metrics =
+        Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
+    tokio::spawn(metrics.clone().upkeep());
+    let listener = bind(address).await?;
+    let address =
+        listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
+    tokio::pin!(stop);
+    let event_store = tokio::select! {
+        opened = open_event_store(&places.events) => opened?,
+        () = &mut stop => return Ok(()),
+    };
+
+    let (shutdown, stopping) = watch::channel(false);
+    let projectors = start_projectors(role, &places, &event_store, &stopping);
+    let writer = if role.takes_commands() { Some(start_writer(&event_store).await?) } else { None };
+    let read_model: Arc<dyn ReadModel> = Arc::new(SqliteReadModel::new(places.read_model.clone()));
+    let search_folder = Arc::new(SearchFolder::new(places.search_index.clone()));
+    let readiness = Parts {
+        event_store: Arc::clone(&event_store),
+        writer: writer.as_ref().map(|(handler, _)| handler.clone()),
+        projectors: projectors.iter().map(|projector| projector.status.clone()).collect(),
+        // Where the projectors run in this process, they tell.
+        queried: (role.answers_queries() && projectors.is_empty()).then(|| Queried {
+            read_model: Arc::clone(&read_model),
+            search_folder: Arc::clone(&search_folder),
+        }),
+    };
+    let mut apis = Vec::new();
+    let writer_task = writer.map(|(handler, task)| {
+        let routes = chat_command_api::routes::router(handler.clone());
+        let api = Api::commands(routes);
+        apis.push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
+        task
+    });
+    if role.answers_queries() {
+        let ports = QueryPorts { read_model, search: search_folder, event_store };
+        apis.push(Api::queries(chat_query_api::router(query_api(options, ports, &projectors))));
+    }
+    let http = HttpOptions {
+        rate_limit: options.rate_limit,
+        max_in_flight: options.max_in_flight,
+        deadline: Duration::from_secs(options.request_timeout),
+        ..HttpOptions::default()
+    };
+    let app = assemble(apis, System::new(Arc::new(readiness), metrics), &http);
+    banner::show(role, options, &places, address);
+
+    let server =
+        ServerOptions { drain: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
+    let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
+    let outcome = tokio::select! {
+        drained = serve(listener, app, server, stop) => {
+            // The last handlers went with the listener: the writer ends when what was accepted is in the log.
+            if role.takes_commands() && tokio::time::timeout(PATIENCE, writer_task).await.is_err() {
+                tracing::warn!("stopped with commands unanswered");
+            }
+            if let Drained::Cut(connections) = drained {
+                tracing::warn!(connections, "stopped with requests unanswered");
+            }
+            Ok(())
+        }
+        ended = &mut writer_task => Err(writer_ended(ended)),
+    };
+    shutdown.send_replace(true);
+    finish(projectors).await;
+    tracing::info!("stopped");
+    outcome
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(format!(
+            "{address} is in use by another process; stop that one, or choose another address with --listen-addr"
+        )),
+        _ => Failure::because(format!("{address} can't be listened on"), &error),
+    })
+}
+
+fn start_projectors(
+    role: Role,
+    places: &Places,
+    event_store: &Arc<dyn EventStore>,
+    stopping: &watch::Receiver<bool>,
+) -> Vec<ProjectorHandle> {
+    let mut projectors = Vec::new();
+    if role.projects(Only::ReadModel) {
+        let target = SqliteReadModelTarget { path: places.read_model.clone() };
+        projectors.push(Projector::spawn(Arc::clone(event_store), target, stopping.clone()));
+    }
+    if role.projects(Only::Search) {
+        let target = SearchIndexTarget { dir: places.search_index.clone() };
+        projectors.push(Projector::spawn(Arc::clone(event_store), target, stopping.clone()));
+    }
+    projectors
+}
+
+async fn start_writer(
+    event_store: &Arc<dyn EventStore>,
+) -> Result<(CommandHandler, JoinHandle<()>), Failure> {
+    let head = event_store.head().await;
+    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    Ok(CommandHandler::spawn(WriterConfig {
+        event_store: Arc::clone(event_store),
+        counters: Arc::new(InProcessCounters::default()),
+        clock: clock::now,
+        queue: WriterConfig::QUEUE,
+        cache_bytes: WriterConfig::CACHE_BYTES,
+        head,
+    }))
+}
+
+fn query_api(options: &Options, ports: QueryPorts, projectors: &[ProjectorHandle]) -> QueryApi {
+    let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
+    // In the all-in-one process queries wake when the projectors beside them have moved; start_projectors gives both.
+    let mut moved = projectors.iter().map(|projector| positions(projector.status.clone()));
+    let progress = Progress { read_model: moved.next(), search: moved.next() };
+    QueryApi::new(ports, progress, admin)
+}
+
+/// The positions alone out of a projector's status.
+fn positions(mut status: watch::Receiver<Status>) -> watch::Receiver<Position> {
+    let (positions, receiver) = watch::channel(status.borrow().position);
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let position = status.borrow_and_update().position;
+            positions.send_if_modified(|known| std::mem::replace(known, position) != position);
+        }
+    });
+    receiver
+}
+
+async fn finish(projectors: Vec<ProjectorHandle>) {
+    let all = async {
+        for projector in projectors {
+            // One that panicked has nothing left to finish, and its panic is in the log.
+            let _ = projector.join.await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::warn!("the projectors did not finish in time; they go on from their checkpoints next time");
+    }
+}
+
+fn writer_ended(ended: Result<(), tokio::task::JoinError>) -> Failure {
+    match ended {
+        Ok(()) => Failure::new("the writer stopped although commands may still come"),
+        Err(error) => Failure::because("the writer stopped", &error),
+    }
+}

@@ -1,0 +1,162 @@
+//! What `/readyz` says of this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_command_api::writer::CommandHandler;
+use chat_domain::Position;
+use chat_infra::clock;
+use chat_infra::event_store::EventStore;
+use chat_infra::read_model::{ReadModel, ReadModelError};
+use chat_infra::search_index::SearchError;
+use chat_projector::State;
+use chat_web::system::{Part, Projection, Readiness, Status};
+use tokio::sync::watch;
+
+use crate::search_folder::SearchFolder;
+
+/// An engine that does not answer within this time is down.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A projection that trails the log by more than this is worth a look.
+const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
+
+/// The parts of this process.
+pub(crate) struct Parts {
+    pub(crate) event_store: Arc<dyn EventStore>,
+    /// What takes commands, if this process does.
+    pub(crate) writer: Option<CommandHandler>,
+    /// The projectors of this process.
+    pub(crate) projectors: Vec<watch::Receiver<chat_projector::Status>>,
+    /// What queries are answered from, where other processes keep it.
+    pub(crate) queried: Option<Queried>,
+}
+
+/// The projections that other processes keep.
+pub(crate) struct Queried {
+    pub(crate) read_model: Arc<dyn ReadModel>,
+    pub(crate) search_folder: Arc<SearchFolder>,
+}
+
+#[async_trait]
+impl Readiness for Parts {
+    async fn parts(&self) -> Vec<Part> {
+        let head = within(self.event_store.head()).await;
+        let mut parts = vec![part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone))];
+        if let Some(writer) = &self.writer {
+            let full = (writer.free() == 0).then(|| "its queue is full".to_owned());
+            parts.push(part("command_writer", Ok(full)));
+        }
+        for projector in &self.projectors {
+            let ended = projector.has_changed().is_err();
+            parts.push(of_projector(&projector.borrow(), ended, head.as_ref().ok()));
+        }
+        if let Some(Queried { read_model, search_folder }) = &self.queried {
+            let rows = within(async {
+                let position = read_model.position().await?;
+                let (_, parked) = read_model.dead_letters(0).await?;
+                Ok::<_, ReadModelError>((position, parked))
+            });
+            parts.push(self.of_queried("read_model", rows.await, head.as_ref().ok()).await);
+            let folder = Arc::clone(search_folder);
+            let documents = within(async {
+                let look = move || {
+                    let index = folder.index()?;
+                    Ok::<_, SearchError>((index.position(), index.dead_letters(0)?.1))
+                };
+                let ended = |error| Err(SearchError::Unavailable(Box::new(error)));
+                tokio::task::spawn_blocking(look).await.unwrap_or_else(ended)
+            });
+            let documents = documents.await;
+            parts.push(self.of_queried("search_index", documents, head.as_ref().ok()).await);
+        }
+        parts
+    }
+}
+
+impl Parts {
+    /// A projection that another process keeps.
+    async fn of_queried(
+        &self,
+        name: &str,
+        found: Result<(Position, u64), String>,
+        head: Option<&Position>,
+    ) -> Part {
+        let (position, parked) = match found {
+            Ok(found) => found,
+            Err(reason) => return part(name, Err(reason)),
+        };
+        let head = head.copied().unwrap_or(position);
+        let mut lag_ms = 0;
+        if position < head
+            && let Ok(events) = within(self.event_store.read_all(position, 1)).await
+            && let Some(event) = events.first()
+        {
+            lag_ms = u64::try_from(clock::now().millis() - event.recorded_at.millis()).unwrap_or(0);
+        }
+        let state = if position < head { "catching_up" } else { "live" };
+        let projection = Projection {
+            state: state.to_owned(),
+            position: position.get(),
+            lag_events: head.get().saturating_sub(position.get()),
+            lag_ms,
+            parked,
+            last_error: None,
+        };
+        let reason = parked_reason(parked).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
+        Part { projection: Some(projection), ..part(name, Ok(reason)) }
+    }
+}
+
+/// A projection that this process keeps.
+fn of_projector(status: &chat_projector::Status, ended: bool, head: Option<&Position>) -> Part {
+    // The projector knows of the log what it has been given; the log itself may be further.
+    let head = head.copied().unwrap_or(status.head);
+    let lag = status.lag(clock::now());
+    let reason = match status.state {
+        _ if ended => Err("it has ended".to_owned()),
+        State::Starting => Err("it has not started yet".to_owned()),
+        State::Waiting => Err("it waits for what it needs, see last_error".to_owned()),
+        State::Stopped => Err("it has stopped".to_owned()),
+        State::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
+        State::StandingBy | State::CatchingUp | State::Live => {
+            Ok(parked_reason(status.parked).or_else(|| lag_reason(lag)))
+        }
+    };
+    let projection = Projection {
+        state: status.state.as_str().to_owned(),
+        position: status.position.get(),
+        lag_events: head.get().saturating_sub(status.position.get()),
+        lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+        parked: status.parked,
+        last_error: status.last_error.clone(),
+    };
+    Part { projection: Some(projection), ..part(status.name, reason) }
+}
+
+fn parked_reason(parked: u64) -> Option<String> {
+    (parked > 0).then(|| format!("{parked} events could not be applied and are parked"))
+}
+
+fn lag_reason(lag: Duration) -> Option<String> {
+    (lag > TOO_FAR_BEHIND).then(|| format!("it trails the log by {} seconds", lag.as_secs()))
+}
+
+/// A part that is down for a reason, or works, with or without something to have a look at.
+fn part(name: &str, found: Result<Option<String>, String>) -> Part {
+    let (status, reason) = match found {
+        Ok(None) => (Status::Ok, None),
+        Ok(Some(reason)) => (Status::Degraded, Some(reason)),
+        Err(reason) => (Status::Down, Some(reason)),
+    };
+    Part { name: name.to_owned(), status, reason, projection: None }
+}
+
+/// What an engine answers, or in a few words why it does not. Details are in the log.
+async fn within<T, E: std::fmt::Display>(answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}

@@ -1,0 +1,225 @@
+//! The command line: help, refusals, start and end.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use harness::api::{API, create_app, create_chat, create_message, message_path};
+use harness::line_up::folder;
+use harness::process::{Options, Process, program};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = program();
+    // Help is wrapped to the terminal's width.
+    command.args(arguments).env("COLUMNS", "100").env("NO_COLOR", "1");
+    finish(command)
+}
+
+/// Runs a command that must end by itself.
+fn finish(mut command: Command) -> Output {
+    let folder = folder();
+    command.current_dir(folder.path()).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn help_says_what_there_is() {
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("help_serve", &["serve", "--help"]),
+        ("help_command_api", &["command-api", "--help"]),
+        ("help_query_api", &["query-api", "--help"]),
+        ("help_projector", &["projector", "--help"]),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{name}");
+        assert!(output.stderr.is_empty(), "{name}: help belongs on stdout");
+        insta::assert_snapshot!(name, text(&output.stdout));
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("chat-api {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for arguments in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["serve", "--listen-addr", "nowhere"],
+        &["serve", "--listen-addr", "127.0.0.1:99999"],
+        &["serve", "--rate-limit", "fast"],
+        &["serve", "--rate-limit", "0/s"],
+        &["serve", "--admin-token", ""],
+        &["serve", "--admin-token", "two words"],
+        &["serve", "--log-format", "xml"],
+        &["serve", "--drain-timeout", "soon"],
+        &["projector", "--only", "nothing"],
+        &["command-api", "--only", "search"],
+        &["serve", "--event-store-url", "nonsense"],
+        &["serve", "--event-store-url", "ftp://nowhere"],
+        &["serve", "--database-url", "mysql://nowhere"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stderr.is_empty(), "{arguments:?} says nothing");
+        assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
+    }
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_without_an_admin_token() {
+    for role in ["serve", "command-api", "query-api", "projector"] {
+        for address in ["0.0.0.0:0", "[::]:0"] {
+            let output = run(&[role, "--listen-addr", address]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{role} on {address}: {said}");
+            assert!(said.contains("ADMIN_TOKEN"), "{said}");
+            assert!(
+                said.contains("openssl rand") || said.contains("--admin-token"),
+                "how to set one: {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_others_can_reach_is_taken_with_an_admin_token() {
+    let folder = folder();
+    let options = Options::new("serve", folder.path());
+    let process =
+        options.with("--listen-addr", "0.0.0.0:0").with("--admin-token", "s3cret-token").start().await;
+    process.client().get("/readyz").send().await.expect(200);
+    assert!(!process.said().contains("s3cret-token"), "the admin token is given away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named_in_one_sentence() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let folder = folder();
+    let process = Options::new("serve", folder.path()).with("--listen-addr", &address).spawn();
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains(&address)).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].contains("--listen-addr"), "what to do about it: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
+    let folder = folder();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").expect("a file");
+    let process = Options::new("serve", &file).spawn();
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("a-file"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_every_role_in_order() {
+    let folder = folder();
+    for role in ["serve", "command-api", "query-api", "projector"] {
+        // A query API alone is ready only once a projector has been there; the first role is `serve`.
+        Options::new(role, folder.path()).start().await.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_process_that_is_still_starting() {
+    let folder = folder();
+    for _ in 0..5 {
+        let mut process = Options::new("serve", folder.path()).spawn();
+        process.wait_for_address().await;
+        process.end().await;
+    }
+}
+
+/// Reads until this text has come, at most so long.
+fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+    let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let count = stream.read(&mut buffer).expect("an answer in time");
+        assert!(count > 0, "the connection was closed: {}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
+    let folder = folder();
+    let process = Options::new("serve", folder.path()).start().await;
+    let token = create_app(&process.client(), "an app").await;
+    let chat = create_chat(&process.client(), &token).await;
+
+    // A request of which the last byte is held back until the process has been asked to end.
+    let address = process.url().strip_prefix("http://").expect("an address").to_owned();
+    let mut stream = TcpStream::connect(&address).expect("a connection");
+    let body = r#"{"body":"held back"}"#;
+    let head = format!(
+        "POST {API}/apps/{token}/chats/{chat}/messages HTTP/1.1\r\nHost: {address}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("a head");
+    // The server asks for the body once a handler waits for it: from now on the request is in flight.
+    read_until(&mut stream, "100 Continue");
+    stream.write_all(&body.as_bytes()[..5]).expect("half a body");
+    process.ask_to_end();
+    wait_until_refusing(&process, &address).await;
+    stream.write_all(&body.as_bytes()[5..]).expect("the other half");
+    let answer = read_until(&mut stream, "message_number\":1");
+    assert!(answer.contains("HTTP/1.1 201"), "{answer}");
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+
+    let again = Options::new("serve", folder.path()).start().await;
+    let created = create_message(&again.client(), &token, chat, "after").await;
+    assert_eq!(created.json()["message_number"], 2);
+    let read = again.client().get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
+    assert_eq!(read.json()["body"], "held back");
+}
+
+/// Waits until the process takes no new connections.
+async fn wait_until_refusing(process: &Process, address: &str) {
+    harness::deadline::eventually(&format!("refusing: {}", process.said()), async || {
+        TcpStream::connect(address).is_err().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_sends_never_reaches_the_log() {
+    let folder = folder();
+    let options = Options::new("serve", folder.path()).with("--log", "trace").with("--log-format", "json");
+    let process = options.start().await;
+    let client = process.client();
+    let token = create_app(&client, "confidential-name").await;
+    let chat = create_chat(&client, &token).await;
+    let created = create_message(&client, &token, chat, "confidential-body").await;
+    client.get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
+    client.get(message_path(&token, chat, 9)).send().await.expect(404);
+    process.ask_to_end();
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(0));
+    for secret in ["confidential", token.as_str()] {
+        let line = said.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the log");
+    }
+}

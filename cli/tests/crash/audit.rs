@@ -1,0 +1,157 @@
+//! Holds what the server says after a restart against what its clients were told before.
+//!
+//! What was uncertain is settled by the first look: from then on it has happened or it has not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::harness::api::{app_path, chat_path, create_app, number};
+use crate::harness::client::{Client, Reply};
+use crate::ledger::{App, Change, Chat, Ledger, Message};
+
+/// What was looked at.
+pub struct Audited {
+    chats: usize,
+    messages: usize,
+    acknowledged: usize,
+    settled: usize,
+}
+
+impl fmt::Display for Audited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { chats, messages, acknowledged, settled } = self;
+        write!(f, "{messages} messages in {chats} chats as told, {settled} uncertain outcomes settled; ")?;
+        write!(f, "{acknowledged} messages in all")
+    }
+}
+
+/// Checks every app, and the chats touched since the last check, or all.
+pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Audited {
+    let fresh = newest(client).await;
+    let mut audited = Audited { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
+    let mut touched = std::mem::take(&mut ledger.touched);
+    for (token, app) in &mut ledger.apps {
+        let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();
+        if everything || uncertain || touched.iter().any(|(app, _)| app == token) {
+            audited.settled += check_app(client, &fresh, token, app).await;
+        }
+        if everything {
+            touched.extend(app.chats.keys().map(|chat| (token.clone(), *chat)));
+        }
+    }
+    for (token, number) in touched {
+        let chat = ledger.app(&token).chats.get_mut(&number).expect("a known chat");
+        let listed = list(client, &fresh, &token, number).await;
+        audited.chats += 1;
+        audited.messages += listed.len();
+        audited.settled += check_chat(chat, listed, &format!("chat {number}"));
+    }
+    audited.acknowledged = ledger.acknowledged();
+    audited
+}
+
+/// A command's answer whose token makes queries see everything up to now, in the read model and in search.
+async fn newest(client: &Client) -> Reply {
+    let token = create_app(client, "how far").await;
+    let path = format!("{}/chats", app_path(&token));
+    let reply = client.post(path, &Value::Null).send().await.expect(201);
+    let search = format!("{}/messages/search?query=x", app_path(&token));
+    client.get(search).after(&reply).header("prefer", "wait=10").send().await.expect(200);
+    client.get(app_path(&token)).after(&reply).header("prefer", "wait=10").send().await.expect(200);
+    reply
+}
+
+async fn check_app(client: &Client, fresh: &Reply, token: &str, app: &mut App) -> usize {
+    let read = client.get(app_path(token)).after(fresh).send().await.expect(200).json();
+    let name = read["name"].as_str().expect("a name").to_owned();
+    let mut settled = app.uncertain_names.len() + app.uncertain_chats;
+    let uncertain = std::mem::take(&mut app.uncertain_names);
+    assert!(name == app.name || uncertain.contains(&name), "{name} is not the name {}", app.name);
+    app.name = name;
+
+    let count = number(&read, "chat_count");
+    let known = app.chats.len() as u64;
+    let possible = known..=known + std::mem::take(&mut app.uncertain_chats) as u64;
+    assert!(possible.contains(&count), "{count} chats, {possible:?} were created");
+    let listed = list_chats(client, fresh, token).await;
+    let numbers: Vec<u64> = (1..=count).collect();
+    assert_eq!(listed, numbers, "chats have no gap and no double");
+    for number in &numbers {
+        app.chats.entry(*number).or_default();
+    }
+    assert_eq!(app.chats.len() as u64, count, "acknowledged chats are there");
+    settled -= usize::try_from(count - known).expect("a count").min(settled);
+    settled + usize::try_from(count - known).expect("a count")
+}
+
+async fn list_chats(client: &Client, fresh: &Reply, token: &str) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let mut next = Some(format!("{}/chats?limit=100", app_path(token)));
+    while let Some(path) = next {
+        let page = client.get(path).after(fresh).send().await.expect(200);
+        let body = page.json();
+        numbers
+            .extend(body["chats"].as_array().expect("chats").iter().map(|chat| number(chat, "chat_number")));
+        next = page.links().remove("next");
+    }
+    numbers
+}
+
+/// The messages of a chat in the order of the list.
+async fn list(client: &Client, fresh: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
+    let read = client.get(chat_path(token, chat)).after(fresh).send().await.expect(200).json();
+    let mut listed = Vec::new();
+    let mut next = Some(format!("{}/messages?limit=100&after=0", chat_path(token, chat)));
+    while let Some(path) = next {
+        let page = client.get(path).after(fresh).send().await.expect(200);
+        for message in page.json()["messages"].as_array().expect("messages") {
+            let body = message["body"].as_str().expect("a body").to_owned();
+            listed.push((number(message, "message_number"), body));
+        }
+        next = page.links().remove("next");
+    }
+    assert_eq!(number(&read, "message_count"), listed.len() as u64, "chat {chat} counts what it lists");
+    listed
+}
+
+/// Checks a chat against its list; how many uncertain outcomes that settled.
+fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, what: &str) -> usize {
+    assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "{what}: messages in order, each number once");
+    let bodies: BTreeSet<&String> = listed.iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies.len(), listed.len(), "{what}: a message is there twice");
+
+    let listed: BTreeMap<u64, String> = listed.into_iter().collect();
+    let mut settled = 0;
+    for (number, message) in &mut chat.messages {
+        settled += usize::from(message.uncertain.is_some());
+        check_message(message, listed.get(number), &format!("{what}, message {number}"));
+    }
+    settled += chat.uncertain.len();
+    let mut uncertain = std::mem::take(&mut chat.uncertain);
+    for (number, body) in &listed {
+        if chat.messages.contains_key(number) {
+            continue;
+        }
+        assert!(uncertain.remove(body), "{what}, message {number}: {body:?} was never posted here");
+        chat.messages.insert(*number, Message::new(body.clone()));
+    }
+    // Deleted messages are not listed, but their numbers are known: acknowledged ones alone are ever deleted.
+    let numbers: Vec<u64> = chat.messages.keys().copied().collect();
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "{what}: numbers have no gap");
+    settled
+}
+
+fn check_message(message: &mut Message, listed: Option<&String>, what: &str) {
+    let possible = match message.uncertain.take() {
+        None => None,
+        Some(Change::Edit(body)) => Some(Some(body)),
+        Some(Change::Delete) => Some(None),
+    };
+    let found = listed.cloned();
+    let told = found == message.body || possible.as_ref() == Some(&found);
+    assert!(told, "{what}: {found:?} is there, {:?} was acknowledged, perhaps {possible:?}", message.body);
+    message.body = found;
+}

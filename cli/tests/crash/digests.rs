@@ -1,0 +1,48 @@
+//! Digests of projections: as they are, and as a rebuild from the log alone makes them.
+
+use std::fs;
+use std::path::Path;
+
+use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_infra::search_index::SearchIndex;
+
+use crate::harness::line_up::folder;
+use crate::harness::process::Options;
+
+/// What projections hold, and up to where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Digests {
+    position: u64,
+    read_model: String,
+    search_index: String,
+}
+
+/// The digests of the projections in a folder that no process writes to.
+pub async fn of(folder: &Path) -> Digests {
+    let read_model = SqliteReadModel::new(folder.join("read-model.db"));
+    let read_model = read_model.digest().await.expect("the read model's digest");
+    let search_index = SearchIndex::open(&folder.join("search-index")).expect("the search index");
+    let (position, search_index) = search_index.digest().expect("the search index's digest");
+    assert_eq!(read_model.position, position, "both projections have folded the whole log");
+    Digests {
+        position: position.get(),
+        read_model: read_model.value.to_string(),
+        search_index: search_index.to_string(),
+    }
+}
+
+/// The digests of projections folded anew from a copy of the folder's log, as far as `live` has got.
+pub async fn of_rebuild(source: &Path, live: &Digests) -> Digests {
+    let rebuilt = folder();
+    for entry in fs::read_dir(source).expect("the folder") {
+        let entry = entry.expect("a folder entry");
+        // The log, and what SQLite keeps beside it.
+        if entry.file_name().to_string_lossy().starts_with("events.db") {
+            fs::copy(entry.path(), rebuilt.path().join(entry.file_name())).expect("a copy of the log");
+        }
+    }
+    let projector = Options::new("projector", rebuilt.path()).start().await;
+    projector.wait_until_folded(live.position).await;
+    projector.end().await;
+    of(rebuilt.path()).await
+}

@@ -1,0 +1,88 @@
+//! Kills the server with SIGKILL at random moments under load, again and again, and makes sure after each restart that
+//! nothing acknowledged is lost, nothing is there twice, numbers have no gap, and projections equal a rebuild.
+//!
+//! `CRASH_SEED` repeats a run's choices, `CRASH_ROUNDS` sets how often the server is killed (50 unless set).
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod audit;
+mod digests;
+mod ledger;
+mod load;
+
+use std::env;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harness::line_up::folder;
+use harness::process::{Options, Process};
+use ledger::Ledger;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+/// Everything ever written is checked after every so many rounds, and after the last; else what the round touched.
+const FULL_AUDIT_EVERY: u64 = 10;
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_moment_the_server_is_killed_at_nothing_acknowledged_is_lost() {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    let seed = setting("CRASH_SEED", u64::from(since_1970.subsec_nanos()) ^ since_1970.as_secs());
+    let rounds = setting("CRASH_ROUNDS", 50);
+    eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
+
+    let folder = folder();
+    let options = Options::new("serve", folder.path()).with("--log", "warn,chat_api=info");
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut server = options.start().await;
+    for round in 1..=rounds {
+        load_and_kill(server, &ledger, round, &mut random).await;
+        kill_while_starting(&options, &mut random).await;
+        server = options.start().await;
+        let last = round == rounds;
+        let everything = last || round % FULL_AUDIT_EVERY == 0;
+        let audited = audit::check(&server.client(), &mut *ledger.lock().await, everything).await;
+        eprintln!("round {round}: {audited}");
+        server = compare_with_rebuild(server, &options, folder.path()).await;
+    }
+    server.end().await;
+    let ledger = ledger.lock().await;
+    assert!(ledger.acknowledged() > usize::try_from(rounds).expect("a count"), "hardly anything was written");
+}
+
+/// Lets several clients write until the server is killed in the middle of it.
+async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64, random: &mut StdRng) {
+    let writers = load::start(&server.client(), ledger, round, random.random()).await;
+    sleep(Duration::from_millis(random.random_range(0..=300))).await;
+    server.kill();
+    // Each stops at its first request that gets no answer.
+    writers.join_all().await;
+}
+
+/// Now and then, kills a server before it is ready.
+async fn kill_while_starting(options: &Options, random: &mut StdRng) {
+    while random.random_ratio(1, 4) {
+        let starting = options.spawn();
+        sleep(Duration::from_micros(random.random_range(0..=80_000))).await;
+        starting.kill();
+    }
+}
+
+/// Ends the server, makes sure that its projections hold what a rebuild from the log alone holds, and starts it again.
+async fn compare_with_rebuild(server: Process, options: &Options, folder: &Path) -> Process {
+    server.end().await;
+    let live = digests::of(folder).await;
+    let rebuilt = digests::of_rebuild(folder, &live).await;
+    assert_eq!(live, rebuilt, "the projections differ from a rebuild");
+    options.start().await
+}

@@ -1,0 +1,47 @@
+//! Short ways to say what every test says.
+
+use serde_json::{Value, json};
+
+use super::client::{Client, Reply};
+
+/// The prefix of every API path.
+pub const API: &str = "/api/v1";
+
+/// The path of an app.
+pub fn app_path(token: &str) -> String {
+    format!("{API}/apps/{token}")
+}
+
+/// The path of a chat.
+pub fn chat_path(token: &str, chat: u64) -> String {
+    format!("{}/chats/{chat}", app_path(token))
+}
+
+/// The path of a message.
+pub fn message_path(token: &str, chat: u64, message: u64) -> String {
+    format!("{}/messages/{message}", chat_path(token, chat))
+}
+
+/// A number of a body.
+#[track_caller]
+pub fn number(body: &Value, member: &str) -> u64 {
+    body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
+}
+
+/// Creates an app; its token.
+pub async fn create_app(client: &Client, name: &str) -> String {
+    let reply = client.post(format!("{API}/apps"), &json!({ "name": name })).send().await.expect(201);
+    reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
+}
+
+/// Creates a chat; its number.
+pub async fn create_chat(client: &Client, token: &str) -> u64 {
+    let reply = client.post(format!("{}/chats", app_path(token)), &json!({})).send().await.expect(201);
+    number(&reply.json(), "chat_number")
+}
+
+/// Creates a message.
+pub async fn create_message(client: &Client, token: &str, chat: u64, body: &str) -> Reply {
+    let path = format!("{}/messages", chat_path(token, chat));
+    client.post(path, &json!({ "body": body })).send().await.expect(201)
+}

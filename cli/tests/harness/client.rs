@@ -1,0 +1,221 @@
+//! A small HTTP client that sends queries to one address and commands to another.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// How long any answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Talks to one process, or to a line-up of them as a gateway would.
+#[derive(Clone, Debug)]
+pub struct Client {
+    commands: String,
+    queries: String,
+    http: Http<HttpConnector, Full<Bytes>>,
+}
+
+/// A request that got no answer, and why.
+#[derive(Debug)]
+pub struct NoAnswer(pub String);
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Client {
+    /// A client of one process that serves everything, at `http://host:port`.
+    pub fn new(url: &str) -> Self {
+        Self::routed(url, url)
+    }
+
+    /// A client that sends each request to the process whose role it is.
+    pub fn routed(commands: &str, queries: &str) -> Self {
+        let http = Http::builder(TokioExecutor::new()).build_http();
+        Self { commands: commands.to_owned(), queries: queries.to_owned(), http }
+    }
+
+    /// The same client without connections of its own: each request opens one.
+    #[must_use]
+    pub fn without_keep_alive(&self) -> Self {
+        let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Self { http, ..self.clone() }
+    }
+
+    /// A `GET`.
+    pub fn get(&self, path: impl Into<String>) -> Call<'_> {
+        self.request(Method::GET, path)
+    }
+
+    /// A `POST` of this JSON.
+    pub fn post(&self, path: impl Into<String>, body: &Value) -> Call<'_> {
+        self.request(Method::POST, path).json(body)
+    }
+
+    /// A `PUT` of this JSON.
+    pub fn put(&self, path: impl Into<String>, body: &Value) -> Call<'_> {
+        self.request(Method::PUT, path).json(body)
+    }
+
+    /// A `DELETE`.
+    pub fn delete(&self, path: impl Into<String>) -> Call<'_> {
+        self.request(Method::DELETE, path)
+    }
+
+    /// Any request.
+    pub fn request(&self, method: Method, path: impl Into<String>) -> Call<'_> {
+        let path = path.into();
+        Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    fn url(&self, method: &Method, path: &str) -> String {
+        let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
+        let query = matches!(*method, Method::GET | Method::HEAD) || (search && *method == Method::POST);
+        format!("{}{path}", if query { &self.queries } else { &self.commands })
+    }
+}
+
+/// A request that is not sent yet.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Call<'a> {
+    client: &'a Client,
+    /// The method.
+    pub method: Method,
+    /// The path and query.
+    pub path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call<'_> {
+    /// With a header.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).expect("a header's value");
+        self.headers.append(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// With a JSON body.
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// With a body, whatever it is.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Seeing at least what `command` did.
+    pub fn after(self, command: &Reply) -> Self {
+        self.header("consistency-token", command.header("consistency-token"))
+    }
+
+    /// Sends it; no answer is a failure.
+    pub async fn send(self) -> Reply {
+        let what = format!("{} {}", self.method, self.path);
+        self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// Sends it.
+    pub async fn try_send(self) -> Result<Reply, NoAnswer> {
+        let url = self.client.url(&self.method, &self.path);
+        let mut request =
+            Request::builder().method(&self.method).uri(url).body(Full::new(self.body)).expect("a request");
+        *request.headers_mut() = self.headers;
+        let exchange = async {
+            let answer =
+                self.client.http.request(request).await.map_err(|error| NoAnswer(format!("{error:?}")))?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.map_err(|error| NoAnswer(format!("{error:?}")))?.to_bytes();
+            Ok(Reply {
+                method: self.method,
+                path: self.path,
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
+        };
+        let elapsed = Err(NoAnswer(format!("no answer within {ANSWER_WITHIN:?}")));
+        tokio::time::timeout(ANSWER_WITHIN, exchange).await.unwrap_or(elapsed)
+    }
+}
+
+/// An answer, and the request that it answers.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The request's method.
+    pub method: Method,
+    /// The request's path and query.
+    pub path: String,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Makes sure of the status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        let body = String::from_utf8_lossy(&self.body);
+        let shown: String = body.chars().take(400).collect();
+        assert_eq!(self.status.as_u16(), status, "{} {} answered {shown}", self.method, self.path);
+        self
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{} {}: {error}: {:?}", self.method, self.path, self.body))
+    }
+
+    /// A header, which must be there once.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let values: Vec<_> = self.headers.get_all(name).iter().collect();
+        assert_eq!(values.len(), 1, "{} {}: {name} in {:?}", self.method, self.path, self.headers);
+        values[0].to_str().expect("a header of ASCII")
+    }
+
+    /// Whether a header is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.contains_key(name)
+    }
+
+    /// The problem's code.
+    #[track_caller]
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_else(|| panic!("no problem: {:?}", self.body)).to_owned()
+    }
+
+    /// The targets of `Link` by relation, as path and query.
+    pub fn links(&self) -> HashMap<String, String> {
+        let values =
+            self.headers.get_all("link").iter().map(|value| value.to_str().expect("a header of ASCII"));
+        let mut links = HashMap::new();
+        for link in values.flat_map(|value| value.split(", <")) {
+            let (target, parameters) = link.trim_start_matches('<').split_once('>').expect("a link's target");
+            let relation = parameters.split('"').nth(1).expect("a relation in quotes");
+            let uri: http::Uri = target.parse().expect("a link's target");
+            let target = uri.path_and_query().expect("a path").to_string();
+            assert_eq!(links.insert(relation.to_owned(), target), None, "two links of one relation");
+        }
+        links
+    }
+}

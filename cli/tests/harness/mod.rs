@@ -1,0 +1,9 @@
+//! What the black-box tests share: real processes of the real binary, and a client that talks to them over HTTP.
+
+#![allow(dead_code, reason = "each suite uses its own part of it")]
+
+pub mod api;
+pub mod client;
+pub mod deadline;
+pub mod line_up;
+pub mod process;

@@ -1,0 +1,211 @@
+//! One process of the real binary.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::client::Client;
+use super::deadline::{PATIENCE, eventually};
+
+/// The environment variables that the program reads: none of the tester's own must reach it.
+const ENVIRONMENT: [&str; 13] = [
+    "DATA_DIR",
+    "LISTEN_ADDR",
+    "ADMIN_TOKEN",
+    "RATE_LIMIT",
+    "EVENT_STORE_URL",
+    "DATABASE_URL",
+    "SEARCH_INDEX_DIR",
+    "REDIS_URL",
+    "RUST_LOG",
+    "LOG_FORMAT",
+    "MAX_IN_FLIGHT",
+    "REQUEST_TIMEOUT",
+    "DRAIN_TIMEOUT",
+];
+
+/// The program, with a clean environment.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-api"));
+    for variable in ENVIRONMENT {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// How to start a process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    role: &'static str,
+    data_dir: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Options {
+    /// A process of this role, such as `serve`, on this folder and a free port.
+    pub fn new(role: &'static str, data_dir: &Path) -> Self {
+        Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new() }
+    }
+
+    /// With one more flag and its value.
+    #[must_use]
+    pub fn with(mut self, flag: &str, value: &str) -> Self {
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Starts the process, without waiting for anything.
+    pub fn spawn(&self) -> Process {
+        let mut command = program();
+        command.arg(self.role).arg("--data-dir").arg(&self.data_dir);
+        if !self.arguments.iter().any(|argument| argument == "--listen-addr") {
+            command.args(["--listen-addr", "127.0.0.1:0"]);
+        }
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let said = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&said);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut said = written.lock().unwrap_or_else(PoisonError::into_inner);
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Process { child, said, reader: Some(reader), url: String::new() }
+    }
+
+    /// Starts the process and waits until it says where it listens and that it is ready.
+    pub async fn start(&self) -> Process {
+        let mut process = self.spawn();
+        process.wait_for_address().await;
+        process.wait_until_ready().await;
+        process
+    }
+}
+
+/// A running process, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    /// Ends when the process has closed its stderr.
+    reader: Option<JoinHandle<()>>,
+    url: String,
+}
+
+impl Process {
+    /// Where it listens, such as `http://127.0.0.1:40123`.
+    pub fn url(&self) -> &str {
+        assert!(!self.url.is_empty(), "it has not been waited for");
+        &self.url
+    }
+
+    /// A client of this process alone.
+    pub fn client(&self) -> Client {
+        Client::new(self.url())
+    }
+
+    /// What it has written to stderr so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it says where it listens.
+    pub async fn wait_for_address(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.url = loop {
+            if let Some(url) = listening_on(&self.said()) {
+                break url;
+            }
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                panic!("it ended with {status}:\n{}", self.said());
+            }
+            assert!(Instant::now() < deadline, "it does not say where it listens:\n{}", self.said());
+            sleep(Duration::from_millis(2)).await;
+        };
+    }
+
+    /// Waits until `/readyz` says that it is ready.
+    pub async fn wait_until_ready(&self) {
+        let client = self.client();
+        eventually(&format!("ready: {}", self.said()), async || {
+            let reply = client.get("/readyz").try_send().await.ok()?;
+            (reply.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until each of its projections has folded in the log up to this position.
+    pub async fn wait_until_folded(&self, position: u64) {
+        let client = self.client();
+        eventually(&format!("everything folded up to {position}"), async || {
+            let ready = client.get("/readyz").try_send().await.ok()?.json();
+            let positions =
+                ready["parts"].as_array()?.iter().filter_map(|part| part["projection"]["position"].as_u64());
+            let positions: Vec<u64> = positions.collect();
+            (!positions.is_empty() && positions.iter().all(|reached| *reached >= position)).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it at once: SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("its end");
+    }
+
+    /// Asks it to end: SIGTERM.
+    pub fn ask_to_end(&self) {
+        // Sending any signal but SIGKILL takes unsafe code or a program.
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("the program kill");
+        assert!(sent.success(), "SIGTERM could not be sent");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                if let Some(reader) = self.reader.take() {
+                    reader.join().expect("all that it said");
+                }
+                return (status, self.said());
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.said());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Asks it to end and waits until it has, in order.
+    pub async fn end(self) {
+        self.ask_to_end();
+        let (status, said) = self.ended().await;
+        assert!(status.success(), "it ended with {status}:\n{said}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first address in what the process said.
+fn listening_on(said: &str) -> Option<String> {
+    // Only whole lines: the last one may still be growing.
+    let (lines, _) = said.rsplit_once('\n')?;
+    let (_, rest) = lines.split_once("http://")?;
+    let address: String =
+        rest.chars().take_while(|letter| letter.is_ascii_digit() || ".:[]".contains(*letter)).collect();
+    Some(format!("http://{address}"))
+}

@@ -1,0 +1,123 @@
+//! Bodies that are not what a route takes.
+
+use http::Method;
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{API, app_path, chat_path, message_path};
+
+/// Every route that needs a body, and the field that it needs.
+async fn routes(contract: &Contract) -> Vec<(Method, String, &'static str)> {
+    let token = contract.app_with_chat().await;
+    contract.message(&token, "Hi").await;
+    vec![
+        (Method::POST, format!("{API}/apps"), "name"),
+        (Method::PUT, app_path(&token), "name"),
+        (Method::POST, format!("{}/messages", chat_path(&token, 1)), "body"),
+        (Method::PUT, message_path(&token, 1, 1), "body"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_the_json_that_a_route_takes_is_refused() {
+    let contract = Contract::start().await;
+    for (method, path, field) in routes(&contract).await {
+        let bodies = [
+            String::new(),
+            " ".to_owned(),
+            "{".to_owned(),
+            "nonsense".to_owned(),
+            "{}".to_owned(),
+            "null".to_owned(),
+            "[]".to_owned(),
+            "\"text\"".to_owned(),
+            format!("[\"{field}\"]"),
+            format!("{{\"{field}\":null}}"),
+            format!("{{\"{field}\":17}}"),
+            format!("{{\"{field}\":[\"x\"]}}"),
+            format!("{{\"{field}\":\"x\"}} trailing"),
+            format!("{{\"{field}\":\"x\",}}"),
+            format!("{{'{field}':'x'}}"),
+            // A surrogate without its other half is no character.
+            format!("{{\"{field}\":\"\\ud800\"}}"),
+            format!("{{\"{field}\":\"\\udc00\\ud800\"}}"),
+            format!("{{\"{field}\":\"\\u12\"}}"),
+            // A control character must be escaped (RFC 8259, 7).
+            format!("{{\"{field}\":\"a\nb\"}}"),
+            "[".repeat(10_000),
+        ];
+        for body in bodies {
+            let call = contract.client().request(method.clone(), path.clone());
+            let reply = contract.send(call.header("content-type", "application/json").body(body)).await;
+            assert_problem(&reply, 400, "malformed_json");
+        }
+        let call = contract.client().request(method.clone(), path.clone());
+        let not_utf_8 = [b"{\"".as_slice(), field.as_bytes(), b"\":\"\xff\xfe\"}"].concat();
+        let reply = contract.send(call.header("content-type", "application/json").body(not_utf_8)).await;
+        assert_problem(&reply, 400, "malformed_json");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_say_that_it_is_json_is_refused() {
+    let contract = Contract::start().await;
+    for (method, path, field) in routes(&contract).await {
+        let body = json!({ field: "x" }).to_string();
+        let call = || contract.client().request(method.clone(), path.clone()).body(body.clone());
+        for foreign in
+            ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/xml", "json"]
+        {
+            let reply = contract.send(call().header("content-type", foreign)).await;
+            assert_problem(&reply, 415, "unsupported_media_type");
+        }
+        for fine in
+            ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+        {
+            let reply = contract.send(call().header("content-type", fine)).await;
+            assert!(reply.status.is_success(), "{fine}: {}", reply.status);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_members_are_ignored() {
+    let contract = Contract::start().await;
+    for (method, path, field) in routes(&contract).await {
+        let call = contract.client().request(method, path).json(&json!({ field: "x", "other": [1] }));
+        assert!(contract.send(call).await.status.is_success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_bounded_on_both_sides() {
+    let contract = Contract::start().await;
+    for (method, path, field) in routes(&contract).await {
+        let send = async |text: String| {
+            let call = contract.client().request(method.clone(), path.clone());
+            contract.send(call.json(&json!({ field: text }))).await
+        };
+        for blank in ["", " ", "\t\r\n", "\u{a0}\u{3000}\u{2003}"] {
+            assert_problem(&send(blank.to_owned()).await, 422, &format!("{field}_blank"));
+        }
+        for nul in ["\0", "a\0b"] {
+            assert_problem(&send(nul.to_owned()).await, 422, "text_invalid");
+        }
+        let (longest, too_long) = match field {
+            "name" => ("\u{1f98a}".repeat(255), "x".repeat(256)),
+            _ => ("\u{e9}".repeat(32_768), "x".repeat(65_537)),
+        };
+        assert!(send(longest).await.status.is_success());
+        assert_problem(&send(too_long).await, 422, &format!("{field}_too_long"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_larger_than_any_message_is_refused() {
+    let contract = Contract::start().await;
+    for (method, path, field) in routes(&contract).await {
+        let body = json!({ field: "x".repeat(2_000_000) });
+        let call = contract.client().without_keep_alive();
+        let reply = contract.send(call.request(method, path).json(&body)).await;
+        assert_problem(&reply, 413, "payload_too_large");
+    }
+}

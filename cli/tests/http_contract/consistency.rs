@@ -1,0 +1,89 @@
+//! `Consistency-Token`, `Prefer: wait`, `Read-Model-Lag`.
+
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{API, app_path, chat_path, message_path, number};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_with_a_commands_token_sees_the_command() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    for expected in 1..=50 {
+        let created = contract.message(&token, &format!("needle{expected}")).await;
+        let read = contract.get_after(&created, message_path(&token, 1, expected)).await.expect(200);
+        assert_eq!(read.json()["body"], format!("needle{expected}"));
+        let search = format!("{}/messages/search?query=needle{expected}", app_path(&token));
+        let found = contract.get_after(&created, search).await.expect(200);
+        assert_eq!(number(&found.json(), "total"), 1, "needle{expected}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_answers_with_a_token_that_queries_understand() {
+    let contract = Contract::start().await;
+    let app = contract.post(format!("{API}/apps"), &json!({ "name": "x" })).await.expect(201);
+    let token = app.json()["data"]["app_token"].as_str().expect("a token").to_owned();
+    let chat = contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
+    let message = contract.message(&token, "x").await;
+    let rename = contract.put(app_path(&token), &json!({ "name": "y" })).await.expect(200);
+    let edit = contract.put(message_path(&token, 1, 1), &json!({ "body": "y" })).await.expect(200);
+    let delete = contract.delete(message_path(&token, 1, 1)).await.expect(204);
+    let refused = contract.delete(message_path(&token, 1, 1)).await.expect(410);
+    for command in [app, chat, message, rename, edit, delete, refused] {
+        contract.get_after(&command, app_path(&token)).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_says_where_it_stands() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "fox").await;
+    for path in [
+        format!("{API}/apps"),
+        app_path(&token),
+        format!("{}/chats", app_path(&token)),
+        chat_path(&token, 1),
+        format!("{}/messages", chat_path(&token, 1)),
+        message_path(&token, 1, 1),
+        format!("{}/history", message_path(&token, 1, 1)),
+        format!("{}/messages/search?query=fox", chat_path(&token, 1)),
+        format!("{}/messages/search?query=fox", app_path(&token)),
+    ] {
+        let answer = contract.get_after(&created, path.clone()).await.expect(200);
+        assert!(answer.header("read-model-lag").parse::<u64>().is_ok(), "{path}");
+        contract.get_after(&answer, path).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_from_the_future_is_waited_for_and_then_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "fox").await;
+    // A place in the log that is not reached yet, taken from a server with a longer log.
+    let longer = Contract::start().await;
+    let elsewhere = longer.app_with_chat().await;
+    let bodies: Vec<String> = (0..100).map(|body| body.to_string()).collect();
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    let future = longer.messages(&elsewhere, &bodies).await;
+    assert_ne!(future.header("consistency-token"), created.header("consistency-token"));
+
+    for path in [message_path(&token, 1, 1), format!("{}/messages/search?query=fox", app_path(&token))] {
+        let get = contract.client().get(path).after(&future).header("prefer", "wait=0");
+        let behind = contract.send(get).await;
+        assert_problem(&behind, 503, "read_model_behind");
+        assert!(behind.header("retry-after").parse::<u64>().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_none_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app().await;
+    for wrong in ["", "x", "17", "v1-", "v1-UPPER", "v1-99999999999999999999999"] {
+        let get = contract.client().get(app_path(&token)).header("consistency-token", wrong);
+        assert_problem(&contract.send(get).await, 400, "malformed_query");
+    }
+}

@@ -1,0 +1,187 @@
+//! A server under test whose every answer is held against its own OpenAPI document.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::api::{API, app_path, chat_path};
+use crate::harness::client::{Call, Client, Reply};
+use crate::harness::line_up::LineUp;
+use crate::harness::process::Options;
+use crate::openapi::Document;
+
+/// A chat API, its client and its document.
+pub struct Contract {
+    line_up: LineUp,
+    document: Document,
+    /// The answer to the last command: queries see at least what it did.
+    last_command: Mutex<Option<Reply>>,
+}
+
+/// A token of the right form that no app has.
+pub const NO_APP: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+
+impl Contract {
+    /// One process that serves everything.
+    pub async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    /// One process that serves everything, with more flags.
+    pub async fn start_with(more: impl FnOnce(Options) -> Options) -> Self {
+        let line_up = LineUp::serve_with(more).await;
+        let document = Document::new(line_up.client().get("/openapi.json").send().await.expect(200).json());
+        Self { line_up, document, last_command: Mutex::new(None) }
+    }
+
+    /// The client, for requests whose answers are not to be held against the document.
+    pub fn client(&self) -> &Client {
+        self.line_up.client()
+    }
+
+    /// The folder of its data.
+    pub fn folder(&self) -> &Path {
+        self.line_up.folder()
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Sends a request and holds the answer against the document.
+    pub async fn send(&self, call: Call<'_>) -> Reply {
+        let reply = call.send().await;
+        self.document.check(&reply);
+        if reply.status.is_client_error() || reply.status.is_server_error() {
+            check_problem(&reply);
+        }
+        let id = reply.header("x-request-id");
+        assert!(!id.is_empty(), "an empty X-Request-Id");
+        if reply.method != Method::GET && reply.status.is_success() {
+            *self.last_command.lock().expect("a whole mutex") = Some(reply.clone());
+        }
+        reply
+    }
+
+    /// `GET`, seeing what the last command did.
+    pub async fn get(&self, path: impl Into<String>) -> Reply {
+        let call = self.client().get(path);
+        let last_command = self.last_command.lock().expect("a whole mutex").clone();
+        self.send(match &last_command {
+            Some(command) => call.after(command),
+            None => call,
+        })
+        .await
+    }
+
+    /// `GET`, seeing what a command did.
+    pub async fn get_after(&self, command: &Reply, path: impl Into<String>) -> Reply {
+        self.send(self.client().get(path).after(command)).await
+    }
+
+    /// `POST` of JSON.
+    pub async fn post(&self, path: impl Into<String>, body: &Value) -> Reply {
+        self.send(self.client().post(path, body)).await
+    }
+
+    /// `PUT` of JSON.
+    pub async fn put(&self, path: impl Into<String>, body: &Value) -> Reply {
+        self.send(self.client().put(path, body)).await
+    }
+
+    /// `DELETE`.
+    pub async fn delete(&self, path: impl Into<String>) -> Reply {
+        self.send(self.client().delete(path)).await
+    }
+
+    /// Creates an app; its token.
+    pub async fn app(&self) -> String {
+        let reply = self.post(format!("{API}/apps"), &json!({ "name": "an app" })).await.expect(201);
+        reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Creates an app with a chat; its token.
+    pub async fn app_with_chat(&self) -> String {
+        let token = self.app().await;
+        self.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
+        token
+    }
+
+    /// Creates a message in chat 1.
+    pub async fn message(&self, token: &str, body: &str) -> Reply {
+        self.post(format!("{}/messages", chat_path(token, 1)), &json!({ "body": body })).await.expect(201)
+    }
+
+    /// Creates messages in chat 1; the answer to the last.
+    pub async fn messages(&self, token: &str, bodies: &[&str]) -> Reply {
+        let mut last = None;
+        for body in bodies {
+            last = Some(self.message(token, body).await);
+        }
+        last.expect("at least one body")
+    }
+}
+
+/// Makes sure that an error has the members of a problem, and no others.
+fn check_problem(reply: &Reply) {
+    if matches!(reply.path.as_str(), "/readyz" | "/health") || reply.method == Method::HEAD {
+        return;
+    }
+    let what = format!("{} {}", reply.method, reply.path);
+    assert_eq!(reply.header("content-type"), "application/problem+json", "{what}");
+    let problem = reply.json();
+    let members: Vec<&String> = problem.as_object().expect("an object").keys().collect();
+    let expected = ["code", "detail", "message", "request_id", "status", "title", "type"];
+    let mut sorted = members.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected, "{what}");
+    let code = problem["code"].as_str().expect("a code");
+    assert_eq!(problem["type"], format!("/docs/errors/{code}"), "{what}");
+    assert_eq!(problem["status"], reply.status.as_u16(), "{what}");
+    assert_eq!(problem["message"], problem["detail"], "{what}");
+    assert_eq!(problem["request_id"], reply.header("x-request-id"), "{what}");
+    assert_ne!(problem["title"], "", "{what}");
+    assert_ne!(problem["detail"], "", "{what}");
+}
+
+/// Makes sure that an answer is this problem.
+#[track_caller]
+pub fn assert_problem(reply: &Reply, status: u16, code: &str) {
+    let found = (reply.status.as_u16(), reply.code());
+    assert_eq!(found, (status, code.to_owned()), "{} {}: {:?}", reply.method, reply.path, reply.body);
+}
+
+/// Makes sure that a text is a time in RFC 3339, UTC, with milliseconds.
+#[track_caller]
+pub fn assert_time(time: &Value) {
+    let text = time.as_str().unwrap_or_else(|| panic!("{time} is no text"));
+    let shape: String =
+        text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{text}");
+}
+
+/// Takes the times out of a body, so that the rest can be compared as a whole.
+pub fn without_times(mut body: Value) -> Value {
+    match &mut body {
+        Value::Object(members) => {
+            for (name, value) in members.iter_mut() {
+                if matches!(name.as_str(), "created_at" | "updated_at" | "at") {
+                    assert_time(value);
+                    *value = json!("T");
+                } else {
+                    *value = without_times(value.take());
+                }
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                *element = without_times(element.take());
+            }
+        }
+        _ => {}
+    }
+    body
+}

@@ -1,0 +1,130 @@
+//! What clients read when an engine fails: the log held by somebody, damaged, or projections that are not there.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, create_message};
+use crate::harness::deadline::eventually;
+use crate::harness::line_up::folder;
+use crate::harness::process::Options;
+
+/// Holds the log, so that nothing can be appended until it is dropped.
+fn hold(folder: &Path) -> Held {
+    let connection = Connection::open(folder.join("events.db")).expect("the log");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
+    Held(connection)
+}
+
+struct Held(Connection);
+
+impl Held {
+    fn release(self) {
+        self.0.execute_batch("ROLLBACK").expect("the log is let go");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_takes_no_events_is_told_and_nothing_is_lost_by_it() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    contract.message(&token, "one").await;
+    let held = hold(contract.folder());
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    // The log is waited for for some seconds before.
+    let refused = contract.post(messages, &json!({ "body": "two" })).await;
+    assert_problem(&refused, 503, "event_store_unavailable");
+    assert!(refused.has("retry-after"));
+    held.release();
+    let created = contract.message(&token, "two, again").await;
+    assert_eq!(created.json()["message_number"], 2, "the number of the refused message");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_takes_too_long_may_have_been_carried_out_or_not() {
+    let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
+    let token = contract.app_with_chat().await;
+    let held = hold(contract.folder());
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    let late = contract.post(messages.clone(), &json!({ "body": "one" })).await;
+    assert_problem(&late, 503, "outcome_unknown");
+    held.release();
+    // This time it was: the log was free again before the writer gave up.
+    eventually("the late message is there", async || {
+        let read = contract.client().get(messages.clone()).send().await.json();
+        (read["messages"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
+    let contract = Contract::start_with(|options| options.with("--max-in-flight", "1")).await;
+    let token = contract.app_with_chat().await;
+    let held = hold(contract.folder());
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    let one = json!({ "body": "one" });
+    // Either request may come first and refuse the other: each is sent again until it has met what it waits for.
+    let waiting = async {
+        loop {
+            let reply = contract.client().post(messages.clone(), &one).send().await;
+            if reply.status != 503 || reply.code() != "overloaded" {
+                break reply;
+            }
+        }
+    };
+    let refused = async {
+        eventually("a request beside the one that waits is refused", async || {
+            let reply = contract.client().get(app_path(&token)).send().await;
+            (reply.status == 503).then(|| assert_problem(&reply, 503, "overloaded"))
+        })
+        .await;
+        held.release();
+    };
+    let (created, ()) = tokio::join!(waiting, refused);
+    created.expect(201);
+    contract.get("/livez").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to_clients() {
+    let folder = folder();
+    let options = Options::new("serve", folder.path());
+    let server = options.start().await;
+    let token = create_app(&server.client(), "an app").await;
+    let chat = create_chat(&server.client(), &token).await;
+    create_message(&server.client(), &token, chat, "secret text").await;
+    server.end().await;
+    let log = Connection::open(folder.path().join("events.db")).expect("the log");
+    log.execute("UPDATE events SET data = '{}' WHERE event_type = 'MessageCreated'", []).expect("an update");
+    drop(log);
+
+    let server = options.start().await;
+    let client = server.client();
+    let messages = format!("{}/messages", chat_path(&token, chat));
+    let refused = client.post(messages, &json!({ "body": "next" })).send().await;
+    assert_problem(&refused, 500, "internal");
+    let told = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(!told.contains("payload") && !told.contains("events"), "{told}");
+    // Other streams go on.
+    client.post(format!("{}/chats", app_path(&token)), &json!({})).send().await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_before_there_is_a_projection_are_told_to_come_back() {
+    let folder = folder();
+    let mut queries = Options::new("query-api", folder.path()).spawn();
+    queries.wait_for_address().await;
+    let client = queries.client();
+    let refused = client.get(format!("{API}/apps")).send().await;
+    assert_problem(&refused, 503, "read_model_unavailable");
+    assert!(refused.has("retry-after"));
+    client.get("/readyz").send().await.expect(503);
+
+    let projector = Options::new("projector", folder.path()).start().await;
+    queries.wait_until_ready().await;
+    client.get(format!("{API}/apps")).send().await.expect(200);
+    projector.end().await;
+}

@@ -1,0 +1,136 @@
+//! Pages of `…/messages`.
+
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{chat_path, message_path, number};
+use crate::harness::client::Reply;
+
+fn numbers(page: &Reply) -> Vec<u64> {
+    let body = page.json();
+    body["messages"]
+        .as_array()
+        .expect("messages")
+        .iter()
+        .map(|message| number(message, "message_number"))
+        .collect()
+}
+
+/// Follows a relation from a page to the end; the numbers of each page.
+async fn follow(contract: &Contract, last: &Reply, start: String, relation: &str) -> Vec<Vec<u64>> {
+    let mut pages = Vec::new();
+    let mut next = Some(start);
+    while let Some(path) = next {
+        let page = contract.get_after(last, path).await.expect(200);
+        pages.push(numbers(&page));
+        next = page.links().remove(relation);
+        assert!(pages.len() < 100, "the links go round in circles");
+    }
+    pages
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_without_messages_has_an_empty_page() {
+    let contract = Contract::start().await;
+    let token = contract.app().await;
+    let chats = format!("{}/chats", crate::harness::api::app_path(&token));
+    let created = contract.post(chats, &json!({})).await.expect(201);
+    let page = contract.get_after(&created, format!("{}/messages", chat_path(&token, 1))).await.expect(200);
+    assert_eq!(page.json(), json!({ "status": "success", "messages": [] }));
+    assert!(!page.has("link"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_lead_from_end_to_end_in_both_directions() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let mut last = contract.message(&token, "1").await;
+    for body in 2..=10 {
+        last = contract.message(&token, &body.to_string()).await;
+    }
+    let messages = format!("{}/messages", chat_path(&token, 1));
+
+    let older = follow(&contract, &last, format!("{messages}?limit=4"), "prev").await;
+    assert_eq!(older, [vec![7, 8, 9, 10], vec![3, 4, 5, 6], vec![1, 2]]);
+    let newer = follow(&contract, &last, format!("{messages}?limit=4&after=0"), "next").await;
+    assert_eq!(newer, [vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]]);
+
+    let newest = contract.get_after(&last, format!("{messages}?limit=4")).await;
+    assert!(!newest.links().contains_key("next"), "nothing is newer than the newest page");
+    let all = contract.get_after(&last, messages).await;
+    assert_eq!(numbers(&all).len(), 10);
+    assert!(!all.has("link"), "a page of everything leads nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_are_cut_where_they_were_asked_for() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let mut last = contract.message(&token, "1").await;
+    for body in 2..=9 {
+        last = contract.message(&token, &body.to_string()).await;
+    }
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    let windows: [(&str, &[u64]); 8] = [
+        ("limit=3", &[7, 8, 9]),
+        ("limit=3&before=5", &[2, 3, 4]),
+        ("limit=3&before=1", &[]),
+        ("limit=3&before=2", &[1]),
+        ("limit=3&after=5", &[6, 7, 8]),
+        ("limit=3&after=9", &[]),
+        ("limit=3&around=5", &[4, 5, 6]),
+        ("limit=100", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ];
+    for (query, expected) in windows {
+        let page = contract.get_after(&last, format!("{messages}?{query}")).await.expect(200);
+        assert_eq!(numbers(&page), expected, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_pass_over_deleted_messages() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    for body in 1..=8 {
+        contract.message(&token, &body.to_string()).await;
+    }
+    let mut last = None;
+    for message in [1, 3, 4, 8] {
+        last = Some(contract.delete(message_path(&token, 1, message)).await.expect(204));
+    }
+    let last = last.expect("a deletion");
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    let newer = follow(&contract, &last, format!("{messages}?limit=2&after=0"), "next").await;
+    assert_eq!(newer.concat(), [2, 5, 6, 7]);
+    let older = follow(&contract, &last, format!("{messages}?limit=2"), "prev").await;
+    assert_eq!(older, [vec![6, 7], vec![2, 5]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_makes_no_sense_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let messages = format!("{}/messages", chat_path(&token, 1));
+    for query in [
+        "limit=0",
+        "limit=101",
+        "limit=-1",
+        "limit=x",
+        "limit=",
+        "before=x",
+        "before=0",
+        "after=-1",
+        "around=0",
+        "before=3&after=1",
+        "around=3&after=1",
+        "before=3&around=1",
+    ] {
+        assert_problem(&contract.get(format!("{messages}?{query}")).await, 400, "malformed_query");
+    }
+    for list in [format!("{}/apps", crate::harness::api::API), format!("{}/../chats", chat_path(&token, 1))] {
+        let list = list.replace("/chats/1/../chats", "/chats");
+        for query in ["limit=0", "limit=101", "limit=x", "cursor=nonsense", "cursor="] {
+            assert_problem(&contract.get(format!("{list}?{query}")).await, 400, "malformed_query");
+        }
+    }
+}

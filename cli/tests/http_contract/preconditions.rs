@@ -1,0 +1,83 @@
+//! `ETag`, `If-None-Match`, `If-Match`.
+
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{app_path, chat_path, message_path};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_the_client_has_is_not_sent_again() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "Hi").await;
+    for path in [app_path(&token), chat_path(&token, 1), message_path(&token, 1, 1)] {
+        let read = contract.get_after(&created, path.clone()).await.expect(200);
+        let tag = read.header("etag").to_owned();
+        assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2, "{tag} is not strong");
+
+        let get = || contract.client().get(path.clone());
+        for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}"), "*".to_owned()] {
+            let unchanged = contract.send(get().header("if-none-match", &known)).await.expect(304);
+            assert!(unchanged.body.is_empty());
+            assert_eq!(unchanged.header("etag"), tag);
+        }
+        for other in ["\"other\"", "\"0\"", "\"999999\""] {
+            contract.send(get().header("if-none-match", other)).await.expect(200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_changes_the_tag() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let mut command = contract.message(&token, "Hi").await;
+    let paths = [app_path(&token), chat_path(&token, 1), message_path(&token, 1, 1)];
+    let mut tags = Vec::new();
+    for path in &paths {
+        tags.push(contract.get_after(&command, path.clone()).await.header("etag").to_owned());
+    }
+    contract.put(app_path(&token), &json!({ "name": "other" })).await.expect(200);
+    command = contract.put(message_path(&token, 1, 1), &json!({ "body": "Hello" })).await.expect(200);
+    for (path, tag) in paths.iter().zip(tags) {
+        assert_ne!(contract.get_after(&command, path.clone()).await.header("etag"), tag, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_stale_version_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let created = contract.message(&token, "Hi").await;
+    let changes = [
+        (app_path(&token), json!({ "name": "other" })),
+        (message_path(&token, 1, 1), json!({ "body": "other" })),
+    ];
+    for (path, change) in changes {
+        let tag = contract.get_after(&created, path.clone()).await.expect(200).header("etag").to_owned();
+        let put = || contract.client().put(path.clone(), &change);
+        for stale in ["\"999\"", "\"other\"", "\"0\""] {
+            assert_problem(&contract.send(put().header("if-match", stale)).await, 412, "precondition_failed");
+        }
+        // A weak tag never matches (RFC 9110, 13.1.1).
+        let weak = put().header("if-match", &format!("W/{tag}"));
+        assert_problem(&contract.send(weak).await, 412, "precondition_failed");
+
+        contract.send(put().header("if-match", &tag)).await.expect(200);
+        assert_problem(&contract.send(put().header("if-match", &tag)).await, 412, "precondition_failed");
+        contract.send(put().header("if-match", "*")).await.expect(200);
+        contract.send(put()).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let put = contract.client().put(message_path(&token, 1, 1), &json!({ "body": "x" }));
+    assert_problem(&contract.send(put.header("if-match", "\"1\"")).await, 404, "message_not_found");
+    contract.message(&token, "Hi").await;
+    contract.delete(message_path(&token, 1, 1)).await.expect(204);
+    let put = contract.client().put(message_path(&token, 1, 1), &json!({ "body": "x" }));
+    assert_problem(&contract.send(put.header("if-match", "\"1\"")).await, 410, "message_deleted");
+}

@@ -1,0 +1,44 @@
+//! The limit on each app's requests.
+
+use serde_json::json;
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{app_path, create_app};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_over_its_limit_is_told_when_to_come_back() {
+    // Hardly anything grows back while the test runs.
+    let contract = Contract::start_with(|options| options.with("--rate-limit", "5/h")).await;
+    let token = contract.app().await;
+    let chats = format!("{}/chats", app_path(&token));
+    for left in (0..5).rev() {
+        let created = contract.post(chats.clone(), &json!({})).await.expect(201);
+        assert!(
+            created.header("ratelimit").contains(&format!("r={left}")),
+            "{}",
+            created.header("ratelimit")
+        );
+        assert!(created.header("ratelimit-policy").contains("q=5"), "{}", created.header("ratelimit-policy"));
+    }
+    let refused = contract.post(chats, &json!({})).await;
+    assert_problem(&refused, 429, "rate_limited");
+    let seconds: u64 = refused.header("retry-after").parse().expect("seconds");
+    assert!((1..=3_600).contains(&seconds), "{seconds}");
+    assert!(refused.header("ratelimit").contains("r=0"));
+    assert!(refused.has("ratelimit-policy"));
+    assert_problem(&contract.get(app_path(&token)).await, 429, "rate_limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_apps_limit_is_not_anothers() {
+    let contract = Contract::start_with(|options| options.with("--rate-limit", "1/h")).await;
+    let (first, second) = (contract.app().await, create_app(contract.client(), "second").await);
+    for token in [first, second] {
+        let chats = format!("{}/chats", app_path(&token));
+        contract.post(chats.clone(), &json!({})).await.expect(201);
+        let refused = contract.post(chats, &json!({})).await;
+        assert_problem(&refused, 429, "rate_limited");
+        assert!(refused.has("consistency-token"), "every answer to a command says how far to read");
+    }
+    contract.get("/readyz").await.expect(200);
+}

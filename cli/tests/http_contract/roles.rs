@@ -1,0 +1,45 @@
+//! The same chat API made of one process a role.
+
+use serde_json::json;
+
+use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, create_message, message_path};
+use crate::harness::client::Client;
+use crate::harness::line_up::LineUp;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_to_one_process_are_seen_by_queries_to_another() {
+    let line_up = LineUp::roles().await;
+    let client = line_up.client();
+    let token = create_app(client, "an app").await;
+    let chat = create_chat(client, &token).await;
+    let created = create_message(client, &token, chat, "a fox").await;
+    let read = client.get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
+    assert_eq!(read.json()["body"], "a fox");
+    let search = format!("{}/messages/search", chat_path(&token, chat));
+    let found = client.post(search, &json!({ "query": "fox" })).after(&created).send().await.expect(200);
+    assert_eq!(found.json()["total"], 1);
+
+    let deleted = client.delete(message_path(&token, chat, 1)).send().await.expect(204);
+    client.get(message_path(&token, chat, 1)).after(&deleted).send().await.expect(410);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_process_serves_its_role_alone() {
+    let line_up = LineUp::roles().await;
+    let token = create_app(line_up.client(), "an app").await;
+    let [commands, queries, projector] = line_up.processes() else { panic!("three processes") };
+    let (commands, queries, projector): (Client, Client, Client) =
+        (commands.client(), queries.client(), projector.client());
+
+    for client in [&commands, &queries, &projector] {
+        client.get("/livez").send().await.expect(200);
+        client.get("/readyz").send().await.expect(200);
+        client.get("/metrics").send().await.expect(200);
+        client.get("/openapi.json").send().await.expect(200);
+    }
+    let refused = commands.get(app_path(&token)).send().await;
+    assert!(matches!(refused.status.as_u16(), 404 | 405), "{}", refused.status);
+    let refused = queries.post(format!("{API}/apps"), &json!({ "name": "x" })).send().await;
+    assert!(matches!(refused.status.as_u16(), 404 | 405), "{}", refused.status);
+    projector.get(app_path(&token)).send().await.expect(404);
+}

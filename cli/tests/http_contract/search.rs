@@ -1,0 +1,269 @@
+//! `…/messages/search`
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::contract::{Contract, assert_problem, without_times};
+use crate::harness::api::{app_path, chat_path, message_path, number};
+use crate::harness::client::Reply;
+
+fn numbers(found: &Reply) -> Vec<u64> {
+    let body = found.json();
+    body["messages"].as_array().expect("messages").iter().map(|hit| number(hit, "message_number")).collect()
+}
+
+/// The numbers of the hits of a search in chat 1, oldest first.
+async fn found(contract: &Contract, last: &Reply, token: &str, query: Value) -> Vec<u64> {
+    let path = format!("{}/messages/search", chat_path(token, 1));
+    let call = contract.client().post(path, &query).after(last);
+    let mut numbers = numbers(&contract.send(call).await.expect(200));
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_in_a_chat_answers_hits_with_snippets() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let last = contract.messages(&token, &["The quick brown fox", "a dog", "<b>fox</b> & co"]).await;
+    let path = format!("{}/messages/search", chat_path(&token, 1));
+    let answer =
+        contract.send(contract.client().post(path.clone(), &json!({ "query": "fox" })).after(&last)).await;
+
+    let mut body = without_times(answer.expect(200).json());
+    for hit in body["messages"].as_array_mut().expect("hits") {
+        assert!(hit["score"].is_number(), "{hit}");
+        hit["score"] = json!("S");
+    }
+    let hit = |number: u64, body: &str, snippet: &str| {
+        json!({
+            "message_number": number, "body": body, "created_at": "T", "updated_at": "T",
+            "snippet": snippet, "score": "S",
+        })
+    };
+    let newest_first = [
+        hit(3, "<b>fox</b> & co", "&lt;b&gt;<mark>fox</mark>&lt;/b&gt; &amp; co"),
+        hit(1, "The quick brown fox", "The quick brown <mark>fox</mark>"),
+    ];
+    assert_eq!(body, json!({ "status": "success", "messages": newest_first, "total": 2, "next": null }));
+
+    let by_url = contract.get_after(&last, format!("{path}?query=fox")).await.expect(200);
+    assert_eq!(numbers(&by_url), [3, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_in_an_app_names_each_hits_chat() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let other = contract.app_with_chat().await;
+    contract.message(&other, "a fox of another app").await;
+    contract.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
+    contract.message(&token, "fox").await;
+    let second = format!("{}/messages", chat_path(&token, 2));
+    let last = contract.post(second, &json!({ "body": "fox" })).await.expect(201);
+
+    let path = format!("{}/messages/search", app_path(&token));
+    let get = contract.client().get(format!("{path}?query=fox")).after(&last);
+    let post = contract.client().post(path, &json!({ "query": "fox" })).after(&last);
+    for call in [get, post] {
+        let body = contract.send(call).await.expect(200).json();
+        let hits = body["messages"].as_array().expect("hits");
+        let places: Vec<_> =
+            hits.iter().map(|hit| (number(hit, "chat_number"), number(hit, "message_number"))).collect();
+        assert_eq!(places, [(2, 1), (1, 1)]);
+        assert_eq!(body["total"], 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_starts_insides_phrases_and_typing_errors_are_found() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let bodies = [
+        "Caf\u{e9} Sch\u{f6}nbrunn", // 1
+        "the quick brown fox",       // 2
+        "brown is the quick fox",    // 3
+        "Привет, мир",               // 4
+        "你好世界",                  // 5
+        "안녕하세요",                // 6
+        "สวัสดีครับ",                   // 7
+        "مرحبا بالعالم",             // 8
+        "\u{1f98a} emoji",           // 9
+        "international",             // 10
+    ];
+    let last = contract.messages(&token, &bodies).await;
+    let cases: [(&str, &[u64]); 17] = [
+        ("cafe", &[1]),
+        ("CAFÉ", &[1]),
+        ("schon", &[1]),
+        ("brunn", &[1]),
+        ("quick fox", &[2, 3]),
+        ("fox quick", &[2, 3]),
+        ("\"quick brown\"", &[2]),
+        ("quic fo", &[2, 3]),
+        ("quick cat", &[]),
+        ("прив", &[4]),
+        ("МИР", &[4]),
+        ("世界", &[5]),
+        ("녕하", &[6]),
+        ("สวัสดี", &[7]),
+        ("بالعالم", &[8]),
+        ("🦊", &[9]),
+        ("nation", &[10]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(found(&contract, &last, &token, json!({ "query": query })).await, expected, "{query}");
+    }
+    assert_eq!(found(&contract, &last, &token, json!({ "query": "quikc" })).await, [] as [u64; 0]);
+    assert_eq!(found(&contract, &last, &token, json!({ "query": "quock", "fuzzy": true })).await, [2, 3]);
+    assert_eq!(
+        found(&contract, &last, &token, json!({ "query": "internatoinal", "fuzzy": true })).await,
+        [10]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn better_matches_come_first_and_newer_ones_among_equals() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let bodies = ["the cat", "concatenate", "cats", "a cat", "bobcat", "category"];
+    let last = contract.messages(&token, &bodies).await;
+    let search = async |query: Value| {
+        let path = format!("{}/messages/search", chat_path(&token, 1));
+        numbers(&contract.send(contract.client().post(path, &query).after(&last)).await.expect(200))
+    };
+    assert_eq!(search(json!({ "query": "cat" })).await, [4, 1, 6, 3, 5, 2]);
+    assert_eq!(search(json!({ "query": "cat", "sort": "relevance" })).await, [4, 1, 6, 3, 5, 2]);
+    assert_eq!(search(json!({ "query": "cat", "sort": "newest" })).await, [6, 5, 4, 3, 2, 1]);
+    assert_eq!(search(json!({ "query": "cat", "sort": "oldest" })).await, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_is_paged_to_exhaustion_in_every_order() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let mut last = contract.message(&token, "fox 1").await;
+    for body in 2..=7 {
+        last = contract.message(&token, &format!("fox {body}")).await;
+    }
+    let newest: Vec<u64> = (1..=7).rev().collect();
+    let oldest: Vec<u64> = (1..=7).collect();
+    for (sort, expected) in [("relevance", &newest), ("newest", &newest), ("oldest", &oldest)] {
+        let (mut all, mut cursor) = (Vec::new(), Value::Null);
+        loop {
+            let query = json!({ "query": "fox", "limit": 3, "sort": sort, "cursor": cursor });
+            let path = format!("{}/messages/search", chat_path(&token, 1));
+            let page = contract.send(contract.client().post(path, &query).after(&last)).await.expect(200);
+            assert_eq!(page.json()["total"], 7);
+            all.extend(numbers(&page));
+            cursor = page.json()["next"].clone();
+            if cursor.is_null() {
+                break;
+            }
+            assert!(all.len() < 7, "{sort}: a page after the last");
+        }
+        assert_eq!(&all, expected, "{sort}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_is_bounded_in_time() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let last = contract.messages(&token, &["fox"]).await;
+    let message = contract.get_after(&last, message_path(&token, 1, 1)).await.expect(200).json();
+    let created = message["created_at"].as_str().expect("a time");
+    let cases: [(&str, &str, &[u64]); 6] = [
+        ("from", created, &[1]),
+        ("to", created, &[1]),
+        ("from", "2000-01-01T00:00:00Z", &[1]),
+        ("to", "2000-01-01T00:00:00Z", &[]),
+        ("from", "2200-01-01T00:00:00+02:00", &[]),
+        ("to", "2200-01-01T00:00:00.5Z", &[1]),
+    ];
+    for (bound, time, expected) in cases {
+        let query = json!({ "query": "fox", bound: time });
+        assert_eq!(found(&contract, &last, &token, query).await, expected, "{bound} {time}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edited_messages_are_found_by_what_they_say_now() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    contract.message(&token, "a fox").await;
+    let edited = contract.put(message_path(&token, 1, 1), &json!({ "body": "a dog" })).await.expect(200);
+    assert_eq!(found(&contract, &edited, &token, json!({ "query": "fox" })).await, [] as [u64; 0]);
+    assert_eq!(found(&contract, &edited, &token, json!({ "query": "dog" })).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_query_is_wrong_in_its_syntax() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    contract.message(&token, "a fox").await;
+    let path = format!("{}/messages/search", chat_path(&token, 1));
+    for query in [
+        "\"",
+        "\"\"",
+        "\"fox",
+        "fox\"",
+        "AND",
+        "OR NOT",
+        "-fox",
+        "+fox",
+        "fox*",
+        "*",
+        "?",
+        "body:fox",
+        "(",
+        ")(",
+        "[a TO b]",
+        "fox~2",
+        "^",
+        "\\",
+        "\\\"",
+        "{",
+        "<mark>",
+        "'; --",
+        "%",
+        "/fox/",
+        "a",
+        "!",
+        "fo\u{0301}x",
+    ] {
+        contract.post(path.clone(), &json!({ "query": query })).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_beside_the_query_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    for path in
+        [format!("{}/messages/search", chat_path(&token, 1)), format!("{}/messages/search", app_path(&token))]
+    {
+        for blank in [json!({ "query": "" }), json!({ "query": " \u{3000}\t" })] {
+            assert_problem(&contract.post(path.clone(), &blank).await, 422, "query_blank");
+        }
+        assert_problem(&contract.get(format!("{path}?query=%20")).await, 422, "query_blank");
+        for wrong in
+            ["limit=0", "limit=101", "limit=x", "sort=best", "from=yesterday", "to=1", "cursor=x", "fuzzy=2"]
+        {
+            let reply = contract.get(format!("{path}?query=fox&{wrong}")).await;
+            assert_problem(&reply, 400, "malformed_query");
+        }
+        for wrong in
+            [json!({ "query": 17 }), json!([]), json!("fox"), json!({ "query": "fox", "limit": "x" })]
+        {
+            assert_problem(&contract.post(path.clone(), &wrong).await, 400, "malformed_json");
+        }
+        let post = || contract.client().request(Method::POST, path.clone());
+        let broken = post().header("content-type", "application/json").body("{\"query\":");
+        assert_problem(&contract.send(broken).await, 400, "malformed_json");
+        let foreign = post().header("content-type", "text/plain").body("{\"query\":\"fox\"}");
+        assert_problem(&contract.send(foreign).await, 415, "unsupported_media_type");
+        let long = json!({ "query": "x".repeat(1_025) });
+        assert_problem(&contract.post(path.clone(), &long).await, 422, "query_too_long");
+    }
+}

@@ -1,0 +1,153 @@
+//! What clients ask for, and what becomes of it.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use chat_domain::{
+    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Position, Precondition, StreamId,
+    application, chat,
+};
+use thiserror::Error;
+
+/// A change that a client asks for. Numbers are not in it: the writer hands them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Command {
+    /// Create an app under a token that was just drawn.
+    CreateApp { app: AppToken, name: AppName },
+    /// Give an app another name.
+    RenameApp { app: AppToken, name: AppName, precondition: Precondition },
+    /// Create an app's next chat.
+    CreateChat { app: AppToken },
+    /// Create a chat's next message.
+    CreateMessage { app: AppToken, chat: ChatNumber, body: MessageBody },
+    /// Give a message another body.
+    EditMessage {
+        app: AppToken,
+        chat: ChatNumber,
+        message: MessageNumber,
+        body: MessageBody,
+        precondition: Precondition,
+    },
+    /// Take a message away.
+    DeleteMessage { app: AppToken, chat: ChatNumber, message: MessageNumber },
+}
+
+impl Command {
+    /// The command's name, as events' metadata and metrics show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateApp { .. } => "CreateApp",
+            Self::RenameApp { .. } => "RenameApp",
+            Self::CreateChat { .. } => "CreateChat",
+            Self::CreateMessage { .. } => "CreateMessage",
+            Self::EditMessage { .. } => "EditMessage",
+            Self::DeleteMessage { .. } => "DeleteMessage",
+        }
+    }
+
+    /// The stream that the command's event belongs to.
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::CreateApp { app, .. } | Self::RenameApp { app, .. } | Self::CreateChat { app } => {
+                StreamId::App(*app)
+            }
+            Self::CreateMessage { app, chat, .. }
+            | Self::EditMessage { app, chat, .. }
+            | Self::DeleteMessage { app, chat, .. } => StreamId::Chat(*app, *chat),
+        }
+    }
+
+    /// Whether the command takes a number from a counter.
+    pub(crate) fn takes_number(&self) -> bool {
+        matches!(self, Self::CreateChat { .. } | Self::CreateMessage { .. })
+    }
+
+    /// Whether deciding needs to know which messages were edited or deleted.
+    pub(crate) fn needs_changes(&self) -> bool {
+        matches!(self, Self::EditMessage { .. } | Self::DeleteMessage { .. })
+    }
+}
+
+/// A command that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The event, durable in the log.
+    pub event: Event,
+    /// A position of the log at or shortly after the event's: a reader that has got here sees the event.
+    pub position: Position,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, Error)]
+pub enum CommandError {
+    /// The rules refuse it. Nothing was appended.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Too many commands wait already. Nothing was appended.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The event store can't be reached. Nothing was appended.
+    #[error("the event store is not available")]
+    EventStoreUnavailable(#[source] Cause),
+    /// The counters can't be reached. Nothing was appended.
+    #[error("the counters are not available")]
+    CountersUnavailable(#[source] Cause),
+    /// The event store's answer was lost: the event may be in the log or not.
+    #[error("the event store's answer was lost")]
+    OutcomeUnknown(#[source] Cause),
+    /// The log contradicts itself, or the writer is gone. Nothing was appended.
+    #[error("the command could not be decided")]
+    Internal(#[source] Cause),
+}
+
+/// What an adapter reported; shared, since one failure may meet many commands.
+pub type Cause = Arc<dyn StdError + Send + Sync>;
+
+/// Why the rules refuse a command.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Rejection {
+    /// No app has the token.
+    #[error("no app has this token")]
+    AppNotFound,
+    /// The app has no such chat.
+    #[error("the app has no such chat")]
+    ChatNotFound,
+    /// The chat has no such message.
+    #[error("the chat has no such message")]
+    MessageNotFound,
+    /// The message was deleted.
+    #[error("the message was deleted")]
+    MessageDeleted,
+    /// `If-Match` names another version.
+    #[error("it has changed since the version that If-Match names")]
+    PreconditionFailed,
+    /// The token that was drawn for an app is taken: not in this universe's lifetime.
+    #[error("the app's token is taken")]
+    TokenTaken,
+    /// A number that was handed out does not follow from the log; the writer tries again.
+    #[error("the number does not follow from the last one")]
+    NumberOutOfOrder,
+}
+
+impl From<application::Rejection> for Rejection {
+    fn from(rejection: application::Rejection) -> Self {
+        match rejection {
+            application::Rejection::AlreadyExists => Self::TokenTaken,
+            application::Rejection::NotFound => Self::AppNotFound,
+            application::Rejection::PreconditionFailed(_) => Self::PreconditionFailed,
+            application::Rejection::NumberOutOfOrder { .. } => Self::NumberOutOfOrder,
+        }
+    }
+}
+
+impl From<chat::Rejection> for Rejection {
+    fn from(rejection: chat::Rejection) -> Self {
+        match rejection {
+            chat::Rejection::NotFound(_) => Self::MessageNotFound,
+            chat::Rejection::Deleted(_) => Self::MessageDeleted,
+            chat::Rejection::PreconditionFailed(_) => Self::PreconditionFailed,
+            chat::Rejection::NumberOutOfOrder { .. } => Self::NumberOutOfOrder,
+        }
+    }
+}

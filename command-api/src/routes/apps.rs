@@ -1,0 +1,130 @@
+//! `/apps`, `/apps/{app_token}`
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
+use chat_domain::metadata::ActorKind;
+use chat_domain::{AppName, AppToken};
+use chat_web::extract::{AppPath, IfMatch, JsonBody};
+use chat_web::problem::Problem;
+use chat_web::request::RequestContext;
+use chat_web::{openapi, problem_responses};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Done, Headers, created, done_at};
+use crate::command::Command;
+use crate::writer::CommandHandler;
+
+/// An app's name.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct NewName {
+    /// 1 to 255 characters, not blank.
+    #[schema(example = "first_app", max_length = 255)]
+    name: String,
+}
+
+impl NewName {
+    fn parse(self) -> Result<AppName, Problem> {
+        AppName::parse(self.name).map_err(Problem::invalid_name)
+    }
+}
+
+/// A new app.
+#[derive(Serialize, ToSchema)]
+struct AppCreated {
+    #[schema(example = "success")]
+    status: &'static str,
+    #[schema(example = "App created successfully")]
+    message: &'static str,
+    data: NewApp,
+}
+
+/// What its owner needs to know of a new app.
+#[derive(Serialize, ToSchema)]
+struct NewApp {
+    /// The app's only credential: whoever has it can do everything with the app.
+    #[schema(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT", min_length = 36, max_length = 36)]
+    app_token: String,
+    #[schema(example = "first_app")]
+    name: String,
+}
+
+problem_responses!(
+    CreateFails: MalformedJson, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank, NameTooLong,
+    TextInvalid, EventStoreUnavailable, OutcomeUnknown
+);
+problem_responses!(
+    RenameFails: MalformedJson, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
+    RequestTimeout, NameBlank, NameTooLong, TextInvalid, EventStoreUnavailable, OutcomeUnknown
+);
+
+/// Create an app
+///
+/// The answer holds the app's token, its only credential.
+#[utoipa::path(
+    post, path = "/apps", tag = openapi::APPS, request_body = NewName,
+    responses(
+        (status = 201, description = "Created, durably", body = AppCreated, headers(
+            ("Location" = String, description = "Where the app is"),
+            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+        )),
+        CreateFails,
+    ),
+)]
+pub(super) async fn create_app(
+    State(handler): State<CommandHandler>,
+    context: RequestContext,
+    uri: OriginalUri,
+    JsonBody(body): JsonBody<NewName>,
+) -> Result<Response, Problem> {
+    let name = body.parse()?;
+    let app = draw_token()?;
+    let command = Command::CreateApp { app, name: name.clone() };
+    let metadata = context.metadata(command.name(), ActorKind::Anonymous);
+    let recorded = handler.handle(command, &metadata).await?;
+    let token = app.expose();
+    let body = AppCreated {
+        status: "success",
+        message: "App created successfully",
+        data: NewApp { app_token: token.to_owned(), name: name.into_string() },
+    };
+    Ok(created(&uri, token, recorded.position, Json(body)))
+}
+
+/// Rename an app
+#[utoipa::path(
+    put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = NewName,
+    params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
+    responses(
+        (status = 200, description = "Renamed, durably", body = Done, headers(
+            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+        )),
+        RenameFails,
+    ),
+)]
+pub(super) async fn rename_app(
+    State(handler): State<CommandHandler>,
+    context: RequestContext,
+    AppPath { app_token: app }: AppPath,
+    IfMatch(precondition): IfMatch,
+    JsonBody(body): JsonBody<NewName>,
+) -> Result<(Headers<1>, Json<Done>), Problem> {
+    let command = Command::RenameApp { app, name: body.parse()?, precondition };
+    let metadata = context.metadata(command.name(), ActorKind::App);
+    let recorded = handler.handle(command, &metadata).await?;
+    Ok((done_at(recorded.position), Json(Done::new("App renamed successfully"))))
+}
+
+fn draw_token() -> Result<AppToken, Problem> {
+    let mut drawn = Ok(());
+    let token = AppToken::generate(|bytes| {
+        if let Err(error) = getrandom::fill(bytes) {
+            // Lets the loop end; the token is not used.
+            bytes.fill(0);
+            drawn = Err(error);
+        }
+    });
+    drawn.map_err(Problem::internal)?;
+    Ok(token)
+}

@@ -1,0 +1,134 @@
+//! `/apps/{app_token}/chats/{chat_number}/messages`, `…/{message_number}`
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
+use chat_domain::metadata::ActorKind;
+use chat_domain::{Event, MessageBody};
+use chat_web::extract::{ChatPath, IfMatch, JsonBody, MessagePath};
+use chat_web::problem::Problem;
+use chat_web::request::RequestContext;
+use chat_web::{openapi, problem_responses};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Done, Headers, created, done_at};
+use crate::command::Command;
+use crate::writer::CommandHandler;
+
+/// A message's text.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct NewBody {
+    /// 1 to 65,536 bytes of UTF-8, not blank. Kept as it is.
+    #[schema(example = "Hi")]
+    body: String,
+}
+
+impl NewBody {
+    fn parse(self) -> Result<MessageBody, Problem> {
+        MessageBody::parse(self.body).map_err(Problem::invalid_body)
+    }
+}
+
+/// A new message.
+#[derive(Serialize, ToSchema)]
+struct MessageCreated {
+    #[schema(example = "Message created successfully")]
+    message: &'static str,
+    /// Its number in the chat: one more than the last.
+    #[schema(minimum = 1, example = 1)]
+    message_number: u64,
+}
+
+problem_responses!(
+    CreateFails: MalformedJson, AppNotFound, ChatNotFound, PayloadTooLarge, UnsupportedMediaType, RequestTimeout,
+    BodyBlank, BodyTooLong, TextInvalid, EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
+);
+problem_responses!(
+    EditFails: MalformedJson, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
+    PayloadTooLarge, UnsupportedMediaType, RequestTimeout, BodyBlank, BodyTooLong, TextInvalid,
+    EventStoreUnavailable, OutcomeUnknown
+);
+problem_responses!(
+    DeleteFails: AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, EventStoreUnavailable, OutcomeUnknown
+);
+
+/// Create a message
+#[utoipa::path(
+    post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES, params(ChatPath),
+    request_body = NewBody,
+    responses(
+        (status = 201, description = "Created, durably", body = MessageCreated, headers(
+            ("Location" = String, description = "Where the message is"),
+            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+        )),
+        CreateFails,
+    ),
+)]
+pub(super) async fn create_message(
+    State(handler): State<CommandHandler>,
+    context: RequestContext,
+    ChatPath { app_token: app, chat_number: chat }: ChatPath,
+    uri: OriginalUri,
+    JsonBody(body): JsonBody<NewBody>,
+) -> Result<Response, Problem> {
+    let command = Command::CreateMessage { app, chat, body: body.parse()? };
+    let metadata = context.metadata(command.name(), ActorKind::App);
+    let recorded = handler.handle(command, &metadata).await?;
+    let Event::MessageCreated(event) = recorded.event else {
+        return Err(Problem::internal("a message's creation recorded something else"));
+    };
+    let message_number = event.message_number.get();
+    let body = MessageCreated { message: "Message created successfully", message_number };
+    Ok(created(&uri, message_number, recorded.position, Json(body)))
+}
+
+/// Edit a message
+#[utoipa::path(
+    put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
+    params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`")),
+    request_body = NewBody,
+    responses(
+        (status = 200, description = "Edited, durably", body = Done, headers(
+            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+        )),
+        EditFails,
+    ),
+)]
+pub(super) async fn edit_message(
+    State(handler): State<CommandHandler>,
+    context: RequestContext,
+    MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
+    IfMatch(precondition): IfMatch,
+    JsonBody(body): JsonBody<NewBody>,
+) -> Result<(Headers<1>, Json<Done>), Problem> {
+    let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
+    let metadata = context.metadata(command.name(), ActorKind::App);
+    let recorded = handler.handle(command, &metadata).await?;
+    Ok((done_at(recorded.position), Json(Done::new("Message edited successfully"))))
+}
+
+/// Delete a message
+///
+/// Its number is never given out again.
+#[utoipa::path(
+    delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
+    params(MessagePath),
+    responses(
+        (status = 204, description = "Deleted, durably", headers(
+            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+        )),
+        DeleteFails,
+    ),
+)]
+pub(super) async fn delete_message(
+    State(handler): State<CommandHandler>,
+    context: RequestContext,
+    MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
+) -> Result<(StatusCode, Headers<1>), Problem> {
+    let command = Command::DeleteMessage { app, chat, message };
+    let metadata = context.metadata(command.name(), ActorKind::App);
+    let recorded = handler.handle(command, &metadata).await?;
+    Ok((StatusCode::NO_CONTENT, done_at(recorded.position)))
+}

@@ -1,0 +1,117 @@
+//! The writer: decides commands and appends their events.
+//!
+//! Commands that arrive together form a batch: one round trip to the counters, one durable append, whatever number of
+//! streams. What a stream's decisions need is folded from the log once and remembered in a bounded cache; a stream that
+//! is not remembered is loaded beside the batches, so that nobody waits for somebody else's stream.
+//!
+//! Several writers may share a log, in one process or in many. Each append expects its stream to end where the decision
+//! was made; a writer that was wrong about that loads the stream again and decides anew, so a client notices nothing.
+
+mod batch;
+mod known;
+mod load;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chat_domain::{Metadata, Position, Timestamp};
+use chat_infra::counters::Counters;
+use chat_infra::event_store::EventStore;
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::command::{Command, CommandError, Recorded};
+use queue::{Job, Writer};
+
+/// What a writer works with.
+#[derive(Clone)]
+pub struct WriterConfig {
+    /// The log.
+    pub event_store: Arc<dyn EventStore>,
+    /// Who hands out numbers.
+    pub counters: Arc<dyn Counters>,
+    /// The time that events are stamped with.
+    pub clock: fn() -> Timestamp,
+    /// Commands that may wait; one more is answered [`CommandError::Overloaded`].
+    pub queue: usize,
+    /// Bytes of remembered stream states.
+    pub cache_bytes: u64,
+    /// The end of the log when the writer starts.
+    pub head: Position,
+}
+
+impl WriterConfig {
+    /// Commands that may wait, where nothing else is asked for: at 10,000 a second the last one waits 0.4 s.
+    pub const QUEUE: usize = 4_096;
+    /// Bytes of remembered stream states, where nothing else is asked for: some 150,000 streams.
+    pub const CACHE_BYTES: u64 = 32 << 20;
+}
+
+/// Takes commands to the writer. Cheap to clone; the writer ends when the last clone is gone and all is answered.
+#[derive(Clone)]
+pub struct CommandHandler {
+    jobs: mpsc::UnboundedSender<Job>,
+    room: Arc<Semaphore>,
+    seen: Arc<AtomicU64>,
+}
+
+/// The writer's task has ended although commands may still come.
+#[derive(Debug, Error)]
+#[error("the writer has stopped")]
+struct Stopped;
+
+impl CommandHandler {
+    /// Starts a writer. The task ends after the last handler was dropped and every command answered; it ending before
+    /// is a defect, after which the process should not go on.
+    pub fn spawn(config: WriterConfig) -> (Self, JoinHandle<()>) {
+        // The semaphore bounds the channel, and what the writer has taken from it, together.
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(config.queue));
+        let seen = Arc::new(AtomicU64::new(config.head.get()));
+        let writer = Writer::new(config, Arc::clone(&seen));
+        (Self { jobs, room, seen }, tokio::spawn(writer.run(queue)))
+    }
+
+    /// Carries a command out: when it returns `Ok`, the event is durable. `metadata` is recorded with the event.
+    ///
+    /// The command is carried out even where the future is dropped.
+    pub async fn handle(&self, command: Command, metadata: &Metadata) -> Result<Recorded, CommandError> {
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| CommandError::Overloaded)?;
+        let name = command.name();
+        let metadata =
+            serde_json::to_string(metadata).map_err(|error| CommandError::Internal(Arc::new(error)))?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job { command, metadata: metadata.into(), answer, enqueued: Instant::now(), _room: room };
+        let stopped = || CommandError::Internal(Arc::new(Stopped));
+        self.jobs.send(job).map_err(|_| stopped())?;
+        let outcome = answered.await.unwrap_or_else(|_| Err(stopped()));
+        metrics::counter!("commands_total", "command" => name, "outcome" => outcome_label(&outcome))
+            .increment(1);
+        outcome
+    }
+
+    /// The last position of the log that this writer has appended or decided on: a reader that has got here sees the
+    /// effect of every command that was answered.
+    pub fn seen(&self) -> Position {
+        Position::new(self.seen.load(Ordering::Acquire))
+    }
+
+    /// How many more commands may wait.
+    pub fn free(&self) -> usize {
+        self.room.available_permits()
+    }
+}
+
+fn outcome_label(outcome: &Result<Recorded, CommandError>) -> &'static str {
+    match outcome {
+        Ok(_) => "recorded",
+        Err(CommandError::Rejected(_)) => "rejected",
+        Err(CommandError::Overloaded) => "overloaded",
+        Err(CommandError::EventStoreUnavailable(_) | CommandError::CountersUnavailable(_)) => "unavailable",
+        Err(CommandError::OutcomeUnknown(_)) => "unknown",
+        Err(CommandError::Internal(_)) => "internal",
+    }
+}

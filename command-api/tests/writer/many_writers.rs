@@ -1,0 +1,126 @@
+//! Several writers on one log, as several processes are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chat_domain::{AppToken, ChatNumber, Precondition, Version};
+use chat_infra::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use futures::future::join_all;
+
+use crate::stage::{Client, Stage, refusal, writer_on};
+
+async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
+    let creates = (0..count).map(|index| writers[index % writers.len()].create_message(app, chat));
+    join_all(creates).await.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_with_shared_counters_share_a_chat() {
+    let stage = Stage::new();
+    let counters = Arc::clone(&stage.counters);
+    let writers = [stage.writer(), writer_on(stage.another_handle(), counters)];
+    let app = writers[0].create_app().await;
+    let chat = writers[1].create_chat(app).await.unwrap();
+    assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
+    assert_eq!(stage.events().await.len(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_with_counters_of_their_own_share_a_chat() {
+    let stage = Stage::new();
+    let own = Arc::new(InProcessCounters::default());
+    let writers = [stage.writer(), writer_on(stage.another_handle(), own)];
+    let app = writers[0].create_app().await;
+    let chat = writers[1].create_chat(app).await.unwrap();
+    assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
+    let chats: BTreeSet<u64> = join_all((0..100).map(|index| writers[index % 2].create_chat(app)))
+        .await
+        .into_iter()
+        .map(|chat| chat.unwrap().get())
+        .collect();
+    assert_eq!(chats, (2..=101).collect());
+    assert_eq!(stage.events().await.len(), 302);
+}
+
+#[tokio::test]
+async fn numbers_handed_to_a_writer_that_died_are_handed_out_again() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    let key = CounterKey::Messages(app, chat);
+    stage.counters.reserve(&[Reservation { key, count: 5, floor: 0 }]).await.unwrap();
+
+    let asked = Instant::now();
+    assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
+    assert!(asked.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", asked.elapsed());
+    // The counter follows the log again: the next number is there at once, and right.
+    let next = stage.counters.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap();
+    assert_eq!(next, [3]);
+}
+
+#[tokio::test]
+async fn a_writer_whose_predecessor_is_in_flight_waits_for_it() {
+    let stage = Stage::new();
+    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&stage.counters));
+    let predecessor = writer_on(stage.another_handle(), slow);
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    // Number 1 is handed out; whoever has it appends it while the writer waits with number 2.
+    let key = CounterKey::Messages(app, chat);
+    fast.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap();
+    let late = async {
+        tokio::task::yield_now().await;
+        predecessor.create_message(app, chat).await
+    };
+    let (second, first) = tokio::join!(writer.create_message(app, chat), late);
+    assert_eq!((first.unwrap(), second.unwrap()), (1, 2));
+}
+
+#[tokio::test]
+async fn counters_that_lost_their_memory_are_raised_from_the_log() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    fill(&[writer], app, chat, 10).await;
+    let empty = Arc::new(InProcessCounters::default());
+    let writer = writer_on(Arc::clone(&stage.log), Arc::clone(&empty) as Arc<dyn Counters>);
+    assert_eq!(writer.create_message(app, chat).await.unwrap(), 11);
+}
+
+#[tokio::test]
+async fn a_writer_refuses_nothing_that_another_has_just_made_possible() {
+    let stage = Stage::new();
+    let own = Arc::new(InProcessCounters::default());
+    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    // The writer remembers the chat with one message at version 1.
+    writer.edit(app, chat, 1, Precondition::Exists).await.unwrap();
+    other.create_message(app, chat).await.unwrap();
+    other.edit(app, chat, 1, Precondition::Exists).await.unwrap();
+
+    writer.edit(app, chat, 2, Precondition::None).await.unwrap();
+    writer.edit(app, chat, 1, Precondition::AnyOf(vec![Version::new(3)])).await.unwrap();
+    let new_chat = other.create_chat(app).await.unwrap();
+    assert_eq!(writer.create_message(app, new_chat).await.unwrap(), 1);
+    assert_eq!(refusal(writer.edit(app, new_chat, 2, Precondition::None).await), "MessageNotFound");
+}
+
+#[tokio::test]
+async fn a_writer_allows_nothing_that_another_has_just_made_impossible() {
+    let stage = Stage::new();
+    let own = Arc::new(InProcessCounters::default());
+    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    writer.edit(app, chat, 1, Precondition::None).await.unwrap();
+    other.delete(app, chat, 1).await.unwrap();
+    assert_eq!(refusal(writer.edit(app, chat, 1, Precondition::None).await), "MessageDeleted");
+}

@@ -1,0 +1,139 @@
+//! What one writer hands out and refuses.
+
+use chat_domain::metadata::ActorKind;
+use chat_domain::{Actor, AppName, AppToken, ChatNumber, Metadata, Precondition, Version};
+use futures::future::join_all;
+
+use chat_command_api::command::Command;
+
+use crate::stage::{Stage, refusal};
+
+#[tokio::test]
+async fn numbers_start_at_one_in_each_app_and_each_chat() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    for _ in 0..2 {
+        let app = writer.create_app().await;
+        for chat in 1..=2 {
+            let number = writer.create_chat(app).await.unwrap();
+            assert_eq!(number.get(), chat);
+            for message in 1..=3 {
+                assert_eq!(writer.create_message(app, number).await.unwrap(), message);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_at_once_in_one_chat_get_consecutive_numbers() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    let mut numbers: Vec<u64> = join_all((0..200).map(|_| writer.create_message(app, chat)))
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_restarted_writer_goes_on_where_the_log_ends() {
+    let stage = Stage::new();
+    let first = stage.writer();
+    let app = first.create_app().await;
+    let chat = first.create_chat(app).await.unwrap();
+    for _ in 0..3 {
+        first.create_message(app, chat).await.unwrap();
+    }
+    first.delete(app, chat, 3).await.unwrap();
+    first.edit(app, chat, 1, Precondition::None).await.unwrap();
+    drop(first);
+    let stage = Stage { counters: Stage::new().counters, ..stage };
+    let second = stage.writer();
+    assert_eq!(second.create_message(app, chat).await.unwrap(), 4);
+    assert_eq!(second.create_chat(app).await.unwrap().get(), 2);
+    assert_eq!(refusal(second.edit(app, chat, 3, Precondition::None).await), "MessageDeleted");
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_refused_and_takes_no_number() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let nobody = AppToken::generate(|bytes| bytes.fill(7));
+    let name = AppName::parse("new".to_owned()).unwrap();
+    assert_eq!(refusal(writer.create_chat(nobody).await), "AppNotFound");
+    let rename = Command::RenameApp { app: nobody, name, precondition: Precondition::None };
+    assert_eq!(refusal(writer.send(rename).await), "AppNotFound");
+    assert_eq!(refusal(writer.create_message(nobody, ChatNumber::FIRST).await), "AppNotFound");
+
+    let app = writer.create_app().await;
+    assert_eq!(refusal(writer.create_message(app, ChatNumber::FIRST).await), "ChatNotFound");
+    assert_eq!(refusal(writer.delete(app, ChatNumber::FIRST, 1).await), "ChatNotFound");
+    let chat = writer.create_chat(app).await.unwrap();
+    assert_eq!(chat, ChatNumber::FIRST);
+    assert_eq!(refusal(writer.edit(app, chat, 1, Precondition::None).await), "MessageNotFound");
+    assert_eq!(writer.create_message(app, chat).await.unwrap(), 1);
+    assert_eq!(stage.events().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_deleted_message_is_gone_for_good() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    writer.delete(app, chat, 1).await.unwrap();
+    assert_eq!(refusal(writer.delete(app, chat, 1).await), "MessageDeleted");
+    assert_eq!(refusal(writer.edit(app, chat, 1, Precondition::None).await), "MessageDeleted");
+    assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_stale_version_is_refused() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    let at = |version| Precondition::AnyOf(vec![Version::new(version)]);
+    writer.edit(app, chat, 1, at(1)).await.unwrap();
+    assert_eq!(refusal(writer.edit(app, chat, 1, at(1)).await), "PreconditionFailed");
+    writer.edit(app, chat, 1, at(2)).await.unwrap();
+    writer.edit(app, chat, 1, Precondition::Exists).await.unwrap();
+
+    let rename = |precondition| {
+        let name = AppName::parse("new".to_owned()).unwrap();
+        writer.send(Command::RenameApp { app, name, precondition })
+    };
+    // The app's stream holds AppCreated and ChatCreated.
+    assert_eq!(refusal(rename(at(1)).await), "PreconditionFailed");
+    rename(at(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_carries_its_circumstances() {
+    let stage = Stage::new();
+    let writer = stage.writer();
+    let metadata = Metadata {
+        command: "CreateApp".to_owned(),
+        actor: Actor {
+            kind: ActorKind::Admin,
+            address: Some("::1".to_owned()),
+            user_agent: Some("curl/8".to_owned()),
+        },
+        correlation_id: "trace".to_owned(),
+        causation_id: "request".to_owned(),
+    };
+    let app = AppToken::generate(|bytes| bytes.fill(7));
+    let name = AppName::parse("app".to_owned()).unwrap();
+    let recorded = writer.0.handle(Command::CreateApp { app, name }, &metadata).await.unwrap();
+    let events = stage.events().await;
+    assert_eq!(events[0].position, recorded.position);
+    assert_eq!(events[0].decode().unwrap(), recorded.event);
+    assert_eq!(serde_json::from_slice::<Metadata>(&events[0].metadata).unwrap(), metadata);
+    assert_eq!(writer.0.seen(), recorded.position);
+}

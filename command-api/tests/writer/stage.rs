@@ -1,0 +1,121 @@
+//! A log in a temporary folder, and writers on it.
+
+use std::sync::Arc;
+
+use chat_command_api::command::{Command, CommandError, Recorded};
+use chat_command_api::writer::{CommandHandler, WriterConfig};
+use chat_domain::{
+    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Metadata, Position, Precondition,
+    Timestamp,
+};
+use chat_infra::counters::{Counters, InProcessCounters};
+use chat_infra::event_store::{EventStore, RecordedEvent, SqliteEventStore};
+use tempfile::TempDir;
+
+pub struct Stage {
+    pub log: Arc<dyn EventStore>,
+    pub counters: Arc<dyn Counters>,
+    pub folder: TempDir,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        Self { log, counters: Arc::new(InProcessCounters::default()), folder }
+    }
+
+    /// Another handle on the same log, as another process has.
+    pub fn another_handle(&self) -> Arc<dyn EventStore> {
+        Arc::new(SqliteEventStore::open(&self.folder.path().join("events.db")).unwrap())
+    }
+
+    pub fn writer(&self) -> Client {
+        writer_on(Arc::clone(&self.log), Arc::clone(&self.counters))
+    }
+
+    pub async fn events(&self) -> Vec<RecordedEvent> {
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        loop {
+            let after = events.last().map_or(Position::START, |event| event.position);
+            let more = self.log.read_all(after, 10_000).await.unwrap();
+            if more.is_empty() {
+                return events;
+            }
+            events.extend(more);
+        }
+    }
+}
+
+/// A writer on a log of one's choice.
+pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) -> Client {
+    let clock = || Timestamp::from_millis(1_790_000_000_000);
+    let config = WriterConfig {
+        event_store,
+        counters,
+        clock,
+        queue: WriterConfig::QUEUE,
+        cache_bytes: WriterConfig::CACHE_BYTES,
+        head: Position::START,
+    };
+    Client(CommandHandler::spawn(config).0)
+}
+
+/// Sends commands to one writer.
+#[derive(Clone)]
+pub struct Client(pub CommandHandler);
+
+pub type Outcome = Result<Recorded, CommandError>;
+
+impl Client {
+    pub async fn send(&self, command: Command) -> Outcome {
+        self.0.handle(command, &Metadata::default()).await
+    }
+
+    pub async fn create_app(&self) -> AppToken {
+        let app = AppToken::generate(|bytes| getrandom::fill(bytes).unwrap());
+        let name = AppName::parse("app".to_owned()).unwrap();
+        self.send(Command::CreateApp { app, name }).await.unwrap();
+        app
+    }
+
+    pub async fn create_chat(&self, app: AppToken) -> Result<ChatNumber, CommandError> {
+        match self.send(Command::CreateChat { app }).await?.event {
+            Event::ChatCreated(created) => Ok(created.chat_number),
+            event => panic!("{event:?}"),
+        }
+    }
+
+    pub async fn create_message(&self, app: AppToken, chat: ChatNumber) -> Result<u64, CommandError> {
+        let body = MessageBody::parse("Hi".to_owned()).unwrap();
+        match self.send(Command::CreateMessage { app, chat, body }).await?.event {
+            Event::MessageCreated(created) => Ok(created.message_number.get()),
+            event => panic!("{event:?}"),
+        }
+    }
+
+    pub async fn edit(
+        &self,
+        app: AppToken,
+        chat: ChatNumber,
+        message: u64,
+        precondition: Precondition,
+    ) -> Outcome {
+        let body = MessageBody::parse("Hello".to_owned()).unwrap();
+        let message = MessageNumber::try_from(message).unwrap();
+        self.send(Command::EditMessage { app, chat, message, body, precondition }).await
+    }
+
+    pub async fn delete(&self, app: AppToken, chat: ChatNumber, message: u64) -> Outcome {
+        let message = MessageNumber::try_from(message).unwrap();
+        self.send(Command::DeleteMessage { app, chat, message }).await
+    }
+}
+
+/// What was refused, by its variant's name.
+pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> String {
+    match outcome {
+        Err(CommandError::Rejected(rejection)) => format!("{rejection:?}"),
+        other => format!("{other:?}"),
+    }
+}

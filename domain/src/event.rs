@@ -1,0 +1,207 @@
+//! The events, and how they are stored.
+//!
+//! An event is stored as its type's name, a schema version and a JSON payload. A stored version is never changed:
+//! a payload of an older version is lifted by upcasters, one version at a time, to the one that [`Event`] reads.
+//! `golden/` holds one payload of every version there ever was, and a test reads them all.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{AppName, ChatNumber, MessageBody, MessageNumber};
+
+/// A fact in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An app came to be. First in its stream.
+    AppCreated(AppCreated),
+    /// An app got another name.
+    AppRenamed(AppRenamed),
+    /// A chat came to be.
+    ChatCreated(ChatCreated),
+    /// A message came to be.
+    MessageCreated(MessageCreated),
+    /// A message got another body.
+    MessageEdited(MessageEdited),
+    /// A message was taken away. Its number stays taken.
+    MessageDeleted(MessageDeleted),
+}
+
+macro_rules! payloads {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ })+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            pub struct $name {
+                $($(#[$field_doc])* pub $field: $type,)+
+            }
+
+            impl From<$name> for Event {
+                fn from(payload: $name) -> Self {
+                    Self::$name(payload)
+                }
+            }
+        )+
+
+        impl Event {
+            /// Every event type's name.
+            pub const TYPES: &[&str] = &[$(stringify!($name)),+];
+
+            /// The type's name, as stored.
+            pub fn event_type(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)+
+                }
+            }
+
+            /// The payload as JSON, in the current schema version.
+            pub fn payload(&self) -> String {
+                let json = match self {
+                    $(Self::$name(payload) => serde_json::to_string(payload),)+
+                };
+                // Strings and whole numbers always serialize.
+                json.unwrap_or_default()
+            }
+
+            fn from_payload(event_type: &str, payload: &[u8]) -> Result<Self, DecodeError> {
+                match event_type {
+                    $(stringify!($name) => Ok(Self::$name(serde_json::from_slice(payload)?)),)+
+                    _ => Err(DecodeError::UnknownType),
+                }
+            }
+        }
+    };
+}
+
+payloads! {
+    /// An app came to be.
+    AppCreated {
+        /// Its name.
+        name: AppName
+    }
+    /// An app got another name.
+    AppRenamed {
+        /// The new name.
+        name: AppName
+    }
+    /// A chat came to be.
+    ChatCreated {
+        /// Its number in the app.
+        chat_number: ChatNumber
+    }
+    /// A message came to be.
+    MessageCreated {
+        /// Its number in the chat.
+        message_number: MessageNumber,
+        /// Its text.
+        body: MessageBody
+    }
+    /// A message got another body.
+    MessageEdited {
+        /// Which message.
+        message_number: MessageNumber,
+        /// The new text.
+        body: MessageBody
+    }
+    /// A message was taken away.
+    MessageDeleted {
+        /// Which message.
+        message_number: MessageNumber
+    }
+}
+
+/// The version of a payload's shape, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SchemaVersion(pub u32);
+
+impl SchemaVersion {
+    /// The version that new events of every type are written in.
+    pub const CURRENT: Self = Self(1);
+}
+
+/// Why a stored event can't be read.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// No event has this type.
+    #[error("unknown event type")]
+    UnknownType,
+    /// Written by a newer program, or not a version at all.
+    #[error("schema version {} is not known, the newest known is {}", .0.0, SchemaVersion::CURRENT.0)]
+    UnknownVersion(SchemaVersion),
+    /// The payload does not have the shape of its version.
+    #[error("broken payload")]
+    Payload(#[from] serde_json::Error),
+}
+
+/// Lifts the payload of one event type from one schema version to the next.
+struct Upcaster {
+    event_type: &'static str,
+    from: SchemaVersion,
+    upcast: fn(serde_json::Value) -> serde_json::Value,
+}
+
+/// A type without an upcaster from some version kept its shape in the next.
+const UPCASTERS: &[Upcaster] = &[];
+
+impl Event {
+    /// Reads a stored event, lifting older schema versions to the current one.
+    pub fn decode(event_type: &str, version: SchemaVersion, payload: &[u8]) -> Result<Self, DecodeError> {
+        if version == SchemaVersion::CURRENT {
+            return Self::from_payload(event_type, payload);
+        }
+        if version < SchemaVersion(1) || version > SchemaVersion::CURRENT {
+            return Err(DecodeError::UnknownVersion(version));
+        }
+        let lifted = upcast(UPCASTERS, event_type, version, serde_json::from_slice(payload)?);
+        Self::from_payload(event_type, lifted.to_string().as_bytes())
+    }
+}
+
+fn upcast(
+    upcasters: &[Upcaster],
+    event_type: &str,
+    version: SchemaVersion,
+    payload: serde_json::Value,
+) -> serde_json::Value {
+    let step = upcasters
+        .iter()
+        .filter(|upcaster| upcaster.event_type == event_type && upcaster.from >= version)
+        .min_by_key(|upcaster| upcaster.from);
+    match step {
+        Some(step) => upcast(upcasters, event_type, SchemaVersion(step.from.0 + 1), (step.upcast)(payload)),
+        None => payload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn older_payloads_are_lifted_one_version_at_a_time() {
+        let upcasters = [
+            Upcaster { event_type: "A", from: SchemaVersion(3), upcast: |was| json!({ "from_3": was }) },
+            Upcaster { event_type: "A", from: SchemaVersion(1), upcast: |was| json!({ "from_1": was }) },
+            Upcaster { event_type: "B", from: SchemaVersion(1), upcast: |_| json!("not this type") },
+        ];
+        let lifted = |version| upcast(&upcasters, "A", SchemaVersion(version), json!(0));
+        assert_eq!(lifted(1), json!({ "from_3": { "from_1": 0 } }));
+        assert_eq!(lifted(2), json!({ "from_3": 0 }));
+        assert_eq!(lifted(4), json!(0));
+    }
+
+    #[test]
+    fn versions_from_the_future_and_unknown_types_are_told_apart() {
+        let newer = SchemaVersion(SchemaVersion::CURRENT.0 + 1);
+        assert!(matches!(Event::decode("AppCreated", newer, b"{}"), Err(DecodeError::UnknownVersion(_))));
+        assert!(matches!(
+            Event::decode("AppSold", SchemaVersion::CURRENT, b"{}"),
+            Err(DecodeError::UnknownType)
+        ));
+        assert!(matches!(
+            Event::decode("AppCreated", SchemaVersion::CURRENT, br#"{"name":""}"#),
+            Err(DecodeError::Payload(_))
+        ));
+    }
+}

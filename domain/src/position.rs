@@ -1,0 +1,88 @@
+//! Places in the log: positions across all streams, revisions inside one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A place in the whole log. Positions rise in commit order: whoever has seen one never later finds a new event
+/// before it. They need not be consecutive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(u64);
+
+impl Position {
+    /// Before the first event.
+    pub const START: Self = Self(0);
+
+    /// The position that an event store gave as a number; 0 stands before the first event.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The position as a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event's place in its stream: 0, 1, 2 … without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The revision of a stream's first event.
+    pub const FIRST: Self = Self(0);
+
+    /// The revision that an event store gave as a number.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The revision as a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The revision after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an append expects of its stream; anything else is a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExpectedRevision {
+    /// The stream has no event yet.
+    NoStream,
+    /// The stream's last event has this revision.
+    Exact(Revision),
+}
+
+impl ExpectedRevision {
+    /// Expects a stream of which `last` is the last event.
+    pub fn after(last: Option<Revision>) -> Self {
+        last.map_or(Self::NoStream, Self::Exact)
+    }
+
+    /// The revision that the first appended event gets.
+    pub fn next(self) -> Revision {
+        match self {
+            Self::NoStream => Revision::FIRST,
+            Self::Exact(last) => last.next(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The streams of the log: one an app, one a chat.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::{AppToken, ChatNumber};
+
+/// Which stream an event belongs to. Its name is what `Display` writes: `app-{token}` or `chat-{token}-{number}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StreamId {
+    /// AppCreated, AppRenamed and ChatCreated of one app.
+    App(AppToken),
+    /// MessageCreated, MessageEdited and MessageDeleted of one chat.
+    Chat(AppToken, ChatNumber),
+}
+
+/// A stream name that is not one of this system's.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a stream of apps or chats")]
+pub struct UnknownStream;
+
+impl StreamId {
+    /// Reads a stream's name.
+    pub fn parse(name: &str) -> Result<Self, UnknownStream> {
+        if let Some(token) = name.strip_prefix("app-") {
+            return AppToken::parse(token).map(Self::App).map_err(|_| UnknownStream);
+        }
+        let (token, number) =
+            name.strip_prefix("chat-").and_then(|rest| rest.split_once('-')).ok_or(UnknownStream)?;
+        let token = AppToken::parse(token).map_err(|_| UnknownStream)?;
+        let number = ChatNumber::parse(number).map_err(|_| UnknownStream)?;
+        Ok(Self::Chat(token, number))
+    }
+
+    /// The app that the stream belongs to.
+    pub fn app(&self) -> &AppToken {
+        match self {
+            Self::App(token) | Self::Chat(token, _) => token,
+        }
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(token) => write!(f, "app-{}", token.expose()),
+            Self::Chat(token, number) => write!(f, "chat-{}-{number}", token.expose()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() -> Result<(), Box<dyn std::error::Error>> {
+        let token = AppToken::parse(&"k".repeat(36))?;
+        for stream in [StreamId::App(token), StreamId::Chat(token, ChatNumber::parse("42")?)] {
+            assert_eq!(StreamId::parse(&stream.to_string()), Ok(stream));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        let token = "k".repeat(36);
+        for name in [
+            String::new(),
+            "app-".into(),
+            format!("app-{token}-1"),
+            format!("chat-{token}"),
+            format!("chat-{token}-0"),
+        ] {
+            assert_eq!(StreamId::parse(&name), Err(UnknownStream), "{name}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Names and message bodies: text that came from a client, kept as it came.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a text can't be a name or a body.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InvalidText {
+    /// Nothing but white space.
+    #[error("nothing but white space")]
+    Blank,
+    /// Longer than the limit of its kind.
+    #[error("too long")]
+    TooLong,
+    /// Holds a NUL, which no SQL text column takes.
+    #[error("holds a NUL character")]
+    Nul,
+}
+
+fn check(text: &str, too_long: bool) -> Result<(), InvalidText> {
+    if too_long {
+        return Err(InvalidText::TooLong);
+    }
+    if text.contains('\0') {
+        return Err(InvalidText::Nul);
+    }
+    if text.trim().is_empty() {
+        return Err(InvalidText::Blank);
+    }
+    Ok(())
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text, as it came.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The text, as it came.
+            pub fn into_string(self) -> String {
+                self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidText;
+
+            fn try_from(text: String) -> Result<Self, InvalidText> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> String {
+                text.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({} bytes)"), self.0.len())
+            }
+        }
+    };
+}
+
+text! {
+    /// An app's name: 1 to 255 characters, not blank, without a NUL.
+    AppName
+}
+text! {
+    /// A message's text: 1 to 65,536 bytes, not blank, without a NUL. `Debug` does not show it.
+    MessageBody
+}
+
+impl AppName {
+    /// The longest name, in characters. It may be raised, never lowered: stored events must still read.
+    pub const MAX_CHARS: usize = 255;
+
+    /// Takes a text as a name.
+    pub fn parse(text: String) -> Result<Self, InvalidText> {
+        check(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
+        Ok(Self(text))
+    }
+}
+
+impl MessageBody {
+    /// The longest body, in bytes of UTF-8. It may be raised, never lowered: stored events must still read.
+    pub const MAX_BYTES: usize = 65_536;
+
+    /// Takes a text as a message's body.
+    pub fn parse(text: String) -> Result<Self, InvalidText> {
+        check(&text, text.len() > Self::MAX_BYTES)?;
+        Ok(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_counted_in_characters_and_a_body_in_bytes() {
+        assert!(AppName::parse("é".repeat(255)).is_ok());
+        assert_eq!(AppName::parse("é".repeat(256)), Err(InvalidText::TooLong));
+        assert!(MessageBody::parse("é".repeat(32_768)).is_ok());
+        assert_eq!(MessageBody::parse("é".repeat(32_769)), Err(InvalidText::TooLong));
+    }
+
+    #[test]
+    fn white_space_of_any_script_is_blank() {
+        for blank in ["", " ", "\t\n", "\u{a0}\u{3000}\u{2003}"] {
+            assert_eq!(MessageBody::parse(blank.to_owned()), Err(InvalidText::Blank), "{blank:?}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_and_nothing_else_is_changed() {
+        assert_eq!(MessageBody::parse("a\0b".to_owned()), Err(InvalidText::Nul));
+        let odd = " \u{202e}e\u{301}\u{1F468}\u{200D}\u{1F469} \u{feff}";
+        assert_eq!(MessageBody::parse(odd.to_owned()).map(MessageBody::into_string).as_deref(), Ok(odd));
+    }
+}

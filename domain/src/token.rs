@@ -1,0 +1,123 @@
+//! App tokens: the only credential of an app.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// The base58 alphabet of Bitcoin addresses: no `0`, `O`, `I` or `l`, which people mix up.
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/// The largest multiple of 58 that fits a byte: bytes from here on would favour the first letters.
+const UNBIASED: u8 = 232;
+
+/// An app's secret token: 36 base58 characters, 210 bits from the operating system's random source.
+///
+/// `Debug` shows the first four characters only, and comparing takes the same time wherever two tokens
+/// differ.
+#[derive(Clone, Copy, PartialOrd, Ord)]
+pub struct AppToken([u8; AppToken::LENGTH]);
+
+/// Text that is not an app token.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("an app token is {} base58 characters", AppToken::LENGTH)]
+pub struct InvalidToken;
+
+impl AppToken {
+    /// Characters in a token.
+    pub const LENGTH: usize = 36;
+
+    /// Draws a token; `fill` fills a buffer with random bytes.
+    pub fn generate(mut fill: impl FnMut(&mut [u8])) -> Self {
+        let mut token = [0; Self::LENGTH];
+        let mut filled = 0;
+        let mut random = [0; 64];
+        while filled < token.len() {
+            fill(&mut random);
+            for byte in random.iter().filter(|byte| **byte < UNBIASED).take(token.len() - filled) {
+                token[filled] = ALPHABET[usize::from(byte % 58)];
+                filled += 1;
+            }
+        }
+        Self(token)
+    }
+
+    /// Reads a token as it stands in a path or a stream name.
+    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidToken)?;
+        if bytes.iter().all(|byte| ALPHABET.contains(byte)) { Ok(Self(bytes)) } else { Err(InvalidToken) }
+    }
+
+    /// The token itself. It is a credential: it belongs in answers to its owner and in the log's stream names,
+    /// never in a log line.
+    pub fn expose(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl PartialEq for AppToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for AppToken {}
+
+impl Hash for AppToken {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
+
+impl fmt::Debug for AppToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AppToken({}…)", &self.expose()[..4])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting() -> impl FnMut(&mut [u8]) {
+        let mut next = 0_u8;
+        move |buffer| {
+            for byte in buffer {
+                *byte = next;
+                next = next.wrapping_add(1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_generated_token_parses_back() {
+        let token = AppToken::generate(counting());
+        assert_eq!(AppToken::parse(token.expose()), Ok(token));
+    }
+
+    #[test]
+    fn random_bytes_that_would_favour_some_letters_are_dropped() {
+        let mut rounds = 0;
+        let token = AppToken::generate(|buffer| {
+            buffer.fill(if rounds == 0 { 255 } else { 57 });
+            rounds += 1;
+        });
+        assert_eq!(token.expose(), "z".repeat(36));
+        assert_eq!(rounds, 2);
+    }
+
+    #[test]
+    fn text_of_another_form_is_no_token() {
+        let token = "a".repeat(36);
+        for wrong in ["", &token[1..], &format!("{token}a"), &"0".repeat(36), &"é".repeat(18)] {
+            assert_eq!(AppToken::parse(wrong), Err(InvalidToken), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_give_the_token_away() {
+        let token = AppToken::generate(counting());
+        assert_eq!(format!("{token:?}"), "AppToken(1234…)");
+    }
+}

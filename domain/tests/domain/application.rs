@@ -1,0 +1,124 @@
+//! What an app accepts and refuses.
+
+use chat_domain::application::{Command, Rejection, State};
+use chat_domain::event::{AppCreated, AppRenamed, ChatCreated, MessageCreated};
+use chat_domain::{Event, Precondition, Unfoldable, Version};
+
+use crate::given::{self, Application, Decider, body, chat_number, message_number, name};
+
+fn given(events: impl IntoIterator<Item = Event>) -> given::Given<Application> {
+    given::given(events)
+}
+
+fn created() -> Event {
+    AppCreated { name: name("first") }.into()
+}
+
+fn renamed(to: &str) -> Event {
+    AppRenamed { name: name(to) }.into()
+}
+
+fn chat(number: u64) -> Event {
+    ChatCreated { chat_number: chat_number(number) }.into()
+}
+
+fn create() -> Command {
+    Command::Create { name: name("first") }
+}
+
+fn rename(precondition: Precondition) -> Command {
+    Command::Rename { name: name("second"), precondition }
+}
+
+fn create_chat(number: u64) -> Command {
+    Command::CreateChat { number: chat_number(number) }
+}
+
+#[test]
+fn an_app_is_created_once() {
+    given([]).when(create()).then(created());
+    given([created()]).when(create()).then_rejected(Rejection::AlreadyExists);
+}
+
+#[test]
+fn an_app_that_does_not_exist_takes_nothing_else() {
+    given([]).when(rename(Precondition::None)).then_rejected(Rejection::NotFound);
+    given([]).when(rename(Precondition::Exists)).then_rejected(Rejection::NotFound);
+    given([]).when(create_chat(1)).then_rejected(Rejection::NotFound);
+}
+
+#[test]
+fn an_app_is_renamed_as_often_as_one_likes() {
+    given([created()]).when(rename(Precondition::None)).then(renamed("second"));
+    given([created(), renamed("second")]).when(rename(Precondition::None)).then(renamed("second"));
+}
+
+#[test]
+fn a_rename_based_on_a_stale_version_is_refused() {
+    let past = || [created(), chat(1), renamed("other")];
+    let at = |versions: &[u64]| Precondition::AnyOf(versions.iter().copied().map(Version::new).collect());
+    let stale = Rejection::PreconditionFailed(Version::new(3));
+
+    given(past()).when(rename(at(&[2]))).then_rejected(stale.clone());
+    given(past()).when(rename(at(&[4]))).then_rejected(stale.clone());
+    given(past()).when(rename(at(&[]))).then_rejected(stale);
+    given(past()).when(rename(at(&[3]))).then(renamed("second"));
+    given(past()).when(rename(at(&[1, 3]))).then(renamed("second"));
+    given(past()).when(rename(Precondition::Exists)).then(renamed("second"));
+}
+
+#[test]
+fn chats_are_numbered_from_one_without_a_gap() {
+    given([created()]).when(create_chat(1)).then(chat(1));
+    given([created(), chat(1), renamed("x")]).when(create_chat(2)).then(chat(2));
+}
+
+#[test]
+fn a_chat_number_out_of_order_is_refused_with_the_one_that_is_next() {
+    for wrong in [2, 3, u64::from(u32::MAX)] {
+        let next = chat_number(1);
+        given([created()]).when(create_chat(wrong)).then_rejected(Rejection::NumberOutOfOrder { next });
+    }
+    for taken_or_ahead in [1, 2, 4] {
+        let next = chat_number(3);
+        given([created(), chat(1), chat(2)])
+            .when(create_chat(taken_or_ahead))
+            .then_rejected(Rejection::NumberOutOfOrder { next });
+    }
+}
+
+#[test]
+fn an_app_has_the_chats_up_to_the_last_number() {
+    let state = given([created(), chat(1), chat(2)]).state();
+    assert!(state.has_chat(chat_number(1)));
+    assert!(state.has_chat(chat_number(2)));
+    assert!(!state.has_chat(chat_number(3)));
+    assert!(!given([created()]).state().has_chat(chat_number(1)));
+    assert!(!State::Absent.has_chat(chat_number(1)));
+    assert_eq!(State::Absent.next_chat(), chat_number(1));
+}
+
+#[test]
+fn a_stream_that_does_not_begin_with_its_creation_does_not_fold() {
+    for first in [renamed("x"), chat(1)] {
+        let reason = "the app was not created";
+        let event = first.event_type();
+        assert_eq!(Application::fold(&[first]), Err(Unfoldable { event, reason }));
+    }
+}
+
+#[test]
+fn events_that_do_not_follow_do_not_fold() {
+    let message = || MessageCreated { message_number: message_number(1), body: body("x") }.into();
+    let broken: [(&[Event], &str); 5] = [
+        (&[created(), created()], "AppCreated"),
+        (&[created(), chat(2)], "ChatCreated"),
+        (&[created(), chat(1), chat(1)], "ChatCreated"),
+        (&[created(), chat(1), chat(3)], "ChatCreated"),
+        (&[created(), message()], "MessageCreated"),
+    ];
+    for (events, culprit) in broken {
+        let refused = Application::fold(events).expect_err("it must not fold");
+        assert_eq!(refused.event, culprit);
+    }
+}

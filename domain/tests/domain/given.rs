@@ -1,0 +1,125 @@
+//! Given events, when a command, then an event or a rejection: the language of the deciders' tests.
+
+use std::fmt::Debug;
+
+use chat_domain::{AppName, ChatNumber, Event, MessageBody, MessageNumber, Unfoldable, application, chat};
+
+/// What a decider's tests need of it.
+pub trait Decider {
+    /// The folded state.
+    type State: Clone + Debug + Default + PartialEq;
+    /// What can be asked.
+    type Command: Clone + Debug;
+    /// Why it is refused.
+    type Rejection: Debug + PartialEq;
+
+    /// Decides a command.
+    fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection>;
+
+    /// Folds an event.
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable>;
+
+    /// Folds a whole stream.
+    fn fold(events: &[Event]) -> Result<Self::State, Unfoldable> {
+        events.iter().try_fold(Self::State::default(), Self::evolve)
+    }
+}
+
+/// The decider of apps.
+pub struct Application;
+
+impl Decider for Application {
+    type State = application::State;
+    type Command = application::Command;
+    type Rejection = application::Rejection;
+
+    fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection> {
+        application::decide(state, command)
+    }
+
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable> {
+        application::evolve(state, event)
+    }
+}
+
+/// The decider of chats.
+pub struct Chat;
+
+impl Decider for Chat {
+    type State = chat::State;
+    type Command = chat::Command;
+    type Rejection = chat::Rejection;
+
+    fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection> {
+        chat::decide(state, command)
+    }
+
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable> {
+        chat::evolve(state, event)
+    }
+}
+
+/// A stream's past.
+pub struct Given<D: Decider> {
+    state: D::State,
+}
+
+/// A stream with these events.
+pub fn given<D: Decider>(events: impl IntoIterator<Item = Event>) -> Given<D> {
+    let events: Vec<Event> = events.into_iter().collect();
+    Given { state: D::fold(&events).expect("the given events follow from each other") }
+}
+
+impl<D: Decider> Given<D> {
+    /// Decides the command.
+    pub fn when(self, command: D::Command) -> When<D> {
+        When { outcome: D::decide(&self.state, command), state: self.state }
+    }
+
+    /// The state that the events fold to.
+    pub fn state(self) -> D::State {
+        self.state
+    }
+}
+
+/// What came of a command.
+pub struct When<D: Decider> {
+    outcome: Result<Event, D::Rejection>,
+    state: D::State,
+}
+
+impl<D: Decider> When<D> {
+    /// Exactly this event came of it, and it folds.
+    #[track_caller]
+    pub fn then(self, expected: impl Into<Event>) {
+        let event = self.outcome.expect("the command is accepted");
+        assert_eq!(event, expected.into());
+        D::evolve(self.state, &event).expect("what is decided can be folded");
+    }
+
+    /// It was refused for exactly this reason.
+    #[track_caller]
+    pub fn then_rejected(self, expected: D::Rejection) {
+        assert_eq!(self.outcome, Err(expected));
+    }
+}
+
+/// A name.
+pub fn name(text: &str) -> AppName {
+    AppName::parse(text.to_owned()).expect("a valid name")
+}
+
+/// A body.
+pub fn body(text: &str) -> MessageBody {
+    MessageBody::parse(text.to_owned()).expect("a valid body")
+}
+
+/// A chat's number.
+pub fn chat_number(number: u64) -> ChatNumber {
+    number.try_into().expect("a valid number")
+}
+
+/// A message's number.
+pub fn message_number(number: u64) -> MessageNumber {
+    number.try_into().expect("a valid number")
+}

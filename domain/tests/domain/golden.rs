@@ -1,0 +1,75 @@
+//! Every event that was ever stored still reads: `golden/` holds one payload for each version of each type.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chat_domain::Event;
+use chat_domain::event::SchemaVersion;
+
+struct Golden {
+    file: PathBuf,
+    event_type: String,
+    version: SchemaVersion,
+    payload: String,
+}
+
+fn golden_files() -> Vec<Golden> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let entries = fs::read_dir(&folder).expect("the golden folder");
+    entries.map(|entry| read(entry.expect("a folder entry").path())).collect()
+}
+
+fn read(file: PathBuf) -> Golden {
+    let name = file.file_name().and_then(|name| name.to_str()).expect("a readable name");
+    let (event_type, version) = name
+        .strip_suffix(".json")
+        .and_then(|stem| stem.split_once(".v"))
+        .unwrap_or_else(|| panic!("{name} is not named <EventType>.v<version>.json"));
+    let event_type = event_type.to_owned();
+    let version = SchemaVersion(version.parse().expect("a version in the name"));
+    let payload = fs::read_to_string(&file).expect("a readable file");
+    Golden { event_type, version, payload: payload.trim_end_matches('\n').to_owned(), file }
+}
+
+#[test]
+fn every_version_of_every_event_type_has_a_golden_file() {
+    let present: BTreeSet<_> =
+        golden_files().into_iter().map(|golden| (golden.event_type, golden.version)).collect();
+    let expected: BTreeSet<_> = Event::TYPES
+        .iter()
+        .flat_map(|name| {
+            (1..=SchemaVersion::CURRENT.0).map(move |version| ((*name).to_owned(), SchemaVersion(version)))
+        })
+        .collect();
+    assert_eq!(present, expected);
+}
+
+#[test]
+fn every_golden_file_reads_as_an_event_of_its_type() {
+    for golden in golden_files() {
+        let event = Event::decode(&golden.event_type, golden.version, golden.payload.as_bytes())
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
+        assert_eq!(event.event_type(), golden.event_type, "{}", golden.file.display());
+    }
+}
+
+#[test]
+fn the_current_version_is_written_byte_for_byte_as_its_golden_file() {
+    for golden in golden_files().iter().filter(|golden| golden.version == SchemaVersion::CURRENT) {
+        let event = Event::decode(&golden.event_type, golden.version, golden.payload.as_bytes())
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
+        assert_eq!(event.payload(), golden.payload, "{}", golden.file.display());
+    }
+}
+
+#[test]
+fn the_text_of_a_golden_message_is_read_as_it_stands() {
+    let golden = golden_files();
+    let created =
+        golden.iter().find(|golden| golden.event_type == "MessageCreated").expect("a golden message");
+    let read = Event::decode(&created.event_type, created.version, created.payload.as_bytes());
+    let Ok(Event::MessageCreated(created)) = read else { panic!("{read:?}") };
+    assert_eq!(created.message_number.get(), 7);
+    assert_eq!(created.body.as_str(), "Grüße, мир, 世界 \u{1f44b}\u{1f3fd} — \"quoted\" \\ \n\t</b>");
+}

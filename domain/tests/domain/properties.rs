@@ -1,0 +1,207 @@
+//! What holds for every interleaving of commands and every stream of events.
+
+use chat_domain::event::{
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+};
+use chat_domain::{AppName, Event, MessageBody, Precondition, Version, application, chat};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::given::{Application, Chat, Decider, body, chat_number, message_number, name};
+
+/// Small numbers, so that commands hit and miss about as often.
+fn small_number() -> impl Strategy<Value = u64> {
+    1..12_u64
+}
+
+fn precondition() -> impl Strategy<Value = Precondition> {
+    prop_oneof![
+        3 => Just(Precondition::None),
+        1 => Just(Precondition::Exists),
+        2 => vec((0..6_u64).prop_map(Version::new), 0..3).prop_map(Precondition::AnyOf),
+    ]
+}
+
+/// A command of which the number of anything created is either the next one or anything.
+#[derive(Clone, Debug)]
+enum Step<C> {
+    CreateNext,
+    Send(C),
+}
+
+fn app_step() -> impl Strategy<Value = Step<application::Command>> {
+    use application::Command;
+    prop_oneof![
+        4 => Just(Step::CreateNext),
+        1 => Just(Step::Send(Command::Create { name: name("an app") })),
+        2 => precondition()
+            .prop_map(|precondition| Step::Send(Command::Rename { name: name("renamed"), precondition })),
+        2 => small_number().prop_map(|number| Step::Send(Command::CreateChat { number: chat_number(number) })),
+    ]
+}
+
+fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
+    use chat::Command;
+    prop_oneof![
+        4 => Just(Step::CreateNext),
+        2 => small_number().prop_map(|number| {
+            Step::Send(Command::CreateMessage { number: message_number(number), body: body("any") })
+        }),
+        3 => (small_number(), precondition()).prop_map(|(number, precondition)| {
+            Step::Send(Command::EditMessage { number: message_number(number), body: body("edit"), precondition })
+        }),
+        2 => small_number()
+            .prop_map(|number| Step::Send(Command::DeleteMessage { number: message_number(number) })),
+    ]
+}
+
+/// Sends every step's command; what is accepted is folded. Returns the stream.
+fn run<D: Decider>(
+    steps: Vec<Step<D::Command>>,
+    next: impl Fn(&D::State) -> D::Command,
+) -> Result<(Vec<Event>, D::State), TestCaseError> {
+    let (mut stream, mut state) = (Vec::new(), D::State::default());
+    for step in steps {
+        let command = match step {
+            Step::CreateNext => next(&state),
+            Step::Send(command) => command,
+        };
+        if let Ok(event) = D::decide(&state, command) {
+            state = D::evolve(state, &event).map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+            stream.push(event);
+        }
+    }
+    Ok((stream, state))
+}
+
+fn run_app(
+    steps: Vec<Step<application::Command>>,
+) -> Result<(Vec<Event>, application::State), TestCaseError> {
+    run::<Application>(steps, |state| match state {
+        application::State::Absent => application::Command::Create { name: name("an app") },
+        application::State::Present { .. } => application::Command::CreateChat { number: state.next_chat() },
+    })
+}
+
+fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State), TestCaseError> {
+    run::<Chat>(steps, |state| chat::Command::CreateMessage {
+        number: state.next_message(),
+        body: body("next"),
+    })
+}
+
+/// Any event, whether it follows from anything or not.
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(AppCreated { name: name("n") }.into()),
+        Just(AppRenamed { name: name("m") }.into()),
+        small_number().prop_map(|n| ChatCreated { chat_number: chat_number(n) }.into()),
+        small_number()
+            .prop_map(|n| MessageCreated { message_number: message_number(n), body: body("b") }.into()),
+        small_number()
+            .prop_map(|n| MessageEdited { message_number: message_number(n), body: body("c") }.into()),
+        small_number().prop_map(|n| MessageDeleted { message_number: message_number(n) }.into()),
+    ]
+}
+
+/// The state that any events fold to, those left out that do not fold.
+fn reachable<D: Decider>(events: &[Event]) -> D::State {
+    events.iter().fold(D::State::default(), |state, event| D::evolve(state.clone(), event).unwrap_or(state))
+}
+
+proptest! {
+    #[test]
+    fn chats_of_an_app_are_numbered_one_to_n(steps in vec(app_step(), 0..60)) {
+        let (stream, state) = run_app(steps)?;
+        let numbers: Vec<u64> = stream.iter().filter_map(|event| match event {
+            Event::ChatCreated(created) => Some(created.chat_number.get()),
+            _ => None,
+        }).collect();
+        let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+        prop_assert_eq!(&numbers, &expected);
+        prop_assert_eq!(state.next_chat().get(), numbers.len() as u64 + 1);
+        if let application::State::Present { version, .. } = state {
+            prop_assert_eq!(version.get(), stream.len() as u64);
+        }
+    }
+
+    #[test]
+    fn messages_of_a_chat_are_numbered_one_to_n_and_counted(steps in vec(chat_step(), 0..80)) {
+        let (stream, state) = run_chat(steps)?;
+        let numbers: Vec<u64> = stream.iter().filter_map(|event| match event {
+            Event::MessageCreated(created) => Some(created.message_number.get()),
+            _ => None,
+        }).collect();
+        let deleted = stream.iter().filter(|event| matches!(event, Event::MessageDeleted(_))).count();
+        let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+        prop_assert_eq!(&numbers, &expected);
+        prop_assert_eq!(state.next_message().get(), numbers.len() as u64 + 1);
+        prop_assert_eq!(state.message_count(), (numbers.len() - deleted) as u64);
+    }
+
+    #[test]
+    fn an_app_never_accepts_what_does_not_fold(
+        events in vec(any_event(), 0..30),
+        steps in vec(app_step(), 1..10),
+    ) {
+        let state = reachable::<Application>(&events);
+        for step in steps {
+            let Step::Send(command) = step else { continue };
+            if let Ok(event) = application::decide(&state, command) {
+                prop_assert!(application::evolve(state, &event).is_ok(), "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chat_never_accepts_what_does_not_fold(
+        events in vec(any_event(), 0..40),
+        steps in vec(chat_step(), 1..10),
+    ) {
+        let state = reachable::<Chat>(&events);
+        for step in steps {
+            let Step::Send(command) = step else { continue };
+            if let Ok(event) = chat::decide(&state, command) {
+                prop_assert!(chat::evolve(state.clone(), &event).is_ok(), "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_started_from_the_last_number_and_the_changes_equals_the_full_fold(
+        steps in vec(chat_step(), 0..80),
+    ) {
+        let (stream, folded) = run_chat(steps)?;
+        let started = chat::State::with_messages(folded.last_message());
+        let changes = stream.iter().filter(|event| !matches!(event, Event::MessageCreated(_)));
+        let resumed = changes.into_iter().try_fold(started, chat::evolve)
+            .map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+        prop_assert_eq!(resumed, folded);
+    }
+
+    #[test]
+    fn every_event_reads_back_as_it_was_written(
+        app in "\\PC{1,255}",
+        text in any::<String>(),
+        number in 1..=i64::MAX as u64,
+    ) {
+        let mut events: Vec<Event> = vec![
+            ChatCreated { chat_number: chat_number(number) }.into(),
+            MessageDeleted { message_number: message_number(number) }.into(),
+        ];
+        if let Ok(name) = AppName::parse(app) {
+            events.push(AppCreated { name: name.clone() }.into());
+            events.push(AppRenamed { name }.into());
+        }
+        if let Ok(body) = MessageBody::parse(text) {
+            let message_number = message_number(number);
+            events.push(MessageCreated { message_number, body: body.clone() }.into());
+            events.push(MessageEdited { message_number, body }.into());
+        }
+        for event in events {
+            let payload = event.payload();
+            let read = Event::decode(event.event_type(), SchemaVersion::CURRENT, payload.as_bytes());
+            prop_assert_eq!(read.map_err(|error| TestCaseError::fail(error.to_string()))?, event);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The database's file: creating it, opening it, locking it against a second writer, moving it aside.
+
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::failure::{Empty, Foreign, OtherVersion, failure};
+use crate::checkpoint::Opened;
+use crate::durable_folder;
+use crate::read_model::ReadModelError;
+
+/// `PRAGMA application_id`: "ChRM" in ASCII. The event log has another one.
+const APPLICATION_ID: i32 = 0x4368_524d;
+
+/// `PRAGMA user_version`: the version of the schema. A change of `schema.sql` or of what the fold stores raises it, and
+/// files of other versions are folded anew.
+const SCHEMA_VERSION: i32 = 1;
+
+/// How long a connection waits for another one that recovers or resets the WAL.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 48;
+
+/// A path beside the database: its name with `suffix` appended.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The right to write the database; held until dropped, and released by the operating system when the process dies.
+pub(super) struct WriteLock {
+    _file: File,
+}
+
+impl WriteLock {
+    pub(super) fn acquire(path: &Path) -> Result<Self, ReadModelError> {
+        let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
+        durable_folder::create(&durable_folder::parent(path)).map_err(unavailable)?;
+        let lock = beside(path, ".lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(lock).map_err(unavailable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(ReadModelError::InUse),
+            Err(TryLockError::Error(error)) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// Tells one file from another that took its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    /// The file that has this name now; `None` where there is none.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self::from(&metadata))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl From<&Metadata> for FileId {
+    #[cfg(unix)]
+    fn from(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(not(unix))]
+    fn from(metadata: &Metadata) -> Self {
+        let created =
+            metadata.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Self(0, created.map_or(0, |since| since.as_nanos() as u64))
+    }
+}
+
+/// Opens the database for writing, and creates it where there is none. Whoever calls this holds the lock.
+pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Opened), ReadModelError> {
+    let exists = FileId::of(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
+    if !exists {
+        create(path)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    check(&connection)?;
+    // 64 MiB of page cache. The WAL is folded into the file every 16,384 pages (64 MiB): a catch-up writes the same
+    // pages of the index again and again, and they are copied once then. It is cut back to that where a long read made
+    // it grow.
+    connection
+        .execute_batch(
+            "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384;
+             PRAGMA journal_size_limit = 67108864;",
+        )
+        .map_err(failure)?;
+    Ok((connection, if exists { Opened::Existing } else { Opened::Created }))
+}
+
+/// Opens the database for reading.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    check(&connection)?;
+    connection.execute_batch("PRAGMA cache_size = -8192;").map_err(failure)?;
+    Ok(connection)
+}
+
+/// Refuses a file that is not a read model of this version. One of another version, or without any content, is damaged:
+/// it is moved aside and folded anew. A sound database of something else, such as the event log, is left alone: its path
+/// was given by mistake.
+fn check(connection: &Connection) -> Result<(), ReadModelError> {
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failure)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let application_id = pragma("application_id").map_err(failure)?;
+    let version = pragma("user_version").map_err(failure)?;
+    match (application_id, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, found) => {
+            let other = OtherVersion { found, expected: SCHEMA_VERSION };
+            Err(ReadModelError::Damaged(Box::new(other)))
+        }
+        _ if is_empty(connection).map_err(failure)? => Err(ReadModelError::Damaged(Box::new(Empty))),
+        _ => Err(ReadModelError::Unavailable(Box::new(Foreign { application_id }))),
+    }
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// Makes an empty database under another name and then gives it its own, so that no reader meets half of one.
+fn create(path: &Path) -> Result<(), ReadModelError> {
+    let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
+    let new = beside(path, ".new");
+    remove_database(&new).map_err(unavailable)?;
+    fill(&new).map_err(failure)?;
+    // A WAL that lost its database would be taken for this one's: it is gone for good before this one has its name.
+    for suffix in ["-wal", "-shm"] {
+        remove(&beside(path, suffix)).map_err(unavailable)?;
+    }
+    durable_folder::sync_parent(path).map_err(unavailable)?;
+    fs::rename(&new, path).map_err(unavailable)?;
+    durable_folder::sync_parent(path).map_err(unavailable)
+}
+
+fn fill(path: &Path) -> rusqlite::Result<()> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(include_str!("schema.sql"))?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    // Closing folds the WAL into the file and removes it.
+    connection.close().map_err(|(_, error)| error)
+}
+
+/// Moves the database to `<name>.damaged-<unix milliseconds>`, in place of one that was moved there before. The database
+/// goes first: from here on readers find none, instead of one without its WAL.
+pub(super) fn move_aside(path: &Path) -> Result<(), ReadModelError> {
+    durable_folder::move_aside(path, &["-wal", "-shm"])
+        .map_err(|error| ReadModelError::Unavailable(Box::new(error)))
+}
+
+fn remove_database(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

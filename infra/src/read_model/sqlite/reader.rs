@@ -1,0 +1,199 @@
+//! The query side: a few read-only connections, each query in one read transaction on one of them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
+use rusqlite::{Connection, InterruptHandle, Transaction};
+use tokio::sync::Semaphore;
+
+use super::failure::{NotCreated, ThreadEnded, failure};
+use super::file::{FileId, open_for_reading};
+use super::{digest, query};
+use crate::dead_letter::DeadLetter;
+use crate::digest::ContentDigest;
+use crate::read_model::{
+    AppRow, ChatRow, MessagePage, MessageRow, Missing, ReadModel, ReadModelError, Snapshot, Window,
+};
+
+/// The read model in a SQLite file, for queries. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct SqliteReadModel {
+    pool: Arc<Pool>,
+}
+
+struct Pool {
+    path: PathBuf,
+    /// As many as there are connections at most.
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<(FileId, Connection)>>,
+}
+
+impl SqliteReadModel {
+    /// The read model in the file at `path`. The file need not exist yet: until a projector has created it, queries
+    /// answer [`ReadModelError::Unavailable`].
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with_connections(path, (2 * processors).clamp(4, 32))
+    }
+
+    /// The same with at most so many connections; further queries wait for one of them.
+    pub fn with_connections(path: impl Into<PathBuf>, connections: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(connections.max(1)));
+        Self { pool: Arc::new(Pool { path: path.into(), permits, idle: Mutex::default() }) }
+    }
+
+    /// Reads the whole file, beside everything else, and answers [`ReadModelError::Damaged`] where a page can't be
+    /// understood. Dropping the future ends it.
+    pub async fn verify(&self) -> Result<(), ReadModelError> {
+        let pool = Arc::clone(&self.pool);
+        let opened = tokio::task::spawn_blocking(move || open_for_reading(&pool.path));
+        let ended = |error| ReadModelError::Unavailable(Box::new(error));
+        let connection = opened.await.map_err(ended)??;
+        let _interrupt = InterruptOnDrop(connection.get_interrupt_handle());
+        let checked = tokio::task::spawn_blocking(move || {
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        });
+        match checked.await.map_err(ended)?.map_err(failure)? {
+            verdict if verdict == "ok" => Ok(()),
+            finding => Err(ReadModelError::Damaged(finding.into())),
+        }
+    }
+
+    /// Runs a query on a thread for blocking work. The permit goes along: a caller that gives up does not free it
+    /// before the query ends.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadModelError> {
+        let closed = |_| ReadModelError::Unavailable(Box::new(ThreadEnded));
+        let permit = Arc::clone(&self.pool.permits).acquire_owned().await.map_err(closed)?;
+        let pool = Arc::clone(&self.pool);
+        let answer = tokio::task::spawn_blocking(move || {
+            let answer = pool.run(query);
+            drop(permit);
+            answer
+        });
+        answer.await.map_err(|ended| ReadModelError::Unavailable(Box::new(ended)))?
+    }
+
+    async fn snapshot<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<Snapshot<T>, ReadModelError> {
+        self.read(|db| Ok(Snapshot { position: query::checkpoint_position(db)?, value: query(db)? })).await
+    }
+}
+
+/// Ends a query that nobody waits for any more.
+struct InterruptOnDrop(InterruptHandle);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
+impl Pool {
+    fn run<T>(
+        &self,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadModelError> {
+        let (file, mut connection) = self.connection()?;
+        // Deferred: the snapshot is taken by the first read, that of the position.
+        let transaction = connection.transaction().map_err(failure)?;
+        let answer = query(&transaction).map_err(failure)?;
+        transaction.finish().map_err(failure)?;
+        // A connection that met an error is closed instead.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
+        Ok(answer)
+    }
+
+    /// An idle connection to the file that has the path now, or a new one.
+    fn connection(&self) -> Result<(FileId, Connection), ReadModelError> {
+        let mut file = self.file()?;
+        loop {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|(of, _)| *of == file);
+            if let Some(connection) = idle.pop() {
+                return Ok(connection);
+            }
+            drop(idle);
+            let connection = open_for_reading(&self.path);
+            // Opened while the file was being replaced, it may be a database with another one's WAL.
+            let opened = self.file()?;
+            if opened == file {
+                return Ok((file, connection?));
+            }
+            file = opened;
+        }
+    }
+
+    fn file(&self) -> Result<FileId, ReadModelError> {
+        match FileId::of(&self.path) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(ReadModelError::Unavailable(Box::new(NotCreated))),
+            Err(error) => Err(ReadModelError::Unavailable(Box::new(error))),
+        }
+    }
+}
+
+#[async_trait]
+impl ReadModel for SqliteReadModel {
+    async fn position(&self) -> Result<Position, ReadModelError> {
+        self.read(|db| query::checkpoint_position(db)).await
+    }
+
+    async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {
+        self.snapshot(move |db| Ok(query::app(db, &token)?.ok_or(Missing::App))).await
+    }
+
+    async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError> {
+        self.snapshot(move |db| query::apps(db, after, limit)).await
+    }
+
+    async fn chat(
+        &self,
+        token: AppToken,
+        number: ChatNumber,
+    ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError> {
+        self.snapshot(move |db| query::chat(db, &token, number)).await
+    }
+
+    async fn chats(
+        &self,
+        token: AppToken,
+        after: Option<ChatNumber>,
+        limit: usize,
+    ) -> Result<Snapshot<Result<Vec<ChatRow>, Missing>>, ReadModelError> {
+        self.snapshot(move |db| query::chats(db, &token, after, limit)).await
+    }
+
+    async fn message(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        number: MessageNumber,
+    ) -> Result<Snapshot<Result<MessageRow, Missing>>, ReadModelError> {
+        self.snapshot(move |db| query::message(db, &token, chat, number)).await
+    }
+
+    async fn messages(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        window: Window,
+        limit: usize,
+    ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
+        self.snapshot(move |db| query::messages(db, &token, chat, window, limit)).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {
+        self.read(move |db| query::dead_letters(db, limit)).await
+    }
+
+    async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
+        self.snapshot(|db| digest::digest(db)).await
+    }
+}

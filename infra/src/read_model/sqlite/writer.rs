@@ -1,0 +1,126 @@
+//! The writing side: one connection on a thread of its own, work sent to it as closures.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use async_trait::async_trait;
+use chat_domain::{AppToken, MessageNumber, Position};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::failure::{ThreadEnded, failure};
+use super::file::{WriteLock, move_aside, open_for_writing};
+use super::{commit, load, query};
+use crate::checkpoint::{Checkpoint, Opened};
+use crate::read_model::{
+    AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
+};
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The read model in a SQLite file, for the projection. There is one a file, in whatever process.
+pub struct SqliteReadModelWriter {
+    /// `None` only while being dropped.
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SqliteReadModelWriter {
+    /// Opens the file at `path`, and creates it where there is none. Blocks.
+    ///
+    /// [`ReadModelError::InUse`] while another writer has it; [`ReadModelError::Damaged`] where it is of another version
+    /// or can't be read; [`ReadModelError::Unavailable`] where it is a sound database of something else, which is no
+    /// reason to move it.
+    pub fn open(path: &Path) -> Result<(Self, Opened), ReadModelError> {
+        let lock = WriteLock::acquire(path)?;
+        let (connection, opened) = open_for_writing(path)?;
+        load::checkpoint(&connection).map_err(failure)?;
+        Ok((Self::start(lock, connection)?, opened))
+    }
+
+    /// Moves the file at `path` aside, where there is one, as `<name>.damaged-<unix milliseconds>` (the one moved there
+    /// before is removed), and opens a new and empty one. Readers of the old one turn to the new one. Blocks.
+    pub fn open_fresh(path: &Path) -> Result<Self, ReadModelError> {
+        let lock = WriteLock::acquire(path)?;
+        move_aside(path)?;
+        let (connection, _) = open_for_writing(path)?;
+        Self::start(lock, connection)
+    }
+
+    fn start(lock: WriteLock, mut connection: Connection) -> Result<Self, ReadModelError> {
+        let (work, queue) = mpsc::channel::<Work>();
+        let thread = Builder::new()
+            .name("read-model".to_owned())
+            .spawn(move || {
+                while let Ok(work) = queue.recv() {
+                    work(&mut connection);
+                }
+                // The lock outlives the connection: the next writer starts after this one's last word.
+                drop(connection);
+                drop(lock);
+            })
+            .map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    /// Work is bounded by its callers: each waits for its answer.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadModelError> {
+        let ended = || ReadModelError::Unavailable(Box::new(ThreadEnded));
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(move |connection: &mut Connection| {
+            // A caller that gave up does not read it.
+            let _ = answer.send(work(connection));
+        });
+        self.work.as_ref().ok_or_else(ended)?.send(work).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?.map_err(failure)
+    }
+}
+
+impl Drop for SqliteReadModelWriter {
+    /// Waits for the commit in progress, milliseconds: afterwards the file is closed and free for the next writer.
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl ReadModelWriter for SqliteReadModelWriter {
+    async fn checkpoint(&self) -> Result<Checkpoint, ReadModelError> {
+        self.run(|db| load::checkpoint(db)).await
+    }
+
+    async fn parked_streams(&self) -> Result<Vec<String>, ReadModelError> {
+        self.run(|db| load::parked_streams(db)).await
+    }
+
+    async fn parked_events(&self) -> Result<u64, ReadModelError> {
+        self.run(|db| query::dead_letter_count(db)).await
+    }
+
+    async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError> {
+        self.run(move |db| load::apps(db, &tokens)).await
+    }
+
+    async fn chats(&self, keys: Vec<ChatKey>) -> Result<Vec<StoredChat>, ReadModelError> {
+        self.run(move |db| load::chats(db, &keys)).await
+    }
+
+    async fn messages(
+        &self,
+        keys: Vec<(Position, MessageNumber)>,
+    ) -> Result<Vec<StoredMessage>, ReadModelError> {
+        self.run(move |db| load::messages(db, &keys)).await
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<(), ReadModelError> {
+        let moved = self.run(move |db| commit::commit(db, &changes)).await?;
+        if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
+    }
+}

@@ -1,0 +1,251 @@
+//! Reading the index: searches, and what the writer and operators ask of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use chat_domain::Position;
+use tantivy::query::TermQuery;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument};
+
+use super::checkpoint::from_payload;
+use super::clauses::clauses;
+use super::folder::{self, damaged, sort, unavailable};
+use super::plan::plan;
+use super::schema::{Fields, Stored, schema};
+use super::snippet::snippet;
+use super::top::{Top, TopHits};
+use super::{Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest};
+use crate::checkpoint::Checkpoint;
+use crate::dead_letter::DeadLetter;
+use crate::digest::ContentDigest;
+use crate::event_store::LogId;
+
+/// Blocks of stored documents that are kept unpacked in each segment, 16 KiB each.
+const CACHED_BLOCKS: usize = 8;
+
+/// Answers searches. Clones are the same index, and cheap.
+///
+/// Its methods read files and block; async callers run them on a thread where that is allowed. Searches go on while
+/// another commit is being loaded.
+#[derive(Clone, Debug)]
+pub struct SearchIndex(Arc<Shared>);
+
+struct Shared {
+    dir: PathBuf,
+    fields: Fields,
+    current: RwLock<Arc<Snapshot>>,
+    loader: Mutex<Loader>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SearchIndex").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// What loads commits, one at a time.
+struct Loader {
+    index: Index,
+    reader: IndexReader,
+    /// The list of segments that was loaded last, as it was stored.
+    meta: Vec<u8>,
+}
+
+/// One commit.
+struct Snapshot {
+    searcher: Searcher,
+    checkpoint: Checkpoint,
+}
+
+impl SearchIndex {
+    /// Opens the index in a folder.
+    ///
+    /// # Errors
+    /// [`SearchError::NotCreated`] where there is none yet, [`SearchError::Damaged`] where it can't be understood or
+    /// was written by another version.
+    pub fn open(dir: &Path) -> Result<Self, SearchError> {
+        Self::of(dir, folder::open(dir)?)
+    }
+
+    pub(super) fn of(dir: &Path, index: Index) -> Result<Self, SearchError> {
+        let meta = fs::read(dir.join(folder::META)).map_err(unavailable)?;
+        let reader = index
+            .reader_builder()
+            .reload_policy(ReloadPolicy::Manual)
+            .doc_store_cache_num_blocks(CACHED_BLOCKS)
+            .try_into()
+            .map_err(sort)?;
+        let loader = Loader { index, reader, meta };
+        let current = RwLock::new(Arc::new(loader.snapshot()?));
+        let shared = Shared { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The position up to which the log is folded in.
+    pub fn position(&self) -> Position {
+        self.checkpoint().position
+    }
+
+    /// The log that is folded in, once something of it is.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.checkpoint().log
+    }
+
+    /// The log and the position of one snapshot.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.snapshot().checkpoint
+    }
+
+    /// Looks whether another process has committed, or put another index in the place of this one, and loads that;
+    /// cheap where not (it reads one small file). Returns whether there was something new. While the folder is away
+    /// or on an error, searches go on as before.
+    pub fn refresh(&self) -> Result<bool, SearchError> {
+        let mut loader = self.0.loader.lock().unwrap_or_else(PoisonError::into_inner);
+        let meta = match fs::read(self.0.dir.join(folder::META)) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unavailable(error)),
+        };
+        if meta == loader.meta {
+            return Ok(false);
+        }
+        self.load(&mut loader)?;
+        // What was read before loading: if there was a commit in between, the next call loads once more.
+        loader.meta = meta;
+        Ok(true)
+    }
+
+    /// Loads what was committed in this process.
+    pub(super) fn reload(&self) -> Result<(), SearchError> {
+        self.load(&mut self.0.loader.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn load(&self, loader: &mut Loader) -> Result<(), SearchError> {
+        loader.reader.reload().map_err(sort)?;
+        let snapshot = Arc::new(loader.snapshot()?);
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finds messages. A query without a word finds nothing.
+    pub fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
+        let snapshot = self.snapshot();
+        let clauses = clauses(&request.query);
+        let top = match plan(&self.0.fields, &request.scope, &clauses, request.fuzzy) {
+            Some(query) => snapshot.searcher.search(&query, &TopHits::of(request)).map_err(sort)?,
+            None => Top::default(),
+        };
+        let mut hits = Vec::with_capacity(top.matches.len());
+        for found in &top.matches {
+            let Stored::Message(document) = snapshot.read(&self.0.fields, found.address)? else { continue };
+            let snippet = snippet(&document.body, &clauses, request.fuzzy);
+            hits.push(Hit { document, snippet, score: found.score });
+        }
+        let last = top.matches.last().filter(|_| top.more);
+        Ok(SearchPage {
+            position: snapshot.checkpoint.position,
+            hits,
+            total: top.total,
+            next: last.map(|last| SearchCursor { score: last.score, position: last.position }),
+        })
+    }
+
+    /// The messages of these keys that the index holds.
+    pub fn documents(&self, keys: &[MessageKey]) -> Result<HashMap<MessageKey, Document>, SearchError> {
+        let snapshot = self.snapshot();
+        let mut documents = HashMap::with_capacity(keys.len());
+        for key in keys {
+            let query = TermQuery::new(self.0.fields.key_term(key), IndexRecordOption::Basic);
+            let found = snapshot.searcher.search(&query, &TopHits::oldest(1)).map_err(sort)?;
+            for found in found.matches {
+                if let Stored::Message(document) = snapshot.read(&self.0.fields, found.address)? {
+                    documents.insert(*key, document);
+                }
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Events that the projection parked, the first `limit` of them by position, and how many there are in all.
+    pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
+        let snapshot = self.snapshot();
+        let query = TermQuery::new(self.0.fields.parked_term(), IndexRecordOption::Basic);
+        let found = snapshot.searcher.search(&query, &TopHits::oldest(limit)).map_err(sort)?;
+        let mut letters = Vec::with_capacity(found.matches.len());
+        for found in found.matches {
+            if let Stored::Letter(letter) = snapshot.read(&self.0.fields, found.address)? {
+                letters.push(letter);
+            }
+        }
+        Ok((letters, found.total))
+    }
+
+    /// A digest over the content of one snapshot, and its position: equal for equal content, whatever the segments. It
+    /// reads everything.
+    pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
+        let snapshot = self.snapshot();
+        let mut digest = ContentDigest::default();
+        for reader in snapshot.searcher.segment_readers() {
+            let store = reader.get_store_reader(1).map_err(|error| sort(error.into()))?;
+            for stored in store.iter::<TantivyDocument>(reader.alive_bitset()) {
+                match self.0.fields.read(&stored.map_err(sort)?).map_err(damaged)? {
+                    Stored::Message(message) => add_message(&mut digest, &message),
+                    Stored::Letter(letter) => digest.add(&[
+                        b"letter",
+                        &letter.position.get().to_le_bytes(),
+                        letter.stream.as_bytes(),
+                        letter.event_type.as_bytes(),
+                    ]),
+                }
+            }
+        }
+        Ok((snapshot.checkpoint.position, digest))
+    }
+}
+
+fn add_message(digest: &mut ContentDigest, message: &Document) {
+    digest.add(&[
+        b"message",
+        message.key.app.expose().as_bytes(),
+        &message.key.chat.get().to_le_bytes(),
+        &message.key.message.get().to_le_bytes(),
+        message.body.as_bytes(),
+        &message.version.get().to_le_bytes(),
+        &message.created_at.millis().to_le_bytes(),
+        &message.updated_at.millis().to_le_bytes(),
+        &message.created_position.get().to_le_bytes(),
+    ]);
+}
+
+impl Snapshot {
+    fn read(&self, fields: &Fields, address: DocAddress) -> Result<Stored, SearchError> {
+        let stored: TantivyDocument = self.searcher.doc(address).map_err(sort)?;
+        fields.read(&stored).map_err(damaged)
+    }
+}
+
+impl Loader {
+    /// The reader's segments with the checkpoint they were committed with. Another process may commit between the two
+    /// being read, so they are compared and read again until they belong together.
+    fn snapshot(&self) -> Result<Snapshot, SearchError> {
+        loop {
+            let searcher = self.reader.searcher();
+            let metas = self.index.load_metas().map_err(sort)?;
+            let listed: BTreeMap<_, _> =
+                metas.segments.iter().map(|segment| (segment.id(), segment.delete_opstamp())).collect();
+            if *searcher.generation().segments() == listed {
+                let Some(payload) = metas.payload else { return Err(SearchError::NotCreated) };
+                return Ok(Snapshot { searcher, checkpoint: from_payload(&payload)? });
+            }
+            self.reader.reload().map_err(sort)?;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Writing the index: what the projection made of the log, one commit a stretch.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use chat_domain::Position;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, UserOperation};
+use tantivy::{Index, IndexWriter, TantivyDocument};
+
+use super::checkpoint::to_payload;
+use super::folder::{self, damaged, sort};
+use super::index::SearchIndex;
+use super::schema::{Fields, schema};
+use super::{Document, IndexChanges, MessageKey, SearchError};
+use crate::checkpoint::{Checkpoint, Opened};
+use crate::dead_letter::DeadLetter;
+use crate::digest::ContentDigest;
+
+/// Bytes of memory for terms that are not on disk yet, the least that tantivy takes: idle memory goes with it, and a
+/// commit that needs more is written in pieces.
+const MEMORY: usize = 15_000_000;
+
+/// Segments with fewer documents than this count as equally small: single messages are merged with each other, not
+/// again and again into what is already large.
+const SMALL_SEGMENT: u32 = 1_000;
+
+/// Writes the index; the only one that does, while it lives.
+///
+/// Its methods write files and block; async callers run them on a thread where that is allowed.
+pub struct SearchIndexWriter {
+    dir: PathBuf,
+    fields: Fields,
+    reader: SearchIndex,
+    /// `None` after a failed commit, of which it is not known what it left behind: the next use opens it anew.
+    writer: Option<IndexWriter>,
+}
+
+impl SearchIndexWriter {
+    /// Opens the index in a folder for writing, and creates both where they are missing. Reads all files of the index
+    /// to compare them with their checksums (about a second a gigabyte from memory).
+    ///
+    /// # Errors
+    /// [`SearchError::InUse`] while another writer has it, [`SearchError::Damaged`] where it can't be understood
+    /// or was written by another version: [`Self::reset`] helps.
+    pub fn open(dir: &Path) -> Result<(Self, Opened), SearchError> {
+        let (index, mut opened) = match folder::open(dir) {
+            Ok(index) => (index, Opened::Existing),
+            Err(SearchError::NotCreated) => (folder::create(dir)?, Opened::Created),
+            Err(error) => return Err(error),
+        };
+        let mut writer = tantivy_writer(&index)?;
+        if index.load_metas().map_err(sort)?.payload.is_none() {
+            // New, or a crash came between creating it and this commit, the first.
+            commit(&mut writer, Checkpoint::default())?;
+            opened = Opened::Created;
+        }
+        folder::verify(dir, &index)?;
+        let reader = SearchIndex::of(dir, index)?;
+        Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, opened))
+    }
+
+    /// Moves what is in the folder aside, to `<dir>.damaged-<unix milliseconds>` in place of what was moved there
+    /// before, and creates a new index. Readers that have the old one open keep reading it until they refresh.
+    ///
+    /// # Errors
+    /// [`SearchError::InUse`] while another writer has it.
+    pub fn reset(dir: &Path) -> Result<Self, SearchError> {
+        if dir.try_exists().map_err(folder::unavailable)? {
+            // Held across the move: a writer that still works by this path would write into the new index.
+            let lock = folder::lock(dir)?;
+            folder::move_aside(dir)?;
+            drop(lock);
+        }
+        Self::open(dir).map(|(writer, _)| writer)
+    }
+
+    /// A reader in this process. It sees each commit as soon as [`Self::commit`] returns.
+    pub fn reader(&self) -> SearchIndex {
+        self.reader.clone()
+    }
+
+    /// Up to where which log is folded in.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.reader.checkpoint()
+    }
+
+    /// The messages of these keys that the index holds.
+    pub fn documents(&self, keys: &[MessageKey]) -> Result<HashMap<MessageKey, Document>, SearchError> {
+        self.reader.documents(keys)
+    }
+
+    /// Streams of which an event was parked.
+    pub fn parked_streams(&self) -> Result<Vec<String>, SearchError> {
+        let (_, count) = self.reader.dead_letters(0)?;
+        let (letters, _) = self.reader.dead_letters(usize::try_from(count).unwrap_or(usize::MAX))?;
+        let streams: HashSet<String> = letters.into_iter().map(|letter| letter.stream).collect();
+        Ok(streams.into_iter().collect())
+    }
+
+    /// Events that the projection parked, the first `limit` of them by position, and how many there are in all.
+    pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
+        self.reader.dead_letters(limit)
+    }
+
+    /// A digest over the content, and the position it is as of. It reads everything.
+    pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
+        self.reader.digest()
+    }
+
+    /// Stores changes and moves the checkpoint, durably and together.
+    ///
+    /// # Errors
+    /// [`SearchError::CheckpointMoved`] where the changes don't start at the checkpoint or are of another log; nothing
+    /// is stored then. After [`SearchError::Unavailable`] they may or may not be stored: [`Self::checkpoint`] tells,
+    /// once a call of this method or [`Self::recover`] has looked.
+    pub fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
+        self.recover()?;
+        let at = self.checkpoint();
+        if changes.from != at.position || at.log.is_some_and(|log| log != changes.log) {
+            return Err(SearchError::CheckpointMoved);
+        }
+        let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
+        let to = Checkpoint { log: Some(changes.log), position: changes.to };
+        writer.run(self.operations(changes)?).map_err(sort)?;
+        commit(&mut writer, to)?;
+        self.reader.reload()?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// After a failed commit, drops what it left in memory and looks what it left on disk; otherwise does nothing.
+    pub fn recover(&mut self) -> Result<(), SearchError> {
+        if self.writer.is_none() {
+            let index = folder::open(&self.dir)?;
+            self.writer = Some(tantivy_writer(&index)?);
+            self.reader.reload()?;
+        }
+        Ok(())
+    }
+
+    fn operations(&self, changes: IndexChanges) -> Result<Vec<UserOperation<TantivyDocument>>, SearchError> {
+        let IndexChanges { put, delete, park, .. } = changes;
+        let replaced = put.iter().map(|message| &message.key);
+        let taken_away = replaced.chain(&delete).map(|key| UserOperation::Delete(self.fields.key_term(key)));
+        let mut operations: Vec<_> = taken_away.collect();
+        operations.extend(put.iter().map(|message| UserOperation::Add(self.fields.message(message))));
+        for letter in park {
+            operations.push(UserOperation::Add(self.fields.letter(letter).map_err(damaged)?));
+        }
+        Ok(operations)
+    }
+}
+
+/// One thread indexes and one merges: a projection is one stream of changes, and the machine has other work.
+fn tantivy_writer(index: &Index) -> Result<IndexWriter, SearchError> {
+    let options = IndexWriterOptions::builder()
+        .num_worker_threads(1)
+        .num_merge_threads(1)
+        .memory_budget_per_thread(MEMORY)
+        .build();
+    let writer: IndexWriter = index.writer_with_options(options).map_err(sort)?;
+    let mut merges = LogMergePolicy::default();
+    merges.set_min_layer_size(SMALL_SEGMENT);
+    writer.set_merge_policy(Box::new(merges));
+    start_after_the_last_commit(&writer)?;
+    Ok(writer)
+}
+
+/// Makes a new writer safe to use on what an earlier one left behind, be it by a kill or by an ordinary end.
+///
+/// A writer numbers its operations from the number of the last commit on, that one included.
+///
+/// - A deletion with that number would count as part of the last commit: a merge that was cut short and is set off
+///   again with the first documents passes over it in segments that have deletions as of that commit, and applies it
+///   in the others, whereupon the merged segment counts as having it applied, and what it should have deleted is back.
+///   So that number is used up here, by nothing.
+/// - The same commit made again has the same number as when it was cut short, and can't create its files of deletions
+///   where they are already, however often it is tried. So files that no commit lists are removed.
+fn start_after_the_last_commit(writer: &IndexWriter) -> Result<(), SearchError> {
+    let nothing: [UserOperation<TantivyDocument>; 0] = [];
+    writer.run(nothing).map_err(sort)?;
+    writer.garbage_collect_files().wait().map_err(sort)?;
+    Ok(())
+}
+
+fn commit(writer: &mut IndexWriter, checkpoint: Checkpoint) -> Result<(), SearchError> {
+    let payload = to_payload(checkpoint).map_err(damaged)?;
+    let mut prepared = writer.prepare_commit().map_err(sort)?;
+    prepared.set_payload(&payload);
+    prepared.commit().map_err(sort)?;
+    Ok(())
+}

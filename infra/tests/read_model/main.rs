@@ -1,0 +1,6 @@
+//! The read model's promises, held against every adapter.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod contract;
+mod sqlite;

@@ -1,0 +1,144 @@
+//! Parking: what happens to events that can't be applied.
+//!
+//! Such an event is kept as a [`DeadLetter`], together with all later events of its stream, so that nothing is applied
+//! out of order; other streams go on.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chat_domain::event::DecodeError;
+use chat_domain::{Event, Position, Timestamp, Unfoldable};
+use chat_infra::dead_letter::DeadLetter;
+
+/// Why an event can't be applied, for operators. Names no text and no token: payloads stay in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(Cow<'static, str>);
+
+impl Reason {
+    /// An event of a stream with a parked event.
+    pub const EARLIER_PARKED: Self = Self(Cow::Borrowed("an earlier event of its stream is parked"));
+    /// A stream that is neither an app's nor a chat's.
+    pub const UNKNOWN_STREAM: Self = Self(Cow::Borrowed("its stream is neither an app's nor a chat's"));
+    /// A chat's event, where the chat's creation is missing or parked.
+    pub const NO_CHAT: Self =
+        Self(Cow::Borrowed("its chat is not there: the event that created it is missing or parked"));
+    /// An edit or deletion of a message that is not there.
+    pub const NO_MESSAGE: Self = Self(Cow::Borrowed("its message does not exist"));
+    /// An edit or deletion of a deleted message.
+    pub const MESSAGE_DELETED: Self = Self(Cow::Borrowed("its message was deleted before"));
+
+    /// A hole in the stream, as far as the projection has seen it.
+    pub fn revision(found: u64, expected: u64) -> Self {
+        Self(format!("it is at revision {found} of its stream where {expected} was expected").into())
+    }
+
+    /// A number that the stream can't have come to.
+    pub fn number_beyond(revision: u64) -> Self {
+        Self(format!("its number is higher than revision {revision} of its stream allows").into())
+    }
+
+    /// An event of an app in a chat's stream.
+    pub fn wrong_stream(event: &Event) -> Self {
+        Self(format!("{} does not belong in a chat's stream", event.event_type()).into())
+    }
+
+    /// The reason as a sentence.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&DecodeError> for Reason {
+    fn from(error: &DecodeError) -> Self {
+        match error {
+            // What serde says may quote the payload.
+            DecodeError::Payload(json) => {
+                let kind = match json.classify() {
+                    serde_json::error::Category::Data => "not of its version's shape",
+                    _ => "not JSON",
+                };
+                Self(format!("its payload is {kind} (line {}, column {})", json.line(), json.column()).into())
+            }
+            DecodeError::UnknownType | DecodeError::UnknownVersion(_) => Self(error.to_string().into()),
+        }
+    }
+}
+
+impl From<Unfoldable> for Reason {
+    fn from(unfoldable: Unfoldable) -> Self {
+        Self(unfoldable.reason.into())
+    }
+}
+
+/// The streams with a parked event, and how many events are parked in all.
+#[derive(Clone, Debug, Default)]
+pub struct Parked {
+    /// Shared with the work that goes on elsewhere.
+    streams: Arc<HashSet<Arc<str>>>,
+    events: u64,
+}
+
+impl Parked {
+    /// What an earlier run parked.
+    pub fn load(streams: impl IntoIterator<Item = String>, events: u64) -> Self {
+        Self { streams: Arc::new(streams.into_iter().map(Arc::from).collect()), events }
+    }
+
+    /// Whether the stream has a parked event.
+    pub fn holds(&self, stream: &str) -> bool {
+        self.streams.contains(stream)
+    }
+
+    /// How many events are parked.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Takes in what a stretch parked, once it is committed.
+    pub fn add(&mut self, letters: &Letters) {
+        self.events += letters.0.len() as u64;
+        for letter in &letters.0 {
+            if !self.streams.contains(letter.stream.as_str()) {
+                Arc::make_mut(&mut self.streams).insert(Arc::from(letter.stream.as_str()));
+            }
+        }
+    }
+}
+
+/// What a stretch of the log parks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Letters(pub Vec<DeadLetter>);
+
+impl Letters {
+    /// Says that events were parked, once they are: one line for the first event of each stream.
+    pub fn log(&self, projection: &'static str) {
+        for letter in self.0.iter().filter(|letter| letter.reason != Reason::EARLIER_PARKED.as_str()) {
+            tracing::warn!(
+                projection,
+                position = letter.position.get(),
+                event_type = letter.event_type,
+                reason = letter.reason,
+                "parked an event that can't be applied, and with it the rest of its stream"
+            );
+        }
+    }
+
+    /// Parks an event.
+    pub fn park(
+        &mut self,
+        position: Position,
+        stream: &str,
+        event_type: String,
+        reason: &Reason,
+        now: Timestamp,
+    ) {
+        self.0.push(DeadLetter {
+            position,
+            stream: stream.to_owned(),
+            event_type,
+            reason: reason.as_str().to_owned(),
+            parked_at: now,
+        });
+    }
+}

@@ -1,0 +1,128 @@
+//! What the runner needs of a projection and of the place where it is kept.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_infra::checkpoint::{Checkpoint, Opened};
+use chat_infra::event_store::{LogId, RecordedEvent};
+use chat_infra::read_model::ReadModelError;
+use chat_infra::search_index::SearchError;
+use thiserror::Error;
+
+/// A projection, open for writing.
+///
+/// It is a fold: the same log makes the same content, whatever the stretches that it is given in. After an error it is
+/// dropped and opened again.
+#[async_trait]
+pub trait Projection: Send + 'static {
+    /// Where it stands.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// How many events it has parked.
+    fn parked(&self) -> u64;
+
+    /// Folds the events that follow its checkpoint, and moves it to `up_to`, both or neither.
+    async fn apply(
+        &mut self,
+        log: LogId,
+        events: Vec<RecordedEvent>,
+        up_to: Position,
+    ) -> Result<(), ProjectionError>;
+}
+
+/// A place where a projection is kept.
+#[async_trait]
+pub trait Target: Send + Sync + 'static {
+    /// The projection kept there.
+    type Projection: Projection;
+
+    /// The projection's name, in logs, metrics and health reports.
+    fn name(&self) -> &'static str;
+
+    /// How events are gathered for it.
+    fn pace(&self) -> Pace;
+
+    /// Opens what is there, and creates it where there is nothing.
+    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError>;
+
+    /// Reads all that is there, and fails with [`ProjectionError::Damaged`] where it finds what opening did not show.
+    /// Runs beside the fold; dropping the future ends it.
+    async fn verify(&self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
+    /// Puts aside what is there, and opens a new one, at the start of the log.
+    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError>;
+}
+
+/// How many events go into one stretch, and how soon one stretch follows another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// At most so many events.
+    pub max_events: usize,
+    /// Enough, once the events have so many bytes.
+    pub max_bytes: usize,
+    /// After a stretch, events are gathered for so many times as long as it took to apply, so that applying takes a
+    /// share of the time only. An event that comes later than that is applied at once. 0: no rest.
+    pub rest: u32,
+    /// The longest rest.
+    pub max_rest: Duration,
+}
+
+/// Why a projection can't go on.
+#[derive(Debug, Error)]
+pub enum ProjectionError {
+    /// Its engine is out of reach or busy; worth a retry.
+    #[error("its storage can't be reached now")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// What is stored can't be understood; it has to be folded anew.
+    #[error("its storage is damaged")]
+    Damaged(#[source] Box<dyn StdError + Send + Sync>),
+    /// Another projector moved the checkpoint.
+    #[error("another projector moved its checkpoint")]
+    CheckpointMoved,
+    /// Another projector has it open for writing.
+    #[error("another projector is at work on it")]
+    InUse,
+}
+
+impl From<ReadModelError> for ProjectionError {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::CheckpointMoved => Self::CheckpointMoved,
+            ReadModelError::InUse => Self::InUse,
+            ReadModelError::Unavailable(source) => Self::Unavailable(source),
+            ReadModelError::Damaged(source) => Self::Damaged(source),
+        }
+    }
+}
+
+impl From<SearchError> for ProjectionError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::CheckpointMoved => Self::CheckpointMoved,
+            SearchError::InUse(_) => Self::InUse,
+            SearchError::Unavailable(source) => Self::Unavailable(source),
+            SearchError::NotCreated => Self::Unavailable(Box::new(error)),
+            SearchError::Damaged(source) => Self::Damaged(source),
+        }
+    }
+}
+
+/// Events up to which a stretch is folded where it is; more go to a thread for blocking work, so that a long fold does
+/// not hold up the requests that share the runtime.
+const FOLDED_IN_PLACE: usize = 64;
+
+/// Runs work over `events` events, elsewhere if it is long.
+pub(crate) async fn fold_aside<T: Send + 'static>(
+    events: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ProjectionError> {
+    if events <= FOLDED_IN_PLACE {
+        return Ok(work());
+    }
+    let ended = |error| ProjectionError::Unavailable(Box::new(error));
+    tokio::task::spawn_blocking(work).await.map_err(ended)
+}

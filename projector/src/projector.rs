@@ -1,0 +1,47 @@
+//! Starting a projector.
+
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_infra::event_store::EventStore;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::projection::Target;
+use crate::runner::Runner;
+use crate::status::{Reporter, Status};
+
+/// Keeps one projection in step with the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Projector;
+
+/// A running projector.
+#[derive(Debug)]
+pub struct ProjectorHandle {
+    /// What it is doing and how far it is. Cheap to clone; changes wake whoever waits for them.
+    pub status: watch::Receiver<Status>,
+    /// Ends after shutdown was asked for, with the stretch at hand finished.
+    pub join: JoinHandle<()>,
+}
+
+impl Projector {
+    /// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is gone, and survives
+    /// whatever happens to the log's and the projection's engines.
+    pub fn spawn<T: Target>(
+        event_store: Arc<dyn EventStore>,
+        target: T,
+        shutdown: watch::Receiver<bool>,
+    ) -> ProjectorHandle {
+        let report = Reporter::new(target.name());
+        let status = report.watch();
+        let runner = Runner { event_store, target, report, shutdown };
+        ProjectorHandle { status, join: tokio::spawn(runner.run()) }
+    }
+}
+
+impl ProjectorHandle {
+    /// Waits until everything up to `position` is folded in; `false` where the projector stopped before.
+    pub async fn reached(&self, position: Position) -> bool {
+        self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
+    }
+}

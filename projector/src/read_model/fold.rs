@@ -1,0 +1,321 @@
+//! The read model's fold: rows as they were and a stretch of the log make rows as they are.
+
+use std::collections::{HashMap, HashSet};
+
+use chat_domain::event::MessageCreated;
+use chat_domain::{
+    AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Timestamp, Version, application, chat,
+};
+use chat_infra::read_model::{
+    AppRow, Changes, ChatKey, ChatRow, EditedMessage, MessageState, NewMessage, StoredChat, Tombstone,
+};
+
+use crate::parking::{Letters, Reason};
+use crate::stretch::{Claim, Fact, Stretch};
+
+/// Rows as they are stored, as far as a stretch touches them.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// The apps.
+    pub apps: HashMap<AppToken, AppRow>,
+    /// The chats.
+    pub chats: HashMap<ChatKey, StoredChat>,
+    /// The messages that are edited or deleted, by chat id and number.
+    pub messages: HashMap<(Position, MessageNumber), MessageState>,
+}
+
+/// What to load before a stretch can be folded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Apps.
+    pub apps: Vec<AppToken>,
+    /// Chats.
+    pub chats: Vec<ChatKey>,
+    /// Messages that are edited or deleted. Those that the stretch itself creates are among them: whoever has the
+    /// chat's row knows by [`StoredChat::last_message`] which of them are stored.
+    pub messages: HashSet<(ChatKey, MessageNumber)>,
+}
+
+impl Wanted {
+    /// What the stretch touches, parked streams left out.
+    pub fn by(stretch: &Stretch) -> Self {
+        let mut wanted = Self::default();
+        for stream in stretch.streams.iter().filter(|stream| !stream.parked) {
+            match stream.id {
+                Ok(StreamId::App(token)) => wanted.apps.push(token),
+                Ok(StreamId::Chat(app, number)) => wanted.chats.push(ChatKey { app, number }),
+                Err(_) => {}
+            }
+        }
+        for incoming in &stretch.events {
+            let stream = &stretch.streams[incoming.stream];
+            if let (Ok(StreamId::Chat(app, number)), false) = (&stream.id, stream.parked) {
+                let message = match &incoming.event {
+                    Ok(Event::MessageEdited(edited)) => edited.message_number,
+                    Ok(Event::MessageDeleted(deleted)) => deleted.message_number,
+                    _ => continue,
+                };
+                wanted.messages.insert((ChatKey { app: *app, number: *number }, message));
+            }
+        }
+        wanted
+    }
+}
+
+/// What a stretch comes to.
+#[derive(Clone, Debug)]
+pub struct Folded {
+    /// What to store.
+    pub changes: Changes,
+    /// The apps that it touched, as they are now.
+    pub apps: Vec<AppRow>,
+    /// The chats that it touched, as they are now.
+    pub chats: Vec<StoredChat>,
+}
+
+/// Folds a stretch. The rows are those that [`Wanted::by`] names, as far as they exist.
+pub fn fold(stretch: Stretch, rows: Rows, now: Timestamp) -> Folded {
+    let (log, from, to) = (stretch.log, stretch.from, stretch.to);
+    let mut fold = Fold::new(rows);
+    let Letters(parked) = stretch.apply(now, |_| Claim::Fold, |stream, fact| fold.apply(stream, fact));
+    fold.finish(Changes { parked, ..Changes::none(log, from, to) })
+}
+
+/// A row in work.
+struct Work<T> {
+    row: T,
+    stored: bool,
+    changed: bool,
+}
+
+impl<T> Work<T> {
+    fn stored(row: T) -> Self {
+        Self { row, stored: true, changed: false }
+    }
+
+    fn new(row: T) -> Self {
+        Self { row, stored: false, changed: true }
+    }
+}
+
+/// A message in work.
+enum Message {
+    /// Created in this stretch: its place in [`Fold::created`].
+    Created(usize),
+    /// Stored before, and perhaps edited since.
+    Stored { id: Position, version: Version, created_at: Timestamp, edited: Option<EditedMessage> },
+    /// Deleted, earlier or in this stretch.
+    Deleted,
+}
+
+struct Fold {
+    apps: HashMap<AppToken, Work<AppRow>>,
+    chats: HashMap<ChatKey, Work<StoredChat>>,
+    messages: HashMap<(Position, MessageNumber), Message>,
+    /// `None` once deleted.
+    created: Vec<Option<NewMessage>>,
+    tombstones: Vec<Tombstone>,
+}
+
+impl Fold {
+    fn new(rows: Rows) -> Self {
+        let message = |state| match state {
+            MessageState::Present { id, version, created_at } => {
+                Message::Stored { id, version, created_at, edited: None }
+            }
+            MessageState::Deleted => Message::Deleted,
+        };
+        Self {
+            apps: rows.apps.into_iter().map(|(token, row)| (token, Work::stored(row))).collect(),
+            chats: rows.chats.into_iter().map(|(key, row)| (key, Work::stored(row))).collect(),
+            messages: rows.messages.into_iter().map(|(key, state)| (key, message(state))).collect(),
+            created: Vec::new(),
+            tombstones: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, stream: StreamId, fact: Fact) -> Result<(), Reason> {
+        match stream {
+            StreamId::App(token) => self.apply_to_app(token, fact),
+            StreamId::Chat(app, number) => self.apply_to_chat(ChatKey { app, number }, fact),
+        }
+    }
+
+    fn apply_to_app(&mut self, token: AppToken, fact: Fact) -> Result<(), Reason> {
+        let row = self.apps.get(&token).map(|work| &work.row);
+        if is_applied(&fact, row.map_or(Version::new(0), |row| row.version))? {
+            return Ok(());
+        }
+        let state = row.map_or(application::State::Absent, |row| application::State::Present {
+            // Chats are numbered without a gap and never deleted.
+            last_chat: ChatNumber::try_from(row.chat_count).ok(),
+            version: row.version,
+        });
+        application::evolve(state, &fact.event)?;
+
+        if let Event::AppCreated(created) = fact.event {
+            let row = AppRow {
+                created_position: fact.position,
+                token,
+                name: created.name,
+                chat_count: 0,
+                version: Version::new(1),
+                created_at: fact.recorded_at,
+                updated_at: fact.recorded_at,
+            };
+            self.apps.insert(token, Work::new(row));
+            return Ok(());
+        }
+        // It evolved from a state that is present.
+        let Some(app) = self.apps.get_mut(&token) else { return Ok(()) };
+        app.changed = true;
+        app.row.version = app.row.version.next();
+        app.row.updated_at = fact.recorded_at;
+        match fact.event {
+            Event::AppRenamed(renamed) => app.row.name = renamed.name,
+            Event::ChatCreated(created) => {
+                app.row.chat_count = created.chat_number.get();
+                let chat = StoredChat {
+                    id: fact.position,
+                    app_id: app.row.created_position,
+                    app: token,
+                    last_message: None,
+                    row: ChatRow {
+                        number: created.chat_number,
+                        message_count: 0,
+                        version: Version::new(0),
+                        created_at: fact.recorded_at,
+                        updated_at: fact.recorded_at,
+                    },
+                };
+                self.chats.insert(chat.key(), Work::new(chat));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn apply_to_chat(&mut self, key: ChatKey, fact: Fact) -> Result<(), Reason> {
+        let Some(chat) = self.chats.get_mut(&key) else { return Err(Reason::NO_CHAT) };
+        if is_applied(&fact, chat.row.row.version)? {
+            return Ok(());
+        }
+        chat::evolve(chat::State::with_messages(chat.row.last_message), &fact.event)?;
+
+        let id = chat.row.id;
+        match fact.event {
+            Event::MessageCreated(MessageCreated { message_number: number, body }) => {
+                chat.row.last_message = Some(number);
+                chat.row.row.message_count += 1;
+                self.messages.insert((id, number), Message::Created(self.created.len()));
+                self.created.push(Some(NewMessage {
+                    id: fact.position,
+                    chat_id: id,
+                    number,
+                    body: body.into_string(),
+                    version: Version::new(1),
+                    created_at: fact.recorded_at,
+                    updated_at: fact.recorded_at,
+                }));
+            }
+            Event::MessageEdited(edited) => {
+                let message =
+                    self.messages.get_mut(&(id, edited.message_number)).ok_or(Reason::NO_MESSAGE)?;
+                edit(message, &mut self.created, edited.body.into_string(), fact.recorded_at)?;
+            }
+            Event::MessageDeleted(deleted) => {
+                let message =
+                    self.messages.get_mut(&(id, deleted.message_number)).ok_or(Reason::NO_MESSAGE)?;
+                let (message_id, version, created_at, stored) = delete(message, &mut self.created)?;
+                chat.row.row.message_count -= 1;
+                self.tombstones.push(Tombstone {
+                    id: message_id,
+                    chat_id: id,
+                    number: deleted.message_number,
+                    stored,
+                    version,
+                    created_at,
+                    deleted_at: fact.recorded_at,
+                });
+            }
+            _ => {}
+        }
+        chat.changed = true;
+        chat.row.row.version = chat.row.row.version.next();
+        chat.row.row.updated_at = fact.recorded_at;
+        Ok(())
+    }
+
+    fn finish(self, mut changes: Changes) -> Folded {
+        let (mut apps, mut chats) = (Vec::new(), Vec::new());
+        for app in self.apps.into_values().filter(|app| app.changed) {
+            let rows = if app.stored { &mut changes.changed_apps } else { &mut changes.new_apps };
+            rows.push(app.row.clone());
+            apps.push(app.row);
+        }
+        for chat in self.chats.into_values().filter(|chat| chat.changed) {
+            let rows = if chat.stored { &mut changes.changed_chats } else { &mut changes.new_chats };
+            rows.push(chat.row.clone());
+            chats.push(chat.row);
+        }
+        for message in self.messages.into_values() {
+            if let Message::Stored { edited: Some(edited), .. } = message {
+                changes.edited_messages.push(edited);
+            }
+        }
+        changes.new_messages = self.created.into_iter().flatten().collect();
+        changes.deleted_messages = self.tombstones;
+        // Maps have no order; rows go in that of the log.
+        changes.new_apps.sort_unstable_by_key(|app| app.created_position);
+        changes.changed_apps.sort_unstable_by_key(|app| app.created_position);
+        changes.new_chats.sort_unstable_by_key(|chat| chat.id);
+        changes.changed_chats.sort_unstable_by_key(|chat| chat.id);
+        changes.edited_messages.sort_unstable_by_key(|message| message.id);
+        Folded { changes, apps, chats }
+    }
+}
+
+/// Whether a row at `version` has the event already. The version counts the stream's events, so the next one has it as
+/// its revision.
+fn is_applied(fact: &Fact, version: Version) -> Result<bool, Reason> {
+    let (found, expected) = (fact.revision.get(), version.get());
+    if found > expected { Err(Reason::revision(found, expected)) } else { Ok(found < expected) }
+}
+
+fn edit(
+    message: &mut Message,
+    created: &mut [Option<NewMessage>],
+    body: String,
+    at: Timestamp,
+) -> Result<(), Reason> {
+    match message {
+        Message::Deleted => Err(Reason::MESSAGE_DELETED),
+        Message::Created(index) => {
+            let message = created[*index].as_mut().ok_or(Reason::MESSAGE_DELETED)?;
+            message.version = message.version.next();
+            message.updated_at = at;
+            message.body = body;
+            Ok(())
+        }
+        Message::Stored { id, version, edited, .. } => {
+            *version = version.next();
+            *edited = Some(EditedMessage { id: *id, body, version: *version, updated_at: at });
+            Ok(())
+        }
+    }
+}
+
+/// Takes the message away; its id, its version with the deletion, when it was created, and whether it is stored.
+fn delete(
+    message: &mut Message,
+    created: &mut [Option<NewMessage>],
+) -> Result<(Position, Version, Timestamp, bool), Reason> {
+    match std::mem::replace(message, Message::Deleted) {
+        Message::Deleted => Err(Reason::MESSAGE_DELETED),
+        Message::Created(index) => {
+            let gone = created[index].take().ok_or(Reason::MESSAGE_DELETED)?;
+            Ok((gone.id, gone.version.next(), gone.created_at, false))
+        }
+        Message::Stored { id, version, created_at, .. } => Ok((id, version.next(), created_at, true)),
+    }
+}

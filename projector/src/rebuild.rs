@@ -1,0 +1,74 @@
+//! Folding a whole log at once, into new storage: what a projection must have become, however it got there.
+
+use std::path::Path;
+
+use chat_domain::Position;
+use chat_infra::digest::ContentDigest;
+use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_infra::search_index::SearchIndex;
+use thiserror::Error;
+
+use crate::projection::{Projection, ProjectionError, Target};
+use crate::read_model::SqliteReadModelTarget;
+use crate::search::SearchIndexTarget;
+
+/// Events that are read and applied at once.
+const STRETCH: usize = 4_096;
+
+/// The digests of projections folded from the start of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// Up to where the log was folded: its end when the fold began.
+    pub position: Position,
+    /// The read model's.
+    pub read_model: ContentDigest,
+    /// The search index's.
+    pub search_index: ContentDigest,
+}
+
+/// Why a log could not be folded.
+#[derive(Debug, Error)]
+pub enum RebuildError {
+    /// The log could not be read.
+    #[error("the event store")]
+    EventStore(#[from] EventStoreError),
+    /// The projection could not be written.
+    #[error("the new projection")]
+    Projection(#[from] ProjectionError),
+}
+
+/// Folds the log from its start to its end into new projections in `folder`, which should be empty, and returns their
+/// digests. A live projection at the same position has the same digest, or it is wrong.
+pub async fn rebuild_digests(event_store: &dyn EventStore, folder: &Path) -> Result<Digests, RebuildError> {
+    let head = event_store.head().await?;
+    let path = folder.join("read-model.db");
+    let target = SqliteReadModelTarget { path: path.clone() };
+    replay(event_store, &mut target.open_fresh().await?, head).await?;
+    let read_model = SqliteReadModel::new(path).digest().await.map_err(ProjectionError::from)?.value;
+
+    let dir = folder.join("search");
+    let target = SearchIndexTarget { dir: dir.clone() };
+    replay(event_store, &mut target.open_fresh().await?, head).await?;
+    let digest = tokio::task::spawn_blocking(move || SearchIndex::open(&dir)?.digest());
+    let ended = |error| ProjectionError::Unavailable(Box::new(error));
+    let (_, search_index) = digest.await.map_err(ended)?.map_err(ProjectionError::from)?;
+    Ok(Digests { position: head, read_model, search_index })
+}
+
+/// Folds the log up to `head` into a projection.
+async fn replay(
+    event_store: &dyn EventStore,
+    projection: &mut impl Projection,
+    head: Position,
+) -> Result<(), RebuildError> {
+    let log = event_store.log_id().await?;
+    loop {
+        let from = projection.checkpoint().position;
+        let mut events = event_store.read_all(from, STRETCH).await?;
+        events.retain(|event| event.position <= head);
+        let Some(last) = events.last() else { return Ok(()) };
+        let up_to = last.position;
+        projection.apply(log, events, up_to).await?;
+    }
+}

@@ -1,0 +1,275 @@
+//! The loop that keeps a projection fed: opens it, follows the log, and starts over when something fails.
+
+use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use chat_domain::Position;
+use chat_infra::checkpoint::{Checkpoint, Opened};
+use chat_infra::event_store::{Batch, EventStore, EventStoreError, LogId};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::backoff::Backoff;
+use crate::feed::Feed;
+use crate::projection::{Projection, ProjectionError, Target};
+use crate::status::{Reporter, State};
+
+/// How often the end of the log is looked up.
+const HEAD_EVERY: Duration = Duration::from_secs(1);
+/// How often a projector that stands by tries to take over.
+const TAKE_OVER_EVERY: Duration = Duration::from_millis(250);
+
+/// Why following the log ended.
+#[derive(Debug, Error)]
+pub(crate) enum Setback {
+    #[error(transparent)]
+    EventStore(#[from] EventStoreError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    #[error("the projection was folded from another log")]
+    OtherLog,
+    #[error("the log ends at {head}, before the projection at {position}")]
+    ShorterLog { head: Position, position: Position },
+    #[error("the projector panicked")]
+    Panicked,
+}
+
+impl Setback {
+    /// Whether what is stored is of no use any more, and has to be folded anew.
+    fn asks_for_rebuild(&self) -> bool {
+        matches!(
+            self,
+            Self::Projection(ProjectionError::Damaged(_)) | Self::OtherLog | Self::ShorterLog { .. }
+        )
+    }
+}
+
+pub(crate) struct Runner<T: Target> {
+    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) target: T,
+    pub(crate) report: Reporter,
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+impl<T: Target> Runner<T> {
+    /// Runs until told to stop. A stretch at hand is finished first.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut fresh = false;
+        let mut said = None;
+        loop {
+            let mut stop = self.shutdown.clone();
+            let followed = unless_panic(self.follow(&mut stop, &mut fresh, &mut backoff)).await;
+            let followed = followed.unwrap_or(Err(Setback::Panicked));
+            let Err(setback) = followed else { break };
+            if self.report.state() == State::Live {
+                said = None;
+            }
+            let pause = self.note(&setback, &mut fresh, &mut said, &mut backoff);
+            tokio::select! {
+                () = stopped(&mut self.shutdown) => break,
+                () = sleep(pause) => {}
+            }
+        }
+        self.report.update(|status| status.state = State::Stopped);
+    }
+
+    /// Says what went wrong, once, and how long to wait before the next attempt.
+    fn note(
+        &self,
+        setback: &Setback,
+        fresh: &mut bool,
+        said: &mut Option<String>,
+        backoff: &mut Backoff,
+    ) -> Duration {
+        let projection = self.target.name();
+        if matches!(setback, Setback::Projection(ProjectionError::InUse)) {
+            if self.report.state() != State::StandingBy {
+                tracing::info!(projection, "another process projects here; standing by to take over");
+            }
+            self.report.update(|status| {
+                status.state = State::StandingBy;
+                status.last_error = None;
+            });
+            return TAKE_OVER_EVERY;
+        }
+        if matches!(setback, Setback::Projection(ProjectionError::CheckpointMoved)) {
+            tracing::info!(projection, "another projector moved the checkpoint; going on from there");
+        }
+        let error = with_causes(setback);
+        if setback.asks_for_rebuild() {
+            *fresh = true;
+            tracing::warn!(
+                projection,
+                error = error.as_str(),
+                "putting aside what is stored, and folding the log from its start"
+            );
+        } else if said.as_ref() != Some(&error) {
+            tracing::warn!(projection, error = error.as_str(), "can't go on; trying again until it works");
+        }
+        self.report.update(|status| {
+            status.state = State::Waiting;
+            status.last_error = Some(setback.to_string());
+        });
+        *said = Some(error);
+        backoff.pause()
+    }
+
+    /// Opens the projection and follows the log; returns when told to stop.
+    async fn follow(
+        &self,
+        stop: &mut watch::Receiver<bool>,
+        fresh: &mut bool,
+        backoff: &mut Backoff,
+    ) -> Result<(), Setback> {
+        let opened = tokio::select! {
+            () = stopped(stop) => return Ok(()),
+            opened = self.open(fresh) => opened?,
+        };
+        let Opening { log, mut projection, mut feed, opened } = opened;
+        let rebuild = projection.checkpoint().position == Position::START;
+        let folding = if rebuild { State::Rebuilding } else { State::CatchingUp };
+        self.report.update(|status| {
+            let position = projection.checkpoint().position;
+            status.state = if position >= status.head { State::Live } else { folding };
+            status.position = position;
+            status.parked = projection.parked();
+            status.behind_since = None;
+            status.last_error = None;
+        });
+        let verify = self.target.verify();
+        tokio::pin!(verify);
+        let mut verified = opened == Opened::Created;
+        let mut look_up = interval(HEAD_EVERY);
+        look_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopped(stop) => return Ok(()),
+                sound = &mut verify, if !verified => {
+                    sound?;
+                    verified = true;
+                }
+                _ = look_up.tick() => self.check_head(projection.checkpoint()).await?,
+                batch = feed.next() => {
+                    self.apply(log, &mut projection, &mut feed, batch?).await?;
+                    // Not sooner: what fails at the same place each time is not to be folded without a pause.
+                    if self.report.state() == State::Live {
+                        backoff.reset();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, fresh: &mut bool) -> Result<Opening<T::Projection>, Setback> {
+        let log = self.event_store.log_id().await?;
+        let head = self.event_store.head().await?;
+        let (projection, opened) = if *fresh {
+            (self.target.open_fresh().await?, Opened::Created)
+        } else {
+            self.target.open().await?
+        };
+        *fresh = false;
+        let checkpoint = projection.checkpoint();
+        if checkpoint.log.is_some_and(|of| of != log) {
+            return Err(Setback::OtherLog);
+        }
+        if checkpoint.position > head {
+            return Err(Setback::ShorterLog { head, position: checkpoint.position });
+        }
+        let subscription = self.event_store.subscribe(checkpoint.position).await?;
+        let feed = Feed::new(subscription, checkpoint.position, self.target.pace());
+        self.report.update(|status| status.head = head);
+        tracing::info!(
+            projection = self.target.name(),
+            position = checkpoint.position.get(),
+            head = head.get(),
+            created = opened == Opened::Created,
+            "following the log"
+        );
+        Ok(Opening { log, projection, feed, opened })
+    }
+
+    async fn apply(
+        &self,
+        log: LogId,
+        projection: &mut T::Projection,
+        feed: &mut Feed,
+        batch: Batch,
+    ) -> Result<(), Setback> {
+        let Batch { events, up_to } = batch;
+        let (count, oldest) = (events.len(), events.first().map(|event| event.recorded_at));
+        self.report.update(|status| {
+            status.head = status.head.max(up_to);
+            status.behind_since = oldest;
+        });
+        let started = Instant::now();
+        projection.apply(log, events, up_to).await?;
+        let took = started.elapsed();
+        feed.applied_in(took);
+        self.report.applied(count, took);
+        let caught_up = !feed.has_more();
+        self.report.update(|status| {
+            status.position = up_to;
+            status.parked = projection.parked();
+            if caught_up && up_to >= status.head {
+                status.state = State::Live;
+                status.behind_since = None;
+            } else if status.state == State::Live && count >= self.target.pace().max_events {
+                status.state = State::CatchingUp;
+            }
+        });
+        Ok(())
+    }
+
+    /// Learns how long the log is. One that became shorter is another one, or one that lost events: what was folded
+    /// from it is not what it holds.
+    async fn check_head(&self, checkpoint: Checkpoint) -> Result<(), Setback> {
+        let head = self.event_store.head().await?;
+        if head < checkpoint.position {
+            return Err(Setback::ShorterLog { head, position: checkpoint.position });
+        }
+        self.report.update(|status| status.head = head);
+        Ok(())
+    }
+}
+
+struct Opening<P> {
+    log: LogId,
+    projection: P,
+    feed: Feed,
+    opened: Opened,
+}
+
+/// Runs a future to its end; `None` where it panicked. The panic's own report tells where.
+async fn unless_panic<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // What the future held is dropped and opened again, so that nothing half done is seen.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Returns when told to stop, or when nobody is left who could tell.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// The error with what caused it, in one line.
+fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,118 @@
+//! The search index's fold: documents as they were and a stretch of the log make documents as they are.
+//!
+//! The index knows messages only. Whether a chat exists and whether a number was left out it can't tell; the read
+//! model parks those events.
+
+use std::collections::{HashMap, HashSet};
+
+use chat_domain::{Event, StreamId, Timestamp, Version};
+use chat_infra::search_index::{Document, IndexChanges, MessageKey};
+
+use crate::parking::{Letters, Reason};
+use crate::stretch::{Claim, Fact, Stretch};
+
+/// The documents to load before a stretch can be folded: those that are edited or deleted, and not created in it
+/// before that.
+pub fn wanted(stretch: &Stretch) -> HashSet<MessageKey> {
+    let mut created = HashSet::new();
+    let mut wanted = HashSet::new();
+    for incoming in &stretch.events {
+        let stream = &stretch.streams[incoming.stream];
+        let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.parked) else { continue };
+        let key = |message| MessageKey { app: *app, chat: *chat, message };
+        let touched = match &incoming.event {
+            Ok(Event::MessageCreated(event)) => {
+                created.insert(key(event.message_number));
+                continue;
+            }
+            Ok(Event::MessageEdited(event)) => key(event.message_number),
+            Ok(Event::MessageDeleted(event)) => key(event.message_number),
+            _ => continue,
+        };
+        if !created.contains(&touched) {
+            wanted.insert(touched);
+        }
+    }
+    wanted
+}
+
+/// Folds a stretch. The documents are those that [`wanted`] names, as far as they exist.
+pub fn fold(stretch: Stretch, documents: impl IntoIterator<Item = Document>, now: Timestamp) -> IndexChanges {
+    let (log, from, to) = (stretch.log, stretch.from, stretch.to);
+    let mut fold = Fold {
+        documents: documents
+            .into_iter()
+            .map(|document| (document.key, Work { document: Some(document), changed: false }))
+            .collect(),
+    };
+    let claim = |stream: &StreamId| match stream {
+        StreamId::App(_) => Claim::PassOver,
+        StreamId::Chat(..) => Claim::Fold,
+    };
+    let Letters(park) = stretch.apply(now, claim, |stream, fact| fold.apply(stream, fact));
+
+    let (mut put, mut delete) = (Vec::new(), Vec::new());
+    for (key, work) in fold.documents {
+        match work.document {
+            Some(document) if work.changed => put.push(document),
+            Some(_) => {}
+            None => delete.push(key),
+        }
+    }
+    // Maps have no order; documents go in that of the log.
+    put.sort_unstable_by_key(|document| document.created_position);
+    IndexChanges { log, from, to, put, delete, park }
+}
+
+/// A document in work; `None` once deleted.
+struct Work {
+    document: Option<Document>,
+    changed: bool,
+}
+
+struct Fold {
+    documents: HashMap<MessageKey, Work>,
+}
+
+impl Fold {
+    fn apply(&mut self, stream: StreamId, fact: Fact) -> Result<(), Reason> {
+        // Apps' streams are passed over.
+        let StreamId::Chat(app, chat) = stream else { return Ok(()) };
+        let key = |message| MessageKey { app, chat, message };
+        match fact.event {
+            Event::MessageCreated(created) => {
+                // Number n is the n-th MessageCreated of its stream.
+                let revision = fact.revision.get();
+                if created.message_number.get() > revision + 1 {
+                    return Err(Reason::number_beyond(revision));
+                }
+                let key = key(created.message_number);
+                let document = Document {
+                    key,
+                    created_position: fact.position,
+                    body: created.body.into_string(),
+                    version: Version::new(1),
+                    created_at: fact.recorded_at,
+                    updated_at: fact.recorded_at,
+                };
+                self.documents.insert(key, Work { document: Some(document), changed: true });
+                Ok(())
+            }
+            Event::MessageEdited(edited) => {
+                let work = self.documents.get_mut(&key(edited.message_number)).ok_or(Reason::NO_MESSAGE)?;
+                let document = work.document.as_mut().ok_or(Reason::MESSAGE_DELETED)?;
+                document.body = edited.body.into_string();
+                document.version = document.version.next();
+                document.updated_at = fact.recorded_at;
+                work.changed = true;
+                Ok(())
+            }
+            Event::MessageDeleted(deleted) => {
+                let work = self.documents.get_mut(&key(deleted.message_number)).ok_or(Reason::NO_MESSAGE)?;
+                work.document.take().ok_or(Reason::MESSAGE_DELETED)?;
+                Ok(())
+            }
+            event => Err(Reason::wrong_stream(&event)),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a projector says of itself: a [`Status`] that others watch, and metrics.
+
+use std::time::Duration;
+
+use chat_domain::{Position, Timestamp};
+use chat_infra::clock;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use tokio::sync::watch;
+
+/// What a projector is about, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The projection's name.
+    pub name: &'static str,
+    /// What it is doing.
+    pub state: State,
+    /// Everything up to here is folded in and visible to queries. Known from when the projection is open; while
+    /// standing by it does not move here, as another process moves it.
+    pub position: Position,
+    /// The end of the log, as far as it is known.
+    pub head: Position,
+    /// When the oldest event that is known not to be folded in yet was recorded; `None` where there is none.
+    pub behind_since: Option<Timestamp>,
+    /// How many events are parked.
+    pub parked: u64,
+    /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
+    /// caused it is in the log.
+    pub last_error: Option<String>,
+}
+
+/// What a projector is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It opens its storage and the log.
+    Starting,
+    /// Something that it needs is out of reach; [`Status::last_error`] says what. It tries again.
+    Waiting,
+    /// Another process projects into the same place; it takes over when that one ends.
+    StandingBy,
+    /// It folds the log from its start, because there was nothing, or nothing of use.
+    Rebuilding,
+    /// It folds a backlog.
+    CatchingUp,
+    /// It folds events as they come.
+    Live,
+    /// It ended, as asked.
+    Stopped,
+}
+
+impl State {
+    /// The state's name, in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting => "waiting",
+            Self::StandingBy => "standing_by",
+            Self::Rebuilding => "rebuilding",
+            Self::CatchingUp => "catching_up",
+            Self::Live => "live",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Status {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            state: State::Starting,
+            position: Position::START,
+            head: Position::START,
+            behind_since: None,
+            parked: 0,
+            last_error: None,
+        }
+    }
+
+    /// Log positions between the projection and the end of the log: events, where the store numbers them one by one;
+    /// more than there are events, where positions are offsets.
+    pub fn lag_events(&self) -> u64 {
+        self.head.get().saturating_sub(self.position.get())
+    }
+
+    /// By how much the projection trails the log: the age of the oldest event not folded in, zero where there is
+    /// none.
+    pub fn lag(&self, now: Timestamp) -> Duration {
+        let age = self.behind_since.map_or(0, |since| now.millis().saturating_sub(since.millis()));
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+}
+
+/// Publishes a status, and keeps the metrics in step with it.
+pub(crate) struct Reporter {
+    status: watch::Sender<Status>,
+    metrics: Metrics,
+}
+
+struct Metrics {
+    position: Gauge,
+    lag_events: Gauge,
+    lag_seconds: Gauge,
+    parked: Gauge,
+    events: Counter,
+    batch_seconds: Histogram,
+}
+
+impl Reporter {
+    pub(crate) fn new(name: &'static str) -> Self {
+        describe();
+        let metrics = Metrics {
+            position: gauge!("projection_position", "projection" => name),
+            lag_events: gauge!("projection_lag_events", "projection" => name),
+            lag_seconds: gauge!("projection_lag_seconds", "projection" => name),
+            parked: gauge!("projection_parked_events", "projection" => name),
+            events: counter!("projection_events_total", "projection" => name),
+            batch_seconds: histogram!("projection_batch_seconds", "projection" => name),
+        };
+        Self { status: watch::Sender::new(Status::new(name)), metrics }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.status.borrow().state
+    }
+
+    /// Changes the status; watchers wake where that made a difference.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            status.head = status.head.max(status.position);
+            *status != before
+        });
+        let status = self.status.borrow();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "gauges are floating-point; 2^53 positions are enough"
+        )]
+        {
+            self.metrics.position.set(status.position.get() as f64);
+            self.metrics.lag_events.set(status.lag_events() as f64);
+            self.metrics.parked.set(status.parked as f64);
+        }
+        self.metrics.lag_seconds.set(status.lag(clock::now()).as_secs_f64());
+    }
+
+    /// Counts a stretch that was applied.
+    pub(crate) fn applied(&self, events: usize, took: Duration) {
+        self.metrics.events.increment(events as u64);
+        self.metrics.batch_seconds.record(took.as_secs_f64());
+    }
+}
+
+/// The texts that go with the metrics; the table in the crate's documentation says the same.
+fn describe() {
+    describe_gauge!("projection_position", "The log position up to which the projection has folded");
+    describe_gauge!("projection_lag_events", "Log positions between the projection and the end of the log");
+    describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
+    describe_gauge!("projection_parked_events", "Events that could not be applied");
+    describe_counter!("projection_events_total", "Events folded or parked since the process started");
+    describe_histogram!(
+        "projection_batch_seconds",
+        Unit::Seconds,
+        "How long a batch took to fold and commit"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_trails_by_the_age_of_the_oldest_event_it_lacks() {
+        let now = Timestamp::from_millis(10_000);
+        let mut status = Status::new("test");
+        assert_eq!(status.lag(now), Duration::ZERO);
+        status.behind_since = Some(Timestamp::from_millis(9_250));
+        assert_eq!(status.lag(now), Duration::from_millis(750));
+        status.behind_since = Some(Timestamp::from_millis(10_001));
+        assert_eq!(status.lag(now), Duration::ZERO, "clocks of two machines differ");
+    }
+}

@@ -1,0 +1,134 @@
+//! A stretch of the log, decoded and sorted by stream: what a fold works on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chat_domain::{Event, Position, Revision, StreamId, Timestamp};
+use chat_infra::event_store::{LogId, RecordedEvent};
+
+use crate::parking::{Letters, Parked, Reason};
+
+/// Consecutive events of the log.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The log they are of.
+    pub log: LogId,
+    /// After which position they start.
+    pub from: Position,
+    /// Up to where the log is read with them.
+    pub to: Position,
+    /// The streams they belong to.
+    pub streams: Vec<Stream>,
+    /// The events, in order of position.
+    pub events: Vec<Incoming>,
+}
+
+/// A stream that a stretch touches.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What the name says.
+    pub id: Result<StreamId, Reason>,
+    /// Whether one of its events is parked.
+    pub parked: bool,
+}
+
+/// An event on its way into a projection.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its stream, as an index into [`Stretch::streams`].
+    pub stream: usize,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// When its writer decided it.
+    pub recorded_at: Timestamp,
+    /// The type's name, as stored.
+    pub event_type: String,
+    /// The event, if it can be read.
+    pub event: Result<Event, Reason>,
+}
+
+impl Stretch {
+    /// Decodes events that follow `from` and go up to `to`.
+    pub fn read(log: LogId, from: Position, to: Position, recorded: Vec<RecordedEvent>) -> Self {
+        let mut streams: Vec<Stream> = Vec::new();
+        let mut index: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut events = Vec::with_capacity(recorded.len());
+        for event in recorded {
+            let stream = *index.entry(event.stream).or_insert_with_key(|name| {
+                let id = StreamId::parse(name).map_err(|_| Reason::UNKNOWN_STREAM);
+                streams.push(Stream { name: Arc::clone(name), id, parked: false });
+                streams.len() - 1
+            });
+            let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
+            events.push(Incoming {
+                position: event.position,
+                stream,
+                revision: event.revision,
+                recorded_at: event.recorded_at,
+                event_type: event.event_type,
+                event: decoded.map_err(|error| Reason::from(&error)),
+            });
+        }
+        Self { log, from, to, streams, events }
+    }
+
+    /// Marks the streams with a parked event from earlier.
+    pub fn mark(&mut self, parked: &Parked) {
+        for stream in &mut self.streams {
+            stream.parked = parked.holds(&stream.name);
+        }
+    }
+
+    /// Applies event after event, and parks those that can't be, with the rest of their streams. Streams that the
+    /// projection does not claim are passed over.
+    pub fn apply(
+        self,
+        now: Timestamp,
+        mut claim: impl FnMut(&StreamId) -> Claim,
+        mut apply: impl FnMut(StreamId, Fact) -> Result<(), Reason>,
+    ) -> Letters {
+        let mut letters = Letters::default();
+        let mut streams = self.streams;
+        for incoming in self.events {
+            let stream = &mut streams[incoming.stream];
+            let Incoming { position, revision, recorded_at, event_type, event, .. } = incoming;
+            let applied = match &stream.id {
+                Ok(id) if claim(id) == Claim::PassOver => continue,
+                _ if stream.parked => Err(Reason::EARLIER_PARKED),
+                Err(reason) => Err(reason.clone()),
+                Ok(id) => event.and_then(|event| apply(*id, Fact { position, revision, recorded_at, event })),
+            };
+            if let Err(reason) = applied {
+                stream.parked = true;
+                letters.park(position, &stream.name, event_type, &reason, now);
+            }
+        }
+        letters
+    }
+}
+
+/// Whether a projection is about a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is: an event of it is applied or parked.
+    Fold,
+    /// It is not: whatever its events are, they change nothing.
+    PassOver,
+}
+
+/// An event that could be read.
+#[derive(Debug)]
+pub struct Fact {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// When its writer decided it.
+    pub recorded_at: Timestamp,
+    /// The event.
+    pub event: Event,
+}

@@ -1,0 +1,13 @@
+//! Folds, parking and the runner, on the real log and the real read model.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod deadline;
+mod parking;
+mod read_model_fold;
+mod reference;
+mod replay;
+mod runner;
+mod search;
+mod search_fold;
+mod story;

@@ -1,0 +1,211 @@
+//! The read model's fold: given rows, when a stretch of the log comes, then changes.
+
+use std::collections::HashMap;
+
+use chat_domain::{Position, Timestamp, Version};
+use chat_infra::read_model::{AppRow, Changes, ChatRow, MessageState, StoredChat, Tombstone};
+use chat_projector::read_model::{Rows, Wanted, fold};
+use chat_projector::stretch::Stretch;
+
+use crate::story::*;
+
+const NOW: Timestamp = Timestamp::from_millis(5);
+
+fn when(rows: Rows, story: &Story) -> Changes {
+    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+    fold(stretch, rows, NOW).changes
+}
+
+/// An app at version 2 with a chat at version 3: message 1 edited at 3, message 2 deleted before.
+fn given() -> Rows {
+    let app = AppRow {
+        created_position: Position::new(1),
+        token: token(1),
+        name: chat_domain::AppName::parse("one".to_owned()).unwrap(),
+        chat_count: 1,
+        version: Version::new(2),
+        created_at: at(1),
+        updated_at: at(2),
+    };
+    let chat = StoredChat {
+        id: Position::new(2),
+        app_id: Position::new(1),
+        app: token(1),
+        last_message: Some(message_number(2)),
+        row: ChatRow {
+            number: chat_number(1),
+            message_count: 1,
+            version: Version::new(3),
+            created_at: at(2),
+            updated_at: at(5),
+        },
+    };
+    let present = MessageState::Present { id: Position::new(3), version: Version::new(1), created_at: at(3) };
+    Rows {
+        apps: HashMap::from([(app.token, app)]),
+        chats: HashMap::from([(chat.key(), chat)]),
+        messages: HashMap::from([
+            ((Position::new(2), message_number(1)), present),
+            ((Position::new(2), message_number(2)), MessageState::Deleted),
+        ]),
+    }
+}
+
+/// A log that goes on after [`given`].
+fn going_on() -> Story {
+    let mut story = Story::default();
+    for _ in 0..2 {
+        story.skip_revision(app(1));
+    }
+    for _ in 0..3 {
+        story.skip_revision(chat(1, 1));
+    }
+    story
+}
+
+#[test]
+fn what_a_stretch_creates_and_changes_is_stored_once_as_it_is_at_the_end() {
+    let mut story = Story::with_chat();
+    story
+        .tell(app(1), app_renamed("two"))
+        .tell(chat(1, 1), created(1, "hi"))
+        .tell(chat(1, 1), edited(1, "hello"))
+        .tell(chat(1, 1), created(2, "gone"))
+        .tell(chat(1, 1), deleted(2));
+    let changes = when(Rows::default(), &story);
+
+    let [app] = &changes.new_apps[..] else { panic!("{changes:?}") };
+    assert_eq!((app.name.as_str(), app.chat_count, app.version.get()), ("two", 1, 3));
+    assert_eq!((app.created_at, app.updated_at), (at(10), at(30)));
+    let [chat] = &changes.new_chats[..] else { panic!("{changes:?}") };
+    assert_eq!((chat.id, chat.app_id), (Position::new(20), Position::new(10)));
+    assert_eq!((chat.row.message_count, chat.last_message), (1, Some(message_number(2))));
+    assert_eq!((chat.row.version.get(), chat.row.updated_at), (4, at(70)));
+    let [message] = &changes.new_messages[..] else { panic!("{changes:?}") };
+    assert_eq!((message.id, message.chat_id), (Position::new(40), Position::new(20)));
+    assert_eq!((message.body.as_str(), message.version.get()), ("hello", 2));
+    assert_eq!((message.created_at, message.updated_at), (at(40), at(50)));
+    let gone = Tombstone {
+        id: Position::new(60),
+        chat_id: Position::new(20),
+        number: message_number(2),
+        stored: false,
+        version: Version::new(2),
+        created_at: at(60),
+        deleted_at: at(70),
+    };
+    assert_eq!(changes.deleted_messages, [gone]);
+    assert!(changes.changed_apps.is_empty() && changes.changed_chats.is_empty());
+    assert!(changes.edited_messages.is_empty() && changes.parked.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn stored_rows_are_changed_and_not_stored_again() {
+    let mut story = going_on();
+    story
+        .tell(app(1), chat_created(2))
+        .tell(chat(1, 1), edited(1, "first"))
+        .tell(chat(1, 1), edited(1, "second"))
+        .tell(chat(1, 1), created(3, "new"));
+    let changes = when(given(), &story);
+
+    let [app] = &changes.changed_apps[..] else { panic!("{changes:?}") };
+    assert_eq!((app.chat_count, app.version.get(), app.updated_at), (2, 3, at(10)));
+    let [chat] = &changes.changed_chats[..] else { panic!("{changes:?}") };
+    assert_eq!((chat.row.message_count, chat.row.version.get()), (2, 6));
+    let [edit] = &changes.edited_messages[..] else { panic!("{changes:?}") };
+    assert_eq!((edit.id, edit.body.as_str(), edit.version.get()), (Position::new(3), "second", 3));
+    assert_eq!(changes.new_messages.len(), 1);
+    assert_eq!(changes.new_chats.len(), 1);
+    assert!(changes.new_apps.is_empty() && changes.parked.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn a_stored_message_that_is_edited_and_deleted_leaves_a_tombstone_alone() {
+    let mut story = going_on();
+    story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
+    let changes = when(given(), &story);
+    assert!(changes.edited_messages.is_empty());
+    let [tombstone] = &changes.deleted_messages[..] else { panic!("{changes:?}") };
+    assert!(tombstone.stored);
+    assert_eq!((tombstone.version.get(), tombstone.created_at), (3, at(3)));
+    assert_eq!(changes.changed_chats[0].row.message_count, 0);
+}
+
+#[test]
+fn events_that_the_rows_have_already_are_skipped() {
+    let mut story = Story::with_chat();
+    story.tell(chat(1, 1), created(1, "known")).tell(app(1), app_renamed("next"));
+    let changes = when(given(), &story);
+    assert!(changes.parked.is_empty(), "{changes:?}");
+    assert_eq!(changes.changed_apps.len(), 1);
+    assert!(changes.new_messages.is_empty() && changes.changed_chats.is_empty());
+}
+
+#[test]
+fn only_what_is_touched_is_wanted() {
+    let mut story = going_on();
+    story.tell(chat(1, 1), created(3, "x")).tell(chat(1, 1), edited(1, "y")).tell(app(2), app_created("two"));
+    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events);
+    let wanted = Wanted::by(&stretch);
+    assert_eq!(wanted.apps, [token(2)]);
+    assert_eq!(wanted.chats.len(), 1);
+    assert_eq!(wanted.messages.len(), 1);
+}
+
+/// The reasons for which the last stream's events are parked after [`given`].
+fn parked(story: &Story) -> Vec<String> {
+    when(given(), story).parked.into_iter().map(|letter| letter.reason).collect()
+}
+
+#[test]
+fn what_does_not_follow_is_parked_and_the_reason_says_why() {
+    let case = |tell: fn(&mut Story) -> &mut Story| {
+        let mut story = going_on();
+        tell(&mut story);
+        parked(&story).join("; ")
+    };
+    let reasons = [
+        case(|story| story.tell(chat(1, 1), created(4, "a gap"))),
+        case(|story| story.tell(chat(1, 1), edited(9, "nowhere"))),
+        case(|story| story.tell(chat(1, 1), edited(2, "deleted"))),
+        case(|story| story.tell(chat(1, 1), deleted(2))),
+        case(|story| story.skip_revision(chat(1, 1)).tell(chat(1, 1), created(3, "late"))),
+        case(|story| story.tell(chat(1, 2), created(1, "no chat"))),
+        case(|story| story.tell(app(1), chat_created(3))),
+        case(|story| story.tell(app(1), app_created("again"))),
+        case(|story| story.tell(app(2), app_renamed("unborn"))),
+        case(|story| story.tell(app(1), created(3, "misplaced"))),
+        case(|story| story.tell(chat(1, 1), app_renamed("misplaced"))),
+        case(|story| story.tell_raw("weather", "Rained", "{}")),
+        case(|story| story.tell_raw(&app(3).to_string(), "AppSold", "{}")),
+    ];
+    let expected = [
+        "its number is not the next one",
+        "the message does not exist",
+        "its message was deleted before",
+        "its message was deleted before",
+        "it is at revision 4 of its stream where 3 was expected",
+        "its chat is not there: the event that created it is missing or parked",
+        "its number is not the next one",
+        "the app exists already",
+        "the app was not created",
+        "it belongs in a chat's stream",
+        "it belongs in an app's stream",
+        "its stream is neither an app's nor a chat's",
+        "unknown event type",
+    ];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn a_reason_never_quotes_the_payload() {
+    let mut story = going_on();
+    story.tell_raw(
+        &chat(1, 1).to_string(),
+        "MessageCreated",
+        r#"{"message_number":"secret","body":"secret"}"#,
+    );
+    let reasons = parked(&story);
+    assert_eq!(reasons, ["its payload is not of its version's shape (line 1, column 26)"]);
+}

@@ -1,0 +1,121 @@
+//! The read model as the simplest program would make it: one event at a time, everything in memory, for valid logs
+//! only.
+
+use std::collections::BTreeMap;
+
+use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Version};
+use chat_infra::event_store::RecordedEvent;
+use chat_infra::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, Window};
+
+/// All that queries can see.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Everything {
+    pub apps: BTreeMap<Position, AppRow>,
+    pub chats: BTreeMap<(AppToken, ChatNumber), ChatRow>,
+    /// `None`: deleted.
+    pub messages: BTreeMap<(AppToken, ChatNumber, MessageNumber), Option<MessageRow>>,
+}
+
+pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everything {
+    let mut all = Everything::default();
+    for recorded in events {
+        let at = recorded.recorded_at;
+        match (StreamId::parse(&recorded.stream).unwrap(), recorded.decode().unwrap()) {
+            (StreamId::App(token), Event::AppCreated(created)) => {
+                let row = AppRow {
+                    created_position: recorded.position,
+                    token,
+                    name: created.name,
+                    chat_count: 0,
+                    version: Version::new(1),
+                    created_at: at,
+                    updated_at: at,
+                };
+                all.apps.insert(recorded.position, row);
+            }
+            (StreamId::App(token), event) => {
+                let app = all.apps.values_mut().find(|app| app.token == token).unwrap();
+                app.version = app.version.next();
+                app.updated_at = at;
+                match event {
+                    Event::AppRenamed(renamed) => app.name = renamed.name,
+                    Event::ChatCreated(created) => {
+                        app.chat_count += 1;
+                        let row = ChatRow {
+                            number: created.chat_number,
+                            message_count: 0,
+                            version: Version::new(0),
+                            created_at: at,
+                            updated_at: at,
+                        };
+                        all.chats.insert((token, created.chat_number), row);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            (StreamId::Chat(token, number), event) => {
+                let chat = all.chats.get_mut(&(token, number)).unwrap();
+                chat.version = chat.version.next();
+                chat.updated_at = at;
+                match event {
+                    Event::MessageCreated(created) => {
+                        chat.message_count += 1;
+                        let row = MessageRow {
+                            number: created.message_number,
+                            body: created.body.into_string(),
+                            version: Version::new(1),
+                            created_at: at,
+                            updated_at: at,
+                        };
+                        all.messages.insert((token, number, row.number), Some(row));
+                    }
+                    Event::MessageEdited(edited) => {
+                        let key = (token, number, edited.message_number);
+                        let row = all.messages.get_mut(&key).unwrap().as_mut().unwrap();
+                        row.body = edited.body.into_string();
+                        row.version = row.version.next();
+                        row.updated_at = at;
+                    }
+                    Event::MessageDeleted(deleted) => {
+                        chat.message_count -= 1;
+                        all.messages.insert((token, number, deleted.message_number), None);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The same, asked of a read model through its queries.
+pub async fn ask(model: &impl ReadModel) -> Everything {
+    let mut all = Everything::default();
+    for app in model.apps(Position::START, 1_000).await.unwrap().value {
+        assert_eq!(model.app(app.token).await.unwrap().value.as_ref(), Ok(&app));
+        for chat in model.chats(app.token, None, 1_000).await.unwrap().value.unwrap() {
+            let page = model.messages(app.token, chat.number, Window::Newest, 1_000).await.unwrap();
+            let listed = page.value.unwrap().messages;
+            let mut number = MessageNumber::FIRST;
+            loop {
+                let key = (app.token, chat.number, number);
+                match model.message(app.token, chat.number, number).await.unwrap().value {
+                    Ok(message) => drop(all.messages.insert(key, Some(message))),
+                    Err(Missing::Deleted) => drop(all.messages.insert(key, None)),
+                    Err(Missing::Message) => break,
+                    Err(missing) => panic!("{missing:?}"),
+                }
+                number = MessageNumber::after(Some(number));
+            }
+            let alone: Vec<_> = all
+                .messages
+                .range((app.token, chat.number, MessageNumber::FIRST)..(app.token, chat.number, number))
+                .filter_map(|(_, message)| message.clone())
+                .collect();
+            assert_eq!(listed, alone, "lists show what there is, in order");
+            all.chats.insert((app.token, chat.number), chat);
+        }
+        all.apps.insert(app.created_position, app);
+    }
+    all
+}

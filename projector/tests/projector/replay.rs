@@ -1,0 +1,226 @@
+//! A projection is a fold: whatever the batches and restarts, the same log gives the same rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use chat_domain::Position;
+use chat_infra::event_store::RecordedEvent;
+use chat_infra::read_model::{MessageRow, ReadModel, SqliteReadModel, SqliteReadModelWriter};
+use chat_infra::search_index::{Document, MessageKey};
+use chat_projector::parking::{Letters, Parked};
+use chat_projector::projection::Projection;
+use chat_projector::read_model::ReadModelProjection;
+use chat_projector::search::{fold, wanted};
+use chat_projector::stretch::Stretch;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+
+use crate::reference;
+use crate::story::*;
+
+/// What happens next, as far as it can.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    CreateApp,
+    RenameApp(u8),
+    CreateChat(u8),
+    CreateMessage(u8, u64),
+    EditMessage(u8, u64, usize),
+    DeleteMessage(u8, u64, usize),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let (app, chat, message) = (0..3_u8, 1..4_u64, 1..8_usize);
+    let happening = prop_oneof![
+        1 => Just(Happening::CreateApp),
+        1 => app.clone().prop_map(Happening::RenameApp),
+        2 => app.clone().prop_map(Happening::CreateChat),
+        8 => (app.clone(), chat.clone()).prop_map(|(a, c)| Happening::CreateMessage(a, c)),
+        4 => (app.clone(), chat.clone(), message.clone()).prop_map(|(a, c, m)| Happening::EditMessage(a, c, m)),
+        3 => (app, chat, message).prop_map(|(a, c, m)| Happening::DeleteMessage(a, c, m)),
+    ];
+    vec(happening, 0..120)
+}
+
+/// Tells those of the happenings that follow from what went before.
+fn tell(happenings: &[Happening]) -> Story {
+    let mut story = Story::default();
+    // Per app its chats, per chat its messages, `false` once deleted.
+    let mut apps: Vec<Vec<Vec<bool>>> = Vec::new();
+    for (index, happening) in happenings.iter().enumerate() {
+        let text = format!("text {index}");
+        match *happening {
+            Happening::CreateApp if apps.len() < 3 => {
+                let number = u8::try_from(apps.len()).unwrap();
+                story.tell(app(number), app_created(&text));
+                apps.push(Vec::new());
+            }
+            Happening::RenameApp(a) if usize::from(a) < apps.len() => {
+                story.tell(app(a), app_renamed(&text));
+            }
+            Happening::CreateChat(a) => {
+                let Some(chats) = apps.get_mut(usize::from(a)) else { continue };
+                chats.push(Vec::new());
+                story.tell(app(a), chat_created(chats.len() as u64));
+            }
+            Happening::CreateMessage(a, c) => {
+                let Some(messages) = messages(&mut apps, a, c) else { continue };
+                messages.push(true);
+                story.tell(chat(a, c), created(messages.len() as u64, &text));
+            }
+            Happening::EditMessage(a, c, m) => {
+                let present = messages(&mut apps, a, c).and_then(|all| all.get(m - 1).copied());
+                if present == Some(true) {
+                    story.tell(chat(a, c), edited(m as u64, &text));
+                }
+            }
+            Happening::DeleteMessage(a, c, m) => {
+                let there = messages(&mut apps, a, c).and_then(|all| all.get_mut(m - 1));
+                if let Some(present @ true) = there {
+                    *present = false;
+                    story.tell(chat(a, c), deleted(m as u64));
+                }
+            }
+            _ => {}
+        }
+    }
+    story
+}
+
+fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<bool>> {
+    apps.get_mut(usize::from(app))?.get_mut(usize::try_from(chat).unwrap() - 1)
+}
+
+/// The search index's content after a log, cut into batches: its documents and what it parked.
+fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
+    let mut documents: HashMap<MessageKey, Document> = HashMap::new();
+    let (mut parked, mut positions) = (Parked::default(), Vec::new());
+    let (mut rest, mut cuts) = (events, cuts.iter().cycle());
+    while !rest.is_empty() {
+        let size = cuts.next().map_or(rest.len(), |(size, _)| *size).min(rest.len());
+        let (batch, left) = rest.split_at(size);
+        rest = left;
+        let mut stretch = Stretch::read(LOG, Position::START, batch[size - 1].position, batch.to_vec());
+        stretch.mark(&parked);
+        let stored =
+            wanted(&stretch).iter().filter_map(|key| documents.get(key).cloned()).collect::<Vec<_>>();
+        let changes = fold(stretch, stored, at(0));
+        for key in changes.delete {
+            documents.remove(&key);
+        }
+        documents.extend(changes.put.into_iter().map(|document| (document.key, document)));
+        positions.extend(changes.park.iter().map(|letter| letter.position.get()));
+        parked.add(&Letters(changes.park));
+    }
+    (documents, positions)
+}
+
+/// Where a batch ends, and whether the projector restarts after it.
+type Cut = (usize, bool);
+
+async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
+    let open = || async {
+        let (writer, _) = SqliteReadModelWriter::open(path).unwrap();
+        ReadModelProjection::load(writer).await.unwrap()
+    };
+    let mut projection = open().await;
+    let mut rest = events;
+    let mut cuts = cuts.iter().cycle();
+    while !rest.is_empty() {
+        let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
+        let (batch, left) = rest.split_at(size.min(rest.len()));
+        projection.apply(LOG, batch.to_vec(), batch[batch.len() - 1].position).await.unwrap();
+        rest = left;
+        if restart {
+            drop(projection);
+            projection = open().await;
+        }
+    }
+}
+
+async fn same_rows_however_it_is_cut(story: Story, cuts: Vec<Cut>) -> TestCaseResult {
+    let folder = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
+    project(&whole, &story.events, &[]).await;
+    project(&cut, &story.events, &cuts).await;
+    let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
+    if story.events.is_empty() {
+        return Ok(());
+    }
+    let digest = cut.digest().await.unwrap();
+    prop_assert_eq!(&digest, &whole.digest().await.unwrap());
+    prop_assert_eq!(digest.position, story.head());
+    prop_assert_eq!(reference::ask(&cut).await, reference::fold(&story.events));
+    prop_assert_eq!(cut.dead_letters(10).await.unwrap(), (Vec::new(), 0));
+
+    let (documents, parked) = search(&story.events, &cuts);
+    prop_assert_eq!(parked, Vec::<u64>::new());
+    let found: BTreeMap<_, _> = documents
+        .into_values()
+        .map(|Document { key, body, version, created_at, updated_at, .. }| {
+            let row = MessageRow { number: key.message, body, version, created_at, updated_at };
+            ((key.app, key.chat, key.message), row)
+        })
+        .collect();
+    let all = reference::fold(&story.events).messages;
+    let present: BTreeMap<_, _> = all.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
+    prop_assert_eq!(found, present);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_log_gives_the_same_rows_whatever_the_batches_and_restarts(
+        happenings in happenings(),
+        cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(same_rows_however_it_is_cut(tell(&happenings), cuts))?;
+    }
+
+    /// Any event may be broken: what is parked then does not depend on the batches either.
+    #[test]
+    fn a_damaged_log_parks_the_same_events_whatever_the_batches_and_restarts(
+        happenings in happenings(),
+        broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
+        cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
+    ) {
+        let mut story = tell(&happenings);
+        for (index, left_out) in broken {
+            if story.events.is_empty() {
+                return Ok(());
+            }
+            let index = index.index(story.events.len());
+            if left_out {
+                story.events.remove(index);
+            } else {
+                story.events[index].data = b"{".to_vec();
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
+            project(&whole, &story.events, &[]).await;
+            project(&cut, &story.events, &cuts).await;
+            let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
+            prop_assert_eq!(whole.digest().await.unwrap(), cut.digest().await.unwrap());
+            prop_assert_eq!(cut.position().await.unwrap(), story.head());
+            prop_assert_eq!(search(&story.events, &[]), search(&story.events, &cuts));
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn a_read_model_of_an_empty_log_is_at_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read-model.db");
+    project(&path, &[], &[]).await;
+    let model = SqliteReadModel::new(path);
+    assert_eq!(model.position().await.unwrap(), Position::START);
+    assert_eq!(reference::ask(&model).await, reference::Everything::default());
+}

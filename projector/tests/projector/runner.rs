@@ -1,0 +1,373 @@
+//! The runner, on a real log and a real read model, with what can happen to either.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_infra::checkpoint::{Checkpoint, Opened};
+use chat_infra::event_store::{EventStore, LogId, RecordedEvent, SqliteEventStore};
+use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_projector::projection::{Pace, Projection, ProjectionError, Target};
+use chat_projector::read_model::SqliteReadModelTarget;
+use chat_projector::{Projector, ProjectorHandle, State, rebuild_digests};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::deadline::within;
+use crate::story::*;
+
+struct Bench {
+    folder: TempDir,
+    log: Arc<dyn EventStore>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_log(folder.path(), "events.db");
+        Self { folder, log }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("read-model.db")
+    }
+
+    fn model(&self) -> SqliteReadModel {
+        SqliteReadModel::new(self.path())
+    }
+
+    fn start(&self) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let target = SqliteReadModelTarget { path: self.path() };
+        Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), stop }
+    }
+
+    async fn is_as_rebuilt(&self, position: Position) {
+        let folder = tempfile::tempdir().unwrap();
+        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        let digest = self.model().digest().await.unwrap();
+        assert_eq!((digest.position, digest.value), (position, rebuilt.read_model));
+        assert_eq!(rebuilt.position, position);
+    }
+}
+
+fn open_log(folder: &Path, name: &str) -> Arc<dyn EventStore> {
+    Arc::new(SqliteEventStore::open(&folder.join(name)).unwrap())
+}
+
+struct Running {
+    handle: ProjectorHandle,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    async fn reaches(&self, position: Position) {
+        assert!(within("reaching the position", self.handle.reached(position)).await);
+    }
+
+    async fn is(&self, state: State) {
+        let mut status = self.handle.status.clone();
+        within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        within("stopping", self.handle.join).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn it_catches_up_and_then_follows() {
+    let bench = Bench::new();
+    let backlog = append_chat(&bench.log, 1, 6_000).await;
+    let running = bench.start();
+    running.reaches(backlog).await;
+    running.is(State::Live).await;
+    bench.is_as_rebuilt(backlog).await;
+
+    let next = append(&bench.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
+    running.reaches(next).await;
+    bench.is_as_rebuilt(next).await;
+    let status = running.handle.status.borrow().clone();
+    assert_eq!((status.position, status.head, status.lag_events()), (next, next, 0));
+    assert_eq!((status.behind_since, status.parked, status.last_error), (None, 0, None));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn it_goes_on_where_it_was_stopped() {
+    let bench = Bench::new();
+    let first = append_chat(&bench.log, 1, 100).await;
+    let running = bench.start();
+    running.reaches(first).await;
+    let status = running.handle.status.clone();
+    running.stop().await;
+    assert_eq!(status.borrow().state, State::Stopped);
+
+    let second = append_chat(&bench.log, 2, 100).await;
+    let running = bench.start();
+    running.reaches(second).await;
+    bench.is_as_rebuilt(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_can_be_killed_anywhere() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 20_000).await;
+    let mut position = Position::START;
+    // Each time it is killed as soon as it has got anywhere at all.
+    for _ in 0..5 {
+        let running = bench.start();
+        let mut status = running.handle.status.clone();
+        let moved = status.wait_for(|status| status.position > position);
+        position = within("moving on", moved).await.unwrap().position;
+        running.handle.join.abort();
+        let _ = running.handle.join.await;
+        if position == head {
+            break;
+        }
+    }
+    let running = bench.start();
+    running.reaches(head).await;
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_put_aside_and_folded_anew() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 50).await;
+    for round in 0..2 {
+        std::fs::write(bench.path(), format!("not a database, {round}").repeat(1_000)).unwrap();
+        let running = bench.start();
+        running.reaches(head).await;
+        bench.is_as_rebuilt(head).await;
+        running.stop().await;
+    }
+    let aside = std::fs::read_dir(bench.folder.path()).unwrap();
+    let aside = aside.filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
+    });
+    assert_eq!(aside.count(), 1, "one damaged file is kept");
+}
+
+#[tokio::test]
+async fn damage_that_shows_while_it_runs_is_folded_anew() {
+    let bench = Bench::new();
+    let first = append_chat(&bench.log, 1, 50).await;
+    let running = bench.start();
+    running.reaches(first).await;
+    let reader = bench.model();
+    assert_eq!(reader.position().await.unwrap(), first);
+    // A row that the projection has in its cache is gone.
+    rusqlite::Connection::open(bench.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
+
+    let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
+    running.reaches(second).await;
+    bench.is_as_rebuilt(second).await;
+    assert_eq!(reader.position().await.unwrap(), second, "an open reader turns to the new file");
+}
+
+#[tokio::test]
+async fn damage_that_no_event_meets_is_found_and_folded_anew() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 5_000).await;
+    let running = bench.start();
+    running.reaches(head).await;
+    running.stop().await;
+    let mut bytes = std::fs::read(bench.path()).unwrap();
+    let middle = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[middle..middle + 8_192].fill(0xA5);
+    std::fs::write(bench.path(), bytes).unwrap();
+    assert!(bench.model().verify().await.is_err());
+
+    let running = bench.start();
+    let mut status = running.handle.status.clone();
+    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    running.is(State::Live).await;
+    running.reaches(head).await;
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
+async fn a_moved_checkpoint_is_loaded_again() {
+    let bench = Bench::new();
+    let first = append_chat(&bench.log, 1, 50).await;
+    let running = bench.start();
+    running.reaches(first).await;
+    rusqlite::Connection::open(bench.path())
+        .unwrap()
+        .execute_batch(
+            "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
+             UPDATE checkpoint SET log = NULL, position = 0; COMMIT;",
+        )
+        .unwrap();
+
+    let second = append(&bench.log, chat(1, 1), 50, &created(51, "after the reset")).await;
+    running.reaches(second).await;
+    bench.is_as_rebuilt(second).await;
+}
+
+#[tokio::test]
+async fn a_read_model_of_another_log_is_folded_anew() {
+    let mut bench = Bench::new();
+    let other = append_chat(&bench.log, 1, 500).await;
+    let running = bench.start();
+    running.reaches(other).await;
+    running.stop().await;
+
+    bench.log = open_log(bench.folder.path(), "another.db");
+    let head = append_chat(&bench.log, 2, 5).await;
+    let running = bench.start();
+    running.is(State::Live).await;
+    running.reaches(head).await;
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
+async fn a_read_model_that_is_ahead_of_its_log_is_folded_anew() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 5).await;
+    let running = bench.start();
+    running.reaches(head).await;
+    running.stop().await;
+    // As if the log had been restored from an older copy.
+    rusqlite::Connection::open(bench.path())
+        .unwrap()
+        .execute("UPDATE checkpoint SET position = position + 100", [])
+        .unwrap();
+
+    let running = bench.start();
+    running.is(State::Live).await;
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
+async fn a_second_projector_stands_by_and_takes_over() {
+    let bench = Bench::new();
+    let first = append_chat(&bench.log, 1, 5).await;
+    let active = bench.start();
+    active.reaches(first).await;
+    let standby = bench.start();
+    standby.is(State::StandingBy).await;
+
+    active.handle.join.abort();
+    let second = append_chat(&bench.log, 2, 5).await;
+    standby.reaches(second).await;
+    bench.is_as_rebuilt(second).await;
+}
+
+#[tokio::test]
+async fn a_database_of_another_kind_is_left_alone() {
+    let bench = Bench::new();
+    append_chat(&bench.log, 1, 5).await;
+    let (_stop, stopped) = watch::channel(false);
+    let target = SqliteReadModelTarget { path: bench.folder.path().join("events.db") };
+    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let mut status = handle.status.clone();
+    let waiting = status.wait_for(|status| status.state == State::Waiting);
+    let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
+    assert_eq!(error, "its storage can't be reached now", "the causes are for the log alone");
+    assert_eq!(bench.log.read_all(Position::START, 100).await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 5).await;
+    let blocked = bench.folder.path().join("blocked");
+    std::fs::write(&blocked, "a file where a folder should be").unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let target = SqliteReadModelTarget { path: blocked.join("read-model.db") };
+    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let mut status = handle.status.clone();
+    within("waiting", status.wait_for(|status| status.state == State::Waiting)).await.unwrap();
+    assert!(status.borrow().last_error.is_some());
+
+    std::fs::remove_file(&blocked).unwrap();
+    assert!(within("going on", handle.reached(head)).await);
+    within("live", status.wait_for(|status| status.state == State::Live)).await.unwrap();
+    assert_eq!(status.borrow().last_error, None);
+}
+
+/// A read model whose first opening yields a projection that panics at its first event.
+struct Fragile {
+    target: SqliteReadModelTarget,
+    broken: AtomicBool,
+}
+
+struct MayPanic<P>(P, bool);
+
+#[async_trait]
+impl Target for Fragile {
+    type Projection = MayPanic<<SqliteReadModelTarget as Target>::Projection>;
+
+    fn name(&self) -> &'static str {
+        self.target.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.target.pace()
+    }
+
+    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
+        let (projection, opened) = self.target.open().await?;
+        Ok((MayPanic(projection, self.broken.swap(false, Ordering::SeqCst)), opened))
+    }
+
+    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
+        Ok(MayPanic(self.target.open_fresh().await?, false))
+    }
+}
+
+#[async_trait]
+impl<P: Projection + Sync> Projection for MayPanic<P> {
+    fn checkpoint(&self) -> Checkpoint {
+        self.0.checkpoint()
+    }
+
+    fn parked(&self) -> u64 {
+        self.0.parked()
+    }
+
+    async fn apply(
+        &mut self,
+        log: LogId,
+        events: Vec<RecordedEvent>,
+        up_to: Position,
+    ) -> Result<(), ProjectionError> {
+        assert!(!self.1, "a defect in the fold");
+        self.0.apply(log, events, up_to).await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_shows_in_the_status_and_is_tried_again() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 5).await;
+    let (_stop, stopped) = watch::channel(false);
+    let target = SqliteReadModelTarget { path: bench.path() };
+    let target = Fragile { target, broken: AtomicBool::new(true) };
+    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let mut status = handle.status.clone();
+    let waiting = status.wait_for(|status| status.state == State::Waiting);
+    let error = within("waiting", waiting).await.unwrap().last_error.clone();
+    assert_eq!(error.as_deref(), Some("the projector panicked"));
+    assert!(within("going on", handle.reached(head)).await);
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
+async fn parked_events_show_in_the_status() {
+    let bench = Bench::new();
+    append_chat(&bench.log, 1, 1).await;
+    let bad = append_raw(&bench.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
+    let running = bench.start();
+    running.reaches(bad).await;
+    assert_eq!(running.handle.status.borrow().parked, 1);
+    running.stop().await;
+    let running = bench.start();
+    running.is(State::Live).await;
+    assert_eq!(running.handle.status.borrow().parked, 1);
+}

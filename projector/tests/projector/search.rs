@@ -1,0 +1,82 @@
+//! The runner on a real log and a real search index.
+
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_infra::event_store::{EventStore, SqliteEventStore};
+use chat_infra::search_index::SearchIndex;
+use chat_projector::search::SearchIndexTarget;
+use chat_projector::{Projector, ProjectorHandle, rebuild_digests};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::deadline::within;
+use crate::story::*;
+
+struct Bench {
+    folder: TempDir,
+    log: Arc<dyn EventStore>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        Self { folder, log }
+    }
+
+    fn target(&self) -> SearchIndexTarget {
+        SearchIndexTarget { dir: self.folder.path().join("search") }
+    }
+
+    fn start(&self) -> (ProjectorHandle, watch::Sender<bool>) {
+        let (stop, stopped) = watch::channel(false);
+        (Projector::spawn(Arc::clone(&self.log), self.target(), stopped), stop)
+    }
+
+    async fn is_as_rebuilt(&self, position: Position) {
+        let folder = tempfile::tempdir().unwrap();
+        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        let digest = SearchIndex::open(&self.target().dir).unwrap().digest().unwrap();
+        assert_eq!(digest, (position, rebuilt.search_index));
+    }
+}
+
+async fn stop((handle, stop): (ProjectorHandle, watch::Sender<bool>)) {
+    stop.send_replace(true);
+    within("stopping", handle.join).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_catches_up_follows_and_goes_on_after_a_restart() {
+    let bench = Bench::new();
+    let backlog = append_chat(&bench.log, 1, 3_000).await;
+    let running = bench.start();
+    assert!(within("the backlog", running.0.reached(backlog)).await);
+    bench.is_as_rebuilt(backlog).await;
+    append(&bench.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
+    let next = append(&bench.log, chat(1, 1), 3_001, &deleted(2)).await;
+    assert!(within("what came", running.0.reached(next)).await);
+    bench.is_as_rebuilt(next).await;
+    stop(running).await;
+
+    let last = append_raw(&bench.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
+    let running = bench.start();
+    assert!(within("the parked event", running.0.reached(last)).await);
+    assert_eq!(running.0.status.borrow().parked, 1);
+    bench.is_as_rebuilt(last).await;
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_put_aside_and_folded_anew() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 100).await;
+    let running = bench.start();
+    assert!(within("the backlog", running.0.reached(head)).await);
+    stop(running).await;
+    std::fs::write(bench.target().dir.join("meta.json"), "not JSON").unwrap();
+
+    let running = bench.start();
+    assert!(within("the rebuild", running.0.reached(head)).await);
+    bench.is_as_rebuilt(head).await;
+}

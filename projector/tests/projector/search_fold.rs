@@ -1,0 +1,110 @@
+//! The search index's fold: given documents, when a stretch of the log comes, then changes.
+
+use chat_domain::{Position, Timestamp, Version};
+use chat_infra::search_index::{Document, IndexChanges, MessageKey};
+use chat_projector::search::{fold, wanted};
+use chat_projector::stretch::Stretch;
+
+use crate::story::*;
+
+fn when(documents: Vec<Document>, story: &Story) -> IndexChanges {
+    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+    fold(stretch, documents, Timestamp::from_millis(5))
+}
+
+fn key(message: u64) -> MessageKey {
+    MessageKey { app: token(1), chat: chat_number(1), message: message_number(message) }
+}
+
+fn document(message: u64, body: &str) -> Document {
+    Document {
+        key: key(message),
+        created_position: Position::new(1),
+        body: body.to_owned(),
+        version: Version::new(1),
+        created_at: at(1),
+        updated_at: at(1),
+    }
+}
+
+#[test]
+fn a_document_is_put_as_it_is_at_the_end() {
+    let mut story = Story::with_chat();
+    story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "hello"));
+    let changes = when(Vec::new(), &story);
+    let expected = Document {
+        key: key(1),
+        created_position: Position::new(30),
+        body: "hello".to_owned(),
+        version: Version::new(2),
+        created_at: at(30),
+        updated_at: at(40),
+    };
+    assert_eq!(changes.put, [expected]);
+    assert_eq!((changes.delete.len(), changes.park.len()), (0, 0));
+}
+
+#[test]
+fn an_edit_keeps_what_the_document_was_created_with() {
+    let mut story = Story::default();
+    story.tell(chat(1, 1), edited(1, "new"));
+    let changes = when(vec![document(1, "old")], &story);
+    let [put] = &changes.put[..] else { panic!("{changes:?}") };
+    assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
+    assert_eq!((put.created_position, put.created_at, put.updated_at), (Position::new(1), at(1), at(10)));
+}
+
+#[test]
+fn a_deleted_message_is_taken_away_once() {
+    let mut story = Story::default();
+    story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
+    let changes = when(vec![document(1, "old")], &story);
+    assert!(changes.put.is_empty());
+    assert_eq!(changes.delete, [key(1)]);
+}
+
+#[test]
+fn documents_that_the_stretch_creates_first_are_not_looked_up() {
+    let mut story = Story::with_chat();
+    story
+        .tell(chat(1, 1), edited(1, "stored"))
+        .tell(chat(1, 1), created(2, "new"))
+        .tell(chat(1, 1), edited(2, "newer"));
+    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events);
+    assert_eq!(wanted(&stretch).into_iter().collect::<Vec<_>>(), [key(1)]);
+}
+
+#[test]
+fn what_it_can_tell_to_be_wrong_is_parked_with_the_rest_of_the_stream() {
+    let mut story = Story::default();
+    story
+        .tell(chat(1, 1), created(2, "beyond"))
+        .tell(chat(1, 1), created(1, "after"))
+        .tell(chat(1, 2), edited(1, "nothing"))
+        .tell_raw("weather", "Rained", "{}")
+        .tell_raw(&chat(1, 3).to_string(), "MessageCreated", "{")
+        .tell(chat(1, 4), app_renamed("misplaced"))
+        .tell(chat(1, 5), created(1, "fine"));
+    let changes = when(Vec::new(), &story);
+    let reasons: Vec<_> = changes.park.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "its number is higher than revision 0 of its stream allows",
+            "an earlier event of its stream is parked",
+            "its message does not exist",
+            "its stream is neither an app's nor a chat's",
+            "its payload is not JSON (line 1, column 1)",
+            "AppRenamed does not belong in a chat's stream",
+        ]
+    );
+    assert_eq!(changes.put.len(), 1);
+}
+
+#[test]
+fn apps_streams_are_passed_over_whatever_is_in_them() {
+    let mut story = Story::default();
+    story.tell_raw(&app(1).to_string(), "AppSold", "{").tell(chat(1, 1), created(1, "found"));
+    let changes = when(Vec::new(), &story);
+    assert_eq!((changes.put.len(), changes.park.len()), (1, 0));
+}

@@ -1,0 +1,179 @@
+//! Logs for tests: events with their places, told one after another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chat_domain::event::{
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+};
+use chat_domain::metadata::EventId;
+use chat_domain::{
+    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
+    StreamId, Timestamp,
+};
+use chat_infra::event_store::{EventStore, LogId, NewEvent, RecordedEvent, StreamAppend};
+use uuid::Uuid;
+
+pub const LOG: LogId = LogId(Uuid::from_u128(7));
+
+pub fn token(app: u8) -> AppToken {
+    const ALPHABET: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    AppToken::parse(&char::from(ALPHABET[usize::from(app)]).to_string().repeat(36)).unwrap()
+}
+
+pub fn app(number: u8) -> StreamId {
+    StreamId::App(token(number))
+}
+
+pub fn chat(number: u8, chat: u64) -> StreamId {
+    StreamId::Chat(token(number), chat_number(chat))
+}
+
+pub fn chat_number(number: u64) -> ChatNumber {
+    ChatNumber::try_from(number).unwrap()
+}
+
+pub fn message_number(number: u64) -> MessageNumber {
+    MessageNumber::try_from(number).unwrap()
+}
+
+fn name(text: &str) -> AppName {
+    AppName::parse(text.to_owned()).unwrap()
+}
+
+fn body(text: &str) -> MessageBody {
+    MessageBody::parse(text.to_owned()).unwrap()
+}
+
+pub fn app_created(text: &str) -> Event {
+    AppCreated { name: name(text) }.into()
+}
+
+pub fn app_renamed(text: &str) -> Event {
+    AppRenamed { name: name(text) }.into()
+}
+
+pub fn chat_created(number: u64) -> Event {
+    ChatCreated { chat_number: chat_number(number) }.into()
+}
+
+pub fn created(number: u64, text: &str) -> Event {
+    MessageCreated { message_number: message_number(number), body: body(text) }.into()
+}
+
+pub fn edited(number: u64, text: &str) -> Event {
+    MessageEdited { message_number: message_number(number), body: body(text) }.into()
+}
+
+pub fn deleted(number: u64) -> Event {
+    MessageDeleted { message_number: message_number(number) }.into()
+}
+
+/// When the event at a position was recorded: any position has another time.
+pub fn at(position: u64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + i64::try_from(position).unwrap() * 1_000)
+}
+
+/// A log in memory. Positions are 10, 20, 30 …: they need not be consecutive.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    pub events: Vec<RecordedEvent>,
+    revisions: HashMap<String, u64>,
+}
+
+impl Story {
+    /// An app with one chat.
+    pub fn with_chat() -> Self {
+        let mut story = Self::default();
+        story.tell(app(1), app_created("one")).tell(app(1), chat_created(1));
+        story
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "reads better where stories are told")]
+    pub fn tell(&mut self, stream: StreamId, event: Event) -> &mut Self {
+        let payload = event.payload();
+        self.tell_raw(&stream.to_string(), event.event_type(), &payload)
+    }
+
+    pub fn tell_raw(&mut self, stream: &str, event_type: &str, data: &str) -> &mut Self {
+        let position = (self.events.len() as u64 + 1) * 10;
+        let revision = self.revisions.entry(stream.to_owned()).or_default();
+        self.events.push(RecordedEvent {
+            position: Position::new(position),
+            stream: stream.into(),
+            revision: Revision::new(*revision),
+            id: EventId::new(Uuid::from_u128(u128::from(position))),
+            event_type: event_type.to_owned(),
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: at(position),
+            data: data.as_bytes().to_vec(),
+            metadata: b"{}".to_vec(),
+        });
+        *revision += 1;
+        self
+    }
+
+    /// Leaves revisions of a stream out.
+    pub fn skip_revision(&mut self, stream: StreamId) -> &mut Self {
+        *self.revisions.entry(stream.to_string()).or_default() += 1;
+        self
+    }
+
+    pub fn head(&self) -> Position {
+        self.events.last().map_or(Position::START, |event| event.position)
+    }
+}
+
+/// Appends one event to a real log.
+pub async fn append(log: &Arc<dyn EventStore>, stream: StreamId, revision: u64, event: &Event) -> Position {
+    append_raw(log, &stream.to_string(), revision, event.event_type(), event.payload()).await
+}
+
+pub async fn append_raw(
+    log: &Arc<dyn EventStore>,
+    stream: &str,
+    revision: u64,
+    event_type: &'static str,
+    data: String,
+) -> Position {
+    let append = StreamAppend {
+        stream: stream.into(),
+        expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+        events: vec![NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type,
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: at(revision),
+            data,
+            metadata: "{}".into(),
+        }],
+    };
+    log.append(vec![append]).await.remove(0).unwrap().position
+}
+
+/// An app with one chat and so many messages in it, as one append a stream.
+pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -> Position {
+    let new = |event: &Event| NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        event_type: event.event_type(),
+        schema_version: SchemaVersion::CURRENT,
+        recorded_at: at(1),
+        data: event.payload(),
+        metadata: "{}".into(),
+    };
+    let append = |stream: StreamId, events: Vec<Event>| StreamAppend {
+        stream: stream.to_string().into(),
+        expected: ExpectedRevision::NoStream,
+        events: events.iter().map(new).collect(),
+    };
+    let messages = (1..=messages).map(|n| created(n, &format!("message {n}"))).collect();
+    let appends = vec![
+        append(app(number), vec![app_created("an app"), chat_created(1)]),
+        append(chat(number, 1), messages),
+    ];
+    let mut last = Position::START;
+    for appended in log.append(appends).await {
+        last = last.max(appended.unwrap().position);
+    }
+    last
+}

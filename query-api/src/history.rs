@@ -1,0 +1,211 @@
+//! A message's history, read from its chat's stream.
+//!
+//! The stream may be huge, so it is never read from its start: the message's creation is found by its number, and from
+//! there on only edits and deletions are read, a few at a time.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
+use chat_infra::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use thiserror::Error;
+use tracing::warn;
+
+const MESSAGE_CREATED: &str = "MessageCreated";
+const CHAT_CREATED: &str = "ChatCreated";
+
+/// Events read at once: each may hold a body of 64 KiB.
+const CHUNK: usize = 128;
+
+/// A message as one event left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) event: &'static str,
+    /// `None`: deleted.
+    pub(crate) body: Option<String>,
+    pub(crate) at: Timestamp,
+    revision: Revision,
+}
+
+/// Some versions of a message, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) versions: Vec<Version>,
+    /// After which revision to go on, if there is more.
+    pub(crate) next: Option<Revision>,
+    /// The last event that was looked at.
+    pub(crate) position: Position,
+}
+
+/// Why there is no history.
+#[derive(Debug, Error)]
+pub(crate) enum HistoryError {
+    #[error("no such app")]
+    NoApp,
+    #[error("no such chat")]
+    NoChat,
+    #[error("no such message")]
+    NoMessage,
+    #[error(transparent)]
+    Store(#[from] EventStoreError),
+}
+
+/// Which message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageId {
+    pub(crate) app: AppToken,
+    pub(crate) chat: ChatNumber,
+    pub(crate) number: MessageNumber,
+}
+
+/// Reads up to `limit` versions of a message, those after `after` if that is given.
+pub(crate) async fn read(
+    store: &dyn EventStore,
+    id: MessageId,
+    after: Option<Revision>,
+    limit: usize,
+) -> Result<History, HistoryError> {
+    let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
+    let chat = Stream { store, name: stream };
+    let mut history = History { versions: Vec::new(), next: None, position: Position::START };
+    let Some(created) = chat.creation_of(id.number).await? else {
+        return Err(what_is_missing(store, id).await?);
+    };
+    if after.is_none() {
+        history.take(&created, id.number);
+    }
+    let mut from = created.revision.max(after.unwrap_or(Revision::FIRST)).next();
+    loop {
+        let events = chat.read(ReadFrom::Forwards(from), Select::Except(MESSAGE_CREATED), CHUNK).await?;
+        let Some(last) = events.last() else { return Ok(history) };
+        from = last.revision.next();
+        for event in &events {
+            if history.versions.len() == limit && about(event) == Some(id.number) {
+                history.next = history.versions.last().map(|version| version.revision);
+                return Ok(history);
+            }
+            history.take(event, id.number);
+        }
+        if history.versions.last().is_some_and(|version| version.body.is_none()) {
+            // Nothing follows a deletion.
+            return Ok(history);
+        }
+    }
+}
+
+impl History {
+    /// Adds the event if it is about the message.
+    fn take(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
+        self.position = self.position.max(recorded.position);
+        let event = match recorded.decode() {
+            Ok(event) => event,
+            Err(error) => {
+                // Projections park it; a history goes on without it as well.
+                warn!(position = recorded.position.get(), %error, "an event can't be read");
+                return;
+            }
+        };
+        let event_type = event.event_type();
+        let (of, body) = match event {
+            Event::MessageCreated(created) => (created.message_number, Some(created.body)),
+            Event::MessageEdited(edited) => (edited.message_number, Some(edited.body)),
+            Event::MessageDeleted(deleted) => (deleted.message_number, None),
+            _ => return,
+        };
+        if of == number {
+            self.versions.push(Version {
+                event: event_type,
+                body: body.map(chat_domain::MessageBody::into_string),
+                at: recorded.recorded_at,
+                revision: recorded.revision,
+            });
+        }
+    }
+}
+
+/// The message that an event is about.
+fn about(recorded: &RecordedEvent) -> Option<MessageNumber> {
+    match recorded.decode().ok()? {
+        Event::MessageCreated(created) => Some(created.message_number),
+        Event::MessageEdited(edited) => Some(edited.message_number),
+        Event::MessageDeleted(deleted) => Some(deleted.message_number),
+        _ => None,
+    }
+}
+
+/// Which of a message's three names names nothing.
+async fn what_is_missing(store: &dyn EventStore, id: MessageId) -> Result<HistoryError, EventStoreError> {
+    let app = Stream { store, name: StreamId::App(id.app).to_string().into() };
+    if app.read(ReadFrom::Forwards(Revision::FIRST), Select::All, 1).await?.is_empty() {
+        return Ok(HistoryError::NoApp);
+    }
+    let last = app.read(ReadFrom::End, Select::Only(CHAT_CREATED), 1).await?;
+    let last = last.first().and_then(|recorded| match recorded.decode() {
+        Ok(Event::ChatCreated(created)) => Some(created.chat_number),
+        _ => None,
+    });
+    // Chats are numbered without gaps.
+    Ok(if last < Some(id.chat) { HistoryError::NoChat } else { HistoryError::NoMessage })
+}
+
+struct Stream<'a> {
+    store: &'a dyn EventStore,
+    name: Arc<str>,
+}
+
+impl Stream<'_> {
+    async fn read(
+        &self,
+        from: ReadFrom,
+        select: Select,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.store.read_stream(StreamRead { stream: Arc::clone(&self.name), from, select, limit }).await
+    }
+
+    /// Finds a message's creation.
+    ///
+    /// Message n is the nth MessageCreated of its stream, so it stands at revision n − 1 at the earliest, which is
+    /// where it does stand unless edits and deletions came before it: one read finds it. Else it is between what
+    /// earlier looks left possible, which each further look halves at least.
+    async fn creation_of(&self, number: MessageNumber) -> Result<Option<RecordedEvent>, EventStoreError> {
+        let wanted = number.get();
+        let first_look = ReadFrom::Forwards(Revision::new(wanted - 1));
+        let Some((at, event)) = self.creation(first_look).await? else { return Ok(None) };
+        if at == wanted {
+            return Ok(Some(event));
+        }
+        let Some((last, last_event)) = self.creation(ReadFrom::End).await? else { return Ok(None) };
+        if last < wanted {
+            return Ok(None);
+        }
+        // Between two creations stand at least the creations of the numbers between.
+        let mut earliest = event.revision.get() + wanted.saturating_sub(at);
+        let mut latest = last_event.revision.get().saturating_sub(last - wanted);
+        while earliest <= latest {
+            let middle = earliest + (latest - earliest) / 2;
+            let look = ReadFrom::Forwards(Revision::new(middle));
+            let Some((at, event)) = self.creation(look).await? else { return Ok(None) };
+            match at.cmp(&wanted) {
+                Ordering::Equal => return Ok(Some(event)),
+                Ordering::Less => earliest = event.revision.get() + (wanted - at),
+                Ordering::Greater => {
+                    let Some(before) = middle.checked_sub(1) else { return Ok(None) };
+                    latest = before.min(event.revision.get().saturating_sub(at - wanted));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next creation from a place, and the number of its message.
+    async fn creation(&self, from: ReadFrom) -> Result<Option<(u64, RecordedEvent)>, EventStoreError> {
+        let events = self.read(from, Select::Only(MESSAGE_CREATED), 1).await?;
+        let Some(event) = events.into_iter().next() else { return Ok(None) };
+        match event.decode() {
+            Ok(Event::MessageCreated(created)) => Ok(Some((created.message_number.get(), event))),
+            Ok(_) => Ok(None),
+            Err(error) => Err(EventStoreError::Damaged(Box::new(error))),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use chat_domain::ChatNumber;
+use chat_infra::read_model::ChatRow;
+use chat_web::consistency::Freshness;
+use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
+use chat_web::{Problem, openapi, problem_responses};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::apps::ListParams;
+use super::{time, versioned};
+use crate::QueryApi;
+use crate::page::{Cursor, Limits, Links, malformed};
+use crate::standing::found;
+
+/// A chat.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Chat {
+    /// Its number in its app.
+    #[schema(example = 1, minimum = 1)]
+    chat_number: u64,
+    /// Messages that exist: created and not deleted.
+    #[schema(example = 3)]
+    message_count: u64,
+    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    created_at: String,
+    /// When a message of it was last created, edited or deleted.
+    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    updated_at: String,
+}
+
+impl From<ChatRow> for Chat {
+    fn from(row: ChatRow) -> Self {
+        Self {
+            chat_number: row.number.get(),
+            message_count: row.message_count,
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+        }
+    }
+}
+
+/// A page of chats.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Chats {
+    #[schema(example = "success")]
+    status: &'static str,
+    #[schema(example = "chats fetched successfully")]
+    message: &'static str,
+    chats: Vec<Chat>,
+}
+
+problem_responses!(pub(super) ListChatsFails: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
+
+/// List an app's chats
+///
+/// In the order of their numbers.
+#[utoipa::path(
+    get, path = "/apps/{app_token}/chats", tag = openapi::CHATS,
+    params(AppPath, ListParams, openapi::FreshnessHeaders),
+    responses(
+        (status = 200, description = "A page of chats; none yet: an empty array", body = Chats, headers(
+            ("Link" = String, description = "The `next` page, if there is one"),
+            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
+            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+        )),
+        ListChatsFails,
+    ),
+)]
+pub(super) async fn list_chats(
+    State(api): State<QueryApi>,
+    path: AppPath,
+    OriginalUri(uri): OriginalUri,
+    freshness: Freshness,
+    Query(params): Query<ListParams>,
+) -> Result<Response, Problem> {
+    let limit = Limits::LIST.parse(params.limit.as_deref())?;
+    let after = params.cursor.as_deref().map(chat_after).transpose()?;
+    let snapshot = api.ask(freshness, || api.read_model.chats(path.app_token, after, limit + 1)).await?;
+    let (standing, mut rows) = found(&api, snapshot).await?;
+    let mut links = Links::default();
+    if rows.len() > limit {
+        rows.truncate(limit);
+        if let Some(last) = rows.last() {
+            links.add(&uri, "next", "cursor", Cursor { kind: 'c', place: [last.number.get()] });
+        }
+    }
+    let chats = rows.into_iter().map(Chat::from).collect();
+    let body = Chats { status: "success", message: "chats fetched successfully", chats };
+    Ok((standing, links.header(), Json(body)).into_response())
+}
+
+fn chat_after(cursor: &str) -> Result<ChatNumber, Problem> {
+    let number = Cursor::<1>::parse('c', cursor)?.place[0];
+    ChatNumber::try_from(number)
+        .map_err(|_| malformed("cursor", "one that this server gave out for this list"))
+}
+
+problem_responses!(pub(super) ShowChatFails:
+    MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
+
+/// Show a chat
+#[utoipa::path(
+    get, path = "/apps/{app_token}/chats/{chat_number}", tag = openapi::CHATS,
+    params(ChatPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
+    responses(
+        (status = 200, description = "The chat", body = Chat, headers(
+            ("ETag" = String, description = "Its version"),
+            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
+            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+        )),
+        (status = 304, description = "The client has it already", headers(
+            ("ETag" = String, description = "Its version"),
+            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
+            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+        )),
+        ShowChatFails,
+    ),
+)]
+pub(super) async fn show_chat(
+    State(api): State<QueryApi>,
+    path: ChatPath,
+    freshness: Freshness,
+    had: IfNoneMatch,
+) -> Result<Response, Problem> {
+    let query = || api.read_model.chat(path.app_token, path.chat_number);
+    let (standing, row) = found(&api, api.ask(freshness, query).await?).await?;
+    Ok(versioned(standing, &had, row.version, Chat::from(row)))
+}

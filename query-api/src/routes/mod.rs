@@ -1,0 +1,65 @@
+//! The HTTP routes of queries.
+
+#![expect(unused_qualifications, reason = "utoipa's macro repeats the types it is given as paths of its own")]
+#![expect(clippy::struct_field_names, reason = "fields are named as they are on the wire")]
+
+mod apps;
+mod chats;
+mod history;
+mod messages;
+mod search;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use chat_domain::Version;
+use chat_infra::read_model::{ReadModelError, Snapshot};
+use chat_web::Problem;
+use chat_web::consistency::Freshness;
+use chat_web::extract::{IfNoneMatch, etag};
+use http::StatusCode;
+use http::header::ETAG;
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::QueryApi;
+use crate::standing::Standing;
+
+/// All routes that read, and their part of the OpenAPI document. Mount them under the API's prefix.
+pub fn router(api: QueryApi) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(apps::list_apps))
+        .routes(routes!(apps::show_app))
+        .routes(routes!(chats::list_chats))
+        .routes(routes!(chats::show_chat))
+        .routes(routes!(messages::list_messages))
+        .routes(routes!(messages::show_message))
+        .routes(routes!(history::show_history))
+        .routes(routes!(search::search_chat, search::search_chat_by_url))
+        .routes(routes!(search::search_app, search::search_app_by_url))
+        .with_state(api)
+}
+
+impl QueryApi {
+    /// Asks the read model, fresh enough.
+    async fn ask<T, F>(&self, freshness: Freshness, query: impl Fn() -> F) -> Result<Snapshot<T>, Problem>
+    where
+        F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
+    {
+        self.waiting.answer(freshness, self.progress.read_model.as_ref(), query).await
+    }
+}
+
+/// A resource that has a version: 304 where the client has it already.
+fn versioned<T: Serialize>(standing: Standing, had: &IfNoneMatch, version: Version, body: T) -> Response {
+    let tag = [(ETAG, etag(version))];
+    if had.has(version) {
+        return (StatusCode::NOT_MODIFIED, standing, tag).into_response();
+    }
+    (standing, tag, Json(body)).into_response()
+}
+
+/// A time as clients read it.
+fn time(at: chat_domain::Timestamp) -> String {
+    at.to_string()
+}

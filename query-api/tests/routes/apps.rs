@@ -1,0 +1,118 @@
+//! `GET /apps`, `GET /apps/{app_token}`
+
+use chat_domain::{AppToken, StreamId};
+use serde_json::json;
+
+use crate::stage::*;
+
+fn numbered(number: u8) -> AppToken {
+    AppToken::parse(&char::from(b'a' + number).to_string().repeat(36)).unwrap()
+}
+
+fn bearer() -> String {
+    format!("Bearer {ADMIN}")
+}
+
+#[tokio::test]
+async fn an_app_is_shown_as_its_stream_tells_it() {
+    let stage = Stage::live();
+    stage.tell(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")]).await;
+    let answer = stage.get(&path("")).await;
+    let body = json!({
+        "name": "renamed",
+        "app_token": token().expose(),
+        "chat_count": 1,
+        "created_at": "2026-09-21T14:13:20.007Z",
+        "updated_at": "2026-09-21T14:13:22.007Z",
+    });
+    assert_eq!((answer.status.as_u16(), answer.body.clone()), (200, body));
+    assert_eq!(answer.header("etag"), "\"3\"");
+    assert_eq!(answer.header("read-model-lag"), "0");
+    assert!(answer.header("consistency-token").starts_with("v1-"));
+}
+
+#[tokio::test]
+async fn what_the_client_has_is_not_sent_again() {
+    let stage = Stage::live();
+    stage.tell(app(), vec![app_created("first_app")]).await;
+    let same = stage.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
+    assert_eq!(same.status, 304);
+    assert!(same.body.is_null());
+    assert_eq!(same.header("etag"), "\"1\"");
+    assert!(same.headers.contains_key("consistency-token"));
+    let other = stage.get_with(&path(""), &[("if-none-match", "\"2\"")]).await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn an_unknown_app_is_not_found_as_of_a_position() {
+    let stage = Stage::live();
+    stage.tell(StreamId::App(numbered(0)), vec![app_created("another")]).await;
+    let answer = stage.get_with(&path(""), &[("x-request-id", "request-1")]).await;
+    assert_eq!(answer.problem(), (404, "app_not_found"));
+    assert!(answer.headers.contains_key("consistency-token"));
+    insta::assert_json_snapshot!(answer.body, @r#"
+    {
+      "code": "app_not_found",
+      "detail": "no app has this token",
+      "message": "no app has this token",
+      "request_id": "request-1",
+      "status": 404,
+      "title": "App not found",
+      "type": "/docs/errors/app_not_found"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_token_of_the_wrong_form_is_just_not_found() {
+    let stage = Stage::live();
+    for wrong in ["short", &"0".repeat(36), "%00", "%ff"] {
+        let answer = stage.get(&format!("/api/v1/apps/{wrong}")).await;
+        assert_eq!(answer.status, 404, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn apps_are_listed_page_by_page_in_the_order_of_their_creation() {
+    let stage = Stage::live();
+    for number in 0..5 {
+        stage.tell(StreamId::App(numbered(number)), vec![app_created(&format!("app {number}"))]).await;
+    }
+    let mut names = Vec::new();
+    let mut next = Some("/api/v1/apps?limit=2".to_owned());
+    let mut pages = 0;
+    while let Some(page) = next {
+        let answer = stage.get_with(&page, &[("authorization", &bearer())]).await;
+        assert_eq!(answer.status, 200);
+        let apps = answer.body.as_array().unwrap().clone();
+        names.extend(apps.iter().map(|app| app["name"].as_str().unwrap().to_owned()));
+        next = answer.link("next");
+        assert!(next.as_deref().is_none_or(|next| next.starts_with("/api/v1/apps?limit=2&cursor=")));
+        pages += 1;
+    }
+    assert_eq!(names, ["app 0", "app 1", "app 2", "app 3", "app 4"]);
+    assert_eq!(pages, 3);
+}
+
+#[tokio::test]
+async fn only_an_admin_sees_the_list() {
+    let stage = Stage::live();
+    let nobody = stage.get("/api/v1/apps?limit=wrong").await;
+    assert_eq!(nobody.problem(), (401, "admin_token_missing"));
+    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"admin\"");
+    let other = stage.get_with("/api/v1/apps", &[("authorization", "Bearer x")]).await;
+    assert_eq!(other.problem(), (403, "admin_token_wrong"));
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_list_is_refused() {
+    let stage = Stage::live();
+    stage.tell(app(), vec![app_created("first_app")]).await;
+    for cursor in ["c1", "a", "a1-1", "1", "zzz"] {
+        let path = format!("/api/v1/apps?cursor={cursor}");
+        let answer = stage.get_with(&path, &[("authorization", &bearer())]).await;
+        assert_eq!(answer.problem(), (400, "malformed_query"), "{cursor}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("`cursor`"));
+    }
+}

@@ -1,0 +1,127 @@
+//! `GET …/messages`, `GET …/messages/{message_number}`
+
+use serde_json::json;
+
+use crate::stage::*;
+
+async fn with_messages(last: u64) -> Stage {
+    let stage = Stage::live();
+    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    if last > 0 {
+        stage.tell(chat(1), messages(last)).await;
+    }
+    stage
+}
+
+fn numbers(answer: &Answer) -> Vec<u64> {
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let messages = answer.body["messages"].as_array().unwrap();
+    messages.iter().map(|message| message["message_number"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_page_holds_messages_oldest_first() {
+    let stage = with_messages(0).await;
+    stage.tell(chat(1), vec![created(1, "Hi"), created(2, "gone"), edited(1, "Hello"), deleted(2)]).await;
+    let answer = stage.get(&path("/chats/1/messages")).await;
+    let body = json!({
+        "status": "success",
+        "messages": [{
+            "message_number": 1,
+            "body": "Hello",
+            "created_at": "2026-09-21T14:13:20.007Z",
+            "updated_at": "2026-09-21T14:13:22.007Z",
+        }],
+    });
+    assert_eq!(answer.body, body);
+    assert!(!answer.headers.contains_key("link"));
+}
+
+#[tokio::test]
+async fn without_a_number_the_newest_page_comes_and_links_lead_to_all_others() {
+    let stage = with_messages(120).await;
+    let newest = stage.get(&path("/chats/1/messages")).await;
+    assert_eq!(numbers(&newest), (71..=120).collect::<Vec<_>>());
+    assert!(newest.link("next").is_none());
+
+    let mut page = stage.get(&path("/chats/1/messages?limit=50&x=y")).await;
+    let mut backwards = numbers(&page);
+    while let Some(older) = page.link("prev") {
+        assert!(older.starts_with(&path("/chats/1/messages?limit=50&x=y&before=")), "{older}");
+        page = stage.get(&older).await;
+        backwards.splice(0..0, numbers(&page));
+    }
+    assert_eq!(backwards, (1..=120).collect::<Vec<_>>());
+
+    let mut forwards = numbers(&page);
+    while let Some(newer) = page.link("next") {
+        page = stage.get(&newer).await;
+        forwards.extend(numbers(&page));
+    }
+    assert_eq!(forwards, (1..=120).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_page_around_a_message_has_both_links() {
+    let stage = with_messages(20).await;
+    let answer = stage.get(&path("/chats/1/messages?around=10&limit=4")).await;
+    assert!(numbers(&answer).contains(&10));
+    assert_eq!(numbers(&answer).len(), 4);
+    assert!(answer.link("prev").is_some() && answer.link("next").is_some());
+}
+
+#[tokio::test]
+async fn from_an_empty_page_a_link_leads_back() {
+    let stage = with_messages(3).await;
+    let beyond = stage.get(&path("/chats/1/messages?after=7")).await;
+    assert_eq!(numbers(&beyond), [0; 0]);
+    assert!(beyond.link("next").is_none());
+    assert_eq!(numbers(&stage.get(&beyond.link("prev").unwrap()).await), [1, 2, 3]);
+    let before = stage.get(&path("/chats/1/messages?before=1")).await;
+    assert_eq!(numbers(&before), [0; 0]);
+    assert_eq!(numbers(&stage.get(&before.link("next").unwrap()).await), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn parameters_that_can_not_be_understood_are_named() {
+    let stage = with_messages(1).await;
+    for (query, named) in [
+        ("limit=0", "`limit`"),
+        ("limit=101", "`limit`"),
+        ("limit=", "`limit`"),
+        ("before=0", "`before`"),
+        ("after=x", "`after`"),
+        ("around=-1", "`around`"),
+        ("before=1&after=2", "`before`, `after` and `around`"),
+        ("limit=1&limit=2", "`limit`"),
+    ] {
+        let answer = stage.get(&path(&format!("/chats/1/messages?{query}"))).await;
+        assert_eq!(answer.problem(), (400, "malformed_query"), "{query}");
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains(named), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_shown_with_its_version() {
+    let stage = with_messages(2).await;
+    stage.tell(chat(1), vec![edited(2, "changed")]).await;
+    let answer = stage.get(&path("/chats/1/messages/2")).await;
+    assert_eq!(answer.body["body"], "changed");
+    assert_eq!(answer.header("etag"), "\"2\"");
+    let same = stage.get_with(&path("/chats/1/messages/2"), &[("if-none-match", "*")]).await;
+    assert_eq!(same.status, 304);
+}
+
+#[tokio::test]
+async fn a_deleted_message_is_gone_and_others_were_never_there() {
+    let stage = with_messages(2).await;
+    stage.tell(chat(1), vec![deleted(1)]).await;
+    let answer = stage.get(&path("/chats/1/messages/1")).await;
+    assert_eq!(answer.problem(), (410, "message_deleted"));
+    for number in ["3", "0", "x", "1.0"] {
+        let answer = stage.get(&path(&format!("/chats/1/messages/{number}"))).await;
+        assert_eq!(answer.problem(), (404, "message_not_found"), "{number}");
+    }
+    assert_eq!(stage.get(&path("/chats/2/messages/1")).await.problem(), (404, "chat_not_found"));
+}

@@ -1,0 +1,75 @@
+//! The routes' part of `/openapi.json`
+
+use serde_json::Value;
+
+use crate::stage::*;
+
+#[tokio::test]
+async fn every_operation_says_what_it_answers_and_how_it_fails() {
+    let stage = Stage::live();
+    let document = stage.get("/openapi.json").await.body;
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if !path.starts_with("/api/") {
+                continue;
+            }
+            operations.push(format!("{} {path}", method.to_uppercase()));
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.contains_key("200"), "{path}");
+            for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+                let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Problem", "{path} {status}");
+            }
+            let parameters = operation["parameters"].as_array().unwrap();
+            assert!(parameters.iter().any(|parameter| parameter["name"] == "Consistency-Token"), "{path}");
+        }
+    }
+    insta::assert_snapshot!(operations.join("\n"), @r"
+    GET /api/v1/apps
+    GET /api/v1/apps/{app_token}
+    GET /api/v1/apps/{app_token}/chats
+    GET /api/v1/apps/{app_token}/chats/{chat_number}
+    GET /api/v1/apps/{app_token}/chats/{chat_number}/messages
+    GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/search
+    POST /api/v1/apps/{app_token}/chats/{chat_number}/messages/search
+    GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}
+    GET /api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}/history
+    GET /api/v1/apps/{app_token}/messages/search
+    POST /api/v1/apps/{app_token}/messages/search
+    ");
+}
+
+#[tokio::test]
+async fn every_reference_in_the_document_leads_somewhere() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(target)) = fields.get("$ref") {
+                    found.push(target.clone());
+                }
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let stage = Stage::live();
+    let document = stage.get("/openapi.json").await.body;
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(!found.is_empty());
+    for target in found {
+        assert!(document.pointer(target.strip_prefix('#').unwrap()).is_some(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_which_it_does() {
+    let stage = Stage::live();
+    let answer = stage.post(&path(""), &Value::Null).await;
+    assert_eq!(answer.problem(), (405, "method_not_allowed"));
+    assert_eq!(answer.header("allow"), "GET,HEAD");
+    assert_eq!(stage.get("/api/v1/nothing").await.problem(), (404, "route_not_found"));
+}

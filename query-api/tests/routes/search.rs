@@ -1,0 +1,131 @@
+//! `POST` and `GET …/messages/search`
+
+use chat_domain::{ChatNumber, Position};
+use chat_infra::search_index::{Scope, SearchCursor, SearchPage, Sort};
+use serde_json::json;
+
+use crate::stage::*;
+
+async fn with_hits() -> Stage {
+    let stage = Stage::live();
+    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    *stage.index.page.lock().unwrap() = Some(SearchPage {
+        position: Position::new(2),
+        hits: vec![hit(3, "a <fox>", "a &lt;<mark>fox</mark>&gt;")],
+        total: 9,
+        next: Some(SearchCursor { score: 7, position: Position::new(255) }),
+    });
+    stage
+}
+
+fn in_chat() -> String {
+    path("/chats/1/messages/search")
+}
+
+#[tokio::test]
+async fn hits_of_a_chat_come_alike_by_post_and_get() {
+    let stage = with_hits().await;
+    let body = json!({
+        "status": "success",
+        "messages": [{
+            "message_number": 3,
+            "body": "a <fox>",
+            "created_at": "2026-09-21T14:13:23.007Z",
+            "updated_at": "2026-09-21T14:13:23.007Z",
+            "snippet": "a &lt;<mark>fox</mark>&gt;",
+            "score": 7,
+        }],
+        "total": 9,
+        "next": "s7-ff",
+    });
+    let posted = stage.post(&in_chat(), &json!({ "query": "fox" })).await;
+    assert_eq!((posted.status.as_u16(), &posted.body), (200, &body));
+    assert_eq!(stage.get(&format!("{}?query=fox", in_chat())).await.body, body);
+    let asked = stage.index.asked.lock().unwrap();
+    assert_eq!(asked[0], asked[1]);
+    assert_eq!(asked[0].scope, Scope::Chat(token(), ChatNumber::FIRST));
+    assert_eq!((asked[0].limit, asked[0].sort, asked[0].fuzzy), (20, Sort::Relevance, false));
+}
+
+#[tokio::test]
+async fn hits_of_an_app_say_their_chat() {
+    let stage = with_hits().await;
+    for answer in [
+        stage.post(&path("/messages/search"), &json!({ "query": "fox" })).await,
+        stage.get(&path("/messages/search?query=fox")).await,
+    ] {
+        assert_eq!(answer.body["messages"][0]["chat_number"], 1);
+    }
+    assert_eq!(stage.index.asked.lock().unwrap()[0].scope, Scope::App(token()));
+}
+
+#[tokio::test]
+async fn every_parameter_reaches_the_index_from_a_body_and_from_a_url() {
+    let stage = with_hits().await;
+    let body = json!({
+        "query": "\"red fox\"", "fuzzy": true, "sort": "oldest", "from": "2026-01-01T00:00:00Z",
+        "to": "2026-12-31T23:59:59.999+01:00", "limit": 3, "cursor": "s7-ff",
+    });
+    assert_eq!(stage.post(&in_chat(), &body).await.status, 200);
+    let query = "query=%22red+fox%22&fuzzy=true&sort=oldest&from=2026-01-01T00:00:00Z\
+                 &to=2026-12-31T23:59:59.999%2B01:00&limit=3&cursor=s7-ff";
+    assert_eq!(stage.get(&format!("{}?{query}", in_chat())).await.status, 200);
+    let asked = stage.index.asked.lock().unwrap();
+    assert_eq!(asked[0], asked[1]);
+    assert_eq!(asked[0].query, "\"red fox\"");
+    assert_eq!((asked[0].limit, asked[0].sort, asked[0].fuzzy), (3, Sort::Oldest, true));
+    assert_eq!(asked[0].from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
+    assert_eq!(asked[0].to.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
+    assert_eq!(asked[0].cursor, Some(SearchCursor { score: 7, position: Position::new(255) }));
+}
+
+#[tokio::test]
+async fn what_can_not_be_searched_for_is_refused_and_named() {
+    let stage = with_hits().await;
+    let long = "x".repeat(1_025);
+    let many = vec!["word"; 33].join(" ");
+    for (body, problem) in [
+        (json!({ "query": " \t" }), (422, "query_blank")),
+        (json!({ "query": "" }), (422, "query_blank")),
+        (json!({ "query": long }), (422, "query_too_long")),
+        (json!({ "query": many }), (422, "query_too_long")),
+        (json!({}), (400, "malformed_json")),
+        (json!({ "query": 7 }), (400, "malformed_json")),
+        (json!({ "query": "x", "limit": 0 }), (400, "malformed_query")),
+        (json!({ "query": "x", "limit": 101 }), (400, "malformed_query")),
+        (json!({ "query": "x", "sort": "best" }), (400, "malformed_query")),
+        (json!({ "query": "x", "from": "yesterday" }), (400, "malformed_query")),
+        (json!({ "query": "x", "cursor": "a1" }), (400, "malformed_query")),
+    ] {
+        assert_eq!(stage.post(&in_chat(), &body).await.problem(), problem, "{body}");
+    }
+    for (query, problem) in [
+        ("", (422, "query_blank")),
+        ("query=", (422, "query_blank")),
+        ("query=x&limit=x", (400, "malformed_query")),
+        ("query=x&fuzzy=yes", (400, "malformed_query")),
+        ("query=x&to=1", (400, "malformed_query")),
+    ] {
+        let answer = stage.get(&format!("{}?{query}", in_chat())).await;
+        assert_eq!(answer.problem(), problem, "{query}");
+    }
+    assert!(stage.index.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn searching_where_nothing_is_is_not_found() {
+    let stage = with_hits().await;
+    let query = json!({ "query": "fox" });
+    let answer = stage.post(&path("/chats/2/messages/search"), &query).await;
+    assert_eq!(answer.problem(), (404, "chat_not_found"));
+    let other = format!("/api/v1/apps/{}/messages/search", "x".repeat(36));
+    assert_eq!(stage.post(&other, &query).await.problem(), (404, "app_not_found"));
+}
+
+#[tokio::test]
+async fn without_an_index_a_search_is_unavailable() {
+    let stage = with_hits().await;
+    *stage.index.page.lock().unwrap() = None;
+    let answer = stage.get(&format!("{}?query=fox", in_chat())).await;
+    assert_eq!(answer.problem(), (503, "read_model_unavailable"));
+}

@@ -1,0 +1,264 @@
+//! A query side with a log and projections in a folder of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use chat_domain::event::{
+    AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
+};
+use chat_domain::metadata::EventId;
+use chat_domain::{
+    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
+    StreamId, Timestamp, Version,
+};
+use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
+use chat_infra::read_model::SqliteReadModel;
+use chat_infra::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
+use chat_projector::read_model::SqliteReadModelTarget;
+use chat_projector::{Projector, ProjectorHandle};
+use chat_query_api::{Progress, QueryApi, QueryPorts, Search, router};
+use chat_web::admin::{AdminAccess, AdminToken};
+use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::metrics::Metrics;
+use chat_web::system::{Part, Readiness, System};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+pub const ADMIN: &str = "let-me-in";
+
+pub struct Stage {
+    folder: TempDir,
+    pub log: Arc<dyn EventStore>,
+    revisions: Mutex<HashMap<String, u64>>,
+    pub index: Arc<Index>,
+    app: Router,
+    projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
+    }
+
+    /// The target of a relation in `Link`.
+    pub fn link(&self, relation: &str) -> Option<String> {
+        let links = self.headers.get("link")?.to_str().unwrap();
+        let link = links.split(", ").find(|link| link.ends_with(&format!("rel=\"{relation}\"")))?;
+        Some(link.strip_prefix('<').unwrap().split('>').next().unwrap().to_owned())
+    }
+
+    /// The status and the problem's code.
+    pub fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        (self.status.as_u16(), self.body["code"].as_str().unwrap())
+    }
+}
+
+/// No part, so always ready.
+struct Ready;
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn parts(&self) -> Vec<Part> {
+        Vec::new()
+    }
+}
+
+impl Stage {
+    /// With a projector that follows the log.
+    pub fn live() -> Self {
+        let stage = Self::without_projector();
+        stage.start_projector();
+        stage
+    }
+
+    pub fn without_projector() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        let index = Arc::new(Index::default());
+        let ports = QueryPorts {
+            read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
+            search: Arc::clone(&index) as Arc<dyn Search>,
+            event_store: Arc::clone(&log),
+        };
+        let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
+        let api = Api::queries(router(QueryApi::new(ports, Progress::default(), admin)));
+        let system = System::new(Arc::new(Ready), Metrics::detached());
+        let app = assemble(vec![api], system, &HttpOptions::default());
+        let (revisions, projector) = (Mutex::default(), Mutex::default());
+        Self { folder, log, revisions, index, app, projector }
+    }
+
+    pub fn start_projector(&self) {
+        let (stop, stopped) = watch::channel(false);
+        let target = SqliteReadModelTarget { path: self.folder.path().join("read-model.db") };
+        let handle = Projector::spawn(Arc::clone(&self.log), target, stopped);
+        *self.projector.lock().unwrap() = Some((handle, stop));
+    }
+
+    pub async fn stop_projector(&self) {
+        let (handle, stop) = self.projector.lock().unwrap().take().unwrap();
+        stop.send(true).unwrap();
+        timeout(DEADLINE, handle.join).await.unwrap().unwrap();
+    }
+
+    /// Appends to a stream, and waits until a live projector has it.
+    pub async fn tell(&self, stream: StreamId, events: Vec<Event>) -> Position {
+        let position = self.append(stream, events).await;
+        let reached = {
+            let projector = self.projector.lock().unwrap();
+            projector.as_ref().map(|(handle, _)| handle.status.clone())
+        };
+        if let Some(mut status) = reached {
+            let reached = status.wait_for(|status| status.position >= position);
+            timeout(DEADLINE, reached).await.unwrap().unwrap();
+        }
+        position
+    }
+
+    pub async fn append(&self, stream: StreamId, events: Vec<Event>) -> Position {
+        let name = stream.to_string();
+        let first = self.revisions.lock().unwrap().get(&name).copied().unwrap_or(0);
+        let count = events.len() as u64;
+        let events = events.iter().enumerate().map(|(index, event)| NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: event.event_type(),
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: at(first + index as u64),
+            data: event.payload(),
+            metadata: "{}".into(),
+        });
+        let expected = ExpectedRevision::after(first.checked_sub(1).map(Revision::new));
+        let append = StreamAppend { stream: name.as_str().into(), expected, events: events.collect() };
+        let position = self.log.append(vec![append]).await.remove(0).unwrap().position;
+        self.revisions.lock().unwrap().insert(name, first + count);
+        position
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        Answer { status: head.status, headers: head.headers, body }
+    }
+}
+
+/// A search index that finds what it was told, and remembers what it was asked.
+#[derive(Default)]
+pub struct Index {
+    pub page: Mutex<Option<SearchPage>>,
+    pub asked: Mutex<Vec<SearchRequest>>,
+}
+
+impl Search for Index {
+    fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
+        self.asked.lock().unwrap().push(request.clone());
+        self.page.lock().unwrap().clone().ok_or(SearchError::NotCreated)
+    }
+}
+
+pub fn hit(message: u64, body: &str, snippet: &str) -> Hit {
+    let key = MessageKey { app: token(), chat: ChatNumber::FIRST, message: message_number(message) };
+    let document = Document {
+        key,
+        created_position: Position::new(message),
+        body: body.to_owned(),
+        version: Version::new(1),
+        created_at: at(message),
+        updated_at: at(message),
+    };
+    Hit { document, snippet: snippet.to_owned(), score: 7 }
+}
+
+pub fn token() -> AppToken {
+    AppToken::parse(&"k".repeat(36)).unwrap()
+}
+
+/// A path of the app.
+pub fn path(rest: &str) -> String {
+    format!("/api/v1/apps/{}{rest}", token().expose())
+}
+
+pub fn app() -> StreamId {
+    StreamId::App(token())
+}
+
+pub fn chat(number: u64) -> StreamId {
+    StreamId::Chat(token(), ChatNumber::try_from(number).unwrap())
+}
+
+/// When the event at a revision was recorded.
+pub fn at(revision: u64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_007 + i64::try_from(revision).unwrap() * 1_000)
+}
+
+pub fn app_created(name: &str) -> Event {
+    AppCreated { name: AppName::parse(name.to_owned()).unwrap() }.into()
+}
+
+pub fn app_renamed(name: &str) -> Event {
+    AppRenamed { name: AppName::parse(name.to_owned()).unwrap() }.into()
+}
+
+pub fn chat_created(number: u64) -> Event {
+    ChatCreated { chat_number: ChatNumber::try_from(number).unwrap() }.into()
+}
+
+pub fn message_number(number: u64) -> MessageNumber {
+    MessageNumber::try_from(number).unwrap()
+}
+
+pub fn created(number: u64, body: &str) -> Event {
+    let body = MessageBody::parse(body.to_owned()).unwrap();
+    MessageCreated { message_number: message_number(number), body }.into()
+}
+
+pub fn edited(number: u64, body: &str) -> Event {
+    let body = MessageBody::parse(body.to_owned()).unwrap();
+    MessageEdited { message_number: message_number(number), body }.into()
+}
+
+pub fn deleted(number: u64) -> Event {
+    MessageDeleted { message_number: message_number(number) }.into()
+}
+
+/// Messages 1 to `last`.
+pub fn messages(last: u64) -> Vec<Event> {
+    (1..=last).map(|number| created(number, &format!("message {number}"))).collect()
+}

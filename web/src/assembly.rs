@@ -1,0 +1,108 @@
+//! Puts routes and the layers around them together into what a listener serves.
+//!
+//! From the outside in: the edge (request id, problems, panics, accounts), the body limit, then, around API routes
+//! only, the rate limit, the bound on requests in flight, and the deadline. Health checks and metrics answer however
+//! busy the APIs are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::error_code::ErrorCode;
+use crate::limits::{Deadline, admit, keep_deadline};
+use crate::openapi;
+use crate::problem::Problem;
+use crate::rate_limit::{RateLimit, RateLimiter, limit_app};
+use crate::request::edge;
+use crate::system::{self, System};
+
+/// Bounds on requests.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpOptions {
+    /// The largest body, in bytes. A message of 65,536 bytes takes six times that where every byte is escaped.
+    pub max_body: usize,
+    /// API requests in flight at a time; more are answered 503 at once.
+    pub max_in_flight: usize,
+    /// How long a handler may take. More than a query may wait for its consistency token.
+    pub deadline: Duration,
+    /// The limit on each app's requests, if any.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            max_body: 512 * 1024,
+            max_in_flight: 4_096,
+            deadline: Duration::from_secs(30),
+            rate_limit: None,
+        }
+    }
+}
+
+/// Where the APIs' routes are mounted.
+pub const PREFIX: &str = "/api/v1";
+
+/// An API's routes, to be mounted under [`PREFIX`].
+pub struct Api {
+    routes: OpenApiRouter,
+    /// What a client is told when a handler missed its deadline.
+    late: ErrorCode,
+    /// What goes around the limits.
+    around: Option<Around>,
+}
+
+type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
+
+impl Api {
+    /// Routes that change something: a late answer leaves open whether they did.
+    pub fn commands(routes: OpenApiRouter) -> Self {
+        Self { routes, late: ErrorCode::OutcomeUnknown, around: None }
+    }
+
+    /// Routes that change nothing.
+    pub fn queries(routes: OpenApiRouter) -> Self {
+        Self { routes, late: ErrorCode::Overloaded, around: None }
+    }
+
+    /// Puts a layer around the limits too: it sees what they refuse.
+    #[must_use]
+    pub fn around(mut self, layer: impl FnOnce(OpenApiRouter) -> OpenApiRouter + 'static) -> Self {
+        self.around = Some(Box::new(layer));
+        self
+    }
+}
+
+/// Everything a process serves.
+pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router {
+    let slots = Arc::new(Semaphore::new(options.max_in_flight));
+    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit)));
+    let mut routes_of_all = OpenApiRouter::new();
+    for Api { routes, late, around } in apis {
+        let deadline = Deadline { after: options.deadline, code: late };
+        let mut routes = routes
+            .route_layer(from_fn_with_state(deadline, keep_deadline))
+            .route_layer(from_fn_with_state(Arc::clone(&slots), admit));
+        if let Some(limiter) = &limiter {
+            routes = routes.route_layer(from_fn_with_state(Arc::clone(limiter), limit_app));
+        }
+        if let Some(around) = around {
+            routes = around(routes);
+        }
+        routes_of_all = routes_of_all.merge(routes);
+    }
+    let all = OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, routes_of_all);
+    let (routes, mut document) = all.split_for_parts();
+    document.merge(system::document());
+    routes
+        .merge(system::routes(system, &document))
+        .fallback(async || Problem::of(ErrorCode::RouteNotFound))
+        .method_not_allowed_fallback(async || Problem::of(ErrorCode::MethodNotAllowed))
+        .layer(DefaultBodyLimit::max(options.max_body))
+        .layer(from_fn(edge))
+}

@@ -1,0 +1,94 @@
+//! Pages for people: the OpenAPI reference and the error codes. Everything they need is in the binary.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pulldown_cmark::{Options, Parser, html};
+use utoipa_swagger_ui::Config;
+
+use crate::error_code::ErrorCode;
+
+/// The page around Swagger UI.
+pub(crate) const REFERENCE: &str = include_str!("reference.html");
+
+/// A file that pages load.
+pub(crate) struct Asset {
+    pub(crate) content_type: HeaderValue,
+    pub(crate) body: Bytes,
+}
+
+/// The file of this name.
+pub(crate) fn asset(name: &str) -> Option<Asset> {
+    let (content_type, body) = match name {
+        "pages.css" => ("text/css; charset=utf-8", Bytes::from_static(include_bytes!("pages.css"))),
+        "icon.svg" => ("image/svg+xml", Bytes::from_static(include_bytes!("icon.svg"))),
+        "reference.js" => {
+            ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("reference.js")))
+        }
+        "swagger-ui.css" => ("text/css; charset=utf-8", vendored(name)?),
+        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", vendored(name)?),
+        _ => return None,
+    };
+    Some(Asset { content_type: HeaderValue::from_static(content_type), body })
+}
+
+/// A file of Swagger UI's distribution, as it is.
+fn vendored(name: &str) -> Option<Bytes> {
+    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
+    Some(match file.bytes {
+        std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+    })
+}
+
+/// A code's page, as HTML.
+pub(crate) fn error_page(code: ErrorCode) -> String {
+    let mut content = String::new();
+    html::push_html(&mut content, Parser::new_ext(code.page(), Options::empty()));
+    let mut others = String::new();
+    for other in ErrorCode::ALL {
+        let current = if *other == code { " aria-current=\"page\"" } else { "" };
+        // Writing to a String can't fail.
+        let _ = writeln!(others, "<li><a href=\"/docs/errors/{other}\"{current}>{other}</a></li>");
+    }
+    include_str!("error_page.html")
+        .replace("{{title}}", code.title())
+        .replace("{{content}}", &content)
+        .replace("{{codes}}", &others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_page_shows_its_text_and_links_to_the_others() {
+        let page = error_page(ErrorCode::MessageNotFound);
+        assert!(page.contains("<h1>message_not_found</h1>"));
+        assert!(page.contains("<a href=\"/docs/errors/message_deleted\">"));
+        assert!(page.contains("aria-current=\"page\">message_not_found</a>"));
+        assert!(!page.contains("{{"));
+    }
+
+    #[test]
+    fn pages_load_nothing_from_elsewhere() {
+        for page in [REFERENCE.to_owned(), error_page(ErrorCode::Internal)] {
+            for attribute in ["src=\"", "href=\""] {
+                for target in page.split(attribute).skip(1) {
+                    assert!(target.starts_with('/') && !target.starts_with("//"), "{target:.60}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_that_the_reference_loads_is_there() {
+        for target in REFERENCE.split("/docs/assets/").skip(1) {
+            let (name, _) = target.split_once('"').unwrap();
+            assert!(asset(name).is_some_and(|asset| !asset.body.is_empty()), "{name}");
+        }
+        assert!(asset("index.html").is_none());
+    }
+}

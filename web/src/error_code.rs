@@ -1,0 +1,221 @@
+//! Every error a client can meet, in one list.
+
+use std::fmt;
+
+use http::StatusCode;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident, $title:literal, $detail:literal;)+) => {
+        /// A stable name for what went wrong. Each has a page in `docs/errors/`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The code as clients read it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The HTTP status of every response with this code.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// The code in words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+
+            /// The code's page in `docs/errors/`, Markdown.
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Self::$variant => include_str!(concat!("../../docs/errors/", $name, ".md")),)+
+                }
+            }
+
+            /// A sentence for the client, where there is nothing more particular to say.
+            pub const fn default_detail(self) -> &'static str {
+                match self { $(Self::$variant => $detail,)+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The body is not JSON, or not of the shape the route takes.
+    MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON",
+        "the body is not the JSON that this route takes";
+    /// A query parameter or a header can't be understood.
+    MalformedQuery = "malformed_query", BAD_REQUEST, "Malformed query",
+        "the query string can't be understood";
+    /// An admin route without credentials.
+    AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
+        "this route needs `Authorization: Bearer` with the admin token";
+    /// An admin route with the wrong credentials.
+    AdminTokenWrong = "admin_token_wrong", FORBIDDEN, "Admin token wrong",
+        "this is not the admin token";
+    /// No app has the token.
+    AppNotFound = "app_not_found", NOT_FOUND, "App not found", "no app has this token";
+    /// The app has no such chat.
+    ChatNotFound = "chat_not_found", NOT_FOUND, "Chat not found", "the app has no chat of this number";
+    /// The chat has no such message.
+    MessageNotFound = "message_not_found", NOT_FOUND, "Message not found",
+        "the chat has no message of this number";
+    /// Nothing is served at the path.
+    RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
+    /// The path does not take the method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed",
+        "this path does not take this method, see `Allow`";
+    /// The request's body did not arrive in time.
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "Request timeout",
+        "the request's body did not arrive in time";
+    /// A request with the same idempotency key is still running.
+    IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "Idempotency key in flight",
+        "a request with this idempotency key is still running";
+    /// The message was deleted.
+    MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
+    /// The resource is not at a version that `If-Match` names.
+    PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "Precondition failed",
+        "the resource is not at a version that `If-Match` names";
+    /// The body is larger than the server takes.
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
+        "the request's body is too large";
+    /// The body is said to be something other than JSON.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
+        "the body must be JSON, with `Content-Type: application/json`";
+    /// A name of nothing but white space.
+    NameBlank = "name_blank", UNPROCESSABLE_ENTITY, "Name blank", "the name is blank";
+    /// A name over 255 characters.
+    NameTooLong = "name_too_long", UNPROCESSABLE_ENTITY, "Name too long", "the name has over 255 characters";
+    /// A message of nothing but white space.
+    BodyBlank = "body_blank", UNPROCESSABLE_ENTITY, "Body blank", "the message's body is blank";
+    /// A message over 65,536 bytes.
+    BodyTooLong = "body_too_long", UNPROCESSABLE_ENTITY, "Body too long",
+        "the message's body has over 65536 bytes";
+    /// A text that holds a NUL.
+    TextInvalid = "text_invalid", UNPROCESSABLE_ENTITY, "Text invalid", "the text holds a NUL character";
+    /// A search for nothing but white space.
+    QueryBlank = "query_blank", UNPROCESSABLE_ENTITY, "Query blank", "the search query is blank";
+    /// A search for more than the server looks for at once.
+    QueryTooLong = "query_too_long", UNPROCESSABLE_ENTITY, "Query too long",
+        "the search query has over 1024 bytes or over 32 words";
+    /// An idempotency key of the wrong form.
+    IdempotencyKeyInvalid = "idempotency_key_invalid", UNPROCESSABLE_ENTITY, "Idempotency key invalid",
+        "an idempotency key is 1 to 255 visible ASCII characters";
+    /// An idempotency key that came with another payload before.
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
+        "this idempotency key came with another payload before";
+    /// More requests than the app's rate limit allows.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Rate limited",
+        "the app has used up its rate limit, see `Retry-After`";
+    /// A fault of the server.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error",
+        "the server failed; its log has the reason under the request id";
+    /// The log can't be reached.
+    EventStoreUnavailable = "event_store_unavailable", SERVICE_UNAVAILABLE, "Event store unavailable",
+        "the event store can't be reached now; nothing was changed";
+    /// The counters can't be reached.
+    CountersUnavailable = "counters_unavailable", SERVICE_UNAVAILABLE, "Counters unavailable",
+        "the counters can't be reached now; nothing was changed";
+    /// The read model or the search index can't be reached.
+    ReadModelUnavailable = "read_model_unavailable", SERVICE_UNAVAILABLE, "Read model unavailable",
+        "what queries are answered from can't be reached now";
+    /// The read model or the search index has not reached the consistency token in time.
+    ReadModelBehind = "read_model_behind", SERVICE_UNAVAILABLE, "Read model behind",
+        "queries have not reached the consistency token yet";
+    /// Too much to do: nothing was begun.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
+        "the server has too much to do now; nothing was changed";
+    /// The store's answer was lost after the append was sent.
+    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
+        "the command may have been carried out or not; read whether it was before sending it again";
+}
+
+impl ErrorCode {
+    /// The code with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == name)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_are_all_different() {
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_name(code.as_str()), Some(*code));
+        }
+        assert_eq!(ErrorCode::from_name("App_not_found"), None);
+    }
+
+    #[test]
+    fn every_code_has_a_page_and_every_page_a_code() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors");
+        let mut pages: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut codes: Vec<String> = ErrorCode::ALL.iter().map(|code| format!("{code}.md")).collect();
+        pages.sort();
+        codes.sort();
+        assert_eq!(pages, codes);
+    }
+
+    #[test]
+    fn every_page_opens_with_its_code_and_shows_it_in_an_example() {
+        for code in ErrorCode::ALL {
+            let page = code.page();
+            assert!(page.starts_with(&format!("# {code}\n")), "{code}");
+            assert!(page.contains(&format!("**{}**", code.status().as_u16())), "{code}");
+            let json = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+            let example: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert_eq!(example["type"], format!("/docs/errors/{code}"));
+            assert_eq!(example["code"], code.as_str());
+            assert_eq!(example["title"], code.title(), "{code}");
+            assert_eq!(example["status"], code.status().as_u16());
+            assert_eq!(example["detail"], example["message"]);
+        }
+    }
+
+    #[test]
+    fn every_code_is_an_error_with_a_sentence() {
+        for code in ErrorCode::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code}");
+            assert!(!code.default_detail().is_empty() && !code.default_detail().ends_with('.'), "{code}");
+        }
+    }
+}

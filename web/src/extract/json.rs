@@ -1,0 +1,210 @@
+//! JSON bodies.
+
+use std::time::Duration;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
+
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A body that is a JSON object. A `Content-Type`, where there is one, must say so: `application/json` or `…+json`.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonBody<T>(pub T);
+
+/// A body that carries nothing: none at all, or any JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionalJsonBody;
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        let body = read(request, state).await?;
+        let value = parse(&body)?;
+        // serde takes a struct's fields as an array too; the contract does not.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::new(ErrorCode::MalformedJson, "the JSON must be an object"));
+        }
+        Ok(Self(value))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = check_content_type(request.headers());
+        let body = read(request, state).await?;
+        if body.trim_ascii().is_empty() {
+            // Clients often name a type even where they send nothing; then it does not matter.
+            return Ok(Self);
+        }
+        content_type?;
+        parse::<IgnoredAny>(&body)?;
+        Ok(Self)
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let subtype = essence
+        .split_once('/')
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("application"))
+        .map_or("", |(_, subtype)| subtype);
+    let json = subtype.eq_ignore_ascii_case("json")
+        || subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
+    if json { Ok(()) } else { Err(ErrorCode::UnsupportedMediaType.into()) }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => Err(unreadable(rejection)),
+        Err(_) => Err(ErrorCode::RequestTimeout.into()),
+    }
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ErrorCode::PayloadTooLarge.into();
+    }
+    Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(rejection)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::new(ErrorCode::MalformedJson, explain(&error)))
+}
+
+/// Says where the body is wrong, without repeating any of it.
+fn explain(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Eof if line <= 1 && column == 0 => "the body is empty, JSON is needed".to_owned(),
+        Category::Eof => format!("the JSON ends too early, at line {line}, column {column}"),
+        Category::Syntax | Category::Io => format!("not JSON at line {line}, column {column}"),
+        Category::Data => match missing_field(&error.to_string()) {
+            Some(field) => format!("the field `{field}` is missing"),
+            None => format!("not of the expected type at line {line}, column {column}"),
+        },
+    }
+}
+
+/// The field that serde misses: a name out of our own types, so it may be shown.
+fn missing_field(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.split_once('`').map(|(field, _)| field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::extract::DefaultBodyLimit;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    struct Named {
+        #[expect(dead_code, reason = "only its shape matters here")]
+        name: String,
+    }
+
+    async fn named(content_type: Option<&str>, body: &str) -> Result<(), (ErrorCode, String)> {
+        let mut request = Request::builder();
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        match JsonBody::<Named>::from_request(request, &()).await {
+            Ok(_) => Ok(()),
+            Err(problem) => Err((problem.code(), problem.detail().to_owned())),
+        }
+    }
+
+    #[tokio::test]
+    async fn json_is_taken_under_any_of_its_names_or_none() {
+        let names = [
+            None,
+            Some("application/json"),
+            Some("Application/JSON; charset=utf-8"),
+            Some("application/vnd.api+json"),
+        ];
+        for name in names {
+            assert_eq!(named(name, r#"{"name":"x"}"#).await, Ok(()), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_says_it_is_something_else_is_refused() {
+        for name in
+            ["text/plain", "application/x-www-form-urlencoded", "json", "text/json", "application/jsonx", ""]
+        {
+            let (code, _) = named(Some(name), r#"{"name":"x"}"#).await.unwrap_err();
+            assert_eq!(code, ErrorCode::UnsupportedMediaType, "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_body_is_told_without_repeating_it() {
+        let cases = [
+            ("", "the body is empty, JSON is needed"),
+            ("{\"name\":\n\"secret", "the JSON ends too early, at line 2, column 7"),
+            ("secret", "not JSON at line 1, column 1"),
+            ("{}", "the field `name` is missing"),
+            (r#"{"name":17}"#, "not of the expected type at line 1, column 10"),
+            (r#"["secret"]"#, "the JSON must be an object"),
+            (r#""secret""#, "not of the expected type at line 1, column 8"),
+        ];
+        for (body, detail) in cases {
+            let refused = named(None, body).await;
+            assert_eq!(refused, Err((ErrorCode::MalformedJson, detail.to_owned())), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn deep_nesting_is_refused_like_other_nonsense() {
+        let (code, _) = named(None, &"[".repeat(100_000)).await.unwrap_err();
+        assert_eq!(code, ErrorCode::MalformedJson);
+    }
+
+    #[tokio::test]
+    async fn an_optional_body_may_be_missing_or_any_json() {
+        for (content_type, body, fine) in [
+            ("text/plain", "", true),
+            ("application/json", " \n", true),
+            ("application/json", "[null]", true),
+            ("application/json", "{", false),
+            ("text/plain", "{}", false),
+        ] {
+            let request = Request::builder().header(CONTENT_TYPE, content_type);
+            let request = request.body(Body::from(body)).unwrap();
+            let taken = OptionalJsonBody::from_request(request, &()).await;
+            assert_eq!(taken.is_ok(), fine, "{content_type} {body:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        use axum::routing::post;
+        use tower::ServiceExt;
+
+        let app = axum::Router::new()
+            .route("/", post(|_: JsonBody<IgnoredAny>| async {}))
+            .layer(DefaultBodyLimit::max(10));
+        let status = async |body: &'static str| {
+            let request = Request::post("/").body(Body::from(body)).unwrap();
+            app.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(status("{\"a\": 123}").await, StatusCode::OK);
+        assert_eq!(status("{\"a\": 1234}").await, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

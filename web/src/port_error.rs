@@ -1,0 +1,88 @@
+//! What clients read when a port fails.
+
+use chat_domain::text::InvalidText;
+use chat_infra::counters::CountersError;
+use chat_infra::event_store::EventStoreError;
+use chat_infra::read_model::ReadModelError;
+use chat_infra::search_index::SearchError;
+
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+
+impl From<EventStoreError> for Problem {
+    fn from(error: EventStoreError) -> Self {
+        if error.retryable() {
+            return Self::of(ErrorCode::EventStoreUnavailable).caused_by(error);
+        }
+        // Clients would retry for ever what an operator has to repair.
+        Self::internal(error)
+    }
+}
+
+impl From<CountersError> for Problem {
+    fn from(error: CountersError) -> Self {
+        Self::of(ErrorCode::CountersUnavailable).caused_by(error)
+    }
+}
+
+// A damaged projection is built anew, so a client may come back in any case; the operator has to know of the damage.
+
+impl From<ReadModelError> for Problem {
+    fn from(error: ReadModelError) -> Self {
+        let grave = !error.retryable();
+        Self::of(ErrorCode::ReadModelUnavailable).caused_by(error).grave_if(grave)
+    }
+}
+
+impl From<SearchError> for Problem {
+    fn from(error: SearchError) -> Self {
+        let grave = !error.retryable();
+        Self::of(ErrorCode::ReadModelUnavailable).caused_by(error).grave_if(grave)
+    }
+}
+
+impl Problem {
+    /// Why a text can't be an app's name.
+    pub fn invalid_name(error: InvalidText) -> Self {
+        Self::of(match error {
+            InvalidText::Blank => ErrorCode::NameBlank,
+            InvalidText::TooLong => ErrorCode::NameTooLong,
+            InvalidText::Nul => ErrorCode::TextInvalid,
+        })
+    }
+
+    /// Why a text can't be a message's body.
+    pub fn invalid_body(error: InvalidText) -> Self {
+        Self::of(match error {
+            InvalidText::Blank => ErrorCode::BodyBlank,
+            InvalidText::TooLong => ErrorCode::BodyTooLong,
+            InvalidText::Nul => ErrorCode::TextInvalid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_retry_may_mend_is_called_unavailable() {
+        let away = Problem::from(EventStoreError::Unavailable("away".into()));
+        assert_eq!((away.code(), away.is_grave()), (ErrorCode::EventStoreUnavailable, false));
+        let damaged = Problem::from(EventStoreError::Damaged("torn".into()));
+        assert_eq!((damaged.code(), damaged.is_grave()), (ErrorCode::Internal, true));
+    }
+
+    #[test]
+    fn a_damaged_projection_is_unavailable_to_clients_and_grave_to_operators() {
+        let cases: [(Problem, bool); 4] = [
+            (ReadModelError::Unavailable("away".into()).into(), false),
+            (ReadModelError::Damaged("torn".into()).into(), true),
+            (SearchError::NotCreated.into(), false),
+            (SearchError::Damaged("torn".into()).into(), true),
+        ];
+        for (problem, grave) in cases {
+            assert_eq!((problem.code(), problem.is_grave()), (ErrorCode::ReadModelUnavailable, grave));
+        }
+    }
+}

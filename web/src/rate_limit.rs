@@ -1,0 +1,284 @@
+//! A limit on the requests of one app.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use chat_domain::AppToken;
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter as Limiter};
+use http::{HeaderName, HeaderValue};
+use quick_cache::sync::Cache;
+use thiserror::Error;
+
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// How many apps are accounted for at a time. The cache keeps keys that come back over keys seen once, so that made-up
+/// tokens push out each other and not an app at its limit.
+const MAX_APPS: usize = 100_000;
+
+/// So many requests in so much time: `100/s`, `600/m`, `10000/h`. An app may use them all at once; they grow back
+/// evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    requests: NonZeroU32,
+    window: Window,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Window {
+    Second,
+    Minute,
+    Hour,
+}
+
+/// Text that is not a rate limit.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "a rate limit is a number of requests, from 1 to 1000000, in a second, a minute or an hour: 100/s, 600/m, 10000/h"
+)]
+pub struct InvalidRateLimit;
+
+impl RateLimit {
+    const MAX_REQUESTS: u32 = 1_000_000;
+
+    fn window(self) -> Duration {
+        Duration::from_secs(match self.window {
+            Window::Second => 1,
+            Window::Minute => 60,
+            Window::Hour => 3_600,
+        })
+    }
+
+    fn quota(self) -> Quota {
+        match self.window {
+            Window::Second => Quota::per_second(self.requests),
+            Window::Minute => Quota::per_minute(self.requests),
+            Window::Hour => Quota::per_hour(self.requests),
+        }
+    }
+}
+
+impl FromStr for RateLimit {
+    type Err = InvalidRateLimit;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRateLimit> {
+        let (requests, window) = text.split_once('/').ok_or(InvalidRateLimit)?;
+        let requests: NonZeroU32 = requests.parse().map_err(|_| InvalidRateLimit)?;
+        if requests.get() > Self::MAX_REQUESTS {
+            return Err(InvalidRateLimit);
+        }
+        let window = match window {
+            "s" => Window::Second,
+            "m" => Window::Minute,
+            "h" => Window::Hour,
+            _ => return Err(InvalidRateLimit),
+        };
+        Ok(Self { requests, window })
+    }
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let window = match self.window {
+            Window::Second => 's',
+            Window::Minute => 'm',
+            Window::Hour => 'h',
+        };
+        write!(f, "{}/{window}", self.requests)
+    }
+}
+
+type AppLimiter<C> = Limiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>;
+
+/// Accounts for the requests of each app.
+pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
+    limit: RateLimit,
+    clock: C,
+    apps: Cache<AppToken, Arc<AppLimiter<C>>>,
+}
+
+/// What an app has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Allowance {
+    remaining: u32,
+    /// Until all of the limit has grown back.
+    reset: Duration,
+    /// `None`: the request may pass. Else: not before this.
+    wait: Option<Duration>,
+}
+
+impl RateLimiter {
+    pub(crate) fn new(limit: RateLimit) -> Self {
+        Self::with_clock(limit, DefaultClock::default(), MAX_APPS)
+    }
+}
+
+impl<C: Clock + Clone> RateLimiter<C> {
+    fn with_clock(limit: RateLimit, clock: C, max_apps: usize) -> Self {
+        Self { limit, clock, apps: Cache::new(max_apps) }
+    }
+
+    fn count(&self, app: AppToken) -> Allowance {
+        let limiter = self.apps.get_or_insert_with(&app, || Ok::<_, std::convert::Infallible>(self.fresh()));
+        let Ok(limiter) = limiter;
+        let (remaining, wait) = match limiter.check() {
+            Ok(state) => (state.remaining_burst_capacity(), None),
+            Err(until) => (0, Some(until.wait_time_from(self.clock.now()))),
+        };
+        let used = self.limit.requests.get().saturating_sub(remaining);
+        let reset = self.limit.window() / self.limit.requests.get() * used;
+        Allowance { remaining, reset, wait }
+    }
+
+    fn fresh(&self) -> Arc<AppLimiter<C>> {
+        let limiter = Limiter::direct_with_clock(self.limit.quota(), self.clock.clone());
+        Arc::new(limiter.with_middleware())
+    }
+
+    /// The headers of draft-ietf-httpapi-ratelimit-headers-10, which are structured fields (RFC 9651).
+    fn add_headers(&self, allowance: Allowance, response: &mut Response) {
+        let left = format!("\"default\";r={};t={}", allowance.remaining, whole_seconds(allowance.reset));
+        let policy = format!("\"default\";q={};w={}", self.limit.requests, self.limit.window().as_secs());
+        for (name, value) in [(RATE_LIMIT, left), (RATE_LIMIT_POLICY, policy)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+    }
+}
+
+/// A time in seconds, rounded up: coming back at that time is never too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// The middleware. A path without an app's token in it, or with something else in the token's place, is not counted;
+/// neither is one that is not UTF-8, which the route itself refuses.
+pub(crate) async fn limit_app<C>(
+    State(limiter): State<Arc<RateLimiter<C>>>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+    next: Next,
+) -> Response
+where
+    C: Clock + Clone + Send + Sync + 'static,
+    C::Instant: Send + Sync,
+{
+    let token = params.iter().flatten().find(|(name, _)| *name == "app_token");
+    let Some(Ok(app)) = token.map(|(_, value)| AppToken::parse(value)) else {
+        return next.run(request).await;
+    };
+    let allowance = limiter.count(app);
+    let mut response = match allowance.wait {
+        None => next.run(request).await,
+        Some(wait) => {
+            Problem::of(ErrorCode::RateLimited).retry_after(whole_seconds(wait).max(1)).into_response()
+        }
+    };
+    limiter.add_headers(allowance, &mut response);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use governor::clock::FakeRelativeClock;
+    use http::StatusCode;
+    use http::header::RETRY_AFTER;
+    use tower::ServiceExt;
+
+    fn app(letter: char) -> AppToken {
+        AppToken::parse(&letter.to_string().repeat(36)).unwrap()
+    }
+
+    #[test]
+    fn a_limit_has_one_form() {
+        for limit in ["100/s", "600/m", "10000/h"] {
+            assert_eq!(limit.parse::<RateLimit>().unwrap().to_string(), limit);
+        }
+        for wrong in ["", "100", "0/s", "-1/s", "1/d", "1/", "/s", "1.5/s", "1000001/s", "1 /s", "100/s/m"] {
+            assert_eq!(wrong.parse::<RateLimit>(), Err(InvalidRateLimit), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_up_grows_back_evenly_and_each_app_has_its_own() {
+        let clock = FakeRelativeClock::default();
+        let limiter = RateLimiter::with_clock("60/m".parse().unwrap(), clock.clone(), 10);
+        for left in (0..60).rev() {
+            assert_eq!(limiter.count(app('a')).remaining, left);
+        }
+        let refused = limiter.count(app('a'));
+        assert_eq!((refused.remaining, refused.wait), (0, Some(Duration::from_secs(1))));
+        assert_eq!(refused.reset, Duration::from_mins(1));
+        assert_eq!(limiter.count(app('b')).wait, None);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(limiter.count(app('a')).wait, None);
+        assert!(limiter.count(app('a')).wait.is_some());
+    }
+
+    #[test]
+    fn made_up_tokens_neither_grow_the_cache_nor_free_an_app_at_its_limit() {
+        let limiter = RateLimiter::with_clock("10/h".parse().unwrap(), FakeRelativeClock::default(), 100);
+        let greedy = app('g');
+        for _ in 0..11 {
+            limiter.count(greedy);
+        }
+        let mut number = 0_u64;
+        for _ in 0..50 {
+            for _ in 0..100 {
+                let made_up = AppToken::generate(|buffer| {
+                    number += 1;
+                    buffer.fill(1);
+                    buffer[..8].copy_from_slice(&number.to_le_bytes().map(|byte| byte % 58));
+                });
+                limiter.count(made_up);
+            }
+            assert!(limiter.count(greedy).wait.is_some());
+        }
+        assert!(limiter.apps.len() <= 100);
+    }
+
+    #[tokio::test]
+    async fn answers_say_what_is_left_and_a_refusal_when_to_come_back() {
+        let limiter =
+            Arc::new(RateLimiter::with_clock("2/m".parse().unwrap(), FakeRelativeClock::default(), 10));
+        let routes = Router::new()
+            .route("/apps/{app_token}", get(|| async {}))
+            .route_layer(from_fn_with_state(limiter, limit_app));
+        let ask = async |path: String| {
+            routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
+        };
+        let path = format!("/apps/{}", app('a').expose());
+        let first = ask(path.clone()).await;
+        assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=30");
+        assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=60");
+        assert_eq!(ask(path.clone()).await.headers()["ratelimit"], "\"default\";r=0;t=60");
+        let refused = ask(path).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers()[RETRY_AFTER], "30");
+        assert_eq!(refused.headers()["ratelimit"], "\"default\";r=0;t=60");
+        let other = ask("/apps/not-a-token".to_owned()).await;
+        assert!(!other.headers().contains_key("ratelimit"));
+        let not_utf8 = ask("/apps/%FF".to_owned()).await;
+        assert_eq!(not_utf8.status(), StatusCode::OK);
+        assert!(!not_utf8.headers().contains_key("ratelimit"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The outermost layer of every route: who asks, under which id, and how it went.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use chat_domain::metadata::ActorKind;
+use chat_domain::{Actor, Metadata};
+use futures::FutureExt;
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use metrics::{counter, histogram};
+use tracing::debug;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// Names the request, in both directions.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The longest request id taken from a client, in characters.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The client's address, put in a request's extensions by the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Who sent a request, and what it belongs to. An extractor in every handler behind [`edge`].
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    request_id: Arc<str>,
+    correlation_id: Arc<str>,
+    peer: Option<SocketAddr>,
+    user_agent: Option<Arc<str>>,
+}
+
+impl RequestContext {
+    fn of(request: &Request) -> Self {
+        let headers = request.headers();
+        let request_id: Arc<str> =
+            client_request_id(headers).map_or_else(|| Uuid::now_v7().to_string().into(), Arc::from);
+        let correlation_id = trace_id(headers).map_or_else(|| Arc::clone(&request_id), Arc::from);
+        let user_agent = headers.get(USER_AGENT).map(|value| {
+            String::from_utf8_lossy(value.as_bytes())
+                .chars()
+                .take(Actor::MAX_USER_AGENT)
+                .collect::<String>()
+                .into()
+        });
+        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0);
+        Self { request_id, correlation_id, peer, user_agent }
+    }
+
+    /// The request's id: the client's own where it sent a fit one.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// What the request belongs to: the trace of `traceparent`, or else the request itself.
+    pub fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
+    /// The other end of the connection.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The client as an actor of this kind.
+    pub fn actor(&self, kind: ActorKind) -> Actor {
+        Actor {
+            kind,
+            address: self.peer.map(|peer| peer.ip().to_string()),
+            user_agent: self.user_agent.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// What is recorded beside the events of a command that this request carried.
+    pub fn metadata(&self, command: &str, kind: ActorKind) -> Metadata {
+        Metadata {
+            command: command.to_owned(),
+            actor: self.actor(kind),
+            correlation_id: self.correlation_id.as_ref().to_owned(),
+            causation_id: self.request_id.as_ref().to_owned(),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let context = parts.extensions.get::<Self>().cloned();
+        context.ok_or_else(|| Problem::internal("the route is not behind the edge layer"))
+    }
+}
+
+/// The id that the client gave its request, if it is 1 to 128 visible ASCII characters.
+fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let fit = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    fit.then_some(id)
+}
+
+/// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2).
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
+    let mut fields = value.split('-');
+    let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let hex = |field: &str, length| {
+        field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let zero = |field: &str| field.bytes().all(|byte| byte == b'0');
+    let well_formed = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    // Later versions may append fields, this one may not.
+    let ends = version != "00" || fields.next().is_none();
+    (well_formed && ends && version != "ff" && !zero(trace) && !zero(parent)).then_some(trace)
+}
+
+/// The outermost middleware: gives the request its [`RequestContext`], turns panics into problems, renders problems,
+/// and accounts for the request in the log and the metrics.
+pub async fn edge(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let context = RequestContext::of(&request);
+    let method = method_label(request.method());
+    // The route and never the path: the path holds the app's token.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    request.extensions_mut().insert(context.clone());
+
+    let mut response = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Problem::internal(panic_message(&*panic)).into_response());
+    finish(&context, &mut response);
+
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    counter!("http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status_label(status))
+        .increment(1);
+    histogram!("http_request_duration_seconds", "method" => method, "route" => route.to_owned())
+        .record(elapsed);
+    debug!(
+        request_id = context.request_id(),
+        method,
+        route,
+        status,
+        ms = elapsed.as_secs_f64() * 1_000.0,
+        "answered a request"
+    );
+    response
+}
+
+/// Marks a response whose status is an error's and whose body is nevertheless its own, as a health report's is.
+#[derive(Clone, Copy)]
+pub(crate) struct NotAProblem;
+
+fn finish(context: &RequestContext, response: &mut Response) {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let problem = match problem {
+        None if failed && response.extensions().get::<NotAProblem>().is_none() => {
+            Some(Problem::from_status(status))
+        }
+        problem => problem,
+    };
+    if let Some(problem) = problem {
+        problem.log(context.request_id());
+        problem.render(context.request_id(), response);
+    }
+    if let Ok(id) = HeaderValue::from_str(context.request_id()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+}
+
+/// A metric label that clients can't make up values of.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+fn status_label(status: u16) -> String {
+    status.to_string()
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a handler panicked: {}", message.unwrap_or("no message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn context(headers: &[(&str, &str)]) -> RequestContext {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        RequestContext::of(&request.body(Body::empty()).unwrap())
+    }
+
+    #[test]
+    fn a_request_keeps_its_own_id_if_that_is_fit_for_a_log() {
+        assert_eq!(context(&[("x-request-id", "abc-1")]).request_id(), "abc-1");
+        let long = "x".repeat(129);
+        for unfit in ["", "with space", "tab\t", long.as_str()] {
+            let given = context(&[("x-request-id", unfit)]);
+            let id = Uuid::parse_str(given.request_id()).unwrap();
+            assert_eq!(id.get_version_num(), 7, "{unfit:?}");
+        }
+    }
+
+    #[test]
+    fn the_trace_is_what_a_request_belongs_to() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for valid in [
+            format!("00-{trace}-00f067aa0ba902b7-01"),
+            format!("cc-{trace}-00f067aa0ba902b7-01-what-the-future-brings"),
+        ] {
+            assert_eq!(context(&[("traceparent", &valid)]).correlation_id(), trace, "{valid}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_valid_trace_belongs_to_itself() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for invalid in [
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{trace}"),
+            String::new(),
+        ] {
+            let given = context(&[("traceparent", &invalid), ("x-request-id", "me")]);
+            assert_eq!(given.correlation_id(), "me", "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_long_user_agent_is_cut() {
+        let given = context(&[("user-agent", &"a".repeat(1_000))]);
+        assert_eq!(
+            given.actor(ActorKind::App).user_agent.map(|agent| agent.len()),
+            Some(Actor::MAX_USER_AGENT)
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! What every route has around it, and the system routes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::extract::JsonBody;
+use chat_web::metrics::Metrics;
+use chat_web::system::{Part, Projection, Readiness, Status, System};
+use chat_web::{ErrorCode, Problem};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+use utoipa_axum::router::OpenApiRouter;
+
+/// 0 ok, 1 degraded, 2 down.
+#[derive(Default)]
+struct Health(AtomicU8);
+
+#[async_trait]
+impl Readiness for Health {
+    async fn parts(&self) -> Vec<Part> {
+        let status =
+            [Status::Ok, Status::Degraded, Status::Down][usize::from(self.0.load(Ordering::Relaxed))];
+        let log = Part { name: "event_store".to_owned(), status: Status::Ok, reason: None, projection: None };
+        let projection = Projection {
+            state: "live".to_owned(),
+            position: 7,
+            lag_events: 0,
+            lag_ms: 0,
+            parked: 1,
+            last_error: None,
+        };
+        let reason = (status != Status::Ok).then(|| "1 event is parked".to_owned());
+        vec![log, Part { name: "read_model".to_owned(), status, reason, projection: Some(projection) }]
+    }
+}
+
+struct Served {
+    app: Router,
+    health: Arc<Health>,
+    arrived: mpsc::Receiver<()>,
+}
+
+#[derive(serde::Deserialize)]
+struct Anything {}
+
+async fn panics() -> &'static str {
+    panic!("secret reason")
+}
+
+fn served(options: HttpOptions) -> Served {
+    let (arrive, arrived) = mpsc::channel(10);
+    let routes = OpenApiRouter::new()
+        .route("/fine", get(async || "fine"))
+        .route("/panics", get(panics))
+        .route("/fails", get(async || Problem::internal("secret cause")))
+        .route("/bare", get(async || StatusCode::IM_A_TEAPOT))
+        .route("/takes", post(async |_: JsonBody<Anything>| "taken"))
+        .route(
+            "/hangs",
+            get(async move || {
+                let _ = arrive.send(()).await;
+                std::future::pending::<()>().await;
+            }),
+        );
+    let health = Arc::new(Health::default());
+    let system = System::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
+    Served { app: assemble(vec![Api::commands(routes)], system, &options), health, arrived }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    fn problem(&self) -> (u16, String) {
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        let body = self.json();
+        assert_eq!(body["status"], self.status);
+        assert_eq!(body["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        (self.status, body["code"].as_str().unwrap().to_owned())
+    }
+}
+
+async fn ask(app: &Router, request: http::request::Builder, body: Body) -> Answer {
+    let (head, body) = app.clone().oneshot(request.body(body).unwrap()).await.unwrap().into_parts();
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    Answer { status: head.status.as_u16(), headers: head.headers, text }
+}
+
+async fn get_path(app: &Router, path: &str) -> Answer {
+    ask(app, Request::get(path), Body::empty()).await
+}
+
+fn code(status: u16, code: ErrorCode) -> (u16, String) {
+    (status, code.to_string())
+}
+
+#[tokio::test]
+async fn every_failure_has_the_same_form_wherever_it_comes_from() {
+    let app = served(HttpOptions::default()).app;
+    let panicked = get_path(&app, "/api/v1/panics").await;
+    assert_eq!(panicked.problem(), code(500, ErrorCode::Internal));
+    let failed = get_path(&app, "/api/v1/fails").await;
+    assert_eq!(failed.problem(), code(500, ErrorCode::Internal));
+    assert!(!panicked.text.contains("secret") && !failed.text.contains("secret"));
+    assert_eq!(get_path(&app, "/").await.problem(), code(404, ErrorCode::RouteNotFound));
+    assert_eq!(get_path(&app, "/api/v1/nothing").await.problem(), code(404, ErrorCode::RouteNotFound));
+    let wrong_method = ask(&app, Request::delete("/api/v1/takes"), Body::empty()).await;
+    assert_eq!(wrong_method.problem(), code(405, ErrorCode::MethodNotAllowed));
+    assert_eq!(wrong_method.headers["allow"], "POST");
+    let form = Request::post("/api/v1/takes").header("content-type", "text/plain");
+    assert_eq!(ask(&app, form, Body::from("{}")).await.problem(), code(415, ErrorCode::UnsupportedMediaType));
+    assert_eq!(get_path(&app, "/api/v1/bare").await.headers["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_one_at_it_is_not() {
+    let app = served(HttpOptions { max_body: 100, ..HttpOptions::default() }).app;
+    let body = |size: usize| Body::from(format!("{{{}}}", " ".repeat(size - 2)));
+    assert_eq!(ask(&app, Request::post("/api/v1/takes"), body(100)).await.status, 200);
+    let refused = ask(&app, Request::post("/api/v1/takes"), body(101)).await;
+    assert_eq!(refused.problem(), code(413, ErrorCode::PayloadTooLarge));
+}
+
+#[tokio::test]
+async fn an_answer_carries_the_requests_id() {
+    let app = served(HttpOptions::default()).app;
+    let named = ask(&app, Request::get("/api/v1/fine").header("x-request-id", "mine"), Body::empty()).await;
+    assert_eq!(named.headers["x-request-id"], "mine");
+    let unnamed = get_path(&app, "/api/v1/fine").await;
+    assert_eq!(unnamed.headers["x-request-id"].len(), 36);
+}
+
+#[tokio::test]
+async fn requests_over_those_in_flight_are_refused_at_once_and_health_checks_are_not() {
+    let mut served = served(HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
+    let hanging = {
+        let app = served.app.clone();
+        tokio::spawn(async move { get_path(&app, "/api/v1/hangs").await })
+    };
+    served.arrived.recv().await.unwrap();
+    let refused = get_path(&served.app, "/api/v1/fine").await;
+    assert_eq!(refused.problem(), code(503, ErrorCode::Overloaded));
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(get_path(&served.app, "/livez").await.status, 200);
+    hanging.abort();
+    assert!(hanging.await.is_err());
+    assert_eq!(get_path(&served.app, "/api/v1/fine").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_misses_its_deadline_leaves_its_outcome_open() {
+    let served = served(HttpOptions { deadline: Duration::from_secs(30), ..HttpOptions::default() });
+    let late = get_path(&served.app, "/api/v1/hangs").await;
+    assert_eq!(late.problem(), code(503, ErrorCode::OutcomeUnknown));
+}
+
+#[tokio::test]
+async fn readiness_is_as_bad_as_the_worst_part_and_only_a_part_that_is_down_takes_the_process_out() {
+    let served = served(HttpOptions::default());
+    for (level, status, word) in [(0, 200, "ok"), (1, 200, "degraded"), (2, 503, "down")] {
+        served.health.0.store(level, Ordering::Relaxed);
+        for path in ["/readyz", "/health"] {
+            let answer = get_path(&served.app, path).await;
+            assert_eq!((answer.status, answer.json()["status"].as_str()), (status, Some(word)));
+            assert_eq!(answer.headers["content-type"], "application/json");
+            assert_eq!(answer.headers["cache-control"], "no-store");
+            let part = &answer.json()["parts"][1];
+            assert_eq!((&part["name"], &part["projection"]["parked"]), (&"read_model".into(), &1.into()));
+            assert_eq!(answer.json()["parts"][0].as_object().unwrap().len(), 2);
+        }
+    }
+    for path in ["/livez", "/up"] {
+        assert_eq!(get_path(&served.app, path).await.json()["status"], "ok");
+    }
+}
+
+#[tokio::test]
+async fn pages_may_load_nothing_from_elsewhere() {
+    let app = served(HttpOptions::default()).app;
+    for path in ["/docs", "/docs/errors/app_not_found"] {
+        let page = get_path(&app, path).await;
+        assert_eq!(page.status, 200);
+        assert_eq!(page.headers["x-content-type-options"], "nosniff");
+        assert!(page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+        assert!(!page.text.contains("http://") && !page.text.contains("https://"));
+    }
+    let unknown = get_path(&app, "/docs/errors/no_such_code").await;
+    assert_eq!(unknown.problem(), code(404, ErrorCode::RouteNotFound));
+    assert_eq!(get_path(&app, "/docs/assets/nothing.js").await.status, 404);
+    assert_eq!(get_path(&app, "/docs/assets/swagger-ui-bundle.js").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_name_the_route_and_never_the_path() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let app = served(HttpOptions::default()).app;
+    get_path(&app, "/docs/errors/internal").await;
+    get_path(&app, "/api/v1/apps/a-secret").await;
+    let text = handle.render();
+    assert!(
+        text.contains("http_requests_total{method=\"GET\",route=\"/docs/errors/{code}\",status=\"200\"} 1")
+    );
+    assert!(text.contains("route=\"(none)\",status=\"404\""), "{text}");
+    assert!(!text.contains("a-secret"));
+}
