@@ -8,8 +8,8 @@ use chat_command_api::command::CommandError;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::{Position, Timestamp};
 use chat_infra::event_store::{
-    AppendError, Appended, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend, StreamRead,
-    Subscription,
+    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    StreamRead, Subscription,
 };
 
 use crate::stage::{Client, Stage, writer_on};
@@ -50,6 +50,10 @@ impl EventStore for Faulty {
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
         self.log.read_all(after, limit).await
+    }
+
+    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find(wanted).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {

@@ -42,6 +42,10 @@ pub trait EventStore: Send + Sync + 'static {
     /// memory, but none only where there are none.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
+    /// The event of an id, `None` where the stream has none recorded since then. An adapter that finds ids without
+    /// reading streams also answers with older events and those of other streams.
+    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError>;
+
     /// The position of the last event, [`Position::START`] where there is none. Never before what a subscription
     /// reported as [`Batch::up_to`]: a head below a checkpoint means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
@@ -151,6 +155,17 @@ pub struct StreamRead {
     pub select: Select,
     /// How many events to return at most.
     pub limit: usize,
+}
+
+/// An event that may be stored, and where to look for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSearch {
+    /// The event's id.
+    pub id: EventId,
+    /// The stream that it was meant for.
+    pub stream: Arc<str>,
+    /// No event recorded before this is it.
+    pub since: Timestamp,
 }
 
 /// Where a read of a stream starts, and its direction.

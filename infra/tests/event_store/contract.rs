@@ -9,7 +9,8 @@ use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
 use chat_infra::event_store::{
-    AppendError, Appended, EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend, StreamRead,
+    AppendError, Appended, EventSearch, EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend,
+    StreamRead,
 };
 use uuid::Uuid;
 
@@ -38,6 +39,7 @@ macro_rules! event_store_contract {
             a_stream_reads_both_ways_and_from_anywhere
             a_read_selects_by_type
             a_stream_that_does_not_exist_reads_as_empty
+            an_event_is_found_by_its_id
             the_whole_log_reads_in_order_from_any_position
             a_subscription_gives_what_is_stored_and_then_what_comes
             a_subscription_hears_another_handle
@@ -245,6 +247,23 @@ pub async fn a_stream_that_does_not_exist_reads_as_empty(open: impl Fn() -> Log)
     let log = open();
     assert_eq!(read(&log, "s", START, Select::All, 10).await, [0; 0]);
     assert_eq!(read(&log, "s", ReadFrom::End, Select::All, 10).await, [0; 0]);
+}
+
+pub async fn an_event_is_found_by_its_id(open: impl Fn() -> Log) {
+    let log = open();
+    let types = ["A"; 300];
+    fill(&log, "s", &types).await;
+    let from = ReadFrom::Forwards(Revision::FIRST);
+    let stored = log.read_stream(StreamRead { stream: "s".into(), from, select: Select::All, limit: 300 });
+    let stored = stored.await.unwrap();
+    let search = |id, stream: &str| EventSearch { id, stream: stream.into(), since: stored[0].recorded_at };
+    for event in [&stored[0], &stored[150], &stored[299]] {
+        let found = log.find(search(event.id, "s")).await.unwrap();
+        assert_eq!(found.as_ref(), Some(event));
+    }
+    let unknown = EventId::new(Uuid::new_v4());
+    assert_eq!(log.find(search(unknown, "s")).await.unwrap(), None);
+    assert_eq!(log.find(search(unknown, "no such stream")).await.unwrap(), None);
 }
 
 pub async fn the_whole_log_reads_in_order_from_any_position(open: impl Fn() -> Log) {

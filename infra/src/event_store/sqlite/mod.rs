@@ -19,8 +19,8 @@ use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    AppendError, Appended, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend, StreamRead,
-    Subscription,
+    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    StreamRead, Subscription,
 };
 use crate::durable_folder;
 use reader::ReaderPool;
@@ -89,6 +89,10 @@ impl EventStore for SqliteEventStore {
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
         self.log_readers.run(move |connection| reader::all(connection, after, limit)).await
+    }
+
+    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.stream_readers.run(move |connection| reader::find(connection, wanted.id)).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {

@@ -88,6 +88,15 @@ pub(super) fn all(
     })
 }
 
+/// The event of this id, through the index that keeps ids unique.
+pub(super) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RecordedEvent>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE events.id = ?1"
+    );
+    let read = |row: &Row<'_>| recorded(row, row.get_ref(8)?.as_str()?.into());
+    collect(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
+}
+
 pub(super) fn stream(connection: &Connection, read: &StreamRead) -> rusqlite::Result<Vec<RecordedEvent>> {
     let Some(stream) = stream_id(connection, &read.stream)? else { return Ok(Vec::new()) };
     let (bound, from) = match read.from {

@@ -1,0 +1,144 @@
+//! Finding the programs that tests need, and installing them where they are missing.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A program that comes with a package.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The file's name.
+    pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    /// Debian's and Ubuntu's package.
+    pub debian: &'static str,
+    /// Homebrew's package.
+    pub homebrew: &'static str,
+    /// Folders to look in beside those of `PATH`. A component `*` is any folder, the last in order of version first.
+    pub folders: &'static [&'static str],
+}
+
+/// The path of a program, which is installed first where it is not there.
+///
+/// # Panics
+///
+/// Where it can't be found or installed, with a sentence that says what to do.
+pub fn find_or_install(program: &Program) -> PathBuf {
+    if let Some(path) = find(program) {
+        return path;
+    }
+    // One at a time, for all test processes: packages are installed under a lock that is not waited for.
+    let lock = File::create(env::temp_dir().join("chat-api-test-install.lock"));
+    let _held = lock.as_ref().map(File::lock);
+    if let Some(path) = find(program) {
+        return path;
+    }
+    let attempt = install(program);
+    find(program).unwrap_or_else(|| panic!("{}", missing(program, &attempt)))
+}
+
+fn missing(program: &Program, attempt: &str) -> String {
+    let Program { name, title, debian, homebrew, .. } = program;
+    format!(
+        "the tests need {title}: there is no program {name}, and {attempt}. Install it with\n\n    \
+         sudo apt-get install {debian}      (Debian, Ubuntu)\n    brew install {homebrew}      (macOS)\n\n\
+         and run the tests again"
+    )
+}
+
+fn find(program: &Program) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = program.folders.iter().flat_map(|pattern| matching(pattern)).chain(env::split_paths(&path));
+    folders.map(|folder| folder.join(program.name)).find(|path| path.is_file())
+}
+
+/// The folders of a pattern with at most one `*`.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let Some((parent, below)) = pattern.split_once("/*") else { return vec![PathBuf::from(pattern)] };
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let mut versions: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let version = |path: &PathBuf| -> Option<u64> { path.file_name()?.to_str()?.parse().ok() };
+    versions.sort_by_key(|path| std::cmp::Reverse(version(path)));
+    versions.into_iter().map(|version| version.join(below.trim_start_matches('/'))).collect()
+}
+
+/// Tries to install the program's package; in words, what came of it.
+fn install(program: &Program) -> String {
+    let runs = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let has = |name: &str| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    };
+    announce(program);
+    if has("apt-get") {
+        let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+        let sudo = || has("sudo") && runs(Command::new("sudo").args(["-n", "true"]));
+        if !root && !sudo() {
+            return "neither root nor sudo without a password is there to install it".to_owned();
+        }
+        let apt = |arguments: &[&str]| {
+            let mut command = if root { Command::new("env") } else { Command::new("sudo") };
+            if !root {
+                command.args(["-n", "env"]);
+            }
+            // The package's own service is not started: tests start instances of their own.
+            command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]).args(arguments);
+            runs(&mut command)
+        };
+        let install = ["install", "-y", "--no-install-recommends", program.debian];
+        if apt(&install) || (apt(&["update"]) && apt(&install)) {
+            return format!("the package {} does not have it", program.debian);
+        }
+        return format!("apt-get could not install the package {}", program.debian);
+    }
+    if has("brew") {
+        if runs(Command::new("brew").args(["install", program.homebrew])) {
+            return format!("the package {} does not have it", program.homebrew);
+        }
+        return format!("brew could not install the package {}", program.homebrew);
+    }
+    "this system has neither apt-get nor brew to install it".to_owned()
+}
+
+/// Says that something is being installed: it takes a while, and is not what tests usually do.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
+fn announce(program: &Program) {
+    eprintln!("installing {}, which the tests need", program.title);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOWHERE: Program = Program {
+        name: "no-such-program",
+        title: "Nothing",
+        debian: "no-such-package",
+        homebrew: "no-such-formula",
+        folders: &["/usr/lib/*/bin"],
+    };
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        assert_eq!(find(&NOWHERE), None);
+        let sentence = missing(&NOWHERE, "nobody may install it");
+        assert!(sentence.contains("no program no-such-program, and nobody may install it"), "{sentence}");
+        assert!(sentence.contains("apt-get install no-such-package"), "{sentence}");
+    }
+
+    #[test]
+    fn the_newest_version_is_found_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["9", "17", "15"] {
+            fs::create_dir_all(folder.path().join(version).join("bin")).unwrap();
+        }
+        let pattern = format!("{}/*/bin", folder.path().display());
+        let found: Vec<PathBuf> = matching(&pattern);
+        assert_eq!(found[0], folder.path().join("17/bin"));
+        assert_eq!(found.len(), 3);
+    }
+}
