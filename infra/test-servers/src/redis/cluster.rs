@@ -66,4 +66,19 @@ impl RedisCluster {
         let keys = |node: &Instance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
         self.nodes.iter().map(keys).collect()
     }
+
+    /// Whether a server, counted from 0, has a key.
+    pub fn has(&self, server: usize, key: &str) -> io::Result<bool> {
+        Ok(self.nodes[server].command(&["KEYS", "*"])?.iter().any(|found| found == key))
+    }
+
+    /// Stops a server, counted from 0, where it is (SIGSTOP).
+    pub fn pause(&self, server: usize) -> io::Result<()> {
+        self.nodes[server].signal("STOP")
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self, server: usize) -> io::Result<()> {
+        self.nodes[server].signal("CONT")
+    }
 }
