@@ -12,4 +12,5 @@ pub mod digest;
 mod durable_folder;
 pub mod event_store;
 pub mod read_model;
+pub mod redis;
 pub mod search_index;
