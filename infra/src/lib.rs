@@ -11,6 +11,7 @@ pub mod dead_letter;
 pub mod digest;
 mod durable_folder;
 pub mod event_store;
+pub mod rate_limit;
 pub mod read_model;
 pub mod redis;
 pub mod search_index;

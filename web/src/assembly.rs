@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use chat_infra::rate_limit::RateLimits;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -23,7 +24,7 @@ use crate::request::edge;
 use crate::system::{self, System};
 
 /// Bounds on requests.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpOptions {
     /// The largest body, in bytes. A message of 65,536 bytes takes six times that where every byte is escaped.
     pub max_body: usize,
@@ -33,6 +34,8 @@ pub struct HttpOptions {
     pub deadline: Duration,
     /// The limit on each app's requests, if any.
     pub rate_limit: Option<RateLimit>,
+    /// Where processes account for the limit together; `None` where each does for itself.
+    pub shared_limits: Option<Arc<dyn RateLimits>>,
     /// Whose word on the addresses of clients counts.
     pub trusted_proxies: TrustedProxies,
 }
@@ -44,6 +47,7 @@ impl Default for HttpOptions {
             max_in_flight: 4_096,
             deadline: Duration::from_secs(30),
             rate_limit: None,
+            shared_limits: None,
             trusted_proxies: TrustedProxies::default(),
         }
     }
@@ -85,7 +89,7 @@ impl Api {
 /// Everything a process serves.
 pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router {
     let slots = Arc::new(Semaphore::new(options.max_in_flight));
-    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit)));
+    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
     let mut routes_of_all = OpenApiRouter::new();
     for Api { routes, late, around } in apis {
         let deadline = Deadline { after: options.deadline, code: late };

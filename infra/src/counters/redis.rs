@@ -4,14 +4,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_domain::AppToken;
 use redis::{RedisError, Value};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{CounterKey, Counters, CountersError, Reservation};
 use crate::event_store::LogId;
-use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
+use crate::redis::{names, Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 
 /// Counters in Redis, one key each:
 ///
@@ -82,17 +80,15 @@ impl RedisCounters {
 
     /// The counters of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        let mut log = log.0.simple().to_string();
-        log.truncate(8);
-        Self { connection, log }
+        Self { connection, log: names::log(log) }
     }
 
     fn name(&self, key: CounterKey) -> String {
         let Self { log, .. } = self;
         match key {
-            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", hash(app)),
+            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", names::app(app)),
             CounterKey::Messages(app, chat) => {
-                format!("chat:{{{}}}:{log}:messages:{}", hash(app), chat.get())
+                format!("chat:{{{}}}:{log}:messages:{}", names::app(app), chat.get())
             }
         }
     }
@@ -170,9 +166,3 @@ fn first_of(last: &Value, wish: &Reservation) -> Option<u64> {
     (before >= wish.floor).then_some(before + 1)
 }
 
-/// Enough of a token's hash that no two apps meet.
-fn hash(app: AppToken) -> String {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(app.expose())[..16]);
-    format!("{:032x}", u128::from_be_bytes(half))
-}
