@@ -6,4 +6,7 @@
 
 pub mod install;
 pub mod port;
+pub mod postgres;
 pub mod supervised;
+
+pub use postgres::Postgres;
