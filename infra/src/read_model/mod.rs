@@ -9,6 +9,7 @@
 //!   them: the same in every adapter and after every rebuild.
 
 mod changes;
+mod sql;
 mod sqlite;
 
 use std::error::Error as StdError;
