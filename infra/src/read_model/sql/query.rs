@@ -11,7 +11,7 @@ use crate::dead_letter::DeadLetter;
 use crate::read_model::{AppRow, ChatRow, MessagePage, MessageRow, Missing, Snapshot, Window};
 
 /// A query and, as its rows come, its answer.
-pub trait Query: Send + 'static {
+pub trait Query: Send + Sync + 'static {
     /// What it asks for.
     type Answer: Send + 'static;
 

@@ -15,6 +15,10 @@ pub(crate) const VERSION: i32 = version!();
 /// The statements that make the tables, in Postgres's dialect.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 
+/// Their names.
+pub(crate) const TABLES: &[&str] =
+    &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
+
 /// The columns of `apps`, each with `$of` before it: a table's name and a dot, or nothing. So with the others.
 macro_rules! apps {
     ($of:literal) => {
