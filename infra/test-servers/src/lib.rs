@@ -6,5 +6,8 @@
 
 pub mod install;
 pub mod port;
+pub mod postgres;
 pub mod redis;
 pub mod supervised;
+
+pub use postgres::Postgres;
