@@ -14,4 +14,5 @@ mod durable_folder;
 pub mod event_store;
 pub mod idempotency;
 pub mod read_model;
+pub mod redis;
 pub mod search_index;

@@ -6,4 +6,5 @@
 
 pub mod install;
 pub mod port;
+pub mod redis;
 pub mod supervised;
