@@ -91,6 +91,7 @@ impl RequestContext {
             actor: self.actor(kind),
             correlation_id: self.correlation_id.as_ref().to_owned(),
             causation_id: self.request_id.as_ref().to_owned(),
+            idempotency: None,
         }
     }
 }
