@@ -27,14 +27,16 @@ pub struct RedisCounters {
     log: String,
 }
 
-/// Takes a range behind the larger of the counter and the floor, and answers the last number of it. A counter that is
-/// not a number, or not one that a script counts exactly (2^53), starts from the floor.
-static RESERVE: LazyLock<Script> = LazyLock::new(|| {
+/// Takes a range behind a floor that a counter was found to be behind, and answers the last number of it. ARGV[4] is
+/// what the counter was after counting up in vain: where it is still that, nobody was given a number meanwhile, and the
+/// range starts at the floor; otherwise behind whatever others were given. A counter that is not a number, or not one
+/// that a script counts exactly (2^53), starts from the floor.
+static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local found = redis.pcall('GET', KEYS[1])
         local last, floor = type(found) == 'string' and tonumber(found) or -1, tonumber(ARGV[1])
-        if not (last >= floor and last < 2^53 and last % 1 == 0) then last = floor end
+        if found == ARGV[4] or not (last >= floor and last < 2^53 and last % 1 == 0) then last = floor end
         last = last + ARGV[2]
         redis.call('SET', KEYS[1], string.format('%.0f', last), 'EX', ARGV[3])
         return last
@@ -93,15 +95,17 @@ impl RedisCounters {
         }
     }
 
-    /// Raises counters that are behind their floors and takes the ranges behind these.
-    async fn raise(&self, behind: &[(&str, Reservation)]) -> Result<Vec<u64>, Failure> {
+    /// Raises counters to their floors and takes the ranges behind these.
+    async fn raise(&self, behind: &[Behind<'_>]) -> Result<Vec<u64>, Failure> {
         let mut pipeline = Pipeline::default();
-        for (name, wish) in behind {
-            pipeline.script(&RESERVE, name, &[wish.floor, wish.count, Self::EXPIRY.as_secs()]);
+        for Behind { name, wish, found } in behind {
+            let numbers = [wish.floor, wish.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
+            let [floor, count, expiry] = &numbers;
+            pipeline.script(&RAISE, name, &[floor, count, expiry, found]);
         }
         let replies = self.connection.run(&pipeline).await?;
         tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
-        let first = |(reply, (_, wish)): (Reply, &(&str, Reservation))| {
+        let first = |(reply, Behind { wish, .. }): (Reply, &Behind<'_>)| {
             let value = reply.map_err(Failure::Refused)?;
             first_of(&value, wish).ok_or(Failure::NoNumber(value))
         };
@@ -109,9 +113,20 @@ impl RedisCounters {
     }
 }
 
+/// A counter that can't be gone on from.
+struct Behind<'a> {
+    name: &'a str,
+    wish: &'a Reservation,
+    /// What it was after counting up, nothing where it could not be counted up.
+    found: String,
+}
+
 #[async_trait]
 impl Counters for RedisCounters {
     async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError> {
+        if reservations.is_empty() {
+            return Ok(Vec::new());
+        }
         let names: Vec<String> = reservations.iter().map(|wish| self.name(wish.key)).collect();
         let mut pipeline = Pipeline::default();
         // Renewals come after all counters, so that the answers to these are the first ones.
@@ -134,12 +149,17 @@ impl Counters for RedisCounters {
         let mut places = Vec::new();
         for (place, (reply, wish)) in replies.iter().zip(reservations).enumerate() {
             // A key that can't be counted up is as good as one that is behind.
-            if let Some(first) = reply.as_ref().ok().and_then(|value| first_of(value, wish)) {
+            let last = reply.as_ref().ok();
+            if let Some(first) = last.and_then(|last| first_of(last, wish)) {
                 firsts[place] = first;
-            } else {
-                behind.push((names[place].as_str(), *wish));
-                places.push(place);
+                continue;
             }
+            let found = match last {
+                Some(Value::Int(last)) => last.to_string(),
+                _ => String::new(),
+            };
+            behind.push(Behind { name: &names[place], wish, found });
+            places.push(place);
         }
         if !behind.is_empty() {
             for (place, first) in places.into_iter().zip(self.raise(&behind).await?) {
