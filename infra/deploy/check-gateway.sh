@@ -7,6 +7,7 @@
 # Every kind of request passes through the gateway. Then each process is stopped and started, and killed and started,
 # while clients send traffic: an orderly stop may cost no request, a kill only the commands that the process was at.
 # Needs haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
+# shellcheck disable=SC2031
 set -euo pipefail
 
 # Nothing here takes minutes: whatever hangs ends after three, through the same clean-up.
@@ -91,6 +92,12 @@ start() {
   "$binary" "$role" --data-dir "$work/data" --search-index-dir "$work/search-$number/index" \
     --listen-addr "${address[$name]}" 2>>"$work/$name.log" &
   pids[$name]=$!
+}
+
+# stop SIGNAL NAME
+stop() {
+  kill "-$1" "${pids[$2]}"
+  wait "${pids[$2]}" 2>/dev/null || true
 }
 
 ready() { [[ $(curl -s -o /dev/null -w '%{http_code}' "http://${address[$1]}/readyz") == 200 ]]; }
@@ -243,8 +250,7 @@ more_traffic
 for name in command-api-1 command-api-2 query-api-1 query-api-2; do
   for signal in TERM KILL; do
     before=$(failed written)
-    kill "-$signal" "${pids[$name]}"
-    wait "${pids[$name]}" 2>/dev/null || true
+    stop "$signal" "$name"
     more_traffic
     start "$name"
     until_true ready "$name"
@@ -296,7 +302,7 @@ at_either() { at command-api-1 || at command-api-2; }
 until_true at_either
 killed=command-api-1 other=command-api-2
 at "$killed" || killed=command-api-2 other=command-api-1
-kill -KILL "${pids[$killed]}" && wait "${pids[$killed]}" 2>/dev/null || true
+stop KILL "$killed"
 kill -CONT "${pids[$other]}"
 wait "$sent" || finding "a command in flight was not answered outcome_unknown"
 start "$killed"
@@ -308,11 +314,12 @@ expect 201 POST "$api/$app/chats"
 kill -STOP "${pids[query-api-1]}"
 asked=()
 for number in 1 2; do
+  # shellcheck disable=SC2030,SC2031  # answers of its own, in the subshell alone
   (work=$work/asked-$number && mkdir -p "$work" && expect 200 GET "$api/$app") &
   asked+=($!)
 done
 until_true at query-api-1
-kill -KILL "${pids[query-api-1]}" && wait "${pids[query-api-1]}" 2>/dev/null || true
+stop KILL query-api-1
 wait "${asked[@]}" || finding "a query in flight was not answered"
 start query-api-1
 until_true in_use query-api-1
@@ -320,7 +327,7 @@ echo "in flight: a command was answered outcome_unknown and not sent twice, a qu
 
 # ---- nobody is there ------------------------------------------------------------------------------------------------
 
-for name in command-api-1 command-api-2; do kill -TERM "${pids[$name]}" && wait "${pids[$name]}" || true; done
+for name in command-api-1 command-api-2; do stop TERM "$name"; done
 for name in command-api-1 command-api-2; do until_true eval "! in_use $name"; done
 expect 503 POST $api "${json[@]}" -d '{"name":"nobody"}' && problem overloaded
 [[ $(header retry-after) == 1 ]] || finding "Retry-After is missing"
@@ -329,9 +336,9 @@ expect 503 GET /readyz
 expect 200 GET "$api/$app"
 # A process that is not ready answers for itself as long as no other is ready.
 mv "$work/data/read-model.db" "$work/data/read-model.db.away"
-for name in projector-1 projector-2; do kill -KILL "${pids[$name]}" && wait "${pids[$name]}" 2>/dev/null || true; done
+for name in projector-1 projector-2; do stop KILL "$name"; done
 for name in query-api-1 query-api-2; do
-  kill -KILL "${pids[$name]}" && wait "${pids[$name]}" 2>/dev/null || true
+  stop KILL "$name"
   start "$name"
 done
 not_ready() { [[ $(curl -s -o /dev/null -w '%{http_code}' "$gateway$api/$app") == 503 ]] && ! in_use query-api-1; }
