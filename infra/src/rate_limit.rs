@@ -90,7 +90,8 @@ impl RateLimits for RedisRateLimits {
         let key = format!("chat:{{{}}}:{}:limit", names::app(app), self.log);
         let mut pipeline = Pipeline::default();
         pipeline.script(&COUNT, &key, &[each, window]);
-        let reply = self.connection.run(&pipeline).await.map_err(|error| RateLimitsError(error.into()))?.pop();
+        let reply =
+            self.connection.run(&pipeline).await.map_err(|error| RateLimitsError(error.into()))?.pop();
         let value = reply.unwrap_or(Ok(Value::Nil)).map_err(|error| RateLimitsError(error.into()))?;
         let Some((passes, until_back, wait)) = numbers(&value) else {
             return Err(RateLimitsError(NoAllowance(value).into()));

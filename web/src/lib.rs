@@ -29,6 +29,7 @@ pub mod assembly;
 pub mod client_address;
 pub mod consistency;
 mod docs;
+mod elsewhere;
 pub mod error_code;
 pub mod extract;
 mod limits;

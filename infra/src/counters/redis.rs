@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{CounterKey, Counters, CountersError, Reservation};
 use crate::event_store::LogId;
-use crate::redis::{names, Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
+use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, names};
 
 /// Counters in Redis, one key each:
 ///
@@ -185,4 +185,3 @@ fn first_of(last: &Value, wish: &Reservation) -> Option<u64> {
     let before = u64::try_from(*last).ok()?.checked_sub(wish.count)?;
     (before >= wish.floor).then_some(before + 1)
 }
-

@@ -30,8 +30,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use uuid::Uuid;
 
-pub use faults::{Fault, FaultPlan};
 use faults::Faults;
+pub use faults::{Fault, FaultPlan};
 use lines::{Lines, Pipe};
 use log::{Expected, Log, Proposed};
 use protocol::event_store::client::gossip::gossip_server::GossipServer;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ::uuid::Uuid;
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt, iter};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
-use ::uuid::Uuid;
 
 use super::Node;
 use super::faults::Fault;
@@ -99,7 +99,9 @@ impl Service {
         let result = match self.node.cluster.log.append(&stream, expected, events) {
             Outcome::Stored { revision, position } => success(revision, Some(position)),
             // Real servers leave the position out where they can't find the event.
-            Outcome::Known { revision, position } => success(revision, (revision % 2 == 0).then_some(position)),
+            Outcome::Known { revision, position } => {
+                success(revision, (revision % 2 == 0).then_some(position))
+            }
             Outcome::Wrong { current } => AppendResult::WrongExpectedVersion(WrongExpectedVersion {
                 current_revision_option: Some(match current {
                     Some(last) => CurrentRevisionOption::CurrentRevision(last),
@@ -208,12 +210,7 @@ impl Streams for Service {
 }
 
 impl Service {
-    fn read_all(
-        &self,
-        all: AllOptions,
-        filter: &Filter,
-        backwards: bool,
-    ) -> Vec<Result<ReadResp, Status>> {
+    fn read_all(&self, all: AllOptions, filter: &Filter, backwards: bool) -> Vec<Result<ReadResp, Status>> {
         let log = &self.node.cluster.log;
         let place = match all.all_option {
             Some(AllOption::Position(at)) => log.place(at.commit_position),
@@ -282,7 +279,8 @@ impl Gossip for Service {
 
 /// Takes a whole append in.
 async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
-    let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await? else {
+    let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await?
+    else {
         return Err(Status::invalid_argument("options come first"));
     };
     let mut events = Vec::new();
@@ -295,7 +293,8 @@ async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
         events.push(proposed(message)?);
     }
     if bytes > MAX_APPEND_BYTES {
-        let mut refused = Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
+        let mut refused =
+            Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
         mark(&mut refused, "exception", "maximum-append-size-exceeded");
         return Err(refused);
     }
