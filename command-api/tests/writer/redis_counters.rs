@@ -66,7 +66,7 @@ async fn writers_share_chats_while_redis_forgets(forget: impl Fn(&mut Redis)) {
     let done = AtomicUsize::new(0);
     let filled = join_all(chats.map(|chat| fill(&writers, app, chat, &done)));
     let all = join(filled, forget_again_and_again(&mut redis, &done, forget));
-    let (numbers, ()) = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    let (numbers, ()) = tokio::time::timeout(Duration::from_mins(1), all).await.unwrap();
     for numbers in numbers {
         let last = numbers.len() as u64;
         assert_eq!(numbers.into_iter().collect::<BTreeSet<u64>>(), (1..=last).collect());
