@@ -17,7 +17,7 @@ use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, n
 /// - `chat:{APP}:LOG:messages:CHAT`, the last number of a message that was handed out in a chat
 ///
 /// APP is a hash of the app's token, which is a credential; the braces keep an app's keys in one slot of a cluster. LOG
-/// is the beginning of the log's id: numbers of another log, in a Redis that is shared or left over, are not met.
+/// is the end of the log's id: numbers of another log, in a Redis that is shared or left over, are not met.
 ///
 /// Any of it may be lost at any time, and so a key that is not used for [`RedisCounters::EXPIRY`] goes, and Redis may
 /// evict keys that it has no room for. A counter that is gone starts again from the floor of its next reservation.
@@ -95,19 +95,39 @@ impl RedisCounters {
         }
     }
 
-    /// Raises counters to their floors and takes the ranges behind these.
-    async fn raise(&self, behind: &[Behind<'_>]) -> Result<Vec<u64>, Failure> {
+    /// Counts up. The first answers are the counters', in order.
+    async fn count_up(&self, names: &[String], wishes: &[Reservation]) -> Result<Vec<Reply>, Failure> {
         let mut pipeline = Pipeline::default();
-        for Behind { name, wish, found } in behind {
+        for (name, wish) in names.iter().zip(wishes) {
+            let mut increase = redis::cmd("INCRBY");
+            increase.arg(name).arg(wish.count);
+            pipeline.command(increase);
+        }
+        for (name, wish) in names.iter().zip(wishes) {
+            let passes_a_multiple = wish.floor / Self::RENEWAL != (wish.floor + wish.count) / Self::RENEWAL;
+            if wish.floor == 0 || passes_a_multiple {
+                let mut renew = redis::cmd("EXPIRE");
+                renew.arg(name).arg(Self::EXPIRY.as_secs());
+                pipeline.command(renew);
+            }
+        }
+        Ok(self.connection.run(&pipeline).await?)
+    }
+
+    /// Raises counters to their floors and takes the ranges behind these: the first number of each, with its place.
+    async fn raise(&self, behind: &[Behind<'_>]) -> Result<Vec<(usize, u64)>, Failure> {
+        let mut pipeline = Pipeline::default();
+        for Behind { name, wish, found, .. } in behind {
             let numbers = [wish.floor, wish.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
             let [floor, count, expiry] = &numbers;
             pipeline.script(&RAISE, name, &[floor, count, expiry, found]);
         }
         let replies = self.connection.run(&pipeline).await?;
         tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
-        let first = |(reply, Behind { wish, .. }): (Reply, &Behind<'_>)| {
-            let value = reply.map_err(Failure::Refused)?;
-            first_of(&value, wish).ok_or(Failure::NoNumber(value))
+        let first = |(reply, Behind { place, wish, .. }): (Reply, &Behind<'_>)| {
+            let last = reply.map_err(Failure::Refused)?;
+            let first = first_of(&last, wish).ok_or(Failure::NoNumber(last))?;
+            Ok((*place, first))
         };
         replies.into_iter().zip(behind).map(first).collect()
     }
@@ -115,6 +135,8 @@ impl RedisCounters {
 
 /// A counter that can't be gone on from.
 struct Behind<'a> {
+    /// Which of the reservations asks for it.
+    place: usize,
     name: &'a str,
     wish: &'a Reservation,
     /// What it was after counting up, nothing where it could not be counted up.
@@ -128,41 +150,19 @@ impl Counters for RedisCounters {
             return Ok(Vec::new());
         }
         let names: Vec<String> = reservations.iter().map(|wish| self.name(wish.key)).collect();
-        let mut pipeline = Pipeline::default();
-        // Renewals come after all counters, so that the answers to these are the first ones.
-        for (name, wish) in names.iter().zip(reservations) {
-            let mut increase = redis::cmd("INCRBY");
-            increase.arg(name).arg(wish.count);
-            pipeline.command(increase);
-        }
-        for (name, wish) in names.iter().zip(reservations) {
-            let passes_a_multiple = wish.floor / Self::RENEWAL != (wish.floor + wish.count) / Self::RENEWAL;
-            if wish.floor == 0 || passes_a_multiple {
-                let mut renew = redis::cmd("EXPIRE");
-                renew.arg(name).arg(Self::EXPIRY.as_secs());
-                pipeline.command(renew);
-            }
-        }
-        let replies = self.connection.run(&pipeline).await.map_err(Failure::from)?;
+        let replies = self.count_up(&names, reservations).await?;
         let mut firsts = vec![0; reservations.len()];
         let mut behind = Vec::new();
-        let mut places = Vec::new();
         for (place, (reply, wish)) in replies.iter().zip(reservations).enumerate() {
             // A key that can't be counted up is as good as one that is behind.
-            let last = reply.as_ref().ok();
-            if let Some(first) = last.and_then(|last| first_of(last, wish)) {
-                firsts[place] = first;
-                continue;
+            let last = reply.as_ref().unwrap_or(&Value::Nil);
+            match first_of(last, wish) {
+                Some(first) => firsts[place] = first,
+                None => behind.push(Behind { place, name: &names[place], wish, found: text(last) }),
             }
-            let found = match last {
-                Some(Value::Int(last)) => last.to_string(),
-                _ => String::new(),
-            };
-            behind.push(Behind { name: &names[place], wish, found });
-            places.push(place);
         }
         if !behind.is_empty() {
-            for (place, first) in places.into_iter().zip(self.raise(&behind).await?) {
+            for (place, first) in self.raise(&behind).await? {
                 firsts[place] = first;
             }
         }
@@ -184,4 +184,9 @@ fn first_of(last: &Value, wish: &Reservation) -> Option<u64> {
     let Value::Int(last) = last else { return None };
     let before = u64::try_from(*last).ok()?.checked_sub(wish.count)?;
     (before >= wish.floor).then_some(before + 1)
+}
+
+/// A counter as Redis keeps it.
+fn text(last: &Value) -> String {
+    if let Value::Int(last) = last { last.to_string() } else { String::new() }
 }

@@ -12,9 +12,8 @@ pub(crate) fn app(app: AppToken) -> String {
     format!("{:032x}", u128::from_be_bytes(half))
 }
 
-/// A log, as keys name it: the beginning of its id. What is left over in Redis from another log is not met.
+/// A log, as keys name it: the end of its id, which is random in every version of UUIDs, as the beginning is not. What is
+/// left over in Redis from another log is not met.
 pub(crate) fn log(log: LogId) -> String {
-    let mut name = log.0.simple().to_string();
-    name.truncate(8);
-    name
+    log.0.simple().to_string().split_off(24)
 }

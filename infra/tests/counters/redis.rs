@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::contract::{Handle, an_app, counters_contract, messages, take};
 
-/// The servers of the contract end with the process. Its cases share them, each with a log of its own.
+// The servers of the contract end with the process. Its cases share them, each with a log of its own.
+
 mod one_server {
     use super::*;
 
