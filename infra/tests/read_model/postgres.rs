@@ -218,12 +218,9 @@ async fn readers_turn_to_the_namespace_that_took_the_place_of_theirs() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
-    for round in 0..2 {
-        with_messages(&sides, 10).await;
-        let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 5).await.unwrap();
-        assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5), "{round}");
-        break;
-    }
+    with_messages(&sides, 10).await;
+    let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 5).await.unwrap();
+    assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5));
     let Sides { writer, reader } = sides;
     drop(writer);
 
@@ -263,20 +260,26 @@ async fn a_reader_and_a_new_writer_go_on_after_postgres_was_restarted_or_killed(
     let url = PostgresUrl::parse(&postgres.create_database()).unwrap();
     let reader = PostgresReadModel::new(url.clone());
     let mut writer = open_writer(&url).await.unwrap();
-    for (position, end) in [(0, Postgres::stop as fn(&mut Postgres)), (10, Postgres::kill)] {
-        writer.commit(changes(position, position + 10)).await.unwrap();
-        assert_eq!(reader.position().await.unwrap(), Position::new(position + 10));
+    let mut stands = Position::START;
+    for end in [Postgres::stop as fn(&mut Postgres), Postgres::kill] {
+        let next = Position::new(stands.get() + 10);
+        writer.commit(changes(stands.get(), next.get())).await.unwrap();
+        assert_eq!(reader.position().await.unwrap(), next);
         block_in_place(|| end(&mut postgres));
         assert!(is_unavailable(&reader.position().await));
         assert!(is_unavailable(&writer.checkpoint().await));
         let away = PostgresReadModelWriter::open(&url).await.map(drop);
         assert!(is_unavailable(&away), "{away:?}");
         block_in_place(|| postgres.restart());
-        // The first query after it, on the connection that is lost.
-        assert_eq!(reader.position().await.unwrap(), Position::new(position + 10));
+        // The first query after it, on the connection that is lost. A kill may take the last commits along.
+        let found = reader.position().await.unwrap();
+        let may_be_lost = end == Postgres::kill as fn(&mut Postgres);
+        assert!(found == next || (may_be_lost && found == stands), "{found}");
         writer = open_writer(&url).await.unwrap();
-        assert_eq!(writer.checkpoint().await.unwrap().position, Position::new(position + 10));
+        assert_eq!(writer.checkpoint().await.unwrap().position, found);
+        stands = found;
     }
+    writer.commit(changes(stands.get(), stands.get() + 10)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 
 mod deadline;
 mod parking;
+mod postgres;
 mod read_model_fold;
 mod reference;
 mod replay;
