@@ -33,6 +33,8 @@ impl Killable {
         let process = runtime.block_on(scene.process());
         let mut appends = StdRng::seed_from_u64(random.random());
         process.log.each(move || append_fault(&mut appends));
+        let mut reads = StdRng::seed_from_u64(random.random());
+        process.log.hold_each_read(move || reads.random_ratio(1, 8).then(|| soon(&mut reads)));
         let mut calls = StdRng::seed_from_u64(random.random());
         process.keys.each(move || match calls.random_range(0..20) {
             0 => CallFault::Away,
@@ -48,22 +50,23 @@ impl Killable {
     }
 }
 
+/// A signal that comes within three leases.
+fn soon(random: &mut StdRng) -> Arc<Notify> {
+    let (signal, after) = (Arc::new(Notify::new()), Duration::from_millis(random.random_range(0..100)));
+    let sent = Arc::clone(&signal);
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        sent.notify_one();
+    });
+    signal
+}
+
 fn append_fault(random: &mut StdRng) -> AppendFault {
-    // On its way for up to three leases.
-    let arrives = |random: &mut StdRng| {
-        let (signal, after) = (Arc::new(Notify::new()), Duration::from_millis(random.random_range(0..100)));
-        let sent = Arc::clone(&signal);
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            sent.notify_one();
-        });
-        signal
-    };
     match random.random_range(0..12) {
         0 => AppendFault::Refused,
         1 => AppendFault::AnswerLost,
-        2 => AppendFault::Late(arrives(random)),
-        3..=5 => AppendFault::HeldUntil(arrives(random)),
+        2 => AppendFault::Late(soon(random)),
+        3..=5 => AppendFault::HeldUntil(soon(random)),
         _ => AppendFault::None,
     }
 }

@@ -21,6 +21,7 @@ on_both_logs! {
     an_append_that_arrives_after_the_key_was_taken_over_counts_once
     an_append_that_arrives_late_is_answered_once_it_is_there
     who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time
+    who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_time
     a_command_in_flight_is_told_to_be_and_its_lease_is_renewed
     a_refused_append_gives_the_key_back
     a_client_that_goes_away_leaves_no_key_reserved
@@ -145,6 +146,24 @@ async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(i
     assert_eq!((number(&late), late.when), (1, When::Before));
     before.await.unwrap().unwrap();
     assert_eq!(scene.bodies().await, ["a", "before"]);
+}
+
+async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_time(ids: Ids) {
+    let scene = Scene::new(ids);
+    let (slow, other) = (scene.process().await, scene.process().await);
+    let app = other.app_with_chat().await;
+    let held = Arc::new(Notify::new());
+    slow.log.hold_next_read(Arc::clone(&held));
+    let late = slow.spawn_message(app, "a");
+    slow.log.until_held_up().await;
+    slow.keys.from_now_on(CallFault::Away);
+    let taken_over = other.insist(app, "a").await.unwrap();
+    assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
+    // What it reads now ends after the other's message.
+    held.notify_one();
+    let late = late.await.unwrap().unwrap();
+    assert_eq!((number(&late), late.when), (1, When::Before));
+    assert_eq!(scene.bodies().await, ["a"]);
 }
 
 async fn a_command_in_flight_is_told_to_be_and_its_lease_is_renewed(ids: Ids) {

@@ -39,17 +39,34 @@ pub struct FaultyLog {
     log: Arc<dyn EventStore>,
     held_up: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> AppendFault + Send>>,
+    next_read: Mutex<Box<dyn FnMut() -> Option<Arc<Notify>> + Send>>,
 }
 
 impl FaultyLog {
     pub fn on(log: Arc<dyn EventStore>) -> Self {
         let held_up = watch::Sender::new(0);
-        Self { log, held_up, next: Mutex::new(Box::new(|| AppendFault::None)) }
+        let next = Mutex::new(Box::new(|| AppendFault::None) as Box<_>);
+        Self { log, held_up, next, next_read: Mutex::new(Box::new(|| None)) }
     }
 
-    /// Waits until an append is held up, or will never be answered.
+    /// The next read of a stream does not arrive before the signal.
+    pub fn hold_next_read(&self, signal: Arc<Notify>) {
+        let mut signal = Some(signal);
+        self.hold_each_read(move || signal.take());
+    }
+
+    /// Each read of a stream waits for this, if anything.
+    pub fn hold_each_read(&self, next: impl FnMut() -> Option<Arc<Notify>> + Send + 'static) {
+        *self.next_read.lock().unwrap() = Box::new(next);
+    }
+
+    /// Waits until an append or a read is held up, or will never be answered.
     pub async fn until_held_up(&self) {
         soon(self.held_up.subscribe().wait_for(|held_up| *held_up > 0)).await.unwrap();
+    }
+
+    fn note_held_up(&self) {
+        self.held_up.send_modify(|held_up| *held_up += 1);
     }
 
     /// From now on, every append meets this.
@@ -81,7 +98,6 @@ impl EventStore for FaultyLog {
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
         let count = appends.len();
-        let note_held_up = || self.held_up.send_modify(|held_up| *held_up += 1);
         let fault = self.next.lock().unwrap()();
         match fault {
             AppendFault::None => self.log.append(appends).await,
@@ -94,15 +110,15 @@ impl EventStore for FaultyLog {
             }
             AppendFault::Stored => {
                 self.log.append(appends).await;
-                note_held_up();
+                self.note_held_up();
                 std::future::pending().await
             }
             AppendFault::NeverSent => {
-                note_held_up();
+                self.note_held_up();
                 std::future::pending().await
             }
             AppendFault::HeldUntil(signal) => {
-                note_held_up();
+                self.note_held_up();
                 signal.notified().await;
                 self.log.append(appends).await
             }
@@ -118,6 +134,11 @@ impl EventStore for FaultyLog {
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let held = self.next_read.lock().unwrap()();
+        if let Some(signal) = held {
+            self.note_held_up();
+            signal.notified().await;
+        }
         self.log.read_stream(read).await
     }
 
