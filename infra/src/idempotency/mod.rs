@@ -17,6 +17,7 @@
 //!   does not know: an owner from before may still be at work.
 //! - **Bounded.** What was answered is kept for [`Terms::kept`] and then removed.
 
+mod redis;
 mod sqlite;
 
 use std::error::Error as StdError;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use redis::RedisReservations;
 pub use sqlite::SqliteReservations;
 
 /// The reservations of one log.
@@ -41,7 +43,8 @@ pub trait Reservations: Send + Sync + 'static {
     /// starts, and where [`Reservations::reserve`] answered [`Reserved::NoMemory`].
     async fn begin(&self, log: LogIs) -> Result<(), ReservationsError>;
 
-    /// Reserves a key, or tells why that can't be.
+    /// Reserves a key, or tells why that can't be. An owner that asks again, because the answer was lost, is granted the
+    /// same again.
     async fn reserve(&self, wish: &Wish) -> Result<Reserved, ReservationsError>;
 
     /// Lets the lease run anew from now, if it is still this owner's: also one that has run out, if nobody has taken it.

@@ -41,9 +41,14 @@ impl<'a> Pipeline<'a> {
 
     /// Adds the invocation of a script on one key.
     pub(crate) fn script(&mut self, script: &'a Script, key: &str, arguments: impl ToRedisArgs) {
+        self.script_on(script, &[key], arguments);
+    }
+
+    /// Adds the invocation of a script on several keys, which must be in one slot of a cluster.
+    pub(crate) fn script_on(&mut self, script: &'a Script, keys: &[&str], arguments: impl ToRedisArgs) {
         self.scripts.push(Invocation { place: self.commands.len(), script });
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.hash).arg(1).arg(key).arg(arguments);
+        command.arg(&script.hash).arg(keys.len()).arg(keys).arg(arguments);
         self.commands.push(command);
     }
 }

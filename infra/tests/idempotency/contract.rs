@@ -36,6 +36,7 @@ macro_rules! reservations_contract {
     ($place:ty) => {
         $crate::contract::reservations_contract! { $place:
             a_key_is_granted_once
+            an_owner_that_asks_again_is_granted_the_same_again
             another_payload_is_told
             an_answer_is_told_to_whoever_asks_again
             an_answer_holds_the_token_of_a_new_app
@@ -117,6 +118,18 @@ pub async fn a_key_is_granted_once(place: &impl Place) {
     assert!((before..=clock::now()).contains(&grant.trace.since), "{grant:?}");
     assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(grant.trace));
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First);
+}
+
+pub async fn an_owner_that_asks_again_is_granted_the_same_again(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let owner = wish("a");
+    let first = granted(&store, &owner).await;
+    assert_eq!(granted(&store, &owner).await, first);
+    let store = begun(place, FLEETING).await;
+    let other = wish("a");
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+    let trace = taken_over(&store, &other).await;
+    assert_eq!(granted(&store, &other).await, Grant { claim: Claim::Doubtful, trace });
 }
 
 pub async fn another_payload_is_told(place: &impl Place) {

@@ -43,6 +43,7 @@ const LAYOUT: &str = "
         app TEXT,
         since INTEGER NOT NULL,
         leased_until INTEGER NOT NULL,
+        doubtful INTEGER NOT NULL,
         taken_over INTEGER NOT NULL,
         position INTEGER,
         number INTEGER,

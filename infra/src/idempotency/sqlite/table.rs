@@ -26,7 +26,8 @@ pub(super) struct Table<'a> {
 /// A row.
 struct Stored {
     fingerprint: Fingerprint,
-    trace: Trace,
+    owner: Vec<u8>,
+    grant: Grant,
     leased_until: Timestamp,
     answer: Option<Answer>,
 }
@@ -62,10 +63,14 @@ impl Table<'_> {
         match self.stored(wish.key)? {
             Some(stored) if stored.fingerprint != wish.fingerprint => Ok(Reserved::OtherPayload),
             Some(Stored { answer: Some(answer), .. }) => Ok(Reserved::Done(answer)),
-            Some(stored) if stored.leased_until > self.now => Ok(Reserved::InFlight(stored.trace)),
+            Some(stored) if stored.owner == wish.owner.0.as_bytes() => {
+                self.renew(wish.key, wish.owner)?;
+                Ok(Reserved::Granted(stored.grant))
+            }
+            Some(stored) if stored.leased_until > self.now => Ok(Reserved::InFlight(stored.grant.trace)),
             Some(stored) => {
                 self.take_over(wish)?;
-                Ok(Reserved::Granted(Grant { claim: Claim::Doubtful, trace: stored.trace }))
+                Ok(Reserved::Granted(Grant { claim: Claim::Doubtful, ..stored.grant }))
             }
             None if later(memory, self.terms.lease) > self.now => {
                 Ok(Reserved::InFlight(Trace { app: None, since: earlier(self.now, self.terms.kept) }))
@@ -77,9 +82,9 @@ impl Table<'_> {
                 } else {
                     (Claim::First, self.now)
                 };
-                let trace = Trace { app: wish.app, since };
-                self.insert(wish, trace)?;
-                Ok(Reserved::Granted(Grant { claim, trace }))
+                let grant = Grant { claim, trace: Trace { app: wish.app, since } };
+                self.insert(wish, &grant)?;
+                Ok(Reserved::Granted(grant))
             }
         }
     }
@@ -87,7 +92,7 @@ impl Table<'_> {
     fn stored(&self, key: KeyId) -> rusqlite::Result<Option<Stored>> {
         self.transaction
             .prepare_cached(
-                "SELECT fingerprint, app, since, leased_until, position, number FROM reservations
+                "SELECT fingerprint, app, since, leased_until, position, number, owner, doubtful FROM reservations
                  WHERE key = ? AND expires > ?",
             )?
             .query_row(params![key.0, self.now.millis()], |row| {
@@ -99,9 +104,11 @@ impl Table<'_> {
                 let answer = position
                     .zip(created)
                     .map(|(position, created)| Answer { position: Position::new(position), created });
+                let claim = if row.get(7)? { Claim::Doubtful } else { Claim::First };
                 Ok(Stored {
                     fingerprint: Fingerprint::new(row.get(0)?),
-                    trace,
+                    owner: row.get(6)?,
+                    grant: Grant { claim, trace },
                     leased_until: Timestamp::from_millis(row.get(3)?),
                     answer,
                 })
@@ -109,19 +116,21 @@ impl Table<'_> {
             .optional()
     }
 
-    fn insert(&self, wish: &Wish, trace: Trace) -> rusqlite::Result<()> {
+    fn insert(&self, wish: &Wish, grant: &Grant) -> rusqlite::Result<()> {
         // A row that has expired and was not removed yet makes room.
         let mut insert = self.transaction.prepare_cached(
-            "INSERT OR REPLACE INTO reservations (key, fingerprint, owner, app, since, leased_until, taken_over, expires)
-             VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT OR REPLACE INTO reservations
+             (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, expires)
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
         )?;
         insert.execute(params![
             wish.key.0,
             wish.fingerprint.bytes(),
             wish.owner.0.as_bytes(),
-            trace.app.as_ref().map(AppToken::expose),
-            trace.since.millis(),
+            grant.trace.app.as_ref().map(AppToken::expose),
+            grant.trace.since.millis(),
             later(self.now, self.terms.lease).millis(),
+            grant.claim == Claim::Doubtful,
             later(self.now, self.terms.kept).millis(),
         ])?;
         Ok(())
@@ -129,7 +138,8 @@ impl Table<'_> {
 
     fn take_over(&self, wish: &Wish) -> rusqlite::Result<()> {
         let mut take = self.transaction.prepare_cached(
-            "UPDATE reservations SET owner = ?, leased_until = ?, taken_over = 1, expires = ? WHERE key = ?",
+            "UPDATE reservations SET owner = ?, leased_until = ?, doubtful = 1, taken_over = 1, expires = ?
+             WHERE key = ?",
         )?;
         take.execute(params![
             wish.owner.0.as_bytes(),
@@ -161,8 +171,8 @@ impl Table<'_> {
         };
         let mut complete = self.transaction.prepare_cached(
             "INSERT OR REPLACE INTO reservations
-             (key, fingerprint, owner, app, since, leased_until, taken_over, position, number, expires)
-             VALUES (?, ?, x'', ?, 0, 0, 0, ?, ?, ?)",
+             (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, position, number, expires)
+             VALUES (?, ?, x'', ?, 0, 0, 0, 0, ?, ?, ?)",
         )?;
         complete.execute(params![
             done.key.0,
