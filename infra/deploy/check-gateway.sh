@@ -102,13 +102,14 @@ stop() {
 
 ready() { [[ $(curl -s -o /dev/null -w '%{http_code}' "http://${address[$1]}/readyz") == 200 ]]; }
 
-# Whether the gateway sends requests to a process: in both of the backends that have it.
-in_use() {
-  local seen
-  seen=$(curl -s "http://$GATEWAY_METRICS_ADDR/metrics" |
-    grep -c "^haproxy_server_status{.*server=\"$1\",state=\"UP\"} 1") || true
-  [[ $seen == 2 ]]
+# up NAME COUNT: in so many of the two backends that have a process, the gateway holds it fit for requests.
+up() {
+  local metrics
+  metrics=$(curl -sf "http://$GATEWAY_METRICS_ADDR/metrics") || return
+  [[ $(grep -c "^haproxy_server_status{.*server=\"$1\",state=\"UP\"} 1" <<<"$metrics") == "$2" ]]
 }
+in_use() { up "$1" 2; }
+gone() { up "$1" 0; }
 
 for name in command-api-1 command-api-2 projector-1 projector-2 query-api-1 query-api-2; do start "$name"; done
 haproxy -c -q -f "$here/gateway/haproxy.cfg" || finding "the configuration is not valid"
@@ -287,10 +288,10 @@ echo "traffic: $(answered written) commands and $(answered read) queries, $(wc -
 
 # at NAME: a request is at this process.
 at() {
-  local side=queries
+  local side=queries metrics
   [[ $1 == command-* ]] && side=commands
-  curl -s "http://$GATEWAY_METRICS_ADDR/metrics" |
-    grep -q "^haproxy_server_current_sessions{proxy=\"$side\",server=\"$1\"} 1"
+  metrics=$(curl -sf "http://$GATEWAY_METRICS_ADDR/metrics") || return
+  grep -q "^haproxy_server_current_sessions{proxy=\"$side\",server=\"$1\"} 1" <<<"$metrics"
 }
 
 # A stopped process takes requests and answers nothing. One of the two gets the command and is killed with it; the other
@@ -328,7 +329,7 @@ echo "in flight: a command was answered outcome_unknown and not sent twice, a qu
 # ---- nobody is there ------------------------------------------------------------------------------------------------
 
 for name in command-api-1 command-api-2; do stop TERM "$name"; done
-for name in command-api-1 command-api-2; do until_true eval "! in_use $name"; done
+for name in command-api-1 command-api-2; do until_true gone "$name"; done
 expect 503 POST $api "${json[@]}" -d '{"name":"nobody"}' && problem overloaded
 [[ $(header retry-after) == 1 ]] || finding "Retry-After is missing"
 expect 503 GET /readyz
@@ -341,9 +342,8 @@ for name in query-api-1 query-api-2; do
   stop KILL "$name"
   start "$name"
 done
-not_ready() { [[ $(curl -s -o /dev/null -w '%{http_code}' "$gateway$api/$app") == 503 ]] && ! in_use query-api-1; }
-until_true not_ready
-says_why() { expect 503 GET "$api/$app" && [[ $(body .code) == read_model_unavailable ]]; }
+for name in query-api-1 query-api-2; do until_true up "$name" 1; done
+says_why() (expect 503 GET "$api/$app" && [[ $(body .code) == read_model_unavailable ]])
 until_true says_why
 problem read_model_unavailable
 echo "nobody there: problem documents with Retry-After"
