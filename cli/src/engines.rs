@@ -15,6 +15,7 @@ pub(crate) struct Places {
     pub(crate) events: PathBuf,
     pub(crate) read_model: PathBuf,
     pub(crate) search_index: PathBuf,
+    pub(crate) idempotency: PathBuf,
 }
 
 impl Places {
@@ -37,6 +38,7 @@ impl Places {
                 .search_index_dir
                 .clone()
                 .unwrap_or_else(|| options.data_dir.join("search-index")),
+            idempotency: options.data_dir.join("idempotency.db"),
         })
     }
 }

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_command_api::idempotency::Idempotency;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::Position;
 use chat_infra::clock;
 use chat_infra::counters::InProcessCounters;
 use chat_infra::event_store::EventStore;
+use chat_infra::idempotency::SqliteReservations;
 use chat_infra::read_model::{ReadModel, SqliteReadModel};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::search::SearchIndexTarget;
@@ -76,12 +78,12 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
 
     let (shutdown, stopping) = watch::channel(false);
     let projectors = start_projectors(role, &places, &event_store, &stopping);
-    let writer = if role.takes_commands() { Some(start_writer(&event_store).await?) } else { None };
+    let writer = if role.takes_commands() { Some(start_writer(&event_store, &places).await?) } else { None };
     let read_model: Arc<dyn ReadModel> = Arc::new(SqliteReadModel::new(places.read_model.clone()));
     let search_folder = Arc::new(SearchFolder::new(places.search_index.clone()));
     let readiness = Parts {
         event_store: Arc::clone(&event_store),
-        writer: writer.as_ref().map(|(handler, _)| handler.clone()),
+        writer: writer.as_ref().map(|(commands, _)| commands.handler().clone()),
         projectors: projectors.iter().map(|projector| projector.status.clone()).collect(),
         // Where the projectors run in this process, they tell.
         queried: (role.answers_queries() && projectors.is_empty()).then(|| Queried {
@@ -90,8 +92,9 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         }),
     };
     let mut apis = Vec::new();
-    let writer_task = writer.map(|(handler, task)| {
-        let routes = chat_command_api::routes::router(handler.clone());
+    let writer_task = writer.map(|(commands, task)| {
+        let handler = commands.handler().clone();
+        let routes = chat_command_api::routes::router(commands);
         let api = Api::commands(routes);
         apis.push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
         task
@@ -160,17 +163,27 @@ fn start_projectors(
 
 async fn start_writer(
     event_store: &Arc<dyn EventStore>,
-) -> Result<(CommandHandler, JoinHandle<()>), Failure> {
-    let head = event_store.head().await;
-    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    Ok(CommandHandler::spawn(WriterConfig {
+    places: &Places,
+) -> Result<(Idempotency, JoinHandle<()>), Failure> {
+    let unreadable = |error| Failure::because("the event log can't be read", &error);
+    let head = event_store.head().await.map_err(unreadable)?;
+    let log = event_store.log_id().await.map_err(unreadable)?;
+    let (handler, task) = CommandHandler::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
         counters: Arc::new(InProcessCounters::default()),
         clock: clock::now,
         queue: WriterConfig::QUEUE,
         cache_bytes: WriterConfig::CACHE_BYTES,
         head,
-    }))
+    });
+    let reservations = SqliteReservations::new(&places.idempotency, log)
+        .map_err(|error| Failure::because("the thread for idempotency keys could not be started", &error))?;
+    let commands = Idempotency::new(handler, Arc::new(reservations));
+    if let Err(error) = commands.begin().await {
+        // The first command with a key tries again; those without one go on.
+        tracing::warn!(error = &error as &dyn std::error::Error, "idempotency keys can't be kept now");
+    }
+    Ok((commands, task))
 }
 
 fn query_api(options: &Options, ports: QueryPorts, projectors: &[ProjectorHandle]) -> QueryApi {

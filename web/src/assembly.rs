@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
+use chat_infra::rate_limit::RateLimits;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::client_address::TrustedProxies;
 use crate::error_code::ErrorCode;
 use crate::limits::{Deadline, admit, keep_deadline};
 use crate::openapi;
@@ -22,7 +24,7 @@ use crate::request::edge;
 use crate::system::{self, System};
 
 /// Bounds on requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct HttpOptions {
     /// The largest body, in bytes. A message of 65,536 bytes takes six times that where every byte is escaped.
     pub max_body: usize,
@@ -32,6 +34,10 @@ pub struct HttpOptions {
     pub deadline: Duration,
     /// The limit on each app's requests, if any.
     pub rate_limit: Option<RateLimit>,
+    /// Where processes account for the limit together; `None` where each does for itself.
+    pub shared_limits: Option<Arc<dyn RateLimits>>,
+    /// Whose word on the addresses of clients counts.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HttpOptions {
@@ -41,6 +47,8 @@ impl Default for HttpOptions {
             max_in_flight: 4_096,
             deadline: Duration::from_secs(30),
             rate_limit: None,
+            shared_limits: None,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -81,7 +89,7 @@ impl Api {
 /// Everything a process serves.
 pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router {
     let slots = Arc::new(Semaphore::new(options.max_in_flight));
-    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit)));
+    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
     let mut routes_of_all = OpenApiRouter::new();
     for Api { routes, late, around } in apis {
         let deadline = Deadline { after: options.deadline, code: late };
@@ -104,5 +112,5 @@ pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router
         .fallback(async || Problem::of(ErrorCode::RouteNotFound))
         .method_not_allowed_fallback(async || Problem::of(ErrorCode::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(options.max_body))
-        .layer(from_fn(edge))
+        .layer(from_fn_with_state(options.trusted_proxies.clone(), edge))
 }

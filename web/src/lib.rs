@@ -26,6 +26,7 @@
 
 pub mod admin;
 pub mod assembly;
+pub mod client_address;
 pub mod consistency;
 mod docs;
 pub mod error_code;

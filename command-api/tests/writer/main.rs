@@ -5,4 +5,5 @@
 mod failures;
 mod many_writers;
 mod one_writer;
+mod redis_counters;
 mod stage;
