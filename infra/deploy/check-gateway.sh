@@ -6,7 +6,7 @@
 #
 # Every kind of request passes through the gateway. Then each process is stopped and started, and killed and started,
 # while clients send traffic: an orderly stop may cost no request, a kill only the commands that the process was at.
-# Needs haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
+# Needs haproxy, curl, jq and sqlite3. Exit code 0: fine, 1: a finding, 2: something is missing.
 # shellcheck disable=SC2031
 set -euo pipefail
 
@@ -22,7 +22,7 @@ if [[ -z $binary ]]; then
   binary=$root/target/release/chat-api
   [[ -x $binary ]] || binary=$root/target/debug/chat-api
 fi
-for program in "$binary" haproxy curl jq; do
+for program in "$binary" haproxy curl jq sqlite3; do
   command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 2; }
 done
 
@@ -74,7 +74,7 @@ free_ports() {
 }
 
 base=$(free_ports)
-export ADMIN_TOKEN=check-gateway LOG_FORMAT=json RUST_LOG=warn
+export ADMIN_TOKEN=check-gateway TRUSTED_PROXIES=127.0.0.1 LOG_FORMAT=json RUST_LOG=warn
 export GATEWAY_ADDR=127.0.0.1:$base GATEWAY_METRICS_ADDR=127.0.0.1:$((base + 1))
 export COMMAND_API_1=127.0.0.1:$((base + 2)) COMMAND_API_2=127.0.0.1:$((base + 3))
 export QUERY_API_1=127.0.0.1:$((base + 4)) QUERY_API_2=127.0.0.1:$((base + 5))
@@ -188,6 +188,10 @@ for _ in {1..4}; do
     [[ $(body .total) == 1 ]] || finding "the search found $(body .total)"
   done
 done
+# The address that an event is recorded under is the client's, whatever it claims.
+expect 201 POST "$api/$app/chats" --interface 127.0.0.2 -H 'X-Forwarded-For: 192.0.2.1' -H 'Forwarded: for=192.0.2.1'
+recorded=$(sqlite3 -readonly "$work/data/events.db" 'SELECT metadata FROM events ORDER BY position DESC LIMIT 1')
+[[ $(jq -r .actor.address <<<"$recorded") == 127.0.0.2 ]] || finding "recorded: $recorded"
 expect 401 GET $api && problem admin_token_missing
 expect 200 GET $api -H "Authorization: Bearer $ADMIN_TOKEN"
 expect 412 PUT "$chat/messages/1" "${json[@]}" -d '{"body":"late"}' -H 'If-Match: "7"' && problem precondition_failed
@@ -309,7 +313,7 @@ wait "$sent" || finding "a command in flight was not answered outcome_unknown"
 start "$killed"
 for name in command-api-1 command-api-2; do until_true in_use "$name"; done
 expect 201 POST "$api/$app/chats"
-[[ $(body .chat_number) == 2 ]] || finding "the command of before was sent twice: chat $(body .chat_number)"
+[[ $(body .chat_number) == 3 ]] || finding "the command of before was sent twice: chat $(body .chat_number)"
 
 # A query that was at a killed process is answered by the other one.
 kill -STOP "${pids[query-api-1]}"
