@@ -73,6 +73,8 @@ free_ports() {
   finding "no free ports"
 }
 
+# Nothing of the caller's environment: engines, folders, limits.
+unset DATA_DIR DATABASE_URL EVENT_STORE_URL LISTEN_ADDR MAX_IN_FLIGHT RATE_LIMIT REDIS_URL SEARCH_INDEX_DIR
 base=$(free_ports)
 export ADMIN_TOKEN=check-gateway TRUSTED_PROXIES=127.0.0.1 LOG_FORMAT=json RUST_LOG=warn
 export GATEWAY_ADDR=127.0.0.1:$base GATEWAY_METRICS_ADDR=127.0.0.1:$((base + 1))
