@@ -50,7 +50,7 @@ known "$port" | sort -u >"$work/known"
 # Metrics alone: a name before a brace, a bracket, or an end; labels and functions are other words.
 asked() {
   { queries; awk '/alert:/ { rule = 1 } rule' "$here/prometheus/alerts.yml" | sed -n '/expr:/,/for:\|labels:/p'; } |
-    grep -oE '\b(up|(http|commands?|counter|query|projection|haproxy)_[a-z_]+)\b' | sort -u
+    grep -oE '\b(up|(http|commands?|counter|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
 }
 missing=$(asked | comm -23 - "$work/known")
 if [[ -n $missing ]]; then
