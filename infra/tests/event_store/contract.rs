@@ -14,8 +14,8 @@ use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
 use chat_infra::event_store::{
-    AppendError, Appended, EventSearch, EventStore, MAX_APPEND_BYTES, NewEvent, ReadFrom, RecordedEvent, Select,
-    StreamAppend, StreamRead, Subscription,
+    AppendError, Appended, EventSearch, EventStore, MAX_APPEND_BYTES, NewEvent, ReadFrom, RecordedEvent,
+    Select, StreamAppend, StreamRead, Subscription,
 };
 use uuid::Uuid;
 
@@ -179,8 +179,7 @@ const START: ReadFrom = ReadFrom::Forwards(Revision::FIRST);
 pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
     let log = Space::in_log(open().await).await;
     let sent = event("A");
-    let appended =
-        log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
+    let appended = log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
     let events = log.read_stream(log.read_of("s", START, Select::All, 10)).await.unwrap();
     let expected = RecordedEvent {
         position: appended.position,

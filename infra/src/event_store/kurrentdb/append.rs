@@ -31,7 +31,11 @@ impl Connection {
                 continue;
             }
             let cause: Box<dyn StdError + Send + Sync> = failure.into();
-            return Err(if open { AppendError::OutcomeUnknown(cause) } else { AppendError::Unavailable(cause) });
+            return Err(if open {
+                AppendError::OutcomeUnknown(cause)
+            } else {
+                AppendError::Unavailable(cause)
+            });
         }
     }
 
@@ -43,7 +47,10 @@ impl Connection {
                 *open = true;
                 match appended(append, &written) {
                     Some(appended) => Ok(appended),
-                    None => self.look(&lease.client, append).await.and_then(|stored| stored.ok_or(Damage::Misplaced.into())),
+                    None => self
+                        .look(&lease.client, append)
+                        .await
+                        .and_then(|stored| stored.ok_or(Damage::Misplaced.into())),
                 }
             }
             // Somebody else's events stand there, or those of an attempt that was not answered.

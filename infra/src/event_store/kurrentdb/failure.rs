@@ -16,7 +16,9 @@ pub(super) enum Failure {
     Trouble(#[source] ClientError),
     #[error("the client could not be set up")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("KurrentDB refuses access: check the user, the password, and the user's rights to read $all and to write")]
+    #[error(
+        "KurrentDB refuses access: check the user, the password, and the user's rights to read $all and to write"
+    )]
     AccessDenied,
     #[error("KurrentDB does not take the call")]
     Refused(#[source] ClientError),
@@ -33,7 +35,9 @@ pub(super) enum Failure {
 /// What is stored and can't be.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum Damage {
-    #[error("an event of this system was written in an explicit transaction (commit {commit}, prepare {prepare})")]
+    #[error(
+        "an event of this system was written in an explicit transaction (commit {commit}, prepare {prepare})"
+    )]
     Transaction { commit: u64, prepare: u64 },
     #[error("the stream has event {found} where {expected} should be: events of it are missing")]
     Hole { expected: u64, found: u64 },

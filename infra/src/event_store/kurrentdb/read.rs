@@ -136,11 +136,16 @@ impl Connection {
     }
 
     /// Reads events of this system's streams after a position.
-    pub(super) async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, Failure> {
+    pub(super) async fn read_all(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, Failure> {
         self.patiently(async |client| {
             // KurrentDB begins with the event at the position itself.
             let count = limit.saturating_add(1);
-            let options = ReadAllOptions::default().requires_leader(true).filter(own_streams()).max_count(count);
+            let options =
+                ReadAllOptions::default().requires_leader(true).filter(own_streams()).max_count(count);
             let options = self.authenticated(options, ReadAllOptions::authenticated);
             let options = options.position(from(after));
             let mut read = self.patience.within(client.read_all(&options)).await?;

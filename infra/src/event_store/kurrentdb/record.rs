@@ -49,11 +49,9 @@ pub(super) fn from_wire(stored: Stored, stream: Arc<str>) -> Result<RecordedEven
             (schema_version, recorded_at, metadata.get().as_bytes().to_vec())
         }
         // Not written by this system. A version that never was makes its readers put it aside.
-        Err(_) => (
-            SchemaVersion(0),
-            Timestamp::from_millis(stored.created.timestamp_millis()),
-            metadata.to_vec(),
-        ),
+        Err(_) => {
+            (SchemaVersion(0), Timestamp::from_millis(stored.created.timestamp_millis()), metadata.to_vec())
+        }
     };
     Ok(RecordedEvent {
         position,

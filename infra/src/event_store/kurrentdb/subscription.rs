@@ -48,15 +48,15 @@ impl KurrentDbSubscription {
     pub(super) async fn start(taken: Taken, log: Arc<Connection>, after: Position) -> Result<Self, Failure> {
         let connection = &taken.connection;
         let lease = connection.lease().await?;
-        let options = SubscribeToAllOptions::default().filter(read::own_streams()).position(read::from(after));
+        let options =
+            SubscribeToAllOptions::default().filter(read::own_streams()).position(read::from(after));
         let options = connection.authenticated(options, SubscribeToAllOptions::authenticated);
         let mut source = lease.client.subscribe_to_all(&options).await;
         // The server confirms first.
         let first = connection.patience.within(source.next_subscription_event()).await;
         let first = first.inspect_err(|failure| connection.note(&lease, failure))?;
         let (sender, found) = mpsc::channel(READ_AHEAD);
-        let reader =
-            Reader { taken, lease, log, sender, names: Names::default(), up_to: after, head: after };
+        let reader = Reader { taken, lease, log, sender, names: Names::default(), up_to: after, head: after };
         let reader = tokio::spawn(reader.run(source, first));
         Ok(Self { found, reader, up_to: after, failed: None })
     }

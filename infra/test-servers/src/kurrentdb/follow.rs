@@ -100,8 +100,10 @@ pub(super) async fn follow(
         }
         if !live {
             live = true;
-            let position = log.slice(place.saturating_sub(1), 1).first().map(|last| position_of(last.position));
-            let caught_up = CaughtUp { timestamp: Some(Timestamp::default()), stream_revision: None, position };
+            let position =
+                log.slice(place.saturating_sub(1), 1).first().map(|last| position_of(last.position));
+            let caught_up =
+                CaughtUp { timestamp: Some(Timestamp::default()), stream_revision: None, position };
             if follower.send(Content::CaughtUp(caught_up)).await.is_err() {
                 return;
             }

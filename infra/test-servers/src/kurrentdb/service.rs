@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ::uuid::Uuid;
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt, iter};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
-use ::uuid::Uuid;
 
 use super::Node;
 use super::faults::Fault;
@@ -85,7 +85,7 @@ impl Service {
         status
     }
 
-    fn store(&self, append: Append) -> Result<AppendResp, Status> {
+    fn store(&self, append: Append, memory: Memory) -> Result<AppendResp, Status> {
         let Append { stream, expected, events } = append;
         let success = |revision, position: Option<u64>| {
             AppendResult::Success(Success {
@@ -96,10 +96,16 @@ impl Service {
                 }),
             })
         };
-        let result = match self.node.cluster.log.append(&stream, expected, events) {
+        let outcome = match (self.node.cluster.log.append(&stream, expected, events), memory) {
+            (Outcome::Known { revision, .. }, Memory::Lost) => Outcome::Wrong { current: Some(revision) },
+            (outcome, _) => outcome,
+        };
+        let result = match outcome {
             Outcome::Stored { revision, position } => success(revision, Some(position)),
             // Real servers leave the position out where they can't find the event.
-            Outcome::Known { revision, position } => success(revision, (revision % 2 == 0).then_some(position)),
+            Outcome::Known { revision, position } => {
+                success(revision, (revision % 2 == 0).then_some(position))
+            }
             Outcome::Wrong { current } => AppendResult::WrongExpectedVersion(WrongExpectedVersion {
                 current_revision_option: Some(match current {
                     Some(last) => CurrentRevisionOption::CurrentRevision(last),
@@ -116,6 +122,13 @@ impl Service {
         };
         Ok(AppendResp { result: Some(result) })
     }
+}
+
+/// Whether a node recognises what comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    Lost,
 }
 
 struct Append {
@@ -181,6 +194,7 @@ impl Streams for Service {
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Fault::NotLeader) => return Err(self.not_leader()),
             Some(Fault::NotReady) => return Err(Status::unavailable("Server Is Not Ready")),
+            Some(Fault::Forgets) => return self.store(append, Memory::Lost).map(Response::new),
             Some(
                 after @ (Fault::CutAfter
                 | Fault::SilentAfter
@@ -188,7 +202,7 @@ impl Streams for Service {
                 | Fault::TimeoutAfter
                 | Fault::NoPosition),
             ) => {
-                let mut response = self.store(append)?;
+                let mut response = self.store(append, Memory::Kept)?;
                 return match after {
                     Fault::SilentAfter => std::future::pending().await,
                     Fault::DeadlineAfter => Err(timed_out(Code::DeadlineExceeded)),
@@ -203,17 +217,12 @@ impl Streams for Service {
                 };
             }
         }
-        self.store(append).map(Response::new)
+        self.store(append, Memory::Kept).map(Response::new)
     }
 }
 
 impl Service {
-    fn read_all(
-        &self,
-        all: AllOptions,
-        filter: &Filter,
-        backwards: bool,
-    ) -> Vec<Result<ReadResp, Status>> {
+    fn read_all(&self, all: AllOptions, filter: &Filter, backwards: bool) -> Vec<Result<ReadResp, Status>> {
         let log = &self.node.cluster.log;
         let place = match all.all_option {
             Some(AllOption::Position(at)) => log.place(at.commit_position),
@@ -282,7 +291,8 @@ impl Gossip for Service {
 
 /// Takes a whole append in.
 async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
-    let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await? else {
+    let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await?
+    else {
         return Err(Status::invalid_argument("options come first"));
     };
     let mut events = Vec::new();
@@ -295,7 +305,8 @@ async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
         events.push(proposed(message)?);
     }
     if bytes > MAX_APPEND_BYTES {
-        let mut refused = Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
+        let mut refused =
+            Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
         mark(&mut refused, "exception", "maximum-append-size-exceeded");
         return Err(refused);
     }
