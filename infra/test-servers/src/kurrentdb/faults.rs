@@ -27,6 +27,8 @@ pub enum Fault {
     TimeoutAfter,
     /// The events are stored, and the answer has no position.
     NoPosition,
+    /// Events that come again are not recognised, and conflict with themselves.
+    Forgets,
 }
 
 /// Faults by chance: each kind befalls one append in so many, 0 means none. The same seed gives the same faults to the

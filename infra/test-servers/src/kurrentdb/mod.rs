@@ -140,7 +140,9 @@ impl StandIn {
         let (node, pipes) = (Arc::clone(&self.node), self.pipes.clone());
         let accepting = runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                if pipes.send(Ok(node.lines.connect(socket))).await.is_err() {
+                // A client that has gone again is no failure.
+                let Ok(pipe) = node.lines.connect(socket) else { continue };
+                if pipes.send(Ok(pipe)).await.is_err() {
                     break;
                 }
             }
@@ -186,6 +188,10 @@ impl StandIn {
         self.node.up.store(false, Ordering::SeqCst);
         if let Some(accepting) = lock(&self.accepting).take() {
             accepting.abort();
+            // The port is free when the task is gone, which runs on a thread of its own.
+            while !accepting.is_finished() {
+                std::thread::yield_now();
+            }
         }
         self.node.lines.cut_all();
     }

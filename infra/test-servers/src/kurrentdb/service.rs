@@ -85,7 +85,7 @@ impl Service {
         status
     }
 
-    fn store(&self, append: Append) -> Result<AppendResp, Status> {
+    fn store(&self, append: Append, memory: Memory) -> Result<AppendResp, Status> {
         let Append { stream, expected, events } = append;
         let success = |revision, position: Option<u64>| {
             AppendResult::Success(Success {
@@ -96,7 +96,11 @@ impl Service {
                 }),
             })
         };
-        let result = match self.node.cluster.log.append(&stream, expected, events) {
+        let outcome = match (self.node.cluster.log.append(&stream, expected, events), memory) {
+            (Outcome::Known { revision, .. }, Memory::Lost) => Outcome::Wrong { current: Some(revision) },
+            (outcome, _) => outcome,
+        };
+        let result = match outcome {
             Outcome::Stored { revision, position } => success(revision, Some(position)),
             // Real servers leave the position out where they can't find the event.
             Outcome::Known { revision, position } => {
@@ -118,6 +122,13 @@ impl Service {
         };
         Ok(AppendResp { result: Some(result) })
     }
+}
+
+/// Whether a node recognises what comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    Lost,
 }
 
 struct Append {
@@ -183,6 +194,7 @@ impl Streams for Service {
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Fault::NotLeader) => return Err(self.not_leader()),
             Some(Fault::NotReady) => return Err(Status::unavailable("Server Is Not Ready")),
+            Some(Fault::Forgets) => return self.store(append, Memory::Lost).map(Response::new),
             Some(
                 after @ (Fault::CutAfter
                 | Fault::SilentAfter
@@ -190,7 +202,7 @@ impl Streams for Service {
                 | Fault::TimeoutAfter
                 | Fault::NoPosition),
             ) => {
-                let mut response = self.store(append)?;
+                let mut response = self.store(append, Memory::Kept)?;
                 return match after {
                     Fault::SilentAfter => std::future::pending().await,
                     Fault::DeadlineAfter => Err(timed_out(Code::DeadlineExceeded)),
@@ -205,7 +217,7 @@ impl Streams for Service {
                 };
             }
         }
-        self.store(append).map(Response::new)
+        self.store(append, Memory::Kept).map(Response::new)
     }
 }
 
