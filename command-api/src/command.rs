@@ -58,6 +58,14 @@ impl Command {
         }
     }
 
+    /// The command with the token that was drawn for a new app before, where there was one.
+    pub(crate) fn with_app(self, drawn: Option<AppToken>) -> Self {
+        match (self, drawn) {
+            (Self::CreateApp { name, .. }, Some(app)) => Self::CreateApp { app, name },
+            (command, _) => command,
+        }
+    }
+
     /// Whether the command takes a number from a counter.
     pub(crate) fn takes_number(&self) -> bool {
         matches!(self, Self::CreateChat { .. } | Self::CreateMessage { .. })
@@ -78,6 +86,26 @@ pub struct Recorded {
     pub position: Position,
 }
 
+/// A command that was carried out, now or before under the same idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// What was recorded.
+    pub recorded: Recorded,
+    /// The app that it belongs to: for a new one, the token that was recorded and not another one drawn since.
+    pub app: AppToken,
+    /// Whether it was this command that did it.
+    pub when: When,
+}
+
+/// Whether a command was carried out now or before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Now: the event was appended for this command.
+    Now,
+    /// Before: nothing was appended.
+    Before,
+}
+
 /// Why a command was not carried out.
 #[derive(Clone, Debug, Error)]
 pub enum CommandError {
@@ -93,6 +121,15 @@ pub enum CommandError {
     /// The counters can't be reached. Nothing was appended.
     #[error("the counters are not available")]
     CountersUnavailable(#[source] Cause),
+    /// The store of idempotency keys can't be reached. Nothing was appended.
+    #[error("the store of idempotency keys is not available")]
+    KeysUnavailable(#[source] Cause),
+    /// A command with the same idempotency key is being carried out, or may be. Nothing was appended.
+    #[error("a command with this idempotency key is still running")]
+    KeyInFlight,
+    /// The idempotency key came with another payload before. Nothing was appended.
+    #[error("this idempotency key came with another payload before")]
+    KeyReused,
     /// The event store's answer was lost: the event may be in the log or not.
     #[error("the event store's answer was lost")]
     OutcomeUnknown(#[source] Cause),

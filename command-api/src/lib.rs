@@ -28,5 +28,6 @@
 //! ```
 
 pub mod command;
+pub mod idempotency;
 pub mod routes;
 pub mod writer;

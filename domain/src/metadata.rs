@@ -1,6 +1,9 @@
 //! What is recorded about an event beside its payload: who, from where, why.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use uuid::Uuid;
 
 /// Who caused an event.
@@ -47,6 +50,60 @@ pub struct Metadata {
     pub correlation_id: String,
     /// What caused the event directly: the id of the request that carried the command.
     pub causation_id: String,
+    /// What the command was known by to a client that may send it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Recorded with the event of a command that came with an idempotency key. The event's id derives from the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// Of the payload that the key came with: another one under the same key is another command.
+    pub fingerprint: Fingerprint,
+}
+
+/// A digest of a command's payload. Shown and stored as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint([u8; 16]);
+
+/// Text that is not a fingerprint.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a fingerprint is 32 hexadecimal digits")]
+pub struct InvalidFingerprint;
+
+impl Fingerprint {
+    /// The fingerprint with these bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.to_string()
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = InvalidFingerprint;
+
+    fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
+        let digits = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u128::from_str_radix(&text, 16).ok().filter(|_| digits).ok_or(InvalidFingerprint)?;
+        Ok(Self(number.to_be_bytes()))
+    }
 }
 
 /// An event's identity, given by its writer, so that an append sent twice is recognised.
@@ -63,5 +120,34 @@ impl EventId {
     /// The id as a UUID.
     pub const fn uuid(self) -> Uuid {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_from_before_there_were_idempotency_keys_still_reads() -> Result<(), serde_json::Error> {
+        let older =
+            r#"{"command":"CreateMessage","actor":{"kind":"app"},"correlation_id":"c","causation_id":"r"}"#;
+        let read: Metadata = serde_json::from_str(older)?;
+        assert_eq!(read.idempotency, None);
+        assert_eq!(serde_json::to_string(&read)?, older);
+        Ok(())
+    }
+
+    #[test]
+    fn a_fingerprint_is_stored_as_hexadecimal_digits() -> Result<(), serde_json::Error> {
+        let mut bytes = [0; 16];
+        bytes[15] = 0xfe;
+        let idempotency = Idempotency { fingerprint: Fingerprint::new(bytes) };
+        let stored = r#"{"fingerprint":"000000000000000000000000000000fe"}"#;
+        assert_eq!(serde_json::to_string(&idempotency)?, stored);
+        assert_eq!(serde_json::from_str::<Idempotency>(stored)?, idempotency);
+        for wrong in ["", "fe", &"g".repeat(32), &format!("+{}", "0".repeat(31))] {
+            assert_eq!(Fingerprint::try_from(wrong.to_owned()), Err(InvalidFingerprint), "{wrong}");
+        }
+        Ok(())
     }
 }

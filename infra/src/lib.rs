@@ -1,8 +1,9 @@
 //! The ports of the chat API, each a module with its adapters beside the trait.
 //!
-//! [`event_store`] is the log, the only source of truth; [`counters`] hand out numbers; [`read_model`] and
-//! [`search_index`] hold what projections folded from the log. A port's docs state what every adapter promises, and
-//! one contract suite a port (in `tests/`) holds each adapter to it.
+//! [`event_store`] is the log, the only source of truth; [`counters`] hand out numbers; [`idempotency`] keeps who is at
+//! work on which key, and what was answered; [`read_model`] and [`search_index`] hold what projections folded from the
+//! log. A port's docs state what every adapter promises, and one contract suite a port (in `tests/`) holds each adapter
+//! to it.
 
 pub mod checkpoint;
 pub mod clock;
@@ -11,5 +12,8 @@ pub mod dead_letter;
 pub mod digest;
 mod durable_folder;
 pub mod event_store;
+pub mod idempotency;
+pub mod rate_limit;
 pub mod read_model;
+pub mod redis;
 pub mod search_index;

@@ -170,3 +170,14 @@ pub struct IfMatchHeader {
     #[param(rename = "If-Match", example = "\"1\"")]
     if_match: Option<String>,
 }
+
+/// `Idempotency-Key`, for the `params(…)` of what is created once however often it is sent.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described by it: the extractor `IdempotencyKey` reads it")]
+pub struct IdempotencyKeyHeader {
+    /// 1 to 255 visible ASCII characters, bare or as a quoted string; a random UUID for each command, say. The same key
+    /// with the same payload on the same path is carried out once in 24 hours, and answered the same each time.
+    #[param(rename = "Idempotency-Key", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
+    idempotency_key: Option<String>,
+}

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::harness::client::Reply;
 
 /// Headers that the document must name wherever a successful answer carries them.
-const NAMED: [&str; 5] = ["location", "etag", "link", "consistency-token", "read-model-lag"];
+const NAMED: [&str; 6] =
+    ["location", "etag", "link", "consistency-token", "read-model-lag", "idempotency-replayed"];
 
 /// An OpenAPI document.
 pub struct Document {

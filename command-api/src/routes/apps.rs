@@ -5,7 +5,8 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppName, AppToken};
-use chat_web::extract::{AppPath, IfMatch, JsonBody};
+use chat_web::extract::{AppPath, IdempotencyKey, IfMatch, JsonBody};
+use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request::RequestContext;
 use chat_web::{openapi, problem_responses};
@@ -14,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{Done, Headers, created, done_at};
 use crate::command::Command;
-use crate::writer::CommandHandler;
+use crate::idempotency::{Idempotency, RequestKey};
 
 /// An app's name.
 #[derive(Deserialize, ToSchema)]
@@ -51,8 +52,9 @@ struct NewApp {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank, NameTooLong,
-    TextInvalid, EventStoreUnavailable, OutcomeUnknown
+    CreateFails: MalformedJson, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
+    NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable,
+    OutcomeUnknown
 );
 problem_responses!(
     RenameFails: MalformedJson, AppNotFound, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
@@ -61,35 +63,38 @@ problem_responses!(
 
 /// Create an app
 ///
-/// The answer holds the app's token, its only credential.
+/// The answer holds the app's token, its only credential. So does the answer to whoever sends the same `Idempotency-Key`
+/// and name again: a key for this must be as hard to guess as the token.
 #[utoipa::path(
-    post, path = "/apps", tag = openapi::APPS, request_body = NewName,
+    post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = NewName,
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
             ("Location" = String, description = "Where the app is"),
             ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Idempotency-Replayed" = bool, description = "`true` where it was created before, under the same key"),
         )),
         CreateFails,
     ),
 )]
 pub(super) async fn create_app(
-    State(handler): State<CommandHandler>,
+    State(idempotency): State<Idempotency>,
     context: RequestContext,
     uri: OriginalUri,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<NewName>,
 ) -> Result<Response, Problem> {
     let name = body.parse()?;
-    let app = draw_token()?;
-    let command = Command::CreateApp { app, name: name.clone() };
+    let key = key.map(|key| RequestKey::new(key, name.as_str()));
+    let command = Command::CreateApp { app: draw_token()?, name: name.clone() };
     let metadata = context.metadata(command.name(), ActorKind::Anonymous);
-    let recorded = handler.handle(command, &metadata).await?;
-    let token = app.expose();
+    let carried = idempotency.handle(command, metadata, key).await?;
+    let token = carried.app.expose();
     let body = AppCreated {
         status: "success",
         message: "App created successfully",
         data: NewApp { app_token: token.to_owned(), name: name.into_string() },
     };
-    Ok(created(&uri, token, recorded.position, Json(body)))
+    Ok(created(&uri, token, &carried, Json(body)))
 }
 
 /// Rename an app
@@ -104,7 +109,7 @@ pub(super) async fn create_app(
     ),
 )]
 pub(super) async fn rename_app(
-    State(handler): State<CommandHandler>,
+    State(idempotency): State<Idempotency>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     IfMatch(precondition): IfMatch,
@@ -112,7 +117,7 @@ pub(super) async fn rename_app(
 ) -> Result<(Headers<1>, Json<Done>), Problem> {
     let command = Command::RenameApp { app, name: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = handler.handle(command, &metadata).await?;
+    let recorded = idempotency.handler().handle(command, &metadata).await?;
     Ok((done_at(recorded.position), Json(Done::new("App renamed successfully"))))
 }
 

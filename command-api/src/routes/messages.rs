@@ -5,7 +5,8 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{Event, MessageBody};
-use chat_web::extract::{ChatPath, IfMatch, JsonBody, MessagePath};
+use chat_web::extract::{ChatPath, IdempotencyKey, IfMatch, JsonBody, MessagePath};
+use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request::RequestContext;
 use chat_web::{openapi, problem_responses};
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{Done, Headers, created, done_at};
 use crate::command::Command;
-use crate::writer::CommandHandler;
+use crate::idempotency::{Idempotency, RequestKey};
 
 /// A message's text.
 #[derive(Deserialize, ToSchema)]
@@ -42,8 +43,9 @@ struct MessageCreated {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, AppNotFound, ChatNotFound, PayloadTooLarge, UnsupportedMediaType, RequestTimeout,
-    BodyBlank, BodyTooLong, TextInvalid, EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
+    CreateFails: MalformedJson, AppNotFound, ChatNotFound, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType,
+    RequestTimeout, BodyBlank, BodyTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused,
+    EventStoreUnavailable, CountersUnavailable, OutcomeUnknown
 );
 problem_responses!(
     EditFails: MalformedJson, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, PreconditionFailed,
@@ -56,32 +58,36 @@ problem_responses!(
 
 /// Create a message
 #[utoipa::path(
-    post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES, params(ChatPath),
-    request_body = NewBody,
+    post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
+    params(ChatPath, IdempotencyKeyHeader), request_body = NewBody,
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
             ("Location" = String, description = "Where the message is"),
             ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Idempotency-Replayed" = bool, description = "`true` where it was created before, under the same key"),
         )),
         CreateFails,
     ),
 )]
 pub(super) async fn create_message(
-    State(handler): State<CommandHandler>,
+    State(idempotency): State<Idempotency>,
     context: RequestContext,
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<NewBody>,
 ) -> Result<Response, Problem> {
-    let command = Command::CreateMessage { app, chat, body: body.parse()? };
+    let body = body.parse()?;
+    let key = key.map(|key| RequestKey::new(key, body.as_str()));
+    let command = Command::CreateMessage { app, chat, body };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = handler.handle(command, &metadata).await?;
-    let Event::MessageCreated(event) = recorded.event else {
+    let carried = idempotency.handle(command, metadata, key).await?;
+    let Event::MessageCreated(event) = &carried.recorded.event else {
         return Err(Problem::internal("a message's creation recorded something else"));
     };
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
-    Ok(created(&uri, message_number, recorded.position, Json(body)))
+    Ok(created(&uri, message_number, &carried, Json(body)))
 }
 
 /// Edit a message
@@ -97,7 +103,7 @@ pub(super) async fn create_message(
     ),
 )]
 pub(super) async fn edit_message(
-    State(handler): State<CommandHandler>,
+    State(idempotency): State<Idempotency>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     IfMatch(precondition): IfMatch,
@@ -105,7 +111,7 @@ pub(super) async fn edit_message(
 ) -> Result<(Headers<1>, Json<Done>), Problem> {
     let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = handler.handle(command, &metadata).await?;
+    let recorded = idempotency.handler().handle(command, &metadata).await?;
     Ok((done_at(recorded.position), Json(Done::new("Message edited successfully"))))
 }
 
@@ -123,12 +129,12 @@ pub(super) async fn edit_message(
     ),
 )]
 pub(super) async fn delete_message(
-    State(handler): State<CommandHandler>,
+    State(idempotency): State<Idempotency>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
 ) -> Result<(StatusCode, Headers<1>), Problem> {
     let command = Command::DeleteMessage { app, chat, message };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = handler.handle(command, &metadata).await?;
+    let recorded = idempotency.handler().handle(command, &metadata).await?;
     Ok((StatusCode::NO_CONTENT, done_at(recorded.position)))
 }

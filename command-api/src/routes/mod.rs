@@ -10,24 +10,36 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken};
+use chat_web::extract::IDEMPOTENCY_REPLAYED;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::command::{Carried, When};
+use crate::idempotency::Idempotency;
 use crate::writer::CommandHandler;
 
 /// All routes that change something, and their part of the OpenAPI document. Mount them under the API's prefix.
-pub fn router(handler: CommandHandler) -> OpenApiRouter {
+pub fn router(idempotency: Idempotency) -> OpenApiRouter {
+    routes().with_state(idempotency)
+}
+
+/// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
+pub fn document() -> OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<Idempotency> {
     OpenApiRouter::new()
         .routes(routes!(apps::create_app))
         .routes(routes!(apps::rename_app))
         .routes(routes!(chats::create_chat))
         .routes(routes!(messages::create_message))
         .routes(routes!(messages::edit_message, messages::delete_message))
-        .with_state(handler)
 }
 
 /// Gives every answer of these routes, refusals too, a `Consistency-Token`: what was decided on is visible from there
@@ -67,11 +79,14 @@ fn done_at(position: Position) -> Headers<1> {
 fn created(
     collection: &OriginalUri,
     member: impl std::fmt::Display,
-    position: Position,
+    carried: &Carried,
     body: impl IntoResponse,
 ) -> Response {
     let location = format!("{}/{member}", collection.path().trim_end_matches('/'));
-    let mut response = (StatusCode::CREATED, done_at(position), body).into_response();
+    let mut response = (StatusCode::CREATED, done_at(carried.recorded.position), body).into_response();
+    if carried.when == When::Before {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
     // The path came as a URI, so it is a header value too.
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);

@@ -4,6 +4,8 @@ use chat_web::{ErrorCode, Problem};
 
 use crate::command::{CommandError, Rejection};
 
+const KEYS_UNAVAILABLE: &str = "idempotency keys can't be looked up now; nothing was changed";
+
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let code = match &error {
@@ -11,6 +13,12 @@ impl From<CommandError> for Problem {
             CommandError::Overloaded => ErrorCode::Overloaded,
             CommandError::EventStoreUnavailable(_) => ErrorCode::EventStoreUnavailable,
             CommandError::CountersUnavailable(_) => ErrorCode::CountersUnavailable,
+            // The store of keys is where the counters are.
+            CommandError::KeysUnavailable(_) => {
+                return Self::new(ErrorCode::CountersUnavailable, KEYS_UNAVAILABLE).caused_by(error);
+            }
+            CommandError::KeyInFlight => return Self::of(ErrorCode::IdempotencyInFlight).retry_after(1),
+            CommandError::KeyReused => ErrorCode::IdempotencyKeyReused,
             CommandError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
             CommandError::Internal(_) => ErrorCode::Internal,
         };

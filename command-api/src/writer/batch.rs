@@ -3,15 +3,17 @@
 use chat_domain::{Event, ExpectedRevision, StreamId};
 use chat_infra::counters::{CounterKey, Reservation};
 use chat_infra::event_store::{AppendError, Appended, NewEvent, StreamAppend};
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 
+use super::keyed::Keyed;
 use super::known::{Known, counter};
 use super::queue::{Job, Latest, Numbers, Work, Writer};
-use crate::command::{CommandError, Recorded, Rejection};
+use crate::command::{Carried, CommandError, Recorded, Rejection, When};
 
 /// A stream's commands, decided.
 struct Decided {
@@ -44,7 +46,7 @@ impl Writer {
             let Some(decided) = self.decide(work, latest) else { continue };
             let events = self.new_events(&decided);
             if events.is_empty() {
-                self.settle_without_events(decided);
+                self.settle_without_events(decided).await;
                 continue;
             }
             let stream = decided.stream.to_string().into();
@@ -69,7 +71,7 @@ impl Writer {
         for (mut work, latest) in ready {
             let creates = work.jobs.iter().filter(|job| job.command.takes_number()).count() as u64;
             let next = latest.known.next_number();
-            work.numbers = work.numbers.filter(|numbers| numbers.first >= next && numbers.count == creates);
+            work.numbers = work.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creates);
             if creates > 0 && work.numbers.is_none() && latest.known.takes_numbers() {
                 wishes.push(Reservation { key: counter(&work.stream), count: creates, floor: next - 1 });
                 wishing.push((work, latest));
@@ -115,6 +117,14 @@ impl Writer {
     /// refused for something that another process may have changed since the state was remembered.
     fn decide(&mut self, mut work: Work, latest: Latest) -> Option<Decided> {
         let expected = latest.known.expected();
+        self.hold_doubles(&mut work);
+        // From here on the append expects this end of the stream. That, and not how fast it is, keeps out whoever takes a
+        // key over after this moment.
+        if !work.jobs.iter().all(|job| job.may_append_after(expected)) {
+            work.remembered = Some(latest.known);
+            self.try_again(work);
+            return None;
+        }
         let last_number = latest.known.next_number() - 1;
         let Latest { mut known, since } = latest;
         let mut verdicts = Vec::with_capacity(work.jobs.len());
@@ -153,11 +163,21 @@ impl Writer {
         })
     }
 
+    /// Takes out what comes with the key of another command before it: that one's event has to be looked for.
+    fn hold_doubles(&mut self, work: &mut Work) {
+        let mut keys = HashSet::new();
+        let mut is_double = |job: &mut Job| job.keyed.as_ref().is_some_and(|keyed| !keys.insert(keyed.key()));
+        for mut double in work.jobs.extract_if(.., |job| is_double(job)) {
+            double.doubt();
+            self.held.push(double);
+        }
+    }
+
     fn new_events(&self, decided: &Decided) -> Vec<NewEvent> {
         let recorded_at = (self.config.clock)();
         let event = |(job, verdict): &(Job, Verdict)| match verdict {
             Verdict::Event(event) => Some(NewEvent {
-                id: EventId::new(Uuid::now_v7()),
+                id: job.keyed.as_ref().map_or_else(|| EventId::new(Uuid::now_v7()), Keyed::event_id),
                 event_type: event.event_type(),
                 schema_version: SchemaVersion::CURRENT,
                 recorded_at,
@@ -169,8 +189,9 @@ impl Writer {
         decided.jobs.iter().filter_map(event).collect()
     }
 
-    fn settle_without_events(&mut self, decided: Decided) {
+    async fn settle_without_events(&mut self, decided: Decided) {
         self.saw(decided.known.at);
+        self.rewind(&decided, decided.last_number).await;
         for (job, verdict) in decided.jobs {
             if let Verdict::Refused(rejection) = verdict {
                 job.answer(Err(rejection.into()));
@@ -185,7 +206,11 @@ impl Writer {
             Err(AppendError::Conflict) => {
                 metrics::counter!("command_conflicts_total").increment(1);
                 let Decided { stream, jobs, numbers, waited, .. } = decided;
-                let jobs = jobs.into_iter().map(|(job, _)| job).collect();
+                let doubted = |(mut job, _): (Job, Verdict)| {
+                    job.doubt();
+                    job
+                };
+                let jobs = jobs.into_iter().map(doubted).collect();
                 return self.try_again(Work { stream, jobs, numbers, waited, remembered: None });
             }
             Err(AppendError::Unavailable(cause)) => {
@@ -201,11 +226,13 @@ impl Writer {
     async fn settle_appended(&mut self, mut decided: Decided, appended: Appended) {
         decided.known.at = appended.position;
         self.saw(appended.position);
+        let last = decided.known.next_number() - 1;
         let taken_over = decided.numbers.is_some_and(|numbers| numbers.first > decided.last_number + 1);
         if taken_over {
-            let last = decided.known.next_number() - 1;
             tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; it follows the log again");
             metrics::counter!("counter_repairs_total").increment(1);
+        }
+        if decided.numbers.is_some_and(|numbers| numbers.last() > last) {
             self.rewind(&decided, last).await;
         }
         for (job, verdict) in decided.jobs {
@@ -214,7 +241,9 @@ impl Writer {
                     if let (StreamId::App(app), Event::ChatCreated(created)) = (&decided.stream, &event) {
                         self.remember(StreamId::Chat(*app, created.chat_number), Known::empty_chat());
                     }
-                    job.answer(Ok(Recorded { event, position: appended.position }));
+                    let recorded = Recorded { event, position: appended.position };
+                    let app = *decided.stream.app();
+                    job.answer(Ok(Carried { recorded, app, when: When::Now }));
                 }
                 Verdict::Refused(rejection) => job.answer(Err(rejection.into())),
             }
@@ -224,9 +253,9 @@ impl Writer {
 
     /// Sets a stream's counter back from the last number that was handed out for these commands to `last`.
     async fn rewind(&self, decided: &Decided, last: u64) {
-        let Some(Numbers { first, count }) = decided.numbers else { return };
+        let Some(numbers) = decided.numbers else { return };
         let key: CounterKey = counter(&decided.stream);
-        if let Err(error) = self.config.counters.rewind(key, first + count - 1, last).await {
+        if let Err(error) = self.config.counters.rewind(key, numbers.last(), last).await {
             // The counter stays ahead: the next writer waits in vain once, and sets it back then.
             tracing::warn!(?key, error = &error as &dyn std::error::Error, "a counter could not be set back");
         }

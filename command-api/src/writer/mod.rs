@@ -6,10 +6,16 @@
 //!
 //! Several writers may share a log, in one process or in many. Each append expects its stream to end where the decision
 //! was made; a writer that was wrong about that loads the stream again and decides anew, so a client notices nothing.
+//!
+//! The event of a command with an idempotency key is appended once, however often and wherever the command is sent
+//! ([`crate::idempotency`]): `keyed` says when its event must be looked for first, `lookup` does so.
 
 mod batch;
+mod keyed;
 mod known;
+mod lease;
 mod load;
+mod lookup;
 mod queue;
 
 use std::sync::Arc;
@@ -19,11 +25,14 @@ use chat_domain::{Metadata, Position, Timestamp};
 use chat_infra::counters::Counters;
 use chat_infra::event_store::EventStore;
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::command::{Command, CommandError, Recorded};
+use crate::command::{Carried, Command, CommandError, Recorded, When};
+pub(crate) use keyed::{Keyed, carried_before};
+pub(crate) use lease::{Began, Lease};
+pub(crate) use lookup::{Lookup, Sighting};
 use queue::{Job, Writer};
 
 /// What a writer works with.
@@ -56,6 +65,8 @@ pub struct CommandHandler {
     jobs: mpsc::UnboundedSender<Job>,
     room: Arc<Semaphore>,
     seen: Arc<AtomicU64>,
+    event_store: Arc<dyn EventStore>,
+    clock: fn() -> Timestamp,
 }
 
 /// The writer's task has ended although commands may still come.
@@ -71,26 +82,54 @@ impl CommandHandler {
         let (jobs, queue) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(config.queue));
         let seen = Arc::new(AtomicU64::new(config.head.get()));
+        let (event_store, clock) = (Arc::clone(&config.event_store), config.clock);
         let writer = Writer::new(config, Arc::clone(&seen));
-        (Self { jobs, room, seen }, tokio::spawn(writer.run(queue)))
+        (Self { jobs, room, seen, event_store, clock }, tokio::spawn(writer.run(queue)))
+    }
+
+    /// The log that the writer appends to.
+    pub(crate) fn event_store(&self) -> &Arc<dyn EventStore> {
+        &self.event_store
+    }
+
+    /// The time that events are stamped with.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Carries a command out: when it returns `Ok`, the event is durable. `metadata` is recorded with the event.
     ///
     /// The command is carried out even where the future is dropped.
     pub async fn handle(&self, command: Command, metadata: &Metadata) -> Result<Recorded, CommandError> {
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| CommandError::Overloaded)?;
         let name = command.name();
+        let carried = match self.room() {
+            Ok(room) => self.carry_out(command, metadata, None, room).await,
+            Err(overloaded) => Err(overloaded),
+        };
+        count(name, &carried);
+        carried.map(|carried| carried.recorded)
+    }
+
+    /// A place among the commands that wait.
+    pub(crate) fn room(&self) -> Result<OwnedSemaphorePermit, CommandError> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| CommandError::Overloaded)
+    }
+
+    pub(crate) async fn carry_out(
+        &self,
+        command: Command,
+        metadata: &Metadata,
+        keyed: Option<Keyed>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Carried, CommandError> {
         let metadata =
             serde_json::to_string(metadata).map_err(|error| CommandError::Internal(Arc::new(error)))?;
         let (answer, answered) = oneshot::channel();
-        let job = Job { command, metadata: metadata.into(), answer, enqueued: Instant::now(), _room: room };
+        let (metadata, enqueued) = (metadata.into(), Instant::now());
+        let job = Job { command, metadata, keyed, answer, enqueued, _room: room };
         let stopped = || CommandError::Internal(Arc::new(Stopped));
         self.jobs.send(job).map_err(|_| stopped())?;
-        let outcome = answered.await.unwrap_or_else(|_| Err(stopped()));
-        metrics::counter!("commands_total", "command" => name, "outcome" => outcome_label(&outcome))
-            .increment(1);
-        outcome
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// The last position of the log that this writer has appended or decided on: a reader that has got here sees the
@@ -105,12 +144,24 @@ impl CommandHandler {
     }
 }
 
-fn outcome_label(outcome: &Result<Recorded, CommandError>) -> &'static str {
+/// Counts a command by what became of it.
+pub(crate) fn count(command: &'static str, outcome: &Result<Carried, CommandError>) {
+    metrics::counter!("commands_total", "command" => command, "outcome" => outcome_label(outcome))
+        .increment(1);
+}
+
+fn outcome_label(outcome: &Result<Carried, CommandError>) -> &'static str {
     match outcome {
-        Ok(_) => "recorded",
-        Err(CommandError::Rejected(_)) => "rejected",
+        Ok(Carried { when: When::Now, .. }) => "recorded",
+        Ok(Carried { when: When::Before, .. }) => "replayed",
+        Err(CommandError::Rejected(_) | CommandError::KeyReused) => "rejected",
+        Err(CommandError::KeyInFlight) => "in_flight",
         Err(CommandError::Overloaded) => "overloaded",
-        Err(CommandError::EventStoreUnavailable(_) | CommandError::CountersUnavailable(_)) => "unavailable",
+        Err(
+            CommandError::EventStoreUnavailable(_)
+            | CommandError::CountersUnavailable(_)
+            | CommandError::KeysUnavailable(_),
+        ) => "unavailable",
         Err(CommandError::OutcomeUnknown(_)) => "unknown",
         Err(CommandError::Internal(_)) => "internal",
     }

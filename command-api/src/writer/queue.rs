@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chat_domain::{Position, StreamId};
+use chat_domain::{ExpectedRevision, Position, StreamId, Timestamp};
 use futures::FutureExt;
 use quick_cache::unsync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -14,9 +14,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::WriterConfig;
+use super::keyed::Keyed;
 use super::known::{ByBytes, Depth, Known, State};
 use super::load::{LoadError, load, load_after_predecessor, still_latest};
-use crate::command::{Command, CommandError, Recorded};
+use super::lookup::{Lookup, Sighting, look};
+use crate::command::{Carried, Command, CommandError};
 
 /// Commands that are taken into one batch at most.
 const BATCH: usize = 1_024;
@@ -28,16 +30,55 @@ const CONTENTION_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Job {
     pub(super) command: Command,
     pub(super) metadata: Arc<str>,
-    pub(super) answer: oneshot::Sender<Result<Recorded, CommandError>>,
+    pub(super) keyed: Option<Keyed>,
+    pub(super) answer: oneshot::Sender<Result<Carried, CommandError>>,
     pub(super) enqueued: Instant,
     /// Held until the command is answered.
     pub(super) _room: OwnedSemaphorePermit,
 }
 
 impl Job {
-    pub(super) fn answer(self, outcome: Result<Recorded, CommandError>) {
+    pub(super) fn answer(self, outcome: Result<Carried, CommandError>) {
         // A client that went away does not hear it.
         let _ = self.answer.send(outcome);
+    }
+
+    /// Whether nothing has to be looked for before the command is decided.
+    fn is_sure(&self) -> bool {
+        self.keyed.as_ref().is_none_or(Keyed::is_sure)
+    }
+
+    /// Whether the command's event may be appended to a stream that ends there.
+    pub(super) fn may_append_after(&self, end: ExpectedRevision) -> bool {
+        self.keyed.as_ref().is_none_or(|keyed| keyed.may_append_after(end))
+    }
+
+    /// From here on, the command's event is looked for before it is appended.
+    pub(super) fn doubt(&mut self) {
+        if let Some(keyed) = &mut self.keyed {
+            keyed.doubt();
+        }
+    }
+
+    fn lookup(&self, now: Timestamp) -> Option<Lookup> {
+        let keyed = self.keyed.as_ref().filter(|keyed| !keyed.is_sure())?;
+        Some(keyed.lookup(&self.command.stream(), now))
+    }
+
+    /// The job again, where its event was not found in a stream that ends there; otherwise that is its answer.
+    fn unless_found(mut self, sighting: Option<Sighting>, end: ExpectedRevision) -> Option<Self> {
+        let Some((keyed, sighting)) = self.keyed.as_mut().zip(sighting) else { return Some(self) };
+        match sighting {
+            Sighting::Absent { generation } => {
+                keyed.found_absent(generation, end);
+                Some(self)
+            }
+            Sighting::Found(event) => {
+                let carried = keyed.carried_before(&event);
+                self.answer(carried);
+                None
+            }
+        }
     }
 }
 
@@ -48,11 +89,17 @@ pub(super) struct Numbers {
     pub(super) count: u64,
 }
 
+impl Numbers {
+    pub(super) fn last(self) -> u64 {
+        self.first + self.count - 1
+    }
+}
+
 /// The commands on one stream that are decided together, in order.
 pub(super) struct Work {
     pub(super) stream: StreamId,
     pub(super) jobs: Vec<Job>,
-    /// Numbers handed out for the jobs before they had to wait.
+    /// Numbers handed out for the jobs before they had to wait; more than are needed, where some were answered since.
     pub(super) numbers: Option<Numbers>,
     /// Whether numbers before these were waited for long enough.
     pub(super) waited: bool,
@@ -94,7 +141,10 @@ struct Waiting {
     later: Vec<Job>,
 }
 
-type Loaded = (StreamId, Instant, Result<Known, LoadError>);
+/// A stream's state, and for each of its waiting commands what was found of it, if it was looked for.
+type Found = (Known, Vec<Option<Sighting>>);
+
+type Loaded = (StreamId, Instant, Result<Found, LoadError>);
 
 pub(super) struct Writer {
     pub(super) config: WriterConfig,
@@ -104,7 +154,7 @@ pub(super) struct Writer {
     waiting: HashMap<StreamId, Waiting>,
     loads: JoinSet<Loaded>,
     /// Commands that the batch at hand can't take although their stream is in it: for the next one.
-    held: Vec<Job>,
+    pub(super) held: Vec<Job>,
 }
 
 impl Writer {
@@ -151,16 +201,21 @@ impl Writer {
         if let Some(place) = batch.places.get(&stream) {
             let (work, latest) = &mut batch.ready[*place];
             // Numbers that were handed out cover the commands that they were handed out for.
-            if work.numbers.is_none() && latest.known.suffices_for(&job.command) {
+            if work.numbers.is_none() && latest.known.suffices_for(&job.command) && job.is_sure() {
                 work.jobs.push(job);
             } else {
                 self.held.push(job);
             }
             return;
         }
-        match self.recall(&job) {
-            Some(latest) => batch.push(Work::new(stream, vec![job]), latest),
-            None => self.load(Work::new(stream, vec![job])),
+        let (recalled, sure) = (self.recall(&job), job.is_sure());
+        let mut work = Work::new(stream, vec![job]);
+        match recalled {
+            Some(latest) if sure => batch.push(work, latest),
+            recalled => {
+                work.remembered = recalled.map(|latest| latest.known);
+                self.load(work);
+            }
         }
     }
 
@@ -188,6 +243,8 @@ impl Writer {
         // Numbers are handed out only for a stream that was found to exist.
         let numbers = work.numbers;
         let remembered = work.remembered.take();
+        let now = (self.config.clock)();
+        let lookups: Vec<_> = work.jobs.iter().map(|job| job.lookup(now)).collect();
         let waiting = Waiting { work, later: Vec::new() };
         debug_assert!(!self.waiting.contains_key(&stream), "a stream is loaded once at a time");
         self.waiting.insert(stream, waiting);
@@ -204,9 +261,11 @@ impl Writer {
                     None => load(&*log, stream, depth, exists).await,
                 }
             };
+            // In this order: what is not found after the end was read is not before that end.
+            let found = async { Ok((known.await?, look(&*log, lookups).await?)) };
             // A panic must not leave the stream's commands waiting for ever.
-            let known = AssertUnwindSafe(known).catch_unwind().await;
-            (stream, since, known.unwrap_or(Err(LoadError::Panicked)))
+            let found = AssertUnwindSafe(found).catch_unwind().await;
+            (stream, since, found.unwrap_or(Err(LoadError::Panicked)))
         });
     }
 
@@ -223,8 +282,12 @@ impl Writer {
         let Ok((stream, since, loaded)) = loaded else { return };
         let Some(Waiting { mut work, later }) = self.waiting.remove(&stream) else { return };
         match loaded {
-            Ok(known) => {
+            Ok((known, sightings)) => {
                 work.waited = work.numbers.is_some();
+                let (jobs, end) = (std::mem::take(&mut work.jobs), known.expected());
+                let looked_for = jobs.into_iter().zip(sightings);
+                work.jobs =
+                    looked_for.filter_map(|(job, sighting)| job.unless_found(sighting, end)).collect();
                 batch.push(work, Latest { known, since: Some(since) });
                 for job in later {
                     self.take_job(job, batch);

@@ -127,6 +127,7 @@ async fn an_event_carries_its_circumstances() {
         },
         correlation_id: "trace".to_owned(),
         causation_id: "request".to_owned(),
+        idempotency: None,
     };
     let app = AppToken::generate(|bytes| bytes.fill(7));
     let name = AppName::parse("app".to_owned()).unwrap();

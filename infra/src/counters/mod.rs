@@ -6,9 +6,11 @@
 //! number at or below it.
 //!
 //! Promises of every adapter: ranges handed out for one key do not overlap as long as the counter keeps its memory,
-//! and follow each other without a gap unless a floor raised it; one call is one round trip.
+//! and follow each other without a gap unless a floor raised it; one call is one round trip, and a second one only
+//! where a counter has lost its memory.
 
 mod in_process;
+mod redis;
 
 use std::error::Error as StdError;
 
@@ -16,6 +18,7 @@ use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber};
 use thiserror::Error;
 
+pub use self::redis::RedisCounters;
 pub use in_process::InProcessCounters;
 
 /// The counters.

@@ -8,3 +8,8 @@ use std::net::{Ipv4Addr, TcpListener};
 pub fn free() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
+
+/// Whether nobody listens on a port of 127.0.0.1.
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}

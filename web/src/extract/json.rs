@@ -20,9 +20,10 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
-/// A body that carries nothing: none at all, or any JSON.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionalJsonBody;
+/// A body that carries nothing: none at all, or any JSON. Kept as it came, without the white space between its tokens:
+/// two bodies that differ in that alone are the same.
+#[derive(Clone, Debug)]
+pub struct OptionalJsonBody(pub Vec<u8>);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
@@ -47,11 +48,11 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
         let body = read(request, state).await?;
         if body.trim_ascii().is_empty() {
             // Clients often name a type even where they send nothing; then it does not matter.
-            return Ok(Self);
+            return Ok(Self(Vec::new()));
         }
         content_type?;
         parse::<IgnoredAny>(&body)?;
-        Ok(Self)
+        Ok(Self(without_white_space(&body)))
     }
 }
 
@@ -84,6 +85,20 @@ fn unreadable(rejection: BytesRejection) -> Problem {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::new(ErrorCode::MalformedJson, explain(&error)))
+}
+
+/// JSON without the white space that is not inside its strings.
+fn without_white_space(json: &[u8]) -> Vec<u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    let mut is_significant = |byte: u8| {
+        let significant = in_string || !byte.is_ascii_whitespace();
+        if byte == b'"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && byte == b'\\' && !escaped;
+        significant
+    };
+    json.iter().copied().filter(|byte| is_significant(*byte)).collect()
 }
 
 /// Says where the body is wrong, without repeating any of it.
@@ -189,6 +204,18 @@ mod tests {
             let request = request.body(Body::from(body)).unwrap();
             let taken = OptionalJsonBody::from_request(request, &()).await;
             assert_eq!(taken.is_ok(), fine, "{content_type} {body:?}");
+        }
+    }
+
+    #[test]
+    fn only_white_space_outside_of_strings_does_not_count() {
+        for (json, expected) in [
+            (" { \"a\" :\t[ 1 , 2 ]\r\n} ", r#"{"a":[1,2]}"#),
+            (r#"{"a b": "c \" d"}"#, r#"{"a b":"c \" d"}"#),
+            (r#"["a\\", " \\\" "] "#, r#"["a\\"," \\\" "]"#),
+            ("", ""),
+        ] {
+            assert_eq!(without_white_space(json.as_bytes()), expected.as_bytes(), "{json}");
         }
     }
 

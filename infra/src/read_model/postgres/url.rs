@@ -25,7 +25,7 @@ const PARAMETERS: &[&str] = &[
 
 /// A Postgres database and the namespace (in Postgres's words: the schema) in it that holds the read model.
 ///
-/// `Debug` and all errors show neither the password nor the user.
+/// `Display`, `Debug` and all errors show neither the password nor the user.
 #[derive(Clone)]
 pub struct PostgresUrl {
     options: PgConnectOptions,
@@ -90,16 +90,17 @@ impl PostgresUrl {
     }
 }
 
-impl fmt::Debug for PostgresUrl {
+impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = (self.options.get_host(), self.options.get_port());
         let database = self.options.get_database().unwrap_or_default();
-        write!(
-            f,
-            "PostgresUrl({}://{host}:{port}/{database}, {})",
-            sqlx::Postgres::URL_SCHEMES[0],
-            self.namespace.0
-        )
+        write!(f, "{}://{host}:{port}/{database}", sqlx::Postgres::URL_SCHEMES[0])
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({self}, {})", self.namespace.0)
     }
 }
 

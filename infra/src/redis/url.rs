@@ -1,0 +1,217 @@
+//! Where Redis is, as people write it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redis::{ConnectionInfo, IntoConnectionInfo};
+use thiserror::Error;
+
+/// Where Redis is.
+///
+/// - One server: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`
+/// - A cluster, by some of its servers: `redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…`
+/// - A server that sentinels watch over: `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DATABASE]`, where the
+///   hosts are the sentinels, and user and password are those of the servers
+///
+/// `rediss` is Redis over TLS; `valkey` and `valkeys` mean the same as `redis` and `rediss`. User and password are
+/// percent-encoded where they have to be. They never show in `Display` and `Debug`.
+#[derive(Clone)]
+pub struct RedisUrl {
+    shown: String,
+    pub(super) servers: Servers,
+}
+
+/// What kind of servers there are.
+#[derive(Clone)]
+pub(super) enum Servers {
+    One(ConnectionInfo),
+    Cluster(Vec<ConnectionInfo>),
+    Sentinels { sentinels: Vec<ConnectionInfo>, master: String },
+}
+
+/// Why a text is not the address of a Redis. It does not repeat the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InvalidRedisUrl {
+    /// It does not start with a scheme of Redis.
+    #[error(
+        "a Redis URL starts with redis://, rediss://, valkey:// or valkeys://, or has +cluster or +sentinel before ://"
+    )]
+    Scheme,
+    /// A host, a port or a database is not one, or the user or password is not encoded.
+    #[error("a Redis URL holds HOST:PORT, a number as the database, and a percent-encoded user and password")]
+    Server,
+    /// There are several servers and nothing that says what they are to each other.
+    #[error("several Redis servers are a redis+cluster:// or are watched by redis+sentinel://")]
+    SeveralServers,
+    /// The sentinels were not told which master is meant.
+    #[error(
+        "a redis+sentinel:// URL ends with the name of the master, as in redis+sentinel://HOST:PORT/NAME"
+    )]
+    NoMaster,
+    /// A cluster has no databases.
+    #[error("a redis+cluster:// URL ends after its servers")]
+    ClusterDatabase,
+    /// There is a `?` or `#`.
+    #[error("a Redis URL has no options")]
+    Options,
+}
+
+/// Where sentinels listen unless they are told otherwise.
+const SENTINEL_PORT: u16 = 26_379;
+
+impl FromStr for RedisUrl {
+    type Err = InvalidRedisUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRedisUrl> {
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidRedisUrl::Scheme)?;
+        let (transport, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        if !matches!(transport, "redis" | "rediss" | "valkey" | "valkeys") {
+            return Err(InvalidRedisUrl::Scheme);
+        }
+        if rest.contains(['?', '#']) {
+            return Err(InvalidRedisUrl::Options);
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+        let at = if user.is_empty() { "" } else { "@" };
+        let server = |host: &str, database: &str| {
+            if host.is_empty() {
+                return Err(InvalidRedisUrl::Server);
+            }
+            let url = format!("{transport}://{user}{at}{host}/{database}");
+            url.into_connection_info().map_err(|_| InvalidRedisUrl::Server)
+        };
+        let servers = match kind {
+            "" if hosts.contains(',') => return Err(InvalidRedisUrl::SeveralServers),
+            "" => Servers::One(server(hosts, path)?),
+            "cluster" if !path.is_empty() => return Err(InvalidRedisUrl::ClusterDatabase),
+            "cluster" => {
+                Servers::Cluster(hosts.split(',').map(|host| server(host, "")).collect::<Result<_, _>>()?)
+            }
+            "sentinel" => {
+                let (master, database) = path.split_once('/').unwrap_or((path, ""));
+                if master.is_empty() {
+                    return Err(InvalidRedisUrl::NoMaster);
+                }
+                let sentinel = |host: &str| server(&with_port(host, SENTINEL_PORT), database);
+                let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
+                Servers::Sentinels { sentinels, master: master.to_owned() }
+            }
+            _ => return Err(InvalidRedisUrl::Scheme),
+        };
+        Ok(Self { shown: format!("{scheme}://{hosts}"), servers })
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit(']').next().is_some_and(|after_address| after_address.contains(':'));
+    if has_port || host.is_empty() { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "RedisUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ConnectionAddr;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<RedisUrl, InvalidRedisUrl> {
+        text.parse()
+    }
+
+    fn one(text: &str) -> ConnectionInfo {
+        match parse(text).unwrap().servers {
+            Servers::One(server) => server,
+            _ => panic!("{text} is one server"),
+        }
+    }
+
+    fn place(server: &ConnectionInfo) -> String {
+        match server.addr() {
+            ConnectionAddr::Tcp(host, port) => format!("{host} {port}"),
+            ConnectionAddr::TcpTls { host, port, insecure, .. } => format!("{host} {port} TLS {insecure}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_server_has_a_user_a_password_and_a_database() {
+        let server = one("redis://chat:p%40ss@redis.example:6380/3");
+        assert_eq!(place(&server), "redis.example 6380");
+        let settings = server.redis_settings();
+        assert_eq!(
+            (settings.username(), settings.password(), settings.db()),
+            (Some("chat"), Some("p@ss"), 3)
+        );
+        assert_eq!(place(&one("redis://localhost")), "localhost 6379");
+        assert_eq!(place(&one("valkey://[::1]:7000")), "::1 7000");
+        assert_eq!(one("redis://:secret@localhost").redis_settings().password(), Some("secret"));
+    }
+
+    #[test]
+    fn tls_checks_the_certificate() {
+        assert_eq!(place(&one("rediss://redis.example")), "redis.example 6379 TLS false");
+        assert_eq!(place(&one("valkeys://redis.example:1")), "redis.example 1 TLS false");
+    }
+
+    #[test]
+    fn a_cluster_is_some_of_its_servers() {
+        let Servers::Cluster(servers) = parse("rediss+cluster://u:p@a:1,b,c:3").unwrap().servers else {
+            panic!("a cluster");
+        };
+        let places: Vec<String> = servers.iter().map(place).collect();
+        assert_eq!(places, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
+        assert!(servers.iter().all(|server| server.redis_settings().password() == Some("p")));
+    }
+
+    #[test]
+    fn sentinels_name_their_master() {
+        let url = parse("valkey+sentinel://u:p@a,[::1],b:1/chat/2").unwrap();
+        let Servers::Sentinels { sentinels, master } = url.servers else { panic!("sentinels") };
+        let places: Vec<String> = sentinels.iter().map(place).collect();
+        assert_eq!(places, ["a 26379", "::1 26379", "b 1"]);
+        assert_eq!((master.as_str(), sentinels[0].redis_settings().db()), ("chat", 2));
+    }
+
+    #[test]
+    fn a_password_never_shows() {
+        for text in
+            ["redis://u:secret@h:1/0", "redis+cluster://u:secret@a:1,b:2", "rediss+sentinel://:secret@h:1/m"]
+        {
+            let url = parse(text).unwrap();
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains("secret") && !shown.contains("u:"), "{shown}");
+        }
+        assert_eq!(parse("redis+cluster://u:secret@a:1,b:2").unwrap().to_string(), "redis+cluster://a:1,b:2");
+    }
+
+    #[test]
+    fn what_is_no_redis_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("localhost:6379", InvalidRedisUrl::Scheme),
+            ("http://localhost", InvalidRedisUrl::Scheme),
+            ("redis+magic://localhost", InvalidRedisUrl::Scheme),
+            ("redis://", InvalidRedisUrl::Server),
+            ("redis://localhost:port", InvalidRedisUrl::Server),
+            ("redis://localhost/db", InvalidRedisUrl::Server),
+            ("redis+cluster://a,,b", InvalidRedisUrl::Server),
+            ("redis://a:1,b:2", InvalidRedisUrl::SeveralServers),
+            ("redis+sentinel://a:1", InvalidRedisUrl::NoMaster),
+            ("redis+cluster://a:1/2", InvalidRedisUrl::ClusterDatabase),
+            ("redis://localhost?protocol=resp3", InvalidRedisUrl::Options),
+        ] {
+            assert_eq!(parse(text).map(|url| url.to_string()), Err(reason), "{text}");
+        }
+    }
+}

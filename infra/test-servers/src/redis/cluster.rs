@@ -1,0 +1,84 @@
+//! A Redis Cluster of three servers.
+
+use std::io;
+
+use super::instance::{Instance, wait_until};
+use crate::port;
+
+/// The smallest number of servers that can agree on one's failure.
+const NODES: usize = 3;
+
+/// Slots of every cluster.
+const SLOTS: usize = 16_384;
+
+/// How far a server's port for the other servers is from its own.
+const BUS: u16 = 10_000;
+
+/// Three servers that share the slots. Nothing is replicated.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Instance>,
+}
+
+impl RedisCluster {
+    /// Starts the servers and waits until they are a cluster.
+    pub fn start() -> io::Result<Self> {
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--save", ""];
+        let bus_is_free = |port: u16| port.checked_add(BUS).is_some_and(port::is_free);
+        let node = |_| Instance::start(&options, bus_is_free);
+        let nodes: Vec<Instance> = (0..NODES).map(node).collect::<io::Result<_>>()?;
+        for (index, node) in nodes.iter().enumerate() {
+            let slots: Vec<String> =
+                (index * SLOTS / NODES..(index + 1) * SLOTS / NODES).map(|slot| slot.to_string()).collect();
+            let add: Vec<&str> =
+                ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+            node.command(&add)?;
+            // Servers of one epoch would have to agree on another first.
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
+        }
+        for node in &nodes[1..] {
+            nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()])?;
+        }
+        let whole = |node: &Instance| {
+            let info = node.command(&["CLUSTER", "INFO"])?.concat();
+            let wanted = ["cluster_state:ok".to_owned(), format!("cluster_size:{NODES}")];
+            Ok(wanted.iter().all(|wanted| info.contains(wanted)))
+        };
+        for node in &nodes {
+            wait_until("the cluster is whole", || whole(node))?;
+        }
+        Ok(Self { nodes })
+    }
+
+    /// Where it is: all servers.
+    pub fn url(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(Instance::address).collect();
+        format!("redis+cluster://{}", addresses.join(","))
+    }
+
+    /// Removes all keys.
+    pub fn flush(&self) -> io::Result<()> {
+        self.nodes.iter().try_for_each(|node| node.command(&["FLUSHALL"]).map(drop))
+    }
+
+    /// How many keys each server has.
+    pub fn keys(&self) -> io::Result<Vec<u64>> {
+        let keys = |node: &Instance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
+        self.nodes.iter().map(keys).collect()
+    }
+
+    /// Whether a server, counted from 0, has a key.
+    pub fn has(&self, server: usize, key: &str) -> io::Result<bool> {
+        Ok(self.nodes[server].command(&["KEYS", "*"])?.iter().any(|found| found == key))
+    }
+
+    /// Stops a server, counted from 0, where it is (SIGSTOP).
+    pub fn pause(&self, server: usize) -> io::Result<()> {
+        self.nodes[server].signal("STOP")
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self, server: usize) -> io::Result<()> {
+        self.nodes[server].signal("CONT")
+    }
+}

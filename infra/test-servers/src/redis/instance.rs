@@ -1,0 +1,166 @@
+//! One redis-server process, in a folder of its own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::resp;
+use crate::install::{Program, find_or_install};
+use crate::port;
+use crate::supervised::{Server, Supervised, tail};
+
+const SERVER: Program = Program {
+    name: "redis-server",
+    title: "Redis",
+    debian: "redis-server",
+    homebrew: "redis",
+    folders: &["/opt/homebrew/bin", "/usr/local/bin"],
+};
+
+/// How long a server may take until it does what is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often that is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running server. It ends, and its folder goes, when this is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Instance {
+    port: u16,
+    folder: PathBuf,
+    /// The options that it was started with, beside those that every instance has.
+    options: Vec<String>,
+    running: Option<Supervised>,
+    killed: bool,
+}
+
+impl Instance {
+    /// Starts a server with further options on a free port that `allows` accepts, and waits until it answers.
+    pub(super) fn start(options: &[&str], allows: impl Fn(u16) -> bool) -> io::Result<Self> {
+        const ATTEMPTS: usize = 10;
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let mut taken = io::ErrorKind::AddrInUse.into();
+        for _ in 0..ATTEMPTS {
+            let port = port::free()?;
+            if !allows(port) {
+                continue;
+            }
+            match Self::start_in(new_folder()?, port, options.clone()) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+                started => return started,
+            }
+        }
+        Err(taken)
+    }
+
+    fn start_in(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
+        let program = find_or_install(&SERVER);
+        let mut command = vec![text(&program)];
+        // A sentinel's options are in a file that it writes to; it must be the first argument.
+        let sentinel = folder.join("sentinel.conf");
+        if options.first().is_some_and(|option| option == "--sentinel") {
+            fs::write(&sentinel, "")?;
+            command.push(text(&sentinel));
+        }
+        let fixed = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &text(&folder)];
+        command.extend(fixed.map(str::to_owned));
+        command.extend(options.iter().cloned());
+        let log = folder.join("log");
+        let server =
+            Server { command, user: None, log: log.clone(), stop: "TERM", remove: Some(folder.clone()) };
+        let running = Supervised::start(&server)?;
+        // Whoever answers may be another one's server that took the port meanwhile.
+        let own = format!("process_id:{}\r", running.pid());
+        let instance = Self { port, folder, options, running: Some(running), killed: false };
+        let ready = || -> io::Result<bool> {
+            Ok(instance.info("server", &own)? && instance.command(&["PING"]).is_ok())
+        };
+        let listens = || match ready() {
+            Ok(true) => Ok(true),
+            _ if taken(&log) => Err(io::ErrorKind::AddrInUse.into()),
+            Ok(false) | Err(_) => Ok(false),
+        };
+        wait_until("redis-server answers", listens).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => io::Error::other(format!("{error}:\n{}", tail(&log))),
+            _ => error,
+        })?;
+        Ok(instance)
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> io::Result<Vec<String>> {
+        resp::command(self.port, arguments)
+    }
+
+    /// Whether a section of what the server says about itself has a text.
+    pub(super) fn info(&self, section: &str, has: &str) -> io::Result<bool> {
+        Ok(self.command(&["INFO", section])?.concat().contains(has))
+    }
+
+    /// Stops the server where it is, or lets it go on.
+    pub(super) fn signal(&self, signal: &str) -> io::Result<()> {
+        self.running
+            .as_ref()
+            .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |server| server.signal(signal))
+    }
+
+    /// Kills the server.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.signal("KILL")?;
+        self.killed = true;
+        Ok(())
+    }
+
+    /// Kills the server, if it is still there, and starts it again on the same port, with its data or without.
+    pub(super) fn restart(&mut self, keeps_data: bool) -> io::Result<()> {
+        const DATA: &str = "appendonlydir";
+        // A process id may be another one's after the end.
+        if !self.killed {
+            self.kill()?;
+        }
+        // The old folder goes with the old server.
+        let folder = new_folder()?;
+        if keeps_data {
+            fs::rename(self.folder.join(DATA), folder.join(DATA))?;
+        }
+        drop(self.running.take());
+        // Somebody's connection to elsewhere may have got the port.
+        wait_until("the port is free again", || Ok(port::is_free(self.port)))?;
+        *self = Self::start_in(folder, self.port, std::mem::take(&mut self.options))?;
+        Ok(())
+    }
+}
+
+/// Waits until something is so.
+pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
+        if Instant::now() >= deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain until {what}")));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// A new folder, which the server's end removes.
+fn new_folder() -> io::Result<PathBuf> {
+    Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir()?.keep())
+}
+
+fn taken(log: &Path) -> bool {
+    fs::read_to_string(log).is_ok_and(|log| log.contains("Address already in use"))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

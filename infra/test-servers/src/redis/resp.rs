@@ -1,0 +1,52 @@
+//! As much of Redis's protocol as tests need to look into a server: a command, and the texts of its answer.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a server may take to accept a connection or to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends one command to the server of a port. The answer is flat: the texts and numbers of nested lists in order,
+/// without what is nil.
+pub(super) fn command(port: u16, arguments: &[&str]) -> io::Result<Vec<String>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let parts = arguments.iter().map(|argument| format!("${}\r\n{argument}\r\n", argument.len()));
+    let request: String = iter::once(format!("*{}\r\n", arguments.len())).chain(parts).collect();
+    stream.write_all(request.as_bytes())?;
+    let mut texts = Vec::new();
+    read(&mut BufReader::new(stream), &mut texts)?;
+    Ok(texts)
+}
+
+fn read(from: &mut impl BufRead, texts: &mut Vec<String>) -> io::Result<()> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    let line = line.trim_end();
+    let Some((kind, rest)) = line.split_at_checked(1) else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let length = || rest.parse::<i64>().map_err(|_| io::Error::other(format!("no length: {line}")));
+    match kind {
+        "+" | ":" => texts.push(rest.to_owned()),
+        "-" => return Err(io::Error::other(rest.to_owned())),
+        "$" => {
+            let Ok(length) = usize::try_from(length()?) else { return Ok(()) };
+            let mut bytes = vec![0; length + 2];
+            from.read_exact(&mut bytes)?;
+            bytes.truncate(length);
+            texts.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        "*" => {
+            for _ in 0..length()? {
+                read(from, texts)?;
+            }
+        }
+        _ => return Err(io::Error::other(format!("not an answer of Redis: {line}"))),
+    }
+    Ok(())
+}

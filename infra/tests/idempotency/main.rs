@@ -1,0 +1,7 @@
+//! The promises of reservations, held against every adapter.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod contract;
+mod redis;
+mod sqlite;
