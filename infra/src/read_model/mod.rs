@@ -170,7 +170,7 @@ pub enum Window {
 }
 
 /// A page of messages, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.
     pub messages: Vec<MessageRow>,

@@ -78,11 +78,9 @@ pub(super) async fn lay_out(db: &mut PgConnection, namespace: &Namespace, found:
     if found == Found::Nothing {
         raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&mut *db).await?;
     }
-    let mut statements =
-        format!("{SCHEMA} {ROOM} INSERT INTO checkpoint (layout, position) VALUES ({VERSION}, 0);");
-    for table in TABLES {
-        statements.push_str(&format!("COMMENT ON TABLE {table} IS '{MARK}';"));
-    }
+    let first = format!("INSERT INTO checkpoint (layout, position) VALUES ({VERSION}, 0);");
+    let marks = TABLES.iter().map(|table| format!("COMMENT ON TABLE {table} IS '{MARK}';"));
+    let statements: String = [SCHEMA.to_owned(), ROOM.to_owned(), first].into_iter().chain(marks).collect();
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
-use super::query::{
-    GetApp, GetChat, GetMessage, GetPosition, ListApps, ListChats, ListDeadLetters, ListMessages, Query,
-};
+use super::get::{GetApp, GetChat, GetMessage, GetPosition};
+use super::list::{ListApps, ListChats, ListDeadLetters, ListMessages};
+use super::query::Query;
 use crate::dead_letter::DeadLetter;
 use crate::digest::ContentDigest;
 use crate::read_model::{
@@ -68,7 +68,13 @@ impl<E: Engine> ReadModel for E {
         window: Window,
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
-        self.ask(ListMessages::new(token, chat, window, limit)).await
+        let mut answer = self.ask(ListMessages::near(token, chat, window, limit)).await?;
+        if answer.value == Ok(None) {
+            answer = self.ask(ListMessages::whole(token, chat, window, limit)).await?;
+        }
+        // All that is there is in the whole.
+        let Snapshot { position, value } = answer;
+        Ok(Snapshot { position, value: value.map(Option::unwrap_or_default) })
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {

@@ -3,6 +3,8 @@
 
 mod answers;
 pub(super) mod digest;
+mod get;
+mod list;
 pub(super) mod load;
 pub(super) mod query;
 pub(super) mod row;
