@@ -84,7 +84,9 @@ impl CommandHandler {
         let metadata =
             serde_json::to_string(metadata).map_err(|error| CommandError::Internal(Arc::new(error)))?;
         let (answer, answered) = oneshot::channel();
-        let job = Job { command, metadata: metadata.into(), answer, enqueued: Instant::now(), _room: room };
+        let bytes = command.payload_bytes() + metadata.len();
+        let metadata = metadata.into();
+        let job = Job { command, metadata, bytes, answer, enqueued: Instant::now(), _room: room };
         let stopped = || CommandError::Internal(Arc::new(Stopped));
         self.jobs.send(job).map_err(|_| stopped())?;
         let outcome = answered.await.unwrap_or_else(|_| Err(stopped()));

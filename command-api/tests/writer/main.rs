@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod failures;
+mod kurrentdb;
 mod many_writers;
 mod one_writer;
 mod stage;
