@@ -51,7 +51,7 @@ async fn send_messages(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
-    const ROUNDS: usize = 40;
+    const ROUNDS: usize = 20;
     const A_ROUND: usize = 12;
     let server = StandIn::start().unwrap();
     let shared = counters();
