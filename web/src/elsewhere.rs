@@ -22,7 +22,11 @@ pub(crate) struct WholeApi(Arc<[(String, Vec<&'static str>)]>);
 impl WholeApi {
     pub(crate) fn of(document: &OpenApi) -> Self {
         let paths = document.paths.paths.iter();
-        Self(paths.map(|(template, item)| (template.clone(), methods(item))).collect())
+        let mut paths: Vec<_> =
+            paths.map(|(template, item)| (template.clone(), methods(item))).collect();
+        // Of two templates of one path, the one that spells out more of it counts.
+        paths.sort_by_key(|(template, _)| template.matches('{').count());
+        Self(paths.into())
     }
 
     fn methods(&self, path: &str) -> Option<&[&'static str]> {
@@ -61,8 +65,7 @@ pub(crate) async fn answer_for_the_whole(
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
-    let problem = response.extensions().get::<Problem>().map(Problem::code);
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED && problem != Some(ErrorCode::RouteNotFound) {
+    if !matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) {
         return response;
     }
     match api.methods(&path) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chat_infra::counters::{Counters, InProcessCounters, RedisCounters};
 use chat_infra::event_store::LogId;
-use chat_infra::idempotency::{Reservations, SqliteReservations};
+use chat_infra::idempotency::{RedisReservations, Reservations, SqliteReservations};
 use chat_infra::rate_limit::{RateLimits, RedisRateLimits};
 use chat_infra::redis::RedisConnection;
 
@@ -43,6 +43,9 @@ impl Shared {
 
     /// Who is at work on which idempotency key.
     pub(crate) fn reservations(&self) -> Result<Arc<dyn Reservations>, Failure> {
+        if let Some(connection) = self.redis() {
+            return Ok(Arc::new(RedisReservations::new(connection, self.log)));
+        }
         let reservations = SqliteReservations::new(&self.reservations, self.log);
         let reservations = reservations.map_err(|error| {
             Failure::because("the thread for idempotency keys could not be started", &error)

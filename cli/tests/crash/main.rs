@@ -81,6 +81,7 @@ async fn compare_with_rebuild(server: Process, options: &Options, folder: &Path)
     server.end().await;
     let live = digests::of_folder(folder).await;
     let rebuilt = digests::of_rebuild(folder, &live).await;
-    assert_eq!(live, rebuilt, "the projections differ from a rebuild");
+    assert_eq!(live.position, rebuilt.position, "the projections have not folded the whole log");
+    assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
     options.start().await
 }

@@ -14,6 +14,7 @@ mod consistency;
 mod contract;
 mod failures;
 mod history;
+mod idempotency;
 mod message_pages;
 mod messages;
 mod openapi;

@@ -42,7 +42,7 @@ problem_responses!(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
             ("Location" = String, description = "Where the chat is"),
             ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = bool, description = "`true` where it was created before, under the same key"),
+            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
         )),
         CreateFails,
     ),

@@ -4,6 +4,7 @@
 
 mod failures;
 mod idempotency;
+mod kurrentdb;
 mod many_writers;
 mod one_writer;
 mod redis_counters;

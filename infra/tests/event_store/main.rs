@@ -4,4 +4,5 @@
 
 mod contract;
 mod kurrentdb;
+mod space;
 mod sqlite;

@@ -7,7 +7,8 @@ use chat_domain::{ExpectedRevision, Position};
 use chat_infra::event_store::{AppendError, EventStoreError, ReadFrom, Select, SqliteEventStore};
 use tempfile::TempDir;
 
-use crate::contract::{Log, Space, event, event_store_contract};
+use crate::contract::event_store_contract;
+use crate::space::{Log, Space, event};
 
 struct Folder(TempDir);
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deadline;
+mod kurrentdb;
 mod parking;
 mod postgres;
 mod read_model_fold;

@@ -42,21 +42,22 @@ impl Connection {
     async fn attempt(&self, append: &Arc<StreamAppend>, open: &mut bool) -> Result<Appended, Failure> {
         let lease = self.lease().await?;
         let sent = Arc::new(AtomicBool::new(false));
-        let outcome = match self.send(&lease.client, append, &sent).await {
+        let outcome = match self.send(lease.client(), append, &sent).await {
             Ok(written) => {
                 *open = true;
                 match appended(append, &written) {
                     Some(appended) => Ok(appended),
                     None => self
-                        .look(&lease.client, append)
+                        .look(lease.client(), append)
                         .await
                         .and_then(|stored| stored.ok_or(Damage::Misplaced.into())),
                 }
             }
             // Somebody else's events stand there, or those of an attempt that was not answered.
-            Err(Failure::WrongRevision) if *open => {
-                self.look(&lease.client, append).await.and_then(|stored| stored.ok_or(Failure::WrongRevision))
-            }
+            Err(Failure::WrongRevision) if *open => self
+                .look(lease.client(), append)
+                .await
+                .and_then(|stored| stored.ok_or(Failure::WrongRevision)),
             Err(failure) => {
                 *open |= sent.load(Ordering::SeqCst) && failure.leaves_open();
                 Err(failure)

@@ -7,7 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kurrentdb::Client;
+use kurrentdb::{Client, ClientSettings};
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::Failure;
@@ -57,21 +58,45 @@ impl Attempts {
 
 /// A way to the server: one HTTP/2 connection, opened when it is first needed.
 pub(super) struct Connection {
-    url: KurrentDbUrl,
+    pub(super) url: KurrentDbUrl,
     pub(super) patience: Patience,
-    current: Mutex<Current>,
+    current: Mutex<Option<Arc<Running>>>,
 }
 
-#[derive(Default)]
-struct Current {
-    client: Option<Client>,
-    generation: u64,
+/// A client, and the thread for its own task. The task would never end by itself, and keep what it holds.
+struct Running {
+    client: Client,
+    runtime: Option<Runtime>,
 }
 
-/// A client for a call.
-pub(super) struct Lease {
-    pub(super) client: Client,
-    generation: u64,
+/// A client for as long as a call takes.
+#[derive(Clone)]
+pub(super) struct Lease(Arc<Running>);
+
+impl Lease {
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+}
+
+impl Running {
+    /// Reads the system's certificates from disk.
+    fn start(settings: ClientSettings) -> Result<Self, Failure> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("kurrentdb").enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::Client(error.into()))?;
+        let client = Client::with_runtime_handle(runtime.handle().clone(), settings);
+        let client = client.map_err(|error| Failure::Client(error.into()))?;
+        Ok(Self { client, runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Connection {
@@ -79,39 +104,27 @@ impl Connection {
         Self { url, patience, current: Mutex::default() }
     }
 
-    pub(super) fn url(&self) -> &KurrentDbUrl {
-        &self.url
-    }
-
     /// The client of the moment.
     pub(super) async fn lease(&self) -> Result<Lease, Failure> {
-        if let Some(lease) = self.current().lease() {
-            return Ok(lease);
+        if let Some(running) = &*self.current() {
+            return Ok(Lease(Arc::clone(running)));
         }
         let settings = self.url.settings.clone();
-        let runtime = tokio::runtime::Handle::current();
-        // Reads the system's certificates from disk.
-        let create = move || Client::with_runtime_handle(runtime, settings);
-        let client = match tokio::task::spawn_blocking(create).await {
-            Ok(created) => created.map_err(|error| Failure::Client(error.into()))?,
-            Err(panicked) => return Err(Failure::Client(panicked.into())),
-        };
+        let started = tokio::task::spawn_blocking(|| Running::start(settings)).await;
+        let started = started.unwrap_or_else(|panicked| Err(Failure::Client(panicked.into())))?;
+        // Where somebody else was faster, theirs is taken.
         let mut current = self.current();
-        if let Some(lease) = current.lease() {
-            // Somebody else was faster.
-            return Ok(lease);
-        }
-        current.generation += 1;
-        let generation = current.generation;
-        current.client = Some(client.clone());
-        Ok(Lease { client, generation })
+        Ok(Lease(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
     }
 
     /// Takes note of a failure: the next call gets another client where this one is of no more use.
     pub(super) fn note(&self, lease: &Lease, failure: &Failure) {
+        if !failure.ends_client(self.url.names_a_cluster()) {
+            return;
+        }
         let mut current = self.current();
-        if current.generation == lease.generation && failure.ends_client(self.url.names_a_cluster()) {
-            current.client = None;
+        if current.as_ref().is_some_and(|running| Arc::ptr_eq(running, &lease.0)) {
+            *current = None;
         }
     }
 
@@ -124,7 +137,7 @@ impl Connection {
         let mut attempts = Attempts::new(self.patience);
         loop {
             let lease = self.lease().await?;
-            let failure = match call(lease.client.clone()).await {
+            let failure = match call(lease.client().clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -135,15 +148,8 @@ impl Connection {
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Current {
-    fn lease(&self) -> Option<Lease> {
-        let client = self.client.clone()?;
-        Some(Lease { client, generation: self.generation })
     }
 }
 
@@ -157,37 +163,5 @@ impl Patience {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Failure::Deadline(self.attempt)),
         }
-    }
-}
-
-/// Connections that are not in use.
-///
-/// Each subscription has a connection of its own: what it has not read yet fills the connection's window, and would
-/// hold up every other call on it. The client keeps a task for ever, so connections are used again.
-#[derive(Default)]
-pub(super) struct Spare(Mutex<Vec<Arc<Connection>>>);
-
-impl Spare {
-    /// A connection until it is dropped.
-    pub(super) fn take(self: &Arc<Self>, url: &KurrentDbUrl, patience: Patience) -> Taken {
-        let idle = self.idle().pop();
-        let connection = idle.unwrap_or_else(|| Arc::new(Connection::new(url.clone(), patience)));
-        Taken { connection, home: Arc::clone(self) }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection that goes back when it is dropped.
-pub(super) struct Taken {
-    pub(super) connection: Arc<Connection>,
-    home: Arc<Spare>,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.home.idle().push(Arc::clone(&self.connection));
     }
 }

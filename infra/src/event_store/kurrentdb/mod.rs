@@ -31,7 +31,7 @@ use super::{
     AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
-use connection::{Connection, Spare};
+use connection::Connection;
 use subscription::KurrentDbSubscription;
 
 pub use connection::Patience;
@@ -49,8 +49,6 @@ const CONCURRENT_APPENDS: usize = 64;
 /// An event log in KurrentDB.
 pub struct KurrentDbEventStore {
     connection: Arc<Connection>,
-    /// Connections of subscriptions that have ended.
-    spare: Arc<Spare>,
 }
 
 impl KurrentDbEventStore {
@@ -67,7 +65,7 @@ impl KurrentDbEventStore {
     pub async fn with_patience(url: &KurrentDbUrl, patience: Patience) -> Result<Self, EventStoreError> {
         let connection = Arc::new(Connection::new(url.clone(), patience));
         connection.log_id().await?;
-        Ok(Self { connection, spare: Arc::default() })
+        Ok(Self { connection })
     }
 }
 
@@ -100,9 +98,7 @@ impl EventStore for KurrentDbEventStore {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        let taken = self.spare.take(self.connection.url(), self.connection.patience);
-        let log = Arc::clone(&self.connection);
-        Ok(Box::new(KurrentDbSubscription::start(taken, log, after).await?))
+        Ok(Box::new(KurrentDbSubscription::start(Arc::clone(&self.connection), after).await?))
     }
 
     fn counts_events(&self) -> bool {
@@ -113,7 +109,7 @@ impl EventStore for KurrentDbEventStore {
 impl Connection {
     /// Options with the user of the URL, if it names one.
     fn authenticated<O>(&self, options: O, with: impl FnOnce(O, Credentials) -> O) -> O {
-        match self.url().credentials.clone() {
+        match self.url.credentials.clone() {
             Some(credentials) => with(options, credentials),
             None => options,
         }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Lease, Taken};
+use super::connection::{Connection, Lease};
 use super::failure::{Damage, Failure};
 use super::read;
 use super::record::{self, Names};
@@ -44,19 +44,20 @@ pub(super) struct KurrentDbSubscription {
 }
 
 impl KurrentDbSubscription {
-    /// Subscribes on a connection of its own; `log` answers where the log ends.
-    pub(super) async fn start(taken: Taken, log: Arc<Connection>, after: Position) -> Result<Self, Failure> {
-        let connection = &taken.connection;
+    /// Subscribes on a connection of its own: what it has not read yet fills the connection's window, and would hold up
+    /// every other call on it. `log` answers where the log ends.
+    pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, Failure> {
+        let connection = Connection::new(log.url.clone(), log.patience);
         let lease = connection.lease().await?;
         let options =
             SubscribeToAllOptions::default().filter(read::own_streams()).position(read::from(after));
         let options = connection.authenticated(options, SubscribeToAllOptions::authenticated);
-        let mut source = lease.client.subscribe_to_all(&options).await;
+        let mut source = lease.client().subscribe_to_all(&options).await;
         // The server confirms first.
-        let first = connection.patience.within(source.next_subscription_event()).await;
-        let first = first.inspect_err(|failure| connection.note(&lease, failure))?;
+        let first = connection.patience.within(source.next_subscription_event()).await?;
         let (sender, found) = mpsc::channel(READ_AHEAD);
-        let reader = Reader { taken, lease, log, sender, names: Names::default(), up_to: after, head: after };
+        let reader =
+            Reader { _lease: lease, log, sender, names: Names::default(), up_to: after, head: after };
         let reader = tokio::spawn(reader.run(source, first));
         Ok(Self { found, reader, up_to: after, failed: None })
     }
@@ -100,8 +101,8 @@ impl Drop for KurrentDbSubscription {
 
 /// The task that reads ahead.
 struct Reader {
-    taken: Taken,
-    lease: Lease,
+    /// Keeps the client running.
+    _lease: Lease,
     log: Arc<Connection>,
     sender: mpsc::Sender<Found>,
     names: Names,
@@ -127,7 +128,6 @@ impl From<Damage> for Ended {
 impl Reader {
     async fn run(mut self, mut source: Source, first: SubscriptionEvent) {
         let Err(Ended::Failed(failure)) = self.follow(&mut source, first).await else { return };
-        self.taken.connection.note(&self.lease, &failure);
         // Whoever subscribed may have gone.
         let _ = self.tell(Found::Failed(failure.into())).await;
     }

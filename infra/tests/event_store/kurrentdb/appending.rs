@@ -7,7 +7,7 @@ use chat_infra::event_store::{AppendError, EventStoreError, MAX_APPEND_BYTES, Re
 use chat_test_servers::kurrentdb::Fault;
 
 use super::{SHORT, impatient, open_at, server};
-use crate::contract::{Space, event, soon};
+use crate::space::{Space, event, soon};
 
 /// Appends under each fault in turn, and finds each append stored once and answered.
 async fn stored_once_in_spite_of(faults: &[Fault]) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use chat_infra::event_store::{EventStoreError, KurrentDbEventStore, KurrentDbUrl, Patience};
 use chat_test_servers::kurrentdb::StandIn;
 
-use crate::contract::{Log, Space};
+use crate::space::{Log, Space};
 
 pub async fn open_at(url: &str) -> Log {
     Arc::new(KurrentDbEventStore::open(&KurrentDbUrl::parse(url).unwrap()).await.unwrap())

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use chat_domain::event::SchemaVersion;
-use chat_domain::{ExpectedRevision, Position};
-use chat_infra::event_store::{Batch, EventStoreError, Subscription};
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use chat_infra::event_store::{Batch, EventSearch, EventStoreError, Subscription};
 use chat_test_servers::kurrentdb::StandIn;
 
 use super::server;
-use crate::contract::{Space, event, soon};
+use crate::space::{Space, event, soon};
 
 /// Waits until the subscription has got to the log's end, and returns how far that is. Nothing comes on the way.
 async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) -> Position {
@@ -138,4 +138,17 @@ async fn an_event_of_another_program_in_a_stream_of_this_one_is_read_as_of_no_kn
     assert_eq!(event.schema_version, SchemaVersion(0));
     assert_eq!(event.event_type, "Foreign");
     assert!(event.decode().is_err());
+}
+
+#[tokio::test]
+async fn an_event_is_not_looked_for_where_it_can_not_be() {
+    let (_server, log) = server().await;
+    log.fill("s", &["A"; 3]).await;
+    let first = log.all().await.remove(0);
+    let search = |since| EventSearch { id: first.id, stream: log.name("s").into(), since };
+    let recorded = first.recorded_at.millis();
+    // Clocks may differ by a little.
+    let close = log.find(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
+    assert_eq!(close, Some(first.clone()));
+    assert_eq!(log.find(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);
 }

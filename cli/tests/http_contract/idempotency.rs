@@ -1,0 +1,228 @@
+//! `Idempotency-Key` on everything that creates something.
+
+use http::Method;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::contract::{Contract, assert_problem};
+use crate::harness::api::{API, app_path, chat_path, number};
+use crate::harness::client::Reply;
+use crate::harness::deadline::eventually;
+
+const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+
+/// `POST`s JSON under a key.
+async fn post(contract: &Contract, path: &str, key: &str, body: &Value) -> Reply {
+    contract.send(contract.client().post(path, body).header("idempotency-key", key)).await
+}
+
+fn chats(token: &str) -> String {
+    format!("{}/chats", app_path(token))
+}
+
+fn messages(token: &str, chat: u64) -> String {
+    format!("{}/messages", chat_path(token, chat))
+}
+
+/// Makes sure that the second answer is the first one again.
+#[track_caller]
+fn assert_replayed(first: &Reply, again: &Reply) {
+    assert_eq!((again.status, &again.body), (first.status, &first.body), "{}", again.path);
+    assert_eq!(again.header("location"), first.header("location"));
+    assert_eq!(again.header("content-type"), first.header("content-type"));
+    assert_eq!(again.header("consistency-token"), first.header("consistency-token"));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert!(!first.has("idempotency-replayed"), "the first answer is no replay");
+    assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_created_is_created_once_under_a_key() {
+    let contract = Contract::start().await;
+    let apps = format!("{API}/apps");
+    let name = json!({ "name": "an app" });
+    let app = post(&contract, &apps, KEY, &name).await.expect(201);
+    assert_replayed(&app, &post(&contract, &apps, KEY, &name).await);
+    let token = app.json()["data"]["app_token"].as_str().expect("a token").to_owned();
+
+    let chat = post(&contract, &chats(&token), KEY, &json!({})).await.expect(201);
+    assert_replayed(&chat, &post(&contract, &chats(&token), KEY, &json!({})).await);
+    let without_body =
+        |key| contract.client().request(Method::POST, chats(&token)).header("idempotency-key", key);
+    let chat = contract.send(without_body("no body")).await.expect(201);
+    assert_replayed(&chat, &contract.send(without_body("no body")).await);
+
+    let body = json!({ "body": "Hi" });
+    let message = post(&contract, &messages(&token, 1), KEY, &body).await.expect(201);
+    for _ in 0..3 {
+        assert_replayed(&message, &post(&contract, &messages(&token, 1), KEY, &body).await);
+    }
+    let next = post(&contract, &messages(&token, 1), "another", &body).await.expect(201);
+    assert_eq!(number(&next.json(), "message_number"), 2);
+    let read = contract.get(app_path(&token)).await.expect(200).json();
+    assert_eq!(read["chat_count"], 2);
+    let all = contract.get(apps).await.expect(200).json();
+    assert_eq!(all.as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_counts_on_its_own_path() {
+    let contract = Contract::start().await;
+    let (token, other) = (contract.app_with_chat().await, contract.app_with_chat().await);
+    contract.post(chats(&token), &json!({})).await.expect(201);
+    for path in [messages(&token, 1), messages(&token, 2), messages(&other, 1)] {
+        let sent = post(&contract, &path, KEY, &json!({ "body": path })).await.expect(201);
+        assert_eq!(number(&sent.json(), "message_number"), 1, "{path}");
+        assert!(!sent.has("idempotency-replayed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_payload_under_the_same_key_is_refused() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let cases = [
+        (format!("{API}/apps"), json!({ "name": "one" }), json!({ "name": "two" })),
+        (chats(&token), json!({ "color": "red" }), json!({ "color": "blue" })),
+        (messages(&token, 1), json!({ "body": "one" }), json!({ "body": "two" })),
+    ];
+    for (path, payload, other) in cases {
+        let first = post(&contract, &path, KEY, &payload).await.expect(201);
+        let refused = post(&contract, &path, KEY, &other).await;
+        assert_problem(&refused, 422, "idempotency_key_reused");
+        assert!(!refused.has("idempotency-replayed"));
+        assert_replayed(&first, &post(&contract, &path, KEY, &payload).await);
+    }
+    assert_eq!(contract.get(chat_path(&token, 1)).await.json()["message_count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_the_same_however_its_json_is_written() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let send = |path: String, body: &'static str| {
+        let call = contract.client().request(Method::POST, path).header("idempotency-key", KEY);
+        contract.send(call.header("content-type", "application/json").body(body))
+    };
+    let first = send(messages(&token, 1), r#"{"body":"Gr\u00fc\u00dfe"}"#).await.expect(201);
+    assert_replayed(&first, &send(messages(&token, 1), "{ \"body\" : \"Grüße\" }\n").await);
+    let first = send(chats(&token), r#"{"a b":[1,2]}"#).await.expect(201);
+    assert_replayed(&first, &send(chats(&token), " {\"a b\": [1,\n2]} ").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_the_same_quoted_and_bare() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let body = json!({ "body": "Hi" });
+    for (number, (bare, quoted)) in
+        [(KEY, format!("\"{KEY}\"")), ("a\\b", r#""a\\b""#.to_owned())].iter().enumerate()
+    {
+        let first = post(&contract, &messages(&token, 1), bare, &body).await.expect(201);
+        assert_eq!(crate::harness::api::number(&first.json(), "message_number"), number as u64 + 1);
+        assert_replayed(&first, &post(&contract, &messages(&token, 1), quoted, &body).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_key_is_refused_before_anything_is_done() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let too_long = "k".repeat(256);
+    let body = json!({ "body": "Hi", "name": "an app" });
+    for path in [format!("{API}/apps"), chats(&token), messages(&token, 1)] {
+        for key in ["", "\"\"", "\"a", "two words", "\"two words\"", "\"a\", \"b\"", too_long.as_str()] {
+            let refused = post(&contract, &path, key, &body).await;
+            assert_problem(&refused, 422, "idempotency_key_invalid");
+        }
+        let twice = contract
+            .client()
+            .post(&*path, &body)
+            .header("idempotency-key", "a")
+            .header("idempotency-key", "b");
+        assert_problem(&contract.send(twice).await, 422, "idempotency_key_invalid");
+    }
+    assert_eq!(contract.get(app_path(&token)).await.json()["chat_count"], 1);
+    assert_eq!(contract.get(chat_path(&token, 1)).await.json()["message_count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_not_kept() {
+    let contract = Contract::start().await;
+    let token = contract.app().await;
+    let body = json!({ "body": "Hi" });
+    for _ in 0..2 {
+        assert_problem(&post(&contract, &messages(&token, 1), KEY, &body).await, 404, "chat_not_found");
+    }
+    contract.post(chats(&token), &json!({})).await.expect(201);
+    assert_problem(
+        &post(&contract, &messages(&token, 1), KEY, &json!({ "body": " " })).await,
+        422,
+        "body_blank",
+    );
+    let created = post(&contract, &messages(&token, 1), KEY, &body).await.expect(201);
+    assert!(!created.has("idempotency-replayed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_routes_do_not_look_at_the_key() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let message = contract.message(&token, "fox").await;
+    let keyed = |method, path: String, body: Value| {
+        let call = contract.client().request(method, path).json(&body).after(&message);
+        contract.send(call.header("idempotency-key", "\"no key"))
+    };
+    let search = format!("{}/search", messages(&token, 1));
+    for word in ["fox", "dog"] {
+        keyed(Method::POST, search.clone(), json!({ "query": word })).await.expect(200);
+    }
+    let path = format!("{}/1", messages(&token, 1));
+    for body in ["one", "two"] {
+        keyed(Method::PUT, path.clone(), json!({ "body": body })).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_still_running_is_told_to_be() {
+    let contract = Contract::start().await;
+    let token = contract.app_with_chat().await;
+    let path = messages(&token, 1);
+    let body = json!({ "body": "Hi" });
+    // Nothing can be appended until the log is let go.
+    let log = Connection::open(contract.folder().join("events.db")).expect("the log");
+    log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
+    let first = post(&contract, &path, KEY, &body);
+    let meanwhile = async {
+        // Either may come first; whichever does is in flight.
+        eventually("in flight", async || {
+            let told = tokio::time::timeout(
+                std::time::Duration::from_millis(100),
+                post(&contract, &path, KEY, &body),
+            );
+            let told = told.await.ok()?;
+            assert_problem(&told, 409, "idempotency_in_flight");
+            assert_eq!(told.header("retry-after"), "1");
+            Some(())
+        })
+        .await;
+        assert_problem(
+            &post(&contract, &path, KEY, &json!({ "body": "other" })).await,
+            422,
+            "idempotency_key_reused",
+        );
+        log.execute_batch("ROLLBACK").expect("the log is let go");
+    };
+    let (first, ()) = tokio::join!(first, meanwhile);
+    if first.status != 409 {
+        first.expect(201);
+    }
+    let answered = eventually("answered", async || {
+        let reply = post(&contract, &path, KEY, &body).await;
+        (reply.status == 201).then_some(reply)
+    })
+    .await;
+    assert_eq!(number(&answered.json(), "message_number"), 1);
+    assert_eq!(answered.header("idempotency-replayed"), "true");
+    assert_eq!(contract.get(chat_path(&token, 1)).await.json()["message_count"], 1);
+}
