@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chat_web::admin::AdminToken;
+use chat_web::client_address::TrustedProxies;
 use chat_web::rate_limit::RateLimit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,6 +13,7 @@ Examples:
   chat-api                                       everything in one process, data in ./data
   chat-api --data-dir /var/lib/chat --listen-addr 0.0.0.0:8000 --admin-token \"$TOKEN\"
   chat-api command-api & chat-api projector & chat-api query-api     one process a role, sharing ./data
+  chat-api command-api --event-store-url kurrentdb://db:2113 --redis-url redis://cache
 
 Each option can also be set by the environment variable shown with it.";
 
@@ -87,10 +89,20 @@ pub(crate) struct Options {
     /// Requests that one app may send: 100/s, 600/m or 10000/h [default: no limit]
     #[arg(long, env = "RATE_LIMIT", value_name = "LIMIT")]
     pub(crate) rate_limit: Option<RateLimit>,
-    /// Where events are kept [default: sqlite://DATA_DIR/events.db]
+    /// Proxies whose X-Forwarded-For tells the addresses that events are recorded under, as 10.0.0.7,192.168.0.0/16
+    /// [default: none]
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// Where events are kept: sqlite://FILE, or a KurrentDB as kurrentdb://HOST:2113 or esdb://… [default:
+    /// sqlite://DATA_DIR/events.db]
     #[arg(long, env = "EVENT_STORE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) event_store_url: Option<String>,
-    /// Where apps, chats and messages are read from [default: sqlite://DATA_DIR/read-model.db]
+    /// Who hands out numbers and keeps what processes share: redis://HOST:6379, redis+cluster://… or redis+sentinel://…
+    /// [default: each process counts for itself, and the log decides]
+    #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<String>,
+    /// Where apps, chats and messages are read from: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default:
+    /// sqlite://DATA_DIR/read-model.db]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
     /// Folder of the full-text index [default: DATA_DIR/search-index]

@@ -23,12 +23,17 @@ fn text(role: Role, options: &Options, places: &Places, address: SocketAddr) -> 
         None => "open to this machine (set ADMIN_TOKEN to close them)",
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
-    let mut rows = vec![("event log", places.events.display().to_string())];
+    let mut rows = vec![("event log", places.events.to_string())];
     if role.answers_queries() || role.projects(Only::ReadModel) {
-        rows.push(("read model", places.read_model.display().to_string()));
+        rows.push(("read model", places.read_model.to_string()));
     }
     if role.answers_queries() || role.projects(Only::Search) {
         rows.push(("search index", places.search_index.display().to_string()));
+    }
+    if role.takes_commands() {
+        let counters =
+            places.redis.as_ref().map_or_else(|| "in this process".to_owned(), ToString::to_string);
+        rows.push(("counters", counters));
     }
     if role.takes_commands() || role.answers_queries() {
         rows.push(("admin routes", admin.to_owned()));

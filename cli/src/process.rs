@@ -8,16 +8,15 @@ use chat_command_api::idempotency::Idempotency;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::Position;
 use chat_infra::clock;
-use chat_infra::counters::InProcessCounters;
-use chat_infra::event_store::EventStore;
-use chat_infra::idempotency::SqliteReservations;
-use chat_infra::read_model::{ReadModel, SqliteReadModel};
-use chat_projector::read_model::SqliteReadModelTarget;
+use chat_infra::counters::Counters;
+use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_infra::idempotency::Reservations;
+use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use chat_projector::search::SearchIndexTarget;
 use chat_projector::{Projector, ProjectorHandle, Status};
 use chat_query_api::{Progress, QueryApi, QueryPorts};
 use chat_web::admin::AdminAccess;
-use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;
 use chat_web::server::{Drained, ServerOptions, serve};
 use chat_web::system::System;
@@ -27,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::args::{Only, Options, Role};
 use crate::banner;
-use crate::engines::{Places, open_event_store};
+use crate::engines::{Places, Rows, Shared, open_event_store, wait_for};
 use crate::failure::Failure;
 use crate::logs;
 use crate::readiness::{Parts, Queried};
@@ -71,19 +70,25 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let address =
         listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
     tokio::pin!(stop);
-    let event_store = tokio::select! {
+    let (event_store, log_id) = tokio::select! {
         opened = open_event_store(&places.events) => opened?,
         () = &mut stop => return Ok(()),
     };
+    let shared = Shared::of(&places, log_id)?;
 
     let (shutdown, stopping) = watch::channel(false);
     let projectors = start_projectors(role, &places, &event_store, &stopping);
-    let writer = if role.takes_commands() { Some(start_writer(&event_store, &places).await?) } else { None };
-    let read_model: Arc<dyn ReadModel> = Arc::new(SqliteReadModel::new(places.read_model.clone()));
+    let writer = if role.takes_commands() {
+        Some(start_writer(&event_store, shared.counters(), shared.reservations()?).await?)
+    } else {
+        None
+    };
+    let read_model = places.read_model.reader();
     let search_folder = Arc::new(SearchFolder::new(places.search_index.clone()));
     let readiness = Parts {
         event_store: Arc::clone(&event_store),
         writer: writer.as_ref().map(|(commands, _)| commands.handler().clone()),
+        redis: shared.redis().filter(|_| role.takes_commands()),
         projectors: projectors.iter().map(|projector| projector.status.clone()).collect(),
         // Where the projectors run in this process, they tell.
         queried: (role.answers_queries() && projectors.is_empty()).then(|| Queried {
@@ -91,20 +96,28 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             search_folder: Arc::clone(&search_folder),
         }),
     };
-    let mut apis = Vec::new();
+    let mut apis = Apis::default();
     let writer_task = writer.map(|(commands, task)| {
         let handler = commands.handler().clone();
         let routes = chat_command_api::routes::router(commands);
         let api = Api::commands(routes);
-        apis.push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
+        apis.served
+            .push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
         task
     });
     if role.answers_queries() {
         let ports = QueryPorts { read_model, search: search_folder, event_store };
-        apis.push(Api::queries(chat_query_api::router(query_api(options, ports, &projectors))));
+        apis.served.push(Api::queries(chat_query_api::router(query_api(options, ports, &projectors))));
+    } else {
+        apis.documented.push(chat_query_api::document());
+    }
+    if !role.takes_commands() {
+        apis.documented.push(chat_command_api::routes::document());
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,
+        shared_limits: shared.rate_limits(),
+        trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         max_in_flight: options.max_in_flight,
         deadline: Duration::from_secs(options.request_timeout),
         ..HttpOptions::default()
@@ -151,8 +164,15 @@ fn start_projectors(
 ) -> Vec<ProjectorHandle> {
     let mut projectors = Vec::new();
     if role.projects(Only::ReadModel) {
-        let target = SqliteReadModelTarget { path: places.read_model.clone() };
-        projectors.push(Projector::spawn(Arc::clone(event_store), target, stopping.clone()));
+        let (event_store, stopping) = (Arc::clone(event_store), stopping.clone());
+        projectors.push(match &places.read_model {
+            Rows::Sqlite(path) => {
+                Projector::spawn(event_store, SqliteReadModelTarget { path: path.clone() }, stopping)
+            }
+            Rows::Postgres(url) => {
+                Projector::spawn(event_store, PostgresReadModelTarget { url: url.clone() }, stopping)
+            }
+        });
     }
     if role.projects(Only::Search) {
         let target = SearchIndexTarget { dir: places.search_index.clone() };
@@ -163,22 +183,20 @@ fn start_projectors(
 
 async fn start_writer(
     event_store: &Arc<dyn EventStore>,
-    places: &Places,
+    counters: Arc<dyn Counters>,
+    reservations: Arc<dyn Reservations>,
 ) -> Result<(Idempotency, JoinHandle<()>), Failure> {
-    let unreadable = |error| Failure::because("the event log can't be read", &error);
-    let head = event_store.head().await.map_err(unreadable)?;
-    let log = event_store.log_id().await.map_err(unreadable)?;
+    let head = wait_for("the event log", || event_store.head(), EventStoreError::retryable).await;
+    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let (handler, task) = CommandHandler::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
-        counters: Arc::new(InProcessCounters::default()),
+        counters,
         clock: clock::now,
         queue: WriterConfig::QUEUE,
         cache_bytes: WriterConfig::CACHE_BYTES,
         head,
     });
-    let reservations = SqliteReservations::new(&places.idempotency, log)
-        .map_err(|error| Failure::because("the thread for idempotency keys could not be started", &error))?;
-    let commands = Idempotency::new(handler, Arc::new(reservations));
+    let commands = Idempotency::new(handler, reservations);
     if let Err(error) = commands.begin().await {
         // The first command with a key tries again; those without one go on.
         tracing::warn!(error = &error as &dyn std::error::Error, "idempotency keys can't be kept now");

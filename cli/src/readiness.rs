@@ -9,6 +9,7 @@ use chat_domain::Position;
 use chat_infra::clock;
 use chat_infra::event_store::EventStore;
 use chat_infra::read_model::{ReadModel, ReadModelError};
+use chat_infra::redis::RedisConnection;
 use chat_infra::search_index::SearchError;
 use chat_projector::State;
 use chat_web::system::{Part, Projection, Readiness, Status};
@@ -27,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) event_store: Arc<dyn EventStore>,
     /// What takes commands, if this process does.
     pub(crate) writer: Option<CommandHandler>,
+    /// What hands out this process's numbers, where that is Redis.
+    pub(crate) redis: Option<RedisConnection>,
     /// The projectors of this process.
     pub(crate) projectors: Vec<watch::Receiver<chat_projector::Status>>,
     /// What queries are answered from, where other processes keep it.
@@ -48,9 +51,15 @@ impl Readiness for Parts {
             let full = (writer.free() == 0).then(|| "its queue is full".to_owned());
             parts.push(part("command_writer", Ok(full)));
         }
+        if let Some(redis) = &self.redis {
+            parts.push(part("redis", within(redis.check()).await.map(|()| None)));
+        }
         for projector in &self.projectors {
             let ended = projector.has_changed().is_err();
-            parts.push(of_projector(&projector.borrow(), ended, head.as_ref().ok()));
+            let status = projector.borrow().clone();
+            // The projector knows of the log what it has been given; the log itself may be further.
+            let head = head.as_ref().map_or(status.head, |head| *head);
+            parts.push(of_projector(&status, ended, self.events_between(status.position, head)));
         }
         if let Some(Queried { read_model, search_folder }) = &self.queried {
             let rows = within(async {
@@ -76,6 +85,11 @@ impl Readiness for Parts {
 }
 
 impl Parts {
+    /// Events between two positions, where these count events.
+    fn events_between(&self, position: Position, head: Position) -> Option<u64> {
+        self.event_store.counts_events().then(|| head.get().saturating_sub(position.get()))
+    }
+
     /// A projection that another process keeps.
     async fn of_queried(
         &self,
@@ -95,11 +109,11 @@ impl Parts {
         {
             lag_ms = u64::try_from(clock::now().millis() - event.recorded_at.millis()).unwrap_or(0);
         }
-        let state = if position < head { "catching_up" } else { "live" };
+        let state = if lag_ms > 0 { "catching_up" } else { "live" };
         let projection = Projection {
             state: state.to_owned(),
             position: position.get(),
-            lag_events: head.get().saturating_sub(position.get()),
+            lag_events: self.events_between(position, head),
             lag_ms,
             parked,
             last_error: None,
@@ -110,9 +124,7 @@ impl Parts {
 }
 
 /// A projection that this process keeps.
-fn of_projector(status: &chat_projector::Status, ended: bool, head: Option<&Position>) -> Part {
-    // The projector knows of the log what it has been given; the log itself may be further.
-    let head = head.copied().unwrap_or(status.head);
+fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option<u64>) -> Part {
     let lag = status.lag(clock::now());
     let reason = match status.state {
         _ if ended => Err("it has ended".to_owned()),
@@ -127,7 +139,7 @@ fn of_projector(status: &chat_projector::Status, ended: bool, head: Option<&Posi
     let projection = Projection {
         state: status.state.as_str().to_owned(),
         position: status.position.get(),
-        lag_events: head.get().saturating_sub(status.position.get()),
+        lag_events,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         parked: status.parked,
         last_error: status.last_error.clone(),

@@ -71,10 +71,33 @@ impl Command {
         matches!(self, Self::CreateChat { .. } | Self::CreateMessage { .. })
     }
 
+    /// About how many bytes the event's payload takes, rather more than less.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        const FIELDS: usize = 64;
+        FIELDS
+            + match self {
+                Self::CreateApp { name, .. } | Self::RenameApp { name, .. } => json_bytes(name.as_str()),
+                Self::CreateMessage { body, .. } | Self::EditMessage { body, .. } => {
+                    json_bytes(body.as_str())
+                }
+                Self::CreateChat { .. } | Self::DeleteMessage { .. } => 0,
+            }
+    }
+
     /// Whether deciding needs to know which messages were edited or deleted.
     pub(crate) fn needs_changes(&self) -> bool {
         matches!(self, Self::EditMessage { .. } | Self::DeleteMessage { .. })
     }
+}
+
+/// How many bytes a text takes in JSON.
+fn json_bytes(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => "\\u0000".len(),
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 /// A command that was carried out.
@@ -185,6 +208,19 @@ impl From<chat::Rejection> for Rejection {
             chat::Rejection::Deleted(_) => Self::MessageDeleted,
             chat::Rejection::PreconditionFailed(_) => Self::PreconditionFailed,
             chat::Rejection::NumberOutOfOrder { .. } => Self::NumberOutOfOrder,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_takes_as_many_bytes_as_serde_writes() {
+        for text in ["", "Hi", "Grüße 🦊", "\"\\\n\r\t\u{8}\u{c}", "\u{1}\u{1f}\u{7f}\u{2028}/"] {
+            let written = serde_json::to_string(text).unwrap();
+            assert_eq!(json_bytes(text) + "\"\"".len(), written.len(), "{written}");
         }
     }
 }

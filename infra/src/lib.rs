@@ -13,6 +13,7 @@ pub mod digest;
 mod durable_folder;
 pub mod event_store;
 pub mod idempotency;
+pub mod rate_limit;
 pub mod read_model;
 pub mod redis;
 pub mod search_index;

@@ -1,7 +1,9 @@
-//! How fast the read model's projection folds: `cargo run --release -p chat-projector --example catch_up_speed`.
+//! How fast the read model's projection folds: `cargo run --release -p chat-projector --example catch_up_speed`, into
+//! SQLite, or into the Postgres database whose URL is the argument.
 //!
 //! Folds messages of about 80 bytes, in batches of several sizes, over few and many chats, and prints messages a
-//! second: of fold and commit together, and of the whole runner on a log in a file.
+//! second: of fold and commit together, and of the whole runner on a log in a file. Prints also how long a batch of one
+//! takes.
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
@@ -18,32 +20,47 @@ use chat_domain::{
     StreamId, Timestamp,
 };
 use chat_infra::event_store::{EventStore, LogId, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend};
-use chat_infra::read_model::SqliteReadModelWriter;
+use chat_infra::read_model::PostgresUrl;
 use chat_projector::Projector;
-use chat_projector::projection::Projection;
-use chat_projector::read_model::{ReadModelProjection, SqliteReadModelTarget};
+use chat_projector::projection::{Projection, Target};
+use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 type Failed = Box<dyn Error>;
 
-const MESSAGES: usize = 400_000;
+const MESSAGES: usize = 200_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
+    let url = std::env::args().nth(1);
     for chats in [10_usize, 1_000] {
         let events = events(chats)?;
         for batch in [1, 64, 512, 4_096, 16_384] {
-            let path = folder.path().join(format!("{chats}-{batch}.db"));
-            let count = if batch == 1 { MESSAGES / 20 } else { MESSAGES };
-            let rate = fold(&path, &events[..1 + chats + count], batch).await?;
+            let count = if batch == 1 { MESSAGES / 100 } else { MESSAGES };
+            let events = &events[..1 + chats + count];
+            let name = format!("n{chats}_{batch}");
+            let rate = match &url {
+                Some(url) => fold(&postgres(url, &name)?, events, batch).await?,
+                None => {
+                    fold(&SqliteReadModelTarget { path: folder.path().join(name) }, events, batch).await?
+                }
+            };
             println!("fold and commit, {chats:>5} chats, batches of {batch:>5}: {rate:>8.0} messages/s");
         }
-        let rate = follow(&folder.path().join(format!("log-{chats}")), &events).await?;
+        let log = folder.path().join(format!("log-{chats}"));
+        let rate = match &url {
+            Some(url) => follow(&log, postgres(url, &format!("n{chats}"))?, &events).await?,
+            None => follow(&log, SqliteReadModelTarget { path: log.join("read-model.db") }, &events).await?,
+        };
         println!("runner on a log file, {chats:>5} chats: {rate:>8.0} messages/s");
     }
     Ok(())
+}
+
+fn postgres(url: &str, namespace: &str) -> Result<PostgresReadModelTarget, Failed> {
+    Ok(PostgresReadModelTarget { url: PostgresUrl::parse(url)?.with_namespace(namespace)? })
 }
 
 /// One app, its chats, and messages to each in turn.
@@ -84,8 +101,8 @@ fn events(chats: usize) -> Result<Vec<RecordedEvent>, Failed> {
     Ok(events)
 }
 
-async fn fold(path: &Path, events: &[RecordedEvent], batch: usize) -> Result<f64, Failed> {
-    let mut projection = ReadModelProjection::load(SqliteReadModelWriter::open(path)?.0).await?;
+async fn fold(target: &impl Target, events: &[RecordedEvent], batch: usize) -> Result<f64, Failed> {
+    let mut projection = target.open_fresh().await?;
     let batches: Vec<_> = events.chunks(batch).map(<[_]>::to_vec).collect();
     let started = Instant::now();
     for batch in batches {
@@ -95,7 +112,7 @@ async fn fold(path: &Path, events: &[RecordedEvent], batch: usize) -> Result<f64
     Ok(events.len() as f64 / started.elapsed().as_secs_f64())
 }
 
-async fn follow(folder: &Path, events: &[RecordedEvent]) -> Result<f64, Failed> {
+async fn follow(folder: &Path, target: impl Target, events: &[RecordedEvent]) -> Result<f64, Failed> {
     let log: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(&folder.join("events.db"))?);
     for event in events.chunks(10_000) {
         // A batch names a stream at most once: group the events of each.
@@ -129,7 +146,6 @@ async fn follow(folder: &Path, events: &[RecordedEvent]) -> Result<f64, Failed> 
     let head = log.head().await?;
     let (_stop, stopped) = watch::channel(false);
     let started = Instant::now();
-    let target = SqliteReadModelTarget { path: folder.join("read-model.db") };
     let projector = Projector::spawn(log, target, stopped);
     projector.reached(head).await;
     Ok(events.len() as f64 / started.elapsed().as_secs_f64())

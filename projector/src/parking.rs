@@ -129,14 +129,16 @@ impl Letters {
         &mut self,
         position: Position,
         stream: &str,
-        event_type: String,
+        event_type: &str,
         reason: &Reason,
         now: Timestamp,
     ) {
+        // A log of another program may hold a NUL, which not every engine takes in a text.
+        let plain = |text: &str| text.replace('\0', "\u{fffd}");
         self.0.push(DeadLetter {
             position,
-            stream: stream.to_owned(),
-            event_type,
+            stream: plain(stream),
+            event_type: plain(event_type),
             reason: reason.as_str().to_owned(),
             parked_at: now,
         });

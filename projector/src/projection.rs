@@ -23,6 +23,12 @@ pub trait Projection: Send + 'static {
     /// How many events it has parked.
     fn parked(&self) -> u64;
 
+    /// Looks whether what is stored still stands where this does. An engine elsewhere may have lost the end of it, and
+    /// where no event comes, nothing else would show that.
+    async fn check(&mut self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
     /// Folds the events that follow its checkpoint, and moves it to `up_to`, both or neither.
     async fn apply(
         &mut self,

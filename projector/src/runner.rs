@@ -20,7 +20,7 @@ use crate::feed::Feed;
 use crate::projection::{Projection, ProjectionError, Target};
 use crate::status::{Reporter, State};
 
-/// How often the end of the log is looked up.
+/// How often the end of the log is looked up, and whether the projection is still where it was.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
 /// How often a projector that stands by tries to take over.
 const TAKE_OVER_EVERY: Duration = Duration::from_millis(250);
@@ -155,7 +155,10 @@ impl<T: Target> Runner<T> {
                     sound?;
                     verified = true;
                 }
-                _ = look_up.tick() => self.check_head(projection.checkpoint()).await?,
+                _ = look_up.tick() => {
+                    self.check_head(projection.checkpoint()).await?;
+                    projection.check().await?;
+                }
                 batch = feed.next() => {
                     self.apply(log, &mut projection, &mut feed, batch?).await?;
                     // Not sooner: what fails at the same place each time is not to be folded without a pause.

@@ -104,7 +104,7 @@ impl Stretch {
             };
             if let Err(reason) = applied {
                 stream.parked = true;
-                letters.park(position, &stream.name, event_type, &reason, now);
+                letters.park(position, &stream.name, &event_type, &reason, now);
             }
         }
         letters

@@ -63,7 +63,8 @@ impl Log {
             recorded_at
         } else {
             let events = self.event_store.read_all(position, 1).await?;
-            let Some(first) = events.first() else { return Ok(None) };
+            // What is between may not be of this system.
+            let Some(first) = events.first() else { return Ok(Some(0)) };
             self.seen().first_after = Some((position, first.recorded_at));
             first.recorded_at
         };

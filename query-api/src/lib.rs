@@ -15,5 +15,5 @@ mod search;
 mod standing;
 
 pub use api::{Progress, QueryApi, QueryPorts};
-pub use routes::router;
+pub use routes::{document, router};
 pub use search::Search;

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
+use chat_infra::rate_limit::RateLimits;
 use tokio::sync::Semaphore;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::client_address::TrustedProxies;
+use crate::elsewhere::{WholeApi, answer_for_the_whole};
 use crate::error_code::ErrorCode;
 use crate::limits::{Deadline, admit, keep_deadline};
 use crate::openapi;
@@ -22,7 +26,7 @@ use crate::request::edge;
 use crate::system::{self, System};
 
 /// Bounds on requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct HttpOptions {
     /// The largest body, in bytes. A message of 65,536 bytes takes six times that where every byte is escaped.
     pub max_body: usize,
@@ -32,6 +36,10 @@ pub struct HttpOptions {
     pub deadline: Duration,
     /// The limit on each app's requests, if any.
     pub rate_limit: Option<RateLimit>,
+    /// Where processes account for the limit together; `None` where each does for itself.
+    pub shared_limits: Option<Arc<dyn RateLimits>>,
+    /// Whose word on the addresses of clients counts.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HttpOptions {
@@ -41,6 +49,8 @@ impl Default for HttpOptions {
             max_in_flight: 4_096,
             deadline: Duration::from_secs(30),
             rate_limit: None,
+            shared_limits: None,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -55,6 +65,15 @@ pub struct Api {
     late: ErrorCode,
     /// What goes around the limits.
     around: Option<Around>,
+}
+
+/// What a process serves of the APIs, and the documents of what other processes serve.
+#[derive(Default)]
+pub struct Apis {
+    /// Served here.
+    pub served: Vec<Api>,
+    /// Served elsewhere.
+    pub documented: Vec<OpenApi>,
 }
 
 type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
@@ -79,11 +98,16 @@ impl Api {
 }
 
 /// Everything a process serves.
-pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router {
+pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
     let slots = Arc::new(Semaphore::new(options.max_in_flight));
-    let limiter = options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit)));
+    let limiter =
+        options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
     let mut routes_of_all = OpenApiRouter::new();
-    for Api { routes, late, around } in apis {
+    let all_served = apis.documented.is_empty();
+    for document in apis.documented {
+        routes_of_all = routes_of_all.merge(OpenApiRouter::with_openapi(document));
+    }
+    for Api { routes, late, around } in apis.served {
         let deadline = Deadline { after: options.deadline, code: late };
         let mut routes = routes
             .route_layer(from_fn_with_state(deadline, keep_deadline))
@@ -99,10 +123,14 @@ pub fn assemble(apis: Vec<Api>, system: System, options: &HttpOptions) -> Router
     let all = OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, routes_of_all);
     let (routes, mut document) = all.split_for_parts();
     document.merge(system::document());
-    routes
+    let whole = WholeApi::of(&document);
+    let routes = routes
         .merge(system::routes(system, &document))
         .fallback(async || Problem::of(ErrorCode::RouteNotFound))
         .method_not_allowed_fallback(async || Problem::of(ErrorCode::MethodNotAllowed))
-        .layer(DefaultBodyLimit::max(options.max_body))
-        .layer(from_fn(edge))
+        .layer(DefaultBodyLimit::max(options.max_body));
+    // Where all of the API is served here, the router itself knows which methods paths take.
+    let routes =
+        if all_served { routes } else { routes.layer(from_fn_with_state(whole, answer_for_the_whole)) };
+    routes.layer(from_fn_with_state(options.trusted_proxies.clone(), edge))
 }

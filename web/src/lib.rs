@@ -26,8 +26,10 @@
 
 pub mod admin;
 pub mod assembly;
+pub mod client_address;
 pub mod consistency;
 mod docs;
+mod elsewhere;
 pub mod error_code;
 pub mod extract;
 mod limits;

@@ -52,6 +52,11 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 fn describe() {
     describe_counter!("http_requests_total", "Requests answered, by route and status.");
     describe_histogram!(
+        "command_predecessor_wait_seconds",
+        Unit::Seconds,
+        "Time that a writer waited for numbers that another one was given."
+    );
+    describe_histogram!(
         "http_request_duration_seconds",
         Unit::Seconds,
         "Time from a request's head to its answer."

@@ -11,6 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chat_domain::AppToken;
+use chat_infra::rate_limit::{Allowance, RateLimits};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -62,6 +63,10 @@ impl RateLimit {
         })
     }
 
+    fn shared_quota(self) -> chat_infra::rate_limit::Quota {
+        chat_infra::rate_limit::Quota { requests: self.requests, window: self.window() }
+    }
+
     fn quota(self) -> Quota {
         match self.window {
             Window::Second => Quota::per_second(self.requests),
@@ -106,29 +111,35 @@ type AppLimiter<C> = Limiter<NotKeyed, InMemoryState, C, StateInformationMiddlew
 /// Accounts for the requests of each app.
 pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
     limit: RateLimit,
+    /// Where all processes account together, if they do.
+    shared: Option<Arc<dyn RateLimits>>,
     clock: C,
     apps: Cache<AppToken, Arc<AppLimiter<C>>>,
 }
 
-/// What an app has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Allowance {
-    remaining: u32,
-    /// Until all of the limit has grown back.
-    reset: Duration,
-    /// `None`: the request may pass. Else: not before this.
-    wait: Option<Duration>,
-}
-
 impl RateLimiter {
-    pub(crate) fn new(limit: RateLimit) -> Self {
-        Self::with_clock(limit, DefaultClock::default(), MAX_APPS)
+    pub(crate) fn new(limit: RateLimit, shared: Option<Arc<dyn RateLimits>>) -> Self {
+        Self { shared, ..Self::with_clock(limit, DefaultClock::default(), MAX_APPS) }
     }
 }
 
 impl<C: Clock + Clone> RateLimiter<C> {
     fn with_clock(limit: RateLimit, clock: C, max_apps: usize) -> Self {
-        Self { limit, clock, apps: Cache::new(max_apps) }
+        Self { limit, shared: None, clock, apps: Cache::new(max_apps) }
+    }
+
+    /// Counts with the other processes, and for this one alone while that is not possible: a limit that can't be told
+    /// is no reason to refuse everybody, or nobody.
+    async fn count_with_others(&self, app: AppToken) -> Allowance {
+        let Some(shared) = &self.shared else { return self.count(app) };
+        match shared.count(app, self.limit.shared_quota()).await {
+            Ok(allowance) => allowance,
+            Err(error) => {
+                metrics::counter!("rate_limit_unshared_total").increment(1);
+                tracing::debug!(error = &error as &dyn std::error::Error, "counting for this process alone");
+                self.count(app)
+            }
+        }
     }
 
     fn count(&self, app: AppToken) -> Allowance {
@@ -181,7 +192,7 @@ where
     let Some(Ok(app)) = token.map(|(_, value)| AppToken::parse(value)) else {
         return next.run(request).await;
     };
-    let allowance = limiter.count(app);
+    let allowance = limiter.count_with_others(app).await;
     let mut response = match allowance.wait {
         None => next.run(request).await,
         Some(wait) => {
@@ -236,13 +247,14 @@ mod tests {
 
     #[test]
     fn made_up_tokens_neither_grow_the_cache_nor_free_an_app_at_its_limit() {
-        let limiter = RateLimiter::with_clock("10/h".parse().unwrap(), FakeRelativeClock::default(), 100);
+        // The cache is in parts, of which each has to be large enough to tell who comes back.
+        let limiter = RateLimiter::with_clock("10/h".parse().unwrap(), FakeRelativeClock::default(), 10_000);
         let greedy = app('g');
         for _ in 0..11 {
             limiter.count(greedy);
         }
         let mut number = 0_u64;
-        for _ in 0..50 {
+        for _ in 0..500 {
             for _ in 0..100 {
                 let made_up = AppToken::generate(|buffer| {
                     number += 1;
@@ -253,7 +265,7 @@ mod tests {
             }
             assert!(limiter.count(greedy).wait.is_some());
         }
-        assert!(limiter.apps.len() <= 100);
+        assert!(limiter.apps.len() <= 10_000);
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
 //! The outermost layer of every route: who asks, under which id, and how it went.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chat_domain::metadata::ActorKind;
@@ -18,6 +18,7 @@ use metrics::{counter, histogram};
 use tracing::debug;
 use uuid::Uuid;
 
+use crate::client_address::TrustedProxies;
 use crate::problem::Problem;
 
 /// Names the request, in both directions.
@@ -28,7 +29,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest request id taken from a client, in characters.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The client's address, put in a request's extensions by the listener.
+/// The other end of the connection, put in a request's extensions by the listener.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub SocketAddr);
 
@@ -37,12 +38,12 @@ pub struct PeerAddr(pub SocketAddr);
 pub struct RequestContext {
     request_id: Arc<str>,
     correlation_id: Arc<str>,
-    peer: Option<SocketAddr>,
+    client: Option<IpAddr>,
     user_agent: Option<Arc<str>>,
 }
 
 impl RequestContext {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, proxies: &TrustedProxies) -> Self {
         let headers = request.headers();
         let request_id: Arc<str> =
             client_request_id(headers).map_or_else(|| Uuid::now_v7().to_string().into(), Arc::from);
@@ -54,8 +55,9 @@ impl RequestContext {
                 .collect::<String>()
                 .into()
         });
-        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0);
-        Self { request_id, correlation_id, peer, user_agent }
+        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
+        let client = peer.map(|peer| proxies.client(peer, headers));
+        Self { request_id, correlation_id, client, user_agent }
     }
 
     /// The request's id: the client's own where it sent a fit one.
@@ -68,16 +70,16 @@ impl RequestContext {
         &self.correlation_id
     }
 
-    /// The other end of the connection.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+    /// The client's address: the other end of the connection, or whom trusted proxies name.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 
     /// The client as an actor of this kind.
     pub fn actor(&self, kind: ActorKind) -> Actor {
         Actor {
             kind,
-            address: self.peer.map(|peer| peer.ip().to_string()),
+            address: self.client.map(|client| client.to_string()),
             user_agent: self.user_agent.as_deref().map(str::to_owned),
         }
     }
@@ -128,9 +130,9 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 
 /// The outermost middleware: gives the request its [`RequestContext`], turns panics into problems, renders problems,
 /// and accounts for the request in the log and the metrics.
-pub async fn edge(mut request: Request, next: Next) -> Response {
+pub async fn edge(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let context = RequestContext::of(&request);
+    let context = RequestContext::of(&request, &proxies);
     let method = method_label(request.method());
     // The route and never the path: the path holds the app's token.
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -216,7 +218,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        RequestContext::of(&request.body(Body::empty()).unwrap())
+        RequestContext::of(&request.body(Body::empty()).unwrap(), &TrustedProxies::default())
     }
 
     #[test]

@@ -62,8 +62,9 @@ pub struct Projection {
     pub state: String,
     /// The position up to which the log is folded in.
     pub position: u64,
-    /// Events in the log that are not folded in yet.
-    pub lag_events: u64,
+    /// Events in the log that are not folded in yet; left out where the event store does not count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_events: Option<u64>,
     /// How long the oldest of them has been waiting, in milliseconds.
     pub lag_ms: u64,
     /// Events that could not be applied and wait for somebody to deal with them.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
-use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::extract::JsonBody;
 use chat_web::metrics::Metrics;
 use chat_web::system::{Part, Projection, Readiness, Status, System};
@@ -35,7 +35,7 @@ impl Readiness for Health {
         let projection = Projection {
             state: "live".to_owned(),
             position: 7,
-            lag_events: 0,
+            lag_events: Some(0),
             lag_ms: 0,
             parked: 1,
             last_error: None,
@@ -75,7 +75,11 @@ fn served(options: HttpOptions) -> Served {
         );
     let health = Arc::new(Health::default());
     let system = System::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
-    Served { app: assemble(vec![Api::commands(routes)], system, &options), health, arrived }
+    Served {
+        app: assemble(Apis { served: vec![Api::commands(routes)], ..Apis::default() }, system, &options),
+        health,
+        arrived,
+    }
 }
 
 struct Answer {

@@ -10,25 +10,35 @@ use crate::harness::line_up::folder;
 use crate::harness::process::Options;
 
 /// What projections hold, and up to where.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Digests {
-    position: u64,
+    /// Both have folded the log up to here. Where positions count other things than this system's events, the same
+    /// content may be told to stand at several.
+    pub position: u64,
+    /// The digests.
+    pub content: Content,
+}
+
+/// The digests of what projections hold.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Content {
     read_model: String,
     search_index: String,
 }
 
 /// The digests of the projections in a folder that no process writes to.
-pub async fn of(folder: &Path) -> Digests {
-    let read_model = SqliteReadModel::new(folder.join("read-model.db"));
+pub async fn of_folder(folder: &Path) -> Digests {
+    of(&SqliteReadModel::new(folder.join("read-model.db")), &folder.join("search-index")).await
+}
+
+/// The digests of projections that no process writes to.
+pub async fn of(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
     let read_model = read_model.digest().await.expect("the read model's digest");
-    let search_index = SearchIndex::open(&folder.join("search-index")).expect("the search index");
+    let search_index = SearchIndex::open(search_index).expect("the search index");
     let (position, search_index) = search_index.digest().expect("the search index's digest");
-    assert_eq!(read_model.position, position, "both projections have folded the whole log");
-    Digests {
-        position: position.get(),
-        read_model: read_model.value.to_string(),
-        search_index: search_index.to_string(),
-    }
+    let content =
+        Content { read_model: read_model.value.to_string(), search_index: search_index.to_string() };
+    Digests { position: read_model.position.min(position).get(), content }
 }
 
 /// The digests of projections folded anew from a copy of the folder's log, as far as `live` has got.
@@ -41,8 +51,13 @@ pub async fn of_rebuild(source: &Path, live: &Digests) -> Digests {
             fs::copy(entry.path(), rebuilt.path().join(entry.file_name())).expect("a copy of the log");
         }
     }
-    let projector = Options::new("projector", rebuilt.path()).start().await;
+    of_fold(&Options::new("projector", rebuilt.path()), rebuilt.path(), live).await
+}
+
+/// The digests of what a projector makes of its log in a new folder, as far as `live` has got.
+pub async fn of_fold(projector: &Options, folder: &Path, live: &Digests) -> Digests {
+    let projector = projector.start().await;
     projector.wait_until_folded(live.position).await;
     projector.end().await;
-    of(rebuilt.path()).await
+    of_folder(folder).await
 }

@@ -1,6 +1,7 @@
 //! What the clients know: what was acknowledged, and what may have happened or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Everything that clients were told.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub struct Ledger {
     pub apps: BTreeMap<String, App>,
     /// Chats written to since the last audit.
     pub touched: BTreeSet<(String, u64)>,
+    /// The longest that a command took which was carried out.
+    pub longest: Duration,
 }
 
 /// What is known of an app.
@@ -66,6 +69,11 @@ impl Message {
 }
 
 impl Ledger {
+    /// Notes how long a command took.
+    pub fn took(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
+    }
+
     /// Acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.apps.values().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()

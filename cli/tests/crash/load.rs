@@ -1,22 +1,43 @@
-//! Clients that write until the server is gone, and keep a ledger of what they were told.
+//! Clients that write until the server is gone, or until they are told to stop, and keep a ledger of what they were told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, message_path, number};
-use crate::harness::client::{Call, Client, Reply};
+use crate::harness::client::{Call, Client, NoAnswer, Reply};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
 const WRITERS: u64 = 8;
 const CHATS: u64 = 3;
 
-/// Starts the writers, on an app of the round's own and on those of earlier rounds.
-pub async fn start(client: &Client, ledger: &Arc<Mutex<Ledger>>, round: u64, seed: u64) -> JoinSet<()> {
+/// How long a writer holds still after it was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
+
+/// When writers stop.
+#[derive(Clone, Debug)]
+pub enum Until {
+    /// At the first request that may be lost.
+    Gone,
+    /// When told to.
+    Told(watch::Receiver<bool>),
+}
+
+/// Starts the writers, on an app of the round's own and on those of earlier rounds. Each writes through any of `clients`.
+pub async fn start(
+    clients: &[Client],
+    ledger: &Arc<Mutex<Ledger>>,
+    round: u64,
+    seed: u64,
+    until: &Until,
+) -> JoinSet<()> {
+    let client = &clients[0];
     let token = create_app(client, &format!("round {round}")).await;
     let mut app = App::new(format!("round {round}"));
     for _ in 0..CHATS {
@@ -28,6 +49,8 @@ pub async fn start(client: &Client, ledger: &Arc<Mutex<Ledger>>, round: u64, see
     for writer in 0..WRITERS {
         let writer = Writer {
             client: client.clone(),
+            clients: clients.to_vec(),
+            until: until.clone(),
             ledger: Arc::clone(ledger),
             random: StdRng::seed_from_u64(seed ^ writer),
             newest: token.clone(),
@@ -40,30 +63,34 @@ pub async fn start(client: &Client, ledger: &Arc<Mutex<Ledger>>, round: u64, see
     writers
 }
 
-/// What came of a request.
-enum Outcome {
-    Done(Reply),
+/// Why a request did not do what it was to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setback {
     /// Refused for the moment: nothing was carried out.
     Refused,
+    /// There is no server.
+    NotSent,
     /// It may have been carried out or not.
-    Unknown,
+    Lost,
 }
 
-async fn send(call: Call<'_>) -> Outcome {
-    let Ok(reply) = call.try_send().await else { return Outcome::Unknown };
+async fn send(call: Call<'_>) -> Result<Reply, Setback> {
+    let reply = call.try_send().await.map_err(|error| match error {
+        NoAnswer::NotSent(_) => Setback::NotSent,
+        NoAnswer::Lost(_) => Setback::Lost,
+    })?;
     match reply.status.as_u16() {
-        200 | 201 | 204 => Outcome::Done(reply),
-        503 if reply.code() == "outcome_unknown" => Outcome::Unknown,
-        503 => Outcome::Refused,
+        200 | 201 | 204 => Ok(reply),
+        503 if reply.code() == "outcome_unknown" => Err(Setback::Lost),
+        503 => Err(Setback::Refused),
         status => panic!("{} {} answered {status}: {:?}", reply.method, reply.path, reply.body),
     }
 }
 
-/// The server is gone.
-struct Gone;
-
 struct Writer {
     client: Client,
+    clients: Vec<Client>,
+    until: Until,
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
     newest: String,
@@ -76,6 +103,11 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         loop {
+            if matches!(&self.until, Until::Told(stop) if *stop.borrow()) {
+                return;
+            }
+            self.client = self.clients[self.random.random_range(0..self.clients.len())].clone();
+            let started = Instant::now();
             let step = match self.random.random_range(0..100) {
                 0..2 => self.create_app().await,
                 2..6 => self.rename_app().await,
@@ -84,8 +116,10 @@ impl Writer {
                 22..28 => self.delete().await,
                 _ => self.create_message().await,
             };
-            if let Err(Gone) = step {
-                return;
+            match (step, &self.until) {
+                (Ok(()), _) => self.ledger.lock().await.took(started.elapsed()),
+                (Err(Setback::NotSent | Setback::Lost), Until::Gone) => return,
+                (Err(_), _) => sleep(REFUSED_PAUSE).await,
             }
         }
     }
@@ -105,21 +139,16 @@ impl Writer {
         ledger.apps.keys().nth(index).expect("an app").clone()
     }
 
-    async fn create_app(&mut self) -> Result<(), Gone> {
+    async fn create_app(&mut self) -> Result<(), Setback> {
         let name = self.text();
         // An app whose answer is lost can't be found again: nobody has its token.
-        match send(self.client.post(format!("{API}/apps"), &json!({ "name": name }))).await {
-            Outcome::Done(reply) => {
-                let token = reply.json()["data"]["app_token"].as_str().expect("a token").to_owned();
-                self.ledger.lock().await.apps.insert(token, App::new(name));
-                Ok(())
-            }
-            Outcome::Refused => Ok(()),
-            Outcome::Unknown => Err(Gone),
-        }
+        let reply = send(self.client.post(format!("{API}/apps"), &json!({ "name": name }))).await?;
+        let token = reply.json()["data"]["app_token"].as_str().expect("a token").to_owned();
+        self.ledger.lock().await.apps.insert(token, App::new(name));
+        Ok(())
     }
 
-    async fn rename_app(&mut self) -> Result<(), Gone> {
+    async fn rename_app(&mut self) -> Result<(), Setback> {
         // Only the first writer renames: with several, which name came last would be anybody's guess.
         if !self.name.ends_with("writer 0") {
             return Ok(());
@@ -130,36 +159,30 @@ impl Writer {
         let mut ledger = self.ledger.lock().await;
         let app = ledger.app(&token);
         match outcome {
-            Outcome::Done(_) => app.name = name,
-            Outcome::Refused => {}
-            Outcome::Unknown => {
-                app.uncertain_names.push(name);
-                return Err(Gone);
-            }
+            Ok(_) => app.name = name,
+            Err(Setback::Lost) => app.uncertain_names.push(name),
+            Err(_) => {}
         }
-        Ok(())
+        outcome.map(drop)
     }
 
-    async fn create_chat(&mut self) -> Result<(), Gone> {
+    async fn create_chat(&mut self) -> Result<(), Setback> {
         let token = self.any_app().await;
         let outcome = send(self.client.post(format!("{}/chats", app_path(&token)), &json!({}))).await;
         let mut ledger = self.ledger.lock().await;
         let app = ledger.app(&token);
-        match outcome {
-            Outcome::Done(reply) => {
+        match &outcome {
+            Ok(reply) => {
                 let chat = number(&reply.json(), "chat_number");
                 assert!(app.chats.insert(chat, Chat::default()).is_none(), "chat {chat} was given out twice");
-                Ok(())
             }
-            Outcome::Refused => Ok(()),
-            Outcome::Unknown => {
-                app.uncertain_chats += 1;
-                Err(Gone)
-            }
+            Err(Setback::Lost) => app.uncertain_chats += 1,
+            Err(_) => {}
         }
+        outcome.map(drop)
     }
 
-    async fn create_message(&mut self) -> Result<(), Gone> {
+    async fn create_message(&mut self) -> Result<(), Setback> {
         let token = self.any_app().await;
         let chat = {
             let mut ledger = self.ledger.lock().await;
@@ -174,40 +197,44 @@ impl Writer {
         let outcome = send(self.client.post(path, &json!({ "body": body }))).await;
         let mut ledger = self.ledger.lock().await;
         let known = ledger.touch(&token, chat);
-        match outcome {
-            Outcome::Done(reply) => {
+        match &outcome {
+            Ok(reply) => {
                 let message = number(&reply.json(), "message_number");
                 let before = known.messages.insert(message, Message::new(body));
                 assert!(before.is_none(), "message {message} was given out twice: {before:?}");
                 self.own.push((token, chat, message));
-                Ok(())
             }
-            Outcome::Refused => Ok(()),
-            Outcome::Unknown => {
-                known.uncertain.insert(body);
-                Err(Gone)
-            }
+            Err(Setback::Lost) => drop(known.uncertain.insert(body)),
+            Err(_) => {}
         }
+        outcome.map(drop)
     }
 
-    async fn edit(&mut self) -> Result<(), Gone> {
+    async fn edit(&mut self) -> Result<(), Setback> {
         if self.own.is_empty() {
             return Ok(());
         }
-        let (token, chat, message) = self.own[self.random.random_range(0..self.own.len())].clone();
+        let place = self.random.random_range(0..self.own.len());
+        let (token, chat, message) = self.own[place].clone();
         let body = self.text();
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
-        let outcome = send(call).await;
-        self.note_change(&token, chat, message, Change::Edit(body), &outcome).await
+        let outcome = send(call).await.map(drop);
+        if outcome == Err(Setback::Lost) {
+            // What becomes of it is settled later; another change now would come before or after it.
+            self.own.swap_remove(place);
+        }
+        self.note_change(&token, chat, message, Change::Edit(body), outcome).await;
+        outcome
     }
 
-    async fn delete(&mut self) -> Result<(), Gone> {
+    async fn delete(&mut self) -> Result<(), Setback> {
         if self.own.is_empty() {
             return Ok(());
         }
         let (token, chat, message) = self.own.swap_remove(self.random.random_range(0..self.own.len()));
-        let outcome = send(self.client.delete(message_path(&token, chat, message))).await;
-        self.note_change(&token, chat, message, Change::Delete, &outcome).await
+        let outcome = send(self.client.delete(message_path(&token, chat, message))).await.map(drop);
+        self.note_change(&token, chat, message, Change::Delete, outcome).await;
+        outcome
     }
 
     async fn note_change(
@@ -216,23 +243,15 @@ impl Writer {
         chat: u64,
         message: u64,
         change: Change,
-        outcome: &Outcome,
-    ) -> Result<(), Gone> {
+        outcome: Result<(), Setback>,
+    ) {
         let mut ledger = self.ledger.lock().await;
         let known = ledger.touch(token, chat).messages.get_mut(&message).expect("a known message");
-        match outcome {
-            Outcome::Done(_) => {
-                known.body = match change {
-                    Change::Edit(body) => Some(body),
-                    Change::Delete => None,
-                };
-            }
-            Outcome::Refused => {}
-            Outcome::Unknown => {
-                known.uncertain = Some(change);
-                return Err(Gone);
-            }
+        match (outcome, change) {
+            (Ok(()), Change::Edit(body)) => known.body = Some(body),
+            (Ok(()), Change::Delete) => known.body = None,
+            (Err(Setback::Lost), change) => known.uncertain = Some(change),
+            (Err(_), _) => {}
         }
-        Ok(())
     }
 }

@@ -1,7 +1,9 @@
-//! A small HTTP client that sends queries to one address and commands to another.
+//! A small HTTP client that sends each request to a process whose role it is, as a gateway would.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,31 +21,42 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Talks to one process, or to a line-up of them as a gateway would.
 #[derive(Clone, Debug)]
 pub struct Client {
-    commands: String,
-    queries: String,
+    commands: Arc<[String]>,
+    queries: Arc<[String]>,
     http: Http<HttpConnector, Full<Bytes>>,
 }
 
 /// A request that got no answer, and why.
 #[derive(Debug)]
-pub struct NoAnswer(pub String);
+pub enum NoAnswer {
+    /// Nobody was there to take it.
+    NotSent(String),
+    /// It may have been taken.
+    Lost(String),
+}
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (Self::NotSent(why) | Self::Lost(why)) = self;
+        f.write_str(why)
     }
 }
 
 impl Client {
     /// A client of one process that serves everything, at `http://host:port`.
     pub fn new(url: &str) -> Self {
-        Self::routed(url, url)
+        Self::routed([url], [url])
     }
 
-    /// A client that sends each request to the process whose role it is.
-    pub fn routed(commands: &str, queries: &str) -> Self {
+    /// A client that sends each request to one of the processes whose role it is: an app's always to the same one.
+    pub fn routed<'a>(
+        commands: impl IntoIterator<Item = &'a str>,
+        queries: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let http = Http::builder(TokioExecutor::new()).build_http();
-        Self { commands: commands.to_owned(), queries: queries.to_owned(), http }
+        let commands = commands.into_iter().map(ToOwned::to_owned).collect();
+        let queries = queries.into_iter().map(ToOwned::to_owned).collect();
+        Self { commands, queries, http }
     }
 
     /// The same client without connections of its own: each request opens one.
@@ -82,8 +95,16 @@ impl Client {
     fn url(&self, method: &Method, path: &str) -> String {
         let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
         let query = matches!(*method, Method::GET | Method::HEAD) || (search && *method == Method::POST);
-        format!("{}{path}", if query { &self.queries } else { &self.commands })
+        let processes = if query { &self.queries } else { &self.commands };
+        format!("{}{path}", processes[place(path, processes.len())])
     }
+}
+
+/// Which of so many processes a path goes to: told by its app.
+fn place(path: &str, processes: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    path.split(['/', '?']).nth(4).hash(&mut hasher);
+    usize::try_from(hasher.finish() % processes as u64).expect("a place")
 }
 
 /// A request that is not sent yet.
@@ -137,9 +158,12 @@ impl Call<'_> {
         *request.headers_mut() = self.headers;
         let exchange = async {
             let answer =
-                self.client.http.request(request).await.map_err(|error| NoAnswer(format!("{error:?}")))?;
+                self.client.http.request(request).await.map_err(|error| match error.is_connect() {
+                    true => NoAnswer::NotSent(format!("{error:?}")),
+                    false => NoAnswer::Lost(format!("{error:?}")),
+                })?;
             let (head, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| NoAnswer(format!("{error:?}")))?.to_bytes();
+            let body = body.collect().await.map_err(|error| NoAnswer::Lost(format!("{error:?}")))?.to_bytes();
             Ok(Reply {
                 method: self.method,
                 path: self.path,
@@ -148,7 +172,7 @@ impl Call<'_> {
                 body,
             })
         };
-        let elapsed = Err(NoAnswer(format!("no answer within {ANSWER_WITHIN:?}")));
+        let elapsed = Err(NoAnswer::Lost(format!("no answer within {ANSWER_WITHIN:?}")));
         tokio::time::timeout(ANSWER_WITHIN, exchange).await.unwrap_or(elapsed)
     }
 }

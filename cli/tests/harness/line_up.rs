@@ -1,7 +1,9 @@
-//! The processes that make up a whole chat API, on one folder.
+//! The processes that make up a whole chat API.
 
 use std::path::{Path, PathBuf};
 
+use chat_test_servers::postgres::Postgres;
+use chat_test_servers::redis::Redis;
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -24,7 +26,7 @@ impl LineUp {
     }
 
     /// One process that does everything, with more flags.
-    pub async fn serve_with(more: impl FnOnce(Options) -> Options) -> Self {
+    pub async fn serve_with(more: impl Fn(Options) -> Options) -> Self {
         let folder = folder();
         let process = more(Options::new("serve", folder.path())).start().await;
         let client = process.client();
@@ -38,8 +40,27 @@ impl LineUp {
         let commands = of("command-api").start().await;
         let projector = of("projector").start().await;
         let queries = of("query-api").start().await;
-        let client = Client::routed(commands.url(), queries.url());
+        let client = Client::routed([commands.url()], [queries.url()]);
         let processes = vec![commands, queries, projector];
+        Self { processes, client, folder: folder.path().to_owned(), _owned: folder }
+    }
+
+    /// Three command APIs, a projector and two query APIs: numbers from Redis, the read model in Postgres, one log.
+    pub async fn at_scale_with(more: impl Fn(Options) -> Options) -> Self {
+        let folder = folder();
+        let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
+        let of = |role| {
+            let options = Options::new(role, folder.path());
+            more(options.with("--database-url", &database).with("--redis-url", &redis)).spawn()
+        };
+        let roles = ["command-api", "command-api", "command-api", "query-api", "query-api", "projector"];
+        let mut processes: Vec<Process> = roles.into_iter().map(of).collect();
+        for process in &mut processes {
+            process.wait_for_address().await;
+            process.wait_until_ready().await;
+        }
+        let urls: Vec<&str> = processes.iter().map(Process::url).collect();
+        let client = Client::routed(urls[..3].iter().copied(), urls[3..5].iter().copied());
         Self { processes, client, folder: folder.path().to_owned(), _owned: folder }
     }
 

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::deadline::{PATIENCE, eventually};
 
 /// The environment variables that the program reads: none of the tester's own must reach it.
-const ENVIRONMENT: [&str; 13] = [
+const ENVIRONMENT: [&str; 14] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_TOKEN",
@@ -22,6 +22,7 @@ const ENVIRONMENT: [&str; 13] = [
     "DATABASE_URL",
     "SEARCH_INDEX_DIR",
     "REDIS_URL",
+    "TRUSTED_PROXIES",
     "RUST_LOG",
     "LOG_FORMAT",
     "MAX_IN_FLIGHT",
@@ -163,10 +164,24 @@ impl Process {
 
     /// Asks it to end: SIGTERM.
     pub fn ask_to_end(&self) {
+        self.signal("TERM");
+    }
+
+    /// Stops it where it is: its connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on after a pause.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         // Sending any signal but SIGKILL takes unsafe code or a program.
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("the program kill");
-        assert!(sent.success(), "SIGTERM could not be sent");
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(pid).status().expect("the program kill");
+        assert!(sent.success(), "SIG{name} could not be sent");
     }
 
     /// Waits for its end.

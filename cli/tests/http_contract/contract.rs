@@ -1,4 +1,4 @@
-//! A server under test whose every answer is held against its own OpenAPI document.
+//! A line-up under test whose every answer is held against its own OpenAPI document.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,14 +24,14 @@ pub struct Contract {
 pub const NO_APP: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
 
 impl Contract {
-    /// One process that serves everything.
+    /// The line-up under test.
     pub async fn start() -> Self {
         Self::start_with(|options| options).await
     }
 
-    /// One process that serves everything, with more flags.
-    pub async fn start_with(more: impl FnOnce(Options) -> Options) -> Self {
-        let line_up = LineUp::serve_with(more).await;
+    /// The line-up under test, its processes with more flags.
+    pub async fn start_with(more: impl Fn(Options) -> Options) -> Self {
+        let line_up = crate::line_up(more).await;
         let document = Document::new(line_up.client().get("/openapi.json").send().await.expect(200).json());
         Self { line_up, document, last_command: Mutex::new(None) }
     }
@@ -39,6 +39,16 @@ impl Contract {
     /// The client, for requests whose answers are not to be held against the document.
     pub fn client(&self) -> &Client {
         self.line_up.client()
+    }
+
+    /// What all of its processes say of themselves at `/metrics`.
+    pub async fn metrics_of_all(&self) -> String {
+        let mut all = String::new();
+        for process in self.line_up.processes() {
+            let metrics = process.client().get("/metrics").send().await.expect(200);
+            all.push_str(&String::from_utf8_lossy(&metrics.body));
+        }
+        all
     }
 
     /// The folder of its data.

@@ -1,5 +1,5 @@
-//! The HTTP contract, held against the real binary: every route, every error, and every answer against the OpenAPI
-//! document that the server itself gives out.
+//! The HTTP contract, held against the real binary in one process with the embedded engines: every route, every error,
+//! and every answer against the OpenAPI document that the server itself gives out.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,3 +25,11 @@ mod roles;
 mod search;
 mod system;
 mod text;
+
+use harness::line_up::LineUp;
+use harness::process::Options;
+
+/// The line-up that this suite is run against.
+async fn line_up(more: impl Fn(Options) -> Options) -> LineUp {
+    LineUp::serve_with(more).await
+}

@@ -39,7 +39,7 @@ async fn metrics_are_prometheus_text() {
     contract.get_after(&created, format!("{API}/apps/{token}")).await.expect(200);
     let metrics = contract.get("/metrics").await.expect(200);
     assert!(metrics.header("content-type").starts_with("text/plain"));
-    let text = String::from_utf8_lossy(&metrics.body);
+    let text = contract.metrics_of_all().await;
     assert!(text.contains("http_requests_total{"), "{text}");
     assert!(text.contains("projection_position"), "{text}");
     assert!(!text.contains(&token), "a metric gives an app's token away");

@@ -15,6 +15,7 @@ use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,13 +25,21 @@ use crate::writer::CommandHandler;
 
 /// All routes that change something, and their part of the OpenAPI document. Mount them under the API's prefix.
 pub fn router(idempotency: Idempotency) -> OpenApiRouter {
+    routes().with_state(idempotency)
+}
+
+/// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
+pub fn document() -> OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<Idempotency> {
     OpenApiRouter::new()
         .routes(routes!(apps::create_app))
         .routes(routes!(apps::rename_app))
         .routes(routes!(chats::create_chat))
         .routes(routes!(messages::create_message))
         .routes(routes!(messages::edit_message, messages::delete_message))
-        .with_state(idempotency)
 }
 
 /// Gives every answer of these routes, refusals too, a `Consistency-Token`: what was decided on is visible from there

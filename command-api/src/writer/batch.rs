@@ -232,10 +232,7 @@ impl Writer {
             tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; it follows the log again");
             metrics::counter!("counter_repairs_total").increment(1);
         }
-        if decided.numbers.is_some_and(|numbers| numbers.last() > last) {
-            self.rewind(&decided, last).await;
-        }
-        for (job, verdict) in decided.jobs {
+        for (job, verdict) in std::mem::take(&mut decided.jobs) {
             match verdict {
                 Verdict::Event(event) => {
                     if let (StreamId::App(app), Event::ChatCreated(created)) = (&decided.stream, &event) {
@@ -247,6 +244,10 @@ impl Writer {
                 }
                 Verdict::Refused(rejection) => job.answer(Err(rejection.into())),
             }
+        }
+        // After the answers: a counter that hangs holds up nobody whose event is stored.
+        if decided.numbers.is_some_and(|numbers| numbers.last() > last) {
+            self.rewind(&decided, last).await;
         }
         self.remember(decided.stream, decided.known);
     }

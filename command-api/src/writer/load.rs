@@ -85,10 +85,12 @@ pub(super) async fn load_after_predecessor(
     depth: Depth,
     first: u64,
 ) -> Result<Known, LoadError> {
-    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+    let started = Instant::now();
+    let deadline = started + PREDECESSOR_PATIENCE;
     loop {
         let known = load(log, stream, depth, true).await?;
         if known.next_number() >= first || Instant::now() >= deadline {
+            metrics::histogram!("command_predecessor_wait_seconds").record(started.elapsed());
             return Ok(known);
         }
         tokio::time::sleep(PREDECESSOR_POLL).await;

@@ -125,8 +125,9 @@ impl CommandHandler {
         let metadata =
             serde_json::to_string(metadata).map_err(|error| CommandError::Internal(Arc::new(error)))?;
         let (answer, answered) = oneshot::channel();
+        let bytes = command.payload_bytes() + metadata.len();
         let (metadata, enqueued) = (metadata.into(), Instant::now());
-        let job = Job { command, metadata, keyed, answer, enqueued, _room: room };
+        let job = Job { command, metadata, bytes, keyed, answer, enqueued, _room: room };
         let stopped = || CommandError::Internal(Arc::new(Stopped));
         self.jobs.send(job).map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chat_domain::{ExpectedRevision, Position, StreamId, Timestamp};
+use chat_infra::event_store::MAX_APPEND_BYTES;
 use futures::FutureExt;
 use quick_cache::unsync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -20,7 +21,7 @@ use super::load::{LoadError, load, load_after_predecessor, still_latest};
 use super::lookup::{Lookup, Sighting, look};
 use crate::command::{Carried, Command, CommandError};
 
-/// Commands that are taken into one batch at most.
+/// Commands that are taken into one batch at most. Those of one stream also have to fit into one append.
 const BATCH: usize = 1_024;
 
 /// How long a command is tried again while other writers get in its way.
@@ -30,6 +31,8 @@ const CONTENTION_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Job {
     pub(super) command: Command,
     pub(super) metadata: Arc<str>,
+    /// About how many bytes the event takes.
+    pub(super) bytes: usize,
     pub(super) keyed: Option<Keyed>,
     pub(super) answer: oneshot::Sender<Result<Carried, CommandError>>,
     pub(super) enqueued: Instant,
@@ -125,12 +128,31 @@ pub(super) struct Latest {
 #[derive(Default)]
 struct Batch {
     ready: Vec<(Work, Latest)>,
-    places: HashMap<StreamId, usize>,
+    places: HashMap<StreamId, Place>,
+}
+
+/// A stream's place in a batch.
+struct Place {
+    index: usize,
+    /// How many bytes its append may still take.
+    room: usize,
+}
+
+impl Place {
+    /// Takes a job's share of the append. Where it is too large, nothing after it is taken either: what comes first
+    /// is carried out first.
+    fn take(&mut self, job: &Job) -> bool {
+        let left = self.room.checked_sub(job.bytes);
+        self.room = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 impl Batch {
     fn push(&mut self, work: Work, latest: Latest) {
-        self.places.insert(work.stream, self.ready.len());
+        let taken = work.jobs.iter().map(|job| job.bytes).sum();
+        let room = MAX_APPEND_BYTES.saturating_sub(taken);
+        self.places.insert(work.stream, Place { index: self.ready.len(), room });
         self.ready.push((work, latest));
     }
 }
@@ -198,10 +220,11 @@ impl Writer {
             waiting.later.push(job);
             return;
         }
-        if let Some(place) = batch.places.get(&stream) {
-            let (work, latest) = &mut batch.ready[*place];
+        if let Some(place) = batch.places.get_mut(&stream) {
+            let (work, latest) = &mut batch.ready[place.index];
             // Numbers that were handed out cover the commands that they were handed out for.
-            if work.numbers.is_none() && latest.known.suffices_for(&job.command) && job.is_sure() {
+            let fits = latest.known.suffices_for(&job.command) && job.is_sure();
+            if work.numbers.is_none() && fits && place.take(&job) {
                 work.jobs.push(job);
             } else {
                 self.held.push(job);

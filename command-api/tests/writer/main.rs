@@ -9,6 +9,8 @@
 
 mod failures;
 mod idempotency;
+mod kurrentdb;
 mod many_writers;
 mod one_writer;
+mod redis_counters;
 mod stage;

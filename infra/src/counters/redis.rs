@@ -4,14 +4,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_domain::AppToken;
 use redis::{RedisError, Value};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{CounterKey, Counters, CountersError, Reservation};
 use crate::event_store::LogId;
-use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
+use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, names};
 
 /// Counters in Redis, one key each:
 ///
@@ -19,7 +17,7 @@ use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 /// - `chat:{APP}:LOG:messages:CHAT`, the last number of a message that was handed out in a chat
 ///
 /// APP is a hash of the app's token, which is a credential; the braces keep an app's keys in one slot of a cluster. LOG
-/// is the beginning of the log's id: numbers of another log, in a Redis that is shared or left over, are not met.
+/// is the end of the log's id: numbers of another log, in a Redis that is shared or left over, are not met.
 ///
 /// Any of it may be lost at any time, and so a key that is not used for [`RedisCounters::EXPIRY`] goes, and Redis may
 /// evict keys that it has no room for. A counter that is gone starts again from the floor of its next reservation.
@@ -29,14 +27,16 @@ pub struct RedisCounters {
     log: String,
 }
 
-/// Takes a range behind the larger of the counter and the floor, and answers the last number of it. A counter that is
-/// not a number, or not one that a script counts exactly (2^53), starts from the floor.
-static RESERVE: LazyLock<Script> = LazyLock::new(|| {
+/// Takes a range behind a floor that a counter was found to be behind, and answers the last number of it. ARGV[4] is
+/// what the counter was after counting up in vain: where it is still that, nobody was given a number meanwhile, and the
+/// range starts at the floor; otherwise behind whatever others were given. A counter that is not a number, or not one
+/// that a script counts exactly (2^53), starts from the floor.
+static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local found = redis.pcall('GET', KEYS[1])
         local last, floor = type(found) == 'string' and tonumber(found) or -1, tonumber(ARGV[1])
-        if not (last >= floor and last < 2^53 and last % 1 == 0) then last = floor end
+        if found == ARGV[4] or not (last >= floor and last < 2^53 and last % 1 == 0) then last = floor end
         last = last + ARGV[2]
         redis.call('SET', KEYS[1], string.format('%.0f', last), 'EX', ARGV[3])
         return last
@@ -82,49 +82,28 @@ impl RedisCounters {
 
     /// The counters of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        let mut log = log.0.simple().to_string();
-        log.truncate(8);
-        Self { connection, log }
+        Self { connection, log: names::log(log) }
     }
 
     fn name(&self, key: CounterKey) -> String {
         let Self { log, .. } = self;
         match key {
-            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", hash(app)),
+            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", names::app(app)),
             CounterKey::Messages(app, chat) => {
-                format!("chat:{{{}}}:{log}:messages:{}", hash(app), chat.get())
+                format!("chat:{{{}}}:{log}:messages:{}", names::app(app), chat.get())
             }
         }
     }
 
-    /// Raises counters that are behind their floors and takes the ranges behind these.
-    async fn raise(&self, behind: &[(&str, Reservation)]) -> Result<Vec<u64>, Failure> {
+    /// Counts up. The first answers are the counters', in order.
+    async fn count_up(&self, names: &[String], wishes: &[Reservation]) -> Result<Vec<Reply>, Failure> {
         let mut pipeline = Pipeline::default();
-        for (name, wish) in behind {
-            pipeline.script(&RESERVE, name, &[wish.floor, wish.count, Self::EXPIRY.as_secs()]);
-        }
-        let replies = self.connection.run(&pipeline).await?;
-        tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
-        let first = |(reply, (_, wish)): (Reply, &(&str, Reservation))| {
-            let value = reply.map_err(Failure::Refused)?;
-            first_of(&value, wish).ok_or(Failure::NoNumber(value))
-        };
-        replies.into_iter().zip(behind).map(first).collect()
-    }
-}
-
-#[async_trait]
-impl Counters for RedisCounters {
-    async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError> {
-        let names: Vec<String> = reservations.iter().map(|wish| self.name(wish.key)).collect();
-        let mut pipeline = Pipeline::default();
-        // Renewals come after all counters, so that the answers to these are the first ones.
-        for (name, wish) in names.iter().zip(reservations) {
+        for (name, wish) in names.iter().zip(wishes) {
             let mut increase = redis::cmd("INCRBY");
             increase.arg(name).arg(wish.count);
             pipeline.command(increase);
         }
-        for (name, wish) in names.iter().zip(reservations) {
+        for (name, wish) in names.iter().zip(wishes) {
             let passes_a_multiple = wish.floor / Self::RENEWAL != (wish.floor + wish.count) / Self::RENEWAL;
             if wish.floor == 0 || passes_a_multiple {
                 let mut renew = redis::cmd("EXPIRE");
@@ -132,21 +111,58 @@ impl Counters for RedisCounters {
                 pipeline.command(renew);
             }
         }
-        let replies = self.connection.run(&pipeline).await.map_err(Failure::from)?;
+        Ok(self.connection.run(&pipeline).await?)
+    }
+
+    /// Raises counters to their floors and takes the ranges behind these: the first number of each, with its place.
+    async fn raise(&self, behind: &[Behind<'_>]) -> Result<Vec<(usize, u64)>, Failure> {
+        let mut pipeline = Pipeline::default();
+        for Behind { name, wish, found, .. } in behind {
+            let numbers = [wish.floor, wish.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
+            let [floor, count, expiry] = &numbers;
+            pipeline.script(&RAISE, name, &[floor, count, expiry, found]);
+        }
+        let replies = self.connection.run(&pipeline).await?;
+        tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
+        let first = |(reply, Behind { place, wish, .. }): (Reply, &Behind<'_>)| {
+            let last = reply.map_err(Failure::Refused)?;
+            let first = first_of(&last, wish).ok_or(Failure::NoNumber(last))?;
+            Ok((*place, first))
+        };
+        replies.into_iter().zip(behind).map(first).collect()
+    }
+}
+
+/// A counter that can't be gone on from.
+struct Behind<'a> {
+    /// Which of the reservations asks for it.
+    place: usize,
+    name: &'a str,
+    wish: &'a Reservation,
+    /// What it was after counting up, nothing where it could not be counted up.
+    found: String,
+}
+
+#[async_trait]
+impl Counters for RedisCounters {
+    async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError> {
+        if reservations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = reservations.iter().map(|wish| self.name(wish.key)).collect();
+        let replies = self.count_up(&names, reservations).await?;
         let mut firsts = vec![0; reservations.len()];
         let mut behind = Vec::new();
-        let mut places = Vec::new();
         for (place, (reply, wish)) in replies.iter().zip(reservations).enumerate() {
             // A key that can't be counted up is as good as one that is behind.
-            if let Some(first) = reply.as_ref().ok().and_then(|value| first_of(value, wish)) {
-                firsts[place] = first;
-            } else {
-                behind.push((names[place].as_str(), *wish));
-                places.push(place);
+            let last = reply.as_ref().unwrap_or(&Value::Nil);
+            match first_of(last, wish) {
+                Some(first) => firsts[place] = first,
+                None => behind.push(Behind { place, name: &names[place], wish, found: text(last) }),
             }
         }
         if !behind.is_empty() {
-            for (place, first) in places.into_iter().zip(self.raise(&behind).await?) {
+            for (place, first) in self.raise(&behind).await? {
                 firsts[place] = first;
             }
         }
@@ -170,9 +186,7 @@ fn first_of(last: &Value, wish: &Reservation) -> Option<u64> {
     (before >= wish.floor).then_some(before + 1)
 }
 
-/// Enough of a token's hash that no two apps meet.
-fn hash(app: AppToken) -> String {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(app.expose())[..16]);
-    format!("{:032x}", u128::from_be_bytes(half))
+/// A counter as Redis keeps it.
+fn text(last: &Value) -> String {
+    if let Value::Int(last) = last { last.to_string() } else { String::new() }
 }

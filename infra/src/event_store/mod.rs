@@ -8,8 +8,11 @@
 //! - **Ordered.** Positions rise in commit order: whoever has read up to a position never later finds a new event
 //!   before it. Revisions of a stream are 0, 1, 2 … without a gap.
 //! - **Idempotent.** An append sent again with the same event ids and expected revision, after it was stored,
-//!   answers as the first time and stores nothing. An id that is stored elsewhere is refused as a conflict.
+//!   answers as the first time and stores nothing. What becomes of an id that is stored elsewhere, in another stream or
+//!   at another revision, is up to the adapter: whoever gives ids must not count on its being refused.
+//! - **Bounded.** An adapter takes [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 
+mod kurrentdb;
 mod sqlite;
 
 use std::error::Error as StdError;
@@ -22,7 +25,12 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use kurrentdb::{InvalidUrl, KurrentDbEventStore, KurrentDbUrl, Patience};
 pub use sqlite::SqliteEventStore;
+
+/// What one [`StreamAppend`] may hold, payloads and metadata together. A message of 65,536 bytes fits, whatever its
+/// JSON makes of it (six bytes for one, at worst). KurrentDB refuses more than 1 MiB unless told otherwise.
+pub const MAX_APPEND_BYTES: usize = 512 << 10;
 
 /// The log.
 #[async_trait]
@@ -46,12 +54,19 @@ pub trait EventStore: Send + Sync + 'static {
     /// reading streams also answers with older events and those of other streams.
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError>;
 
-    /// The position of the last event, [`Position::START`] where there is none. Never before what a subscription
-    /// reported as [`Batch::up_to`]: a head below a checkpoint means that the log lost events.
+    /// The position of the last event, [`Position::START`] where there is none. In a store that others share it may
+    /// be an event of theirs. Never before what a subscription reported as [`Batch::up_to`]: a head below a checkpoint
+    /// means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
 
     /// Follows all streams from after `after`: first what is stored, then what comes.
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError>;
+
+    /// Whether the distance between two positions is the number of events between them. Otherwise it only tells more
+    /// from less.
+    fn counts_events(&self) -> bool {
+        true
+    }
 }
 
 /// A catch-up subscription.
@@ -84,7 +99,7 @@ pub struct StreamAppend {
     pub stream: Arc<str>,
     /// Where the stream must end for the append to succeed.
     pub expected: ExpectedRevision,
-    /// The events, at least one.
+    /// The events, at least one, and no more than [`MAX_APPEND_BYTES`].
     pub events: Vec<NewEvent>,
 }
 
@@ -216,6 +231,9 @@ pub enum EventStoreError {
     /// What is stored can't be understood; a retry finds the same.
     #[error("the event store is damaged")]
     Damaged(#[source] Source),
+    /// The store does not let this program in, or is of another kind. Somebody has to change that, as the source says.
+    #[error("the event store refuses this program")]
+    Refused(#[source] Source),
 }
 
 impl EventStoreError {

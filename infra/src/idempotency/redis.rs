@@ -19,7 +19,7 @@ use super::{
     Reserved, Terms, Trace, Wish,
 };
 use crate::event_store::LogId;
-use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Script};
+use crate::redis::{Pipeline, RedisConnection, RedisUnavailable, Script, names};
 
 /// Parts that keys are spread over; each is one slot of a cluster, and has a memory of its own.
 const BUCKETS: u8 = 16;
@@ -152,9 +152,7 @@ impl RedisReservations {
 
     /// As [`RedisReservations::new`], on other terms.
     pub fn with_terms(connection: RedisConnection, log: LogId, terms: Terms) -> Self {
-        let mut log = log.0.simple().to_string();
-        log.truncate(8);
-        Self { connection, log, terms }
+        Self { connection, log: names::log(log), terms }
     }
 
     fn memory(&self, bucket: u8) -> String {

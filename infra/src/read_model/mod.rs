@@ -9,6 +9,8 @@
 //!   them: the same in every adapter and after every rebuild.
 
 mod changes;
+mod postgres;
+mod sql;
 mod sqlite;
 
 use std::error::Error as StdError;
@@ -23,6 +25,7 @@ pub use changes::{
     Changes, ChatKey, EditedMessage, MessageState, NewMessage, ReadModelWriter, StoredChat, StoredMessage,
     Tombstone,
 };
+pub use postgres::{InvalidPostgresUrl, PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
 pub use sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 /// What queries read.
@@ -167,7 +170,7 @@ pub enum Window {
 }
 
 /// A page of messages, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.
     pub messages: Vec<MessageRow>,

@@ -63,6 +63,10 @@ impl RedisConnection {
 
     /// Starts a task, on the runtime that calls, that connects and keeps the connection. This succeeds wherever the
     /// address can be one, whether Redis is there or not.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
     pub fn open(url: &RedisUrl) -> Result<Self, InvalidRedisUrl> {
         let opener = Opener::new(url).map_err(|_| InvalidRedisUrl::Server)?;
         let standing = Arc::new(watch::Sender::new(Standing::Down { since: Instant::now(), cause: None }));

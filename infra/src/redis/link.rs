@@ -139,14 +139,18 @@ impl Link {
     }
 }
 
-/// Whether an answer says that the server, not the command, is the reason.
+/// Whether an error says that the server or the way to it, not the command, is the reason.
 fn is_unfit(error: &RedisError) -> bool {
-    let ErrorKind::Server(kind) = error.kind() else { return true };
-    matches!(
-        kind,
-        ServerErrorKind::BusyLoading
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ReadOnly
-    )
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+        ),
+        // Words of Redis that the library does not know.
+        ErrorKind::Extension => false,
+        _ => true,
+    }
 }

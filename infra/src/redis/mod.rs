@@ -6,6 +6,7 @@
 
 mod connection;
 mod link;
+pub(crate) mod names;
 mod pipeline;
 #[cfg(test)]
 mod tests;

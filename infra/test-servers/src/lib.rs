@@ -5,6 +5,10 @@
 //! packages if that may be done, and otherwise the test stops with a sentence that says what is missing.
 
 pub mod install;
+pub mod kurrentdb;
 pub mod port;
+pub mod postgres;
 pub mod redis;
 pub mod supervised;
+
+pub use postgres::Postgres;

@@ -1,72 +1,27 @@
 //! The read model's projection: [`fold`] between what it loads and what it commits.
 
 mod fold;
-
-use std::path::PathBuf;
-use std::time::Duration;
+mod postgres_target;
+mod sqlite_target;
 
 use async_trait::async_trait;
 use chat_domain::{AppToken, Position};
-use chat_infra::checkpoint::{Checkpoint, Opened};
+use chat_infra::checkpoint::Checkpoint;
 use chat_infra::clock;
 use chat_infra::event_store::{LogId, RecordedEvent};
-use chat_infra::read_model::{
-    AppRow, ChatKey, ReadModelError, ReadModelWriter, SqliteReadModel, SqliteReadModelWriter, StoredChat,
-};
+use chat_infra::read_model::{AppRow, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
 use quick_cache::unsync::Cache;
 
 use crate::parking::{Letters, Parked};
-use crate::projection::{Pace, Projection, ProjectionError, Target, fold_aside};
+use crate::projection::{Projection, ProjectionError, fold_aside};
 use crate::stretch::Stretch;
 
 pub use fold::{Folded, Rows, Wanted, fold};
-
-/// The read model in a SQLite file.
-#[derive(Clone, Debug)]
-pub struct SqliteReadModelTarget {
-    /// The file.
-    pub path: PathBuf,
-}
+pub use postgres_target::PostgresReadModelTarget;
+pub use sqlite_target::SqliteReadModelTarget;
 
 /// The projection's name.
 pub(crate) const NAME: &str = "read_model";
-
-#[async_trait]
-impl Target for SqliteReadModelTarget {
-    type Projection = ReadModelProjection<SqliteReadModelWriter>;
-
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn pace(&self) -> Pace {
-        // A commit of one event costs a fraction of a millisecond (nothing is synced): no rest is needed.
-        Pace { max_events: 4_096, max_bytes: 8 << 20, rest: 0, max_rest: Duration::ZERO }
-    }
-
-    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
-        let path = self.path.clone();
-        let (writer, opened) = blocking(move || SqliteReadModelWriter::open(&path)).await?;
-        Ok((ReadModelProjection::load(writer).await?, opened))
-    }
-
-    async fn verify(&self) -> Result<(), ProjectionError> {
-        Ok(SqliteReadModel::new(&self.path).verify().await?)
-    }
-
-    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
-        let path = self.path.clone();
-        let writer = blocking(move || SqliteReadModelWriter::open_fresh(&path)).await?;
-        Ok(ReadModelProjection::load(writer).await?)
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadModelError> + Send + 'static,
-) -> Result<T, ReadModelError> {
-    let ended = |error| ReadModelError::Unavailable(Box::new(error));
-    tokio::task::spawn_blocking(work).await.map_err(ended)?
-}
 
 /// Rows of apps and chats that are kept between stretches, at most. A chat's row is read and written with every
 /// message, so it pays; messages are written once and seldom again.
@@ -147,6 +102,11 @@ impl<W: ReadModelWriter> Projection for ReadModelProjection<W> {
 
     fn parked(&self) -> u64 {
         self.parked.events()
+    }
+
+    async fn check(&mut self) -> Result<(), ProjectionError> {
+        let stored = self.writer.checkpoint().await?;
+        if stored == self.checkpoint { Ok(()) } else { Err(ProjectionError::CheckpointMoved) }
     }
 
     async fn apply(

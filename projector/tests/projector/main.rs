@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deadline;
+mod kurrentdb;
 mod parking;
+mod postgres;
 mod read_model_fold;
 mod reference;
 mod replay;

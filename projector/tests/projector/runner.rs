@@ -210,6 +210,26 @@ async fn a_moved_checkpoint_is_loaded_again() {
 }
 
 #[tokio::test]
+async fn what_was_set_back_is_folded_again_though_no_event_comes() {
+    let bench = Bench::new();
+    let head = append_chat(&bench.log, 1, 50).await;
+    let running = bench.start();
+    running.reaches(head).await;
+    // As an engine elsewhere does when it loses its last commits.
+    rusqlite::Connection::open(bench.path())
+        .unwrap()
+        .execute_batch(
+            "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
+             UPDATE checkpoint SET log = NULL, position = 0; COMMIT;",
+        )
+        .unwrap();
+    let mut status = running.handle.status.clone();
+    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    running.is(State::Live).await;
+    bench.is_as_rebuilt(head).await;
+}
+
+#[tokio::test]
 async fn a_read_model_of_another_log_is_folded_anew() {
     let mut bench = Bench::new();
     let other = append_chat(&bench.log, 1, 500).await;

@@ -19,6 +19,7 @@ use chat_web::extract::{IfNoneMatch, etag};
 use http::StatusCode;
 use http::header::ETAG;
 use serde::Serialize;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -27,6 +28,15 @@ use crate::standing::Standing;
 
 /// All routes that read, and their part of the OpenAPI document. Mount them under the API's prefix.
 pub fn router(api: QueryApi) -> OpenApiRouter {
+    routes().with_state(api)
+}
+
+/// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
+pub fn document() -> OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<QueryApi> {
     OpenApiRouter::new()
         .routes(routes!(apps::list_apps))
         .routes(routes!(apps::show_app))
@@ -37,7 +47,6 @@ pub fn router(api: QueryApi) -> OpenApiRouter {
         .routes(routes!(history::show_history))
         .routes(routes!(search::search_chat, search::search_chat_by_url))
         .routes(routes!(search::search_app, search::search_app_by_url))
-        .with_state(api)
 }
 
 impl QueryApi {

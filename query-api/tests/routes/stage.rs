@@ -22,7 +22,7 @@ use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::{Projector, ProjectorHandle};
 use chat_query_api::{Progress, QueryApi, QueryPorts, Search, router};
 use chat_web::admin::{AdminAccess, AdminToken};
-use chat_web::assembly::{Api, HttpOptions, assemble};
+use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;
 use chat_web::system::{Part, Readiness, System};
 use http::{HeaderMap, Request, StatusCode};
@@ -102,7 +102,7 @@ impl Stage {
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
         let api = Api::queries(router(QueryApi::new(ports, Progress::default(), admin)));
         let system = System::new(Arc::new(Ready), Metrics::detached());
-        let app = assemble(vec![api], system, &HttpOptions::default());
+        let app = assemble(Apis { served: vec![api], ..Apis::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
         Self { folder, log, revisions, index, app, projector }
     }

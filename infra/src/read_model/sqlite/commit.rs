@@ -2,8 +2,10 @@
 
 use rusqlite::{Connection, Error, Result, Transaction, TransactionBehavior, params};
 
-use super::row::int;
 use crate::dead_letter::DeadLetter;
+use crate::read_model::sql::load::MOVE_CHECKPOINT;
+use crate::read_model::sql::row::{int, last_message};
+use crate::read_model::sql::tables::{apps, chats, dead_letters, deleted_messages, messages};
 use crate::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
@@ -25,20 +27,17 @@ pub(super) fn commit(db: &mut Connection, changes: &Changes) -> Result<bool> {
 }
 
 fn move_checkpoint(db: &Transaction<'_>, changes: &Changes) -> Result<bool> {
-    let moved = db
-        .prepare_cached(
-            "UPDATE checkpoint SET log = ?1, position = ?2
-             WHERE position = ?3 AND (log = ?1 OR (log IS NULL AND position = 0))",
-        )?
-        .execute(params![changes.log.0.to_string(), int(changes.to.get()), int(changes.from.get())])?;
+    let moved = db.prepare_cached(MOVE_CHECKPOINT)?.execute(params![
+        changes.log.0.to_string(),
+        int(changes.to.get()),
+        int(changes.from.get())
+    ])?;
     Ok(moved == 1)
 }
 
 fn insert_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO apps (id, token, name, chat_count, version, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    let mut insert =
+        db.prepare_cached(concat!("INSERT INTO apps (", apps!(""), ") VALUES ($1, $2, $3, $4, $5, $6, $7)"))?;
     for app in apps {
         insert.execute(params![
             int(app.created_position.get()),
@@ -55,35 +54,36 @@ fn insert_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
 
 fn update_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
     let mut update = db.prepare_cached(
-        "UPDATE apps SET name = ?2, chat_count = ?3, version = ?4, updated_at = ?5 WHERE id = ?1",
+        "UPDATE apps SET name = $1, chat_count = $2, version = $3, updated_at = $4 WHERE id = $5",
     )?;
     for app in apps {
         one(update.execute(params![
-            int(app.created_position.get()),
             app.name.as_str(),
             int(app.chat_count),
             int(app.version.get()),
             app.updated_at.millis(),
+            int(app.created_position.get()),
         ])?)?;
     }
     Ok(())
 }
 
 fn insert_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO chats (id, app_id, number, message_count, last_message, version, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
+    let mut insert = db.prepare_cached(concat!(
+        "INSERT INTO chats (",
+        chats!(""),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    ))?;
     for chat in chats {
         insert.execute(params![
-            int(chat.id.get()),
-            int(chat.app_id.get()),
             int(chat.row.number.get()),
             int(chat.row.message_count),
-            last_message(chat),
             int(chat.row.version.get()),
             chat.row.created_at.millis(),
             chat.row.updated_at.millis(),
+            int(chat.id.get()),
+            int(chat.app_id.get()),
+            last_message(chat),
         ])?;
     }
     Ok(())
@@ -91,38 +91,35 @@ fn insert_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
 
 fn update_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
     let mut update = db.prepare_cached(
-        "UPDATE chats SET message_count = ?2, last_message = ?3, version = ?4, updated_at = ?5 WHERE id = ?1",
+        "UPDATE chats SET message_count = $1, last_message = $2, version = $3, updated_at = $4 WHERE id = $5",
     )?;
     for chat in chats {
         one(update.execute(params![
-            int(chat.id.get()),
             int(chat.row.message_count),
             last_message(chat),
             int(chat.row.version.get()),
             chat.row.updated_at.millis(),
+            int(chat.id.get()),
         ])?)?;
     }
     Ok(())
 }
 
-fn last_message(chat: &StoredChat) -> i64 {
-    chat.last_message.map_or(0, |number| int(number.get()))
-}
-
 fn insert_messages(db: &Transaction<'_>, messages: &[NewMessage]) -> Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO messages (id, chat_id, number, version, created_at, updated_at, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    let mut insert = db.prepare_cached(concat!(
+        "INSERT INTO messages (",
+        messages!(""),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    ))?;
     for message in messages {
         insert.execute(params![
-            int(message.id.get()),
-            int(message.chat_id.get()),
             int(message.number.get()),
+            message.body,
             int(message.version.get()),
             message.created_at.millis(),
             message.updated_at.millis(),
-            message.body,
+            int(message.id.get()),
+            int(message.chat_id.get()),
         ])?;
     }
     Ok(())
@@ -130,24 +127,25 @@ fn insert_messages(db: &Transaction<'_>, messages: &[NewMessage]) -> Result<()> 
 
 fn edit_messages(db: &Transaction<'_>, messages: &[EditedMessage]) -> Result<()> {
     let mut update =
-        db.prepare_cached("UPDATE messages SET version = ?2, updated_at = ?3, body = ?4 WHERE id = ?1")?;
+        db.prepare_cached("UPDATE messages SET version = $1, updated_at = $2, body = $3 WHERE id = $4")?;
     for message in messages {
         one(update.execute(params![
-            int(message.id.get()),
             int(message.version.get()),
             message.updated_at.millis(),
             message.body,
+            int(message.id.get()),
         ])?)?;
     }
     Ok(())
 }
 
 fn delete_messages(db: &Transaction<'_>, tombstones: &[Tombstone]) -> Result<()> {
-    let mut delete = db.prepare_cached("DELETE FROM messages WHERE id = ?1")?;
-    let mut insert = db.prepare_cached(
-        "INSERT INTO deleted_messages (chat_id, number, id, version, created_at, deleted_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
+    let mut delete = db.prepare_cached("DELETE FROM messages WHERE id = $1")?;
+    let mut insert = db.prepare_cached(concat!(
+        "INSERT INTO deleted_messages (",
+        deleted_messages!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6)"
+    ))?;
     for tombstone in tombstones {
         if tombstone.stored {
             one(delete.execute([int(tombstone.id.get())])?)?;
@@ -165,9 +163,11 @@ fn delete_messages(db: &Transaction<'_>, tombstones: &[Tombstone]) -> Result<()>
 }
 
 fn park(db: &Transaction<'_>, letters: &[DeadLetter]) -> Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO dead_letters (position, stream, event_type, reason, parked_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
+    let mut insert = db.prepare_cached(concat!(
+        "INSERT INTO dead_letters (",
+        dead_letters!(),
+        ") VALUES ($1, $2, $3, $4, $5)"
+    ))?;
     for letter in letters {
         insert.execute(params![
             int(letter.position.get()),

@@ -11,13 +11,10 @@ use super::failure::{Empty, Foreign, OtherVersion, failure};
 use crate::checkpoint::Opened;
 use crate::durable_folder;
 use crate::read_model::ReadModelError;
+use crate::read_model::sql::tables::{SCHEMA, VERSION};
 
 /// `PRAGMA application_id`: "ChRM" in ASCII. The event log has another one.
 const APPLICATION_ID: i32 = 0x4368_524d;
-
-/// `PRAGMA user_version`: the version of the schema. A change of `schema.sql` or of what the fold stores raises it, and
-/// files of other versions are folded anew.
-const SCHEMA_VERSION: i32 = 1;
 
 /// How long a connection waits for another one that recovers or resets the WAL.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,9 +119,9 @@ fn check(connection: &Connection) -> Result<(), ReadModelError> {
     let application_id = pragma("application_id").map_err(failure)?;
     let version = pragma("user_version").map_err(failure)?;
     match (application_id, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, VERSION) => Ok(()),
         (APPLICATION_ID, found) => {
-            let other = OtherVersion { found, expected: SCHEMA_VERSION };
+            let other = OtherVersion { found, expected: VERSION };
             Err(ReadModelError::Damaged(Box::new(other)))
         }
         _ if is_empty(connection).map_err(failure)? => Err(ReadModelError::Damaged(Box::new(Empty))),
@@ -155,9 +152,15 @@ fn fill(path: &Path) -> rusqlite::Result<()> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(include_str!("schema.sql"))?;
+    let tables = SCHEMA
+        .replace("BIGINT", "INTEGER")
+        .replace("/* options */", "STRICT")
+        .replace("/* options of a table that is its key's index */", "STRICT, WITHOUT ROWID");
+    transaction.execute_batch(&tables)?;
+    transaction.execute("INSERT INTO checkpoint (layout, position) VALUES ($1, 0)", [VERSION])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    // `user_version` is the version of the tables.
+    transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     // Closing folds the WAL into the file and removes it.
     connection.close().map_err(|(_, error)| error)

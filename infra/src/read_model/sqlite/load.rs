@@ -1,68 +1,50 @@
-//! What the projection loads before it folds.
+//! What the projection loads before it folds: row by row, each with a prepared statement.
 
 use chat_domain::{AppToken, MessageNumber, Position};
-use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension, Result};
-use uuid::Uuid;
+use rusqlite::{Connection, OptionalExtension, Params, Result};
 
-use super::{query, row};
 use crate::checkpoint::Checkpoint;
-use crate::event_store::LogId;
-use crate::read_model::{AppRow, ChatKey, MessageState, StoredChat, StoredMessage};
+use crate::read_model::sql::load::{
+    CHECKPOINT, PARKED_EVENTS, PARKED_STREAMS, load_apps, load_chats, load_messages,
+};
+use crate::read_model::sql::row::{self, int};
+use crate::read_model::{AppRow, ChatKey, StoredChat, StoredMessage};
 
 pub(super) fn checkpoint(db: &Connection) -> Result<Checkpoint> {
-    db.prepare_cached("SELECT log, position FROM checkpoint")?.query_row([], |row| {
-        let log: Option<String> = row.get(0)?;
-        let log = log
-            .map(|id| Uuid::parse_str(&id).map(LogId))
-            .transpose()
-            .map_err(|error| Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))?;
-        Ok(Checkpoint { log, position: row::position(row, 1)? })
-    })
+    db.prepare_cached(CHECKPOINT)?.query_row([], |row| row::checkpoint(row))
 }
 
 pub(super) fn parked_streams(db: &Connection) -> Result<Vec<String>> {
-    db.prepare_cached("SELECT DISTINCT stream FROM dead_letters")?.query_map([], |row| row.get(0))?.collect()
+    db.prepare_cached(PARKED_STREAMS)?.query_map([], |row| row.get(0))?.collect()
+}
+
+pub(super) fn parked_events(db: &Connection) -> Result<u64> {
+    db.prepare_cached(PARKED_EVENTS)?.query_row([], |row| row::uint(row, 0))
 }
 
 pub(super) fn apps(db: &Connection, tokens: &[AppToken]) -> Result<Vec<AppRow>> {
-    tokens.iter().filter_map(|token| query::app(db, token).transpose()).collect()
+    let keys = tokens.iter().map(|token| [token.expose()]);
+    found(db, load_apps!("(SELECT $1 AS token) AS k"), keys, |row| row::app(row, 0))
 }
 
 pub(super) fn chats(db: &Connection, keys: &[ChatKey]) -> Result<Vec<StoredChat>> {
-    let sql = format!(
-        "SELECT {}, {} FROM apps a JOIN chats c ON c.app_id = a.id WHERE a.token = ?1 AND c.number = ?2",
-        row::CHAT,
-        row::STORED_CHAT
-    );
-    let mut select = db.prepare_cached(&sql)?;
-    keys.iter()
-        .filter_map(|key| {
-            let named = (key.app.expose(), row::int(key.number.get()));
-            select.query_row(named, |row| row::stored_chat(row, key.app)).optional().transpose()
-        })
-        .collect()
+    let keys = keys.iter().map(|key| (key.app.expose(), int(key.number.get())));
+    found(db, load_chats!("(SELECT $1 AS token, $2 AS number) AS k"), keys, |row| row::stored_chat(row))
 }
 
 pub(super) fn messages(db: &Connection, keys: &[(Position, MessageNumber)]) -> Result<Vec<StoredMessage>> {
-    let mut select =
-        db.prepare_cached("SELECT id, version, created_at FROM messages WHERE chat_id = ?1 AND number = ?2")?;
-    let mut messages = Vec::with_capacity(keys.len());
-    for (chat_id, number) in keys {
-        let key = [row::int(chat_id.get()), row::int(number.get())];
-        let present = |row: &rusqlite::Row<'_>| {
-            Ok(MessageState::Present {
-                id: row::position(row, 0)?,
-                version: row::version(row, 1)?,
-                created_at: row::time(row, 2)?,
-            })
-        };
-        let state = match select.query_row(key, present).optional()? {
-            Some(present) => present,
-            None if query::is_deleted(db, key)? => MessageState::Deleted,
-            None => continue,
-        };
-        messages.push(StoredMessage { chat_id: *chat_id, number: *number, state });
-    }
-    Ok(messages)
+    let keys = keys.iter().map(|(chat, number)| [int(chat.get()), int(number.get())]);
+    let sql = load_messages!("(SELECT $1 AS chat_id, $2 AS number) AS k");
+    Ok(found(db, sql, keys, |row| row::stored_message(row))?.into_iter().flatten().collect())
+}
+
+/// The rows that there are for the keys.
+fn found<P: Params, T>(
+    db: &Connection,
+    sql: &str,
+    keys: impl Iterator<Item = P>,
+    read: impl Fn(&rusqlite::Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut select = db.prepare_cached(sql)?;
+    keys.filter_map(|key| select.query_row(key, &read).optional().transpose()).collect()
 }

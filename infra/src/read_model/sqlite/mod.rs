@@ -12,14 +12,11 @@
 //! by device and inode that the file is another one, and open it anew.
 
 mod commit;
-mod digest;
 mod failure;
 mod file;
 mod load;
-mod query;
 mod reader;
 mod row;
-mod window;
 mod writer;
 
 pub use reader::SqliteReadModel;

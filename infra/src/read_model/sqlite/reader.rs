@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
-use rusqlite::{Connection, InterruptHandle, Transaction};
+use rusqlite::{Connection, InterruptHandle, Transaction, params_from_iter};
 use tokio::sync::Semaphore;
 
 use super::failure::{NotCreated, ThreadEnded, failure};
 use super::file::{FileId, open_for_reading};
-use super::{digest, query};
-use crate::dead_letter::DeadLetter;
+use super::load;
 use crate::digest::ContentDigest;
-use crate::read_model::{
-    AppRow, ChatRow, MessagePage, MessageRow, Missing, ReadModel, ReadModelError, Snapshot, Window,
-};
+use crate::read_model::sql::Engine;
+use crate::read_model::sql::digest::PARTS;
+use crate::read_model::sql::query::Query;
+use crate::read_model::{ReadModelError, Snapshot};
 
 /// The read model in a SQLite file, for queries. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -77,13 +75,6 @@ impl SqliteReadModel {
         });
         answer.await.map_err(|ended| ReadModelError::Unavailable(Box::new(ended)))?
     }
-
-    async fn snapshot<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<Snapshot<T>, ReadModelError> {
-        self.read(|db| Ok(Snapshot { position: query::checkpoint_position(db)?, value: query(db)? })).await
-    }
 }
 
 /// Ends a query that nobody waits for any more.
@@ -139,61 +130,32 @@ impl Pool {
     }
 }
 
-#[async_trait]
-impl ReadModel for SqliteReadModel {
-    async fn position(&self) -> Result<Position, ReadModelError> {
-        self.read(|db| query::checkpoint_position(db)).await
+impl Engine for SqliteReadModel {
+    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Answer, ReadModelError> {
+        self.read(move |db| {
+            let mut select = db.prepare_cached(Q::SQL)?;
+            let mut rows = select.query(params_from_iter(query.params()))?;
+            while let Some(row) = rows.next()? {
+                query.read(row)?;
+            }
+            query.answer().ok_or(rusqlite::Error::QueryReturnedNoRows)
+        })
+        .await
     }
 
-    async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {
-        self.snapshot(move |db| Ok(query::app(db, &token)?.ok_or(Missing::App))).await
-    }
-
-    async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError> {
-        self.snapshot(move |db| query::apps(db, after, limit)).await
-    }
-
-    async fn chat(
-        &self,
-        token: AppToken,
-        number: ChatNumber,
-    ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError> {
-        self.snapshot(move |db| query::chat(db, &token, number)).await
-    }
-
-    async fn chats(
-        &self,
-        token: AppToken,
-        after: Option<ChatNumber>,
-        limit: usize,
-    ) -> Result<Snapshot<Result<Vec<ChatRow>, Missing>>, ReadModelError> {
-        self.snapshot(move |db| query::chats(db, &token, after, limit)).await
-    }
-
-    async fn message(
-        &self,
-        token: AppToken,
-        chat: ChatNumber,
-        number: MessageNumber,
-    ) -> Result<Snapshot<Result<MessageRow, Missing>>, ReadModelError> {
-        self.snapshot(move |db| query::message(db, &token, chat, number)).await
-    }
-
-    async fn messages(
-        &self,
-        token: AppToken,
-        chat: ChatNumber,
-        window: Window,
-        limit: usize,
-    ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
-        self.snapshot(move |db| query::messages(db, &token, chat, window, limit)).await
-    }
-
-    async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {
-        self.read(move |db| query::dead_letters(db, limit)).await
-    }
-
-    async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
-        self.snapshot(|db| digest::digest(db)).await
+    async fn add_up(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
+        self.read(|db| {
+            let position = load::checkpoint(db)?.position;
+            let mut value = ContentDigest::default();
+            for part in &PARTS {
+                let mut select = db.prepare(part.sql)?;
+                let mut rows = select.query([])?;
+                while let Some(row) = rows.next()? {
+                    part.add(&mut value, row)?;
+                }
+            }
+            Ok(Snapshot { position, value })
+        })
+        .await
     }
 }

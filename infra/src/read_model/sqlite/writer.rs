@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::failure::{ThreadEnded, failure};
 use super::file::{WriteLock, move_aside, open_for_writing};
-use super::{commit, load, query};
+use super::{commit, load};
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::read_model::{
     AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
@@ -101,7 +101,7 @@ impl ReadModelWriter for SqliteReadModelWriter {
     }
 
     async fn parked_events(&self) -> Result<u64, ReadModelError> {
-        self.run(|db| query::dead_letter_count(db)).await
+        self.run(|db| load::parked_events(db)).await
     }
 
     async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError> {

@@ -8,6 +8,7 @@ mod resp;
 mod sentinel;
 
 use std::io;
+use std::sync::LazyLock;
 
 use instance::Instance;
 
@@ -21,6 +22,17 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// The server that this process's tests share, started when it is first asked for.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be started.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Redis> =
+            LazyLock::new(|| Redis::start().unwrap_or_else(|error| panic!("Redis does not start: {error}")));
+        &SHARED
+    }
+
     /// Starts an empty server.
     pub fn start() -> io::Result<Self> {
         let options = ["--appendonly", "yes", "--appendfsync", "no", "--save", ""];

@@ -1,0 +1,46 @@
+//! Opening the event log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chat_infra::event_store::{EventStore, EventStoreError, KurrentDbEventStore, LogId, SqliteEventStore};
+
+use super::{EventLog, wait_for};
+use crate::failure::Failure;
+
+/// Opens the log and asks which one it is, waiting for it while that may help.
+pub(crate) async fn open_event_store(log: &EventLog) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
+    let what = format!("the event log {log}");
+    let open = async || {
+        let store = open(log).await?;
+        let id = store.log_id().await?;
+        Ok((store, id))
+    };
+    let opened = wait_for(&what, open, |error: &EventStoreError| error.retryable() && !is_final(error)).await;
+    opened.map_err(|error| Failure::because(format!("{what} can't be used"), &error))
+}
+
+async fn open(log: &EventLog) -> Result<Arc<dyn EventStore>, EventStoreError> {
+    match log {
+        EventLog::Sqlite(path) => open_sqlite(path.clone()).await,
+        EventLog::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
+    }
+}
+
+async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreError> {
+    let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await;
+    let store = opened.map_err(|error| EventStoreError::Unavailable(error.into()))??;
+    Ok(Arc::new(store))
+}
+
+/// A folder that can't be made will not become one by waiting.
+fn is_final(error: &EventStoreError) -> bool {
+    use std::io::ErrorKind as Kind;
+    let EventStoreError::Unavailable(source) = error else { return false };
+    source.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            Kind::PermissionDenied | Kind::NotADirectory | Kind::AlreadyExists | Kind::ReadOnlyFilesystem
+        )
+    })
+}

@@ -1,0 +1,228 @@
+//! The processes and servers of a line-up, and what can be done to them.
+
+use std::path::{Path, PathBuf};
+
+use chat_infra::read_model::{PostgresReadModel, PostgresUrl, ReadModel};
+use chat_test_servers::port;
+use chat_test_servers::postgres::Postgres;
+use chat_test_servers::redis::Redis;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::digests;
+use crate::faults::Fault;
+use crate::harness::client::Client;
+use crate::harness::deadline::eventually;
+use crate::harness::line_up::folder;
+use crate::harness::process::{Options, Process};
+
+/// Which log the processes share.
+pub enum Log {
+    /// A SQLite file.
+    SqliteFile,
+    /// A KurrentDB at this URL.
+    KurrentDb(String),
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    CommandApi,
+    ReadModelProjector,
+    SearchProjector,
+    QueryApi,
+}
+
+/// A process that comes back at the same address.
+struct Member {
+    role: Role,
+    options: Options,
+    url: String,
+    process: Option<Process>,
+}
+
+impl Member {
+    fn new(role: Role, options: Options) -> Self {
+        let address = format!("127.0.0.1:{}", port::free().expect("a free port"));
+        let options = options.with("--listen-addr", &address).with("--log", "warn");
+        Self { role, process: Some(options.spawn()), options, url: format!("http://{address}") }
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("a process")
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let process = self.process.as_mut().expect("a process");
+        process.wait_for_address().await;
+        process.wait_until_ready().await;
+    }
+}
+
+/// Everybody.
+pub struct Cast {
+    members: Vec<Member>,
+    redis: Redis,
+    postgres: Postgres,
+    database: String,
+    search_folders: [PathBuf; 2],
+    /// The flags that name the log.
+    log: Vec<(&'static str, String)>,
+    // Removed last, when every process is gone.
+    _folder: TempDir,
+}
+
+impl Cast {
+    /// Three command APIs, two projectors of the read model, of which one stands by, two query APIs, and a projector of
+    /// the search index for each of these.
+    pub async fn start(log: Log) -> Self {
+        let folder = folder();
+        let (redis, postgres) = (Redis::start().expect("Redis"), Postgres::start());
+        let database = postgres.create_database();
+        let log = match log {
+            Log::SqliteFile => {
+                let file = folder.path().join("events.db");
+                vec![("--event-store-url", format!("sqlite://{}", file.display()))]
+            }
+            Log::KurrentDb(url) => vec![("--event-store-url", url)],
+        };
+        let search_folders = [folder.path().join("search-1"), folder.path().join("search-2")];
+        let on_log = |role, data_dir: &Path| on_log(Options::new(role, data_dir), &log);
+        let of = |role| {
+            let options = on_log(role, folder.path());
+            options.with("--database-url", &database).with("--redis-url", &redis.url())
+        };
+        let mut members = Vec::new();
+        for _ in 0..3 {
+            members.push(Member::new(Role::CommandApi, of("command-api")));
+        }
+        for _ in 0..2 {
+            members.push(Member::new(Role::ReadModelProjector, of("projector").with("--only", "read-model")));
+        }
+        for search in &search_folders {
+            let search = search.to_str().expect("a path of UTF-8");
+            let projector = of("projector").with("--only", "search").with("--search-index-dir", search);
+            members.push(Member::new(Role::SearchProjector, projector));
+            members.push(Member::new(Role::QueryApi, of("query-api").with("--search-index-dir", search)));
+        }
+        let mut cast = Self { members, redis, postgres, database, search_folders, log, _folder: folder };
+        cast.wait_until_ready().await;
+        cast
+    }
+
+    /// Waits until every process is ready.
+    pub async fn wait_until_ready(&mut self) {
+        for member in &mut self.members {
+            member.wait_until_ready().await;
+        }
+    }
+
+    fn urls(&self, role: Role) -> impl Iterator<Item = &str> {
+        self.members.iter().filter(move |member| member.role == role).map(|member| member.url.as_str())
+    }
+
+    /// One client for each command API.
+    pub fn writing_clients(&self) -> Vec<Client> {
+        self.urls(Role::CommandApi).map(|url| Client::routed([url], self.urls(Role::QueryApi))).collect()
+    }
+
+    /// A client of the whole.
+    pub fn client(&self) -> Client {
+        Client::routed(self.urls(Role::CommandApi), self.urls(Role::QueryApi))
+    }
+
+    /// Lets something go wrong, and mends it.
+    pub async fn suffer(&mut self, fault: Fault) {
+        match fault {
+            Fault::FlushRedis => self.redis.flush().expect("a flush"),
+            Fault::RestartRedisEmpty => self.redis.restart_empty().expect("a restart"),
+            Fault::PauseRedis(time) => {
+                self.redis.pause().expect("a pause");
+                sleep(time).await;
+                self.redis.resume().expect("its end");
+            }
+            Fault::RestartPostgres => self.postgres.restart(),
+            Fault::Kill(role, any) => {
+                let member = self.member(role, any);
+                member.process.take().expect("a process").kill();
+                member.process = Some(member.options.spawn());
+            }
+            Fault::End(role, any) => {
+                let member = self.member(role, any);
+                member.process.take().expect("a process").end().await;
+                member.process = Some(member.options.spawn());
+            }
+            Fault::Pause(role, any, time) => {
+                let member = self.member(role, any);
+                member.process().pause();
+                sleep(time).await;
+                member.process().resume();
+            }
+        }
+    }
+
+    fn member(&mut self, role: Role, any: usize) -> &mut Member {
+        let of_role = self.members.iter_mut().filter(|member| member.role == role);
+        let mut of_role: Vec<&mut Member> = of_role.collect();
+        let place = any % of_role.len();
+        of_role.swap_remove(place)
+    }
+
+    /// How often the command APIs have waited for numbers that another one was given, and how often for over a second,
+    /// each since it was started.
+    pub async fn waits_for_predecessors(&self) -> (u64, u64) {
+        let (mut all, mut long) = (0, 0);
+        for url in self.urls(Role::CommandApi) {
+            // One that is starting has not waited for anything.
+            let Ok(metrics) = Client::new(url).get("/metrics").try_send().await else { continue };
+            let text = String::from_utf8_lossy(&metrics.body).into_owned();
+            let value = |name: &str| -> u64 {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.map_or(0, |value| value.trim().parse().expect("a number"))
+            };
+            let waits = value("command_predecessor_wait_seconds_count ");
+            all += waits;
+            long += waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
+        }
+        (all, long)
+    }
+
+    /// Ends everybody, and makes sure that each projection holds what a rebuild from the log alone holds.
+    pub async fn compare_with_rebuild(mut self) {
+        let head = self.folded().await;
+        for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
+            member.process().wait_until_folded(head).await;
+        }
+        let read_model = PostgresReadModel::new(PostgresUrl::parse(&self.database).expect("a URL"));
+        eventually("the read model has folded the whole log", async || {
+            read_model.position().await.is_ok_and(|position| position.get() >= head).then_some(())
+        })
+        .await;
+        for member in &mut self.members {
+            member.process.take().expect("a process").end().await;
+        }
+        for search_folder in &self.search_folders {
+            let live = digests::of(&read_model, search_folder).await;
+            let rebuilt = folder();
+            let projector = on_log(Options::new("projector", rebuilt.path()), &self.log);
+            let rebuilt = digests::of_fold(&projector, rebuilt.path(), &live).await;
+            assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
+        }
+    }
+
+    /// The position that some projector has reached with nothing left to fold.
+    async fn folded(&self) -> u64 {
+        let url = self.urls(Role::SearchProjector).next().expect("a projector");
+        let client = Client::new(url);
+        eventually("nothing left to fold", async || {
+            let ready = client.get("/readyz").try_send().await.ok()?.json();
+            let part = ready["parts"].as_array()?.iter().find(|part| part["projection"].is_object())?.clone();
+            (part["projection"]["state"] == "live").then(|| part["projection"]["position"].as_u64())?
+        })
+        .await
+    }
+}
+
+fn on_log(options: Options, log: &[(&'static str, String)]) -> Options {
+    log.iter().fold(options, |options, (flag, value)| options.with(flag, value))
+}

@@ -1,0 +1,71 @@
+//! What goes wrong.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::cast::Role;
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Redis forgets everything.
+    FlushRedis,
+    /// Redis is killed and comes back with nothing.
+    RestartRedisEmpty,
+    /// Redis answers nobody for a while.
+    PauseRedis(Duration),
+    /// Postgres is restarted.
+    RestartPostgres,
+    /// A process is killed (SIGKILL) and started again.
+    Kill(Role, usize),
+    /// A process is asked to end (SIGTERM) and started again.
+    End(Role, usize),
+    /// A process stands still for a while, in the middle of whatever it is doing.
+    Pause(Role, usize, Duration),
+}
+
+/// An endless row of faults: of each kind as many, in an order of chance.
+pub struct Faults {
+    random: StdRng,
+    round: Vec<Fault>,
+}
+
+impl Faults {
+    /// The row that belongs to a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), round: Vec::new() }
+    }
+
+    fn a_while(&mut self) -> Duration {
+        Duration::from_millis(self.random.random_range(200..2_000))
+    }
+}
+
+impl Iterator for Faults {
+    type Item = Fault;
+
+    fn next(&mut self) -> Option<Fault> {
+        if self.round.is_empty() {
+            let any = self.random.random_range(0..100);
+            self.round = vec![
+                Fault::FlushRedis,
+                Fault::RestartRedisEmpty,
+                Fault::PauseRedis(self.a_while()),
+                Fault::RestartPostgres,
+                Fault::Kill(Role::CommandApi, any),
+                Fault::Kill(Role::CommandApi, any + 1),
+                Fault::End(Role::CommandApi, any + 2),
+                Fault::Pause(Role::CommandApi, any + 1, self.a_while()),
+                Fault::Kill(Role::ReadModelProjector, any),
+                Fault::Kill(Role::SearchProjector, any),
+                Fault::Pause(Role::ReadModelProjector, any + 1, self.a_while()),
+                Fault::Kill(Role::QueryApi, any),
+            ];
+            self.round.shuffle(&mut self.random);
+        }
+        self.round.pop()
+    }
+}

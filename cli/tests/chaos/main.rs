@@ -1,0 +1,107 @@
+//! Command APIs, projectors and query APIs of their own under load, while their engines and they themselves are flushed,
+//! restarted, paused and killed. Afterwards every acknowledged command is there once, numbers have no gap, and every
+//! projection equals a rebuild from the log.
+//!
+//! `CHAOS_SEED` repeats a run's choices, `CHAOS_FAULTS` sets how many faults there are (36 unless set), `CHAOS_SECONDS`
+//! how long the load lasts at least (125 unless set).
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../crash/audit.rs"]
+mod audit;
+#[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
+#[path = "../crash/digests.rs"]
+mod digests;
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../crash/ledger.rs"]
+mod ledger;
+#[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
+#[path = "../crash/load.rs"]
+mod load;
+#[path = "../crash/setting.rs"]
+mod setting;
+
+mod cast;
+mod faults;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cast::{Cast, Log};
+use chat_test_servers::kurrentdb::{FaultPlan, StandIn};
+use faults::Faults;
+use ledger::Ledger;
+use load::Until;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use setting::{seed, setting};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep};
+
+/// Ten processes and three servers are enough for a small machine: one run after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_on_redis_and_postgres_nothing_acknowledged_is_lost() {
+    let _turn = TURN.lock().await;
+    let seed = seed("CHAOS_SEED");
+    endure(Cast::start(Log::SqliteFile).await, seed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothing_acknowledged_is_lost() {
+    let _turn = TURN.lock().await;
+    let seed = seed("CHAOS_SEED");
+    let log = StandIn::start().expect("the stand-in");
+    let cast = Cast::start(Log::KurrentDb(log.url())).await;
+    // From here on: what processes need to start is not what is tested.
+    log.fail_by(FaultPlan {
+        seed,
+        lost_answers: 40,
+        dropped: 40,
+        not_leader: 200,
+        not_ready: 200,
+        timed_out: 200,
+        slow: 50,
+        ended_subscriptions: 500,
+    });
+    endure(cast, seed).await;
+}
+
+/// Loads the processes while everything fails in turn, and looks at what is left.
+async fn endure(mut cast: Cast, seed: u64) {
+    let (count, at_least) = (setting("CHAOS_FAULTS", 36), Duration::from_secs(setting("CHAOS_SECONDS", 125)));
+    eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
+    let mut random = StdRng::seed_from_u64(seed);
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let (stop, told) = watch::channel(false);
+    let writers = load::start(&cast.writing_clients(), &ledger, 1, random.random(), &Until::Told(told)).await;
+
+    let (started, pause) = (Instant::now(), at_least / u32::try_from(count).expect("a count"));
+    let mut waits = 0;
+    for (number, fault) in (1..=count).zip(Faults::new(random.random())) {
+        let healing = Instant::now();
+        eprintln!("{:>4} s, fault {number}: {fault:?}", started.elapsed().as_secs());
+        cast.suffer(fault).await;
+        let (all, long) = cast.waits_for_predecessors().await;
+        assert_eq!(
+            long, 0,
+            "a command waited for over a second for a number that was given to a dead process"
+        );
+        waits = waits.max(all);
+        sleep(pause.saturating_sub(healing.elapsed())).await;
+    }
+    sleep(at_least.saturating_sub(started.elapsed())).await;
+    stop.send_replace(true);
+    // A writer that panicked has found something.
+    writers.join_all().await;
+
+    cast.wait_until_ready().await;
+    let mut ledger = ledger.lock().await;
+    let audited = audit::check(&cast.client(), &mut ledger, true).await;
+    eprintln!("{audited}; the longest command took {:?}", ledger.longest);
+    eprintln!("writers that were running at the same time waited {waits} times for another's number");
+    assert!(ledger.acknowledged() > usize::try_from(count).expect("a count"), "hardly anything was written");
+    cast.compare_with_rebuild().await;
+}

@@ -1,0 +1,50 @@
+//! The HTTP contract, unchanged, held against processes of their own: three command APIs, a projector and two query APIs,
+//! with numbers from Redis, the read model in Postgres, and one log.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+#[path = "../http_contract/admin.rs"]
+mod admin;
+#[path = "../http_contract/apps.rs"]
+mod apps;
+#[path = "../http_contract/bodies.rs"]
+mod bodies;
+#[path = "../http_contract/chats.rs"]
+mod chats;
+#[path = "../http_contract/consistency.rs"]
+mod consistency;
+#[path = "../http_contract/contract.rs"]
+mod contract;
+#[path = "../http_contract/failures.rs"]
+mod failures;
+#[path = "../http_contract/history.rs"]
+mod history;
+#[path = "../http_contract/message_pages.rs"]
+mod message_pages;
+#[path = "../http_contract/messages.rs"]
+mod messages;
+#[path = "../http_contract/openapi.rs"]
+mod openapi;
+#[path = "../http_contract/paths.rs"]
+mod paths;
+#[path = "../http_contract/preconditions.rs"]
+mod preconditions;
+#[path = "../http_contract/rate_limit.rs"]
+mod rate_limit;
+#[path = "../http_contract/search.rs"]
+mod search;
+#[path = "../http_contract/system.rs"]
+mod system;
+#[path = "../http_contract/text.rs"]
+mod text;
+
+use harness::line_up::LineUp;
+use harness::process::Options;
+
+/// The line-up that this suite is run against.
+async fn line_up(more: impl Fn(Options) -> Options) -> LineUp {
+    LineUp::at_scale_with(more).await
+}

@@ -1,0 +1,119 @@
+//! Writers on a KurrentDB that fails, or rather its stand-in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chat_command_api::command::{Command, CommandError};
+use chat_domain::{AppToken, ChatNumber, Event, MessageBody, Position, StreamId};
+use chat_infra::counters::{Counters, InProcessCounters};
+use chat_infra::event_store::{EventStore, KurrentDbEventStore, KurrentDbUrl, RecordedEvent};
+use chat_test_servers::kurrentdb::{FaultPlan, StandIn};
+use futures::future::join_all;
+
+use crate::stage::{Client, writer_on};
+
+async fn open(server: &StandIn) -> Arc<dyn EventStore> {
+    let url = KurrentDbUrl::parse(&server.url()).unwrap();
+    Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
+}
+
+fn counters() -> Arc<dyn Counters> {
+    Arc::new(InProcessCounters::default())
+}
+
+/// The events of a stream, once nothing fails any more.
+async fn events_of(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
+    let (mut events, mut after) = (Vec::new(), Position::START);
+    loop {
+        let more = log.read_all(after, 1_000).await.unwrap();
+        let Some(last) = more.last() else { return events };
+        after = last.position;
+        events.extend(more.into_iter().filter(|event| *event.stream == *stream.to_string()));
+    }
+}
+
+fn message_numbers(events: &[RecordedEvent]) -> Vec<u64> {
+    let number = |event: &RecordedEvent| match event.decode().unwrap() {
+        Event::MessageCreated(created) => created.message_number.get(),
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(number).collect()
+}
+
+async fn send_messages(
+    writers: &[Client],
+    app: AppToken,
+    chat: ChatNumber,
+    count: usize,
+) -> Vec<Result<u64, CommandError>> {
+    join_all((0..count).map(|index| writers[index % writers.len()].create_message(app, chat))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
+    const ROUNDS: usize = 20;
+    const A_ROUND: usize = 12;
+    let server = StandIn::start().unwrap();
+    let shared = counters();
+    let writers = [
+        writer_on(open(&server).await, Arc::clone(&shared)),
+        writer_on(open(&server).await, shared),
+        writer_on(open(&server).await, counters()),
+    ];
+    let app = writers[0].create_app().await;
+    let chats = [writers[0].create_chat(app).await.unwrap(), writers[1].create_chat(app).await.unwrap()];
+    server.fail_by(FaultPlan {
+        seed: 11,
+        lost_answers: 5,
+        dropped: 7,
+        not_leader: 11,
+        not_ready: 11,
+        timed_out: 13,
+        ..FaultPlan::default()
+    });
+    let mut acknowledged = [const { Vec::new() }; 2];
+    let mut failed = 0;
+    for _ in 0..ROUNDS {
+        let outcomes = join_all(chats.map(|chat| send_messages(&writers, app, chat, A_ROUND))).await;
+        for (acknowledged, outcomes) in acknowledged.iter_mut().zip(outcomes) {
+            for outcome in outcomes {
+                match outcome {
+                    Ok(number) => acknowledged.push(number),
+                    Err(_) => failed += 1,
+                }
+            }
+        }
+    }
+    server.fail_by(FaultPlan::default());
+    let log = open(&server).await;
+    for (chat, acknowledged) in chats.into_iter().zip(acknowledged) {
+        let stored = message_numbers(&events_of(&*log, StreamId::Chat(app, chat)).await);
+        assert_eq!(stored, (1..=stored.len() as u64).collect::<Vec<_>>());
+        let distinct: BTreeSet<u64> = acknowledged.iter().copied().collect();
+        assert_eq!(distinct.len(), acknowledged.len(), "a number was acknowledged twice");
+        assert!(
+            distinct.iter().all(|number| stored.contains(number)),
+            "an acknowledged number is not stored"
+        );
+    }
+    // Appends are sent again until they are answered, so hardly any command fails.
+    let sent = ROUNDS * A_ROUND * chats.len();
+    assert!(failed * 20 < sent, "{failed} of {sent} failed");
+}
+
+#[tokio::test]
+async fn large_messages_to_one_chat_are_appended_in_portions_that_the_server_takes() {
+    const MESSAGES: u64 = 40;
+    let server = StandIn::start().unwrap();
+    let log = open(&server).await;
+    let writer = writer_on(Arc::clone(&log), counters());
+    let app = writer.create_app().await;
+    let chat = writer.create_chat(app).await.unwrap();
+    writer.create_message(app, chat).await.unwrap();
+    let body = MessageBody::parse("\u{1}".repeat(65_536)).unwrap();
+    let create = |body| writer.send(Command::CreateMessage { app, chat, body });
+    let outcomes = join_all((0..MESSAGES).map(|_| create(body.clone()))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let stored = message_numbers(&events_of(&*log, StreamId::Chat(app, chat)).await);
+    assert_eq!(stored, (1..=MESSAGES + 1).collect::<Vec<_>>());
+}

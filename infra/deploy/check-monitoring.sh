@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Checks that alerts and dashboards ask for what there is: rules and their tests pass, every query parses, and every
+# metric in them is counted somewhere in the sources or by the gateway.
+#
+# Needs promtool (Debian: prometheus), haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+for program in promtool haproxy curl jq; do
+  command -v "$program" >/dev/null || { echo "$program is missing" >&2; exit 2; }
+done
+work=$(mktemp -d)
+gateway=
+trap '[[ -z $gateway ]] || kill "$gateway" 2>/dev/null || true; rm -rf "$work"' EXIT
+
+promtool check config "$here/prometheus/prometheus.yml" >/dev/null
+promtool test rules "$here/prometheus/alerts.test.yml" >/dev/null
+
+# The dashboard's queries as rules, so that promtool parses them.
+queries() {
+  # shellcheck disable=SC2016  # Grafana's variable, not the shell's
+  jq -r '.. | .targets? // empty | .[].expr' "$here"/grafana/dashboards/*.json | sed 's/\$__rate_interval/1m/g'
+}
+queries | jq -R '{record: "checked", expr: .}' | jq -s '{groups: [{name: "dashboard", rules: .}]}' >"$work/rules.json"
+promtool check rules --lint=none "$work/rules.json" >/dev/null
+
+# What is there: names in the sources, with what Prometheus makes of histograms, and what HAProxy exports.
+known() {
+  grep -rhoE --include='*.rs' --exclude-dir=target '(counter|gauge|histogram)!\(\s*"[a-z_]+"' "$root" |
+    grep -oE '"[a-z_]+"' | tr -d '"' | sort -u | while read -r name; do
+      printf '%s\n' "$name" "${name}_sum" "${name}_count"
+      # Only these have buckets (web/src/metrics.rs); others are summaries.
+      [[ $name != *_seconds ]] || echo "${name}_bucket"
+    done
+  echo up
+  curl -s "http://127.0.0.1:$1/metrics" | awk '/^# TYPE/ { print $3 }'
+}
+port=$((20000 + RANDOM % 12000))
+GATEWAY_ADDR=127.0.0.1:$((port + 1)) GATEWAY_METRICS_ADDR=127.0.0.1:$port \
+  COMMAND_API_1=127.0.0.1:1 COMMAND_API_2=127.0.0.1:1 QUERY_API_1=127.0.0.1:1 QUERY_API_2=127.0.0.1:1 \
+  haproxy -db -f "$here/gateway/haproxy.cfg" >"$work/gateway.log" 2>&1 &
+gateway=$!
+for _ in {1..100}; do
+  curl -s -o /dev/null "http://127.0.0.1:$port/metrics" && break
+  sleep 0.05
+done
+known "$port" | sort -u >"$work/known"
+
+# Metrics alone: a name before a brace, a bracket, or an end; labels and functions are other words.
+asked() {
+  { queries; awk '/alert:/ { rule = 1 } rule' "$here/prometheus/alerts.yml" | sed -n '/expr:/,/for:\|labels:/p'; } |
+    grep -oE '\b(up|(http|commands?|counter|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
+}
+missing=$(asked | comm -23 - "$work/known")
+if [[ -n $missing ]]; then
+  echo "FINDING: nobody counts: $missing" >&2
+  exit 1
+fi
+echo "$(queries | wc -l) queries and $(grep -c 'alert:' "$here/prometheus/alerts.yml") alerts ask for $(asked | wc -l) metrics, all of which exist"

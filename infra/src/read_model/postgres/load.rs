@@ -1,0 +1,49 @@
+//! What the projection loads before it folds: one statement a set.
+
+use chat_domain::{AppToken, MessageNumber, Position};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Result, query, query_scalar};
+
+use crate::checkpoint::Checkpoint;
+use crate::read_model::sql::load::{
+    CHECKPOINT, PARKED_EVENTS, PARKED_STREAMS, load_apps, load_chats, load_messages,
+};
+use crate::read_model::sql::row::{self, int};
+use crate::read_model::{AppRow, ChatKey, StoredChat, StoredMessage};
+
+pub(super) async fn checkpoint(db: &mut PgConnection) -> Result<Checkpoint> {
+    row::checkpoint(&query(CHECKPOINT).fetch_one(db).await?)
+}
+
+pub(super) async fn parked_streams(db: &mut PgConnection) -> Result<Vec<String>> {
+    query_scalar(PARKED_STREAMS).fetch_all(db).await
+}
+
+pub(super) async fn parked_events(db: &mut PgConnection) -> Result<u64> {
+    row::uint(&query(PARKED_EVENTS).fetch_one(db).await?, 0)
+}
+
+pub(super) async fn apps(db: &mut PgConnection, tokens: Vec<AppToken>) -> Result<Vec<AppRow>> {
+    let tokens: Vec<&str> = tokens.iter().map(AppToken::expose).collect();
+    let rows = query(load_apps!("unnest($1::text[]) AS k (token)")).bind(tokens).fetch_all(db).await?;
+    rows.iter().map(|row| row::app(row, 0)).collect()
+}
+
+pub(super) async fn chats(db: &mut PgConnection, keys: Vec<ChatKey>) -> Result<Vec<StoredChat>> {
+    let tokens: Vec<&str> = keys.iter().map(|key| key.app.expose()).collect();
+    let numbers: Vec<i64> = keys.iter().map(|key| int(key.number.get())).collect();
+    let sql = load_chats!("unnest($1::text[], $2::bigint[]) AS k (token, number)");
+    let rows = query(sql).bind(tokens).bind(numbers).fetch_all(db).await?;
+    rows.iter().map(row::stored_chat).collect()
+}
+
+pub(super) async fn messages(
+    db: &mut PgConnection,
+    keys: Vec<(Position, MessageNumber)>,
+) -> Result<Vec<StoredMessage>> {
+    let chats: Vec<i64> = keys.iter().map(|(chat, _)| int(chat.get())).collect();
+    let numbers: Vec<i64> = keys.iter().map(|(_, number)| int(number.get())).collect();
+    let sql = load_messages!("unnest($1::bigint[], $2::bigint[]) AS k (chat_id, number)");
+    let rows: Vec<PgRow> = query(sql).bind(chats).bind(numbers).fetch_all(db).await?;
+    rows.iter().filter_map(|row| row::stored_message(row).transpose()).collect()
+}

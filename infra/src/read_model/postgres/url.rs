@@ -1,0 +1,168 @@
+//! Where the read model is: a database, and a namespace in it.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Database as _};
+use thiserror::Error;
+
+/// What a URL may carry after its `?`; anything else is a mistake that should show at once.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+/// A Postgres database and the namespace (in Postgres's words: the schema) in it that holds the read model.
+///
+/// `Display`, `Debug` and all errors show neither the password nor the user.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    options: PgConnectOptions,
+    namespace: Namespace,
+}
+
+/// A URL that names no database of Postgres.
+#[derive(Debug, Error)]
+pub enum InvalidPostgresUrl {
+    /// It starts with something else.
+    #[error("the URL does not start with postgres:// or postgresql://")]
+    Scheme,
+    /// It carries a parameter that is not known.
+    #[error("the URL has a parameter that is not known: {0}")]
+    Parameter(String),
+    /// It can't be read.
+    #[error("the URL can't be read")]
+    Malformed(#[source] Box<dyn StdError + Send + Sync>),
+    /// The namespace's name has another form.
+    #[error(
+        "a namespace's name is 1 to {} of a-z, 0-9 and _, starts with a letter, and not with pg_",
+        Namespace::LONGEST
+    )]
+    Namespace,
+}
+
+impl PostgresUrl {
+    /// The namespace unless another one is named.
+    pub const NAMESPACE: &'static str = "chat_read_model";
+
+    /// Reads a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. What it leaves out comes
+    /// from the variables that all clients of Postgres heed (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
+    pub fn parse(url: &str) -> Result<Self, InvalidPostgresUrl> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(InvalidPostgresUrl::Scheme);
+        }
+        let (_, query) = url.split_once('?').unwrap_or((url, ""));
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if !PARAMETERS.contains(&name) {
+                return Err(InvalidPostgresUrl::Parameter(name.to_owned()));
+            }
+        }
+        let options: PgConnectOptions =
+            url.parse().map_err(|error: sqlx::Error| InvalidPostgresUrl::Malformed(Box::new(error)))?;
+        // Statements are not logged by the client: errors are, where they are handled.
+        let options = options.disable_statement_logging();
+        Ok(Self { options, namespace: Namespace::parse(Self::NAMESPACE)? })
+    }
+
+    /// The same database with another namespace.
+    pub fn with_namespace(self, name: &str) -> Result<Self, InvalidPostgresUrl> {
+        Ok(Self { namespace: Namespace::parse(name)?, ..self })
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        let database = self.options.get_database().unwrap_or_default();
+        write!(f, "{}://{host}:{port}/{database}", sqlx::Postgres::URL_SCHEMES[0])
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({self}, {})", self.namespace.0)
+    }
+}
+
+/// A namespace's name, which needs no quotes in a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Namespace(String);
+
+impl Namespace {
+    /// Leaves room for what is appended; Postgres cuts names after 63 bytes.
+    const LONGEST: usize = 48;
+
+    fn parse(name: &str) -> Result<Self, InvalidPostgresUrl> {
+        let plain =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && !name.starts_with("pg_")
+            && name.len() <= Self::LONGEST;
+        if plain && fits { Ok(Self(name.to_owned())) } else { Err(InvalidPostgresUrl::Namespace) }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the namespace that keeps what was put aside.
+    pub(super) fn aside(&self) -> String {
+        format!("{}_damaged", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_shows_neither_password_nor_user() -> Result<(), InvalidPostgresUrl> {
+        let url = PostgresUrl::parse("postgres://somebody:s3cret@db.example:5433/chat")?;
+        assert_eq!(format!("{url:?}"), "PostgresUrl(postgres://db.example:5433/chat, chat_read_model)");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_url_of_postgres_is_refused_without_showing_it() {
+        for wrong in [
+            "mysql://u:s3cret@h/d",
+            "postgres://u:s3cret@h:port/d",
+            "postgres://u:s3cret@h/d?sslmode=s3cret",
+            "postgres://u@h/d?pasword=s3cret",
+        ] {
+            let refused = PostgresUrl::parse(wrong).map(|_| ());
+            let Err(error) = refused else { panic!("{wrong} is taken") };
+            assert!(!format!("{error} {error:?}").contains("u:s3cret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_needs_no_quotes() -> Result<(), InvalidPostgresUrl> {
+        let url = PostgresUrl::parse("postgres://localhost/chat")?;
+        assert_eq!(url.clone().with_namespace("chat_2")?.namespace().as_str(), "chat_2");
+        for wrong in ["", "Chat", "2", "_", "a b", "a\"b", "pg_chat", &"a".repeat(49)] {
+            assert!(url.clone().with_namespace(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+}

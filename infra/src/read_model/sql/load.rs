@@ -1,0 +1,59 @@
+//! What the projection loads before it folds, and how it moves the checkpoint.
+
+use super::tables::version;
+
+/// The checkpoint, as [`super::row::checkpoint`] reads it.
+pub(crate) const CHECKPOINT: &str =
+    concat!("SELECT k.log, k.position FROM checkpoint k WHERE k.layout = ", version!());
+
+/// Moves the checkpoint of the log `$1` to `$2`, where it is at `$3`.
+pub(crate) const MOVE_CHECKPOINT: &str = concat!(
+    "UPDATE checkpoint SET log = $1, position = $2 WHERE position = $3
+     AND (log = $1 OR (log IS NULL AND position = 0)) AND layout = ",
+    version!()
+);
+
+pub(crate) const PARKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters";
+
+pub(crate) const PARKED_EVENTS: &str = "SELECT count(*) FROM dead_letters";
+
+/// The apps whose tokens are in `$keys`, which has the column `token`, as [`super::row::app`] reads them.
+macro_rules! load_apps {
+    ($keys:literal) => {
+        concat!(
+            "SELECT ",
+            $crate::read_model::sql::tables::apps!("a."),
+            " FROM ",
+            $keys,
+            " JOIN apps a ON a.token = k.token"
+        )
+    };
+}
+
+/// The chats named in `$keys`, with the columns `token` and `number`, as [`super::row::stored_chat`] reads them.
+macro_rules! load_chats {
+    ($keys:literal) => {
+        concat!(
+            "SELECT ",
+            $crate::read_model::sql::tables::chats!("c."),
+            ", a.token FROM ",
+            $keys,
+            " JOIN apps a ON a.token = k.token JOIN chats c ON c.app_id = a.id AND c.number = k.number"
+        )
+    };
+}
+
+/// The messages and tombstones named in `$keys`, with the columns `chat_id` and `number`, as
+/// [`super::row::stored_message`] reads them.
+macro_rules! load_messages {
+    ($keys:literal) => {
+        concat!(
+            "SELECT k.chat_id, k.number, m.id, m.version, m.created_at, d.id FROM ",
+            $keys,
+            " LEFT JOIN messages m ON m.chat_id = k.chat_id AND m.number = k.number
+             LEFT JOIN deleted_messages d ON m.id IS NULL AND d.chat_id = k.chat_id AND d.number = k.number"
+        )
+    };
+}
+
+pub(crate) use {load_apps, load_chats, load_messages};

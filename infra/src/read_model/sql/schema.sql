@@ -1,0 +1,61 @@
+-- Ids are log positions: of the AppCreated, ChatCreated or MessageCreated event. Rows are inserted in that order, so
+-- the tables grow at their end; a token of 36 characters stands in `apps` alone. Times are milliseconds since 1970.
+CREATE TABLE apps (
+    id         BIGINT PRIMARY KEY,
+    token      TEXT   NOT NULL UNIQUE,
+    name       TEXT   NOT NULL,
+    chat_count BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+) /* options */;
+
+CREATE TABLE chats (
+    id            BIGINT PRIMARY KEY,
+    app_id        BIGINT NOT NULL,
+    number        BIGINT NOT NULL,
+    message_count BIGINT NOT NULL,
+    last_message  BIGINT NOT NULL, -- 0: none yet
+    version       BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL
+) /* options */;
+CREATE UNIQUE INDEX chats_by_number ON chats (app_id, number);
+
+CREATE TABLE messages (
+    id         BIGINT PRIMARY KEY,
+    chat_id    BIGINT NOT NULL,
+    number     BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    body       TEXT   NOT NULL
+) /* options */;
+CREATE UNIQUE INDEX messages_by_number ON messages (chat_id, number);
+
+-- Deleted messages move here, so that a page of `messages` never steps over them.
+CREATE TABLE deleted_messages (
+    chat_id    BIGINT NOT NULL,
+    number     BIGINT NOT NULL,
+    id         BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT NOT NULL,
+    PRIMARY KEY (chat_id, number)
+) /* options of a table that is its key's index */;
+
+CREATE TABLE dead_letters (
+    position   BIGINT PRIMARY KEY,
+    stream     TEXT   NOT NULL,
+    event_type TEXT   NOT NULL,
+    reason     TEXT   NOT NULL,
+    parked_at  BIGINT NOT NULL
+) /* options */;
+
+-- One row. Every query looks it up by the version of the tables that it was written for, and so never answers from
+-- tables of another one.
+CREATE TABLE checkpoint (
+    layout   BIGINT PRIMARY KEY,
+    log      TEXT, -- the log's id; NULL until something was folded
+    position BIGINT NOT NULL
+) /* options */;

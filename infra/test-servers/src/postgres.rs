@@ -1,0 +1,335 @@
+//! Private Postgres instances.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::install::{Program, find_or_install};
+use crate::port;
+use crate::supervised::{Server, Supervised, tail};
+
+/// Found first, and the other programs beside it.
+const INITDB: Program = Program {
+    name: "initdb",
+    title: "Postgres",
+    debian: "postgresql",
+    homebrew: "postgresql@17",
+    folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/*/bin", "/usr/local/opt/*/bin"],
+};
+
+/// Long enough for a busy machine: a start takes a fraction of a second.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// How often it is looked whether the server answers.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What differs from Postgres's own settings. Nothing is synced: a test may kill the server, which loses nothing that
+/// the operating system has taken, and can't switch off the machine.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "max_connections=300",
+    "shared_buffers=64MB",
+    "fsync=off",
+    "full_page_writes=off",
+];
+
+/// A Postgres of this process's own, with its files in a temporary folder. Its databases are reached over TCP, with a
+/// password.
+#[derive(Debug)]
+pub struct Postgres {
+    programs: PathBuf,
+    folder: PathBuf,
+    user: Option<(u32, u32)>,
+    port: u16,
+    password: String,
+    /// The running server last. Those before it have ended; each of their supervisors removes the folder when it goes,
+    /// so all go together.
+    servers: Vec<Supervised>,
+    running: bool,
+}
+
+impl Postgres {
+    /// The instance that the tests of this process share. It ends with the process.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be started.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts an instance for one test, which may restart, kill and pause it. It ends when it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be started.
+    pub fn start() -> Self {
+        let programs = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
+        let user = user();
+        let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir();
+        let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
+        let password = Uuid::new_v4().simple().to_string();
+        fs::write(folder.join("password"), &password)
+            .unwrap_or_else(|error| panic!("no password file for Postgres: {error}"));
+        if let Some((user, group)) = user {
+            for path in [&folder, &folder.join("password")] {
+                chown(path, Some(user), Some(group))
+                    .unwrap_or_else(|error| panic!("the user of Postgres got no folder: {error}"));
+            }
+        }
+        let mut postgres =
+            Self { programs, folder, user, port: 0, password, servers: Vec::new(), running: false };
+        postgres.initialise();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            postgres.port = port::free().unwrap_or_else(|error| panic!("no port is free: {error}"));
+            if postgres.launch() {
+                return postgres;
+            }
+            // Somebody else took the port.
+            assert!(Instant::now() < deadline, "Postgres does not start:\n{}", tail(&postgres.log()));
+        }
+    }
+
+    /// Makes an empty database and returns its URL.
+    ///
+    /// # Panics
+    ///
+    /// Where Postgres refuses.
+    pub fn create_database(&self) -> String {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let made = self.program("createdb").arg(&name).output();
+        let made = made.unwrap_or_else(|error| panic!("createdb can't be run: {error}"));
+        assert!(made.status.success(), "no database: {}", String::from_utf8_lossy(&made.stderr));
+        let (password, port) = (&self.password, self.port);
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
+    }
+
+    /// The password that is in each URL. No log and no error should show it.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Ends the server, where it runs, and starts it again with the same files on the same port. Connections are lost.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not start again.
+    pub fn restart(&mut self) {
+        self.stop();
+        let deadline = Instant::now() + DEADLINE;
+        while !self.launch() {
+            assert!(Instant::now() < deadline, "Postgres does not start again:\n{}", tail(&self.log()));
+        }
+    }
+
+    /// Ends the server as an operator does (`pg_ctl stop --mode fast`). [`Postgres::restart`] starts it again.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not end.
+    pub fn stop(&mut self) {
+        self.end("INT", |postgres| vec![postgres.pid()]);
+    }
+
+    /// Kills the server and all its processes (SIGKILL). [`Postgres::restart`] starts it again.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not end.
+    pub fn kill(&mut self) {
+        self.end("KILL", Self::processes);
+    }
+
+    /// Stops the server and all its processes (SIGSTOP): connections stay open, and nobody answers.
+    pub fn pause(&self) {
+        // The one that starts others comes first.
+        signal("STOP", &[self.pid()]);
+        signal("STOP", &self.processes());
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self) {
+        signal("CONT", &self.processes());
+    }
+
+    fn end(&mut self, how: &str, whom: impl FnOnce(&Self) -> Vec<u32>) {
+        if !std::mem::take(&mut self.running) {
+            return;
+        }
+        let processes = self.processes();
+        signal(how, &whom(self));
+        let deadline = Instant::now() + DEADLINE;
+        // A child that lives on would keep the shared memory, and the next server from starting.
+        while processes.iter().any(|pid| is_alive(*pid)) {
+            assert!(Instant::now() < deadline, "Postgres does not end:\n{}", tail(&self.log()));
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    fn initialise(&self) {
+        let mut initdb = Command::new(self.programs.join("initdb"));
+        initdb.arg("--pgdata").arg(self.data()).arg("--pwfile").arg(self.folder.join("password"));
+        initdb.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]);
+        initdb.args(["--no-sync", "--no-instructions"]).current_dir("/");
+        if let Some((user, group)) = self.user {
+            initdb.uid(user).gid(group);
+        }
+        let made = initdb.output().unwrap_or_else(|error| panic!("initdb can't be run: {error}"));
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Starts the server; `false` where it ended instead of answering.
+    fn launch(&mut self) -> bool {
+        let text = |path: &Path| path.display().to_string();
+        let mut command = vec![text(&self.programs.join("postgres")), "-D".to_owned(), text(&self.data())];
+        let own = [format!("port={}", self.port), format!("unix_socket_directories={}", text(&self.folder))];
+        for setting in SETTINGS.iter().map(|setting| (*setting).to_owned()).chain(own) {
+            command.extend(["-c".to_owned(), setting]);
+        }
+        let server = Server {
+            command,
+            user: self.user,
+            log: self.log(),
+            stop: "QUIT",
+            remove: Some(self.folder.clone()),
+        };
+        let started = Supervised::start(&server);
+        self.servers.push(started.unwrap_or_else(|error| panic!("Postgres can't be run: {error}")));
+        let deadline = Instant::now() + DEADLINE;
+        // Asked through its socket, which lies in its own folder: on the port, another server might answer.
+        while !self.program("pg_isready").status().is_ok_and(|status| status.success()) {
+            assert!(Instant::now() < deadline, "Postgres does not answer:\n{}", tail(&self.log()));
+            if !is_alive(self.pid()) {
+                return false;
+            }
+            sleep(LOOK_EVERY);
+        }
+        self.running = true;
+        true
+    }
+
+    /// A client program, told where the server is.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string());
+        command.env("PGUSER", "postgres").env("PGPASSWORD", &self.password).env("PGDATABASE", "postgres");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn pid(&self) -> u32 {
+        self.servers.last().map_or(0, Supervised::pid)
+    }
+
+    /// The server's first process and its children, each of which serves a connection or a task.
+    fn processes(&self) -> Vec<u32> {
+        let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
+        let listed = listed.unwrap_or_else(|error| panic!("ps can't be run: {error}"));
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let children = listed.lines().filter_map(|line| {
+            let mut ids = line.split_whitespace().map(str::parse);
+            let (Some(Ok(pid)), Some(Ok(parent))) = (ids.next(), ids.next()) else { return None };
+            (parent == self.pid()).then_some(pid)
+        });
+        std::iter::once(self.pid()).chain(children).collect()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // The last one first: it ends the server, and the others only clean up.
+        while let Some(server) = self.servers.pop() {
+            drop(server);
+        }
+    }
+}
+
+/// Whom Postgres runs as: it refuses to be root.
+fn user() -> Option<(u32, u32)> {
+    let id = |arguments: &[&str]| -> Option<u32> {
+        let answer = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
+        String::from_utf8(answer.stdout).ok()?.trim().parse().ok()
+    };
+    if id(&["-u"]) != Some(0) {
+        return None;
+    }
+    let of = |name: &str| Some((id(&["-u", name])?, id(&["-g", name])?));
+    let user = of("postgres").or_else(|| of("nobody"));
+    assert!(user.is_some(), "Postgres refuses to run as root, and there is no user nobody");
+    user
+}
+
+/// Sends a signal to each process that is still there.
+fn signal(name: &str, processes: &[u32]) {
+    let processes = processes.iter().map(ToString::to_string);
+    let _ = Command::new("kill").arg(format!("-{name}")).args(processes).stderr(Stdio::null()).status();
+}
+
+/// Whether a process runs. One that has ended and that nobody has asked about does not.
+fn is_alive(pid: u32) -> bool {
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output();
+    state.is_ok_and(|state| !state.stdout.trim_ascii().is_empty() && !state.stdout.starts_with(b"Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(postgres: &Postgres, sql: &str) -> String {
+        let answer = postgres
+            .program("psql")
+            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql])
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap();
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_test_has_a_database_of_its_own_on_the_shared_instance() {
+        let (one, two) = (Postgres::shared().create_database(), Postgres::shared().create_database());
+        assert_ne!(one, two);
+        assert!(one.starts_with("postgres://postgres:") && one.contains("@127.0.0.1:"), "{one}");
+    }
+
+    #[test]
+    fn what_was_written_outlives_a_restart_and_a_kill_and_nothing_is_left_at_the_end() {
+        let mut postgres = Postgres::start();
+        ask(&postgres, "CREATE TABLE kept (n int)");
+        postgres.restart();
+        ask(&postgres, "INSERT INTO kept VALUES (1)");
+        postgres.kill();
+        assert_eq!(ask(&postgres, "SELECT n FROM kept"), "", "nobody answers");
+        postgres.restart();
+        assert_eq!(ask(&postgres, "SELECT n FROM kept"), "1");
+        let (folder, pid) = (postgres.folder.clone(), postgres.pid());
+        drop(postgres);
+        assert!(!folder.exists() && !is_alive(pid));
+    }
+
+    #[test]
+    fn a_paused_instance_answers_once_it_goes_on() {
+        let postgres = Postgres::start();
+        postgres.pause();
+        let silent = postgres.program("pg_isready").args(["--timeout", "1"]).status().unwrap();
+        assert!(!silent.success());
+        postgres.resume();
+        assert_eq!(ask(&postgres, "SELECT 1"), "1");
+    }
+}

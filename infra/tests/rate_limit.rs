@@ -1,0 +1,82 @@
+//! The rate limit's promises, held against real Redis.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use chat_domain::AppToken;
+use chat_infra::event_store::LogId;
+use chat_infra::rate_limit::{Allowance, Quota, RateLimits, RedisRateLimits};
+use chat_infra::redis::RedisConnection;
+use chat_test_servers::redis::Redis;
+use uuid::Uuid;
+
+fn app(letter: char) -> AppToken {
+    AppToken::parse(&letter.to_string().repeat(36)).unwrap()
+}
+
+fn quota(requests: u32, seconds: u64) -> Quota {
+    Quota { requests: requests.try_into().unwrap(), window: Duration::from_secs(seconds) }
+}
+
+/// Limits as a process of their own would see them.
+fn limits(redis: &Redis) -> RedisRateLimits {
+    let connection = RedisConnection::open(&redis.url().parse().unwrap()).unwrap();
+    RedisRateLimits::new(connection, LogId(Uuid::from_u128(1)))
+}
+
+#[tokio::test]
+async fn processes_account_for_an_apps_requests_together() {
+    let redis = Redis::start().unwrap();
+    let (one, other) = (limits(&redis), limits(&redis));
+    let hourly = quota(3, 3_600);
+    for (limits, left) in [(&one, 2), (&other, 1), (&one, 0)] {
+        let Allowance { remaining, reset, wait } = limits.count(app('a'), hourly).await.unwrap();
+        assert_eq!((remaining, wait), (left, None));
+        let used = Duration::from_secs(1_200) * (3 - left);
+        assert!(reset <= used && reset > used - Duration::from_secs(60), "{reset:?} of {used:?}");
+    }
+    let refused = other.count(app('a'), hourly).await.unwrap();
+    assert_eq!(refused.remaining, 0);
+    let wait = refused.wait.unwrap();
+    assert!(wait <= Duration::from_secs(1_200) && wait > Duration::from_secs(1_140), "{wait:?}");
+    // Another app has its own.
+    assert_eq!(other.count(app('b'), hourly).await.unwrap().remaining, 2);
+}
+
+#[tokio::test]
+async fn what_is_used_up_grows_back() {
+    let redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    let often = quota(100, 1);
+    let mut waited = false;
+    for _ in 0..150 {
+        while let Some(wait) = limits.count(app('a'), often).await.unwrap().wait {
+            assert!(wait <= Duration::from_millis(10), "{wait:?}");
+            waited = true;
+            tokio::time::sleep(wait).await;
+        }
+    }
+    assert!(waited, "150 requests passed at once");
+}
+
+#[tokio::test]
+async fn keys_go_when_all_has_grown_back_and_hold_no_token() {
+    let redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    let keys = redis.command(&["KEYS", "*"]).unwrap();
+    assert_eq!(keys.len(), 1);
+    assert!(!keys[0].contains("aaaa"), "{keys:?}");
+    let left: u64 = redis.command(&["PTTL", &keys[0]]).unwrap()[0].parse().unwrap();
+    assert!(left <= 6_000, "{left} ms");
+}
+
+#[tokio::test]
+async fn nobody_knows_what_is_left_while_redis_is_away() {
+    let mut redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    redis.kill().unwrap();
+    assert!(limits.count(app('a'), quota(10, 60)).await.is_err());
+}

@@ -1,0 +1,44 @@
+//! The read model in Postgres, as a place for the projection.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_infra::checkpoint::Opened;
+use chat_infra::read_model::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+
+use super::{NAME, ReadModelProjection};
+use crate::projection::{Pace, ProjectionError, Target};
+
+/// The read model in a namespace of a Postgres database.
+#[derive(Clone, Debug)]
+pub struct PostgresReadModelTarget {
+    /// The database and the namespace.
+    pub url: PostgresUrl,
+}
+
+#[async_trait]
+impl Target for PostgresReadModelTarget {
+    type Projection = ReadModelProjection<PostgresReadModelWriter>;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { max_events: 4_096, max_bytes: 8 << 20, rest: 0, max_rest: Duration::ZERO }
+    }
+
+    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
+        let (writer, opened) = PostgresReadModelWriter::open(&self.url).await?;
+        Ok((ReadModelProjection::load(writer).await?, opened))
+    }
+
+    async fn verify(&self) -> Result<(), ProjectionError> {
+        Ok(PostgresReadModel::new(self.url.clone()).verify().await?)
+    }
+
+    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
+        let writer = PostgresReadModelWriter::open_fresh(&self.url).await?;
+        Ok(ReadModelProjection::load(writer).await?)
+    }
+}

@@ -1,0 +1,55 @@
+//! The read model in a SQLite file, as a place for the projection.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_infra::checkpoint::Opened;
+use chat_infra::read_model::{ReadModelError, SqliteReadModel, SqliteReadModelWriter};
+
+use super::{NAME, ReadModelProjection};
+use crate::projection::{Pace, ProjectionError, Target};
+
+/// The read model in a SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteReadModelTarget {
+    /// The file.
+    pub path: PathBuf,
+}
+
+#[async_trait]
+impl Target for SqliteReadModelTarget {
+    type Projection = ReadModelProjection<SqliteReadModelWriter>;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn pace(&self) -> Pace {
+        // A commit of one event costs a fraction of a millisecond (nothing is synced): no rest is needed.
+        Pace { max_events: 4_096, max_bytes: 8 << 20, rest: 0, max_rest: Duration::ZERO }
+    }
+
+    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
+        let path = self.path.clone();
+        let (writer, opened) = blocking(move || SqliteReadModelWriter::open(&path)).await?;
+        Ok((ReadModelProjection::load(writer).await?, opened))
+    }
+
+    async fn verify(&self) -> Result<(), ProjectionError> {
+        Ok(SqliteReadModel::new(&self.path).verify().await?)
+    }
+
+    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
+        let path = self.path.clone();
+        let writer = blocking(move || SqliteReadModelWriter::open_fresh(&path)).await?;
+        Ok(ReadModelProjection::load(writer).await?)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReadModelError> + Send + 'static,
+) -> Result<T, ReadModelError> {
+    let ended = |error| ReadModelError::Unavailable(Box::new(error));
+    tokio::task::spawn_blocking(work).await.map_err(ended)?
+}

@@ -1,0 +1,158 @@
+//! Projections of a log in KurrentDB, or rather its stand-in.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
+use chat_infra::event_store::{
+    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend,
+};
+use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_infra::search_index::SearchIndex;
+use chat_projector::projection::{Projection, Target};
+use chat_projector::read_model::SqliteReadModelTarget;
+use chat_projector::search::SearchIndexTarget;
+use chat_projector::{Projector, State, rebuild_digests};
+use chat_test_servers::kurrentdb::StandIn;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::deadline::within;
+use crate::story::*;
+
+async fn open(server: &StandIn) -> Arc<dyn EventStore> {
+    let url = KurrentDbUrl::parse(&server.url()).unwrap();
+    Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
+}
+
+/// Appends each event by itself to each of the logs, with the same id.
+async fn tell(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) -> Position {
+    let mut position = Position::START;
+    for (stream, revision, event) in events {
+        let append = StreamAppend {
+            stream: stream.to_string().into(),
+            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            events: vec![NewEvent {
+                id: EventId::new(Uuid::new_v4()),
+                event_type: event.event_type(),
+                schema_version: SchemaVersion::CURRENT,
+                recorded_at: at(*revision),
+                data: event.payload(),
+                metadata: r#"{"command":"Test"}"#.into(),
+            }],
+        };
+        for log in logs {
+            position = log.append(vec![append.clone()]).await.remove(0).unwrap().position;
+        }
+    }
+    position
+}
+
+/// An app with a chat of so many messages, some of which are edited or deleted.
+fn happenings(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
+    let mut events = vec![(app(number), 0, app_created("an app")), (app(number), 1, chat_created(1))];
+    let mut revision = 0;
+    let mut chat_event = |event| {
+        events.push((chat(number, 1), revision, event));
+        revision += 1;
+    };
+    for message in 1..=messages {
+        chat_event(created(message, &format!("message {message}, Grüße 🦊")));
+        if message % 3 == 0 {
+            chat_event(edited(message - 1, &format!("edited {message}")));
+        }
+        if message % 5 == 0 {
+            chat_event(deleted(message));
+        }
+    }
+    events.push((app(number), 2, app_renamed("another name")));
+    events
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
+    let server = StandIn::start().unwrap();
+    let log = open(&server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read-model.db");
+    let (stop, stopped) = watch::channel(false);
+    let target = SqliteReadModelTarget { path: path.clone() };
+    let running = Projector::spawn(Arc::clone(&log), target, stopped);
+    let mut last = Position::START;
+    for round in 1..=6 {
+        last = tell(&[&log], &happenings(round, 20)).await;
+        server.write_foreign("orders-1", 10);
+        match round {
+            2 => server.end_subscriptions(),
+            3 => server.cut_connections(),
+            4 => {
+                server.go_down();
+                server.come_up().unwrap();
+            }
+            _ => assert!(within("reaching the position", running.reached(last)).await),
+        }
+    }
+    // Others wrote last, so the end is not one of its own events.
+    let mut status = running.status.clone();
+    within("being live", status.wait_for(|status| status.state == State::Live)).await.unwrap();
+    let rebuilt = rebuild_digests(&*log, tempfile::tempdir().unwrap().path()).await.unwrap();
+    let digest = SqliteReadModel::new(path).digest().await.unwrap();
+    assert_eq!(digest.value, rebuilt.read_model);
+    assert!(digest.position >= last);
+    stop.send_replace(true);
+    within("stopping", running.join).await.unwrap();
+}
+
+/// What comes over a subscription.
+async fn heard(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
+    let mut subscription = log.subscribe(Position::START).await.unwrap();
+    let mut events = Vec::new();
+    while events.len() < count {
+        events.extend(within("the next event", subscription.next(64)).await.unwrap().events);
+    }
+    events
+}
+
+/// Folds events in small stretches.
+async fn fold<T: Target>(target: T, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
+    let id = log.log_id().await.unwrap();
+    let mut projection = target.open_fresh().await.unwrap();
+    for stretch in events.chunks(7) {
+        projection.apply(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_events_fold_to_the_same_rows_and_the_same_index_from_either_log() {
+    let server = StandIn::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite: Arc<dyn EventStore> =
+        Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+    let kurrentdb = open(&server).await;
+    for number in 1..=3 {
+        tell(&[&sqlite, &kurrentdb], &happenings(number, 40)).await;
+        server.write_foreign("orders-1", 5);
+    }
+    let expected = sqlite.read_all(Position::START, 10_000).await.unwrap();
+    let mut events = heard(&kurrentdb, expected.len()).await;
+    // The logs number places differently, and rows are named by the places of their events.
+    for (event, expected) in events.iter_mut().zip(&expected) {
+        event.position = expected.position;
+    }
+    assert_eq!(events, expected);
+
+    let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
+    fold(SqliteReadModelTarget { path: path.clone() }, &kurrentdb, &events).await;
+    fold(SearchIndexTarget { dir: dir.clone() }, &kurrentdb, &events).await;
+    let rebuilt = rebuild_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await.unwrap();
+    assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);
+    assert_eq!(SearchIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
+}
+
+fn fresh(folder: &Path, name: &str) -> std::path::PathBuf {
+    let fresh = folder.join(name);
+    std::fs::create_dir(&fresh).unwrap();
+    fresh
+}

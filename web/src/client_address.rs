@@ -1,0 +1,117 @@
+//! Whose address a request is recorded under.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use thiserror::Error;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The most hops that are followed back.
+const MAX_HOPS: usize = 16;
+
+/// The proxies whose word on their clients' addresses counts. By default there are none, and a request is recorded under
+/// the other end of its connection: `X-Forwarded-For` is text that anyone can send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+/// Text that does not name addresses and networks.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("trusted proxies are addresses or networks with commas between them: 10.0.0.7,192.168.0.0/16,::1")]
+pub struct InvalidProxies;
+
+impl FromStr for TrustedProxies {
+    type Err = InvalidProxies;
+
+    fn from_str(text: &str) -> Result<Self, InvalidProxies> {
+        let network = |text: &str| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidProxies)
+        };
+        text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl TrustedProxies {
+    fn trust(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client of a request that came from `peer`: the first address on the way back that is no trusted proxy.
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        if !self.trust(peer) {
+            return client;
+        }
+        // Each proxy adds at the end whom it heard from; several headers are one list.
+        let hops = headers.get_all(X_FORWARDED_FOR).iter().rev().flat_map(|value| {
+            let list = value.to_str().unwrap_or_default();
+            list.rsplit(',').map(|hop| address(hop.trim()))
+        });
+        for hop in hops.take(MAX_HOPS) {
+            let Some(hop) = hop else { break };
+            client = hop;
+            if !self.trust(hop) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn client(trusted: &str, peer: &str, forwarded: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
+        }
+        let proxies = if trusted.is_empty() { TrustedProxies::default() } else { trusted.parse().unwrap() };
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn nobodys_word_counts_by_default() {
+        assert_eq!(client("", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.0/8", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_trusted_proxy_is_the_client() {
+        let trusted = "10.0.0.0/8, ::1";
+        assert_eq!(client(trusted, "10.0.0.7", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(client(trusted, "::ffff:10.0.0.7", &["198.51.100.1:5000"]), "198.51.100.1");
+        assert_eq!(client(trusted, "::1", &["[2001:db8::1]:80"]), "2001:db8::1");
+        // What the client itself sent stands before what the proxies added.
+        assert_eq!(client(trusted, "10.0.0.7", &["1.1.1.1, 198.51.100.1, 10.0.0.8"]), "198.51.100.1");
+        assert_eq!(client(trusted, "10.0.0.7", &["1.1.1.1", "198.51.100.1", "10.0.0.8"]), "198.51.100.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_way_back() {
+        assert_eq!(client("10.0.0.0/8", "10.0.0.7", &[]), "10.0.0.7");
+        assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["198.51.100.1, unknown"]), "10.0.0.7");
+        assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["unknown, 10.0.0.8"]), "10.0.0.8");
+        let long = vec!["10.0.0.8"; 1_000].join(",");
+        assert_eq!(client("10.0.0.0/8", "10.0.0.7", &[&long]), "10.0.0.8");
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        for wrong in ["", "proxy", "10.0.0.0/33", "10.0.0.1,,10.0.0.2", "10.0.0.1;10.0.0.2"] {
+            assert_eq!(wrong.parse::<TrustedProxies>(), Err(InvalidProxies), "{wrong}");
+        }
+    }
+}
