@@ -32,7 +32,7 @@ impl Began {
 impl Lease {
     /// A lease of this length, by the store's terms.
     pub(crate) fn new(began: Began, length: Duration) -> Self {
-        Self { lasts: length - length / 8, began: Arc::new(Mutex::new(Some(began))) }
+        Self { lasts: length * 7 / 8, began: Arc::new(Mutex::new(Some(began))) }
     }
 
     /// Whether nobody else can have the key at this moment.
@@ -68,7 +68,7 @@ mod tests {
             .map(|(monotonic, time_of_day)| Began { monotonic, time_of_day })
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn holds(monotonic: Duration, time_of_day: Duration) -> bool {
         ago(monotonic, time_of_day).is_some_and(|began| Lease::new(began, MINUTE).holds())

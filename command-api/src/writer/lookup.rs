@@ -9,7 +9,7 @@ use chat_infra::idempotency::KeyId;
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// How far the clocks of the machines that stamp events and reservations may be apart.
-const SKEW: Duration = Duration::from_secs(5 * 60);
+const SKEW: Duration = Duration::from_mins(5);
 
 /// Events that are looked for at a time, for the commands of one stream.
 const AT_A_TIME: usize = 16;

@@ -1,6 +1,11 @@
 //! The writer against a real log: numbers, refusals, and what other writers and failures do to it.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says with which seed"
+)]
 
 mod failures;
 mod idempotency;

@@ -70,7 +70,7 @@ pub struct Terms {
 impl Default for Terms {
     /// A day for answers; and a lease with which nobody waits longer than a second for a dead process.
     fn default() -> Self {
-        Self { lease: Duration::from_millis(800), kept: Duration::from_secs(24 * 60 * 60) }
+        Self { lease: Duration::from_millis(800), kept: Duration::from_hours(24) }
     }
 }
 

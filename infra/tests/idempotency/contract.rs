@@ -61,7 +61,7 @@ macro_rules! reservations_contract {
 pub(crate) use reservations_contract;
 
 /// Longer than any test: what ends does so because it was made to.
-pub const LASTING: Terms = Terms { lease: Duration::from_secs(600), kept: Duration::from_secs(6_000) };
+pub const LASTING: Terms = Terms { lease: Duration::from_mins(10), kept: Duration::from_mins(100) };
 
 /// Over as soon as one looks again.
 const FLEETING: Terms = Terms { lease: Duration::from_millis(20), ..LASTING };

@@ -18,7 +18,7 @@ use super::{Ids, Process, Scene, number};
 const ROUNDS: u64 = 12;
 const KEYS: u64 = 8;
 /// Short enough that leases run out in the middle of things.
-const TERMS: Terms = Terms { lease: Duration::from_millis(30), kept: Duration::from_secs(24 * 60 * 60) };
+const TERMS: Terms = Terms { lease: Duration::from_millis(30), kept: Duration::from_hours(24) };
 
 /// A process with threads of its own, so that all its tasks can be ended wherever they are.
 struct Killable {

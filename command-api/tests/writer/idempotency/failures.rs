@@ -32,11 +32,11 @@ on_both_logs! {
 
 /// Sends a message from a process that never answers.
 async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault: AppendFault) {
-    process.log.from_now_on(fault);
+    process.log.always(fault);
     process.spawn_message(app, key);
     process.log.until_held_up().await;
     // A process that died renews nothing.
-    process.keys.from_now_on(CallFault::Away);
+    process.keys.always(CallFault::Away);
 }
 
 async fn a_lost_answer_is_told_when_the_command_is_sent_again(ids: Ids) {
@@ -79,13 +79,13 @@ async fn an_app_whose_creator_died_before_the_append_gets_the_token_that_was_dra
     let scene = Scene::new(ids);
     let (dying, other) = (scene.process().await, scene.process().await);
     let held = Arc::new(Notify::new());
-    dying.log.from_now_on(AppendFault::HeldUntil(Arc::clone(&held)));
+    dying.log.always(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = {
         let dying = dying.clone();
         tokio::spawn(async move { dying.create_app("a").await })
     };
     dying.log.until_held_up().await;
-    dying.keys.from_now_on(CallFault::Away);
+    dying.keys.always(CallFault::Away);
     let taken_over = insist(|| other.create_app("a")).await.unwrap();
     assert_eq!(taken_over.when, When::Now);
     // It was not dead after all.
@@ -138,7 +138,7 @@ async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(i
     slow.log.until_held_up().await;
     let late = slow.spawn_message(app, "a");
     slow.keys.until_reserved(2).await;
-    slow.keys.from_now_on(CallFault::Away);
+    slow.keys.always(CallFault::Away);
     let taken_over = other.insist(app, "a").await.unwrap();
     assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
     held.notify_one();
@@ -156,7 +156,7 @@ async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_ti
     slow.log.hold_next_read(Arc::clone(&held));
     let late = slow.spawn_message(app, "a");
     slow.log.until_held_up().await;
-    slow.keys.from_now_on(CallFault::Away);
+    slow.keys.always(CallFault::Away);
     let taken_over = other.insist(app, "a").await.unwrap();
     assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
     // What it reads now ends after the other's message.
@@ -218,7 +218,7 @@ async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(ids
     let scene = Scene::new(ids);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
-    process.keys.from_now_on(CallFault::Away);
+    process.keys.always(CallFault::Away);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::KeysUnavailable(_))), "{refused:?}");
     let command = Command::CreateChat { app };
@@ -230,10 +230,10 @@ async fn an_answer_of_the_store_that_was_lost_blocks_a_key_no_longer_than_a_leas
     let scene = Scene::new(ids);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
-    process.keys.from_now_on(CallFault::AnswerLost);
+    process.keys.always(CallFault::AnswerLost);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::KeysUnavailable(_))), "{refused:?}");
-    process.keys.from_now_on(CallFault::None);
+    process.keys.always(CallFault::None);
     assert_eq!(process.insist(app, "a").await.unwrap().when, When::Now);
 }
 

@@ -70,7 +70,7 @@ impl FaultyLog {
     }
 
     /// From now on, every append meets this.
-    pub fn from_now_on(&self, fault: AppendFault) {
+    pub fn always(&self, fault: AppendFault) {
         self.each(move || fault.clone());
     }
 
@@ -189,7 +189,7 @@ impl FaultyKeys {
     }
 
     /// From now on, every call meets this.
-    pub fn from_now_on(&self, fault: CallFault) {
+    pub fn always(&self, fault: CallFault) {
         self.each(move || fault);
     }
 

@@ -58,7 +58,7 @@ pub enum Ids {
 }
 
 /// Short, so that a test that waits for a lease to run out does not wait long.
-pub const TERMS: Terms = Terms { lease: Duration::from_millis(400), kept: Duration::from_secs(24 * 60 * 60) };
+pub const TERMS: Terms = Terms { lease: Duration::from_millis(400), kept: Duration::from_hours(24) };
 
 /// A log and a store of reservations, on which processes come and go.
 pub struct Scene {
