@@ -78,13 +78,15 @@ impl Contract {
 
     /// `GET`, seeing what the last command did.
     pub async fn get(&self, path: impl Into<String>) -> Reply {
-        let call = self.client().get(path);
+        self.send(self.seeing_the_last_command(self.client().get(path))).await
+    }
+
+    fn seeing_the_last_command<'a>(&self, call: Call<'a>) -> Call<'a> {
         let last_command = self.last_command.lock().expect("a whole mutex").clone();
-        self.send(match &last_command {
+        match &last_command {
             Some(command) => call.after(command),
             None => call,
-        })
-        .await
+        }
     }
 
     /// `GET`, seeing what a command did.
@@ -94,7 +96,10 @@ impl Contract {
 
     /// `POST` of JSON.
     pub async fn post(&self, path: impl Into<String>, body: &Value) -> Reply {
-        self.send(self.client().post(path, body)).await
+        let call = self.client().post(path, body);
+        // A search is a query, however it is sent.
+        let is_query = call.path.ends_with("/search");
+        self.send(if is_query { self.seeing_the_last_command(call) } else { call }).await
     }
 
     /// `PUT` of JSON.
