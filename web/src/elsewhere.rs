@@ -22,8 +22,7 @@ pub(crate) struct WholeApi(Arc<[(String, Vec<&'static str>)]>);
 impl WholeApi {
     pub(crate) fn of(document: &OpenApi) -> Self {
         let paths = document.paths.paths.iter();
-        let mut paths: Vec<_> =
-            paths.map(|(template, item)| (template.clone(), methods(item))).collect();
+        let mut paths: Vec<_> = paths.map(|(template, item)| (template.clone(), methods(item))).collect();
         // Of two templates of one path, the one that spells out more of it counts.
         paths.sort_by_key(|(template, _)| template.matches('{').count());
         Self(paths.into())
