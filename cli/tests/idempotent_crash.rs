@@ -65,7 +65,7 @@ struct Creation {
 
 async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, String> {
     let call = client.post(&*creation.path, &creation.body).header("idempotency-key", key);
-    call.try_send().await.map_err(|no_answer| no_answer.0)
+    call.try_send().await.map_err(|no_answer| no_answer.to_string())
 }
 
 /// Sends until it is answered with another status than 409.

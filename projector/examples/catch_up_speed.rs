@@ -2,8 +2,7 @@
 //! SQLite, or into the Postgres database whose URL is the argument.
 //!
 //! Folds messages of about 80 bytes, in batches of several sizes, over few and many chats, and prints messages a
-//! second: of fold and commit together, and of the whole runner on a log in a file. Prints also how long a batch of one
-//! takes.
+//! second: of fold and commit together, and of the whole runner on a log in a file.
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
@@ -29,7 +28,7 @@ use uuid::Uuid;
 
 type Failed = Box<dyn Error>;
 
-const MESSAGES: usize = 200_000;
+const MESSAGES: usize = 400_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {

@@ -39,13 +39,18 @@ struct Member {
     options: Options,
     url: String,
     process: Option<Process>,
+    /// Whether it stood still lately.
+    was_stopped: bool,
+    /// How often it had waited for over a second when it was last asked.
+    long_waits: u64,
 }
 
 impl Member {
     fn new(role: Role, options: Options) -> Self {
         let address = format!("127.0.0.1:{}", port::free().expect("a free port"));
         let options = options.with("--listen-addr", &address).with("--log", "warn");
-        Self { role, process: Some(options.spawn()), options, url: format!("http://{address}") }
+        let url = format!("http://{address}");
+        Self { role, process: Some(options.spawn()), options, url, was_stopped: false, long_waits: 0 }
     }
 
     fn process(&self) -> &Process {
@@ -157,6 +162,7 @@ impl Cast {
                 member.process().pause();
                 sleep(time).await;
                 member.process().resume();
+                member.was_stopped = true;
             }
         }
     }
@@ -168,21 +174,28 @@ impl Cast {
         of_role.swap_remove(place)
     }
 
-    /// How often the command APIs have waited for numbers that another one was given, and how often for over a second,
-    /// each since it was started.
-    pub async fn waits_for_predecessors(&self) -> (u64, u64) {
+    /// How often the command APIs have waited for numbers that another one was given, each since it was started, and how
+    /// often for over a second since this was asked last. Who was stopped meanwhile does not count: what it waited for
+    /// was its own end of the pause.
+    pub async fn waits_for_predecessors(&mut self) -> (u64, u64) {
         let (mut all, mut long) = (0, 0);
-        for url in self.urls(Role::CommandApi) {
+        for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
             // One that is starting has not waited for anything.
-            let Ok(metrics) = Client::new(url).get("/metrics").try_send().await else { continue };
+            let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
             let text = String::from_utf8_lossy(&metrics.body).into_owned();
             let value = |name: &str| -> u64 {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.map_or(0, |value| value.trim().parse().expect("a number"))
             };
             let waits = value("command_predecessor_wait_seconds_count ");
+            let long_ones = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
+            // Fewer than before: it was started again.
+            let known = if long_ones < member.long_waits { 0 } else { member.long_waits };
+            if !std::mem::take(&mut member.was_stopped) {
+                long += long_ones - known;
+            }
+            member.long_waits = long_ones;
             all += waits;
-            long += waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
         }
         (all, long)
     }

@@ -84,13 +84,13 @@ async fn endure(mut cast: Cast, seed: u64) {
         let healing = Instant::now();
         eprintln!("{:>4} s, fault {number}: {fault:?}", started.elapsed().as_secs());
         cast.suffer(fault).await;
+        sleep(pause.saturating_sub(healing.elapsed())).await;
         let (all, long) = cast.waits_for_predecessors().await;
         assert_eq!(
             long, 0,
             "a command waited for over a second for a number that was given to a dead process"
         );
         waits = waits.max(all);
-        sleep(pause.saturating_sub(healing.elapsed())).await;
     }
     sleep(at_least.saturating_sub(started.elapsed())).await;
     stop.send_replace(true);

@@ -22,6 +22,8 @@ mod contract;
 mod failures;
 #[path = "../http_contract/history.rs"]
 mod history;
+#[path = "../http_contract/idempotency.rs"]
+mod idempotency;
 #[path = "../http_contract/message_pages.rs"]
 mod message_pages;
 #[path = "../http_contract/messages.rs"]

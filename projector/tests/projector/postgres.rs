@@ -130,6 +130,16 @@ async fn damage_that_no_event_meets_is_found_at_the_start() {
     bench.becomes_as_rebuilt(head).await;
 }
 
+#[tokio::test]
+async fn a_namespace_that_an_operator_dropped_is_folded_anew_though_no_event_comes() {
+    let bench = Bench::on(Postgres::shared());
+    let head = append_chat(&bench.log, 1, 50).await;
+    let running = bench.start();
+    running.reaches(head).await;
+    bench.meddle("DROP SCHEMA chat_read_model CASCADE").await;
+    bench.becomes_as_rebuilt(head).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_goes_on_after_postgres_was_restarted_or_killed_though_no_event_comes() {
     let mut postgres = block_in_place(Postgres::start);

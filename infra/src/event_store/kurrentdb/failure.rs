@@ -97,8 +97,8 @@ impl Failure {
     /// node of its own accord. With a single node it connects again by itself, unless a connection hangs.
     pub(super) fn ends_client(&self, cluster: bool) -> bool {
         match self {
-            Self::Deadline(_) => true,
-            Self::Trouble(ClientError::ConnectionClosed | ClientError::GrpcConnectionError(_)) => true,
+            Self::Deadline(_)
+            | Self::Trouble(ClientError::ConnectionClosed | ClientError::GrpcConnectionError(_)) => true,
             // It knows where the leader is, and turns there.
             Self::Trouble(ClientError::NotLeaderException(_)) => false,
             Self::Trouble(_) => cluster,

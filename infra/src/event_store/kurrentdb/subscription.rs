@@ -56,8 +56,7 @@ impl KurrentDbSubscription {
         // The server confirms first.
         let first = connection.patience.within(source.next_subscription_event()).await?;
         let (sender, found) = mpsc::channel(READ_AHEAD);
-        let reader =
-            Reader { _lease: lease, log, sender, names: Names::default(), up_to: after, head: after };
+        let reader = Reader { _lease: lease, log, sender, names: Names::default(), up_to: after };
         let reader = tokio::spawn(reader.run(source, first));
         Ok(Self { found, reader, up_to: after, failed: None })
     }
@@ -108,8 +107,6 @@ struct Reader {
     names: Names,
     /// How far it has got.
     up_to: Position,
-    /// Where the log ended when it was last looked up.
-    head: Position,
 }
 
 /// Why the task ends.
@@ -163,27 +160,17 @@ impl Reader {
             SubscriptionEvent::CaughtUp(caught_up) => caught_up.and_then(|caught_up| caught_up.position),
             _ => None,
         };
+        // A position of two numbers is no event's. It lies before the event that comes next.
         match progress {
-            Some(at) if at.commit == at.prepare => self.progress(Position::new(at.commit)).await,
+            Some(at) if at.commit == at.prepare => self.advance(Position::new(at.commit)).await,
             _ => Ok(()),
         }
-    }
-
-    /// Tells of progress, though not past the log's end: a server's checkpoint may lie after its last event.
-    async fn progress(&mut self, to: Position) -> Result<(), Ended> {
-        if to > self.head
-            && let Ok(head) = self.log.head().await
-        {
-            self.head = head;
-        }
-        self.advance(to.min(self.head)).await
     }
 
     /// Looks by itself how far the log has got, where nothing comes: if the log ends further on, and there is nothing
     /// of this system's up to there, that much is done.
     async fn look(&mut self) -> Result<(), Ended> {
         let Ok(head) = self.log.head().await else { return Ok(()) };
-        self.head = head;
         if head <= self.up_to {
             return Ok(());
         }

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::Node;
 use super::log::Record;
-use super::protocol::event_store::client::Timestamp;
 use super::protocol::event_store::client::streams::ReadResp;
 use super::protocol::event_store::client::streams::read_req::options::FilterOptions;
 use super::protocol::event_store::client::streams::read_req::options::all_options::AllOption;
@@ -19,7 +18,8 @@ use super::protocol::event_store::client::streams::read_req::options::filter_opt
 use super::protocol::event_store::client::streams::read_resp::{
     CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
 };
-use super::service::{event, position_of, response};
+use super::protocol::event_store::client::{AllStreamPosition, Timestamp};
+use super::service::{event, response};
 
 /// Records read at once.
 const PAGE: usize = 64;
@@ -100,8 +100,8 @@ pub(super) async fn follow(
         }
         if !live {
             live = true;
-            let position =
-                log.slice(place.saturating_sub(1), 1).first().map(|last| position_of(last.position));
+            // Before whatever comes next: not the place of an event.
+            let position = Some(AllStreamPosition { commit_position: log.end(), prepare_position: 0 });
             let caught_up =
                 CaughtUp { timestamp: Some(Timestamp::default()), stream_revision: None, position };
             if follower.send(Content::CaughtUp(caught_up)).await.is_err() {

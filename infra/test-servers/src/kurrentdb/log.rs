@@ -159,6 +159,11 @@ impl Log {
         self.content().records.len()
     }
 
+    /// Where the next record will stand.
+    pub(super) fn end(&self) -> u64 {
+        self.content().next_position
+    }
+
     /// Changes when the log grows.
     pub(super) fn growth(&self) -> watch::Receiver<usize> {
         self.grown.subscribe()

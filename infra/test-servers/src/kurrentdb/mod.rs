@@ -6,13 +6,15 @@
 //!
 //! It runs on threads of its own, so that tests without a runtime, and processes that a test starts, can use it.
 
+#![expect(clippy::result_large_err, reason = "tonic's `Status` is what the services return")]
+
 mod faults;
 mod follow;
 mod lines;
 mod log;
 mod service;
 
-#[expect(clippy::pedantic, reason = "generated")]
+#[expect(clippy::all, clippy::pedantic, reason = "generated")]
 mod protocol {
     include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
 }

@@ -337,7 +337,7 @@ fn wire_uuid(id: Uuid) -> WireUuid {
     WireUuid { value: Some(uuid::Value::String(id.to_string())) }
 }
 
-pub(super) fn position_of(position: u64) -> AllStreamPosition {
+fn position_of(position: u64) -> AllStreamPosition {
     AllStreamPosition { commit_position: position, prepare_position: position }
 }
 

@@ -67,6 +67,7 @@ mod real_server {
     struct Given(String);
 
     impl Given {
+        #[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
         fn new() -> Option<Self> {
             let url = env::var("KURRENTDB_URL").ok();
             if url.is_none() {
