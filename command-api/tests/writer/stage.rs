@@ -9,10 +9,8 @@ use chat_domain::{
     Timestamp,
 };
 use chat_infra::counters::{Counters, InProcessCounters};
-use chat_infra::event_store::{EventStore, LogId, RecordedEvent, SqliteEventStore};
-use chat_infra::idempotency::{Reservations, SqliteReservations, Terms};
+use chat_infra::event_store::{EventStore, RecordedEvent, SqliteEventStore};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 pub struct Stage {
     pub log: Arc<dyn EventStore>,
@@ -30,12 +28,6 @@ impl Stage {
     /// Another handle on the same log, as another process has.
     pub fn another_handle(&self) -> Arc<dyn EventStore> {
         Arc::new(SqliteEventStore::open(&self.folder.path().join("events.db")).unwrap())
-    }
-
-    /// The reservations of the stage's folder, as one process has them.
-    pub fn reservations(&self, terms: Terms) -> Arc<dyn Reservations> {
-        let path = self.folder.path().join("idempotency.db");
-        Arc::new(SqliteReservations::with_terms(&path, LogId(Uuid::nil()), terms).unwrap())
     }
 
     pub fn writer(&self) -> Client {

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use super::faults::{AppendFault, CallFault};
-use super::{Ids, Process, Scene, number};
+use super::{Engines, Process, Scene, number};
 
 const ROUNDS: u64 = 12;
 const KEYS: u64 = 8;
@@ -83,10 +83,10 @@ fn send(target: &Killable, app: AppToken, key: String, answers: &Answers) {
     });
 }
 
-fn run(ids: Ids, seed: u64) {
+fn run(engines: Engines, seed: u64) {
     eprintln!("IDEMPOTENCY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let scene = Scene::on_terms(ids, TERMS);
+    let scene = Scene::on_terms(engines, TERMS);
     let calm = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let last = calm.block_on(scene.process());
     let app = calm.block_on(last.app_with_chat());
@@ -138,10 +138,10 @@ fn seed() -> u64 {
 
 #[test]
 fn whatever_dies_fails_or_forgets_there_is_one_event_for_each_key() {
-    run(Ids::Once, seed());
+    run(Engines::Sqlite, seed());
 }
 
 #[test]
-fn the_same_on_a_log_that_does_not_look_at_ids() {
-    run(Ids::Unchecked, seed());
+fn the_same_on_kurrentdb_and_redis() {
+    run(Engines::KurrentDbAndRedis, seed());
 }

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::faults::{AppendFault, CallFault};
-use super::{Ids, Process, Scene, TERMS, insist, number, on_both_logs};
+use super::{Engines, Process, Scene, TERMS, insist, number, on_both_line_ups};
 
-on_both_logs! {
+on_both_line_ups! {
     a_lost_answer_is_told_when_the_command_is_sent_again
     who_died_after_the_append_is_answered_for_at_once
     who_died_before_the_append_blocks_nobody_longer_than_its_lease
@@ -39,8 +39,8 @@ async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault:
     process.keys.always(CallFault::Away);
 }
 
-async fn a_lost_answer_is_told_when_the_command_is_sent_again(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_lost_answer_is_told_when_the_command_is_sent_again(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.log.once(AppendFault::AnswerLost);
@@ -51,8 +51,8 @@ async fn a_lost_answer_is_told_when_the_command_is_sent_again(ids: Ids) {
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn who_died_after_the_append_is_answered_for_at_once(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn who_died_after_the_append_is_answered_for_at_once(engines: Engines) {
+    let scene = Scene::new(engines);
     let (dying, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     die_sending(&dying, app, "a", AppendFault::Stored).await;
@@ -62,8 +62,8 @@ async fn who_died_after_the_append_is_answered_for_at_once(ids: Ids) {
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn who_died_before_the_append_blocks_nobody_longer_than_its_lease(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn who_died_before_the_append_blocks_nobody_longer_than_its_lease(engines: Engines) {
+    let scene = Scene::new(engines);
     let (dying, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     die_sending(&dying, app, "a", AppendFault::NeverSent).await;
@@ -75,8 +75,8 @@ async fn who_died_before_the_append_blocks_nobody_longer_than_its_lease(ids: Ids
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn an_app_whose_creator_died_before_the_append_gets_the_token_that_was_drawn_first(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn an_app_whose_creator_died_before_the_append_gets_the_token_that_was_drawn_first(engines: Engines) {
+    let scene = Scene::new(engines);
     let (dying, other) = (scene.process().await, scene.process().await);
     let held = Arc::new(Notify::new());
     dying.log.always(AppendFault::HeldUntil(Arc::clone(&held)));
@@ -92,11 +92,11 @@ async fn an_app_whose_creator_died_before_the_append_gets_the_token_that_was_dra
     held.notify_one();
     let late = first.await.unwrap().unwrap();
     assert_eq!(late.app, taken_over.app);
-    assert_eq!(scene.stage.events().await.len(), 1);
+    assert_eq!(scene.events().await.len(), 1);
 }
 
-async fn an_append_that_arrives_after_the_key_was_taken_over_counts_once(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn an_append_that_arrives_after_the_key_was_taken_over_counts_once(engines: Engines) {
+    let scene = Scene::new(engines);
     let (slow, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     let signal = Arc::new(Notify::new());
@@ -112,8 +112,8 @@ async fn an_append_that_arrives_after_the_key_was_taken_over_counts_once(ids: Id
     assert_eq!(scene.bodies().await, ["a", "b", "c"]);
 }
 
-async fn an_append_that_arrives_late_is_answered_once_it_is_there(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn an_append_that_arrives_late_is_answered_once_it_is_there(engines: Engines) {
+    let scene = Scene::new(engines);
     let (slow, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     let signal = Arc::new(Notify::new());
@@ -127,8 +127,8 @@ async fn an_append_that_arrives_late_is_answered_once_it_is_there(ids: Ids) {
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(engines: Engines) {
+    let scene = Scene::new(engines);
     let (slow, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     // The slow one's writer is busy with another command while the key is taken over; then it comes to this one.
@@ -148,8 +148,8 @@ async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(i
     assert_eq!(scene.bodies().await, ["a", "before"]);
 }
 
-async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_time(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_time(engines: Engines) {
+    let scene = Scene::new(engines);
     let (slow, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     let held = Arc::new(Notify::new());
@@ -166,10 +166,10 @@ async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_ti
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn a_command_in_flight_is_told_to_be_and_its_lease_is_renewed(ids: Ids) {
+async fn a_command_in_flight_is_told_to_be_and_its_lease_is_renewed(engines: Engines) {
     // Long enough for a busy machine to renew in time.
     let terms = Terms { lease: Duration::from_secs(2), ..TERMS };
-    let scene = Scene::on_terms(ids, terms);
+    let scene = Scene::on_terms(engines, terms);
     let (busy, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     let held = Arc::new(Notify::new());
@@ -187,8 +187,8 @@ async fn a_command_in_flight_is_told_to_be_and_its_lease_is_renewed(ids: Ids) {
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn a_refused_append_gives_the_key_back(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_refused_append_gives_the_key_back(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.log.once(AppendFault::Refused);
@@ -199,8 +199,8 @@ async fn a_refused_append_gives_the_key_back(ids: Ids) {
     assert_eq!((number(&again), again.when), (1, When::Now));
 }
 
-async fn a_client_that_goes_away_leaves_no_key_reserved(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_client_that_goes_away_leaves_no_key_reserved(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     let held = Arc::new(Notify::new());
@@ -214,8 +214,8 @@ async fn a_client_that_goes_away_leaves_no_key_reserved(ids: Ids) {
     assert_eq!((number(&again), again.when), (1, When::Before));
 }
 
-async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.keys.always(CallFault::Away);
@@ -226,8 +226,8 @@ async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(ids
     assert!(scene.bodies().await.is_empty());
 }
 
-async fn an_answer_of_the_store_that_was_lost_blocks_a_key_no_longer_than_a_lease(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn an_answer_of_the_store_that_was_lost_blocks_a_key_no_longer_than_a_lease(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.keys.always(CallFault::AnswerLost);
@@ -237,8 +237,8 @@ async fn an_answer_of_the_store_that_was_lost_blocks_a_key_no_longer_than_a_leas
     assert_eq!(process.insist(app, "a").await.unwrap().when, When::Now);
 }
 
-async fn a_store_that_forgets_while_a_command_is_in_flight_does_not_double_it(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_store_that_forgets_while_a_command_is_in_flight_does_not_double_it(engines: Engines) {
+    let scene = Scene::new(engines);
     let (slow, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
     let held = Arc::new(Notify::new());

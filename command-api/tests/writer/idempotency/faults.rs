@@ -157,6 +157,10 @@ impl EventStore for FaultyLog {
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
         self.log.subscribe(after).await
     }
+
+    fn counts_events(&self) -> bool {
+        self.log.counts_events()
+    }
 }
 
 /// What happens to a call to the store of reservations.

@@ -1,13 +1,12 @@
 //! Commands that are sent more than once under a key: one event, whatever fails, dies or forgets in between.
 //!
-//! Each case runs on two logs: one that takes an id once, as SQLite's does, and one that does not look at ids elsewhere,
-//! as KurrentDB's does not.
+//! Each case runs on both line-ups: SQLite's log, which takes an id once, with reservations in a file; and KurrentDB's, or
+//! rather its stand-in's, which does not look at ids elsewhere, with reservations in Redis.
 
 mod chaos;
 mod failures;
 mod faults;
 mod sending_again;
-mod unchecked_ids;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,44 +16,49 @@ use chat_command_api::idempotency::{Idempotency, RequestKey};
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::{AppName, AppToken, ChatNumber, Event, MessageBody, Metadata, Position};
 use chat_infra::clock;
-use chat_infra::counters::Counters;
-use chat_infra::event_store::EventStore;
-use chat_infra::idempotency::{Reservations, Terms};
+use chat_infra::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use chat_infra::event_store::{
+    EventStore, KurrentDbEventStore, KurrentDbUrl, LogId, RecordedEvent, SqliteEventStore,
+};
+use chat_infra::idempotency::{RedisReservations, Reservations, SqliteReservations, Terms};
+use chat_infra::redis::{RedisConnection, RedisUrl};
+use chat_test_servers::kurrentdb::StandIn;
+use chat_test_servers::redis::Redis;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
-use crate::stage::Stage;
 use faults::{FaultyKeys, FaultyLog};
-use unchecked_ids::UncheckedIds;
 
-/// Defines each case twice, once for each kind of log.
-macro_rules! on_both_logs {
+/// Defines each case twice, once for each line-up.
+macro_rules! on_both_line_ups {
     ($($case:ident)+) => {
-        mod on_a_log_that_takes_an_id_once {
+        mod on_sqlite {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case($crate::idempotency::Ids::Once).await;
+                    super::$case($crate::idempotency::Engines::Sqlite).await;
                 }
             )+
         }
-        mod on_a_log_that_does_not_look_at_ids {
+        mod on_kurrentdb_and_redis {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case($crate::idempotency::Ids::Unchecked).await;
+                    super::$case($crate::idempotency::Engines::KurrentDbAndRedis).await;
                 }
             )+
         }
     };
 }
-pub(crate) use on_both_logs;
+pub(crate) use on_both_line_ups;
 
-/// What a log does with an id that it holds elsewhere.
+/// Where the log and the reservations are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ids {
-    Once,
-    Unchecked,
+pub enum Engines {
+    Sqlite,
+    KurrentDbAndRedis,
 }
 
 /// Short, so that a test that waits for a lease to run out does not wait long.
@@ -62,9 +66,14 @@ pub const TERMS: Terms = Terms { lease: Duration::from_millis(400), kept: Durati
 
 /// A log and a store of reservations, on which processes come and go.
 pub struct Scene {
-    pub stage: Stage,
-    ids: Ids,
+    place: Place,
+    counters: Arc<dyn Counters>,
     terms: Terms,
+}
+
+enum Place {
+    Files(TempDir),
+    Servers { kurrentdb: StandIn, redis: Redis },
 }
 
 /// A process, as far as commands go, and what may go wrong in it.
@@ -76,25 +85,54 @@ pub struct Process {
 }
 
 impl Scene {
-    pub fn new(ids: Ids) -> Self {
-        Self::on_terms(ids, TERMS)
+    pub fn new(engines: Engines) -> Self {
+        Self::on_terms(engines, TERMS)
     }
 
-    pub fn on_terms(ids: Ids, terms: Terms) -> Self {
-        Self { stage: Stage::new(), ids, terms }
+    pub fn on_terms(engines: Engines, terms: Terms) -> Self {
+        let place = match engines {
+            Engines::Sqlite => Place::Files(tempfile::tempdir().unwrap()),
+            Engines::KurrentDbAndRedis => {
+                Place::Servers { kurrentdb: StandIn::start().unwrap(), redis: Redis::start().unwrap() }
+            }
+        };
+        Self { place, counters: Arc::new(InProcessCounters::default()), terms }
+    }
+
+    /// A handle on the log.
+    pub async fn log(&self) -> Arc<dyn EventStore> {
+        match &self.place {
+            Place::Files(folder) => {
+                Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap())
+            }
+            Place::Servers { kurrentdb, .. } => {
+                let url = KurrentDbUrl::parse(&kurrentdb.url()).unwrap();
+                Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
+            }
+        }
+    }
+
+    fn reservations(&self) -> Arc<dyn Reservations> {
+        let log = LogId(Uuid::nil());
+        match &self.place {
+            Place::Files(folder) => {
+                let path = folder.path().join("idempotency.db");
+                Arc::new(SqliteReservations::with_terms(&path, log, self.terms).unwrap())
+            }
+            Place::Servers { redis, .. } => {
+                let connection = RedisConnection::open(&redis.url().parse::<RedisUrl>().unwrap()).unwrap();
+                Arc::new(RedisReservations::with_terms(connection, log, self.terms))
+            }
+        }
     }
 
     /// A process with handles of its own on what all share.
     pub async fn process(&self) -> Process {
-        let below: Arc<dyn EventStore> = match self.ids {
-            Ids::Once => self.stage.another_handle(),
-            Ids::Unchecked => Arc::new(UncheckedIds(self.stage.another_handle())),
-        };
-        let log = Arc::new(FaultyLog::on(below));
-        let keys = Arc::new(FaultyKeys::on(self.stage.reservations(self.terms)));
+        let log = Arc::new(FaultyLog::on(self.log().await));
+        let keys = Arc::new(FaultyKeys::on(self.reservations()));
         let config = WriterConfig {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
-            counters: Arc::clone(&self.stage.counters) as Arc<dyn Counters>,
+            counters: Arc::clone(&self.counters),
             clock: clock::now,
             queue: WriterConfig::QUEUE,
             cache_bytes: WriterConfig::CACHE_BYTES,
@@ -106,23 +144,46 @@ impl Scene {
         Process { commands, log, keys }
     }
 
-    /// Takes everything that was reserved and answered out of the store, as a Redis that was flushed.
+    /// Takes the next number of a message in the first chat.
+    pub async fn next_message(&self, app: AppToken) -> u64 {
+        let key = CounterKey::Messages(app, ChatNumber::FIRST);
+        self.counters.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap()[0]
+    }
+
+    /// Takes everything that was reserved and answered out of the store.
     pub fn wipe(&self) {
-        let connection = rusqlite::Connection::open(self.stage.folder.path().join("idempotency.db")).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        connection
-            .execute_batch("BEGIN IMMEDIATE; DELETE FROM memory; DELETE FROM reservations; COMMIT")
-            .unwrap();
+        match &self.place {
+            Place::Files(folder) => {
+                let connection = rusqlite::Connection::open(folder.path().join("idempotency.db")).unwrap();
+                connection.busy_timeout(Duration::from_secs(5)).unwrap();
+                connection
+                    .execute_batch("BEGIN IMMEDIATE; DELETE FROM memory; DELETE FROM reservations; COMMIT")
+                    .unwrap();
+            }
+            Place::Servers { redis, .. } => redis.flush().unwrap(),
+        }
+    }
+
+    pub async fn events(&self) -> Vec<Event> {
+        let log = self.log().await;
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        loop {
+            let after = events.last().map_or(Position::START, |event| event.position);
+            let more = log.read_all(after, 1_000).await.unwrap();
+            if more.is_empty() {
+                return events.into_iter().map(|event| event.decode().unwrap()).collect();
+            }
+            events.extend(more);
+        }
     }
 
     /// The bodies of all messages, in the order of the log.
     pub async fn bodies(&self) -> Vec<String> {
-        let decoded = self.stage.events().await.into_iter().map(|event| event.decode().unwrap());
         let body = |event| match event {
             Event::MessageCreated(created) => Some(created.body.into_string()),
             _ => None,
         };
-        decoded.filter_map(body).collect()
+        self.events().await.into_iter().filter_map(body).collect()
     }
 }
 

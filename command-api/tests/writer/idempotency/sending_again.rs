@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chat_command_api::command::{Carried, CommandError, When};
-use chat_domain::{AppToken, ChatNumber};
-use chat_infra::counters::{CounterKey, Reservation};
+use chat_domain::AppToken;
 use chat_infra::idempotency::Terms;
 use futures::future::join_all;
 use tokio::time::sleep;
 
-use super::{Ids, Process, Scene, TERMS, number, on_both_logs, soon};
+use super::{Engines, Process, Scene, TERMS, number, on_both_line_ups, soon};
 use crate::stage::refusal;
 
-on_both_logs! {
+on_both_line_ups! {
     a_command_sent_again_is_answered_as_before_and_not_carried_out
     a_new_app_sent_again_has_the_same_token
     of_many_at_once_one_is_carried_out
@@ -26,8 +25,8 @@ on_both_logs! {
     a_key_that_the_store_forgot_is_found_in_the_log
 }
 
-async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(engines: Engines) {
+    let scene = Scene::new(engines);
     let (first, second) = (scene.process().await, scene.process().await);
     let app = first.app_with_chat().await;
     for (sent, key) in ["a", "b", "c"].into_iter().enumerate() {
@@ -44,8 +43,8 @@ async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(ids: Ids
     assert_eq!(scene.bodies().await, ["a", "b", "c"]);
 }
 
-async fn a_new_app_sent_again_has_the_same_token(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_new_app_sent_again_has_the_same_token(engines: Engines) {
+    let scene = Scene::new(engines);
     let (first, second) = (scene.process().await, scene.process().await);
     let created = first.create_app("a").await.unwrap();
     for process in [&first, &second] {
@@ -56,11 +55,11 @@ async fn a_new_app_sent_again_has_the_same_token(ids: Ids) {
         );
     }
     assert_ne!(second.create_app("b").await.unwrap().app, created.app);
-    assert_eq!(scene.stage.events().await.len(), 2);
+    assert_eq!(scene.events().await.len(), 2);
 }
 
-async fn of_many_at_once_one_is_carried_out(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn of_many_at_once_one_is_carried_out(engines: Engines) {
+    let scene = Scene::new(engines);
     let processes = [scene.process().await, scene.process().await, scene.process().await];
     let app = processes[0].app_with_chat().await;
     let sends = (0..60).map(|index| processes[index % 3].create_message(app, ["a", "b"][index % 2]));
@@ -81,8 +80,8 @@ async fn of_many_at_once_one_is_carried_out(ids: Ids) {
     assert_eq!(scene.bodies().await.len(), 2);
 }
 
-async fn another_payload_is_refused_also_when_only_the_log_remembers_the_first(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn another_payload_is_refused_also_when_only_the_log_remembers_the_first(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.create_message_of(app, "key", "this").await.unwrap();
@@ -94,8 +93,8 @@ async fn another_payload_is_refused_also_when_only_the_log_remembers_the_first(i
     assert_eq!(scene.bodies().await, ["this"]);
 }
 
-async fn a_refused_command_is_decided_anew_when_it_is_sent_again(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_refused_command_is_decided_anew_when_it_is_sent_again(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.create_app("app").await.unwrap().app;
     for _ in 0..2 {
@@ -105,8 +104,8 @@ async fn a_refused_command_is_decided_anew_when_it_is_sent_again(ids: Ids) {
     assert_eq!(process.create_message(app, "a").await.unwrap().when, When::Now);
 }
 
-async fn a_key_counts_on_its_own_path_only(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_key_counts_on_its_own_path_only(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let apps: Vec<AppToken> = vec![process.app_with_chat().await, process.app_with_chat().await];
     for app in apps {
@@ -116,10 +115,10 @@ async fn a_key_counts_on_its_own_path_only(ids: Ids) {
     assert_eq!(process.create_app("key").await.unwrap().when, When::Now);
 }
 
-async fn a_key_is_good_for_another_command_once_it_is_forgotten(ids: Ids) {
+async fn a_key_is_good_for_another_command_once_it_is_forgotten(engines: Engines) {
     // The lease is not what ends: each use is sure to be the first, and meets the id of the one before.
     let terms = Terms { kept: Duration::from_millis(200), lease: Duration::from_secs(20) };
-    let scene = Scene::on_terms(ids, terms);
+    let scene = Scene::on_terms(engines, terms);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     for round in 1..=4 {
@@ -144,9 +143,9 @@ async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> Carried 
     soon(created).await
 }
 
-async fn reservations_that_hold_nobody_back_leave_it_to_the_log(ids: Ids) {
+async fn reservations_that_hold_nobody_back_leave_it_to_the_log(engines: Engines) {
     // A lease that has run out when it begins: all are granted the key, and meet in one batch or in several writers.
-    let scene = Scene::on_terms(ids, Terms { lease: Duration::ZERO, ..TERMS });
+    let scene = Scene::on_terms(engines, Terms { lease: Duration::ZERO, ..TERMS });
     let processes = [scene.process().await, scene.process().await];
     let app = processes[0].app_with_chat().await;
     let sends = (0..40).map(|index| processes[index % 2].create_message(app, "a"));
@@ -156,20 +155,18 @@ async fn reservations_that_hold_nobody_back_leave_it_to_the_log(ids: Ids) {
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn numbers_of_commands_that_turn_out_to_be_done_are_handed_out_again(ids: Ids) {
-    let scene = Scene::on_terms(ids, Terms { lease: Duration::ZERO, ..TERMS });
+async fn numbers_of_commands_that_turn_out_to_be_done_are_handed_out_again(engines: Engines) {
+    let scene = Scene::on_terms(engines, Terms { lease: Duration::ZERO, ..TERMS });
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|sent| {
         sent.unwrap();
     });
-    let key = CounterKey::Messages(app, ChatNumber::FIRST);
-    let next = scene.stage.counters.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap();
-    assert_eq!(next, [2]);
+    assert_eq!(scene.next_message(app).await, 2);
 }
 
-async fn a_key_that_the_store_forgot_is_found_in_the_log(ids: Ids) {
-    let scene = Scene::new(ids);
+async fn a_key_that_the_store_forgot_is_found_in_the_log(engines: Engines) {
+    let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     process.create_message(app, "a").await.unwrap();
