@@ -9,7 +9,8 @@ use crate::args::{LogFormat, Options};
 use crate::failure::Failure;
 
 pub(crate) fn start(options: &Options) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&options.log).map_err(|error| {
+    // KurrentDB's client tells of each failure that it also returns, and what is returned is logged where it is handled.
+    let filter = EnvFilter::try_new(format!("kurrentdb=off,{}", options.log)).map_err(|error| {
         Failure::because(format!("--log (RUST_LOG) can't be read: {:?}", options.log), &error)
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -11,6 +11,7 @@ use chat_infra::clock;
 use chat_infra::counters::Counters;
 use chat_infra::event_store::{EventStore, EventStoreError};
 use chat_infra::idempotency::Reservations;
+use chat_infra::read_model::PostgresUrl;
 use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use chat_projector::search::SearchIndexTarget;
 use chat_projector::{Projector, ProjectorHandle, Status};
@@ -169,9 +170,11 @@ fn start_projectors(
             Rows::Sqlite(path) => {
                 Projector::spawn(event_store, SqliteReadModelTarget { path: path.clone() }, stopping)
             }
-            Rows::Postgres(url) => {
-                Projector::spawn(event_store, PostgresReadModelTarget { url: url.clone() }, stopping)
-            }
+            Rows::Postgres(url) => Projector::spawn(
+                event_store,
+                PostgresReadModelTarget { url: PostgresUrl::clone(url) },
+                stopping,
+            ),
         });
     }
     if role.projects(Only::Search) {

@@ -58,7 +58,7 @@ async fn panics() -> &'static str {
     panic!("secret reason")
 }
 
-fn served(options: HttpOptions) -> Served {
+fn served(options: &HttpOptions) -> Served {
     let (arrive, arrived) = mpsc::channel(10);
     let routes = OpenApiRouter::new()
         .route("/fine", get(async || "fine"))
@@ -76,7 +76,7 @@ fn served(options: HttpOptions) -> Served {
     let health = Arc::new(Health::default());
     let system = System::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
     Served {
-        app: assemble(Apis { served: vec![Api::commands(routes)], ..Apis::default() }, system, &options),
+        app: assemble(Apis { served: vec![Api::commands(routes)], ..Apis::default() }, system, options),
         health,
         arrived,
     }
@@ -118,7 +118,7 @@ fn code(status: u16, code: ErrorCode) -> (u16, String) {
 
 #[tokio::test]
 async fn every_failure_has_the_same_form_wherever_it_comes_from() {
-    let app = served(HttpOptions::default()).app;
+    let app = served(&HttpOptions::default()).app;
     let panicked = get_path(&app, "/api/v1/panics").await;
     assert_eq!(panicked.problem(), code(500, ErrorCode::Internal));
     let failed = get_path(&app, "/api/v1/fails").await;
@@ -136,7 +136,7 @@ async fn every_failure_has_the_same_form_wherever_it_comes_from() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_one_at_it_is_not() {
-    let app = served(HttpOptions { max_body: 100, ..HttpOptions::default() }).app;
+    let app = served(&HttpOptions { max_body: 100, ..HttpOptions::default() }).app;
     let body = |size: usize| Body::from(format!("{{{}}}", " ".repeat(size - 2)));
     assert_eq!(ask(&app, Request::post("/api/v1/takes"), body(100)).await.status, 200);
     let refused = ask(&app, Request::post("/api/v1/takes"), body(101)).await;
@@ -145,7 +145,7 @@ async fn a_body_over_the_limit_is_refused_and_one_at_it_is_not() {
 
 #[tokio::test]
 async fn an_answer_carries_the_requests_id() {
-    let app = served(HttpOptions::default()).app;
+    let app = served(&HttpOptions::default()).app;
     let named = ask(&app, Request::get("/api/v1/fine").header("x-request-id", "mine"), Body::empty()).await;
     assert_eq!(named.headers["x-request-id"], "mine");
     let unnamed = get_path(&app, "/api/v1/fine").await;
@@ -154,7 +154,7 @@ async fn an_answer_carries_the_requests_id() {
 
 #[tokio::test]
 async fn requests_over_those_in_flight_are_refused_at_once_and_health_checks_are_not() {
-    let mut served = served(HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
+    let mut served = served(&HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
     let hanging = {
         let app = served.app.clone();
         tokio::spawn(async move { get_path(&app, "/api/v1/hangs").await })
@@ -171,14 +171,14 @@ async fn requests_over_those_in_flight_are_refused_at_once_and_health_checks_are
 
 #[tokio::test(start_paused = true)]
 async fn a_command_that_misses_its_deadline_leaves_its_outcome_open() {
-    let served = served(HttpOptions { deadline: Duration::from_secs(30), ..HttpOptions::default() });
+    let served = served(&HttpOptions { deadline: Duration::from_secs(30), ..HttpOptions::default() });
     let late = get_path(&served.app, "/api/v1/hangs").await;
     assert_eq!(late.problem(), code(503, ErrorCode::OutcomeUnknown));
 }
 
 #[tokio::test]
 async fn readiness_is_as_bad_as_the_worst_part_and_only_a_part_that_is_down_takes_the_process_out() {
-    let served = served(HttpOptions::default());
+    let served = served(&HttpOptions::default());
     for (level, status, word) in [(0, 200, "ok"), (1, 200, "degraded"), (2, 503, "down")] {
         served.health.0.store(level, Ordering::Relaxed);
         for path in ["/readyz", "/health"] {
@@ -198,7 +198,7 @@ async fn readiness_is_as_bad_as_the_worst_part_and_only_a_part_that_is_down_take
 
 #[tokio::test]
 async fn pages_may_load_nothing_from_elsewhere() {
-    let app = served(HttpOptions::default()).app;
+    let app = served(&HttpOptions::default()).app;
     for path in ["/docs", "/docs/errors/app_not_found"] {
         let page = get_path(&app, path).await;
         assert_eq!(page.status, 200);
@@ -217,7 +217,7 @@ async fn metrics_name_the_route_and_never_the_path() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let app = served(HttpOptions::default()).app;
+    let app = served(&HttpOptions::default()).app;
     get_path(&app, "/docs/errors/internal").await;
     get_path(&app, "/api/v1/apps/a-secret").await;
     let text = handle.render();

@@ -35,14 +35,14 @@ pub(crate) struct Places {
 #[derive(Clone, Debug)]
 pub(crate) enum EventLog {
     Sqlite(PathBuf),
-    KurrentDb(KurrentDbUrl),
+    KurrentDb(Box<KurrentDbUrl>),
 }
 
 /// The read model.
 #[derive(Clone, Debug)]
 pub(crate) enum Rows {
     Sqlite(PathBuf),
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
 }
 
 impl Places {
@@ -76,7 +76,7 @@ impl EventLog {
             "sqlite" => sqlite_path(url).map(Self::Sqlite).ok_or_else(|| not_a_file(FLAG, "events.db")),
             "kurrentdb" | "kurrentdb+discover" | "kurrent" | "kurrent+discover" | "kdb" | "kdb+discover"
             | "esdb" | "esdb+discover" => KurrentDbUrl::parse(url)
-                .map(Self::KurrentDb)
+                .map(|url| Self::KurrentDb(Box::new(url)))
                 .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
             other => Err(unknown(FLAG, other, "sqlite://FILE, kurrentdb://HOST:PORT or esdb://HOST:PORT")),
         }
@@ -89,7 +89,7 @@ impl Rows {
         match scheme(url) {
             "sqlite" => sqlite_path(url).map(Self::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
             "postgres" | "postgresql" => PostgresUrl::parse(url)
-                .map(Self::Postgres)
+                .map(|url| Self::Postgres(Box::new(url)))
                 .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
             other => Err(unknown(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
         }
@@ -99,7 +99,7 @@ impl Rows {
     pub(crate) fn reader(&self) -> Arc<dyn ReadModel> {
         match self {
             Self::Sqlite(path) => Arc::new(SqliteReadModel::new(path.clone())),
-            Self::Postgres(url) => Arc::new(PostgresReadModel::new(url.clone())),
+            Self::Postgres(url) => Arc::new(PostgresReadModel::new(PostgresUrl::clone(url))),
         }
     }
 }

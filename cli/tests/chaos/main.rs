@@ -5,7 +5,11 @@
 //! `CHAOS_SEED` repeats a run's choices, `CHAOS_FAULTS` sets how many faults there are (36 unless set), `CHAOS_SECONDS`
 //! how long the load lasts at least (125 unless set).
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and tells how it went"
+)]
 
 #[path = "../crash/audit.rs"]
 mod audit;

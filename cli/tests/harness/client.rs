@@ -157,11 +157,10 @@ impl Call<'_> {
             Request::builder().method(&self.method).uri(url).body(Full::new(self.body)).expect("a request");
         *request.headers_mut() = self.headers;
         let exchange = async {
-            let answer =
-                self.client.http.request(request).await.map_err(|error| match error.is_connect() {
-                    true => NoAnswer::NotSent(format!("{error:?}")),
-                    false => NoAnswer::Lost(format!("{error:?}")),
-                })?;
+            let answer = self.client.http.request(request).await.map_err(|error| {
+                let why = format!("{error:?}");
+                if error.is_connect() { NoAnswer::NotSent(why) } else { NoAnswer::Lost(why) }
+            })?;
             let (head, body) = answer.into_parts();
             let body = body.collect().await.map_err(|error| NoAnswer::Lost(format!("{error:?}")))?.to_bytes();
             Ok(Reply {
