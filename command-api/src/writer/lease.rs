@@ -38,16 +38,19 @@ impl Lease {
     /// Whether nobody else can have the key at this moment.
     pub(crate) fn holds(&self) -> bool {
         let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        began.is_some_and(|began| {
-            let by_day = began.time_of_day.elapsed();
-            began.monotonic.elapsed() < self.lasts && by_day.is_ok_and(|elapsed| elapsed < self.lasts)
-        })
+        began.is_some_and(|began| self.runs(began))
     }
 
-    /// It was renewed by a call that began then.
+    fn runs(&self, began: Began) -> bool {
+        let by_day = began.time_of_day.elapsed();
+        began.monotonic.elapsed() < self.lasts && by_day.is_ok_and(|elapsed| elapsed < self.lasts)
+    }
+
+    /// It was renewed by a call that began then. One that had run out stays lost: somebody else may have had the key
+    /// meanwhile, in a store that has forgotten it since.
     pub(crate) fn renewed(&self, began: Began) {
         let mut current = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = current.and(Some(began));
+        *current = current.filter(|current| self.runs(*current)).and(Some(began));
     }
 
     /// It is somebody else's, for good.
@@ -89,6 +92,19 @@ mod tests {
             MINUTE,
         );
         assert!(!lease.holds());
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_not_revived() {
+        let over = Duration::from_secs(55);
+        // A machine that has just started has no moment so long ago.
+        let Some(began) = ago(over, over) else { return };
+        let lease = Lease::new(began, MINUTE);
+        lease.renewed(Began::now());
+        assert!(!lease.holds());
+        let lease = Lease::new(Began::now(), MINUTE);
+        lease.renewed(Began::now());
+        assert!(lease.holds());
     }
 
     #[test]

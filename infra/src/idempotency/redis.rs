@@ -134,8 +134,9 @@ enum Failure {
     Refused(#[from] RedisError),
     #[error("Redis answers with something else than was asked for")]
     Foreign(#[from] ParsingError),
-    #[error("Redis answers with a reservation that can't be read: {0:?}")]
-    Unreadable(Vec<String>),
+    /// Only the first word is kept: others may be an app's token.
+    #[error("Redis answers with a reservation that can't be read, which begins with {0:?}")]
+    Unreadable(String),
 }
 
 impl From<Failure> for ReservationsError {
@@ -215,7 +216,8 @@ impl Reservations for RedisReservations {
         let app = wish.app.as_ref().map_or("", AppToken::expose).to_owned();
         let arguments = [wish.fingerprint.to_string(), name(wish.owner), app, self.lease(), self.kept()];
         let reply: Vec<String> = self.on(wish.key, &RESERVE, &arguments).await?;
-        Ok(read(&reply).ok_or(Failure::Unreadable(reply))?)
+        let unreadable = || Failure::Unreadable(reply.first().cloned().unwrap_or_default());
+        Ok(read(&reply).ok_or_else(unreadable)?)
     }
 
     async fn renew(&self, key: KeyId, owner: Owner) -> Result<Renewed, ReservationsError> {

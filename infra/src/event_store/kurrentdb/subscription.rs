@@ -28,6 +28,9 @@ const READ_AHEAD: usize = 128;
 /// past what is not this system's now and then only, and older ones not at all.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Looks in a row that find what the subscription has not brought, after which it is given up.
+const LOOKS: u32 = 5;
+
 /// What the task found.
 enum Found {
     Event(RecordedEvent),
@@ -56,7 +59,7 @@ impl KurrentDbSubscription {
         // The server confirms first.
         let first = connection.patience.within(source.next_subscription_event()).await?;
         let (sender, found) = mpsc::channel(READ_AHEAD);
-        let reader = Reader { _lease: lease, log, sender, names: Names::default(), up_to: after };
+        let reader = Reader { _lease: lease, log, sender, names: Names::default(), up_to: after, overdue: 0 };
         let reader = tokio::spawn(reader.run(source, first));
         Ok(Self { found, reader, up_to: after, failed: None })
     }
@@ -107,6 +110,8 @@ struct Reader {
     names: Names,
     /// How far it has got.
     up_to: Position,
+    /// How often in a row something was found in the log that the subscription had not brought.
+    overdue: u32,
 }
 
 /// Why the task ends.
@@ -145,6 +150,7 @@ impl Reader {
     }
 
     async fn take(&mut self, event: SubscriptionEvent) -> Result<(), Ended> {
+        self.overdue = 0;
         let progress = match event {
             SubscriptionEvent::EventAppeared(event) => {
                 let Some(stored) = record::itself(event) else { return Ok(()) };
@@ -176,8 +182,13 @@ impl Reader {
         }
         match self.log.read_all(self.up_to, 1).await {
             Ok(events) if events.is_empty() => self.advance(head).await,
-            // There is something, and the subscription will bring it. A log that does not answer is noticed there too.
-            Ok(_) | Err(_) => Ok(()),
+            // The subscription will bring it, if it is alive: one to a node that is cut off from the others is not.
+            Ok(_) => {
+                self.overdue += 1;
+                if self.overdue < LOOKS { Ok(()) } else { Err(Ended::Failed(Failure::Deadline(QUIET * LOOKS))) }
+            }
+            // A log that does not answer is noticed by the subscription too.
+            Err(_) => Ok(()),
         }
     }
 

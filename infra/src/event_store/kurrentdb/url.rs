@@ -46,6 +46,10 @@ impl KurrentDbUrl {
         }
         let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, parameters) = rest.split_at(authority_ends);
+        // What looks like the end of the hosts may be in a password, which is repeated nowhere.
+        if parameters.contains('@') {
+            return Err(InvalidUrl::Credentials);
+        }
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
@@ -152,7 +156,8 @@ mod tests {
         assert_eq!(format!("{url:?}"), "KurrentDbUrl(kurrentdb://a:1,b:2)");
         assert_eq!(url.credentials, Some(Credentials::new("ops", "correct/horse")));
         for broken in
-            ["kurrentdb://ops:horse@a:x", "kurrentdb://ops:horse@a?tls=perhaps", "esdb://ops:horse@"]
+            ["kurrentdb://ops:horse@a:x", "kurrentdb://ops:horse@a?tls=perhaps", "esdb://ops:horse@",
+             "kurrentdb://ops:ho/horse@a", "kurrentdb://ops:horse?horse@a", "esdb://ops:#horse@a:1"]
         {
             let error = KurrentDbUrl::parse(broken).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("horse"), "{broken}: {error:?}");

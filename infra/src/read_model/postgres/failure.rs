@@ -118,13 +118,14 @@ fn code(error: &Error) -> Option<&str> {
 /// Errors of the environment (no memory, no disk, no permission, shutting down) pass; the rest says that what is stored
 /// is not what this program stores: pages that can't be read, tables missing or of another shape, keys twice.
 fn is_damage(code: &str) -> bool {
-    /// `insufficient_privilege`, which Postgres counts among the syntax errors.
-    const NOT_ALLOWED: &str = "42501";
+    /// `insufficient_privilege`, which Postgres counts among the syntax errors; and texts that the database's encoding
+    /// can't hold, which a new table would not hold either: it has to be UTF-8.
+    const OF_THE_ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
     /// `data_corrupted`, `index_corrupted`.
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];
     /// Data exceptions, violated constraints, and what is undefined or of another type.
     const CLASSES: [&str; 3] = ["22", "23", "42"];
-    code != NOT_ALLOWED && (CORRUPTED.contains(&code) || CLASSES.iter().any(|class| code.starts_with(class)))
+    !OF_THE_ENVIRONMENT.contains(&code) && (CORRUPTED.contains(&code) || CLASSES.iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]

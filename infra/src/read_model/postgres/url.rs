@@ -41,6 +41,9 @@ pub enum InvalidPostgresUrl {
     /// It carries a parameter that is not known.
     #[error("the URL has a parameter that is not known: {0}")]
     Parameter(String),
+    /// What comes after its `?` is none, and may be the rest of a password.
+    #[error("the URL has no parameters after its ?; characters such as ?, / and @ in a password must be percent-encoded")]
+    NoParameter,
     /// It can't be read.
     #[error("the URL can't be read")]
     Malformed(#[source] Box<dyn StdError + Send + Sync>),
@@ -65,6 +68,9 @@ impl PostgresUrl {
         let (_, query) = url.split_once('?').unwrap_or((url, ""));
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                return Err(InvalidPostgresUrl::NoParameter);
+            }
             if !PARAMETERS.contains(&name) {
                 return Err(InvalidPostgresUrl::Parameter(name.to_owned()));
             }

@@ -40,7 +40,8 @@ impl PostgresReadModelWriter {
         let mut session = lock(url).await?;
         let namespace = url.namespace();
         let found = answered(layout::find(&mut session, namespace)).await?;
-        layout::check(&mut session, namespace, found).await?;
+        let checked = timeout(ANSWER, layout::check(&mut session, namespace, found)).await;
+        checked.map_err(|_| ReadModelError::Unavailable(Box::new(Silent(ANSWER))))??;
         let opened = if found == Found::ReadModel {
             Opened::Existing
         } else {
