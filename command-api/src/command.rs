@@ -156,7 +156,7 @@ pub enum CommandError {
     /// The event store's answer was lost: the event may be in the log or not.
     #[error("the event store's answer was lost")]
     OutcomeUnknown(#[source] Cause),
-    /// The log contradicts itself, or the writer is gone. Nothing was appended.
+    /// The log contradicts itself, or the writer is gone; in that case the event may be in the log.
     #[error("the command could not be decided")]
     Internal(#[source] Cause),
 }

@@ -22,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::command::{Carried, Command, CommandError, Recorded, When};
 use crate::writer::{Began, CommandHandler, Keyed, Lease, Lookup, Sighting, carried_before, count};
 
-/// Renewals that a lease leaves time for: one may get lost, and a second one too.
-const RENEWALS_A_LEASE: u32 = 3;
+/// Renewals that a lease leaves time for. Two may fail in a row, if they fail at once.
+const RENEWALS_A_LEASE: u32 = 4;
 
 /// Carries commands out, those with an idempotency key once. Cheap to clone.
 #[derive(Clone)]

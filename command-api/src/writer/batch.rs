@@ -3,6 +3,7 @@
 use chat_domain::{Event, ExpectedRevision, StreamId};
 use chat_infra::counters::{CounterKey, Reservation};
 use chat_infra::event_store::{AppendError, Appended, NewEvent, StreamAppend};
+use futures::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -42,24 +43,26 @@ impl Writer {
         let ready = self.hand_out_numbers(ready).await;
         let mut appending = Vec::with_capacity(ready.len());
         let mut appends = Vec::with_capacity(ready.len());
+        let mut rewinds = Vec::new();
         for (work, latest) in ready {
             let Some(decided) = self.decide(work, latest) else { continue };
             let events = self.new_events(&decided);
             if events.is_empty() {
-                self.settle_without_events(decided).await;
+                rewinds.extend(self.settle_without_events(decided));
                 continue;
             }
             let stream = decided.stream.to_string().into();
             appends.push(StreamAppend { stream, expected: decided.expected, events });
             appending.push(decided);
         }
-        if appends.is_empty() {
-            return;
+        if !appends.is_empty() {
+            let outcomes = self.config.event_store.append(appends).await;
+            for (decided, outcome) in appending.into_iter().zip(outcomes) {
+                rewinds.extend(self.settle(decided, outcome));
+            }
         }
-        let outcomes = self.config.event_store.append(appends).await;
-        for (decided, outcome) in appending.into_iter().zip(outcomes) {
-            self.settle(decided, outcome).await;
-        }
+        // After the answers, and together: counters that hang hold up nobody whose command is settled.
+        join_all(rewinds.into_iter().map(|rewind| self.rewind(rewind))).await;
     }
 
     /// Gives each stream that creates something its numbers, in one round trip. A stream whose numbers lie further on
@@ -189,20 +192,22 @@ impl Writer {
         decided.jobs.iter().filter_map(event).collect()
     }
 
-    async fn settle_without_events(&mut self, decided: Decided) {
+    fn settle_without_events(&mut self, decided: Decided) -> Option<Rewind> {
         self.saw(decided.known.at);
-        self.rewind(&decided, decided.last_number).await;
+        let rewind = decided.rewind_to(decided.last_number);
         for (job, verdict) in decided.jobs {
             if let Verdict::Refused(rejection) = verdict {
                 job.answer(Err(rejection.into()));
             }
         }
         self.remember(decided.stream, decided.known);
+        rewind
     }
 
-    async fn settle(&mut self, decided: Decided, outcome: Result<Appended, AppendError>) {
+    fn settle(&mut self, decided: Decided, outcome: Result<Appended, AppendError>) -> Option<Rewind> {
+        let mut rewind = None;
         let error = match outcome {
-            Ok(appended) => return self.settle_appended(decided, appended).await,
+            Ok(appended) => return self.settle_appended(decided, appended),
             Err(AppendError::Conflict) => {
                 metrics::counter!("command_conflicts_total").increment(1);
                 let Decided { stream, jobs, numbers, waited, .. } = decided;
@@ -211,19 +216,21 @@ impl Writer {
                     job
                 };
                 let jobs = jobs.into_iter().map(doubted).collect();
-                return self.try_again(Work { stream, jobs, numbers, waited, remembered: None });
+                self.try_again(Work { stream, jobs, numbers, waited, remembered: None });
+                return None;
             }
             Err(AppendError::Unavailable(cause)) => {
                 // Numbers that went unused are handed out again, so that nobody waits for them.
-                self.rewind(&decided, decided.last_number).await;
+                rewind = decided.rewind_to(decided.last_number);
                 CommandError::EventStoreUnavailable(cause.into())
             }
             Err(AppendError::OutcomeUnknown(cause)) => CommandError::OutcomeUnknown(cause.into()),
         };
         fail(decided.jobs.into_iter().map(|(job, _)| job), &error);
+        rewind
     }
 
-    async fn settle_appended(&mut self, mut decided: Decided, appended: Appended) {
+    fn settle_appended(&mut self, mut decided: Decided, appended: Appended) -> Option<Rewind> {
         decided.known.at = appended.position;
         self.saw(appended.position);
         let last = decided.known.next_number() - 1;
@@ -232,7 +239,9 @@ impl Writer {
             tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; it follows the log again");
             metrics::counter!("counter_repairs_total").increment(1);
         }
-        for (job, verdict) in std::mem::take(&mut decided.jobs) {
+        let unused = decided.numbers.is_some_and(|numbers| numbers.last() > last);
+        let rewind = if unused { decided.rewind_to(last) } else { None };
+        for (job, verdict) in decided.jobs {
             match verdict {
                 Verdict::Event(event) => {
                     if let (StreamId::App(app), Event::ChatCreated(created)) = (&decided.stream, &event) {
@@ -245,21 +254,30 @@ impl Writer {
                 Verdict::Refused(rejection) => job.answer(Err(rejection.into())),
             }
         }
-        // After the answers: a counter that hangs holds up nobody whose event is stored.
-        if decided.numbers.is_some_and(|numbers| numbers.last() > last) {
-            self.rewind(&decided, last).await;
-        }
         self.remember(decided.stream, decided.known);
+        rewind
     }
 
-    /// Sets a stream's counter back from the last number that was handed out for these commands to `last`.
-    async fn rewind(&self, decided: &Decided, last: u64) {
-        let Some(numbers) = decided.numbers else { return };
-        let key: CounterKey = counter(&decided.stream);
-        if let Err(error) = self.config.counters.rewind(key, numbers.last(), last).await {
+    async fn rewind(&self, Rewind { key, from, to }: Rewind) {
+        if let Err(error) = self.config.counters.rewind(key, from, to).await {
             // The counter stays ahead: the next writer waits in vain once, and sets it back then.
             tracing::warn!(?key, error = &error as &dyn std::error::Error, "a counter could not be set back");
         }
+    }
+}
+
+/// A counter that is to be set back, unless it has moved on: numbers that were handed out and not used.
+struct Rewind {
+    key: CounterKey,
+    from: u64,
+    to: u64,
+}
+
+impl Decided {
+    /// Back from the last number that was handed out for these commands to `last`; `None` where none was.
+    fn rewind_to(&self, last: u64) -> Option<Rewind> {
+        let numbers = self.numbers?;
+        Some(Rewind { key: counter(&self.stream), from: numbers.last(), to: last })
     }
 }
 

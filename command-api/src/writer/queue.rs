@@ -252,8 +252,12 @@ impl Writer {
         known.suffices_for(&job.command).then_some(Latest { known, since: None })
     }
 
+    /// That there is no app is not remembered: another process may have been given its token by the idempotency key of a
+    /// creation that is still on its way.
     pub(super) fn remember(&mut self, stream: StreamId, known: Known) {
-        self.states.insert(stream, known);
+        if known.takes_numbers() {
+            self.states.insert(stream, known);
+        }
     }
 
     /// Loads a stream's state beside the batches; its commands wait.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_domain::{AppToken, ChatNumber, Precondition, Version};
+use chat_command_api::command::Command;
+use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
 use chat_infra::counters::{CounterKey, Counters, InProcessCounters, Reservation};
 use futures::future::join_all;
 
@@ -24,6 +25,17 @@ async fn writers_with_shared_counters_share_a_chat() {
     let chat = writers[1].create_chat(app).await.unwrap();
     assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
     assert_eq!(stage.events().await.len(), 202);
+}
+
+#[tokio::test]
+async fn an_app_that_was_not_there_is_found_once_another_writer_has_created_it() {
+    let stage = Stage::new();
+    let writers = [stage.writer(), writer_on(stage.another_handle(), Arc::clone(&stage.counters))];
+    let app = AppToken::generate(|bytes| bytes.fill(7));
+    assert_eq!(refusal(writers[1].create_chat(app).await), "AppNotFound");
+    let name = AppName::parse("app".to_owned()).unwrap();
+    writers[0].send(Command::CreateApp { app, name }).await.unwrap();
+    assert_eq!(writers[1].create_chat(app).await.unwrap(), ChatNumber::FIRST);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -185,7 +185,11 @@ impl Reader {
             // The subscription will bring it, if it is alive: one to a node that is cut off from the others is not.
             Ok(_) => {
                 self.overdue += 1;
-                if self.overdue < LOOKS { Ok(()) } else { Err(Ended::Failed(Failure::Deadline(QUIET * LOOKS))) }
+                if self.overdue < LOOKS {
+                    Ok(())
+                } else {
+                    Err(Ended::Failed(Failure::Deadline(QUIET * LOOKS)))
+                }
             }
             // A log that does not answer is noticed by the subscription too.
             Err(_) => Ok(()),

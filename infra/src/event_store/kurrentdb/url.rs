@@ -155,10 +155,14 @@ mod tests {
         assert_eq!(url.to_string(), "kurrentdb://a:1,b:2");
         assert_eq!(format!("{url:?}"), "KurrentDbUrl(kurrentdb://a:1,b:2)");
         assert_eq!(url.credentials, Some(Credentials::new("ops", "correct/horse")));
-        for broken in
-            ["kurrentdb://ops:horse@a:x", "kurrentdb://ops:horse@a?tls=perhaps", "esdb://ops:horse@",
-             "kurrentdb://ops:ho/horse@a", "kurrentdb://ops:horse?horse@a", "esdb://ops:#horse@a:1"]
-        {
+        for broken in [
+            "kurrentdb://ops:horse@a:x",
+            "kurrentdb://ops:horse@a?tls=perhaps",
+            "esdb://ops:horse@",
+            "kurrentdb://ops:ho/horse@a",
+            "kurrentdb://ops:horse?horse@a",
+            "esdb://ops:#horse@a:1",
+        ] {
             let error = KurrentDbUrl::parse(broken).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("horse"), "{broken}: {error:?}");
         }

@@ -125,7 +125,8 @@ fn is_damage(code: &str) -> bool {
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];
     /// Data exceptions, violated constraints, and what is undefined or of another type.
     const CLASSES: [&str; 3] = ["22", "23", "42"];
-    !OF_THE_ENVIRONMENT.contains(&code) && (CORRUPTED.contains(&code) || CLASSES.iter().any(|class| code.starts_with(class)))
+    !OF_THE_ENVIRONMENT.contains(&code)
+        && (CORRUPTED.contains(&code) || CLASSES.iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]

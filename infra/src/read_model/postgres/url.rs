@@ -42,7 +42,9 @@ pub enum InvalidPostgresUrl {
     #[error("the URL has a parameter that is not known: {0}")]
     Parameter(String),
     /// What comes after its `?` is none, and may be the rest of a password.
-    #[error("the URL has no parameters after its ?; characters such as ?, / and @ in a password must be percent-encoded")]
+    #[error(
+        "the URL has no parameters after its ?; characters such as ?, / and @ in a password must be percent-encoded"
+    )]
     NoParameter,
     /// It can't be read.
     #[error("the URL can't be read")]
