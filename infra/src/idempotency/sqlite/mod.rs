@@ -159,13 +159,14 @@ impl Store {
     }
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), FileError> {
-        let now = clock::now();
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => file::open(&self.path, self.log, self.terms, now)?,
+            None => file::open(&self.path, self.log, self.terms, clock::now())?,
         };
         let connection = self.connection.insert(connection);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Behind the lock: processes that wait for each other see the times in the order of their transactions.
+        let now = clock::now();
         let table = Table { transaction: &transaction, log: self.log, terms: self.terms, now };
         table.remove_expired(jobs.len())?;
         jobs.iter_mut().try_for_each(|job| job.run(&table))?;
