@@ -8,6 +8,8 @@ use chat_web::client_address::TrustedProxies;
 use chat_web::rate_limit::RateLimit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::operator;
+
 const EXAMPLES: &str = "\
 Examples:
   chat-api                                       everything in one process, data in ./data
@@ -52,6 +54,8 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    #[command(flatten)]
+    Operate(operator::Command),
 }
 
 /// Which projection a projector keeps.
@@ -72,12 +76,30 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Not `Debug`: URLs and the admin token hold secrets.
+/// Where everything is kept. Not `Debug`: URLs hold secrets.
 #[derive(Clone, Args)]
-pub(crate) struct Options {
+pub(crate) struct EngineOptions {
     /// Folder that holds every embedded file; created where it does not exist
     #[arg(long, env = "DATA_DIR", value_name = "FOLDER", default_value = "./data")]
     pub(crate) data_dir: PathBuf,
+    /// Where events are kept: sqlite://FILE, or a KurrentDB as kurrentdb://HOST:2113 or esdb://… [default:
+    /// sqlite://DATA_DIR/events.db]
+    #[arg(long, env = "EVENT_STORE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) event_store_url: Option<String>,
+    /// Where apps, chats and messages are read from: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default:
+    /// sqlite://DATA_DIR/read-model.db]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// Folder of the full-text index [default: DATA_DIR/search-index]
+    #[arg(long, env = "SEARCH_INDEX_DIR", value_name = "FOLDER")]
+    pub(crate) search_index_dir: Option<PathBuf>,
+}
+
+/// Not `Debug`: URLs and the admin token hold secrets.
+#[derive(Clone, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) engines: EngineOptions,
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000, 8001 for command-api, 8002 for
     /// query-api, 8003 for projector]
     #[arg(long, env = "LISTEN_ADDR", value_name = "IP:PORT")]
@@ -93,21 +115,10 @@ pub(crate) struct Options {
     /// [default: none]
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub(crate) trusted_proxies: Option<TrustedProxies>,
-    /// Where events are kept: sqlite://FILE, or a KurrentDB as kurrentdb://HOST:2113 or esdb://… [default:
-    /// sqlite://DATA_DIR/events.db]
-    #[arg(long, env = "EVENT_STORE_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) event_store_url: Option<String>,
     /// Who hands out numbers and keeps what processes share: redis://HOST:6379, redis+cluster://… or redis+sentinel://…
     /// [default: each process counts for itself, and the log decides]
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
-    /// Where apps, chats and messages are read from: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default:
-    /// sqlite://DATA_DIR/read-model.db]
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) database_url: Option<String>,
-    /// Folder of the full-text index [default: DATA_DIR/search-index]
-    #[arg(long, env = "SEARCH_INDEX_DIR", value_name = "FOLDER")]
-    pub(crate) search_index_dir: Option<PathBuf>,
     /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,chat_projector=debug`
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub(crate) log: String,
@@ -134,15 +145,25 @@ pub(crate) enum Role {
     Projector(Option<Only>),
 }
 
+/// What the command line asks for.
+pub(crate) enum Task {
+    /// A process that runs until it is stopped.
+    Run(Role, Box<Options>),
+    /// Something an operator wants to know or to be done.
+    Operate(operator::Command),
+}
+
 impl Arguments {
-    pub(crate) fn role(self) -> (Role, Options) {
-        match self.command {
+    pub(crate) fn task(self) -> Task {
+        let (role, options) = match self.command {
             None => (Role::Serve, self.serve),
             Some(Command::Serve(options)) => (Role::Serve, options),
             Some(Command::CommandApi(options)) => (Role::CommandApi, options),
             Some(Command::QueryApi(options)) => (Role::QueryApi, options),
             Some(Command::Projector { only, options }) => (Role::Projector(only), options),
-        }
+            Some(Command::Operate(command)) => return Task::Operate(command),
+        };
+        Task::Run(role, Box::new(options))
     }
 }
 

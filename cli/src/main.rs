@@ -1,12 +1,14 @@
 //! `chat-api`: the chat API's one binary.
 //!
-//! Without a subcommand it is the whole system in one process; each subcommand but `serve` is one role of it.
+//! Without a subcommand it is the whole system in one process. Some subcommands are one role of it each; the others are
+//! for operators ([`operator`]).
 
 mod args;
 mod banner;
 mod engines;
 mod failure;
 mod logs;
+mod operator;
 mod process;
 mod readiness;
 mod search_folder;
@@ -16,17 +18,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Arguments;
+use crate::args::{Arguments, Task};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (role, options) = arguments.role();
-    match process::run(role, &options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+    match arguments.task() {
+        Task::Run(role, options) => match process::run(role, &options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        },
+        Task::Operate(command) => operator::run(command),
     }
 }
 

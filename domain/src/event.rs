@@ -2,47 +2,41 @@
 //!
 //! An event is stored as its type's name, a schema version and a JSON payload. A stored version is never changed:
 //! a payload of an older version is lifted by upcasters, one version at a time, to the one that [`Event`] reads.
-//! `golden/` holds one payload of every version there ever was, and a test reads them all.
+//! `golden/` holds one payload of every version there ever was, and a test reads them all. What operators do is stored
+//! the same way, see [`crate::operation`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{AppName, ChatNumber, MessageBody, MessageNumber};
 
-/// A fact in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An app came to be. First in its stream.
-    AppCreated(AppCreated),
-    /// An app got another name.
-    AppRenamed(AppRenamed),
-    /// A chat came to be.
-    ChatCreated(ChatCreated),
-    /// A message came to be.
-    MessageCreated(MessageCreated),
-    /// A message got another body.
-    MessageEdited(MessageEdited),
-    /// A message was taken away. Its number stays taken.
-    MessageDeleted(MessageDeleted),
-}
-
+/// Makes an enum of events, a struct for the payload of each, and how they are stored.
 macro_rules! payloads {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ })+) => {
+    (
+        $(#[$enum_doc:meta])* pub enum $enum:ident;
+        $($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ $(,)? })+
+    ) => {
+        $(#[$enum_doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum $enum {
+            $($(#[$doc])* $name($name),)+
+        }
+
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
             pub struct $name {
                 $($(#[$field_doc])* pub $field: $type,)+
             }
 
-            impl From<$name> for Event {
+            impl From<$name> for $enum {
                 fn from(payload: $name) -> Self {
                     Self::$name(payload)
                 }
             }
         )+
 
-        impl Event {
+        impl $enum {
             /// Every event type's name.
             pub const TYPES: &[&str] = &[$(stringify!($name)),+];
 
@@ -62,18 +56,34 @@ macro_rules! payloads {
                 json.unwrap_or_default()
             }
 
-            fn from_payload(event_type: &str, payload: &[u8]) -> Result<Self, DecodeError> {
+            /// Reads a stored event, lifting older schema versions to the current one.
+            pub fn decode(
+                event_type: &str,
+                version: $crate::event::SchemaVersion,
+                payload: &[u8],
+            ) -> Result<Self, $crate::event::DecodeError> {
+                match $crate::event::lifted(event_type, version, payload)? {
+                    None => Self::from_payload(event_type, payload),
+                    Some(lifted) => Self::from_payload(event_type, lifted.as_bytes()),
+                }
+            }
+
+            fn from_payload(event_type: &str, payload: &[u8]) -> Result<Self, $crate::event::DecodeError> {
                 match event_type {
                     $(stringify!($name) => Ok(Self::$name(serde_json::from_slice(payload)?)),)+
-                    _ => Err(DecodeError::UnknownType),
+                    _ => Err($crate::event::DecodeError::UnknownType),
                 }
             }
         }
     };
 }
+pub(crate) use payloads;
 
 payloads! {
-    /// An app came to be.
+    /// A fact about an app, a chat or a message.
+    pub enum Event;
+
+    /// An app came to be. First in its stream.
     AppCreated {
         /// Its name.
         name: AppName
@@ -143,18 +153,19 @@ struct Upcaster {
 /// A type without an upcaster from some version kept its shape in the next.
 const UPCASTERS: &[Upcaster] = &[];
 
-impl Event {
-    /// Reads a stored event, lifting older schema versions to the current one.
-    pub fn decode(event_type: &str, version: SchemaVersion, payload: &[u8]) -> Result<Self, DecodeError> {
-        if version == SchemaVersion::CURRENT {
-            return Self::from_payload(event_type, payload);
-        }
-        if version < SchemaVersion(1) || version > SchemaVersion::CURRENT {
-            return Err(DecodeError::UnknownVersion(version));
-        }
-        let lifted = upcast(UPCASTERS, event_type, version, serde_json::from_slice(payload)?);
-        Self::from_payload(event_type, lifted.to_string().as_bytes())
+/// The payload in the current schema version; `None` where it is in that already.
+pub(crate) fn lifted(
+    event_type: &str,
+    version: SchemaVersion,
+    payload: &[u8],
+) -> Result<Option<String>, DecodeError> {
+    if version == SchemaVersion::CURRENT {
+        return Ok(None);
     }
+    if version < SchemaVersion(1) || version > SchemaVersion::CURRENT {
+        return Err(DecodeError::UnknownVersion(version));
+    }
+    Ok(Some(upcast(UPCASTERS, event_type, version, serde_json::from_slice(payload)?).to_string()))
 }
 
 fn upcast(

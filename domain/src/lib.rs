@@ -17,13 +17,14 @@
 //! ```
 //!
 //! [`application`] and [`chat`] are the two deciders. [`event`] is what they emit and how it is stored;
-//! [`stream`] says where. The other modules are types that can't hold a wrong value.
+//! [`stream`] says where. [`operation`] is what operators do. The other modules are types that can't hold a wrong value.
 
 pub mod application;
 pub mod chat;
 pub mod event;
 pub mod metadata;
 pub mod number;
+pub mod operation;
 pub mod position;
 pub mod stream;
 pub mod text;
@@ -34,6 +35,7 @@ pub mod version;
 pub use event::Event;
 pub use metadata::{Actor, Metadata};
 pub use number::{ChatNumber, MessageNumber};
+pub use operation::Operation;
 pub use position::{ExpectedRevision, Position, Revision};
 pub use stream::StreamId;
 pub use text::{AppName, MessageBody};

@@ -11,6 +11,9 @@ use uuid::Uuid;
 pub struct Actor {
     /// On whose behalf.
     pub kind: ActorKind,
+    /// Who it was, where that is known: an operator's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The client's network address, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -34,6 +37,8 @@ pub enum ActorKind {
     App,
     /// An operator with the admin token.
     Admin,
+    /// An operator at the command line.
+    Operator,
     /// The system itself.
     #[default]
     System,

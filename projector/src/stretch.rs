@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chat_domain::{Event, Position, Revision, StreamId, Timestamp};
+use chat_domain::{Event, Position, Revision, StreamId, Timestamp, operation};
 use chat_infra::event_store::{LogId, RecordedEvent};
 
 use crate::parking::{Letters, Parked, Reason};
@@ -57,7 +57,8 @@ impl Stretch {
         let mut streams: Vec<Stream> = Vec::new();
         let mut index: HashMap<Arc<str>, usize> = HashMap::new();
         let mut events = Vec::with_capacity(recorded.len());
-        for event in recorded {
+        // What operators do says nothing of apps, chats and messages.
+        for event in recorded.into_iter().filter(|event| *event.stream != *operation::STREAM) {
             let stream = *index.entry(event.stream).or_insert_with_key(|name| {
                 let id = StreamId::parse(name).map_err(|_| Reason::UNKNOWN_STREAM);
                 streams.push(Stream { name: Arc::clone(name), id, parked: false });

@@ -79,6 +79,7 @@ impl RequestContext {
     pub fn actor(&self, kind: ActorKind) -> Actor {
         Actor {
             kind,
+            name: None,
             address: self.client.map(|client| client.to_string()),
             user_agent: self.user_agent.as_deref().map(str::to_owned),
         }

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_infra::event_store::{EventStore, EventStoreError, KurrentDbEventStore, LogId, SqliteEventStore};
 
 use super::{EventLog, wait_for};
 use crate::failure::Failure;
+
+/// How long a command waits for the log.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the log and asks which one it is, waiting for it while that may help.
 pub(crate) async fn open_event_store(log: &EventLog) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
@@ -18,6 +22,22 @@ pub(crate) async fn open_event_store(log: &EventLog) -> Result<(Arc<dyn EventSto
     };
     let opened = wait_for(&what, open, |error: &EventStoreError| error.retryable() && !is_final(error)).await;
     opened.map_err(|error| Failure::because(format!("{what} can't be used"), &error))
+}
+
+/// Opens a log that is there already, for a command that a person waits for: one that is away is not waited for longer
+/// than a few seconds, and none is made.
+pub(crate) async fn open_existing_event_store(log: &EventLog) -> Result<Arc<dyn EventStore>, Failure> {
+    if let EventLog::Sqlite(path) = log
+        && !path.exists()
+    {
+        return Err(Failure::new(format!(
+            "there is no event log at {log}; --data-dir or --event-store-url says where it is"
+        )));
+    }
+    match tokio::time::timeout(PATIENCE, open_event_store(log)).await {
+        Ok(opened) => opened.map(|(store, _)| store),
+        Err(_) => Err(Failure::new(format!("the event log {log} does not answer"))),
+    }
 }
 
 async fn open(log: &EventLog) -> Result<Arc<dyn EventStore>, EventStoreError> {

@@ -12,10 +12,10 @@ use chat_infra::event_store::KurrentDbUrl;
 use chat_infra::read_model::{PostgresReadModel, PostgresUrl, ReadModel, SqliteReadModel};
 use chat_infra::redis::{InvalidRedisUrl, RedisUrl};
 
-use crate::args::Options;
+use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;
 
-pub(crate) use event_store::open_event_store;
+pub(crate) use event_store::{open_event_store, open_existing_event_store};
 pub(crate) use shared::Shared;
 pub(crate) use waiting::wait_for;
 
@@ -47,6 +47,15 @@ pub(crate) enum Rows {
 
 impl Places {
     pub(crate) fn of(options: &Options) -> Result<Self, Failure> {
+        let redis = options.redis_url.as_ref().map(|url| url.parse());
+        let redis = redis.transpose().map_err(|error: InvalidRedisUrl| {
+            Failure::because("--redis-url (REDIS_URL) can't be understood", &error)
+        })?;
+        Ok(Self { redis, ..Self::of_engines(&options.engines)? })
+    }
+
+    /// As far as an operator's command needs to know: without what processes share beside the log.
+    pub(crate) fn of_engines(options: &EngineOptions) -> Result<Self, Failure> {
         let in_data_dir = |name: &str| options.data_dir.join(name);
         Ok(Self {
             events: match &options.event_store_url {
@@ -57,12 +66,7 @@ impl Places {
                 None => Rows::Sqlite(in_data_dir("read-model.db")),
                 Some(url) => Rows::of(url)?,
             },
-            redis: match &options.redis_url {
-                None => None,
-                Some(url) => Some(url.parse().map_err(|error: InvalidRedisUrl| {
-                    Failure::because("--redis-url (REDIS_URL) can't be understood", &error)
-                })?),
-            },
+            redis: None,
             search_index: options.search_index_dir.clone().unwrap_or_else(|| in_data_dir("search-index")),
             idempotency_keys: in_data_dir("idempotency.db"),
         })

@@ -122,6 +122,7 @@ async fn an_event_carries_its_circumstances() {
         command: "CreateApp".to_owned(),
         actor: Actor {
             kind: ActorKind::Admin,
+            name: Some("alice".to_owned()),
             address: Some("::1".to_owned()),
             user_agent: Some("curl/8".to_owned()),
         },

@@ -50,6 +50,14 @@ pub trait EventStore: Send + Sync + 'static {
     /// memory, but none only where there are none.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
+    /// Reads up to `limit` events of all streams from the end of the log towards its start, those before `before`, or
+    /// the last ones. May return fewer, to bound its memory, but none only where there are none.
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError>;
+
     /// The event of an id, `None` where the stream has none recorded since then. An adapter that finds ids without
     /// reading streams also answers with older events and those of other streams.
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError>;

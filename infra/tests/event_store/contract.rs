@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::metadata::EventId;
-use chat_domain::{ExpectedRevision, Revision};
+use chat_domain::{ExpectedRevision, Position, Revision};
 use chat_infra::event_store::{AppendError, EventSearch, MAX_APPEND_BYTES, ReadFrom, RecordedEvent, Select};
 use uuid::Uuid;
 
@@ -40,6 +40,7 @@ macro_rules! event_store_contract {
             a_stream_that_does_not_exist_reads_as_empty
             an_event_is_found_by_its_id
             the_whole_log_reads_in_order_from_any_position
+            the_whole_log_reads_backwards_from_its_end_and_any_position
             a_subscription_gives_what_is_stored_and_then_what_comes
             a_subscription_hears_another_handle
             dropping_a_subscriptions_wait_loses_nothing
@@ -224,6 +225,33 @@ pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn()
     assert!(later.iter().all(|event| event.position > start));
     assert_eq!(log.all_after(start).await, events[2..]);
     assert!(log.read_all(end, 2).await.unwrap().iter().all(|event| event.position > end));
+}
+
+pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    for stream in ["a", "b", "c"] {
+        log.fill(stream, &["A", "B"]).await;
+    }
+    let events = log.all().await;
+    for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
+        let (mut backwards, mut from) = (Vec::new(), before);
+        // Others may write to the log meanwhile, and it may be long: it is read to where these names begin.
+        loop {
+            let more = log.read_all_backwards(from, 4).await.unwrap();
+            assert!(more.len() <= 4);
+            let Some(last) = more.last() else { break };
+            from = Some(last.position);
+            let done = last.position <= log.start;
+            backwards.extend(more.into_iter().filter(|event| log.owns(event)));
+            if done {
+                break;
+            }
+        }
+        backwards.reverse();
+        let end = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
+        assert!(end.eq(&backwards), "before {before:?}");
+    }
+    assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
 }
 
 pub async fn a_subscription_gives_what_is_stored_and_then_what_comes(open: impl AsyncFn() -> Log) {

@@ -146,6 +146,14 @@ impl EventStore for FaultyLog {
         self.log.read_all(after, limit).await
     }
 
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_all_backwards(before, limit).await
+    }
+
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
         self.log.find(wanted).await
     }

@@ -89,6 +89,14 @@ impl EventStore for KurrentDbEventStore {
         Ok(self.connection.read_all(after, limit).await?)
     }
 
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        Ok(self.connection.read_all_backwards(before, limit).await?)
+    }
+
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
         Ok(self.connection.find(&wanted).await?)
     }

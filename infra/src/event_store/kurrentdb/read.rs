@@ -141,13 +141,35 @@ impl Connection {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, Failure> {
+        let options = ReadAllOptions::default().forwards().position(from(after));
+        self.in_order(options, limit, |event| event.position > after).await
+    }
+
+    /// Reads events of this system's streams before a position, or from the log's end, towards its start.
+    pub(super) async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, Failure> {
+        if before == Some(Position::START) {
+            return Ok(Vec::new());
+        }
+        let options =
+            ReadAllOptions::default().backwards().position(before.map_or(StreamPosition::End, from));
+        self.in_order(options, limit, |event| before.is_none_or(|before| event.position < before)).await
+    }
+
+    async fn in_order(
+        &self,
+        options: ReadAllOptions,
+        limit: usize,
+        wanted: impl Fn(&RecordedEvent) -> bool + Send + Sync,
+    ) -> Result<Vec<RecordedEvent>, Failure> {
+        // KurrentDB may begin with the event at the position itself.
+        let count = limit.saturating_add(1);
+        let options = options.requires_leader(true).filter(own_streams()).max_count(count);
+        let options = self.authenticated(options, ReadAllOptions::authenticated);
         self.patiently(async |client| {
-            // KurrentDB begins with the event at the position itself.
-            let count = limit.saturating_add(1);
-            let options =
-                ReadAllOptions::default().requires_leader(true).filter(own_streams()).max_count(count);
-            let options = self.authenticated(options, ReadAllOptions::authenticated);
-            let options = options.position(from(after));
             let mut read = self.patience.within(client.read_all(&options)).await?;
             let (mut events, mut bytes, mut names) = (Vec::new(), 0, Names::default());
             while events.len() < limit
@@ -156,7 +178,7 @@ impl Connection {
             {
                 let name = names.of(&stored);
                 let event = record::from_wire(stored, name)?;
-                if event.position > after {
+                if wanted(&event) {
                     bytes += size(&event);
                     events.push(event);
                 }

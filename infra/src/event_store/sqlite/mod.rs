@@ -91,6 +91,14 @@ impl EventStore for SqliteEventStore {
         self.log_readers.run(move |connection| reader::all(connection, after, limit)).await
     }
 
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log_readers.run(move |connection| reader::all_backwards(connection, before, limit)).await
+    }
+
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
         self.stream_readers.run(move |connection| reader::find(connection, wanted.id)).await
     }

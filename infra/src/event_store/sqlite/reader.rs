@@ -74,13 +74,30 @@ pub(super) fn all(
     after: Position,
     limit: usize,
 ) -> rusqlite::Result<Vec<RecordedEvent>> {
+    in_order(connection, "> ?1 ORDER BY position ASC", after.get(), limit)
+}
+
+pub(super) fn all_backwards(
+    connection: &Connection,
+    before: Option<Position>,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let before = before.map_or(i64::MAX as u64, Position::get);
+    in_order(connection, "< ?1 ORDER BY position DESC", before, limit)
+}
+
+fn in_order(
+    connection: &Connection,
+    bound: &str,
+    from: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
     let sql = format!(
-        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream
-                       WHERE position > ?1 ORDER BY position LIMIT ?2"
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE position {bound} LIMIT ?2"
     );
     // Events of one stream often come together: they share its name.
     let mut last: Option<Arc<str>> = None;
-    collect(connection, &sql, &[&after.get(), &limit], |row| {
+    collect(connection, &sql, &[&from, &limit], |row| {
         let name = row.get_ref(8)?.as_str()?;
         let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| name.into());
         last = Some(Arc::clone(&shared));

@@ -1,0 +1,67 @@
+//! What operators ask and do at the command line. Each noun has a module; what they do is in `chat-operations`.
+//!
+//! Answers go to standard output, everything else to standard error. The process exits with 0 where all is well, 1 where
+//! something was found that somebody should look at, 2 where the command or its surroundings were wrong.
+
+mod answer;
+mod audit;
+mod stage;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::args::EngineOptions;
+use crate::failure::Failure;
+use stage::Stage;
+
+/// The commands of operators.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Look at what happened, and prove it
+    #[command(subcommand)]
+    Audit(audit::Command),
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    engines: EngineOptions,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// One JSON object: `version`, `status`, `data`, `diagnostics`
+    Json,
+}
+
+/// What every command takes that changes something.
+#[derive(Args)]
+struct Deed {
+    /// Who does it [default: the user and the machine, as in alice@ops-1]
+    #[arg(long, env = "CHAT_OPERATOR", value_name = "NAME")]
+    operator: Option<String>,
+    /// Why; it is recorded with the name
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Carries out a command and prints its answer.
+pub(crate) fn run(command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::because("the runtime could not be started", &error).report(),
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Audit(command) => audit::run(command).await,
+        }
+    })
+}

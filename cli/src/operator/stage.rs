@@ -1,0 +1,52 @@
+//! What commands work on.
+
+use std::sync::Arc;
+
+use chat_infra::event_store::EventStore;
+use chat_operations::acts::Operator;
+
+use super::{Common, Deed};
+use crate::engines::{Places, open_existing_event_store};
+use crate::failure::Failure;
+
+/// The places that the options name, and the log, open.
+pub(super) struct Stage {
+    pub(super) places: Places,
+    pub(super) log: Arc<dyn EventStore>,
+}
+
+impl Stage {
+    pub(super) async fn open(common: &Common) -> Result<Self, Failure> {
+        let places = Places::of_engines(&common.engines)?;
+        let log = open_existing_event_store(&places.events).await?;
+        Ok(Self { places, log })
+    }
+}
+
+impl Deed {
+    /// Who does it.
+    pub(super) fn operator(&self) -> Operator {
+        Operator {
+            name: self.operator.clone().unwrap_or_else(user_and_machine),
+            program: concat!("chat-api/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// Why; a deed without a reason is refused.
+    pub(super) fn reason(&self) -> Result<String, Failure> {
+        let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+        reason.map(str::to_owned).ok_or_else(|| {
+            Failure::new("--reason is missing: what is done here is recorded, with who did it and why")
+        })
+    }
+}
+
+fn user_and_machine() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let machine = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    match machine.trim() {
+        "" => user,
+        machine => format!("{user}@{machine}"),
+    }
+}

@@ -1,0 +1,87 @@
+//! Recording what operators do, in a stream of its own.
+
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::{Actor, ActorKind, EventId};
+use chat_domain::{ExpectedRevision, Metadata, Operation, operation};
+use chat_infra::clock;
+use chat_infra::event_store::{
+    AppendError, Appended, EventStore, EventStoreError, NewEvent, ReadFrom, Select, StreamAppend, StreamRead,
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// How often an act is tried again that somebody else's act came before.
+const ATTEMPTS: usize = 20;
+
+/// Who does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// A name that others know the person by, such as `alice@ops-1`.
+    pub name: String,
+    /// The program that carries it out, with its version.
+    pub program: String,
+}
+
+/// Why an act could not be recorded. It has not been carried out then, unless its outcome is unknown.
+#[derive(Debug, Error)]
+pub enum ActError {
+    /// The log could not be read.
+    #[error(transparent)]
+    EventStore(#[from] EventStoreError),
+    /// The log took other acts first, again and again.
+    #[error("others keep recording acts at the same time; nothing was recorded")]
+    Contended,
+    /// The log could not be written.
+    #[error("the act could not be recorded")]
+    Append(#[source] AppendError),
+}
+
+/// Records an act at the end of the operators' stream; answers where it ended up.
+pub async fn record(
+    log: &dyn EventStore,
+    operator: &Operator,
+    operation: &Operation,
+) -> Result<Appended, ActError> {
+    let id = Uuid::now_v7();
+    let metadata = Metadata {
+        command: operation.event_type().to_owned(),
+        actor: Actor {
+            kind: ActorKind::Operator,
+            name: Some(operator.name.clone()),
+            address: None,
+            user_agent: Some(operator.program.clone()),
+        },
+        correlation_id: id.to_string(),
+        causation_id: id.to_string(),
+        idempotency: None,
+    };
+    // Strings always serialize.
+    let metadata: Arc<str> = serde_json::to_string(&metadata).unwrap_or_default().into();
+    let stream: Arc<str> = operation::STREAM.into();
+    for _ in 0..ATTEMPTS {
+        let end =
+            StreamRead { stream: Arc::clone(&stream), from: ReadFrom::End, select: Select::All, limit: 1 };
+        let last = log.read_stream(end).await?.pop().map(|event| event.revision);
+        let event = NewEvent {
+            id: EventId::new(id),
+            event_type: operation.event_type(),
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: clock::now(),
+            data: operation.payload(),
+            metadata: Arc::clone(&metadata),
+        };
+        let append = StreamAppend {
+            stream: Arc::clone(&stream),
+            expected: ExpectedRevision::after(last),
+            events: vec![event],
+        };
+        match log.append(vec![append]).await.pop() {
+            Some(Ok(appended)) => return Ok(appended),
+            Some(Err(AppendError::Conflict)) | None => {}
+            Some(Err(error)) => return Err(ActError::Append(error)),
+        }
+    }
+    Err(ActError::Contended)
+}

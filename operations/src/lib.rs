@@ -1,0 +1,7 @@
+//! What operators ask of the system and do to it, without a word about how they ask: the command line and the admin
+//! routes are two faces of this crate.
+//!
+//! Everything here works on the ports, beside a running system or without one. What an operator does, as opposed to
+//! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
+
+pub mod acts;
