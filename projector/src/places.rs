@@ -9,14 +9,19 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_infra::contents::Contents;
+use chat_infra::event_store::EventStore;
 use chat_infra::notice::{Capacity, FileNotices, Notice};
 use chat_infra::read_model::{
     PostgresNotices, PostgresReadModel, PostgresReadModelWriter, PostgresUrl, ReadModel, SqliteReadModel,
     SqliteReadModelWriter,
 };
 use chat_infra::search_index::{SearchError, SearchIndex, SearchIndexWriter};
+use tokio::sync::watch;
 
 use crate::projection::ProjectionError;
+use crate::projector::{Projector, ProjectorHandle};
+use crate::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
+use crate::search::SearchIndexTarget;
 
 /// A place of the read model.
 #[derive(Clone, Debug)]
@@ -158,6 +163,19 @@ impl Place {
             Self::ReadModel(Rows::Sqlite(path)) | Self::SearchIndex(path) => {
                 FileNotices::beside(path).read(capacity)
             }
+        }
+    }
+
+    /// Starts a projector here.
+    pub fn project(&self, log: Arc<dyn EventStore>, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
+        match self.clone() {
+            Self::ReadModel(Rows::Sqlite(path)) => {
+                Projector::spawn(log, SqliteReadModelTarget { path }, shutdown)
+            }
+            Self::ReadModel(Rows::Postgres(url)) => {
+                Projector::spawn(log, PostgresReadModelTarget { url: *url }, shutdown)
+            }
+            Self::SearchIndex(dir) => Projector::spawn(log, SearchIndexTarget { dir }, shutdown),
         }
     }
 

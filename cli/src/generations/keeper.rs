@@ -7,12 +7,9 @@ use std::time::Duration;
 
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_infra::event_store::EventStore;
-use chat_infra::read_model::PostgresUrl;
 use chat_projector::generations::Generations;
-use chat_projector::places::{Place, ProjectionPlaces, Rows};
-use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use chat_projector::search::SearchIndexTarget;
-use chat_projector::{Projector, ProjectorHandle, State, Status};
+use chat_projector::places::ProjectionPlaces;
+use chat_projector::{ProjectorHandle, State, Status};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -183,16 +180,7 @@ impl Keeper {
         }
         let copy = Copy { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
-        let log = Arc::clone(&self.event_store);
-        let handle = match self.places.of(copy) {
-            Place::ReadModel(Rows::Sqlite(path)) => {
-                Projector::spawn(log, SqliteReadModelTarget { path }, stopped)
-            }
-            Place::ReadModel(Rows::Postgres(url)) => {
-                Projector::spawn(log, PostgresReadModelTarget { url: PostgresUrl::clone(&url) }, stopped)
-            }
-            Place::SearchIndex(dir) => Projector::spawn(log, SearchIndexTarget { dir }, stopped),
-        };
+        let handle = self.places.of(copy).project(Arc::clone(&self.event_store), stopped);
         handle.gauged.store(self.running.is_empty(), Ordering::Relaxed);
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(copy, status);
