@@ -28,14 +28,23 @@ pub struct Comparison {
     pub other: Generation,
     /// Where both were compared.
     pub position: Position,
+    /// Why the live one can't be read, where it can't: then nothing was compared.
+    pub unreadable: Option<String>,
     /// The digest of the live one there.
-    pub live_digest: String,
+    pub live_digest: Option<String>,
     /// The digest of the other one there.
-    pub other_digest: String,
+    pub other_digest: Option<String>,
     /// Rows or documents that differ.
     pub differing: usize,
     /// The first of them, looked into.
     pub shown: Vec<Explained>,
+}
+
+impl Comparison {
+    /// Whether somebody should have a look: rows differ, or nothing could be compared.
+    pub fn is_finding(&self) -> bool {
+        self.differing > 0 || self.unreadable.is_some()
+    }
 }
 
 /// Compares the generations that are built, or were live before, with the live ones.
@@ -103,6 +112,19 @@ async fn compare(
     let place = projections.place(live);
     let held = fold.log.hold();
     reached(projections, folds, fold, held).await?;
+    if let Err(error) = place.position().await {
+        return Ok(Comparison {
+            name: live.projection,
+            live: live.generation,
+            other: fold.copy.generation,
+            position: held,
+            unreadable: Some(error.to_string()),
+            live_digest: None,
+            other_digest: None,
+            differing: 0,
+            shown: Vec::new(),
+        });
+    }
     if projections.position(live).await? < held && !is_kept(projections, live).await {
         catch_up(projections, folds, live, held).await?;
     }
@@ -125,8 +147,9 @@ async fn compare(
         live: live.generation,
         other: fold.copy.generation,
         position,
-        live_digest: ours.digest.to_string(),
-        other_digest: theirs.digest.to_string(),
+        unreadable: None,
+        live_digest: Some(ours.digest.to_string()),
+        other_digest: Some(theirs.digest.to_string()),
         differing: differences.len(),
         shown,
     })

@@ -85,7 +85,7 @@ pub struct Rebuilt {
 impl Rebuilt {
     /// Whether something differs from what is live, and was not promoted for it.
     pub fn has_findings(&self) -> bool {
-        self.promoted.is_none() && self.comparisons.iter().any(|comparison| comparison.differing > 0)
+        self.promoted.is_none() && self.comparisons.iter().any(Comparison::is_finding)
     }
 }
 
@@ -205,7 +205,7 @@ async fn build(
     }
     rebuilt.comparisons = compare_all(projections, folds).await?;
     rebuilt.positions = folds.all.iter().map(|fold| fold.status().position).collect();
-    let differs = rebuilt.comparisons.iter().any(|comparison| comparison.differing > 0);
+    let differs = rebuilt.comparisons.iter().any(Comparison::is_finding);
     if differs && !rebuild.accept_differences {
         return Ok((rebuilt, Vec::new()));
     }

@@ -68,7 +68,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     if built.has_findings() {
         answer = answer.note(
             Severity::Warning,
-            "not promoted: rows differ from those that readers see. If they should, `projections promote` or the same \
+            "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
              command with --accept-differences goes on",
         );
     }

@@ -63,10 +63,18 @@ pub(super) fn named(all: &[Named]) -> String {
 pub(super) fn comparison(comparison: &Comparison) -> String {
     let Comparison { name, live, other, position, differing, .. } = comparison;
     let name = name.as_str();
+    if let Some(reason) = &comparison.unreadable {
+        return format!(
+            "{name}: generation {} (live) can't be compared with {}: {reason}\n",
+            live.0, other.0
+        );
+    }
     let mut text = match differing {
         0 => format!(
             "{name}: generations {} (live) and {} are the same at position {position}\n  digest {}\n",
-            live.0, other.0, comparison.live_digest
+            live.0,
+            other.0,
+            comparison.live_digest.as_deref().unwrap_or_default()
         ),
         1 => format!(
             "{name}: 1 row differs between generations {} (live) and {} at position {position}\n",

@@ -1,7 +1,7 @@
 //! `projections diff`, `promote`, `rollback` and `drop`: the steps of a rebuild, singly.
 
 use chat_domain::operation::Generation;
-use chat_operations::projections::compare;
+use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::drop_generations;
 use chat_operations::projections::switch::{self, Switch, SwitchPlan};
 use clap::Args;
@@ -53,7 +53,7 @@ pub(super) async fn diff(options: &Plain) -> Result<Answer, Failure> {
     let compared = compare::diff(&projections, &options.which.names(), &display.progress, &cancel).await;
     drop(display);
     let compared = compared.map_err(failure)?;
-    let differ = compared.iter().any(|compared| compared.differing > 0);
+    let differ = compared.iter().any(Comparison::is_finding);
     let text: String = compared.iter().map(comparison).collect();
     Ok(Answer::new(&compared, text)?.finding(differ))
 }
