@@ -19,8 +19,12 @@
 //! | `projection_batch_seconds` | histogram | how long a batch took to fold and commit |
 
 mod backoff;
+pub mod bounded;
 mod feed;
+pub mod generations;
+mod notices;
 pub mod parking;
+pub mod places;
 pub mod projection;
 mod projector;
 pub mod read_model;
@@ -30,6 +34,7 @@ pub mod search;
 pub mod status;
 pub mod stretch;
 
+pub use notices::Board;
 pub use projector::{Projector, ProjectorHandle};
 pub use rebuild::{Digests, RebuildError, rebuild_digests};
 pub use status::{State, Status};

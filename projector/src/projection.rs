@@ -11,6 +11,8 @@ use chat_infra::read_model::ReadModelError;
 use chat_infra::search_index::SearchError;
 use thiserror::Error;
 
+use crate::notices::Board;
+
 /// A projection, open for writing.
 ///
 /// It is a fold: the same log makes the same content, whatever the stretches that it is given in. After an error it is
@@ -57,6 +59,11 @@ pub trait Target: Send + Sync + 'static {
     /// Runs beside the fold; dropping the future ends it.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
+    }
+
+    /// Where the projector tells other processes what it does.
+    fn board(&self) -> Option<Box<dyn Board>> {
+        None
     }
 
     /// Puts aside what is there, and opens a new one, at the start of the log.

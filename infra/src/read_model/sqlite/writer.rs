@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::failure::{ThreadEnded, failure};
-use super::file::{WriteLock, move_aside, open_for_writing};
+use super::file::{WriteLock, move_aside, open_for_writing, remove_database};
 use super::{commit, load};
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::read_model::{
@@ -46,6 +46,16 @@ impl SqliteReadModelWriter {
         move_aside(path)?;
         let (connection, _) = open_for_writing(path)?;
         Self::start(lock, connection)
+    }
+
+    /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
+    ///
+    /// [`ReadModelError::InUse`] while a writer has it.
+    pub fn remove(path: &Path) -> Result<(), ReadModelError> {
+        let lock = WriteLock::acquire(path)?;
+        remove_database(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+        drop(lock);
+        Ok(())
     }
 
     fn start(lock: WriteLock, mut connection: Connection) -> Result<Self, ReadModelError> {
