@@ -17,7 +17,7 @@ pub(crate) struct Part {
 
 /// Everything.
 pub(crate) const PARTS: [Part; 5] = [
-    Part { kind: b"app", sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 7 },
+    Part { kind: b"app", sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 8 },
     Part { kind: b"chat", sql: concat!("SELECT ", chats!(""), " FROM chats"), columns: 8 },
     Part { kind: b"message", sql: concat!("SELECT ", messages!(""), " FROM messages"), columns: 7 },
     Part {
@@ -26,7 +26,11 @@ pub(crate) const PARTS: [Part; 5] = [
         columns: 6,
     },
     // Not the reason and the time: both belong to the run that parked the event.
-    Part { kind: b"parked", sql: "SELECT position, stream, event_type FROM dead_letters", columns: 3 },
+    Part {
+        kind: b"parked",
+        sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",
+        columns: 5,
+    },
 ];
 
 impl Part {
