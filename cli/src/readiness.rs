@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chat_command_api::writer::CommandHandler;
 use chat_domain::Position;
 use chat_infra::clock;
+use chat_infra::dead_letter::{LetterCounts, LetterList, WhichLetters};
 use chat_infra::event_store::EventStore;
 use chat_infra::read_model::ReadModelError;
 use chat_infra::redis::RedisConnection;
@@ -19,6 +20,10 @@ use crate::generations::InUse;
 
 /// An engine that does not answer within this time is down.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A list without letters, which comes with their counts.
+const NO_LETTER: LetterList =
+    LetterList { after: Position::START, limit: 0, which: WhichLetters::Standing, stream: None };
 
 /// A projection that trails the log by more than this is worth a look.
 const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
@@ -59,14 +64,14 @@ impl Readiness for Parts {
             let InUse { read_model, search: folder, .. } = queried.borrow().clone();
             let rows = within(async {
                 let position = read_model.position().await?;
-                let (_, parked) = read_model.dead_letters(0).await?;
-                Ok::<_, ReadModelError>((position, parked))
+                let letters = read_model.letters(NO_LETTER).await?;
+                Ok::<_, ReadModelError>((position, letters.counts))
             });
             parts.push(self.of_queried("read_model", rows.await, head.as_ref().ok()).await);
             let documents = within(async {
                 let look = move || {
                     let index = folder.index()?;
-                    Ok::<_, SearchError>((index.position(), index.dead_letters(0)?.1))
+                    Ok::<_, SearchError>((index.position(), index.letter_counts()?))
                 };
                 let ended = |error| Err(SearchError::Unavailable(Box::new(error)));
                 tokio::task::spawn_blocking(look).await.unwrap_or_else(ended)
@@ -88,10 +93,10 @@ impl Parts {
     async fn of_queried(
         &self,
         name: &str,
-        found: Result<(Position, u64), String>,
+        found: Result<(Position, LetterCounts), String>,
         head: Option<&Position>,
     ) -> Part {
-        let (position, parked) = match found {
+        let (position, letters) = match found {
             Ok(found) => found,
             Err(reason) => return part(name, Err(reason)),
         };
@@ -109,10 +114,11 @@ impl Parts {
             position: position.get(),
             lag_events: self.events_between(position, head),
             lag_ms,
-            parked,
+            parked: letters.parked,
+            discarded: letters.discarded,
             last_error: None,
         };
-        let reason = parked_reason(parked).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
+        let reason = letters_reason(letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
         Part { projection: Some(projection), ..part(name, Ok(reason)) }
     }
 }
@@ -127,7 +133,8 @@ fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option
         State::Stopped => Err("it has stopped".to_owned()),
         State::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
         State::StandingBy | State::CatchingUp | State::Live => {
-            Ok(parked_reason(status.parked).or_else(|| lag_reason(lag)))
+            let letters = LetterCounts { parked: status.parked, discarded: status.discarded };
+            Ok(letters_reason(letters).or_else(|| lag_reason(lag)))
         }
     };
     let projection = Projection {
@@ -136,13 +143,17 @@ fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option
         lag_events,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         parked: status.parked,
+        discarded: status.discarded,
         last_error: status.last_error.clone(),
     };
     Part { projection: Some(projection), ..part(status.name, reason) }
 }
 
-fn parked_reason(parked: u64) -> Option<String> {
-    (parked > 0).then(|| format!("{parked} events could not be applied and are parked"))
+fn letters_reason(letters: LetterCounts) -> Option<String> {
+    let LetterCounts { parked, discarded } = letters;
+    let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
+    let given_up = || format!("{discarded} events were discarded, and nobody has acknowledged it");
+    waits.or_else(|| (discarded > 0).then(given_up))
 }
 
 fn lag_reason(lag: Duration) -> Option<String> {

@@ -106,7 +106,7 @@ async fn fold(target: &impl Target, events: &[RecordedEvent], batch: usize) -> R
     let started = Instant::now();
     for batch in batches {
         let up_to = batch.last().map_or(Position::START, |event| event.position);
-        projection.apply(LogId(Uuid::nil()), batch, up_to).await?;
+        projection.fold(LogId(Uuid::nil()), batch, up_to).await?;
     }
     Ok(events.len() as f64 / started.elapsed().as_secs_f64())
 }

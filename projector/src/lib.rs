@@ -2,7 +2,7 @@
 //!
 //! A projection is a fold: the same log gives the same content, whatever the batches, restarts and replays. [`Projector`]
 //! keeps one going: it opens the projection (and folds a damaged or foreign one anew), follows the log from the
-//! projection's checkpoint, applies events as they come, parks those that can't be applied ([`parking`]), and starts
+//! projection's checkpoint, applies events as they come, parks those that can't be applied ([`parking`]), carries out what operators decide about those ([`letters`]), and starts
 //! over when an engine fails. Its [`Status`] can be watched: a query that must see a position waits for it there.
 //!
 //! # Metrics
@@ -14,7 +14,8 @@
 //! | `projection_position` | gauge | the log position up to which the projection has folded |
 //! | `projection_lag_events` | gauge | log positions between that and the end of the log |
 //! | `projection_lag_seconds` | gauge | the age of the oldest event not folded in; 0 when caught up |
-//! | `projection_parked_events` | gauge | events that could not be applied |
+//! | `projection_parked_events` | gauge | events that could not be applied and wait for a retry |
+//! | `projection_discarded_events` | gauge | events that were given up, and nobody has acknowledged it |
 //! | `projection_events_total` | counter | events folded or parked since the process started |
 //! | `projection_batch_seconds` | histogram | how long a batch took to fold and commit |
 
@@ -22,6 +23,7 @@ mod backoff;
 pub mod bounded;
 mod feed;
 pub mod generations;
+pub mod letters;
 mod notices;
 pub mod parking;
 pub mod places;

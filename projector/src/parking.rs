@@ -1,15 +1,17 @@
 //! Parking: what happens to events that can't be applied.
 //!
 //! Such an event is kept as a [`DeadLetter`], together with all later events of its stream, so that nothing is applied
-//! out of order; other streams go on.
+//! out of order; other streams go on. What becomes of letters is for operators to say: [`crate::letters`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use chat_domain::event::DecodeError;
-use chat_domain::{Event, Position, Timestamp, Unfoldable};
-use chat_infra::dead_letter::DeadLetter;
+use chat_domain::{Event, Position, Revision, Timestamp, Unfoldable};
+use chat_infra::dead_letter::{DeadLetter, LetterCounts, WAITS};
+
+use crate::letters::Settled;
 
 /// Why an event can't be applied, for operators. Names no text and no token: payloads stay in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct Reason(Cow<'static, str>);
 
 impl Reason {
     /// An event of a stream with a parked event.
-    pub const EARLIER_PARKED: Self = Self(Cow::Borrowed("an earlier event of its stream is parked"));
+    pub const EARLIER_PARKED: Self = Self(Cow::Borrowed(WAITS));
     /// A stream that is neither an app's nor a chat's.
     pub const UNKNOWN_STREAM: Self = Self(Cow::Borrowed("its stream is neither an app's nor a chat's"));
     /// A chat's event, where the chat's creation is missing or parked.
@@ -27,6 +29,9 @@ impl Reason {
     pub const NO_MESSAGE: Self = Self(Cow::Borrowed("its message does not exist"));
     /// An edit or deletion of a deleted message.
     pub const MESSAGE_DELETED: Self = Self(Cow::Borrowed("its message was deleted before"));
+
+    /// A parked event that is read again.
+    pub const GONE: Self = Self(Cow::Borrowed("it is not found in the log any more"));
 
     /// A hole in the stream, as far as the projection has seen it.
     pub fn revision(found: u64, expected: u64) -> Self {
@@ -71,18 +76,18 @@ impl From<Unfoldable> for Reason {
     }
 }
 
-/// The streams with a parked event, and how many events are parked in all.
+/// The streams with a parked event, and how many events are parked and discarded in all.
 #[derive(Clone, Debug, Default)]
 pub struct Parked {
     /// Shared with the work that goes on elsewhere.
     streams: Arc<HashSet<Arc<str>>>,
-    events: u64,
+    counts: LetterCounts,
 }
 
 impl Parked {
     /// What an earlier run parked.
-    pub fn load(streams: impl IntoIterator<Item = String>, events: u64) -> Self {
-        Self { streams: Arc::new(streams.into_iter().map(Arc::from).collect()), events }
+    pub fn load(streams: impl IntoIterator<Item = String>, counts: LetterCounts) -> Self {
+        Self { streams: Arc::new(streams.into_iter().map(Arc::from).collect()), counts }
     }
 
     /// Whether the stream has a parked event.
@@ -92,18 +97,43 @@ impl Parked {
 
     /// How many events are parked.
     pub fn events(&self) -> u64 {
-        self.events
+        self.counts.parked
+    }
+
+    /// How many events were discarded, and nobody has acknowledged it.
+    pub fn discarded(&self) -> u64 {
+        self.counts.discarded
     }
 
     /// Takes in what a stretch parked, once it is committed.
     pub fn add(&mut self, letters: &Letters) {
-        self.events += letters.0.len() as u64;
+        self.counts.parked += letters.0.len() as u64;
         for letter in &letters.0 {
             if !self.streams.contains(letter.stream.as_str()) {
                 Arc::make_mut(&mut self.streams).insert(Arc::from(letter.stream.as_str()));
             }
         }
     }
+
+    /// Takes in what a second attempt came to, once it is committed.
+    pub fn settle(&mut self, settled: &Settled) {
+        let gone = settled.unparked.len() as u64 + u64::from(settled.discarded);
+        self.counts.parked = self.counts.parked.saturating_sub(gone);
+        self.counts.discarded += u64::from(settled.discarded);
+        if settled.cleared {
+            Arc::make_mut(&mut self.streams).remove(settled.stream.as_str());
+        }
+    }
+
+    /// Takes in that a discarded event was acknowledged, once that is committed.
+    pub fn acknowledge(&mut self) {
+        self.counts.discarded = self.counts.discarded.saturating_sub(1);
+    }
+}
+
+/// The text as every engine takes it: a log of another program may hold a NUL, which not every one does.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// What a stretch of the log parks.
@@ -129,18 +159,19 @@ impl Letters {
         &mut self,
         position: Position,
         stream: &str,
+        revision: Revision,
         event_type: &str,
         reason: &Reason,
         now: Timestamp,
     ) {
-        // A log of another program may hold a NUL, which not every engine takes in a text.
-        let plain = |text: &str| text.replace('\0', "\u{fffd}");
         self.0.push(DeadLetter {
             position,
             stream: plain(stream),
+            revision,
             event_type: plain(event_type),
             reason: reason.as_str().to_owned(),
             parked_at: now,
+            discarded: None,
         });
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_infra::checkpoint::{Checkpoint, Opened};
-use chat_infra::event_store::{LogId, RecordedEvent};
+use chat_infra::event_store::{EventStoreError, LogId, RecordedEvent};
 use chat_infra::read_model::ReadModelError;
 use chat_infra::search_index::SearchError;
 use thiserror::Error;
 
+use crate::letters::LetterBox;
 use crate::notices::Board;
 
 /// A projection, open for writing.
@@ -25,14 +26,21 @@ pub trait Projection: Send + 'static {
     /// How many events it has parked.
     fn parked(&self) -> u64;
 
+    /// How many of them were discarded, and nobody has acknowledged it.
+    fn discarded(&self) -> u64;
+
+    /// What it has parked, for operators' acts.
+    fn letter_box(&mut self) -> &mut dyn LetterBox;
+
     /// Looks whether what is stored still stands where this does. An engine elsewhere may have lost the end of it, and
     /// where no event comes, nothing else would show that.
     async fn check(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    /// Folds the events that follow its checkpoint, and moves it to `up_to`, both or neither.
-    async fn apply(
+    /// Folds the events that follow its checkpoint, and moves it to `up_to`, both or neither. Passes over what operators
+    /// do: whoever feeds a projection from the log calls [`advance`](crate::letters::advance), which carries that out.
+    async fn fold(
         &mut self,
         log: LogId,
         events: Vec<RecordedEvent>,
@@ -96,6 +104,9 @@ pub enum ProjectionError {
     /// Another projector moved the checkpoint.
     #[error("another projector moved its checkpoint")]
     CheckpointMoved,
+    /// The log could not be read, where an operator's act asks for events again.
+    #[error("the event store")]
+    EventStore(#[from] EventStoreError),
     /// Another projector has it open for writing.
     #[error("another projector is at work on it")]
     InUse,

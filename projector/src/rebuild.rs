@@ -9,6 +9,7 @@ use chat_infra::read_model::{ReadModel, SqliteReadModel};
 use chat_infra::search_index::SearchIndex;
 use thiserror::Error;
 
+use crate::letters::advance;
 use crate::projection::{Projection, ProjectionError, Target};
 use crate::read_model::SqliteReadModelTarget;
 use crate::search::SearchIndexTarget;
@@ -69,6 +70,6 @@ async fn replay(
         events.retain(|event| event.position <= head);
         let Some(last) = events.last() else { return Ok(()) };
         let up_to = last.position;
-        projection.apply(log, events, up_to).await?;
+        advance(projection, event_store, log, events, up_to).await?;
     }
 }

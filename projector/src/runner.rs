@@ -17,8 +17,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::backoff::Backoff;
 use crate::feed::Feed;
+use crate::letters::advance;
 use crate::projection::{Projection, ProjectionError, Target};
-use crate::status::{Reporter, State};
+use crate::status::{Reporter, State, Status};
 
 /// How often the end of the log is looked up, and whether the projection is still where it was.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +73,7 @@ impl<T: Target> Runner<T> {
                 said = None;
             }
             let pause = self.note(&setback, &mut fresh, &mut said, &mut backoff);
+            self.look_behind().await;
             tokio::select! {
                 () = stopped(&mut self.shutdown) => break,
                 () = sleep(pause) => {}
@@ -121,6 +123,24 @@ impl<T: Target> Runner<T> {
         backoff.pause()
     }
 
+    /// While nothing goes on, looks since when: the lag of a projector that waits grows all the same. Where it stands by,
+    /// another process moves the projection, and this one does not know how far.
+    async fn look_behind(&self) {
+        let Status { state, position, behind_since, .. } = self.report.status();
+        if state != State::Waiting {
+            return;
+        }
+        let mut since = behind_since;
+        // Before the projection was opened it is not known where it stands.
+        if since.is_none()
+            && position > Position::START
+            && let Ok(events) = self.event_store.read_all(position, 1).await
+        {
+            since = events.first().map(|event| event.recorded_at);
+        }
+        self.report.update(|status| status.behind_since = since);
+    }
+
     /// Opens the projection and follows the log; returns when told to stop.
     async fn follow(
         &self,
@@ -140,6 +160,7 @@ impl<T: Target> Runner<T> {
             status.state = if position >= status.head { State::Live } else { folding };
             status.position = position;
             status.parked = projection.parked();
+            status.discarded = projection.discarded();
             status.behind_since = None;
             status.last_error = None;
         });
@@ -213,7 +234,7 @@ impl<T: Target> Runner<T> {
             status.behind_since = oldest;
         });
         let started = Instant::now();
-        projection.apply(log, events, up_to).await?;
+        advance(projection, &*self.event_store, log, events, up_to).await?;
         let took = started.elapsed();
         feed.applied_in(took);
         self.report.applied(count, took);
@@ -221,6 +242,7 @@ impl<T: Target> Runner<T> {
         self.report.update(|status| {
             status.position = up_to;
             status.parked = projection.parked();
+            status.discarded = projection.discarded();
             if caught_up && up_to >= status.head {
                 status.state = State::Live;
                 status.behind_since = None;

@@ -30,6 +30,8 @@ pub struct Status {
     pub parked: u64,
     /// Events that this projector has folded or parked since it started.
     pub folded: u64,
+    /// How many events were discarded, and nobody has acknowledged it.
+    pub discarded: u64,
     /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
     /// caused it is in the log.
     pub last_error: Option<String>,
@@ -80,6 +82,7 @@ impl Status {
             behind_since: None,
             parked: 0,
             folded: 0,
+            discarded: 0,
             last_error: None,
         }
     }
@@ -111,6 +114,7 @@ struct Metrics {
     lag_events: Gauge,
     lag_seconds: Gauge,
     parked: Gauge,
+    discarded: Gauge,
     events: Counter,
     batch_seconds: Histogram,
 }
@@ -123,6 +127,7 @@ impl Reporter {
             lag_events: gauge!("projection_lag_events", "projection" => name),
             lag_seconds: gauge!("projection_lag_seconds", "projection" => name),
             parked: gauge!("projection_parked_events", "projection" => name),
+            discarded: gauge!("projection_discarded_events", "projection" => name),
             events: counter!("projection_events_total", "projection" => name),
             batch_seconds: histogram!("projection_batch_seconds", "projection" => name),
         };
@@ -136,6 +141,10 @@ impl Reporter {
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -162,6 +171,7 @@ impl Reporter {
             self.metrics.position.set(status.position.get() as f64);
             self.metrics.lag_events.set(status.lag_events() as f64);
             self.metrics.parked.set(status.parked as f64);
+            self.metrics.discarded.set(status.discarded as f64);
         }
         self.metrics.lag_seconds.set(status.lag(clock::now()).as_secs_f64());
     }
@@ -179,7 +189,11 @@ fn describe() {
     describe_gauge!("projection_position", "The log position up to which the projection has folded");
     describe_gauge!("projection_lag_events", "Log positions between the projection and the end of the log");
     describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
-    describe_gauge!("projection_parked_events", "Events that could not be applied");
+    describe_gauge!("projection_parked_events", "Events that could not be applied and wait for a retry");
+    describe_gauge!(
+        "projection_discarded_events",
+        "Events that were given up, and nobody has acknowledged it"
+    );
     describe_counter!("projection_events_total", "Events folded or parked since the process started");
     describe_histogram!(
         "projection_batch_seconds",

@@ -49,6 +49,8 @@ pub struct Incoming {
     pub event_type: String,
     /// The event, if it can be read.
     pub event: Result<Event, Reason>,
+    /// Whether an operator gave it up: the stream goes on without it.
+    pub discarded: bool,
 }
 
 impl Stretch {
@@ -59,22 +61,21 @@ impl Stretch {
         let mut events = Vec::with_capacity(recorded.len());
         // What operators do says nothing of apps, chats and messages.
         for event in recorded.into_iter().filter(|event| *event.stream != *operation::STREAM) {
-            let stream = *index.entry(event.stream).or_insert_with_key(|name| {
+            let stream = *index.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
                 let id = StreamId::parse(name).map_err(|_| Reason::UNKNOWN_STREAM);
                 streams.push(Stream { name: Arc::clone(name), id, parked: false });
                 streams.len() - 1
             });
-            let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
-            events.push(Incoming {
-                position: event.position,
-                stream,
-                revision: event.revision,
-                recorded_at: event.recorded_at,
-                event_type: event.event_type,
-                event: decoded.map_err(|error| Reason::from(&error)),
-            });
+            events.push(Incoming::read(event, stream));
         }
         Self { log, from, to, streams, events }
+    }
+
+    /// Events of one stream that were parked, to be tried again where the projection stands.
+    pub fn again(log: LogId, at: Position, stream: &str, events: Vec<Incoming>) -> Self {
+        let id = StreamId::parse(stream).map_err(|_| Reason::UNKNOWN_STREAM);
+        let streams = vec![Stream { name: stream.into(), id, parked: false }];
+        Self { log, from: at, to: at, streams, events }
     }
 
     /// Marks the streams with a parked event from earlier.
@@ -90,25 +91,51 @@ impl Stretch {
         self,
         now: Timestamp,
         mut claim: impl FnMut(&StreamId) -> Claim,
-        mut apply: impl FnMut(StreamId, Fact) -> Result<(), Reason>,
+        mut apply: impl FnMut(StreamId, Step) -> Result<(), Reason>,
     ) -> Letters {
         let mut letters = Letters::default();
         let mut streams = self.streams;
         for incoming in self.events {
             let stream = &mut streams[incoming.stream];
-            let Incoming { position, revision, recorded_at, event_type, event, .. } = incoming;
+            let Incoming { position, revision, recorded_at, event_type, event, discarded, .. } = incoming;
             let applied = match &stream.id {
                 Ok(id) if claim(id) == Claim::PassOver => continue,
                 _ if stream.parked => Err(Reason::EARLIER_PARKED),
+                Ok(id) if discarded => {
+                    let event = event.ok();
+                    apply(
+                        *id,
+                        Step::Gap(Gap { revision, recorded_at, event_type: event_type.clone(), event }),
+                    )
+                }
+                Err(_) if discarded => Ok(()),
                 Err(reason) => Err(reason.clone()),
-                Ok(id) => event.and_then(|event| apply(*id, Fact { position, revision, recorded_at, event })),
+                Ok(id) => event.and_then(|event| {
+                    apply(*id, Step::Fact(Fact { position, revision, recorded_at, event }))
+                }),
             };
             if let Err(reason) = applied {
                 stream.parked = true;
-                letters.park(position, &stream.name, &event_type, &reason, now);
+                letters.park(position, &stream.name, revision, &event_type, &reason, now);
             }
         }
         letters
+    }
+}
+
+impl Incoming {
+    /// Decodes an event of the stream with this index.
+    pub fn read(event: RecordedEvent, stream: usize) -> Self {
+        let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
+        Self {
+            position: event.position,
+            stream,
+            revision: event.revision,
+            recorded_at: event.recorded_at,
+            event_type: event.event_type,
+            event: decoded.map_err(|error| Reason::from(&error)),
+            discarded: false,
+        }
     }
 }
 
@@ -119,6 +146,29 @@ pub enum Claim {
     Fold,
     /// It is not: whatever its events are, they change nothing.
     PassOver,
+}
+
+/// A step of a stream.
+#[derive(Debug)]
+pub enum Step {
+    /// To be applied, or parked.
+    Fact(Fact),
+    /// To be left out.
+    Gap(Gap),
+}
+
+/// The place of an event that an operator gave up. It uses up what it was given: its revision, and the number of the
+/// chat or message that it would have created.
+#[derive(Debug)]
+pub struct Gap {
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// When its writer decided it.
+    pub recorded_at: Timestamp,
+    /// The type's name, as stored.
+    pub event_type: String,
+    /// The event, if it can be read.
+    pub event: Option<Event>,
 }
 
 /// An event that could be read.

@@ -69,6 +69,8 @@ pub struct Projection {
     pub lag_ms: u64,
     /// Events that could not be applied and wait for somebody to deal with them.
     pub parked: u64,
+    /// Events that were given up, and nobody has acknowledged it.
+    pub discarded: u64,
     /// What went wrong last, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -38,6 +38,7 @@ impl Readiness for Health {
             lag_events: Some(0),
             lag_ms: 0,
             parked: 1,
+            discarded: 0,
             last_error: None,
         };
         let reason = (status != Status::Ok).then(|| "1 event is parked".to_owned());

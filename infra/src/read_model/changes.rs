@@ -5,7 +5,7 @@ use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Vers
 
 use super::{AppRow, ChatRow, ReadModelError};
 use crate::checkpoint::Checkpoint;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::event_store::LogId;
 
 /// What the read model's projection writes.
@@ -20,8 +20,14 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     /// The names of streams with a parked event, each once.
     async fn parked_streams(&self) -> Result<Vec<String>, ReadModelError>;
 
-    /// How many events are parked.
-    async fn parked_events(&self) -> Result<u64, ReadModelError>;
+    /// How many events are parked, and how many were discarded.
+    async fn letter_counts(&self) -> Result<LetterCounts, ReadModelError>;
+
+    /// The letter of the event at this position.
+    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError>;
+
+    /// The first `limit` parked letters of a stream, by position.
+    async fn parked_of(&self, stream: String, limit: usize) -> Result<Vec<DeadLetter>, ReadModelError>;
 
     /// The rows of these apps.
     async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError>;
@@ -125,6 +131,10 @@ pub struct Changes {
     pub deleted_messages: Vec<Tombstone>,
     /// Events to park, in order of position.
     pub parked: Vec<DeadLetter>,
+    /// Letters to take away: their events are applied now.
+    pub unparked: Vec<Position>,
+    /// Stored letters with another reason or state.
+    pub marked: Vec<DeadLetter>,
 }
 
 impl Changes {
@@ -142,6 +152,8 @@ impl Changes {
             edited_messages: Vec::new(),
             deleted_messages: Vec::new(),
             parked: Vec::new(),
+            unparked: Vec::new(),
+            marked: Vec::new(),
         }
     }
 }

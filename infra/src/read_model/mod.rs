@@ -20,6 +20,7 @@ use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timest
 use thiserror::Error;
 
 use crate::contents::Contents;
+use crate::dead_letter::{DeadLetter, LetterList, LetterPage};
 use crate::digest::ContentDigest;
 
 pub use changes::{
@@ -78,13 +79,13 @@ pub trait ReadModel: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
 
-    /// Events that the projection parked, the first `limit` of them by position, and how many there are in all.
-    async fn dead_letters(
-        &self,
-        limit: usize,
-    ) -> Result<(Vec<crate::dead_letter::DeadLetter>, u64), ReadModelError>;
+    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
+    async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
-    /// The digest of all rows, tombstones and parked events: equal for read models folded from the same log up to
+    /// A page of events that are parked or were discarded, and how many of each there are.
+    async fn letters(&self, list: LetterList) -> Result<LetterPage, ReadModelError>;
+
+    /// The digest of all rows, tombstones and dead letters: equal for read models folded from the same log up to
     /// the same position, whatever the adapter. Reads everything, beside the queries and the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
 
@@ -125,6 +126,8 @@ pub struct AppRow {
     pub name: AppName,
     /// Chats in it.
     pub chat_count: u64,
+    /// The number of the chat created last. Numbers whose creation was discarded count, so there may be fewer chats.
+    pub last_chat: Option<ChatNumber>,
     /// Events in its stream.
     pub version: Version,
     /// When it was created.

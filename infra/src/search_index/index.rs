@@ -15,13 +15,13 @@ use super::checkpoint::from_payload;
 use super::clauses::clauses;
 use super::folder::{self, damaged, sort, unavailable};
 use super::plan::plan;
-use super::schema::{Fields, Stored, schema};
+use super::schema::{Fields, Letters, Stored, schema};
 use super::snippet::snippet;
 use super::top::{Top, TopHits};
 use super::{Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest};
 use crate::checkpoint::Checkpoint;
 use crate::contents::{Contents, Key, Kind};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, LetterCounts, LetterList, LetterPage, ListedLetter, WhichLetters};
 use crate::digest::ContentDigest;
 use crate::event_store::LogId;
 
@@ -175,11 +175,67 @@ impl SearchIndex {
         Ok(documents)
     }
 
-    /// Events that the projection parked, the first `limit` of them by position, and how many there are in all.
+    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
+        self.found(&self.snapshot(), Letters::Parked, None, TopHits::oldest(limit))
+    }
+
+    /// A page of events that are parked or were discarded, and how many of each there are.
+    pub fn letters(&self, list: &LetterList) -> Result<LetterPage, SearchError> {
         let snapshot = self.snapshot();
-        let query = TermQuery::new(self.0.fields.parked_term(), IndexRecordOption::Basic);
-        let found = snapshot.searcher.search(&query, &TopHits::oldest(limit)).map_err(sort)?;
+        let which = match list.which {
+            WhichLetters::Standing => Letters::Standing,
+            WhichLetters::All => Letters::All,
+        };
+        let page = TopHits::oldest_after(list.after, list.limit);
+        let (found, _) = self.found(&snapshot, which, list.stream.as_deref(), page)?;
+        let mut letters = Vec::with_capacity(found.len());
+        for letter in found {
+            // Nobody waits behind what was given up, nor behind one that waits itself.
+            let waiting = if letter.stands() && letter.discarded.is_none() {
+                let all = TopHits::oldest(0);
+                self.found(&snapshot, Letters::Parked, Some(&letter.stream), all)?.1.saturating_sub(1)
+            } else {
+                0
+            };
+            letters.push(ListedLetter { letter, waiting });
+        }
+        let counts = self.counts(&snapshot)?;
+        Ok(LetterPage { position: snapshot.checkpoint.position, counts, letters })
+    }
+
+    /// How many events are parked, and how many were discarded.
+    pub fn letter_counts(&self) -> Result<LetterCounts, SearchError> {
+        self.counts(&self.snapshot())
+    }
+
+    /// The letter of the event at this position.
+    pub fn letter(&self, position: Position) -> Result<Option<DeadLetter>, SearchError> {
+        let snapshot = self.snapshot();
+        let query = TermQuery::new(self.0.fields.letter_term(position), IndexRecordOption::Basic);
+        let found = snapshot.searcher.search(&query, &TopHits::oldest(1)).map_err(sort)?;
+        let Some(found) = found.matches.first() else { return Ok(None) };
+        match snapshot.read(&self.0.fields, found.address)? {
+            Stored::Letter(letter) => Ok(Some(letter)),
+            Stored::Message(_) => Ok(None),
+        }
+    }
+
+    /// The first `limit` parked letters of a stream, by position.
+    pub fn parked_of(&self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, SearchError> {
+        let snapshot = self.snapshot();
+        Ok(self.found(&snapshot, Letters::Parked, Some(stream), TopHits::oldest(limit))?.0)
+    }
+
+    fn found(
+        &self,
+        snapshot: &Snapshot,
+        letters: Letters,
+        stream: Option<&str>,
+        page: TopHits,
+    ) -> Result<(Vec<DeadLetter>, u64), SearchError> {
+        let query = TermQuery::new(self.0.fields.letters_term(letters, stream), IndexRecordOption::Basic);
+        let found = snapshot.searcher.search(&query, &page).map_err(sort)?;
         let mut letters = Vec::with_capacity(found.matches.len());
         for found in found.matches {
             if let Stored::Letter(letter) = snapshot.read(&self.0.fields, found.address)? {
@@ -187,6 +243,11 @@ impl SearchIndex {
             }
         }
         Ok((letters, found.total))
+    }
+
+    fn counts(&self, snapshot: &Snapshot) -> Result<LetterCounts, SearchError> {
+        let count = |letters| Ok(self.found(snapshot, letters, None, TopHits::oldest(0))?.1);
+        Ok(LetterCounts { parked: count(Letters::Parked)?, discarded: count(Letters::Discarded)? })
     }
 
     /// A digest over the content of one snapshot, and its position: equal for equal content, whatever the segments. It
@@ -211,6 +272,7 @@ impl SearchIndex {
                             &letter.position.get().to_le_bytes(),
                             letter.stream.as_bytes(),
                             letter.event_type.as_bytes(),
+                            &acts_of(&letter),
                         ],
                     ),
                 }
@@ -218,6 +280,14 @@ impl SearchIndex {
         }
         Ok((snapshot.checkpoint.position, contents.in_order()))
     }
+}
+
+/// The acts that brought the letter where it is. Not the reason and the time: both belong to the run that parked it.
+fn acts_of(letter: &DeadLetter) -> [u8; 16] {
+    let discarded = letter.discarded.as_ref();
+    let by = discarded.map_or(0, |discarded| discarded.by.get());
+    let acknowledged = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
+    (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
 }
 
 fn add_message(contents: &mut Contents, message: &Document) {

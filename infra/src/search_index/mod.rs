@@ -85,6 +85,26 @@ pub struct IndexChanges {
     pub delete: Vec<MessageKey>,
     /// Events to park.
     pub park: Vec<DeadLetter>,
+    /// Letters to take away: their events are applied now.
+    pub unpark: Vec<Position>,
+    /// Stored letters with another reason or state.
+    pub mark: Vec<DeadLetter>,
+}
+
+impl IndexChanges {
+    /// No changes between two positions: only the checkpoint moves.
+    pub fn none(log: LogId, from: Position, to: Position) -> Self {
+        Self {
+            log,
+            from,
+            to,
+            put: Vec::new(),
+            delete: Vec::new(),
+            park: Vec::new(),
+            unpark: Vec::new(),
+            mark: Vec::new(),
+        }
+    }
 }
 
 /// What is searched.

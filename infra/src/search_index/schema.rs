@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use tantivy::schema::document::{CompactDocValue, Value};
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions};
@@ -10,11 +10,11 @@ use tantivy::{TantivyDocument, Term};
 use thiserror::Error;
 
 use super::{Document, MessageKey, Scope};
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Discarded};
 
 /// The version of everything that decides what is in the index: the fields, how text is folded and cut, the terms.
 /// An index of another version is rebuilt.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// The name under which tantivy knows how bodies are cut into terms.
 pub(super) const TOKENIZER: &str = "chat_terms";
@@ -31,11 +31,41 @@ const VERSION: &str = "version";
 const PARKED: &str = "parked";
 const LETTER: &str = "letter";
 
-/// The value of [`Fields::parked`] in each dead letter.
-const YES: &str = "yes";
+/// Which dead letters: what [`Fields::parked`] holds of each, alone and with its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Letters {
+    /// All of them.
+    All,
+    /// Those that [stand](DeadLetter::stands).
+    Standing,
+    /// Those that are parked.
+    Parked,
+    /// Those that were discarded, which nobody has acknowledged.
+    Discarded,
+}
 
-/// The fields of the index. A message has all but the last two; a dead letter has those and its position, and since
-/// every search asks for an app or a chat, none finds it.
+impl Letters {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Standing => "standing",
+            Self::Parked => "parked",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    fn hold(self, letter: &DeadLetter) -> bool {
+        match self {
+            Self::All => true,
+            Self::Standing => letter.stands(),
+            Self::Parked => letter.discarded.is_none(),
+            Self::Discarded => letter.discarded.is_some() && letter.stands(),
+        }
+    }
+}
+
+/// The fields of the index. A message has all but the last two; a dead letter has those, its position and a key of its
+/// own, and since every search asks for an app or a chat, none finds it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields {
     pub key: Field,
@@ -93,9 +123,14 @@ impl Fields {
         }
     }
 
-    /// The term that dead letters have.
-    pub fn parked_term(&self) -> Term {
-        Term::from_field_text(self.parked, YES)
+    /// The term that such dead letters have: those of a stream, or of any.
+    pub fn letters_term(&self, letters: Letters, stream: Option<&str>) -> Term {
+        Term::from_field_text(self.parked, &letters_text(letters, stream))
+    }
+
+    /// The term that the dead letter of an event alone has.
+    pub fn letter_term(&self, position: Position) -> Term {
+        Term::from_field_text(self.key, &letter_key(position))
     }
 
     /// A message as it is stored.
@@ -114,14 +149,22 @@ impl Fields {
 
     /// A dead letter as it is stored.
     pub fn letter(&self, letter: DeadLetter) -> Result<TantivyDocument, serde_json::Error> {
+        let mut stored = TantivyDocument::new();
+        stored.add_text(self.key, letter_key(letter.position));
+        for letters in [Letters::All, Letters::Standing, Letters::Parked, Letters::Discarded] {
+            if letters.hold(&letter) {
+                stored.add_text(self.parked, letters_text(letters, None));
+                stored.add_text(self.parked, letters_text(letters, Some(&letter.stream)));
+            }
+        }
         let text = serde_json::to_string(&StoredLetter {
             stream: letter.stream,
+            revision: letter.revision.get(),
             event_type: letter.event_type,
             reason: letter.reason,
             parked_at: letter.parked_at,
+            discarded: letter.discarded,
         })?;
-        let mut stored = TantivyDocument::new();
-        stored.add_text(self.parked, YES);
         stored.add_u64(self.position, letter.position.get());
         stored.add_text(self.letter, text);
         Ok(stored)
@@ -134,9 +177,11 @@ impl Fields {
             return Ok(Stored::Letter(DeadLetter {
                 position: self.position(stored)?,
                 stream: letter.stream,
+                revision: Revision::new(letter.revision),
                 event_type: letter.event_type,
                 reason: letter.reason,
                 parked_at: letter.parked_at,
+                discarded: letter.discarded,
             }));
         }
         let time = |field, name| {
@@ -182,9 +227,20 @@ pub(super) enum Stored {
 #[derive(Serialize, Deserialize)]
 struct StoredLetter {
     stream: String,
+    revision: u64,
     event_type: String,
     reason: String,
     parked_at: Timestamp,
+    discarded: Option<Discarded>,
+}
+
+fn letters_text(letters: Letters, stream: Option<&str>) -> String {
+    stream.map_or_else(|| letters.as_str().to_owned(), |stream| format!("{}/{stream}", letters.as_str()))
+}
+
+/// No app's token has these letters.
+fn letter_key(position: Position) -> String {
+    format!("letter/{position}")
 }
 
 fn chat_text(app: &AppToken, chat: ChatNumber) -> String {

@@ -64,6 +64,11 @@ impl TopHits {
     pub fn oldest(limit: usize) -> Self {
         Self { limit, sort: Sort::Oldest, from: i64::MIN, to: i64::MAX, after: None }
     }
+
+    /// The oldest of those after a position.
+    pub fn oldest_after(position: Position, limit: usize) -> Self {
+        Self { after: Some(Rank::of(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
+    }
 }
 
 impl Rank {

@@ -110,7 +110,7 @@ impl SearchIndexWriter {
         Ok(streams.into_iter().collect())
     }
 
-    /// Events that the projection parked, the first `limit` of them by position, and how many there are in all.
+    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
         self.reader.dead_letters(limit)
     }
@@ -152,12 +152,15 @@ impl SearchIndexWriter {
     }
 
     fn operations(&self, changes: IndexChanges) -> Result<Vec<UserOperation<TantivyDocument>>, SearchError> {
-        let IndexChanges { put, delete, park, .. } = changes;
+        let IndexChanges { put, delete, park, unpark, mark, .. } = changes;
         let replaced = put.iter().map(|message| &message.key);
         let taken_away = replaced.chain(&delete).map(|key| UserOperation::Delete(self.fields.key_term(key)));
         let mut operations: Vec<_> = taken_away.collect();
         operations.extend(put.iter().map(|message| UserOperation::Add(self.fields.message(message))));
-        for letter in park {
+        let marked = mark.iter().map(|letter| &letter.position);
+        let letters = unpark.iter().chain(marked);
+        operations.extend(letters.map(|position| UserOperation::Delete(self.fields.letter_term(*position))));
+        for letter in park.into_iter().chain(mark) {
             operations.push(UserOperation::Add(self.fields.letter(letter).map_err(damaged)?));
         }
         Ok(operations)

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use chat_infra::checkpoint::Checkpoint;
-use chat_infra::dead_letter::DeadLetter;
+use chat_infra::dead_letter::{
+    DeadLetter, Discarded, LetterCounts, LetterList, LetterPage, WAITS, WhichLetters,
+};
 use chat_infra::event_store::LogId;
 use chat_infra::read_model::{
     AppRow, Changes, ChatKey, ChatRow, EditedMessage, MessageRow, MessageState, Missing, NewMessage,
@@ -48,6 +50,8 @@ macro_rules! read_model_contract {
             what_is_written_outlives_the_writer
             loads_leave_out_what_there_is_not
             parked_events_are_listed_by_position
+            letters_are_taken_away_and_marked
+            letters_are_listed_with_what_waits_behind_them
             the_digest_tells_content_apart
             a_query_sees_one_position
             the_largest_body_and_odd_text_are_kept
@@ -80,6 +84,7 @@ pub fn app(position: u64, app: char) -> AppRow {
         token: token(app),
         name: AppName::parse(format!("app {app}")).unwrap(),
         chat_count: 1,
+        last_chat: Some(chat_number(1)),
         version: Version::new(2),
         created_at: at(1),
         updated_at: at(2),
@@ -133,6 +138,8 @@ fn letter(position: u64, stream: &str) -> DeadLetter {
         event_type: "AppSold".to_owned(),
         reason: "unknown event type".to_owned(),
         parked_at: at(10),
+        revision: Revision::new(position),
+        discarded: None,
     }
 }
 
@@ -419,10 +426,101 @@ pub async fn parked_events_are_listed_by_position(open: impl Fn() -> Sides) {
     sides.writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
     assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
     assert_eq!(sides.reader.dead_letters(0).await.unwrap(), (vec![], 3));
-    assert_eq!(sides.writer.parked_events().await.unwrap(), 3);
+    assert_eq!(sides.writer.letter_counts().await.unwrap(), LetterCounts { parked: 3, discarded: 0 });
     let mut streams = sides.writer.parked_streams().await.unwrap();
     streams.sort();
     assert_eq!(streams, ["x", "y"]);
+}
+
+/// What is tried out is seen by who tries, and by nobody after.
+pub async fn a_trial_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W) {
+    let before = sides.reader.digest().await.unwrap();
+    let from = before.position.get();
+    let (one, two) = (letter(from + 1, "x"), letter(from + 2, "x"));
+    let parked = vec![one.clone(), two.clone()];
+    trial.commit(Changes { parked, ..changes(from, from + 5) }).await.unwrap();
+    let unparked = vec![one.position];
+    trial.commit(Changes { unparked, ..changes(from + 5, from + 5) }).await.unwrap();
+    assert_eq!(trial.parked_of("x".to_owned(), 10).await.unwrap(), [two]);
+    assert_eq!(trial.checkpoint().await.unwrap().position, Position::new(from + 5));
+    assert_eq!(sides.reader.digest().await.unwrap(), before, "nobody else sees it");
+    drop(trial);
+    sides.writer.commit(changes(from, from + 1)).await.unwrap();
+    assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
+}
+
+fn discarded(by: u64) -> Option<Discarded> {
+    let reason = "it is \"broken\"".to_owned();
+    Some(Discarded { by: Position::new(by), at: at(11), reason, acknowledged: None })
+}
+
+fn list(which: WhichLetters) -> LetterList {
+    LetterList { after: Position::START, limit: 10, which, stream: None }
+}
+
+/// The positions on a page.
+fn positions(page: &LetterPage) -> Vec<u64> {
+    page.letters.iter().map(|listed| listed.letter.position.get()).collect()
+}
+
+pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
+    let Sides { writer, reader } = open();
+    let (one, two, three) = (letter(3, "x"), letter(5, "x"), letter(9, "y"));
+    let parked = vec![one.clone(), two.clone(), three.clone()];
+    writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
+    assert_eq!(writer.letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
+    assert_eq!(writer.letter(Position::new(4)).await.unwrap(), None);
+    assert_eq!(writer.parked_of("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
+    assert_eq!(writer.parked_of("x".to_owned(), 1).await.unwrap().len(), 1);
+
+    let given_up = DeadLetter { discarded: discarded(12), ..two.clone() };
+    let reworded = DeadLetter { reason: "another".to_owned(), ..three };
+    let marked = vec![given_up.clone(), reworded.clone()];
+    let unparked = vec![Position::new(3)];
+    writer.commit(Changes { unparked, marked, ..changes(9, 12) }).await.unwrap();
+    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(given_up.clone()));
+    assert_eq!(writer.parked_of("x".to_owned(), 10).await.unwrap(), []);
+    assert_eq!(writer.parked_streams().await.unwrap(), ["y"]);
+    assert_eq!(writer.letter_counts().await.unwrap(), LetterCounts { parked: 1, discarded: 1 });
+    assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
+
+    let mut seen = given_up;
+    seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
+    writer.commit(Changes { marked: vec![seen.clone()], ..changes(12, 13) }).await.unwrap();
+    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(seen));
+    assert_eq!(writer.letter_counts().await.unwrap(), LetterCounts { parked: 1, discarded: 0 });
+    let gone = writer.commit(Changes { unparked: vec![Position::new(3)], ..changes(13, 14) }).await;
+    assert!(matches!(gone, Err(ReadModelError::Damaged(_))), "{gone:?}");
+}
+
+pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> Sides) {
+    let Sides { writer, reader } = open();
+    let waiting = |position, stream| DeadLetter { reason: WAITS.to_owned(), ..letter(position, stream) };
+    let mut acknowledged = DeadLetter { discarded: discarded(20), ..letter(1, "x") };
+    acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
+    let parked = vec![
+        acknowledged,
+        DeadLetter { discarded: discarded(20), ..letter(2, "x") },
+        letter(3, "x"),
+        letter(4, "y"),
+        waiting(5, "x"),
+        waiting(6, "x"),
+    ];
+    writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
+
+    let standing = reader.letters(list(WhichLetters::Standing)).await.unwrap();
+    assert_eq!((positions(&standing), standing.position), (vec![2, 3, 4], Position::new(9)));
+    let behind: Vec<_> = standing.letters.iter().map(|listed| listed.waiting).collect();
+    assert_eq!(behind, [0, 2, 0]);
+    assert_eq!(standing.counts, LetterCounts { parked: 4, discarded: 1 });
+
+    let all = reader.letters(list(WhichLetters::All)).await.unwrap();
+    assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(all.letters[4].waiting, 0);
+    let of_x = LetterList { stream: Some("x".to_owned()), ..list(WhichLetters::All) };
+    assert_eq!(positions(&reader.letters(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
+    let page = LetterList { after: Position::new(2), limit: 2, ..of_x };
+    assert_eq!(positions(&reader.letters(page).await.unwrap()), [3, 5]);
 }
 
 pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
@@ -442,6 +540,10 @@ pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
         Changes { deleted_messages: vec![tombstone(&messages[1], true)], ..changes(1_001, 1_002) },
         Changes { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
         Changes { parked: vec![letter(1_004, "x")], ..changes(1_003, 1_004) },
+        Changes {
+            marked: vec![DeadLetter { discarded: discarded(1_005), ..letter(1_004, "x") }],
+            ..changes(1_004, 1_005)
+        },
     ];
     for step in steps {
         sides.writer.commit(step).await.unwrap();

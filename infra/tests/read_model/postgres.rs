@@ -16,7 +16,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use crate::contract::{Sides, app, changes, chat_number, read_model_contract, token, with_messages};
+use crate::contract::{
+    Sides, a_trial_leaves_nothing, app, changes, chat_number, read_model_contract, token, with_messages,
+};
 
 /// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -73,6 +75,16 @@ fn is_unavailable<T>(answer: &Result<T, ReadModelError>) -> bool {
 
 fn is_damaged<T>(answer: &Result<T, ReadModelError>) -> bool {
     matches!(answer, Err(ReadModelError::Damaged(_)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
+    let (_, url) = database();
+    assert!(is_unavailable(&PostgresReadModelWriter::try_out(&url).await.map(drop)), "there is nothing yet");
+    let writer = Box::new(open_writer(&url).await.unwrap());
+    let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
+    with_messages(&sides, 3).await;
+    a_trial_leaves_nothing(&sides, PostgresReadModelWriter::try_out(&url).await.unwrap()).await;
 }
 
 #[tokio::test]

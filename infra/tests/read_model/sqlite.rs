@@ -10,7 +10,9 @@ use chat_infra::read_model::{
     Changes, ReadModel, ReadModelError, ReadModelWriter, SqliteReadModel, SqliteReadModelWriter, Window,
 };
 
-use crate::contract::{Sides, app, changes, chat_number, read_model_contract, token, with_messages};
+use crate::contract::{
+    Sides, a_trial_leaves_nothing, app, changes, chat_number, read_model_contract, token, with_messages,
+};
 
 fn open(folder: &Path) -> Sides {
     let path = folder.join("below/read-model.db");
@@ -35,6 +37,17 @@ async fn until_there_is_a_file_queries_are_unavailable() {
     assert_eq!(open_writer(&path).unwrap(), Opened::Created);
     assert_eq!(reader.position().await.unwrap(), Position::START);
     assert_eq!(open_writer(&path).unwrap(), Opened::Existing);
+}
+
+#[tokio::test]
+async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("below/read-model.db");
+    assert!(matches!(SqliteReadModelWriter::try_out(&path).map(drop), Err(ReadModelError::Unavailable(_))));
+    assert!(!path.exists(), "trying creates nothing");
+    let sides = open(folder.path());
+    with_messages(&sides, 3).await;
+    a_trial_leaves_nothing(&sides, SqliteReadModelWriter::try_out(&path).unwrap()).await;
 }
 
 #[tokio::test]

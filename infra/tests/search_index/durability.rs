@@ -112,7 +112,7 @@ fn lists_that_are_missing_or_not_readable_are_noticed() {
 fn an_index_of_another_version_is_damaged() {
     let (_folder, dir) = closed();
     let meta = fs::read_to_string(dir.join("meta.json")).unwrap();
-    let other = meta.replace(r#"\"schema_version\":1"#, r#"\"schema_version\":2"#);
+    let other = meta.replace(r#"\"schema_version\":2"#, r#"\"schema_version\":9"#);
     assert_ne!(meta, other);
     fs::write(dir.join("meta.json"), &other).unwrap();
     assert_damaged(&dir, "another version");

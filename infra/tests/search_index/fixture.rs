@@ -74,6 +74,8 @@ pub fn no_changes(from: u64, to: u64) -> IndexChanges {
         put: Vec::new(),
         delete: Vec::new(),
         park: Vec::new(),
+        unpark: Vec::new(),
+        mark: Vec::new(),
     }
 }
 

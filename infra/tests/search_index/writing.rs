@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use chat_domain::{Position, Timestamp, Version};
+use chat_domain::{Position, Revision, Timestamp, Version};
 use chat_infra::checkpoint::Checkpoint;
-use chat_infra::dead_letter::DeadLetter;
+use chat_infra::dead_letter::{DeadLetter, Discarded, LetterCounts, LetterList, WAITS, WhichLetters};
 use chat_infra::event_store::LogId;
 use chat_infra::search_index::{Document, IndexChanges, Scope, SearchError, SearchIndex, SearchRequest};
 use uuid::Uuid;
@@ -18,6 +18,8 @@ fn letter(position: u64, stream: &str) -> DeadLetter {
         event_type: "MessageCreated".to_owned(),
         reason: "the payload is not JSON".to_owned(),
         parked_at: Timestamp::from_millis(5),
+        revision: Revision::new(position),
+        discarded: None,
     }
 }
 
@@ -85,11 +87,55 @@ fn dead_letters_are_kept_and_never_found() {
     let mut streams = fixture.writer.parked_streams().unwrap();
     streams.sort_unstable();
     assert_eq!(streams, ["chat-x-1", "chat-y-1"]);
-    for query in ["yes", "chat", "MessageCreated", "payload", "json", "x"] {
+    for query in ["all", "parked", "letter", "chat", "MessageCreated", "payload", "json", "x"] {
         let page =
             fixture.index.search(&SearchRequest { scope: Scope::App(app()), ..request(query) }).unwrap();
         assert_eq!(page.total, 0, "{query}");
     }
+}
+
+#[test]
+fn letters_are_taken_away_marked_and_listed() {
+    let mut fixture = Fixture::new();
+    let waiting = DeadLetter { reason: WAITS.to_owned(), ..letter(6, "chat-x-1") };
+    let parked = [letter(4, "chat-x-1"), letter(5, "chat-y-1"), waiting.clone()];
+    let changes = IndexChanges { park: parked.to_vec(), ..fixture.next_changes() };
+    fixture.writer.commit(changes).unwrap();
+    let index = fixture.writer.reader();
+    assert_eq!(index.parked_of("chat-x-1", 10).unwrap(), [parked[0].clone(), waiting.clone()]);
+    assert_eq!(index.letter(Position::new(5)).unwrap().as_ref(), Some(&parked[1]));
+    assert_eq!(index.letter(Position::new(7)).unwrap(), None);
+    let list = |which| LetterList { after: Position::START, limit: 10, which, stream: None };
+    let standing = index.letters(&list(WhichLetters::Standing)).unwrap();
+    let seen: Vec<_> =
+        standing.letters.iter().map(|listed| (listed.letter.position.get(), listed.waiting)).collect();
+    assert_eq!(seen, [(4, 1), (5, 0)]);
+
+    let digest = fixture.writer.digest().unwrap().1;
+    let discarded = Discarded {
+        by: Position::new(9),
+        at: Timestamp::from_millis(6),
+        reason: "broken".to_owned(),
+        acknowledged: None,
+    };
+    let given_up = DeadLetter { discarded: Some(discarded), ..parked[0].clone() };
+    let changes = IndexChanges {
+        mark: vec![given_up.clone()],
+        unpark: vec![Position::new(5)],
+        ..fixture.next_changes()
+    };
+    fixture.writer.commit(changes).unwrap();
+    assert_eq!(index.letter(Position::new(4)).unwrap(), Some(given_up));
+    assert_eq!(index.letter_counts().unwrap(), LetterCounts { parked: 1, discarded: 1 });
+    assert_eq!(fixture.writer.parked_streams().unwrap(), ["chat-x-1"]);
+    assert_eq!(index.dead_letters(10).unwrap(), (vec![waiting], 1));
+    assert_ne!(fixture.writer.digest().unwrap().1, digest);
+    let of_x = LetterList {
+        stream: Some("chat-x-1".to_owned()),
+        after: Position::new(4),
+        ..list(WhichLetters::All)
+    };
+    assert_eq!(index.letters(&of_x).unwrap().letters.len(), 1);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId, operation};
 use chat_infra::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
 use chat_infra::read_model::{Missing, ReadModel, Snapshot, SqliteReadModel, SqliteReadModelWriter};
 use chat_infra::search_index::{MessageKey, SearchIndex};
+use chat_projector::letters::advance;
 use chat_projector::projection::{Projection, ProjectionError, Target};
 use chat_projector::read_model::{ReadModelProjection, SqliteReadModelTarget};
 use chat_projector::search::{SearchIndexTarget, SearchProjection};
@@ -138,6 +139,8 @@ async fn row(rows: &dyn ReadModel, name: Name) -> Result<(Position, Option<Value
 /// A projection in a folder of its own, which folds the streams of one app and one of its chats.
 pub(super) struct Aside {
     kind: Kind,
+    /// Where an operator's act reads parked events again.
+    event_store: Arc<dyn EventStore>,
     log: LogId,
     /// All events of the streams, in order of position, from the next one on.
     events: std::vec::IntoIter<RecordedEvent>,
@@ -155,14 +158,16 @@ impl Aside {
     /// A fold of the same kind as what `like` answers from, at the start.
     pub(super) async fn new(
         like: &Shelf,
+        event_store: &Arc<dyn EventStore>,
         log: LogId,
         events: Vec<RecordedEvent>,
     ) -> Result<Self, ProjectionsError> {
+        let event_store = Arc::clone(event_store);
         let folder = tempfile::tempdir().map_err(ProjectionsError::NoRoom)?;
         let (kind, shelf) = open(like, &folder).await.map_err(ProjectionsError::Aside)?;
         let mut events = events.into_iter();
         let next = events.next();
-        Ok(Self { kind, log, events, next, shelf, _folder: folder })
+        Ok(Self { kind, event_store, log, events, next, shelf, _folder: folder })
     }
 
     /// Folds everything up to a position.
@@ -172,11 +177,13 @@ impl Aside {
             due.push(event);
             self.next = self.events.next();
         }
-        let log = self.log;
+        let (log, store) = (self.log, &*self.event_store);
         let applied = match &mut self.kind {
-            Kind::Rows(rows) if rows.checkpoint().position < up_to => rows.apply(log, due, up_to).await,
+            Kind::Rows(rows) if rows.checkpoint().position < up_to => {
+                advance(rows, store, log, due, up_to).await
+            }
             Kind::Documents(index) if index.checkpoint().position < up_to => {
-                index.apply(log, due, up_to).await
+                advance(index, store, log, due, up_to).await
             }
             Kind::Rows(_) | Kind::Documents(_) => Ok(()),
         };
@@ -207,15 +214,16 @@ async fn open(like: &Shelf, folder: &TempDir) -> Result<(Kind, Shelf), Projectio
     }
 }
 
-/// All events of an app's stream, and of one of its chats, in order of position.
+/// All events of an app's stream, of one of its chats, and what operators did, in order of position.
 pub(super) async fn streams(
     log: &dyn EventStore,
     app: AppToken,
     chat: Option<ChatNumber>,
 ) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let mut events = stream(log, StreamId::App(app), Revision::FIRST).await?;
+    let mut events = stream(log, StreamId::App(app).to_string(), Revision::FIRST).await?;
+    events.extend(stream(log, operation::STREAM.to_owned(), Revision::FIRST).await?);
     if let Some(chat) = chat {
-        events.extend(stream(log, StreamId::Chat(app, chat), Revision::FIRST).await?);
+        events.extend(stream(log, StreamId::Chat(app, chat).to_string(), Revision::FIRST).await?);
     }
     events.sort_unstable_by_key(|event| event.position);
     Ok(events)
@@ -223,10 +231,10 @@ pub(super) async fn streams(
 
 async fn stream(
     log: &dyn EventStore,
-    id: StreamId,
+    name: String,
     from: Revision,
 ) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut all): (Arc<str>, _, _) = (id.to_string().into(), from, Vec::new());
+    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), from, Vec::new());
     loop {
         let read = StreamRead {
             stream: Arc::clone(&name),

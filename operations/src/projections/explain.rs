@@ -134,7 +134,7 @@ pub(super) async fn trace(
     events.retain(|event| event.position <= position);
     let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
     let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.0, log, events).await?;
+    let mut aside = Aside::new(&suspect.0, &projections.log, log, events).await?;
     let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
     if let Some(last) = skipped.last() {
         aside.advance(last.position).await?;

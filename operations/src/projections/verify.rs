@@ -159,7 +159,7 @@ async fn check_chat(
     // Read once more: what is shown may hold events that came since.
     let events = streams(&*projections.log, app, chat).await?;
     let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.0, log, events).await?;
+    let mut aside = Aside::new(&suspect.0, &projections.log, log, events).await?;
     for (name, position, shown) in looked_up {
         aside.advance(position).await?;
         let expected = aside.find(name).await?;

@@ -11,7 +11,7 @@ use chat_infra::read_model::{
 };
 
 use crate::parking::{Letters, Reason};
-use crate::stretch::{Claim, Fact, Stretch};
+use crate::stretch::{Claim, Fact, Gap, Step, Stretch};
 
 /// Rows as they are stored, as far as a stretch touches them.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,17 @@ pub struct Folded {
 pub fn fold(stretch: Stretch, rows: Rows, now: Timestamp) -> Folded {
     let (log, from, to) = (stretch.log, stretch.from, stretch.to);
     let mut fold = Fold::new(rows);
-    let Letters(parked) = stretch.apply(now, |_| Claim::Fold, |stream, fact| fold.apply(stream, fact));
+    let Letters(parked) = stretch.apply(
+        now,
+        |_| Claim::Fold,
+        |stream, step| match step {
+            Step::Fact(fact) => fold.apply(stream, fact),
+            Step::Gap(gap) => {
+                fold.leave_out(stream, &gap);
+                Ok(())
+            }
+        },
+    );
     fold.finish(Changes { parked, ..Changes::none(log, from, to) })
 }
 
@@ -147,8 +157,7 @@ impl Fold {
             return Ok(());
         }
         let state = row.map_or(application::State::Absent, |row| application::State::Present {
-            // Chats are numbered without a gap and never deleted.
-            last_chat: ChatNumber::try_from(row.chat_count).ok(),
+            last_chat: row.last_chat,
             version: row.version,
         });
         application::evolve(state, &fact.event)?;
@@ -159,6 +168,7 @@ impl Fold {
                 token,
                 name: created.name,
                 chat_count: 0,
+                last_chat: None,
                 version: Version::new(1),
                 created_at: fact.recorded_at,
                 updated_at: fact.recorded_at,
@@ -174,7 +184,8 @@ impl Fold {
         match fact.event {
             Event::AppRenamed(renamed) => app.row.name = renamed.name,
             Event::ChatCreated(created) => {
-                app.row.chat_count = created.chat_number.get();
+                app.row.chat_count += 1;
+                app.row.last_chat = Some(created.chat_number);
                 let chat = StoredChat {
                     id: fact.position,
                     app_id: app.row.created_position,
@@ -218,25 +229,27 @@ impl Fold {
                     updated_at: fact.recorded_at,
                 }));
             }
+            // Of the numbers that the chat has come to, only those are missing whose messages were discarded: what is
+            // done to such a message goes with it.
             Event::MessageEdited(edited) => {
-                let message =
-                    self.messages.get_mut(&(id, edited.message_number)).ok_or(Reason::NO_MESSAGE)?;
-                edit(message, &mut self.created, edited.body.into_string(), fact.recorded_at)?;
+                if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
+                    edit(message, &mut self.created, edited.body.into_string(), fact.recorded_at)?;
+                }
             }
             Event::MessageDeleted(deleted) => {
-                let message =
-                    self.messages.get_mut(&(id, deleted.message_number)).ok_or(Reason::NO_MESSAGE)?;
-                let (message_id, version, created_at, stored) = delete(message, &mut self.created)?;
-                chat.row.row.message_count -= 1;
-                self.tombstones.push(Tombstone {
-                    id: message_id,
-                    chat_id: id,
-                    number: deleted.message_number,
-                    stored,
-                    version,
-                    created_at,
-                    deleted_at: fact.recorded_at,
-                });
+                if let Some(message) = self.messages.get_mut(&(id, deleted.message_number)) {
+                    let (message_id, version, created_at, stored) = delete(message, &mut self.created)?;
+                    chat.row.row.message_count -= 1;
+                    self.tombstones.push(Tombstone {
+                        id: message_id,
+                        chat_id: id,
+                        number: deleted.message_number,
+                        stored,
+                        version,
+                        created_at,
+                        deleted_at: fact.recorded_at,
+                    });
+                }
             }
             _ => {}
         }
@@ -244,6 +257,37 @@ impl Fold {
         chat.row.row.version = chat.row.row.version.next();
         chat.row.row.updated_at = fact.recorded_at;
         Ok(())
+    }
+
+    /// Goes on after an event that was given up: its revision is used up, and with a creation the number.
+    fn leave_out(&mut self, stream: StreamId, gap: &Gap) {
+        let after = Version::new(gap.revision.get() + 1);
+        match stream {
+            StreamId::App(token) => {
+                let Some(app) = self.apps.get_mut(&token).filter(|app| app.row.version < after) else {
+                    return;
+                };
+                if let Some(last) = used_up(gap, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get)) {
+                    app.row.last_chat = ChatNumber::try_from(last).ok();
+                }
+                app.row.version = after;
+                app.row.updated_at = gap.recorded_at;
+                app.changed = true;
+            }
+            StreamId::Chat(app, number) => {
+                let Some(chat) = self.chats.get_mut(&ChatKey { app, number }) else { return };
+                if chat.row.row.version >= after {
+                    return;
+                }
+                let last = chat.row.last_message.map(MessageNumber::get);
+                if let Some(last) = used_up(gap, MESSAGE_CREATED, last) {
+                    chat.row.last_message = MessageNumber::try_from(last).ok();
+                }
+                chat.row.row.version = after;
+                chat.row.row.updated_at = gap.recorded_at;
+                chat.changed = true;
+            }
+        }
     }
 
     fn finish(self, mut changes: Changes) -> Folded {
@@ -272,6 +316,28 @@ impl Fold {
         changes.changed_chats.sort_unstable_by_key(|chat| chat.id);
         changes.edited_messages.sort_unstable_by_key(|message| message.id);
         Folded { changes, apps, chats }
+    }
+}
+
+const CHAT_CREATED: &str = "ChatCreated";
+const MESSAGE_CREATED: &str = "MessageCreated";
+
+/// The number that counts as the last one after a creation that was given up; `None` where no number goes with it. It is
+/// the event's own, where that can be read and its stream can have come to it, or else the next one. One that was used
+/// before uses up nothing.
+fn used_up(gap: &Gap, creation: &str, last: Option<u64>) -> Option<u64> {
+    if gap.event_type != creation {
+        return None;
+    }
+    let last = last.unwrap_or(0);
+    let own = match &gap.event {
+        Some(Event::ChatCreated(created)) => Some(created.chat_number.get()),
+        Some(Event::MessageCreated(created)) => Some(created.message_number.get()),
+        _ => None,
+    };
+    match own.filter(|own| *own <= gap.revision.get() + 1) {
+        Some(own) => (own > last).then_some(own),
+        None => Some(last + 1),
     }
 }
 

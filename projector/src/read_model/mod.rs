@@ -5,13 +5,16 @@ mod postgres_target;
 mod sqlite_target;
 
 use async_trait::async_trait;
+use chat_domain::operation::ProjectionName;
 use chat_domain::{AppToken, Position};
 use chat_infra::checkpoint::Checkpoint;
 use chat_infra::clock;
+use chat_infra::dead_letter::DeadLetter;
 use chat_infra::event_store::{LogId, RecordedEvent};
-use chat_infra::read_model::{AppRow, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
+use chat_infra::read_model::{AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
 use quick_cache::unsync::Cache;
 
+use crate::letters::{Again, LetterBox, Settled};
 use crate::parking::{Letters, Parked};
 use crate::projection::{Projection, ProjectionError, fold_aside};
 use crate::stretch::Stretch;
@@ -41,7 +44,7 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
     /// Starts from where the read model stands.
     pub async fn load(writer: W) -> Result<Self, ReadModelError> {
         let checkpoint = writer.checkpoint().await?;
-        let parked = Parked::load(writer.parked_streams().await?, writer.parked_events().await?);
+        let parked = Parked::load(writer.parked_streams().await?, writer.letter_counts().await?);
         Ok(Self {
             writer,
             checkpoint,
@@ -92,6 +95,15 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
         }
         Ok(rows)
     }
+
+    fn remember(&mut self, apps: Vec<AppRow>, chats: Vec<StoredChat>) {
+        for app in apps {
+            self.apps.insert(app.token, app);
+        }
+        for chat in chats {
+            self.chats.insert(chat.key(), chat);
+        }
+    }
 }
 
 #[async_trait]
@@ -104,12 +116,20 @@ impl<W: ReadModelWriter> Projection for ReadModelProjection<W> {
         self.parked.events()
     }
 
+    fn discarded(&self) -> u64 {
+        self.parked.discarded()
+    }
+
+    fn letter_box(&mut self) -> &mut dyn LetterBox {
+        self
+    }
+
     async fn check(&mut self) -> Result<(), ProjectionError> {
         let stored = self.writer.checkpoint().await?;
         if stored == self.checkpoint { Ok(()) } else { Err(ProjectionError::CheckpointMoved) }
     }
 
-    async fn apply(
+    async fn fold(
         &mut self,
         log: LogId,
         events: Vec<RecordedEvent>,
@@ -127,12 +147,58 @@ impl<W: ReadModelWriter> Projection for ReadModelProjection<W> {
         letters.log(NAME);
         self.parked.add(&letters);
         self.checkpoint = Checkpoint { log: Some(log), position: up_to };
-        for app in apps {
-            self.apps.insert(app.token, app);
+        self.remember(apps, chats);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<W: ReadModelWriter> LetterBox for ReadModelProjection<W> {
+    fn projection(&self) -> ProjectionName {
+        ProjectionName::ReadModel
+    }
+
+    async fn letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
+        Ok(self.writer.letter(position).await?)
+    }
+
+    async fn parked_of(&mut self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, ProjectionError> {
+        Ok(self.writer.parked_of(stream.to_owned(), limit).await?)
+    }
+
+    async fn fold_again(&mut self, again: Again) -> Result<Settled, ProjectionError> {
+        let (count, log) = (again.events.len(), again.log);
+        let from = self.checkpoint.position;
+        let (stretch, piece) = fold_aside(count, move || again.open(from)).await?;
+        let rows = self.rows(Wanted::by(&stretch)).await?;
+        let Folded { mut changes, apps, chats } =
+            fold_aside(count, move || fold(stretch, rows, clock::now())).await?;
+        let settled = piece.settle(std::mem::take(&mut changes.parked));
+        changes.to = settled.to;
+        changes.unparked.clone_from(&settled.unparked);
+        changes.marked.clone_from(&settled.marked);
+        self.writer.commit(changes).await?;
+
+        self.parked.settle(&settled);
+        self.checkpoint = Checkpoint { log: Some(log), position: settled.to };
+        self.remember(apps, chats);
+        Ok(settled)
+    }
+
+    async fn pass(
+        &mut self,
+        log: LogId,
+        to: Position,
+        acknowledged: Option<DeadLetter>,
+    ) -> Result<(), ProjectionError> {
+        let acknowledges = acknowledged.is_some();
+        let marked = acknowledged.into_iter().collect();
+        let from = self.checkpoint.position;
+        self.writer.commit(Changes { marked, ..Changes::none(log, from, to) }).await?;
+        if acknowledges {
+            self.parked.acknowledge();
         }
-        for chat in chats {
-            self.chats.insert(chat.key(), chat);
-        }
+        self.checkpoint = Checkpoint { log: Some(log), position: to };
         Ok(())
     }
 }

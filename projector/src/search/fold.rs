@@ -9,7 +9,7 @@ use chat_domain::{Event, StreamId, Timestamp, Version};
 use chat_infra::search_index::{Document, IndexChanges, MessageKey};
 
 use crate::parking::{Letters, Reason};
-use crate::stretch::{Claim, Fact, Stretch};
+use crate::stretch::{Claim, Fact, Step, Stretch};
 
 /// The documents to load before a stretch can be folded: those that are edited or deleted, and not created in it
 /// before that.
@@ -49,7 +49,11 @@ pub fn fold(stretch: Stretch, documents: impl IntoIterator<Item = Document>, now
         StreamId::App(_) => Claim::PassOver,
         StreamId::Chat(..) => Claim::Fold,
     };
-    let Letters(park) = stretch.apply(now, claim, |stream, fact| fold.apply(stream, fact));
+    let Letters(park) = stretch.apply(now, claim, |stream, step| match step {
+        Step::Fact(fact) => fold.apply(stream, fact),
+        // Nothing here counts events or numbers.
+        Step::Gap(_) => Ok(()),
+    });
 
     let (mut put, mut delete) = (Vec::new(), Vec::new());
     for (key, work) in fold.documents {
@@ -61,7 +65,7 @@ pub fn fold(stretch: Stretch, documents: impl IntoIterator<Item = Document>, now
     }
     // Maps have no order; documents go in that of the log.
     put.sort_unstable_by_key(|document| document.created_position);
-    IndexChanges { log, from, to, put, delete, park }
+    IndexChanges { put, delete, park, ..IndexChanges::none(log, from, to) }
 }
 
 /// A document in work; `None` once deleted.

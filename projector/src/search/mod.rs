@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use chat_domain::operation::ProjectionName;
 use chat_infra::checkpoint::{Checkpoint, Opened};
 use chat_infra::clock;
+use chat_infra::dead_letter::DeadLetter;
 use chat_infra::event_store::{LogId, RecordedEvent};
 use chat_infra::notice::FileNotices;
-use chat_infra::search_index::{SearchError, SearchIndexWriter};
+use chat_infra::search_index::{IndexChanges, SearchError, SearchIndex, SearchIndexWriter};
 
+use crate::letters::{Again, LetterBox, Settled};
 use crate::notices::Board;
 use crate::parking::{Letters, Parked};
 use crate::projection::{Pace, Projection, ProjectionError, Target};
@@ -73,18 +76,65 @@ async fn blocking<T: Send + 'static>(
 /// The search index's projection.
 pub struct SearchProjection {
     /// `None` while a stretch is at work with it, and after one that ended with a panic.
-    writer: Option<SearchIndexWriter>,
+    kept: Option<Kept>,
+    reader: SearchIndex,
     checkpoint: Checkpoint,
     parked: Parked,
+}
+
+/// Where commits go.
+enum Kept {
+    Written(SearchIndexWriter),
+    /// Nowhere: it is only to be seen what they would be.
+    TriedOut,
+}
+
+impl Kept {
+    fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
+        match self {
+            Self::Written(writer) => writer.commit(changes),
+            Self::TriedOut => Ok(()),
+        }
+    }
 }
 
 impl SearchProjection {
     /// Starts from where the index stands. Blocks.
     pub fn load(writer: SearchIndexWriter) -> Result<Self, SearchError> {
-        let checkpoint = writer.checkpoint();
-        let (_, events) = writer.dead_letters(0)?;
-        let parked = Parked::load(writer.parked_streams()?, events);
-        Ok(Self { writer: Some(writer), checkpoint, parked })
+        let parked = Parked::load(writer.parked_streams()?, writer.reader().letter_counts()?);
+        let (reader, checkpoint) = (writer.reader(), writer.checkpoint());
+        Ok(Self { kept: Some(Kept::Written(writer)), reader, checkpoint, parked })
+    }
+
+    /// Folds without storing anything, beside whoever writes the index: to find out what an act would come to. What it
+    /// reads does not change by what it folds, so it is good for one piece of a stream at a time.
+    pub fn try_out(reader: SearchIndex) -> Self {
+        let checkpoint = reader.checkpoint();
+        Self { kept: Some(Kept::TriedOut), reader, checkpoint, parked: Parked::default() }
+    }
+
+    /// Folds a stretch and commits what becomes of it.
+    async fn fold_and_commit<T: Send + 'static>(
+        &mut self,
+        stretch: impl FnOnce() -> Stretch + Send + 'static,
+        finish: impl FnOnce(&mut IndexChanges) -> T + Send + 'static,
+    ) -> Result<T, ProjectionError> {
+        let gone = || ProjectionError::Unavailable("an earlier stretch did not give the writer back".into());
+        let mut kept = self.kept.take().ok_or_else(gone)?;
+        let reader = self.reader.clone();
+        let (kept, finished) = blocking(move || {
+            let stretch = stretch();
+            let keys: Vec<_> = wanted(&stretch).into_iter().collect();
+            let documents =
+                if keys.is_empty() { Vec::new() } else { reader.documents(&keys)?.into_values().collect() };
+            let mut changes = fold(stretch, documents, clock::now());
+            let finished = finish(&mut changes);
+            kept.commit(changes)?;
+            Ok((kept, finished))
+        })
+        .await?;
+        self.kept = Some(kept);
+        Ok(finished)
     }
 }
 
@@ -98,31 +148,80 @@ impl Projection for SearchProjection {
         self.parked.events()
     }
 
-    async fn apply(
+    fn discarded(&self) -> u64 {
+        self.parked.discarded()
+    }
+
+    fn letter_box(&mut self) -> &mut dyn LetterBox {
+        self
+    }
+
+    async fn fold(
         &mut self,
         log: LogId,
         events: Vec<RecordedEvent>,
         up_to: Position,
     ) -> Result<(), ProjectionError> {
-        let gone = || ProjectionError::Unavailable("an earlier stretch did not give the writer back".into());
-        let mut writer = self.writer.take().ok_or_else(gone)?;
         let (from, parked) = (self.checkpoint.position, self.parked.clone());
-        let (writer, letters) = blocking(move || {
+        let stretch = move || {
             let mut stretch = Stretch::read(log, from, up_to, events);
             stretch.mark(&parked);
-            let keys: Vec<_> = wanted(&stretch).into_iter().collect();
-            let documents =
-                if keys.is_empty() { Vec::new() } else { writer.documents(&keys)?.into_values().collect() };
-            let changes = fold(stretch, documents, clock::now());
-            let letters = Letters(changes.park.clone());
-            writer.commit(changes)?;
-            Ok((writer, letters))
-        })
-        .await?;
+            stretch
+        };
+        let letters = self.fold_and_commit(stretch, |changes| Letters(changes.park.clone())).await?;
         letters.log(NAME);
-        self.writer = Some(writer);
         self.parked.add(&letters);
         self.checkpoint = Checkpoint { log: Some(log), position: up_to };
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LetterBox for SearchProjection {
+    fn projection(&self) -> ProjectionName {
+        ProjectionName::SearchIndex
+    }
+
+    async fn letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
+        let reader = self.reader.clone();
+        blocking(move || reader.letter(position)).await
+    }
+
+    async fn parked_of(&mut self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, ProjectionError> {
+        let (reader, stream) = (self.reader.clone(), stream.to_owned());
+        blocking(move || reader.parked_of(&stream, limit)).await
+    }
+
+    async fn fold_again(&mut self, again: Again) -> Result<Settled, ProjectionError> {
+        let log = again.log;
+        let (stretch, piece) = again.open(self.checkpoint.position);
+        let settle = move |changes: &mut IndexChanges| {
+            let settled = piece.settle(std::mem::take(&mut changes.park));
+            changes.to = settled.to;
+            changes.unpark.clone_from(&settled.unparked);
+            changes.mark.clone_from(&settled.marked);
+            settled
+        };
+        let settled = self.fold_and_commit(move || stretch, settle).await?;
+        self.parked.settle(&settled);
+        self.checkpoint = Checkpoint { log: Some(log), position: settled.to };
+        Ok(settled)
+    }
+
+    async fn pass(
+        &mut self,
+        log: LogId,
+        to: Position,
+        acknowledged: Option<DeadLetter>,
+    ) -> Result<(), ProjectionError> {
+        let acknowledges = acknowledged.is_some();
+        let nothing = Stretch::read(log, self.checkpoint.position, to, Vec::new());
+        self.fold_and_commit(move || nothing, |changes| changes.mark = acknowledged.into_iter().collect())
+            .await?;
+        if acknowledges {
+            self.parked.acknowledge();
+        }
+        self.checkpoint = Checkpoint { log: Some(log), position: to };
         Ok(())
     }
 }

@@ -120,7 +120,7 @@ async fn fold<T: Target>(target: T, log: &Arc<dyn EventStore>, events: &[Recorde
     let id = log.log_id().await.unwrap();
     let mut projection = target.open_fresh().await.unwrap();
     for stretch in events.chunks(7) {
-        projection.apply(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
+        projection.fold(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod deadline;
 mod kurrentdb;
+mod letters;
 mod parking;
 mod postgres;
 mod read_model_fold;

@@ -17,7 +17,7 @@ async fn open(folder: &Path) -> ReadModelProjection<SqliteReadModelWriter> {
 async fn apply(projection: &mut impl Projection, story: &Story) {
     let from = projection.checkpoint().position;
     let events: Vec<_> = story.events.iter().filter(|event| event.position > from).cloned().collect();
-    projection.apply(LOG, events, story.head()).await.unwrap();
+    projection.fold(LOG, events, story.head()).await.unwrap();
 }
 
 async fn parked(folder: &Path) -> Vec<DeadLetter> {

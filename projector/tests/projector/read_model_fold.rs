@@ -23,6 +23,7 @@ fn given() -> Rows {
         token: token(1),
         name: chat_domain::AppName::parse("one".to_owned()).unwrap(),
         chat_count: 1,
+        last_chat: Some(chat_number(1)),
         version: Version::new(2),
         created_at: at(1),
         updated_at: at(2),

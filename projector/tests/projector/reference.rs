@@ -27,6 +27,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everythi
                     token,
                     name: created.name,
                     chat_count: 0,
+                    last_chat: None,
                     version: Version::new(1),
                     created_at: at,
                     updated_at: at,
@@ -41,6 +42,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everythi
                     Event::AppRenamed(renamed) => app.name = renamed.name,
                     Event::ChatCreated(created) => {
                         app.chat_count += 1;
+                        app.last_chat = Some(created.chat_number);
                         let row = ChatRow {
                             number: created.chat_number,
                             message_count: 0,

@@ -134,7 +134,7 @@ async fn project_into(target: &impl Target, events: &[RecordedEvent], cuts: &[Cu
     while !rest.is_empty() {
         let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
         let (batch, left) = rest.split_at(size.min(rest.len()));
-        projection.apply(LOG, batch.to_vec(), batch[batch.len() - 1].position).await.unwrap();
+        projection.fold(LOG, batch.to_vec(), batch[batch.len() - 1].position).await.unwrap();
         rest = left;
         if restart {
             drop(projection);

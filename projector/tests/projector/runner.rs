@@ -9,6 +9,7 @@ use chat_domain::Position;
 use chat_infra::checkpoint::{Checkpoint, Opened};
 use chat_infra::event_store::{EventStore, LogId, RecordedEvent, SqliteEventStore};
 use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_projector::letters::LetterBox;
 use chat_projector::projection::{Pace, Projection, ProjectionError, Target};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::{Projector, ProjectorHandle, State, rebuild_digests};
@@ -351,14 +352,22 @@ impl<P: Projection + Sync> Projection for MayPanic<P> {
         self.0.parked()
     }
 
-    async fn apply(
+    fn discarded(&self) -> u64 {
+        self.0.discarded()
+    }
+
+    fn letter_box(&mut self) -> &mut dyn LetterBox {
+        self.0.letter_box()
+    }
+
+    async fn fold(
         &mut self,
         log: LogId,
         events: Vec<RecordedEvent>,
         up_to: Position,
     ) -> Result<(), ProjectionError> {
         assert!(!self.1, "a defect in the fold");
-        self.0.apply(log, events, up_to).await
+        self.0.fold(log, events, up_to).await
     }
 }
 

@@ -1,19 +1,29 @@
 //! Writing a set of changes, in one transaction: one statement a set, its rows as arrays of columns.
 
+use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
 use sqlx::{Connection, Error, PgConnection, Result, query};
 
 use super::failure::RowsGone;
 use crate::dead_letter::DeadLetter;
-use crate::read_model::sql::load::MOVE_CHECKPOINT;
-use crate::read_model::sql::row::{int, last_message};
+use crate::read_model::sql::load::{MARK, MOVE_CHECKPOINT};
+use crate::read_model::sql::row::{int, last_chat, last_message, of_discarded};
 use crate::read_model::sql::tables::{apps, chats, dead_letters, deleted_messages, messages};
 use crate::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
 pub(super) async fn commit(db: &mut PgConnection, changes: Changes) -> Result<bool> {
     let mut transaction = db.begin().await?;
-    let db = &mut *transaction;
+    let moved = write(&mut transaction, changes).await?;
+    if moved {
+        transaction.commit().await?;
+    }
+    Ok(moved)
+}
+
+/// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
+/// start.
+pub(super) async fn write(db: &mut PgConnection, changes: Changes) -> Result<bool> {
     if !move_checkpoint(db, &changes).await? {
         return Ok(false);
     }
@@ -25,7 +35,8 @@ pub(super) async fn commit(db: &mut PgConnection, changes: Changes) -> Result<bo
     edit_messages(db, &changes.edited_messages).await?;
     delete_messages(db, &changes.deleted_messages).await?;
     park(db, &changes.parked).await?;
-    transaction.commit().await?;
+    unpark(db, &changes.unparked).await?;
+    mark(db, &changes.marked).await?;
     Ok(true)
 }
 
@@ -47,12 +58,13 @@ async fn insert_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
         "INSERT INTO apps (",
         apps!(""),
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
-           $7::bigint[])"
+           $7::bigint[], $8::bigint[])"
     ))
     .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
     .bind(apps.iter().map(|app| app.token.expose()).bind_iter())
     .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
     .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat).bind_iter())
     .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
     .bind(apps.iter().map(|app| app.created_at.millis()).bind_iter())
     .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
@@ -66,13 +78,15 @@ async fn update_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
         return Ok(());
     }
     let updated = query(
-        "UPDATE apps a SET name = n.name, chat_count = n.chat_count, version = n.version, updated_at = n.updated_at
-         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-         AS n (id, name, chat_count, version, updated_at) WHERE a.id = n.id",
+        "UPDATE apps a SET name = n.name, chat_count = n.chat_count, last_chat = n.last_chat, version = n.version,
+         updated_at = n.updated_at
+         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+         AS n (id, name, chat_count, last_chat, version, updated_at) WHERE a.id = n.id",
     )
     .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
     .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
     .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat).bind_iter())
     .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
     .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
     .execute(db)
@@ -198,15 +212,48 @@ async fn park(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
     query(concat!(
         "INSERT INTO dead_letters (",
         dead_letters!(),
-        ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[])"
+        ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+           $7::bigint[], $8::bigint[], $9::text[], $10::bigint[])"
     ))
     .bind(letters.iter().map(|letter| int(letter.position.get())).bind_iter())
     .bind(letters.iter().map(|letter| letter.stream.as_str()).bind_iter())
+    .bind(letters.iter().map(|letter| int(letter.revision.get())).bind_iter())
     .bind(letters.iter().map(|letter| letter.event_type.as_str()).bind_iter())
     .bind(letters.iter().map(|letter| letter.reason.as_str()).bind_iter())
     .bind(letters.iter().map(|letter| letter.parked_at.millis()).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).0).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).1).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).2).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).3).bind_iter())
     .execute(db)
     .await?;
+    Ok(())
+}
+
+async fn unpark(db: &mut PgConnection, positions: &[Position]) -> Result<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<i64> = positions.iter().map(|position| int(position.get())).collect();
+    let deleted = query("DELETE FROM dead_letters WHERE position = ANY($1)").bind(keys).execute(db).await?;
+    all("dead_letters", &deleted, positions.len())
+}
+
+/// One at a time: an act of an operator marks two at most.
+async fn mark(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
+    for letter in letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
+        let marked = query(MARK)
+            .bind(&letter.reason)
+            .bind(discarded)
+            .bind(discarded_at)
+            .bind(discard_reason)
+            .bind(acknowledged)
+            .bind(int(letter.position.get()))
+            .execute(&mut *db)
+            .await?;
+        all("dead_letters", &marked, 1)?;
+    }
     Ok(())
 }
 

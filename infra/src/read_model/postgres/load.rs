@@ -5,8 +5,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Result, query, query_scalar};
 
 use crate::checkpoint::Checkpoint;
+use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::read_model::sql::load::{
-    CHECKPOINT, PARKED_EVENTS, PARKED_STREAMS, load_apps, load_chats, load_messages,
+    CHECKPOINT, LETTER, LETTER_COUNTS, PARKED_OF, PARKED_STREAMS, load_apps, load_chats, load_messages,
 };
 use crate::read_model::sql::row::{self, int};
 use crate::read_model::{AppRow, ChatKey, StoredChat, StoredMessage};
@@ -19,8 +20,22 @@ pub(super) async fn parked_streams(db: &mut PgConnection) -> Result<Vec<String>>
     query_scalar(PARKED_STREAMS).fetch_all(db).await
 }
 
-pub(super) async fn parked_events(db: &mut PgConnection) -> Result<u64> {
-    row::uint(&query(PARKED_EVENTS).fetch_one(db).await?, 0)
+pub(super) async fn letter_counts(db: &mut PgConnection) -> Result<LetterCounts> {
+    row::letter_counts(&query(LETTER_COUNTS).fetch_one(db).await?, 0)
+}
+
+pub(super) async fn letter(db: &mut PgConnection, position: Position) -> Result<Option<DeadLetter>> {
+    let row = query(LETTER).bind(int(position.get())).fetch_optional(db).await?;
+    row.map(|row| row::dead_letter(&row, 0)).transpose()
+}
+
+pub(super) async fn parked_of(
+    db: &mut PgConnection,
+    stream: String,
+    limit: usize,
+) -> Result<Vec<DeadLetter>> {
+    let rows = query(PARKED_OF).bind(stream).bind(row::limit(limit)).fetch_all(db).await?;
+    rows.iter().map(|row| row::dead_letter(row, 0)).collect()
 }
 
 pub(super) async fn apps(db: &mut PgConnection, tokens: Vec<AppToken>) -> Result<Vec<AppRow>> {

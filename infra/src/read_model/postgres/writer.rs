@@ -5,16 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_domain::{AppToken, MessageNumber, Position};
 use futures::future::BoxFuture;
-use sqlx::{Connection, PgConnection, query_scalar};
+use sqlx::{Connection, PgConnection, query_scalar, raw_sql};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::failure::{SessionLost, Silent, failure};
+use super::failure::{NotCreated, SessionLost, Silent, failure};
 use super::layout::{self, Found};
 use super::session;
 use super::url::{Namespace, PostgresUrl};
 use super::{commit, load};
 use crate::checkpoint::{Checkpoint, Opened};
+use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::read_model::{
     AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
 };
@@ -28,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(75);
 pub struct PostgresReadModelWriter {
     /// `None` after an error: what became of the session is not known.
     session: Mutex<Option<PgConnection>>,
+    /// Whether everything happens in one transaction that is never committed.
+    trial: bool,
 }
 
 impl PostgresReadModelWriter {
@@ -48,7 +51,7 @@ impl PostgresReadModelWriter {
             answered(lay_out(&mut session, namespace, found)).await?;
             Opened::Created
         };
-        Ok((Self { session: Mutex::new(Some(session)) }, opened))
+        Ok((Self { session: Mutex::new(Some(session)), trial: false }, opened))
     }
 
     /// Renames the namespace, where there is one, to `<name>_damaged` (what was put there before is dropped), and lays
@@ -56,7 +59,25 @@ impl PostgresReadModelWriter {
     pub async fn open_fresh(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = lock(url).await?;
         answered(lay_out_anew(&mut session, url.namespace())).await?;
-        Ok(Self { session: Mutex::new(Some(session)) })
+        Ok(Self { session: Mutex::new(Some(session)), trial: false })
+    }
+
+    /// Opens the read model beside whoever writes it, to find out what changes would come to: all that is committed here
+    /// is undone when this is dropped, and until then nobody else can commit.
+    ///
+    /// [`ReadModelError::Unavailable`] where there is no read model, or Postgres can't be reached.
+    pub async fn try_out(url: &PostgresUrl) -> Result<Self, ReadModelError> {
+        let mut session = session::connect(&session::writes(url)).await?;
+        let namespace = url.namespace();
+        let found = answered(layout::find(&mut session, namespace)).await?;
+        let checked = timeout(ANSWER, layout::check(&mut session, namespace, found)).await;
+        checked.map_err(|_| ReadModelError::Unavailable(Box::new(Silent(ANSWER))))??;
+        if found != Found::ReadModel {
+            return Err(ReadModelError::Unavailable(Box::new(NotCreated)));
+        }
+        // Nothing ever commits it; the session's end undoes it.
+        answered(raw_sql("BEGIN").execute(&mut session)).await?;
+        Ok(Self { session: Mutex::new(Some(session)), trial: true })
     }
 
     /// Removes the read model at `url`, and what was put aside of it. Nothing happens where there is none.
@@ -133,8 +154,16 @@ impl ReadModelWriter for PostgresReadModelWriter {
         self.run(|db| Box::pin(load::parked_streams(db))).await
     }
 
-    async fn parked_events(&self) -> Result<u64, ReadModelError> {
-        self.run(|db| Box::pin(load::parked_events(db))).await
+    async fn letter_counts(&self) -> Result<LetterCounts, ReadModelError> {
+        self.run(|db| Box::pin(load::letter_counts(db))).await
+    }
+
+    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
+        self.run(|db| Box::pin(load::letter(db, position))).await
+    }
+
+    async fn parked_of(&self, stream: String, limit: usize) -> Result<Vec<DeadLetter>, ReadModelError> {
+        self.run(|db| Box::pin(load::parked_of(db, stream, limit))).await
     }
 
     async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError> {
@@ -153,7 +182,11 @@ impl ReadModelWriter for PostgresReadModelWriter {
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), ReadModelError> {
-        let moved = self.run(|db| Box::pin(commit::commit(db, changes))).await?;
+        let moved = if self.trial {
+            self.run(|db| Box::pin(commit::write(db, changes))).await?
+        } else {
+            self.run(|db| Box::pin(commit::commit(db, changes))).await?
+        };
         if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 }

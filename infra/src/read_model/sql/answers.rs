@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
 use super::get::{GetApp, GetChat, GetMessage, GetPosition};
-use super::list::{ListApps, ListChats, ListDeadLetters, ListMessages};
+use super::letters::{ListLetters, ListParked};
+use super::list::{ListApps, ListChats, ListMessages};
 use super::query::Query;
 use crate::contents::Contents;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, LetterList, LetterPage};
 use crate::digest::ContentDigest;
 use crate::read_model::{
     AppRow, ChatRow, MessagePage, MessageRow, Missing, ReadModel, ReadModelError, Snapshot, Window,
@@ -79,7 +80,11 @@ impl<E: Engine> ReadModel for E {
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {
-        self.ask(ListDeadLetters::new(limit)).await
+        self.ask(ListParked::new(limit)).await
+    }
+
+    async fn letters(&self, list: LetterList) -> Result<LetterPage, ReadModelError> {
+        self.ask(ListLetters::new(list)).await
     }
 
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {

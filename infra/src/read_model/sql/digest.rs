@@ -19,7 +19,7 @@ pub(crate) struct Part {
 
 /// Everything.
 pub(crate) const PARTS: [Part; 5] = [
-    Part { kind: Kind::App, sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 7, id: 0 },
+    Part { kind: Kind::App, sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 8, id: 0 },
     Part { kind: Kind::Chat, sql: concat!("SELECT ", chats!(""), " FROM chats"), columns: 8, id: 5 },
     Part { kind: Kind::Message, sql: concat!("SELECT ", messages!(""), " FROM messages"), columns: 7, id: 5 },
     Part {
@@ -31,8 +31,8 @@ pub(crate) const PARTS: [Part; 5] = [
     // Not the reason and the time: both belong to the run that parked the event.
     Part {
         kind: Kind::Parked,
-        sql: "SELECT position, stream, event_type FROM dead_letters",
-        columns: 3,
+        sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",
+        columns: 5,
         id: 0,
     },
 ];

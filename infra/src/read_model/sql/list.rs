@@ -5,9 +5,8 @@ use chat_domain::{AppToken, ChatNumber, Position};
 
 use super::query::{Query, limit, number};
 use super::row::{self, Row, Value};
-use super::tables::{apps, chat_row, dead_letters, message_row, version};
+use super::tables::{apps, chat_row, message_row, version};
 use super::window::Reach;
-use crate::dead_letter::DeadLetter;
 use crate::read_model::{AppRow, ChatRow, MessagePage, MessageRow, Missing, Snapshot, Window};
 
 /// A page of apps.
@@ -28,7 +27,7 @@ impl Query for ListApps {
     type Answer = Snapshot<Vec<AppRow>>;
 
     const SQL: &'static str = concat!(
-        "SELECT k.position, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM checkpoint k WHERE k.layout = ",
+        "SELECT k.position, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM checkpoint k WHERE k.layout = ",
         version!(),
         " UNION ALL
           SELECT NULL, page.* FROM (SELECT ",
@@ -200,50 +199,5 @@ impl Query for ListMessages {
             position,
             value: value.map(|()| self.reach.cut(older, newer, self.window, self.limit)),
         })
-    }
-}
-
-/// The first parked events, and how many there are.
-pub struct ListDeadLetters {
-    limit: usize,
-    count: Option<u64>,
-    letters: Vec<DeadLetter>,
-}
-
-impl ListDeadLetters {
-    pub fn new(limit: usize) -> Self {
-        Self { limit, count: None, letters: Vec::new() }
-    }
-}
-
-impl Query for ListDeadLetters {
-    type Answer = (Vec<DeadLetter>, u64);
-
-    const SQL: &'static str = concat!(
-        "SELECT (SELECT count(*) FROM dead_letters), NULL, NULL, NULL, NULL, NULL
-         FROM checkpoint k WHERE k.layout = ",
-        version!(),
-        " UNION ALL
-          SELECT NULL, page.* FROM (SELECT ",
-        dead_letters!(),
-        " FROM dead_letters ORDER BY position LIMIT $1) AS page"
-    );
-
-    fn params(&self) -> Vec<Value<'_>> {
-        vec![limit(self.limit)]
-    }
-
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
-        if row::is_null(row, 0)? {
-            self.letters.push(row::dead_letter(row, 1)?);
-        } else {
-            self.count = Some(row::uint(row, 0)?);
-        }
-        Ok(())
-    }
-
-    fn answer(mut self) -> Option<Self::Answer> {
-        self.letters.sort_unstable_by_key(|letter| letter.position);
-        Some((self.letters, self.count?))
     }
 }

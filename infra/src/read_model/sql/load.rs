@@ -1,6 +1,6 @@
 //! What the projection loads before it folds, and how it moves the checkpoint.
 
-use super::tables::version;
+use super::tables::{dead_letters, version};
 
 /// The checkpoint, as [`super::row::checkpoint`] reads it.
 pub(crate) const CHECKPOINT: &str =
@@ -13,9 +13,31 @@ pub(crate) const MOVE_CHECKPOINT: &str = concat!(
     version!()
 );
 
-pub(crate) const PARKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters";
+pub(crate) const PARKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
 
-pub(crate) const PARKED_EVENTS: &str = "SELECT count(*) FROM dead_letters";
+/// How many letters there are, as [`super::row::letter_counts`] reads it.
+macro_rules! letter_counts {
+    () => {
+        "(SELECT count(*) FROM dead_letters WHERE discarded = 0),
+         (SELECT count(*) FROM dead_letters WHERE discarded <> 0 AND acknowledged = 0)"
+    };
+}
+
+pub(crate) const LETTER_COUNTS: &str = concat!("SELECT ", letter_counts!());
+
+/// The letter at `$1`.
+pub(crate) const LETTER: &str = concat!("SELECT ", dead_letters!(), " FROM dead_letters WHERE position = $1");
+
+/// The first `$2` parked letters of the stream `$1`.
+pub(crate) const PARKED_OF: &str = concat!(
+    "SELECT ",
+    dead_letters!(),
+    " FROM dead_letters WHERE stream = $1 AND discarded = 0 ORDER BY position LIMIT $2"
+);
+
+/// Gives the letter at `$6` another reason and state.
+pub(crate) const MARK: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
+                               discard_reason = $4, acknowledged = $5 WHERE position = $6";
 
 /// The apps whose tokens are in `$keys`, which has the column `token`, as [`super::row::app`] reads them.
 macro_rules! load_apps {
@@ -56,4 +78,4 @@ macro_rules! load_messages {
     };
 }
 
-pub(crate) use {load_apps, load_chats, load_messages};
+pub(crate) use {letter_counts, load_apps, load_chats, load_messages};

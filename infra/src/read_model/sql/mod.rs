@@ -4,6 +4,7 @@
 mod answers;
 pub(super) mod digest;
 mod get;
+mod letters;
 mod list;
 pub(super) mod load;
 pub(super) mod query;

@@ -2,12 +2,12 @@
 
 use std::error::Error as StdError;
 
-use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
+use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Discarded, LetterCounts};
 use crate::event_store::LogId;
 use crate::read_model::{AppRow, ChatRow, MessageRow, MessageState, StoredChat, StoredMessage};
 
@@ -53,6 +53,10 @@ pub(crate) fn int(value: u64) -> i64 {
 /// A limit as an engine takes it.
 pub(crate) fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn last_chat(app: &AppRow) -> i64 {
+    app.last_chat.map_or(0, |number| int(number.get()))
 }
 
 pub(crate) fn last_message(chat: &StoredChat) -> i64 {
@@ -129,9 +133,10 @@ pub(crate) fn app<R: Row>(row: &R, at: usize) -> Result<AppRow, R::Error> {
         token: token(row, at + 1)?,
         name: parsed::<R, _, _>(at + 2, AppName::parse(text(row, at + 2)?.to_owned()))?,
         chat_count: uint(row, at + 3)?,
-        version: version(row, at + 4)?,
-        created_at: time(row, at + 5)?,
-        updated_at: time(row, at + 6)?,
+        last_chat: if uint(row, at + 4)? == 0 { None } else { Some(chat_number(row, at + 4)?) },
+        version: version(row, at + 5)?,
+        created_at: time(row, at + 6)?,
+        updated_at: time(row, at + 7)?,
     })
 }
 
@@ -180,13 +185,38 @@ pub(crate) fn stored_message<R: Row>(row: &R) -> Result<Option<StoredMessage>, R
     Ok(Some(StoredMessage { chat_id: position(row, 0)?, number: message_number(row, 1)?, state }))
 }
 
+/// Reads what `letter_counts!` counts, from `at` on.
+pub(crate) fn letter_counts<R: Row>(row: &R, at: usize) -> Result<LetterCounts, R::Error> {
+    Ok(LetterCounts { parked: uint(row, at)?, discarded: uint(row, at + 1)? })
+}
+
+fn discarded<R: Row>(row: &R, at: usize) -> Result<Option<Discarded>, R::Error> {
+    if uint(row, at)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Discarded {
+        by: position(row, at)?,
+        at: time(row, at + 1)?,
+        reason: text(row, at + 2)?.to_owned(),
+        acknowledged: if uint(row, at + 3)? == 0 { None } else { Some(position(row, at + 3)?) },
+    }))
+}
+
+/// What the columns of `dead_letters!` from `discarded` on hold for a letter.
+pub(crate) fn of_discarded(letter: &DeadLetter) -> (i64, i64, &str, i64) {
+    let Some(Discarded { by, at, reason, acknowledged }) = &letter.discarded else { return (0, 0, "", 0) };
+    (int(by.get()), at.millis(), reason, acknowledged.map_or(0, |by| int(by.get())))
+}
+
 /// Reads the columns `dead_letters!` from `at` on.
 pub(crate) fn dead_letter<R: Row>(row: &R, at: usize) -> Result<DeadLetter, R::Error> {
     Ok(DeadLetter {
         position: position(row, at)?,
         stream: text(row, at + 1)?.to_owned(),
-        event_type: text(row, at + 2)?.to_owned(),
-        reason: text(row, at + 3)?.to_owned(),
-        parked_at: time(row, at + 4)?,
+        revision: Revision::new(uint(row, at + 2)?),
+        event_type: text(row, at + 3)?.to_owned(),
+        reason: text(row, at + 4)?.to_owned(),
+        parked_at: time(row, at + 5)?,
+        discarded: discarded(row, at + 6)?,
     })
 }

@@ -5,6 +5,7 @@ CREATE TABLE apps (
     token      TEXT   NOT NULL UNIQUE,
     name       TEXT   NOT NULL,
     chat_count BIGINT NOT NULL,
+    last_chat  BIGINT NOT NULL, -- 0: none yet; more than there are, where the creation of one was discarded
     version    BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
@@ -45,11 +46,16 @@ CREATE TABLE deleted_messages (
 ) /* options of a table that is its key's index */;
 
 CREATE TABLE dead_letters (
-    position   BIGINT PRIMARY KEY,
-    stream     TEXT   NOT NULL,
-    event_type TEXT   NOT NULL,
-    reason     TEXT   NOT NULL,
-    parked_at  BIGINT NOT NULL
+    position       BIGINT PRIMARY KEY,
+    stream         TEXT   NOT NULL,
+    revision       BIGINT NOT NULL,
+    event_type     TEXT   NOT NULL,
+    reason         TEXT   NOT NULL,
+    parked_at      BIGINT NOT NULL,
+    discarded      BIGINT NOT NULL, -- the position of the act; 0: it is parked
+    discarded_at   BIGINT NOT NULL,
+    discard_reason TEXT   NOT NULL,
+    acknowledged   BIGINT NOT NULL  -- the position of the act; 0: it is not
 ) /* options */;
 
 -- One row. Every query looks it up by the version of the tables that it was written for, and so never answers from

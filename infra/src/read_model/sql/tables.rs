@@ -4,7 +4,7 @@
 /// wrote is folded anew.
 macro_rules! version {
     () => {
-        2
+        3
     };
 }
 pub(super) use version;
@@ -31,6 +31,8 @@ macro_rules! apps {
             "name, ",
             $of,
             "chat_count, ",
+            $of,
+            "last_chat, ",
             $of,
             "version, ",
             $of,
@@ -99,7 +101,8 @@ macro_rules! deleted_messages {
 /// The columns of `dead_letters`.
 macro_rules! dead_letters {
     () => {
-        "position, stream, event_type, reason, parked_at"
+        "position, stream, revision, event_type, reason, parked_at, discarded, discarded_at, discard_reason, \
+         acknowledged"
     };
 }
 

@@ -1,32 +1,44 @@
 //! Writing a set of changes, in one transaction.
 
-use rusqlite::{Connection, Error, Result, Transaction, TransactionBehavior, params};
+use chat_domain::Position;
+use rusqlite::{Connection, Error, Result, TransactionBehavior, params};
 
 use crate::dead_letter::DeadLetter;
-use crate::read_model::sql::load::MOVE_CHECKPOINT;
-use crate::read_model::sql::row::{int, last_message};
+use crate::read_model::sql::load::{MARK, MOVE_CHECKPOINT};
+use crate::read_model::sql::row::{int, last_chat, last_message, of_discarded};
 use crate::read_model::sql::tables::{apps, chats, dead_letters, deleted_messages, messages};
 use crate::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
 pub(super) fn commit(db: &mut Connection, changes: &Changes) -> Result<bool> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !move_checkpoint(&transaction, changes)? {
+    let moved = write(&transaction, changes)?;
+    if moved {
+        transaction.commit()?;
+    }
+    Ok(moved)
+}
+
+/// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
+/// start.
+pub(super) fn write(db: &Connection, changes: &Changes) -> Result<bool> {
+    if !move_checkpoint(db, changes)? {
         return Ok(false);
     }
-    insert_apps(&transaction, &changes.new_apps)?;
-    update_apps(&transaction, &changes.changed_apps)?;
-    insert_chats(&transaction, &changes.new_chats)?;
-    update_chats(&transaction, &changes.changed_chats)?;
-    insert_messages(&transaction, &changes.new_messages)?;
-    edit_messages(&transaction, &changes.edited_messages)?;
-    delete_messages(&transaction, &changes.deleted_messages)?;
-    park(&transaction, &changes.parked)?;
-    transaction.commit()?;
+    insert_apps(db, &changes.new_apps)?;
+    update_apps(db, &changes.changed_apps)?;
+    insert_chats(db, &changes.new_chats)?;
+    update_chats(db, &changes.changed_chats)?;
+    insert_messages(db, &changes.new_messages)?;
+    edit_messages(db, &changes.edited_messages)?;
+    delete_messages(db, &changes.deleted_messages)?;
+    park(db, &changes.parked)?;
+    unpark(db, &changes.unparked)?;
+    mark(db, &changes.marked)?;
     Ok(true)
 }
 
-fn move_checkpoint(db: &Transaction<'_>, changes: &Changes) -> Result<bool> {
+fn move_checkpoint(db: &Connection, changes: &Changes) -> Result<bool> {
     let moved = db.prepare_cached(MOVE_CHECKPOINT)?.execute(params![
         changes.log.0.to_string(),
         int(changes.to.get()),
@@ -35,15 +47,19 @@ fn move_checkpoint(db: &Transaction<'_>, changes: &Changes) -> Result<bool> {
     Ok(moved == 1)
 }
 
-fn insert_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
-    let mut insert =
-        db.prepare_cached(concat!("INSERT INTO apps (", apps!(""), ") VALUES ($1, $2, $3, $4, $5, $6, $7)"))?;
+fn insert_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
+    let mut insert = db.prepare_cached(concat!(
+        "INSERT INTO apps (",
+        apps!(""),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    ))?;
     for app in apps {
         insert.execute(params![
             int(app.created_position.get()),
             app.token.expose(),
             app.name.as_str(),
             int(app.chat_count),
+            last_chat(app),
             int(app.version.get()),
             app.created_at.millis(),
             app.updated_at.millis(),
@@ -52,14 +68,15 @@ fn insert_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
     Ok(())
 }
 
-fn update_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
+fn update_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
     let mut update = db.prepare_cached(
-        "UPDATE apps SET name = $1, chat_count = $2, version = $3, updated_at = $4 WHERE id = $5",
+        "UPDATE apps SET name = $1, chat_count = $2, last_chat = $3, version = $4, updated_at = $5 WHERE id = $6",
     )?;
     for app in apps {
         one(update.execute(params![
             app.name.as_str(),
             int(app.chat_count),
+            last_chat(app),
             int(app.version.get()),
             app.updated_at.millis(),
             int(app.created_position.get()),
@@ -68,7 +85,7 @@ fn update_apps(db: &Transaction<'_>, apps: &[AppRow]) -> Result<()> {
     Ok(())
 }
 
-fn insert_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
+fn insert_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO chats (",
         chats!(""),
@@ -89,7 +106,7 @@ fn insert_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
     Ok(())
 }
 
-fn update_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
+fn update_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
     let mut update = db.prepare_cached(
         "UPDATE chats SET message_count = $1, last_message = $2, version = $3, updated_at = $4 WHERE id = $5",
     )?;
@@ -105,7 +122,7 @@ fn update_chats(db: &Transaction<'_>, chats: &[StoredChat]) -> Result<()> {
     Ok(())
 }
 
-fn insert_messages(db: &Transaction<'_>, messages: &[NewMessage]) -> Result<()> {
+fn insert_messages(db: &Connection, messages: &[NewMessage]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO messages (",
         messages!(""),
@@ -125,7 +142,7 @@ fn insert_messages(db: &Transaction<'_>, messages: &[NewMessage]) -> Result<()> 
     Ok(())
 }
 
-fn edit_messages(db: &Transaction<'_>, messages: &[EditedMessage]) -> Result<()> {
+fn edit_messages(db: &Connection, messages: &[EditedMessage]) -> Result<()> {
     let mut update =
         db.prepare_cached("UPDATE messages SET version = $1, updated_at = $2, body = $3 WHERE id = $4")?;
     for message in messages {
@@ -139,7 +156,7 @@ fn edit_messages(db: &Transaction<'_>, messages: &[EditedMessage]) -> Result<()>
     Ok(())
 }
 
-fn delete_messages(db: &Transaction<'_>, tombstones: &[Tombstone]) -> Result<()> {
+fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
     let mut delete = db.prepare_cached("DELETE FROM messages WHERE id = $1")?;
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO deleted_messages (",
@@ -162,20 +179,47 @@ fn delete_messages(db: &Transaction<'_>, tombstones: &[Tombstone]) -> Result<()>
     Ok(())
 }
 
-fn park(db: &Transaction<'_>, letters: &[DeadLetter]) -> Result<()> {
+fn park(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO dead_letters (",
         dead_letters!(),
-        ") VALUES ($1, $2, $3, $4, $5)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
     ))?;
     for letter in letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
         insert.execute(params![
             int(letter.position.get()),
             letter.stream,
+            int(letter.revision.get()),
             letter.event_type,
             letter.reason,
             letter.parked_at.millis(),
+            discarded,
+            discarded_at,
+            discard_reason,
+            acknowledged,
         ])?;
+    }
+    Ok(())
+}
+
+fn unpark(db: &Connection, positions: &[Position]) -> Result<()> {
+    let mut delete = db.prepare_cached("DELETE FROM dead_letters WHERE position = $1")?;
+    positions.iter().try_for_each(|position| one(delete.execute([int(position.get())])?))
+}
+
+fn mark(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
+    let mut update = db.prepare_cached(MARK)?;
+    for letter in letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
+        one(update.execute(params![
+            letter.reason,
+            discarded,
+            discarded_at,
+            discard_reason,
+            acknowledged,
+            int(letter.position.get()),
+        ])?)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::failure::{Empty, Foreign, OtherVersion, failure};
+use super::failure::{Empty, Foreign, NotCreated, OtherVersion, failure};
 use crate::checkpoint::Opened;
 use crate::durable_folder;
 use crate::notice;
@@ -99,6 +99,19 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Opened), Read
         )
         .map_err(failure)?;
     Ok((connection, if exists { Opened::Existing } else { Opened::Created }))
+}
+
+/// Opens the database beside its writer, in a transaction of its own.
+pub(super) fn open_to_try_out(path: &Path) -> Result<Connection, ReadModelError> {
+    let exists = FileId::of(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
+    if !exists {
+        return Err(ReadModelError::Unavailable(Box::new(NotCreated)));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    check(&connection)?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(failure)?;
+    Ok(connection)
 }
 
 /// Opens the database for reading.

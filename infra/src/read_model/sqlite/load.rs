@@ -4,8 +4,9 @@ use chat_domain::{AppToken, MessageNumber, Position};
 use rusqlite::{Connection, OptionalExtension, Params, Result};
 
 use crate::checkpoint::Checkpoint;
+use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::read_model::sql::load::{
-    CHECKPOINT, PARKED_EVENTS, PARKED_STREAMS, load_apps, load_chats, load_messages,
+    CHECKPOINT, LETTER, LETTER_COUNTS, PARKED_OF, PARKED_STREAMS, load_apps, load_chats, load_messages,
 };
 use crate::read_model::sql::row::{self, int};
 use crate::read_model::{AppRow, ChatKey, StoredChat, StoredMessage};
@@ -18,8 +19,18 @@ pub(super) fn parked_streams(db: &Connection) -> Result<Vec<String>> {
     db.prepare_cached(PARKED_STREAMS)?.query_map([], |row| row.get(0))?.collect()
 }
 
-pub(super) fn parked_events(db: &Connection) -> Result<u64> {
-    db.prepare_cached(PARKED_EVENTS)?.query_row([], |row| row::uint(row, 0))
+pub(super) fn letter_counts(db: &Connection) -> Result<LetterCounts> {
+    db.prepare_cached(LETTER_COUNTS)?.query_row([], |row| row::letter_counts(row, 0))
+}
+
+pub(super) fn letter(db: &Connection, position: Position) -> Result<Option<DeadLetter>> {
+    let mut select = db.prepare_cached(LETTER)?;
+    select.query_row([int(position.get())], |row| row::dead_letter(row, 0)).optional()
+}
+
+pub(super) fn parked_of(db: &Connection, stream: &str, limit: usize) -> Result<Vec<DeadLetter>> {
+    let mut select = db.prepare_cached(PARKED_OF)?;
+    select.query_map((stream, row::limit(limit)), |row| row::dead_letter(row, 0))?.collect()
 }
 
 pub(super) fn apps(db: &Connection, tokens: &[AppToken]) -> Result<Vec<AppRow>> {

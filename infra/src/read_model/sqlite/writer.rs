@@ -10,9 +10,10 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::failure::{ThreadEnded, failure};
-use super::file::{WriteLock, move_aside, open_for_writing, remove_database};
+use super::file::{WriteLock, move_aside, open_for_writing, open_to_try_out, remove_database};
 use super::{commit, load};
 use crate::checkpoint::{Checkpoint, Opened};
+use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::read_model::{
     AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
 };
@@ -24,6 +25,8 @@ pub struct SqliteReadModelWriter {
     /// `None` only while being dropped.
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
+    /// Whether everything happens in one transaction that is never committed.
+    trial: bool,
 }
 
 impl SqliteReadModelWriter {
@@ -36,7 +39,7 @@ impl SqliteReadModelWriter {
         let lock = WriteLock::acquire(path)?;
         let (connection, opened) = open_for_writing(path)?;
         load::checkpoint(&connection).map_err(failure)?;
-        Ok((Self::start(lock, connection)?, opened))
+        Ok((Self::start(Some(lock), connection)?, opened))
     }
 
     /// Moves the file at `path` aside, where there is one, as `<name>.damaged-<unix milliseconds>` (the one moved there
@@ -45,7 +48,7 @@ impl SqliteReadModelWriter {
         let lock = WriteLock::acquire(path)?;
         move_aside(path)?;
         let (connection, _) = open_for_writing(path)?;
-        Self::start(lock, connection)
+        Self::start(Some(lock), connection)
     }
 
     /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
@@ -58,7 +61,17 @@ impl SqliteReadModelWriter {
         Ok(())
     }
 
-    fn start(lock: WriteLock, mut connection: Connection) -> Result<Self, ReadModelError> {
+    /// Opens the file at `path` beside whoever writes it, to find out what changes would come to: all that is committed
+    /// here is undone when this is dropped, and until then nobody else can commit. Blocks.
+    ///
+    /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
+    pub fn try_out(path: &Path) -> Result<Self, ReadModelError> {
+        let mut writer = Self::start(None, open_to_try_out(path)?)?;
+        writer.trial = true;
+        Ok(writer)
+    }
+
+    fn start(lock: Option<WriteLock>, mut connection: Connection) -> Result<Self, ReadModelError> {
         let (work, queue) = mpsc::channel::<Work>();
         let thread = Builder::new()
             .name("read-model".to_owned())
@@ -71,7 +84,7 @@ impl SqliteReadModelWriter {
                 drop(lock);
             })
             .map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        Ok(Self { work: Some(work), thread: Some(thread), trial: false })
     }
 
     /// Work is bounded by its callers: each waits for its answer.
@@ -110,8 +123,16 @@ impl ReadModelWriter for SqliteReadModelWriter {
         self.run(|db| load::parked_streams(db)).await
     }
 
-    async fn parked_events(&self) -> Result<u64, ReadModelError> {
-        self.run(|db| load::parked_events(db)).await
+    async fn letter_counts(&self) -> Result<LetterCounts, ReadModelError> {
+        self.run(|db| load::letter_counts(db)).await
+    }
+
+    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
+        self.run(move |db| load::letter(db, position)).await
+    }
+
+    async fn parked_of(&self, stream: String, limit: usize) -> Result<Vec<DeadLetter>, ReadModelError> {
+        self.run(move |db| load::parked_of(db, &stream, limit)).await
     }
 
     async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError> {
@@ -130,7 +151,11 @@ impl ReadModelWriter for SqliteReadModelWriter {
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), ReadModelError> {
-        let moved = self.run(move |db| commit::commit(db, &changes)).await?;
+        let trial = self.trial;
+        let write = move |db: &mut Connection| {
+            if trial { commit::write(db, &changes) } else { commit::commit(db, &changes) }
+        };
+        let moved = self.run(write).await?;
         if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 }

@@ -1,0 +1,480 @@
+//! What operators decide about parked events, on the real log and in the real engines.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::operation::{
+    DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionName, STREAM,
+};
+use chat_domain::{Event, ExpectedRevision, Operation, Position, Revision, StreamId};
+use chat_infra::dead_letter::DeadLetter;
+use chat_infra::digest::ContentDigest;
+use chat_infra::event_store::{EventStore, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend};
+use chat_infra::read_model::{Missing, PostgresReadModel, PostgresUrl, ReadModel, SqliteReadModel, Window};
+use chat_infra::search_index::SearchIndex;
+use chat_projector::letters::{PIECE, advance};
+use chat_projector::projection::{Projection, Target};
+use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
+use chat_projector::rebuild_digests;
+use chat_projector::search::SearchIndexTarget;
+use chat_test_servers::Postgres;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::story::*;
+
+const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
+const SEARCH_INDEX: ProjectionName = ProjectionName::SearchIndex;
+
+fn retry(projection: ProjectionName, stream: StreamId) -> Operation {
+    let (stream, reason) = (stream.to_string(), "the program can read it now".to_owned());
+    DeadLettersRetried { projection, stream, reason }.into()
+}
+
+fn discard(projection: ProjectionName, position: u64) -> Operation {
+    let (position, reason) = (Position::new(position), "nobody can read it".to_owned());
+    DeadLetterDiscarded { projection, position, reason }.into()
+}
+
+fn acknowledge(projection: ProjectionName, position: u64) -> Operation {
+    let (position, reason) = (Position::new(position), "seen".to_owned());
+    DiscardAcknowledged { projection, position, reason }.into()
+}
+
+trait Acts {
+    fn act(&mut self, operation: Operation) -> &mut Self;
+}
+
+impl Acts for Story {
+    fn act(&mut self, operation: Operation) -> &mut Self {
+        self.tell_raw(STREAM, operation.event_type(), &operation.payload())
+    }
+}
+
+/// A log with folders for projections.
+struct Bench {
+    folder: TempDir,
+    log: Arc<dyn EventStore>,
+}
+
+impl Bench {
+    /// With this story as its log: the first event is at position 1, and so on.
+    async fn of(story: &Story) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        let bench = Self { folder, log };
+        bench.write(&story.events).await;
+        bench
+    }
+
+    async fn write(&self, events: &[RecordedEvent]) {
+        let types = || Event::TYPES.iter().chain(Operation::TYPES);
+        for event in events {
+            let append = StreamAppend {
+                stream: Arc::clone(&event.stream),
+                expected: ExpectedRevision::after(event.revision.get().checked_sub(1).map(Revision::new)),
+                events: vec![NewEvent {
+                    id: EventId::new(Uuid::new_v4()),
+                    event_type: types().find(|known| **known == event.event_type).unwrap(),
+                    schema_version: SchemaVersion::CURRENT,
+                    recorded_at: event.recorded_at,
+                    data: String::from_utf8(event.data.clone()).unwrap(),
+                    metadata: "{}".into(),
+                }],
+            };
+            let appended = self.log.append(vec![append]).await.remove(0).unwrap();
+            assert_eq!(appended.position.get() * 10, event.position.get(), "stories count in tens");
+        }
+    }
+
+    fn rows(&self) -> SqliteReadModelTarget {
+        SqliteReadModelTarget { path: self.path("read-model.db") }
+    }
+
+    fn index(&self) -> SearchIndexTarget {
+        SearchIndexTarget { dir: self.path("search") }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        Path::new(self.folder.path()).join(name)
+    }
+
+    async fn events(&self) -> Vec<RecordedEvent> {
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        loop {
+            let after = events.last().map_or(Position::START, |event| event.position);
+            let more = self.log.read_all(after, 10_000).await.unwrap();
+            if more.is_empty() {
+                return events;
+            }
+            events.extend(more);
+        }
+    }
+
+    /// Folds the log in stretches of these sizes, with a new start after each that says so.
+    async fn project(&self, target: &impl Target, cuts: &[(usize, bool)]) {
+        let id = self.log.log_id().await.unwrap();
+        let mut projection = target.open().await.unwrap().0;
+        let events = self.events().await;
+        let from = projection.checkpoint().position;
+        let mut rest: Vec<_> = events.into_iter().filter(|event| event.position > from).collect();
+        let mut cuts = cuts.iter().cycle();
+        while !rest.is_empty() {
+            let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
+            let left = rest.split_off(size.min(rest.len()));
+            let up_to = rest.last().unwrap().position;
+            advance(&mut projection, &*self.log, id, rest, up_to).await.unwrap();
+            rest = left;
+            if restart {
+                drop(projection);
+                projection = target.open().await.unwrap().0;
+            }
+        }
+    }
+
+    /// Folds the log as a program would that can't read some of its events.
+    async fn project_unable_to_read(&self, target: &impl Target, unreadable: &[u64]) {
+        let id = self.log.log_id().await.unwrap();
+        let mut projection = target.open().await.unwrap().0;
+        let mut events = self.events().await;
+        for event in events.iter_mut().filter(|event| unreadable.contains(&event.position.get())) {
+            event.data = b"{".to_vec();
+        }
+        let up_to = events.last().unwrap().position;
+        projection.fold(id, events, up_to).await.unwrap();
+    }
+
+    async fn row_digest(&self) -> ContentDigest {
+        SqliteReadModel::new(self.rows().path).digest().await.unwrap().value
+    }
+
+    fn index_digest(&self) -> ContentDigest {
+        SearchIndex::open(&self.index().dir).unwrap().digest().unwrap().1
+    }
+
+    /// Whether both projections are what the log, folded anew by this program, gives.
+    async fn is_as_rebuilt(&self) {
+        let folder = tempfile::tempdir().unwrap();
+        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        assert_eq!(self.row_digest().await, rebuilt.read_model);
+        assert_eq!(self.index_digest(), rebuilt.search_index);
+    }
+
+    async fn parked(&self) -> Vec<DeadLetter> {
+        SqliteReadModel::new(self.rows().path).dead_letters(100).await.unwrap().0
+    }
+}
+
+/// Folds what is told, and gives the read model.
+async fn read_model_of(story: &Story) -> (Bench, SqliteReadModel) {
+    let bench = Bench::of(story).await;
+    bench.project(&bench.rows(), &[]).await;
+    let model = SqliteReadModel::new(bench.rows().path);
+    (bench, model)
+}
+
+fn positions(letters: &[DeadLetter]) -> Vec<u64> {
+    letters.iter().map(|letter| letter.position.get()).collect()
+}
+
+/// Numbers of the messages in the first chat.
+async fn numbers(model: &SqliteReadModel) -> Vec<u64> {
+    let page = model.messages(token(1), chat_number(1), Window::Newest, 100).await.unwrap();
+    page.value.unwrap().messages.iter().map(|message| message.number.get()).collect()
+}
+
+#[tokio::test]
+async fn a_retry_applies_what_this_program_can_read() {
+    let mut story = Story::with_chat();
+    story
+        .tell(chat(1, 1), created(1, "one"))
+        .tell(chat(1, 1), created(2, "two"))
+        .tell(chat(1, 1), edited(1, "one again"))
+        .tell(chat(1, 1), deleted(2));
+    let bench = Bench::of(&story).await;
+    bench.project_unable_to_read(&bench.rows(), &[3]).await;
+    bench.project_unable_to_read(&bench.index(), &[3]).await;
+    assert_eq!(positions(&bench.parked().await), [3, 4, 5, 6]);
+
+    let before = story.events.len();
+    story
+        .act(retry(READ_MODEL, chat(1, 1)))
+        .act(retry(SEARCH_INDEX, chat(1, 1)))
+        .tell(chat(1, 1), created(3, "after it"));
+    bench.write(&story.events[before..]).await;
+    bench.project(&bench.rows(), &[]).await;
+    bench.project(&bench.index(), &[]).await;
+    assert_eq!(bench.parked().await, []);
+    assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
+    bench.is_as_rebuilt().await;
+    let projection = bench.rows().open().await.unwrap().0;
+    assert_eq!((projection.parked(), projection.discarded()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_apps_stream_is_retried_before_its_chats() {
+    let mut story = Story::default();
+    story
+        .tell(app(1), app_created("one"))
+        .tell(app(1), chat_created(1))
+        .tell(chat(1, 1), created(1, "one"))
+        .tell(app(1), app_renamed("two"));
+    let bench = Bench::of(&story).await;
+    bench.project_unable_to_read(&bench.rows(), &[2]).await;
+    bench.project(&bench.index(), &[]).await;
+    assert_eq!(positions(&bench.parked().await), [2, 3, 4]);
+
+    let before = story.events.len();
+    story.act(retry(READ_MODEL, chat(1, 1))).act(retry(READ_MODEL, app(1)));
+    bench.write(&story.events[before..]).await;
+    bench.project(&bench.rows(), &[]).await;
+    assert_eq!(positions(&bench.parked().await), [3], "the chat was not there yet");
+    let before = story.events.len();
+    story.act(retry(READ_MODEL, chat(1, 1)));
+    bench.write(&story.events[before..]).await;
+    bench.project(&bench.rows(), &[]).await;
+    bench.project(&bench.index(), &[]).await;
+    bench.is_as_rebuilt().await;
+}
+
+#[tokio::test]
+async fn a_retry_stops_at_the_first_event_that_still_fails() {
+    let mut story = Story::with_chat();
+    story
+        .tell(chat(1, 1), created(1, "one"))
+        .tell_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
+        .tell(chat(1, 1), created(2, "two"));
+    let bench = Bench::of(&story).await;
+    bench.project_unable_to_read(&bench.rows(), &[3]).await;
+    let before = story.events.len();
+    story.act(retry(READ_MODEL, chat(1, 1))).tell(chat(1, 1), created(3, "three"));
+    bench.write(&story.events[before..]).await;
+    bench.project(&bench.rows(), &[]).await;
+    let letters = bench.parked().await;
+    assert_eq!(positions(&letters), [4, 5, 7]);
+    assert_eq!(letters[0].reason, "its payload is not of its version's shape (line 1, column 2)");
+    assert!(letters[1].waits() && letters[2].waits());
+    bench.project(&bench.index(), &[]).await;
+    bench.is_as_rebuilt().await;
+}
+
+#[tokio::test]
+async fn a_discarded_message_uses_up_its_number() {
+    let mut story = Story::with_chat();
+    story
+        .tell(chat(1, 1), created(1, "one"))
+        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
+        .tell(chat(1, 1), created(3, "three"))
+        .act(discard(READ_MODEL, 4))
+        .tell(chat(1, 1), edited(2, "of no use"))
+        .tell(chat(1, 1), created(4, "four"))
+        .tell(chat(1, 1), deleted(2));
+    let (bench, model) = read_model_of(&story).await;
+    assert_eq!(bench.parked().await, []);
+    assert_eq!(numbers(&model).await, [1, 3, 4]);
+    let two = model.message(token(1), chat_number(1), message_number(2)).await.unwrap().value;
+    assert_eq!(two, Err(Missing::Message));
+    let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
+    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
+
+    let projection = bench.rows().open().await.unwrap().0;
+    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_discarded_chat_uses_up_its_number() {
+    let mut story = Story::with_chat();
+    story
+        .tell_raw(&app(1).to_string(), "ChatCreated", "{}")
+        .tell(app(1), chat_created(3))
+        .tell(chat(1, 2), created(1, "nowhere"))
+        .tell(chat(1, 3), created(1, "here"))
+        .act(discard(READ_MODEL, 3))
+        .act(retry(READ_MODEL, chat(1, 3)))
+        .act(retry(READ_MODEL, chat(1, 2)))
+        .tell(app(1), chat_created(4));
+    let (bench, model) = read_model_of(&story).await;
+    assert_eq!(positions(&bench.parked().await), [5], "its chat will never be");
+    let app = model.app(token(1)).await.unwrap().value.unwrap();
+    assert_eq!((app.chat_count, app.last_chat, app.version.get()), (3, Some(chat_number(4)), 5));
+    let chats = model.chats(token(1), None, 10).await.unwrap().value.unwrap();
+    assert_eq!(chats.iter().map(|chat| chat.number.get()).collect::<Vec<_>>(), [1, 3, 4]);
+    assert_eq!(chats[1].message_count, 1);
+    bench.project(&bench.index(), &[]).await;
+    bench.is_as_rebuilt().await;
+}
+
+#[tokio::test]
+async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
+    let mut story = Story::with_chat();
+    story
+        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}")
+        .tell(chat(1, 1), created(2, "waits"))
+        .act(discard(READ_MODEL, 4))
+        .act(discard(READ_MODEL, 2))
+        .act(discard(SEARCH_INDEX, 3))
+        .act(acknowledge(READ_MODEL, 3));
+    let (bench, _) = read_model_of(&story).await;
+    assert_eq!(positions(&bench.parked().await), [3, 4]);
+    assert_eq!(bench.rows().open().await.unwrap().0.discarded(), 0);
+}
+
+#[tokio::test]
+async fn a_discarded_event_shows_until_it_is_acknowledged() {
+    let mut story = Story::with_chat();
+    story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").act(discard(READ_MODEL, 3));
+    story.act(discard(READ_MODEL, 3));
+    let (bench, _) = read_model_of(&story).await;
+    let mut projection = bench.rows().open().await.unwrap().0;
+    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
+    let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
+    let discarded = letter.discarded.unwrap();
+    assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
+    assert_eq!(discarded.reason, "nobody can read it");
+    drop(projection);
+
+    let before = story.events.len();
+    story.act(acknowledge(READ_MODEL, 3)).act(acknowledge(READ_MODEL, 3));
+    bench.write(&story.events[before..]).await;
+    bench.project(&bench.rows(), &[]).await;
+    let mut projection = bench.rows().open().await.unwrap().0;
+    assert_eq!((projection.parked(), projection.discarded()), (0, 0));
+    let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
+    assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
+}
+
+#[tokio::test]
+async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_nothing() {
+    let messages = 2 * PIECE as u64 + 10;
+    let mut story = Story::with_chat();
+    for number in 1..=messages {
+        story.tell(chat(1, 1), created(number, &format!("message {number}")));
+    }
+    let bench = Bench::of(&story).await;
+    bench.project_unable_to_read(&bench.rows(), &[3]).await;
+    bench.project_unable_to_read(&bench.index(), &[3]).await;
+    let before = story.events.len();
+    story.act(retry(READ_MODEL, chat(1, 1))).act(retry(SEARCH_INDEX, chat(1, 1)));
+    bench.write(&story.events[before..]).await;
+
+    // The first piece is committed, and then the process is gone.
+    let id = bench.log.log_id().await.unwrap();
+    let act = bench.events().await.into_iter().nth(before).unwrap();
+    let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
+    let mut projection = bench.rows().open().await.unwrap().0;
+    let at = projection.checkpoint().position;
+    let outcome =
+        chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
+    assert_eq!((outcome.applied, outcome.complete), (PIECE as u64, false));
+    assert_eq!(projection.checkpoint().position, at, "the act is not done");
+    drop(projection);
+
+    bench.project(&bench.rows(), &[]).await;
+    bench.project(&bench.index(), &[]).await;
+    assert_eq!(bench.parked().await, []);
+    bench.is_as_rebuilt().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acts_come_to_the_same_in_postgres() {
+    let mut story = Story::with_chat();
+    story
+        .tell(chat(1, 1), created(1, "one"))
+        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
+        .tell(chat(1, 1), created(3, "three"))
+        .tell_raw(&app(1).to_string(), "ChatCreated", "{}")
+        .tell(app(1), chat_created(3))
+        .act(discard(READ_MODEL, 4))
+        .act(discard(READ_MODEL, 6))
+        .act(acknowledge(READ_MODEL, 4))
+        .tell_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
+        .act(retry(READ_MODEL, chat(1, 1)))
+        .tell(chat(1, 3), created(1, "here"));
+    let (bench, sqlite) = read_model_of(&story).await;
+    let database = Postgres::shared().create_database();
+    let url = PostgresUrl::parse(&database).unwrap();
+    bench.project(&PostgresReadModelTarget { url: url.clone() }, &[(2, false), (3, false)]).await;
+    let postgres = PostgresReadModel::new(url);
+    assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
+    assert_eq!(positions(&postgres.dead_letters(10).await.unwrap().0), [11]);
+    postgres.verify().await.unwrap();
+}
+
+/// What an operator does at some place of a log.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Retry(u64),
+    Discard(prop::sample::Index),
+    Acknowledge(prop::sample::Index),
+}
+
+fn deeds() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, Deed)>> {
+    let deed = prop_oneof![
+        (0..3_u64).prop_map(Deed::Retry),
+        any::<prop::sample::Index>().prop_map(Deed::Discard),
+        any::<prop::sample::Index>().prop_map(Deed::Discard),
+        any::<prop::sample::Index>().prop_map(Deed::Acknowledge),
+    ];
+    vec((any::<prop::sample::Index>(), prop::sample::select(&ProjectionName::ALL[..]), deed), 1..8)
+}
+
+/// Two chats with messages, with some events broken and acts in between.
+fn tell(broken: &[prop::sample::Index], deeds: &[(prop::sample::Index, ProjectionName, Deed)]) -> Story {
+    let mut whole = Story::with_chat();
+    whole.tell(app(1), chat_created(2));
+    for number in 1..=5 {
+        whole.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
+        whole.tell(chat(1, 1), edited(number, "c")).tell(app(1), app_renamed("d"));
+        if number % 2 == 0 {
+            whole.tell(chat(1, 2), deleted(number));
+        }
+    }
+    let broken: Vec<usize> = broken.iter().map(|index| index.index(whole.events.len())).collect();
+    let mut story = Story::default();
+    let mut bad = Vec::new();
+    for (index, event) in whole.events.iter().enumerate() {
+        let data = String::from_utf8(event.data.clone()).unwrap();
+        if broken.contains(&index) {
+            bad.push(story.events.len() as u64 + 1);
+        }
+        let data = if broken.contains(&index) { "{".to_owned() } else { data };
+        story.tell_raw(&event.stream, &event.event_type, &data);
+        for (place, projection, deed) in deeds {
+            if place.index(whole.events.len()) != index || bad.is_empty() {
+                continue;
+            }
+            let at = |index: &prop::sample::Index| bad[index.index(bad.len())];
+            match deed {
+                Deed::Retry(0) => story.act(retry(*projection, app(1))),
+                Deed::Retry(number) => story.act(retry(*projection, chat(1, *number))),
+                Deed::Discard(of) => story.act(discard(*projection, at(of))),
+                Deed::Acknowledge(of) => story.act(acknowledge(*projection, at(of))),
+            };
+        }
+    }
+    story
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn acts_come_to_the_same_whatever_the_batches_and_restarts(
+        broken in vec(any::<prop::sample::Index>(), 1..5),
+        deeds in deeds(),
+        cuts in vec((1..12_usize, prop::bool::weighted(0.2)), 1..10),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::of(&tell(&broken, &deeds)).await;
+            bench.project(&bench.rows(), &cuts).await;
+            bench.project(&bench.index(), &cuts).await;
+            bench.is_as_rebuilt().await;
+        });
+    }
+}
