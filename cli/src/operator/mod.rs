@@ -5,6 +5,7 @@
 
 mod answer;
 mod audit;
+mod progress;
 mod stage;
 
 use std::process::ExitCode;
