@@ -7,3 +7,4 @@
 pub mod acts;
 pub mod new_file;
 pub mod proof;
+pub mod replay;
