@@ -5,6 +5,7 @@
 
 mod answer;
 mod audit;
+mod filter;
 mod generated;
 mod progress;
 mod replay;
