@@ -5,4 +5,8 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod audit;
+pub mod new_file;
 pub mod projections;
+pub mod proof;
+pub mod replay;

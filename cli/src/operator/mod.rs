@@ -5,7 +5,11 @@
 
 mod answer;
 mod audit;
+mod filter;
+mod generated;
+mod progress;
 mod projections;
+mod replay;
 mod stage;
 
 use std::process::ExitCode;
@@ -25,6 +29,15 @@ pub(crate) enum Command {
     /// Look at the projections, and fold them anew while the system runs
     #[command(subcommand)]
     Projections(projections::Command),
+    /// Feed another system with the log's events: a program, a file, or an HTTP endpoint
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Command>),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  chat-api completions bash > /etc/bash_completion.d/chat-api")]
+    Completions(generated::Completions),
+    /// Print the man page, or write those of all commands
+    #[command(after_help = "Example:\n  chat-api man --out /usr/local/share/man/man1")]
+    Man(generated::Man),
 }
 
 /// What every command takes.
@@ -67,6 +80,9 @@ pub(crate) fn run(command: Command) -> ExitCode {
         match command {
             Command::Audit(command) => audit::run(command).await,
             Command::Projections(command) => projections::run(command).await,
+            Command::Replay(command) => replay::run(*command).await,
+            Command::Completions(arguments) => generated::completions(&arguments),
+            Command::Man(arguments) => generated::man(&arguments),
         }
     })
 }
