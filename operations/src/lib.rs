@@ -5,4 +5,5 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod answer;
 pub mod audit;
