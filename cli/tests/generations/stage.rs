@@ -19,7 +19,8 @@ use crate::harness::process::{Options, Process, program};
 pub enum LineUp {
     /// One process, everything in files.
     Embedded,
-    /// A command API, two query APIs and a projector; KurrentDB and Postgres.
+    /// A command API and a projector on a KurrentDB and Postgres, and two hosts that answer queries, of which one has a
+    /// search folder of its own.
     AtScale,
 }
 
@@ -58,11 +59,19 @@ impl Stage {
     }
 
     pub async fn start_processes(&mut self) {
-        let roles: &[&str] = match self.line_up {
-            LineUp::Embedded => &["serve"],
-            LineUp::AtScale => &["command-api", "query-api", "query-api", "projector"],
+        let other = self.folder.path().join("another-host/search-index").display().to_string();
+        let elsewhere = |options: Options| options.with("--search-index-dir", &other);
+        let all = match self.line_up {
+            LineUp::Embedded => vec![self.options("serve")],
+            LineUp::AtScale => vec![
+                self.options("command-api"),
+                self.options("query-api"),
+                elsewhere(self.options("query-api")),
+                elsewhere(self.options("projector").with("--only", "search")),
+                self.options("projector"),
+            ],
         };
-        self.processes = roles.iter().map(|role| self.options(role).spawn()).collect();
+        self.processes = all.iter().map(Options::spawn).collect();
         for process in &mut self.processes {
             process.wait_for_address().await;
             process.wait_until_ready().await;
@@ -78,13 +87,7 @@ impl Stage {
         }
     }
 
-    fn options(&self, role: &str) -> Options {
-        let role = match role {
-            "serve" => "serve",
-            "command-api" => "command-api",
-            "query-api" => "query-api",
-            _ => "projector",
-        };
+    fn options(&self, role: &'static str) -> Options {
         let options = Options::new(role, self.folder.path());
         self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }

@@ -1,5 +1,7 @@
 //! Folding the log again off to one side, and comparing that with what readers are shown.
 
+use std::collections::HashSet;
+
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
 use chat_infra::contents::{Difference, Kind};
@@ -19,6 +21,8 @@ use super::{Projections, ProjectionsError, asked_to_stop, failed};
 
 /// Messages of a chat that a sample looks at.
 const MESSAGES: usize = 500;
+/// How often another chat is drawn for each that is wanted.
+const TRIES: usize = 4;
 
 /// What was found of a projection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,11 +112,19 @@ pub async fn sample(
         drifted: 0,
         shown: Vec::new(),
     };
-    for _ in 0..chats {
+    let mut seen = HashSet::new();
+    // Where there are few chats, the same ones come up again and again.
+    for _ in 0..chats.saturating_mul(TRIES) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
         }
         let Some((app, chat)) = any_chat(&*rows, end).await.map_err(unreadable)? else { break };
+        if seen.len() == chats {
+            break;
+        }
+        if !seen.insert((app, chat)) {
+            continue;
+        }
         let look = check_chat(projections, &suspect, app, chat, &mut verified);
         tokio::select! {
             looked = look => looked?,
