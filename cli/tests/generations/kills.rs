@@ -108,12 +108,12 @@ async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_on
     assert!(unfinished > 0, "no kill came in the middle of it");
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let rebuilt = stage.ask(&rebuild).await;
-    assert_eq!(rebuilt["status"], "ok", "{rebuilt}");
-    for comparison in rebuilt["data"]["comparisons"].as_array().expect("comparisons") {
+    let done = stage.ask(&rebuild).await;
+    assert_eq!(done["status"], "ok", "{done}");
+    for comparison in done["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");
         assert_eq!((comparison["live"].as_u64(), comparison["other"].as_u64()), (Some(1), Some(2)));
         assert_eq!(comparison["differing"], 0);
     }
-    assert_eq!(rebuilt["data"]["comparisons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(done["data"]["comparisons"].as_array().map(Vec::len), Some(2));
 }

@@ -77,7 +77,7 @@ impl Stage {
             process.wait_until_ready().await;
         }
         let commands = self.processes[0].url().to_owned();
-        let queries: Vec<&str> = self.answering().iter().map(|process| process.url()).collect();
+        let queries: Vec<&str> = self.answering().iter().map(Process::url).collect();
         self.client = Some(Client::routed([commands.as_str()], queries));
     }
 

@@ -13,7 +13,9 @@ fn redacted(stage: &Stage, token: &str, text: &str) -> String {
         let indent = line.len() - line.trim_start().len();
         let words: Vec<String> = words.iter().map(|word| redacted_word(word)).collect();
         let line = without_sizes(&words).join(" ");
-        shown += &format!("{}{line}\n", " ".repeat(indent));
+        shown += &" ".repeat(indent);
+        shown += &line;
+        shown.push('\n');
     }
     shown
 }

@@ -67,19 +67,18 @@ pub async fn full(
     };
     let copy = Copy { projection: name, generation: Generation::FIRST };
     let folds = Folds::start(&aside, &[copy], Some(position), progress, cancel).await;
-    let folded = folds
+    let done = folds
         .wait(Phase::Folding, async |_, status| {
             Ok(status.position >= position || aside.nothing_between(status.position, position).await?)
         })
         .await;
     folds.tell(Phase::Comparing);
     folds.end().await;
-    folded?;
+    done?;
     let place = aside.place(copy);
     let (_, expected) = place.contents().await.map_err(ProjectionsError::Aside)?;
     let differences = stored.differences(&expected);
-    let place = projections.place(live);
-    let suspect = Suspect::of(&place).map_err(|error| failed(live, &place, error))?;
+    let suspect = Suspect::of(projections, live)?;
     Ok(Verified {
         name,
         generation: live.generation,
@@ -99,7 +98,7 @@ pub async fn sample(
 ) -> Result<Verified, ProjectionsError> {
     let live = live(projections, name).await?;
     let place = projections.place(live);
-    let suspect = Suspect::of(&place).map_err(|error| failed(live, &place, error))?;
+    let suspect = Suspect::of(projections, live)?;
     let generations = projections.generations().await?;
     let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
     let unreadable = |error: chat_infra::read_model::ReadModelError| failed(live, &place, error.into());
@@ -165,13 +164,13 @@ async fn check_chat(
     let events = streams(&*projections.log, app, chat).await?;
     let mut looked_up: Vec<(Name, Position, Option<Value>)> = Vec::new();
     for name in names(&events, app, chat, verified.name) {
-        let (position, shown) = suspect.0.find(name).await.map_err(ProjectionsError::Aside)?;
+        let (position, shown) = suspect.find(name).await?;
         looked_up.push((name, position, shown));
     }
     // Read once more: what is shown may hold events that came since.
     let events = streams(&*projections.log, app, chat).await?;
     let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.0, log, events).await?;
+    let mut aside = Aside::new(&suspect.shelf, log, events).await?;
     for (name, position, shown) in looked_up {
         aside.advance(position).await?;
         let expected = aside.find(name).await?;
