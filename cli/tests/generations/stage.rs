@@ -116,6 +116,15 @@ impl Stage {
         self.processes.last().expect("it runs")
     }
 
+    /// Where the log is, unless it is in the folder.
+    pub fn event_store_url(&self) -> Option<&str> {
+        self.flag("--event-store-url")
+    }
+
+    fn flag(&self, flag: &str) -> Option<&str> {
+        self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -159,7 +168,7 @@ impl Stage {
             assert_eq!(database.execute(statement, []).expect("an alteration"), 1);
             return;
         }
-        let (_, url) = self.engines.iter().find(|(flag, _)| *flag == "--database-url").expect("a database");
+        let url = self.flag("--database-url").expect("a database");
         let namespace = match generation {
             1 => PostgresUrl::NAMESPACE.to_owned(),
             other => format!("{}_{other}", PostgresUrl::NAMESPACE),
