@@ -43,6 +43,11 @@ impl Latencies {
         self.service.saturating_record(micros(times.answered.saturating_sub(times.sent)));
     }
 
+    /// Adds the latency of a request that was sent when it was due.
+    pub fn record_one(&mut self, latency: Duration) {
+        self.record(Times { due: Duration::ZERO, sent: Duration::ZERO, answered: latency });
+    }
+
     /// Adds all requests of `other`.
     pub fn add(&mut self, other: &Self) {
         // Both have the same bounds, so that nothing can be out of range.

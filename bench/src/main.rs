@@ -6,6 +6,7 @@
 
 mod caller;
 mod client;
+mod compare;
 mod corpus;
 mod latency;
 mod load;
@@ -38,6 +39,11 @@ enum Command {
     Load(load::Arguments),
     /// Read back everything a manifest lists, and search for words of it.
     Verify(verify::Arguments),
+    /// Compare the chat API with what the machine can do, and write a report.
+    Compare(compare::Arguments),
+    /// Serve a bare handler: what `compare` compares with.
+    #[command(hide = true)]
+    Bare(compare::BareArguments),
 }
 
 /// Why there is no result at all: exit code 2.
@@ -51,6 +57,8 @@ enum Failure {
     Server(#[from] client::ServerError),
     #[error("can't start the runtime: {0}")]
     Runtime(#[source] std::io::Error),
+    #[error("{0}")]
+    Environment(#[source] std::io::Error),
     #[error("can't write the result: {0}")]
     Output(#[source] std::io::Error),
 }
@@ -88,6 +96,15 @@ fn run(command: Command) -> Result<Verdict, Failure> {
         match command {
             Command::Load(arguments) => load::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
+            Command::Compare(arguments) => compare::run(arguments).await,
+            Command::Bare(arguments) => compare::run_bare(arguments).await,
         }
     })
+}
+
+/// Writes to standard output, at once.
+fn say(text: &str) -> std::io::Result<()> {
+    let mut output = std::io::stdout();
+    output.write_all(text.as_bytes())?;
+    output.flush()
 }

@@ -7,6 +7,7 @@ mod args;
 mod banner;
 mod engines;
 mod failure;
+mod generations;
 mod logs;
 mod operator;
 mod process;

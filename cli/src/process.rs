@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use chat_command_api::idempotency::Idempotency;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
-use chat_domain::Position;
+use chat_domain::operation::ProjectionName;
 use chat_infra::clock;
 use chat_infra::counters::Counters;
 use chat_infra::event_store::{EventStore, EventStoreError};
 use chat_infra::idempotency::Reservations;
-use chat_infra::read_model::PostgresUrl;
-use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use chat_projector::search::SearchIndexTarget;
-use chat_projector::{Projector, ProjectorHandle, Status};
-use chat_query_api::{Progress, QueryApi, QueryPorts};
+use chat_projector::generations::Generations;
+use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::admin::AdminAccess;
 use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;
@@ -27,11 +24,11 @@ use tokio::task::JoinHandle;
 
 use crate::args::{Only, Options, Role};
 use crate::banner;
-use crate::engines::{Places, Rows, Shared, open_event_store, wait_for};
+use crate::engines::{Places, Shared, open_event_store, wait_for};
 use crate::failure::Failure;
+use crate::generations::{Keepers, Readers};
 use crate::logs;
-use crate::readiness::{Parts, Queried};
-use crate::search_folder::SearchFolder;
+use crate::readiness::Parts;
 use crate::signals;
 
 /// How long the writer, and then the projectors, may take to finish what is at hand when the process stops.
@@ -78,24 +75,32 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let shared = Shared::of(&places, log_id)?;
 
     let (shutdown, stopping) = watch::channel(false);
-    let projectors = start_projectors(role, &places, &event_store, &stopping);
+    let generations = start_following(&event_store).await?;
+    let mut keepers =
+        Keepers::new(Arc::clone(&event_store), places.projections(), generations.clone(), stopping);
+    if role.projects(Only::ReadModel) {
+        keepers.keep(ProjectionName::ReadModel);
+    }
+    if role.projects(Only::Search) {
+        keepers.keep(ProjectionName::SearchIndex);
+    }
     let writer = if role.takes_commands() {
         Some(start_writer(&event_store, shared.counters(), shared.reservations()?).await?)
     } else {
         None
     };
-    let read_model = places.read_model.reader();
-    let search_folder = Arc::new(SearchFolder::new(places.search_index.clone()));
+    let readers = if role.answers_queries() {
+        Some(Readers::open(places.projections(), generations, keepers.watch()).await)
+    } else {
+        None
+    };
     let readiness = Parts {
         event_store: Arc::clone(&event_store),
         writer: writer.as_ref().map(|(commands, _)| commands.handler().clone()),
         redis: shared.redis().filter(|_| role.takes_commands()),
-        projectors: projectors.iter().map(|projector| projector.status.clone()).collect(),
+        projectors: keepers.statuses(),
         // Where the projectors run in this process, they tell.
-        queried: (role.answers_queries() && projectors.is_empty()).then(|| Queried {
-            read_model: Arc::clone(&read_model),
-            search_folder: Arc::clone(&search_folder),
-        }),
+        queried: readers.as_ref().filter(|_| keepers.statuses().is_empty()).map(Readers::in_use),
     };
     let mut apis = Apis::default();
     let writer_task = writer.map(|(commands, task)| {
@@ -106,9 +111,13 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             .push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
         task
     });
-    if role.answers_queries() {
-        let ports = QueryPorts { read_model, search: search_folder, event_store };
-        apis.served.push(Api::queries(chat_query_api::router(query_api(options, ports, &projectors))));
+    if let Some(readers) = readers {
+        let in_use = readers.in_use().borrow().clone();
+        let ports = QueryPorts { read_model: in_use.read_model, search: in_use.search, event_store };
+        let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
+        let api = QueryApi::new(ports, readers.progress(), admin);
+        apis.served.push(Api::queries(chat_query_api::router(api.clone())));
+        tokio::spawn(readers.keep(api));
     } else {
         apis.documented.push(chat_query_api::document());
     }
@@ -143,7 +152,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         ended = &mut writer_task => Err(writer_ended(ended)),
     };
     shutdown.send_replace(true);
-    finish(projectors).await;
+    finish(keepers).await;
     tracing::info!("stopped");
     outcome
 }
@@ -157,31 +166,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn start_projectors(
-    role: Role,
-    places: &Places,
-    event_store: &Arc<dyn EventStore>,
-    stopping: &watch::Receiver<bool>,
-) -> Vec<ProjectorHandle> {
-    let mut projectors = Vec::new();
-    if role.projects(Only::ReadModel) {
-        let (event_store, stopping) = (Arc::clone(event_store), stopping.clone());
-        projectors.push(match &places.read_model {
-            Rows::Sqlite(path) => {
-                Projector::spawn(event_store, SqliteReadModelTarget { path: path.clone() }, stopping)
-            }
-            Rows::Postgres(url) => Projector::spawn(
-                event_store,
-                PostgresReadModelTarget { url: PostgresUrl::clone(url) },
-                stopping,
-            ),
-        });
-    }
-    if role.projects(Only::Search) {
-        let target = SearchIndexTarget { dir: places.search_index.clone() };
-        projectors.push(Projector::spawn(Arc::clone(event_store), target, stopping.clone()));
-    }
-    projectors
+/// Learns which generations of the projections readers see, and goes on learning it.
+async fn start_following(event_store: &Arc<dyn EventStore>) -> Result<watch::Receiver<Generations>, Failure> {
+    let read = || Generations::read(&**event_store);
+    let generations = wait_for("the event log", read, EventStoreError::retryable).await;
+    let generations =
+        generations.map_err(|error| Failure::because("the operators' acts can't be read", &error))?;
+    Ok(generations.follow(Arc::clone(event_store)))
 }
 
 async fn start_writer(
@@ -207,34 +198,8 @@ async fn start_writer(
     Ok((commands, task))
 }
 
-fn query_api(options: &Options, ports: QueryPorts, projectors: &[ProjectorHandle]) -> QueryApi {
-    let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-    // In the all-in-one process queries wake when the projectors beside them have moved; start_projectors gives both.
-    let mut moved = projectors.iter().map(|projector| positions(projector.status.clone()));
-    let progress = Progress { read_model: moved.next(), search: moved.next() };
-    QueryApi::new(ports, progress, admin)
-}
-
-/// The positions alone out of a projector's status.
-fn positions(mut status: watch::Receiver<Status>) -> watch::Receiver<Position> {
-    let (positions, receiver) = watch::channel(status.borrow().position);
-    tokio::spawn(async move {
-        while status.changed().await.is_ok() {
-            let position = status.borrow_and_update().position;
-            positions.send_if_modified(|known| std::mem::replace(known, position) != position);
-        }
-    });
-    receiver
-}
-
-async fn finish(projectors: Vec<ProjectorHandle>) {
-    let all = async {
-        for projector in projectors {
-            // One that panicked has nothing left to finish, and its panic is in the log.
-            let _ = projector.join.await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+async fn finish(keepers: Keepers) {
+    if tokio::time::timeout(PATIENCE, keepers.finish()).await.is_err() {
         tracing::warn!("the projectors did not finish in time; they go on from their checkpoints next time");
     }
 }

@@ -9,14 +9,14 @@ use chat_domain::Position;
 use chat_infra::clock;
 use chat_infra::dead_letter::{LetterCounts, LetterList, WhichLetters};
 use chat_infra::event_store::EventStore;
-use chat_infra::read_model::{ReadModel, ReadModelError};
+use chat_infra::read_model::ReadModelError;
 use chat_infra::redis::RedisConnection;
 use chat_infra::search_index::SearchError;
 use chat_projector::State;
 use chat_web::system::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
 
-use crate::search_folder::SearchFolder;
+use crate::generations::InUse;
 
 /// An engine that does not answer within this time is down.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -38,13 +38,7 @@ pub(crate) struct Parts {
     /// The projectors of this process.
     pub(crate) projectors: Vec<watch::Receiver<chat_projector::Status>>,
     /// What queries are answered from, where other processes keep it.
-    pub(crate) queried: Option<Queried>,
-}
-
-/// The projections that other processes keep.
-pub(crate) struct Queried {
-    pub(crate) read_model: Arc<dyn ReadModel>,
-    pub(crate) search_folder: Arc<SearchFolder>,
+    pub(crate) queried: Option<watch::Receiver<InUse>>,
 }
 
 #[async_trait]
@@ -66,14 +60,14 @@ impl Readiness for Parts {
             let head = head.as_ref().map_or(status.head, |head| *head);
             parts.push(of_projector(&status, ended, self.events_between(status.position, head)));
         }
-        if let Some(Queried { read_model, search_folder }) = &self.queried {
+        if let Some(queried) = &self.queried {
+            let InUse { read_model, search: folder, .. } = queried.borrow().clone();
             let rows = within(async {
                 let position = read_model.position().await?;
                 let letters = read_model.letters(NO_LETTER).await?;
                 Ok::<_, ReadModelError>((position, letters.counts))
             });
             parts.push(self.of_queried("read_model", rows.await, head.as_ref().ok()).await);
-            let folder = Arc::clone(search_folder);
             let documents = within(async {
                 let look = move || {
                     let index = folder.index()?;

@@ -15,12 +15,11 @@ pub struct ContentDigest {
 impl ContentDigest {
     /// Adds a part: its fields, each with its length, so that moving a byte from one field to the next shows.
     pub fn add(&mut self, fields: &[&[u8]]) {
-        let mut hasher = Sha256::new();
-        for field in fields {
-            hasher.update((field.len() as u64).to_le_bytes());
-            hasher.update(field);
-        }
-        let hash: [u8; 32] = hasher.finalize().into();
+        self.add_hash(hash(fields));
+    }
+
+    /// Adds a part that is hashed already.
+    pub(crate) fn add_hash(&mut self, hash: [u8; 32]) {
         let mut carry = false;
         for (limb, bytes) in self.sum.iter_mut().zip(hash.chunks_exact(8)) {
             let mut word = [0; 8];
@@ -37,6 +36,16 @@ impl ContentDigest {
     pub fn parts(&self) -> u64 {
         self.parts
     }
+}
+
+/// What a part hashes to.
+pub(crate) fn hash(fields: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for field in fields {
+        hasher.update((field.len() as u64).to_le_bytes());
+        hasher.update(field);
+    }
+    hasher.finalize().into()
 }
 
 impl fmt::Display for ContentDigest {

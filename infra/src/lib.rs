@@ -7,12 +7,14 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod contents;
 pub mod counters;
 pub mod dead_letter;
 pub mod digest;
 mod durable_folder;
 pub mod event_store;
 pub mod idempotency;
+pub mod notice;
 pub mod rate_limit;
 pub mod read_model;
 pub mod redis;

@@ -5,3 +5,4 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod projections;

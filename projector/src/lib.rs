@@ -20,9 +20,13 @@
 //! | `projection_batch_seconds` | histogram | how long a batch took to fold and commit |
 
 mod backoff;
+pub mod bounded;
 mod feed;
+pub mod generations;
 pub mod letters;
+mod notices;
 pub mod parking;
+pub mod places;
 pub mod projection;
 mod projector;
 pub mod read_model;
@@ -32,6 +36,7 @@ pub mod search;
 pub mod status;
 pub mod stretch;
 
+pub use notices::Board;
 pub use projector::{Projector, ProjectorHandle};
 pub use rebuild::{Digests, RebuildError, rebuild_digests};
 pub use status::{State, Status};

@@ -12,6 +12,7 @@ use chat_infra::search_index::SearchError;
 use thiserror::Error;
 
 use crate::letters::LetterBox;
+use crate::notices::Board;
 
 /// A projection, open for writing.
 ///
@@ -66,6 +67,11 @@ pub trait Target: Send + Sync + 'static {
     /// Runs beside the fold; dropping the future ends it.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
+    }
+
+    /// Where the projector tells other processes what it does.
+    fn board(&self) -> Option<Box<dyn Board>> {
+        None
     }
 
     /// Puts aside what is there, and opens a new one, at the start of the log.

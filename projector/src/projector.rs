@@ -1,12 +1,14 @@
 //! Starting a projector.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use chat_domain::Position;
 use chat_infra::event_store::EventStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::notices::keep_up;
 use crate::projection::Target;
 use crate::runner::Runner;
 use crate::status::{Reporter, Status};
@@ -22,6 +24,9 @@ pub struct ProjectorHandle {
     pub status: watch::Receiver<Status>,
     /// Ends after shutdown was asked for, with the stretch at hand finished.
     pub join: JoinHandle<()>,
+    /// Whether it sets the gauges of the projection, which each projector does from its start. Where several generations
+    /// are kept at a time, one of them should.
+    pub gauged: Arc<AtomicBool>,
 }
 
 impl Projector {
@@ -34,8 +39,19 @@ impl Projector {
     ) -> ProjectorHandle {
         let report = Reporter::new(target.name());
         let status = report.watch();
+        let (gauged, board) = (report.gauged(), target.board());
         let runner = Runner { event_store, target, report, shutdown };
-        ProjectorHandle { status, join: tokio::spawn(runner.run()) }
+        let told = status.clone();
+        let join = tokio::spawn(async move {
+            // The notices end with the runner, whose status is gone then.
+            let notices = async {
+                if let Some(board) = board {
+                    keep_up(board, told).await;
+                }
+            };
+            tokio::join!(runner.run(), notices);
+        });
+        ProjectorHandle { status, join, gauged }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a projector says of itself: a [`Status`] that others watch, and metrics.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chat_domain::{Position, Timestamp};
@@ -28,6 +30,8 @@ pub struct Status {
     pub parked: u64,
     /// How many events were discarded, and nobody has acknowledged it.
     pub discarded: u64,
+    /// Events that this projector has folded or parked since it started.
+    pub folded: u64,
     /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
     /// caused it is in the log.
     pub last_error: Option<String>,
@@ -68,7 +72,8 @@ impl State {
 }
 
 impl Status {
-    fn new(name: &'static str) -> Self {
+    /// Of a projector that is about to start.
+    pub fn new(name: &'static str) -> Self {
         Self {
             name,
             state: State::Starting,
@@ -77,6 +82,7 @@ impl Status {
             behind_since: None,
             parked: 0,
             discarded: 0,
+            folded: 0,
             last_error: None,
         }
     }
@@ -99,6 +105,8 @@ impl Status {
 pub(crate) struct Reporter {
     status: watch::Sender<Status>,
     metrics: Metrics,
+    /// Whether the gauges are this projector's: of several generations of a projection, one sets them.
+    gauged: Arc<AtomicBool>,
 }
 
 struct Metrics {
@@ -123,7 +131,12 @@ impl Reporter {
             events: counter!("projection_events_total", "projection" => name),
             batch_seconds: histogram!("projection_batch_seconds", "projection" => name),
         };
-        Self { status: watch::Sender::new(Status::new(name)), metrics }
+        Self { status: watch::Sender::new(Status::new(name)), metrics, gauged: Arc::new(true.into()) }
+    }
+
+    /// Says whether the gauges are this projector's.
+    pub(crate) fn gauged(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.gauged)
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
@@ -146,6 +159,9 @@ impl Reporter {
             status.head = status.head.max(status.position);
             *status != before
         });
+        if !self.gauged.load(Ordering::Relaxed) {
+            return;
+        }
         let status = self.status.borrow();
         #[expect(
             clippy::cast_precision_loss,
@@ -162,6 +178,7 @@ impl Reporter {
 
     /// Counts a stretch that was applied.
     pub(crate) fn applied(&self, events: usize, took: Duration) {
+        self.status.send_modify(|status| status.folded += events as u64);
         self.metrics.events.increment(events as u64);
         self.metrics.batch_seconds.record(took.as_secs_f64());
     }

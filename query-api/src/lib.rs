@@ -6,6 +6,7 @@
 //! holds it.
 
 mod api;
+mod floor;
 mod freshness;
 mod history;
 mod lag;
@@ -14,6 +15,6 @@ mod routes;
 mod search;
 mod standing;
 
-pub use api::{Progress, QueryApi, QueryPorts};
+pub use api::{Progress, Projections, QueryApi, QueryPorts};
 pub use routes::{document, router};
 pub use search::Search;

@@ -33,6 +33,11 @@ impl SearchGate {
         Self { index, slots: Arc::new(Semaphore::new(2 * cores)) }
     }
 
+    /// The same turns, for searches of another index.
+    pub(crate) fn over(&self, index: Arc<dyn Search>) -> Self {
+        Self { index, slots: Arc::clone(&self.slots) }
+    }
+
     pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Snapshot<SearchPage>, Problem> {
         let turn = timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(ErrorCode::Overloaded.into()) };

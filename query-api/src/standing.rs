@@ -7,7 +7,7 @@ use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken, READ_MODEL_LAG}
 use chat_web::{ErrorCode, Problem};
 use http::HeaderValue;
 
-use crate::QueryApi;
+use crate::api::View;
 
 /// The position of an answer's snapshot, and by how much that trails the log.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ impl Standing {
     }
 
     /// Of an answer from a projection that is at `position`.
-    pub(crate) async fn of_projection(api: &QueryApi, position: Position) -> Self {
+    pub(crate) async fn of_projection(api: &View, position: Position) -> Self {
         Self { position, lag: api.log.lag_of(position).await }
     }
 
@@ -53,7 +53,7 @@ impl IntoResponseParts for Standing {
 
 /// Takes what a snapshot holds, or says that it is missing.
 pub(crate) async fn found<T>(
-    api: &QueryApi,
+    api: &View,
     snapshot: Snapshot<Result<T, Missing>>,
 ) -> Result<(Standing, T), Problem> {
     let standing = Standing::of_projection(api, snapshot.position).await;

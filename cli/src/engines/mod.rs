@@ -6,15 +6,16 @@ mod waiting;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use chat_infra::event_store::KurrentDbUrl;
-use chat_infra::read_model::{PostgresReadModel, PostgresUrl, ReadModel, SqliteReadModel};
+use chat_infra::read_model::PostgresUrl;
 use chat_infra::redis::{InvalidRedisUrl, RedisUrl};
+use chat_projector::places::ProjectionPlaces;
 
 use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;
 
+pub(crate) use chat_projector::places::Rows;
 pub(crate) use event_store::{open_event_store, open_existing_event_store};
 pub(crate) use shared::Shared;
 pub(crate) use waiting::wait_for;
@@ -38,13 +39,6 @@ pub(crate) enum EventLog {
     KurrentDb(Box<KurrentDbUrl>),
 }
 
-/// The read model.
-#[derive(Clone, Debug)]
-pub(crate) enum Rows {
-    Sqlite(PathBuf),
-    Postgres(Box<PostgresUrl>),
-}
-
 impl Places {
     pub(crate) fn of(options: &Options) -> Result<Self, Failure> {
         let redis = options.redis_url.as_ref().map(|url| url.parse());
@@ -52,6 +46,11 @@ impl Places {
             Failure::because("--redis-url (REDIS_URL) can't be understood", &error)
         })?;
         Ok(Self { redis, ..Self::of_engines(&options.engines)? })
+    }
+
+    /// Where the generations of the projections are.
+    pub(crate) fn projections(&self) -> ProjectionPlaces {
+        ProjectionPlaces { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
     }
 
     /// As far as an operator's command needs to know: without what processes share beside the log.
@@ -64,7 +63,7 @@ impl Places {
             },
             read_model: match &options.database_url {
                 None => Rows::Sqlite(in_data_dir("read-model.db")),
-                Some(url) => Rows::of(url)?,
+                Some(url) => rows(url)?,
             },
             redis: None,
             search_index: options.search_index_dir.clone().unwrap_or_else(|| in_data_dir("search-index")),
@@ -87,24 +86,15 @@ impl EventLog {
     }
 }
 
-impl Rows {
-    fn of(url: &str) -> Result<Self, Failure> {
-        const FLAG: &str = "--database-url (DATABASE_URL)";
-        match scheme(url) {
-            "sqlite" => sqlite_path(url).map(Self::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
-            "postgres" | "postgresql" => PostgresUrl::parse(url)
-                .map(|url| Self::Postgres(Box::new(url)))
-                .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
-            other => Err(unknown(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
-        }
-    }
-
-    /// The side that queries read.
-    pub(crate) fn reader(&self) -> Arc<dyn ReadModel> {
-        match self {
-            Self::Sqlite(path) => Arc::new(SqliteReadModel::new(path.clone())),
-            Self::Postgres(url) => Arc::new(PostgresReadModel::new(PostgresUrl::clone(url))),
-        }
+/// Where the read model is, as a URL says.
+fn rows(url: &str) -> Result<Rows, Failure> {
+    const FLAG: &str = "--database-url (DATABASE_URL)";
+    match scheme(url) {
+        "sqlite" => sqlite_path(url).map(Rows::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
+        "postgres" | "postgresql" => PostgresUrl::parse(url)
+            .map(|url| Rows::Postgres(Box::new(url)))
+            .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
+        other => Err(unknown(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
     }
 }
 
@@ -113,15 +103,6 @@ impl fmt::Display for EventLog {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
             Self::KurrentDb(url) => url.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Rows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => path.display().fmt(f),
-            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -168,9 +149,9 @@ mod tests {
             assert!(matches!(log, EventLog::KurrentDb(_)), "{url}");
             assert!(!format!("{log} {log:?}").contains("secret"), "{log}");
         }
-        let rows = Rows::of("postgres://u:secret@db/chat").unwrap();
-        assert!(!format!("{rows} {rows:?}").contains("secret"), "{rows}");
-        assert!(EventLog::of("postgres://db/chat").is_err() && Rows::of("kurrentdb://db:2113").is_err());
-        assert!(EventLog::of("sqlite://").is_err() && Rows::of("read-model.db").is_err());
+        let place = rows("postgres://u:secret@db/chat").unwrap();
+        assert!(!format!("{place} {place:?}").contains("secret"), "{place}");
+        assert!(EventLog::of("postgres://db/chat").is_err() && rows("kurrentdb://db:2113").is_err());
+        assert!(EventLog::of("sqlite://").is_err() && rows("read-model.db").is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod audit;
+mod projections;
 mod stage;
 
 use std::process::ExitCode;
@@ -21,6 +22,9 @@ pub(crate) enum Command {
     /// Look at what happened, and prove it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look at the projections, and fold them anew while the system runs
+    #[command(subcommand)]
+    Projections(projections::Command),
 }
 
 /// What every command takes.
@@ -62,6 +66,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Audit(command) => audit::run(command).await,
+            Command::Projections(command) => projections::run(command).await,
         }
     })
 }

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use thiserror::Error;
 
+use crate::contents::Contents;
 use crate::dead_letter::{DeadLetter, LetterList, LetterPage};
 use crate::digest::ContentDigest;
 
@@ -26,8 +27,13 @@ pub use changes::{
     Changes, ChatKey, EditedMessage, MessageState, NewMessage, ReadModelWriter, StoredChat, StoredMessage,
     Tombstone,
 };
-pub use postgres::{InvalidPostgresUrl, PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+pub use postgres::{
+    InvalidPostgresUrl, PostgresNotices, PostgresReadModel, PostgresReadModelWriter, PostgresUrl,
+};
 pub use sqlite::{SqliteReadModel, SqliteReadModelWriter};
+
+/// The version of the rows: one that was written by another version is folded anew.
+pub const VERSION: i32 = sql::tables::VERSION;
 
 /// What queries read.
 #[async_trait]
@@ -82,6 +88,9 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The digest of all rows, tombstones and dead letters: equal for read models folded from the same log up to
     /// the same position, whatever the adapter. Reads everything, beside the queries and the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
+
+    /// The same digest, and what each row, tombstone and parked event hashes to.
+    async fn contents(&self) -> Result<Snapshot<Contents>, ReadModelError>;
 }
 
 /// A value as of one position of the log.

@@ -14,6 +14,7 @@ use super::SearchError;
 use super::schema::{TOKENIZER, schema};
 use super::terms::Terms;
 use crate::durable_folder;
+use crate::notice;
 
 /// tantivy's list of segments: an index is there when this file is.
 pub(super) const META: &str = "meta.json";
@@ -82,6 +83,17 @@ pub(super) fn lock(dir: &Path) -> Result<DirectoryLock, SearchError> {
 /// Moves a folder out of the way, in place of the one that was moved last. Who has its files open keeps them.
 pub(super) fn move_aside(dir: &Path) -> Result<(), SearchError> {
     durable_folder::move_aside(dir, &[]).map_err(unavailable)
+}
+
+/// Removes a folder and the notices beside it. Its list of segments goes first: from then on readers find no index,
+/// instead of a part of one.
+pub(super) fn remove(dir: &Path) -> Result<(), SearchError> {
+    match fs::remove_file(dir.join(META)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(error)),
+        _ => {}
+    }
+    fs::remove_dir_all(dir).map_err(unavailable)?;
+    notice::clear(dir).map_err(unavailable)
 }
 
 /// Whether files of tantivy's are in a folder.

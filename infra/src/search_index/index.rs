@@ -20,6 +20,7 @@ use super::snippet::snippet;
 use super::top::{Top, TopHits};
 use super::{Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest};
 use crate::checkpoint::Checkpoint;
+use crate::contents::{Contents, Key, Kind};
 use crate::dead_letter::{DeadLetter, LetterCounts, LetterList, LetterPage, ListedLetter, WhichLetters};
 use crate::digest::ContentDigest;
 use crate::event_store::LogId;
@@ -252,24 +253,32 @@ impl SearchIndex {
     /// A digest over the content of one snapshot, and its position: equal for equal content, whatever the segments. It
     /// reads everything.
     pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
+        self.contents().map(|(position, contents)| (position, contents.digest))
+    }
+
+    /// The same digest, and what each document hashes to.
+    pub fn contents(&self) -> Result<(Position, Contents), SearchError> {
         let snapshot = self.snapshot();
-        let mut digest = ContentDigest::default();
+        let mut contents = Contents::default();
         for reader in snapshot.searcher.segment_readers() {
             let store = reader.get_store_reader(1).map_err(|error| sort(error.into()))?;
             for stored in store.iter::<TantivyDocument>(reader.alive_bitset()) {
                 match self.0.fields.read(&stored.map_err(sort)?).map_err(damaged)? {
-                    Stored::Message(message) => add_message(&mut digest, &message),
-                    Stored::Letter(letter) => digest.add(&[
-                        b"letter",
-                        &letter.position.get().to_le_bytes(),
-                        letter.stream.as_bytes(),
-                        letter.event_type.as_bytes(),
-                        &acts_of(&letter),
-                    ]),
+                    Stored::Message(message) => add_message(&mut contents, &message),
+                    Stored::Letter(letter) => contents.add(
+                        Key { kind: Kind::Parked, position: letter.position },
+                        &[
+                            b"letter",
+                            &letter.position.get().to_le_bytes(),
+                            letter.stream.as_bytes(),
+                            letter.event_type.as_bytes(),
+                            &acts_of(&letter),
+                        ],
+                    ),
                 }
             }
         }
-        Ok((snapshot.checkpoint.position, digest))
+        Ok((snapshot.checkpoint.position, contents.in_order()))
     }
 }
 
@@ -281,8 +290,9 @@ fn acts_of(letter: &DeadLetter) -> [u8; 16] {
     (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
 }
 
-fn add_message(digest: &mut ContentDigest, message: &Document) {
-    digest.add(&[
+fn add_message(contents: &mut Contents, message: &Document) {
+    let key = Key { kind: Kind::Message, position: message.created_position };
+    let fields: [&[u8]; 9] = [
         b"message",
         message.key.app.expose().as_bytes(),
         &message.key.chat.get().to_le_bytes(),
@@ -292,7 +302,8 @@ fn add_message(digest: &mut ContentDigest, message: &Document) {
         &message.created_at.millis().to_le_bytes(),
         &message.updated_at.millis().to_le_bytes(),
         &message.created_position.get().to_le_bytes(),
-    ]);
+    ];
+    contents.add(key, &fields);
 }
 
 impl Snapshot {

@@ -39,6 +39,9 @@ pub use clauses::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, query_words};
 pub use index::SearchIndex;
 pub use writer::SearchIndexWriter;
 
+/// The version of the index: one that was written by another version is folded anew.
+pub const VERSION: u32 = schema::SCHEMA_VERSION;
+
 /// Which message a document is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {

@@ -74,6 +74,19 @@ impl SearchIndexWriter {
         Self::open(dir).map(|(writer, _)| writer)
     }
 
+    /// Removes the folder with the index in it. Nothing happens where there is none.
+    ///
+    /// # Errors
+    /// [`SearchError::InUse`] while a writer has it.
+    pub fn remove(dir: &Path) -> Result<(), SearchError> {
+        if dir.try_exists().map_err(folder::unavailable)? {
+            let lock = folder::lock(dir)?;
+            folder::remove(dir)?;
+            drop(lock);
+        }
+        Ok(())
+    }
+
     /// A reader in this process. It sees each commit as soon as [`Self::commit`] returns.
     pub fn reader(&self) -> SearchIndex {
         self.reader.clone()

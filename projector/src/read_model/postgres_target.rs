@@ -7,6 +7,7 @@ use chat_infra::checkpoint::Opened;
 use chat_infra::read_model::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
 
 use super::{NAME, ReadModelProjection};
+use crate::notices::{self, Board};
 use crate::projection::{Pace, ProjectionError, Target};
 
 /// The read model in a namespace of a Postgres database.
@@ -35,6 +36,10 @@ impl Target for PostgresReadModelTarget {
 
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(PostgresReadModel::new(self.url.clone()).verify().await?)
+    }
+
+    fn board(&self) -> Option<Box<dyn Board>> {
+        Some(notices::in_postgres(&self.url))
     }
 
     async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {

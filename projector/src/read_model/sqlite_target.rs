@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_infra::checkpoint::Opened;
+use chat_infra::notice::FileNotices;
 use chat_infra::read_model::{ReadModelError, SqliteReadModel, SqliteReadModelWriter};
 
 use super::{NAME, ReadModelProjection};
+use crate::notices::Board;
 use crate::projection::{Pace, ProjectionError, Target};
 
 /// The read model in a SQLite file.
@@ -38,6 +40,10 @@ impl Target for SqliteReadModelTarget {
 
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(SqliteReadModel::new(&self.path).verify().await?)
+    }
+
+    fn board(&self) -> Option<Box<dyn Board>> {
+        Some(Box::new(FileNotices::beside(&self.path)))
     }
 
     async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {

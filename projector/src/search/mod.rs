@@ -12,9 +12,11 @@ use chat_infra::checkpoint::{Checkpoint, Opened};
 use chat_infra::clock;
 use chat_infra::dead_letter::DeadLetter;
 use chat_infra::event_store::{LogId, RecordedEvent};
+use chat_infra::notice::FileNotices;
 use chat_infra::search_index::{IndexChanges, SearchError, SearchIndex, SearchIndexWriter};
 
 use crate::letters::{Again, LetterBox, Settled};
+use crate::notices::Board;
 use crate::parking::{Letters, Parked};
 use crate::projection::{Pace, Projection, ProjectionError, Target};
 use crate::stretch::Stretch;
@@ -52,6 +54,10 @@ impl Target for SearchIndexTarget {
             Ok((SearchProjection::load(writer)?, opened))
         })
         .await
+    }
+
+    fn board(&self) -> Option<Box<dyn Board>> {
+        Some(Box::new(FileNotices::beside(&self.dir)))
     }
 
     async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {

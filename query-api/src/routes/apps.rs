@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{time, versioned};
-use crate::QueryApi;
+use crate::api::View;
 use crate::page::{Cursor, Limits, Links};
 use crate::standing::{Standing, found};
 
@@ -79,7 +79,7 @@ problem_responses!(pub(super) ListAppsFails:
 )]
 pub(super) async fn list_apps(
     _: Admin,
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
@@ -89,7 +89,7 @@ pub(super) async fn list_apps(
         Some(cursor) => Position::new(Cursor::<1>::parse('a', cursor)?.place[0]),
         None => Position::START,
     };
-    let snapshot = api.ask(freshness, || api.read_model.apps(after, limit + 1)).await?;
+    let snapshot = api.ask(freshness, || api.sources.read_model.apps(after, limit + 1)).await?;
     let standing = Standing::of_projection(&api, snapshot.position).await;
     let mut rows = snapshot.value;
     let mut links = Links::default();
@@ -125,12 +125,12 @@ problem_responses!(pub(super) ShowAppFails: MalformedQuery, AppNotFound, ReadMod
     ),
 )]
 pub(super) async fn show_app(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: AppPath,
     freshness: Freshness,
     had: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let snapshot = api.ask(freshness, || api.read_model.app(path.app_token)).await?;
+    let snapshot = api.ask(freshness, || api.sources.read_model.app(path.app_token)).await?;
     let (standing, row) = found(&api, snapshot).await?;
     Ok(versioned(standing, &had, row.version, App::from(row)))
 }

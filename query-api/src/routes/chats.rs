@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::apps::ListParams;
 use super::{time, versioned};
-use crate::QueryApi;
+use crate::api::View;
 use crate::page::{Cursor, Limits, Links, malformed};
 use crate::standing::found;
 
@@ -72,7 +72,7 @@ problem_responses!(pub(super) ListChatsFails: MalformedQuery, AppNotFound, ReadM
     ),
 )]
 pub(super) async fn list_chats(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: AppPath,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
@@ -80,7 +80,8 @@ pub(super) async fn list_chats(
 ) -> Result<Response, Problem> {
     let limit = Limits::LIST.parse(params.limit.as_deref())?;
     let after = params.cursor.as_deref().map(chat_after).transpose()?;
-    let snapshot = api.ask(freshness, || api.read_model.chats(path.app_token, after, limit + 1)).await?;
+    let snapshot =
+        api.ask(freshness, || api.sources.read_model.chats(path.app_token, after, limit + 1)).await?;
     let (standing, mut rows) = found(&api, snapshot).await?;
     let mut links = Links::default();
     if rows.len() > limit {
@@ -122,12 +123,12 @@ problem_responses!(pub(super) ShowChatFails:
     ),
 )]
 pub(super) async fn show_chat(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: ChatPath,
     freshness: Freshness,
     had: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = || api.read_model.chat(path.app_token, path.chat_number);
+    let query = || api.sources.read_model.chat(path.app_token, path.chat_number);
     let (standing, row) = found(&api, api.ask(freshness, query).await?).await?;
     Ok(versioned(standing, &had, row.version, Chat::from(row)))
 }

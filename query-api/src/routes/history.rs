@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::time;
-use crate::QueryApi;
+use crate::api::View;
 use crate::history::{self, HistoryError, MessageId, Version};
 use crate::page::{Cursor, Limits, Links, malformed};
 use crate::standing::Standing;
@@ -76,7 +76,7 @@ problem_responses!(pub(super) ShowHistoryFails:
     ),
 )]
 pub(super) async fn show_history(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: MessagePath,
     OriginalUri(uri): OriginalUri,
     // The log holds whatever a token can name.

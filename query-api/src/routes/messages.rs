@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{time, versioned};
-use crate::QueryApi;
+use crate::api::View;
 use crate::page::{Limits, Links, malformed};
 use crate::standing::found;
 
@@ -110,7 +110,7 @@ problem_responses!(pub(super) ListMessagesFails:
     ),
 )]
 pub(super) async fn list_messages(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: ChatPath,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
@@ -118,7 +118,7 @@ pub(super) async fn list_messages(
 ) -> Result<Response, Problem> {
     let limit = Limits::LIST.parse(params.limit.as_deref())?;
     let window = params.window()?;
-    let query = || api.read_model.messages(path.app_token, path.chat_number, window, limit);
+    let query = || api.sources.read_model.messages(path.app_token, path.chat_number, window, limit);
     let (standing, page) = found(&api, api.ask(freshness, query).await?).await?;
     let links = links(&uri, window, &page).header();
     let messages = page.messages.into_iter().map(Message::from).collect();
@@ -171,12 +171,12 @@ problem_responses!(pub(super) ShowMessageFails:
     ),
 )]
 pub(super) async fn show_message(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: MessagePath,
     freshness: Freshness,
     had: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = || api.read_model.message(path.app_token, path.chat_number, path.message_number);
+    let query = || api.sources.read_model.message(path.app_token, path.chat_number, path.message_number);
     let (standing, row) = found(&api, api.ask(freshness, query).await?).await?;
     Ok(versioned(standing, &had, row.version, Message::from(row)))
 }

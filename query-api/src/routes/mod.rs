@@ -24,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::QueryApi;
+use crate::api::View;
 use crate::standing::Standing;
 
 /// All routes that read, and their part of the OpenAPI document. Mount them under the API's prefix.
@@ -49,13 +50,16 @@ fn routes() -> OpenApiRouter<QueryApi> {
         .routes(routes!(search::search_app, search::search_app_by_url))
 }
 
-impl QueryApi {
+impl View {
     /// Asks the read model, fresh enough.
     async fn ask<T, F>(&self, freshness: Freshness, query: impl Fn() -> F) -> Result<Snapshot<T>, Problem>
     where
         F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
     {
-        self.waiting.answer(freshness, self.progress.read_model.as_ref(), query).await
+        let freshness = self.floor.rows(freshness);
+        let answer = self.waiting.answer(freshness, self.sources.progress.read_model.as_ref(), query).await?;
+        self.showing_rows(answer.position);
+        Ok(answer)
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::time;
-use crate::QueryApi;
+use crate::api::View;
 use crate::page::{Cursor, Limits, malformed};
 use crate::search::check_length;
 use crate::standing::{Standing, found};
@@ -212,7 +212,7 @@ fn parse_cursor(text: &str) -> Result<SearchCursor, Problem> {
     Ok(SearchCursor { score, position: Position::new(position) })
 }
 
-impl QueryApi {
+impl View {
     /// Searches, once `exists` has found the scope.
     async fn find<T, F>(
         &self,
@@ -227,9 +227,11 @@ impl QueryApi {
         found(self, self.ask(freshness, exists).await?).await?;
         // The client waits for both projections together no longer than it said.
         let freshness = Freshness { wait: freshness.wait.saturating_sub(asked.elapsed()), ..freshness };
-        let progress = self.progress.search.as_ref();
-        let search = || self.search.search(&request);
+        let freshness = self.floor.documents(freshness);
+        let progress = self.sources.progress.search.as_ref();
+        let search = || self.sources.search.search(&request);
         let page = self.waiting.answer(freshness, progress, search).await?.value;
+        self.showing_documents(page.position);
         let standing = Standing::of_projection(self, page.position).await;
         let next =
             page.next.map(|next| Cursor { kind: 's', place: [next.score, next.position.get()] }.to_string());
@@ -244,7 +246,7 @@ impl QueryApi {
         freshness: Freshness,
         request: SearchRequest,
     ) -> Result<Response, Problem> {
-        let chat = || self.read_model.chat(path.app_token, path.chat_number);
+        let chat = || self.sources.read_model.chat(path.app_token, path.chat_number);
         self.find(freshness, request, chat).await
     }
 
@@ -254,7 +256,7 @@ impl QueryApi {
         freshness: Freshness,
         request: SearchRequest,
     ) -> Result<Response, Problem> {
-        self.find(freshness, request, || self.read_model.app(path.app_token)).await
+        self.find(freshness, request, || self.sources.read_model.app(path.app_token)).await
     }
 }
 
@@ -284,7 +286,7 @@ problem_responses!(pub(super) PostSearchAppFails:
     ),
 )]
 pub(super) async fn search_chat(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: ChatPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
@@ -306,7 +308,7 @@ pub(super) async fn search_chat(
     ),
 )]
 pub(super) async fn search_chat_by_url(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: ChatPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,
@@ -330,7 +332,7 @@ pub(super) async fn search_chat_by_url(
     ),
 )]
 pub(super) async fn search_app(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: AppPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
@@ -352,7 +354,7 @@ pub(super) async fn search_app(
     ),
 )]
 pub(super) async fn search_app_by_url(
-    State(api): State<QueryApi>,
+    State(api): State<View>,
     path: AppPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,

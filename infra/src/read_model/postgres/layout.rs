@@ -92,3 +92,11 @@ pub(super) async fn put_aside(db: &mut PgConnection, namespace: &Namespace) -> R
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }
+
+/// Drops the namespace, and the one that was put aside.
+pub(super) async fn remove(db: &mut PgConnection, namespace: &Namespace) -> Result<()> {
+    let (name, aside) = (namespace.as_str(), namespace.aside());
+    let statements = format!("DROP SCHEMA IF EXISTS {aside} CASCADE; DROP SCHEMA IF EXISTS {name} CASCADE;");
+    raw_sql(AssertSqlSafe(statements)).execute(db).await?;
+    Ok(())
+}

@@ -20,6 +20,7 @@ mod commit;
 mod failure;
 mod layout;
 mod load;
+mod notices;
 mod pool;
 mod reader;
 mod row;
@@ -27,6 +28,7 @@ mod session;
 mod url;
 mod writer;
 
+pub use notices::PostgresNotices;
 pub use reader::PostgresReadModel;
 pub use url::{InvalidPostgresUrl, PostgresUrl};
 pub use writer::PostgresReadModelWriter;

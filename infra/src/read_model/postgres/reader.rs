@@ -11,7 +11,7 @@ use super::failure::{Inconsistent, OtherVersion, Silent, reading};
 use super::pool::Pool;
 use super::session;
 use super::url::PostgresUrl;
-use crate::digest::ContentDigest;
+use crate::contents::Contents;
 use crate::read_model::sql::Engine;
 use crate::read_model::sql::digest::PARTS;
 use crate::read_model::sql::load::CHECKPOINT;
@@ -60,6 +60,21 @@ impl PostgresReadModel {
         Self { url, pool }
     }
 
+    /// How many bytes of disk it takes, indexes included.
+    pub async fn bytes(&self) -> Result<u64, ReadModelError> {
+        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relkind = 'r'",
+        )
+        .bind(self.url.namespace_name())
+        .fetch_one(&mut connection)
+        .await
+        .map_err(reading)?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
     /// Reads everything, beside everything else, and answers [`ReadModelError::Damaged`] where Postgres finds a page that
     /// it can't read or where the rows do not add up. Dropping the future ends it.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
@@ -92,12 +107,12 @@ impl Engine for PostgresReadModel {
         query.answer().ok_or_else(other_version)
     }
 
-    async fn add_up(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
+    async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
         let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
         let mut snapshot = snapshot(&mut connection).await?;
         let checkpoint = query(CHECKPOINT).fetch_optional(&mut *snapshot).await.map_err(reading)?;
         let position = row::checkpoint(&checkpoint.ok_or_else(other_version)?).map_err(reading)?.position;
-        let mut value = ContentDigest::default();
+        let mut value = Contents::default();
         for part in &PARTS {
             let mut rows = query(part.sql).fetch(&mut *snapshot);
             let silent = |_| ReadModelError::Unavailable(Box::new(Silent(SILENCE)));

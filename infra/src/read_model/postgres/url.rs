@@ -89,6 +89,18 @@ impl PostgresUrl {
         Ok(Self { namespace: Namespace::parse(name)?, ..self })
     }
 
+    /// The same database with the namespace that has this number: `chat_read_model_2`.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Self {
+        let namespace = Namespace(format!("{}_{number}", self.namespace.0));
+        Self { options: self.options.clone(), namespace }
+    }
+
+    /// The namespace's name.
+    pub fn namespace_name(&self) -> &str {
+        self.namespace.as_str()
+    }
+
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
@@ -117,8 +129,8 @@ impl fmt::Debug for PostgresUrl {
 pub(super) struct Namespace(String);
 
 impl Namespace {
-    /// Leaves room for what is appended; Postgres cuts names after 63 bytes.
-    const LONGEST: usize = 48;
+    /// Leaves room for what is appended, a number and what is put aside; Postgres cuts names after 63 bytes.
+    const LONGEST: usize = 44;
 
     fn parse(name: &str) -> Result<Self, InvalidPostgresUrl> {
         let plain =
@@ -167,8 +179,9 @@ mod tests {
     #[test]
     fn a_namespace_needs_no_quotes() -> Result<(), InvalidPostgresUrl> {
         let url = PostgresUrl::parse("postgres://localhost/chat")?;
-        assert_eq!(url.clone().with_namespace("chat_2")?.namespace().as_str(), "chat_2");
-        for wrong in ["", "Chat", "2", "_", "a b", "a\"b", "pg_chat", &"a".repeat(49)] {
+        assert_eq!(url.clone().with_namespace("chat_2")?.namespace_name(), "chat_2");
+        assert_eq!(url.numbered(2).namespace_name(), "chat_read_model_2");
+        for wrong in ["", "Chat", "2", "_", "a b", "a\"b", "pg_chat", &"a".repeat(45)] {
             assert!(url.clone().with_namespace(wrong).is_err(), "{wrong}");
         }
         Ok(())

@@ -80,6 +80,22 @@ impl PostgresReadModelWriter {
         Ok(Self { session: Mutex::new(Some(session)), trial: true })
     }
 
+    /// Removes the read model at `url`, and what was put aside of it. Nothing happens where there is none.
+    ///
+    /// [`ReadModelError::InUse`] while a writer has it; [`ReadModelError::Unavailable`] where the namespace holds tables
+    /// of something else, too.
+    pub async fn remove(url: &PostgresUrl) -> Result<(), ReadModelError> {
+        let mut session = lock(url).await?;
+        let namespace = url.namespace();
+        match answered(layout::find(&mut session, namespace)).await? {
+            Found::Nothing => Ok(()),
+            Found::Empty | Found::Incomplete | Found::ReadModel => {
+                answered(layout::remove(&mut session, namespace)).await
+            }
+            found @ Found::Foreign => layout::check(&mut session, namespace, found).await,
+        }
+    }
+
     async fn run<T>(
         &self,
         work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,

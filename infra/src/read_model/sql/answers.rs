@@ -7,6 +7,7 @@ use super::get::{GetApp, GetChat, GetMessage, GetPosition};
 use super::letters::{ListLetters, ListParked};
 use super::list::{ListApps, ListChats, ListMessages};
 use super::query::Query;
+use crate::contents::Contents;
 use crate::dead_letter::{DeadLetter, LetterList, LetterPage};
 use crate::digest::ContentDigest;
 use crate::read_model::{
@@ -18,8 +19,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs a query.
     fn ask<Q: Query>(&self, query: Q) -> impl Future<Output = Result<Q::Answer, ReadModelError>> + Send;
 
-    /// Adds up everything in one snapshot.
-    fn add_up(&self) -> impl Future<Output = Result<Snapshot<ContentDigest>, ReadModelError>> + Send;
+    /// Reads everything in one snapshot.
+    fn read_through(&self) -> impl Future<Output = Result<Snapshot<Contents>, ReadModelError>> + Send;
 }
 
 #[async_trait]
@@ -87,6 +88,12 @@ impl<E: Engine> ReadModel for E {
     }
 
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
-        self.add_up().await
+        let Snapshot { position, value } = self.read_through().await?;
+        Ok(Snapshot { position, value: value.digest })
+    }
+
+    async fn contents(&self) -> Result<Snapshot<Contents>, ReadModelError> {
+        let Snapshot { position, value } = self.read_through().await?;
+        Ok(Snapshot { position, value: value.in_order() })
     }
 }

@@ -1,44 +1,48 @@
 //! The digest of everything stored, read row by row. What it adds up is the port's own: each row as the numbers and
 //! texts of its type, whatever columns hold them.
 
-use super::row::{Row, Value};
+use super::row::{self, Row, Value};
 use super::tables::{apps, chats, deleted_messages, messages};
-use crate::digest::ContentDigest;
+use crate::contents::{Contents, Key, Kind};
 
 /// Rows of one kind.
 pub(crate) struct Part {
     /// What they are.
-    kind: &'static [u8],
+    kind: Kind,
     /// The statement that reads them: every column is a field of the part.
     pub sql: &'static str,
     /// How many columns there are.
     columns: usize,
+    /// Which of them holds the position of the event that the row began with.
+    id: usize,
 }
 
 /// Everything.
 pub(crate) const PARTS: [Part; 5] = [
-    Part { kind: b"app", sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 8 },
-    Part { kind: b"chat", sql: concat!("SELECT ", chats!(""), " FROM chats"), columns: 8 },
-    Part { kind: b"message", sql: concat!("SELECT ", messages!(""), " FROM messages"), columns: 7 },
+    Part { kind: Kind::App, sql: concat!("SELECT ", apps!(""), " FROM apps"), columns: 8, id: 0 },
+    Part { kind: Kind::Chat, sql: concat!("SELECT ", chats!(""), " FROM chats"), columns: 8, id: 5 },
+    Part { kind: Kind::Message, sql: concat!("SELECT ", messages!(""), " FROM messages"), columns: 7, id: 5 },
     Part {
-        kind: b"tombstone",
+        kind: Kind::Tombstone,
         sql: concat!("SELECT ", deleted_messages!(), " FROM deleted_messages"),
         columns: 6,
+        id: 2,
     },
     // Not the reason and the time: both belong to the run that parked the event.
     Part {
-        kind: b"parked",
+        kind: Kind::Parked,
         sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",
         columns: 5,
+        id: 0,
     },
 ];
 
 impl Part {
     /// Adds a row.
-    pub(crate) fn add<R: Row>(&self, digest: &mut ContentDigest, row: &R) -> Result<(), R::Error> {
+    pub(crate) fn add<R: Row>(&self, contents: &mut Contents, row: &R) -> Result<(), R::Error> {
         let mut numbers = [[0; 8]; 8];
         let mut fields: [&[u8]; 9] = [&[]; 9];
-        fields[0] = self.kind;
+        fields[0] = name(self.kind);
         for ((column, number), field) in (0..self.columns).zip(&mut numbers).zip(&mut fields[1..]) {
             *field = match row.value(column)? {
                 Value::Int(value) => {
@@ -50,7 +54,19 @@ impl Part {
                 Value::Null => &[],
             };
         }
-        digest.add(&fields[..=self.columns]);
+        let position = row::position(row, self.id)?;
+        contents.add(Key { kind: self.kind, position }, &fields[..=self.columns]);
         Ok(())
+    }
+}
+
+/// What a kind of rows is called in the digest, for good.
+fn name(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::App => b"app",
+        Kind::Chat => b"chat",
+        Kind::Message => b"message",
+        Kind::Tombstone => b"tombstone",
+        Kind::Parked => b"parked",
     }
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::failure::{Empty, Foreign, NotCreated, OtherVersion, failure};
 use crate::checkpoint::Opened;
 use crate::durable_folder;
+use crate::notice;
 use crate::read_model::ReadModelError;
 use crate::read_model::sql::tables::{SCHEMA, VERSION};
 
@@ -186,8 +187,10 @@ pub(super) fn move_aside(path: &Path) -> Result<(), ReadModelError> {
         .map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }
 
-fn remove_database(path: &Path) -> io::Result<()> {
-    ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)))
+/// Removes a database with all that is kept beside it.
+pub(super) fn remove_database(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)))?;
+    notice::clear(path)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::failure::{NotCreated, ThreadEnded, failure};
 use super::file::{FileId, open_for_reading};
 use super::load;
-use crate::digest::ContentDigest;
+use crate::contents::Contents;
 use crate::read_model::sql::Engine;
 use crate::read_model::sql::digest::PARTS;
 use crate::read_model::sql::query::Query;
@@ -143,10 +143,10 @@ impl Engine for SqliteReadModel {
         .await
     }
 
-    async fn add_up(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
+    async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
         self.read(|db| {
             let position = load::checkpoint(db)?.position;
-            let mut value = ContentDigest::default();
+            let mut value = Contents::default();
             for part in &PARTS {
                 let mut select = db.prepare(part.sql)?;
                 let mut rows = select.query([])?;

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::failure::{ThreadEnded, failure};
-use super::file::{WriteLock, move_aside, open_for_writing, open_to_try_out};
+use super::file::{WriteLock, move_aside, open_for_writing, open_to_try_out, remove_database};
 use super::{commit, load};
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::dead_letter::{DeadLetter, LetterCounts};
@@ -59,6 +59,16 @@ impl SqliteReadModelWriter {
         let mut writer = Self::start(None, open_to_try_out(path)?)?;
         writer.trial = true;
         Ok(writer)
+    }
+
+    /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
+    ///
+    /// [`ReadModelError::InUse`] while a writer has it.
+    pub fn remove(path: &Path) -> Result<(), ReadModelError> {
+        let lock = WriteLock::acquire(path)?;
+        remove_database(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+        drop(lock);
+        Ok(())
     }
 
     fn start(lock: Option<WriteLock>, mut connection: Connection) -> Result<Self, ReadModelError> {

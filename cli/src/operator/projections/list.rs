@@ -1,0 +1,92 @@
+//! `projections list`
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chat_operations::projections::Projections;
+use chat_operations::projections::list::{Listed, list};
+use clap::Args;
+use tokio::time::sleep;
+
+use super::shown::{millis, or_dash, table};
+use super::{cancel, failure, open};
+use crate::failure::Failure;
+use crate::operator::answer::{self, Answer};
+use crate::operator::{Common, Output};
+
+/// How often the list is printed anew.
+const EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Go on, once a second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) async fn run(options: &Options) -> ExitCode {
+    let output = options.common.output;
+    let projections = match open(&options.common).await {
+        Ok(projections) => projections,
+        Err(failure) => return answer::print(output, Err(failure)),
+    };
+    if !options.watch {
+        return answer::print(output, look(&projections).await);
+    }
+    let mut stop = match cancel() {
+        Ok(stop) => stop,
+        Err(failure) => return answer::print(output, Err(failure)),
+    };
+    loop {
+        let seen = look(&projections).await;
+        if output == Output::Table && std::io::stdout().is_terminal() {
+            // The screen is cleared, and written from its top. What can't be written shows with the list itself.
+            let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
+        }
+        let code = answer::print(output, seen);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return code,
+            () = sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn look(projections: &Projections) -> Result<Answer, Failure> {
+    let listed = list(projections).await.map_err(failure)?;
+    let head = [
+        "PROJECTION",
+        "GENERATION",
+        "STANDING",
+        "VERSION",
+        "STATE",
+        "POSITION",
+        "HEAD",
+        "LAG",
+        "BEHIND",
+        "RATE",
+        "PARKED",
+        "LAST ERROR",
+    ];
+    let rows: Vec<_> = listed.iter().map(row).collect();
+    Answer::new(&listed, table(&head, &rows))
+}
+
+fn row(listed: &Listed) -> Vec<String> {
+    vec![
+        listed.name.as_str().to_owned(),
+        listed.generation.0.to_string(),
+        listed.standing.as_str().replace('_', " "),
+        listed.version.to_string(),
+        listed.state.as_str().to_owned(),
+        or_dash(listed.position),
+        listed.head.to_string(),
+        or_dash(listed.lag_events),
+        or_dash(listed.lag_ms.map(millis)),
+        or_dash(listed.events_per_second.map(|rate| format!("{rate}/s"))),
+        or_dash(listed.parked),
+        or_dash(listed.last_error.as_ref()),
+    ]
+}

@@ -1,0 +1,119 @@
+//! `projections rebuild`
+
+use chat_domain::operation::ProjectionName;
+use chat_domain::{Position, Timestamp};
+use chat_operations::projections::rebuild::{self, Rebuild, RebuildPlan, Rebuilt, Until};
+use clap::Args;
+
+use super::progress::Display;
+use super::shown::{bytes, comparison, named, or_dash, switched, table};
+use super::{Execution, Name, cancel, failure, open};
+use crate::failure::Failure;
+use crate::operator::Common;
+use crate::operator::answer::{Answer, Severity};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Which projection
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    name: Option<Name>,
+    /// All of them, promoted together
+    #[arg(long)]
+    all: bool,
+    /// Throw away what an unfinished rebuild has left, instead of going on with it
+    #[arg(long)]
+    from_scratch: bool,
+    /// Stop there, at a position or a time (RFC 3339); what ends there is not promoted
+    #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
+    until: Option<Until>,
+    /// Promote also where rows differ from those that readers see
+    #[arg(long)]
+    accept_differences: bool,
+    #[command(flatten)]
+    execution: Execution,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+fn until(text: &str) -> Result<Until, String> {
+    if let Ok(position) = text.parse() {
+        return Ok(Until::Position(Position::new(position)));
+    }
+    let time = Timestamp::parse_rfc3339(text).map(Until::Time);
+    time.ok_or_else(|| "neither a position nor a time such as 2026-11-24T12:00:00Z".to_owned())
+}
+
+pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
+    let rebuild = Rebuild {
+        names: options.name.map_or_else(|| ProjectionName::ALL.to_vec(), |name| vec![name.into()]),
+        from_scratch: options.from_scratch,
+        until: options.until,
+        accept_differences: options.accept_differences,
+    };
+    if !options.execution.execute {
+        let projections = open(&options.common).await?;
+        let plan = rebuild::plan(&projections, &rebuild).await.map_err(failure)?;
+        return Answer::new(&plan, planned(&plan, &rebuild))
+            .map(|answer| answer.note(Severity::Note, "nothing was done; --execute does it"));
+    }
+    let reason = options.execution.deed.reason()?;
+    let operator = options.execution.deed.operator();
+    let projections = open(&options.common).await?;
+    let cancel = cancel()?;
+    let display = Display::start();
+    let built = rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
+    drop(display);
+    let built = built.map_err(failure)?;
+    let mut answer = Answer::new(&built, done(&built))?.finding(built.has_findings());
+    if built.has_findings() {
+        answer = answer.note(
+            Severity::Warning,
+            "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
+             command with --accept-differences goes on",
+        );
+    }
+    Ok(answer)
+}
+
+fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
+    let rows: Vec<_> = plan
+        .generations
+        .iter()
+        .map(|generation| {
+            vec![
+                generation.named.name.as_str().to_owned(),
+                generation.named.generation.0.to_string(),
+                generation.place.clone(),
+                or_dash(generation.resumes_at),
+                or_dash(generation.events),
+                bytes(generation.live_bytes),
+            ]
+        })
+        .collect();
+    let head = ["PROJECTION", "GENERATION", "PLACE", "GOES ON AT", "EVENTS", "DISK, ABOUT"];
+    let mut text = table(&head, &rows);
+    text += &format!("\nwould fold the log up to position {}", plan.until);
+    if let Some(seconds) = plan.estimated_seconds {
+        text += &format!(", in about {seconds} s");
+    }
+    text += if rebuild.until.is_some() {
+        ", and stop there"
+    } else if rebuild.accept_differences {
+        ", compare, and promote"
+    } else {
+        ", compare, and promote unless rows differ"
+    };
+    text
+}
+
+fn done(built: &Rebuilt) -> String {
+    let mut text: String = built.comparisons.iter().map(comparison).collect();
+    match &built.promoted {
+        Some(promoted) => text += &switched(promoted),
+        None => {
+            let positions: Vec<_> = built.positions.iter().map(ToString::to_string).collect();
+            text += &format!("built {}, up to {}", named(&built.generations), positions.join(" and "));
+        }
+    }
+    text
+}

@@ -1,0 +1,165 @@
+//! Answers as lines for people.
+
+use std::fmt::Write as _;
+
+use chat_infra::contents::{Difference, Kind};
+use chat_operations::projections::compare::Comparison;
+use chat_operations::projections::switch::Switched;
+use chat_operations::projections::{Explained, Named};
+use serde_json::Value;
+
+/// Rows under a head, each column as wide as its widest cell.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            // Writing to a String can't fail.
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        line.trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut head.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+/// What is not known is a dash.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+pub(super) fn bytes(bytes: Option<u64>) -> String {
+    let Some(bytes) = bytes else { return "-".to_owned() };
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes / 1_048_576),
+        _ => format!("{} GiB", bytes / 1_073_741_824),
+    }
+}
+
+pub(super) fn millis(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..120_000 => format!("{} s", millis / 1_000),
+        _ => format!("{} min", millis / 60_000),
+    }
+}
+
+/// `read_model 2, search_index 2`
+pub(super) fn named(all: &[Named]) -> String {
+    let each: Vec<_> = all.iter().map(|of| format!("{} {}", of.name.as_str(), of.generation.0)).collect();
+    each.join(", ")
+}
+
+/// What comparing came to.
+pub(super) fn comparison(comparison: &Comparison) -> String {
+    let Comparison { name, live, other, position, differing, .. } = comparison;
+    let name = name.as_str();
+    if let Some(reason) = &comparison.unreadable {
+        return format!(
+            "{name}: generation {} (live) can't be compared with {}: {reason}\n",
+            live.0, other.0
+        );
+    }
+    let mut text = match differing {
+        0 => format!(
+            "{name}: generations {} (live) and {} are the same at position {position}\n  digest {}\n",
+            live.0,
+            other.0,
+            comparison.live_digest.as_deref().unwrap_or_default()
+        ),
+        1 => format!(
+            "{name}: 1 row differs between generations {} (live) and {} at position {position}\n",
+            live.0, other.0
+        ),
+        rows => format!(
+            "{name}: {rows} rows differ between generations {} (live) and {} at position {position}\n",
+            live.0, other.0
+        ),
+    };
+    text += &explained(&comparison.shown, *differing);
+    text
+}
+
+/// What was looked into.
+pub(super) fn explained(all: &[Explained], differing: usize) -> String {
+    let mut text = String::new();
+    for one in all {
+        let _ = writeln!(text, "  {}", subject(one));
+        let what = match one.difference {
+            Difference::OnlyFirst => "only the live one has it",
+            Difference::OnlySecond => "the live one does not have it",
+            Difference::Content => "it has other content",
+        };
+        let _ = writeln!(text, "    {what}");
+        for (field, shown, expected) in fields(one) {
+            let _ = writeln!(text, "    {field}: {shown} is shown, {expected} follows from the log");
+        }
+        if let Some(event) = &one.first_event {
+            let _ = writeln!(
+                text,
+                "    first event that explains it: {} at position {}, revision {} of {}, {}",
+                event.event_type, event.position, event.revision, event.stream, event.recorded_at
+            );
+        }
+    }
+    if differing > all.len() {
+        let _ = writeln!(text, "  … and {} more", differing - all.len());
+    }
+    text
+}
+
+fn subject(one: &Explained) -> String {
+    let token = one.app_token.as_deref().unwrap_or("?");
+    match (one.kind, one.chat_number, one.message_number) {
+        (Kind::Parked, ..) => format!("parked event at position {}", one.began_at),
+        (_, Some(chat), Some(message)) => format!("message {message} of chat {chat} of app {token}"),
+        (_, Some(chat), None) => format!("chat {chat} of app {token}"),
+        _ if one.app_token.is_some() => format!("app {token}"),
+        (kind, ..) => {
+            format!("{kind:?} that began at position {}, where no event of that kind is", one.began_at)
+                .to_lowercase()
+        }
+    }
+}
+
+/// The fields that differ, as far as readers are shown them.
+fn fields(one: &Explained) -> Vec<(&str, &Value, &Value)> {
+    let (Some(Value::Object(shown)), Some(Value::Object(expected))) = (&one.shown, &one.expected) else {
+        return Vec::new();
+    };
+    let differing = expected.iter().filter_map(|(field, expected)| {
+        let shown = shown.get(field).unwrap_or(&Value::Null);
+        (shown != expected).then_some((field.as_str(), shown, expected))
+    });
+    differing.collect()
+}
+
+/// What a switch came to.
+pub(super) fn switched(switched: &Switched) -> String {
+    let taken_over = if switched.taken_over {
+        ""
+    } else {
+        "\nno projector of the running system has taken them over within 30 seconds; they stand still until one does"
+    };
+    format!("readers see {} from position {} on{taken_over}", named(&switched.to), switched.position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["longer".to_owned(), "b".to_owned()]];
+        assert_eq!(table(&["ONE", "TWO"], &rows), "ONE     TWO\na       long\nlonger  b\n");
+    }
+}

@@ -1,0 +1,173 @@
+//! Clients that write and read without a pause, and notice what they should not see: a message that is missing, a step
+//! back, an error.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use chat_domain::Position;
+use chat_web::consistency::ConsistencyToken;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::harness::api::{app_path, chat_path, create_app, create_chat, message_path, number};
+use crate::harness::client::{Client, Reply};
+
+/// Chats that are written to and read.
+const CHATS: u64 = 3;
+
+/// Clients at work.
+pub struct Checker {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+/// What the clients did.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub written: AtomicU64,
+    pub read: AtomicU64,
+    pub searched: AtomicU64,
+}
+
+impl Checker {
+    /// Sets clients to work: two that write, and for each process that answers, four that read.
+    pub async fn start(readers: &[Client]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let counts = Arc::new(Counts::default());
+        let token = create_app(&readers[0], "checked").await;
+        for _ in 0..CHATS {
+            create_chat(&readers[0], &token).await;
+        }
+        let mut clients = Vec::new();
+        let mut add = |index: usize, client: &Client, task: fn(Worker) -> JoinHandle<()>| {
+            clients.push(task(Worker {
+                client: client.clone(),
+                token: token.clone(),
+                index: index as u64,
+                stop: Arc::clone(&stop),
+                counts: Arc::clone(&counts),
+            }));
+        };
+        for (index, client) in readers.iter().enumerate() {
+            add(index, client, |worker| tokio::spawn(worker.write()));
+            add(index, client, |worker| tokio::spawn(worker.write()));
+            add(index, client, |worker| tokio::spawn(worker.list()));
+            add(index, client, |worker| tokio::spawn(worker.list()));
+            add(index, client, |worker| tokio::spawn(worker.search()));
+            add(index, client, |worker| tokio::spawn(worker.search()));
+        }
+        Self { stop, counts, clients }
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Lets the clients end, each of which fails the test where it saw what it should not.
+    pub async fn stop(self) -> Arc<Counts> {
+        self.stop.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.await.expect("a client without complaints");
+        }
+        self.counts
+    }
+}
+
+struct Worker {
+    client: Client,
+    token: String,
+    index: u64,
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+}
+
+/// Where an answer stands.
+fn position(reply: &Reply) -> Position {
+    let token: ConsistencyToken = reply.header("consistency-token").parse().expect("a token");
+    token.0
+}
+
+/// Answers of one kind from one process: none may stand before one that came before.
+#[derive(Default)]
+struct NoStepBack(Position);
+
+impl NoStepBack {
+    fn check(&mut self, reply: &Reply) {
+        let position = position(reply);
+        assert!(position >= self.0, "{} {} is at {position} after {}", reply.method, reply.path, self.0);
+        self.0 = position;
+    }
+}
+
+impl Worker {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Writes messages, and reads each at once with its token.
+    async fn write(self) {
+        let mut chat = self.index % CHATS + 1;
+        let mut seen = NoStepBack::default();
+        while self.goes_on() {
+            let path = format!("{}/messages", chat_path(&self.token, chat));
+            let created =
+                self.client.post(path, &json!({ "body": "a message of a checker" })).send().await.expect(201);
+            let message = number(&created.json(), "message_number");
+            self.counts.written.fetch_add(1, Ordering::SeqCst);
+            let path = message_path(&self.token, chat, message);
+            let read = self.client.get(&path).after(&created).send().await.expect(200);
+            assert!(position(&read) >= position(&created), "a token is good");
+            seen.check(&read);
+            if message.is_multiple_of(7) {
+                let edited = self.client.put(&path, &json!({ "body": "edited by a checker" })).send().await;
+                let edited = edited.expect(200);
+                let read = self.client.get(&path).after(&edited).send().await.expect(200);
+                assert_eq!(read.json()["body"], "edited by a checker");
+            }
+            chat = chat % CHATS + 1;
+        }
+    }
+
+    /// Lists messages without a token, and reads single ones that were seen before.
+    async fn list(self) {
+        let mut newest: HashMap<u64, u64> = HashMap::new();
+        let mut seen = NoStepBack::default();
+        let mut chat = self.index % CHATS + 1;
+        while self.goes_on() {
+            let path = format!("{}/messages?limit=10", chat_path(&self.token, chat));
+            let listed = self.client.get(path).send().await.expect(200);
+            seen.check(&listed);
+            let messages = listed.json()["messages"].as_array().expect("messages").clone();
+            let numbers: Vec<u64> =
+                messages.iter().map(|message| number(message, "message_number")).collect();
+            let last = numbers.last().copied().unwrap_or(0);
+            assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "one is missing in {numbers:?}");
+            let before = newest.insert(chat, last).unwrap_or(0);
+            assert!(last >= before, "message {before} was seen, and now {last} is the newest");
+            if let Some(earlier) = last.checked_sub(last / 3).filter(|earlier| *earlier > 0) {
+                let path = message_path(&self.token, chat, earlier);
+                seen.check(&self.client.get(path).send().await.expect(200));
+            }
+            self.counts.read.fetch_add(1, Ordering::SeqCst);
+            chat = chat % CHATS + 1;
+        }
+    }
+
+    /// Searches without a token: what was found once is found again.
+    async fn search(self) {
+        let mut seen = NoStepBack::default();
+        let mut total = 0;
+        while self.goes_on() {
+            let path = format!("{}/messages/search?query=checker&sort=newest&limit=1", app_path(&self.token));
+            let found = self.client.get(path).send().await.expect(200);
+            seen.check(&found);
+            let now = number(&found.json(), "total");
+            assert!(now >= total, "{total} messages were found, and now {now}");
+            total = now;
+            self.counts.searched.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A rebuild that is killed again and again comes to the same as one that was left alone.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, MessageEdited, SchemaVersion};
+use chat_domain::metadata::EventId;
+use chat_domain::{
+    AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Revision, StreamId,
+    Timestamp,
+};
+use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::stage::{LineUp, Stage};
+
+const KILLS: usize = 10;
+const CHATS: u64 = 20;
+const MESSAGES: u64 = 600;
+
+/// Fills a log: an app with chats, and messages of which some are edited.
+async fn fill(stage: &Stage) {
+    let path = stage.folder().join("events.db");
+    let log = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await.expect("its end");
+    let log: Arc<dyn EventStore> = Arc::new(log.expect("a log"));
+    let app = AppToken::parse(&"k".repeat(36)).expect("a token");
+    let name = AppName::parse("an app".to_owned()).expect("a name");
+    let mut events: Vec<Event> = vec![AppCreated { name }.into()];
+    let chats = (1..=CHATS).map(|number| ChatNumber::try_from(number).expect("a number"));
+    events.extend(chats.clone().map(|chat_number| Event::from(ChatCreated { chat_number })));
+    append(&*log, StreamId::App(app), &events).await;
+    let body = |text: String| MessageBody::parse(text).expect("a text");
+    for chat in chats {
+        let mut events: Vec<Event> = Vec::new();
+        for number in 1..=MESSAGES {
+            let message_number = MessageNumber::try_from(number).expect("a number");
+            let text = body(format!("message {number} of chat {chat}, with a few more words in it"));
+            events.push(MessageCreated { message_number, body: text }.into());
+            if number.is_multiple_of(5) {
+                events.push(MessageEdited { message_number, body: body(format!("edited {number}")) }.into());
+            }
+        }
+        append(&*log, StreamId::Chat(app, chat), &events).await;
+    }
+}
+
+async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
+    let mut last = None;
+    for chunk in events.chunks(500) {
+        let events = chunk.iter().map(|event| NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: event.event_type(),
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: Timestamp::from_millis(1_790_000_000_000),
+            data: event.payload(),
+            metadata: "{}".into(),
+        });
+        let append = StreamAppend {
+            stream: stream.to_string().into(),
+            expected: ExpectedRevision::after(last.map(Revision::new)),
+            events: events.collect(),
+        };
+        let appended = log.append(vec![append]).await.remove(0).expect("an append");
+        last = Some(appended.revision.get());
+    }
+}
+
+fn positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
+    let listed = list["data"].as_array().expect("a list").iter();
+    let of = listed.filter(|listed| listed["generation"].as_u64() == Some(generation));
+    of.map(|listed| listed["position"].as_u64()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
+    let mut stage = Stage::engines(LineUp::Embedded);
+    fill(&stage).await;
+    // What the server folds is the undisturbed one. Nobody writes meanwhile.
+    stage.start_processes().await;
+    let list = stage.ask(&["projections", "list"]).await;
+    let head = list["data"][0]["head"].as_u64().expect("a head");
+    stage.projecting().wait_until_folded(head).await;
+    stage.end_processes().await;
+
+    let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
+    eprintln!("KILL_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let until = head.to_string();
+    let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
+    let mut unfinished = 0;
+    for _ in 0..KILLS {
+        let mut command = stage.command(&rebuild);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        sleep(Duration::from_millis(random.random_range(20..350))).await;
+        child.kill().expect("it can be killed");
+        child.wait().expect("its end");
+        let list = stage.ask(&["projections", "list"]).await;
+        let built = positions(&list, 2);
+        assert!(built.len() <= 2, "each rebuild goes on with the one before: {list}");
+        unfinished +=
+            usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
+    }
+    assert!(unfinished > 0, "no kill came in the middle of it");
+
+    let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
+    let rebuilt = stage.ask(&rebuild).await;
+    assert_eq!(rebuilt["status"], "ok", "{rebuilt}");
+    for comparison in rebuilt["data"]["comparisons"].as_array().expect("comparisons") {
+        assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");
+        assert_eq!((comparison["live"].as_u64(), comparison["other"].as_u64()), (Some(1), Some(2)));
+        assert_eq!(comparison["differing"], 0);
+    }
+    assert_eq!(rebuilt["data"]["comparisons"].as_array().map(Vec::len), Some(2));
+}

@@ -1,0 +1,13 @@
+//! Projections are rebuilt, promoted and rolled back while the system runs: with everything embedded in one process, and
+//! with processes of their own on a KurrentDB and Postgres.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod checker;
+mod kills;
+mod stage;
+mod switching;
+mod verbs;

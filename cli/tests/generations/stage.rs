@@ -1,0 +1,193 @@
+//! A running system, and the operator's command line beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use chat_infra::read_model::PostgresUrl;
+use chat_test_servers::kurrentdb::StandIn;
+use chat_test_servers::postgres::Postgres;
+use serde_json::Value;
+use sqlx::{Connection, Executor};
+use tempfile::TempDir;
+
+use crate::harness::client::Client;
+use crate::harness::line_up::folder;
+use crate::harness::process::{Options, Process, program};
+
+/// Which engines and processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineUp {
+    /// One process, everything in files.
+    Embedded,
+    /// A command API, two query APIs and a projector; KurrentDB and Postgres.
+    AtScale,
+}
+
+/// A system, with its folder.
+pub struct Stage {
+    pub line_up: LineUp,
+    processes: Vec<Process>,
+    /// The flags that name the engines.
+    engines: Vec<(&'static str, String)>,
+    client: Option<Client>,
+    _log: Option<StandIn>,
+    folder: TempDir,
+}
+
+impl Stage {
+    /// The engines, without a process yet.
+    pub fn engines(line_up: LineUp) -> Self {
+        let folder = folder();
+        let (log, engines) = match line_up {
+            LineUp::Embedded => (None, Vec::new()),
+            LineUp::AtScale => {
+                let log = StandIn::start().expect("an event store");
+                let url = log.url();
+                let database = Postgres::shared().create_database();
+                (Some(log), vec![("--event-store-url", url), ("--database-url", database)])
+            }
+        };
+        Self { line_up, processes: Vec::new(), engines, client: None, _log: log, folder }
+    }
+
+    /// The engines and all processes, ready.
+    pub async fn start(line_up: LineUp) -> Self {
+        let mut stage = Self::engines(line_up);
+        stage.start_processes().await;
+        stage
+    }
+
+    pub async fn start_processes(&mut self) {
+        let roles: &[&str] = match self.line_up {
+            LineUp::Embedded => &["serve"],
+            LineUp::AtScale => &["command-api", "query-api", "query-api", "projector"],
+        };
+        self.processes = roles.iter().map(|role| self.options(role).spawn()).collect();
+        for process in &mut self.processes {
+            process.wait_for_address().await;
+            process.wait_until_ready().await;
+        }
+        let commands = self.processes[0].url().to_owned();
+        let queries: Vec<&str> = self.answering().iter().map(|process| process.url()).collect();
+        self.client = Some(Client::routed([commands.as_str()], queries));
+    }
+
+    pub async fn end_processes(&mut self) {
+        for process in self.processes.drain(..) {
+            process.end().await;
+        }
+    }
+
+    fn options(&self, role: &str) -> Options {
+        let role = match role {
+            "serve" => "serve",
+            "command-api" => "command-api",
+            "query-api" => "query-api",
+            _ => "projector",
+        };
+        let options = Options::new(role, self.folder.path());
+        self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
+    }
+
+    /// A client of the whole.
+    pub fn client(&self) -> &Client {
+        self.client.as_ref().expect("it runs")
+    }
+
+    /// The processes that answer queries.
+    pub fn answering(&self) -> &[Process] {
+        match self.line_up {
+            LineUp::Embedded => &self.processes[..1],
+            LineUp::AtScale => &self.processes[1..3],
+        }
+    }
+
+    /// A client for each process that answers queries, which sends commands where they belong.
+    pub fn clients(&self) -> Vec<Client> {
+        let commands = self.processes[0].url();
+        self.answering().iter().map(|process| Client::routed([commands], [process.url()])).collect()
+    }
+
+    /// The last process: the one that projects.
+    pub fn projecting(&self) -> &Process {
+        self.processes.last().expect("it runs")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program with a command of an operator's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command.args(arguments).arg("--data-dir").arg(self.folder.path()).env("NO_COLOR", "1");
+        for (flag, value) in &self.engines {
+            command.arg(flag).arg(value);
+        }
+        command
+    }
+
+    /// Carries out an operator's command to its end.
+    pub async fn operate(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+        Answer(output.await.expect("its end"))
+    }
+
+    /// The same, for its JSON.
+    pub async fn ask(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
+        let answer = self.operate(&arguments).await;
+        serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+
+    /// Where the first generation of the read model is, and others are told from.
+    fn read_model(&self, generation: u32) -> PathBuf {
+        match generation {
+            1 => self.folder.path().join("read-model.db"),
+            other => self.folder.path().join(format!("read-model.{other}.db")),
+        }
+    }
+
+    /// Carries out a statement in a generation of the read model, as nobody should.
+    pub async fn alter(&self, generation: u32, statement: &'static str) {
+        if self.line_up == LineUp::Embedded {
+            let database = rusqlite::Connection::open(self.read_model(generation)).expect("the read model");
+            assert_eq!(database.execute(statement, []).expect("an alteration"), 1);
+            return;
+        }
+        let (_, url) = self.engines.iter().find(|(flag, _)| *flag == "--database-url").expect("a database");
+        let namespace = match generation {
+            1 => PostgresUrl::NAMESPACE.to_owned(),
+            other => format!("{}_{other}", PostgresUrl::NAMESPACE),
+        };
+        let mut database = sqlx::PgConnection::connect(url).await.expect("the database");
+        let path = format!("SET search_path TO {namespace}");
+        database.execute(sqlx::AssertSqlSafe(path)).await.expect("the namespace");
+        let altered = database.execute(statement).await.expect("an alteration");
+        assert_eq!(altered.rows_affected(), 1);
+    }
+}
+
+/// What an operator's command came to.
+#[derive(Debug)]
+pub struct Answer(pub Output);
+
+impl Answer {
+    /// What it says on standard output.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).expect("text")
+    }
+
+    /// What it says on standard error.
+    pub fn said(&self) -> String {
+        String::from_utf8(self.0.stderr.clone()).expect("text")
+    }
+
+    /// Makes sure how it ended.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.said());
+        self
+    }
+}

@@ -1,0 +1,79 @@
+//! A rebuild of everything, to its promotion, and a rollback after it, while clients write and read.
+
+use std::sync::atomic::Ordering;
+
+use crate::checker::Checker;
+use crate::harness::deadline::eventually;
+use crate::stage::{LineUp, Stage};
+
+/// Rounds of everything that a client does, between one step and the next.
+const ROUNDS: u64 = 30;
+
+async fn work_for_a_while(checker: &Checker) {
+    let counts = checker.counts();
+    let all = || [&counts.written, &counts.read, &counts.searched].map(|count| count.load(Ordering::SeqCst));
+    let before = all();
+    eventually("clients get on", async || {
+        let now = all();
+        now.iter().zip(before).all(|(now, before)| *now >= before + ROUNDS).then_some(())
+    })
+    .await;
+}
+
+/// Waits until every process that answers queries has switched so many times.
+async fn switched(stage: &Stage, times: usize) {
+    for process in stage.answering() {
+        eventually(&format!("switched {times} times"), async || {
+            let count = process.said().matches("queries are answered from these generations now").count();
+            (count >= times).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn readers_notice_nothing(line_up: LineUp) {
+    let stage = Stage::start(line_up).await;
+    let checker = Checker::start(&stage.clients()).await;
+    work_for_a_while(&checker).await;
+
+    let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
+    let rebuilt = stage.operate(&rebuild).await.expect(0);
+    assert!(rebuilt.text().contains("readers see read_model 2, search_index 2"), "{}", rebuilt.text());
+    switched(&stage, 1).await;
+    work_for_a_while(&checker).await;
+
+    let roll_back = ["projections", "rollback", "--execute", "--reason", "a test"];
+    let rolled_back = stage.operate(&roll_back).await.expect(0);
+    assert!(
+        rolled_back.text().contains("readers see read_model 1, search_index 1"),
+        "{}",
+        rolled_back.text()
+    );
+    switched(&stage, 2).await;
+    work_for_a_while(&checker).await;
+
+    // One alone, too.
+    let promote = ["projections", "promote", "search-index", "--execute", "--reason", "a test"];
+    stage.operate(&promote).await.expect(0);
+    switched(&stage, 3).await;
+    work_for_a_while(&checker).await;
+    let counts = checker.stop().await;
+    eprintln!("{line_up:?}: {counts:?}");
+
+    for projection in ["read-model", "search-index"] {
+        stage.operate(&["projections", "verify", projection, "--full"]).await.expect(0);
+        stage.operate(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
+    }
+    let said = stage.projecting().said();
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_one_process_notice_nothing_of_a_rebuild_and_a_rollback() {
+    readers_notice_nothing(LineUp::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_at_scale_notice_nothing_of_a_rebuild_and_a_rollback() {
+    readers_notice_nothing(LineUp::AtScale).await;
+}

@@ -1,0 +1,161 @@
+//! What each verb says, on both line-ups.
+
+use crate::harness::api::{create_app, create_chat, create_message};
+use crate::harness::deadline::eventually;
+use crate::stage::{Answer, LineUp, Stage};
+
+/// Takes out what differs from run to run: the folder, the server, the token, times, sizes, rates, large numbers.
+fn redacted(stage: &Stage, token: &str, text: &str) -> String {
+    let text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+    let mut shown = String::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.trim().split(' ').filter(|word| !word.is_empty()).collect();
+        let indent = line.len() - line.trim_start().len();
+        let words: Vec<String> = words.iter().map(|word| redacted_word(word)).collect();
+        let line = words.join(" ").replace("N KiB", "[SIZE]").replace("N MiB", "[SIZE]");
+        shown += &format!("{}{line}\n", " ".repeat(indent));
+    }
+    shown
+}
+
+fn redacted_word(word: &str) -> String {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    if word.starts_with("postgres://") {
+        return "[DATABASE],".to_owned();
+    }
+    if word.len() > 20 && word.contains('T') && word.ends_with('Z') {
+        return "[TIME]".to_owned();
+    }
+    if let Some((_, hash)) = word.split_once(':')
+        && hash.len() == 64
+    {
+        return "[DIGEST]".to_owned();
+    }
+    if let Some(rate) = word.strip_suffix("/s")
+        && rate.parse::<u64>().is_ok()
+    {
+        return "N/s".to_owned();
+    }
+    let number = word.trim_end_matches([',', '.', ';']);
+    if digits > 1 && number.parse::<u64>().is_ok() {
+        return word.replace(number, "N");
+    }
+    word.to_owned()
+}
+
+struct Story {
+    stage: Stage,
+    token: String,
+    name: &'static str,
+}
+
+impl Story {
+    async fn begin(line_up: LineUp) -> Self {
+        let stage = Stage::start(line_up).await;
+        let token = create_app(stage.client(), "an app").await;
+        let chat = create_chat(stage.client(), &token).await;
+        for body in ["one", "two", "three"] {
+            create_message(stage.client(), &token, chat, body).await;
+        }
+        let name = match line_up {
+            LineUp::Embedded => "embedded",
+            LineUp::AtScale => "at_scale",
+        };
+        let story = Self { stage, token, name };
+        story.settled().await;
+        story
+    }
+
+    /// Waits until every live generation has a projector of its own that has folded everything.
+    async fn settled(&self) {
+        eventually("all generations that are live are kept", async || {
+            let list = self.stage.ask(&["projections", "list"]).await;
+            let mut live =
+                list["data"].as_array()?.iter().filter(|listed| listed["standing"] == "live").peekable();
+            live.peek()?;
+            live.all(|listed| {
+                listed["state"] == "live" && listed["lag_ms"] == 0 && listed["events_per_second"] == 0
+            })
+            .then_some(())
+        })
+        .await;
+    }
+
+    fn show(&self, verb: &str, answer: &Answer) {
+        let (text, said) = (answer.text(), answer.said());
+        let notes: Vec<&str> = said
+            .lines()
+            .filter(|line| ["note", "warning", "chat-api"].iter().any(|of| line.starts_with(of)))
+            .collect();
+        let all =
+            format!("exit code {}\n{text}--\n{}", answer.0.status.code().unwrap_or(-1), notes.join("\n"));
+        insta::assert_snapshot!(format!("{verb}_{}", self.name), redacted(&self.stage, &self.token, &all));
+    }
+
+    async fn says(&self, verb: &str, code: i32, arguments: &[&str]) {
+        let arguments: Vec<&str> = ["projections"].iter().chain(arguments).copied().collect();
+        self.show(verb, &self.stage.operate(&arguments).await.expect(code));
+    }
+}
+
+async fn each_verb_says_what_it_did(line_up: LineUp) {
+    let story = Story::begin(line_up).await;
+    let reason = ["--execute", "--operator", "a tester", "--reason", "a test"];
+    let with_reason = |verb: &[&'static str]| -> Vec<&str> { verb.iter().chain(&reason).copied().collect() };
+    story.says("list", 0, &["list"]).await;
+    story.says("rebuild_dry_run", 0, &["rebuild", "--all"]).await;
+    story.says("rebuild_without_a_reason", 2, &["rebuild", "--all", "--execute"]).await;
+    story.says("promote_nothing", 2, &["promote"]).await;
+    story.says("rebuild", 0, &with_reason(&["rebuild", "--all"])).await;
+    story.settled().await;
+    story.says("rollback_dry_run", 0, &["rollback"]).await;
+    story.says("rollback", 0, &with_reason(&["rollback"])).await;
+    story.settled().await;
+    story.says("promote_dry_run", 0, &["promote", "read-model"]).await;
+    story.says("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
+    story.says("verify_full", 0, &["verify", "search-index", "--full"]).await;
+
+    // Somebody alters a row that readers see.
+    story.stage.alter(1, "UPDATE messages SET body = 'altered' WHERE number = 2").await;
+    story.says("verify_sample_finds", 1, &["verify", "read-model", "--sample", "2"]).await;
+    story.says("verify_full_finds", 1, &["verify", "read-model", "--full"]).await;
+    story.says("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;
+    story.says("diff", 1, &["diff", "read-model"]).await;
+    story.says("promote", 0, &with_reason(&["promote", "read-model"])).await;
+    story.settled().await;
+    story.says("verify_after", 0, &["verify", "read-model", "--full"]).await;
+
+    let drop = with_reason(&["drop", "--generation", "2"]);
+    story.says("drop_dry_run", 0, &["drop"]).await;
+    // The projectors of what was live before go on for a while.
+    let dropped = eventually("nobody works on it any more", async || {
+        let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
+        Some(story.stage.operate(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
+    });
+    story.show("drop", &dropped.await);
+    assert!(!story.stage.folder().join("search-index.2").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_verb_says_what_it_did_with_everything_embedded() {
+    each_verb_says_what_it_did(LineUp::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_verb_says_what_it_did_at_scale() {
+    each_verb_says_what_it_did(LineUp::AtScale).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_lacks_an_event_is_explained_by_the_event_it_lacks() {
+    let story = Story::begin(LineUp::Embedded).await;
+    story.stage.alter(1, "DELETE FROM messages WHERE number = 3").await;
+    let verified = story.stage.ask(&["projections", "verify", "read-model", "--full"]).await;
+    assert_eq!(verified["status"], "finding");
+    let shown = &verified["data"]["shown"];
+    assert_eq!(shown.as_array().map(Vec::len), Some(1), "{verified}");
+    assert_eq!((shown[0]["message_number"].as_u64(), shown[0]["chat_number"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(shown[0]["first_event"]["event_type"], "MessageCreated");
+    assert_eq!(shown[0]["first_event"]["position"], 5);
+    assert_eq!(shown[0]["difference"], "only_second");
+}

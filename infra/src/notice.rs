@@ -1,0 +1,148 @@
+//! What a projector says of itself beside what it keeps, so that other processes can see it.
+//!
+//! A notice is worth as much as its time: a process that was killed takes none down.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chat_domain::{Position, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How old a notice may be: whoever posts one posts the next after a second.
+const GOOD_FOR: Duration = Duration::from_secs(5);
+
+/// What a projector says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// When it said so.
+    pub at: Timestamp,
+    /// What it was doing, in snake case.
+    pub state: String,
+    /// Up to where it had folded.
+    pub position: Position,
+    /// Events that it folded in the second before.
+    pub events_per_second: u64,
+    /// What kept it from going on.
+    pub last_error: Option<String>,
+}
+
+impl Notice {
+    /// Whether it is recent enough to be believed.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        let age = now.millis().saturating_sub(self.at.millis());
+        u64::try_from(age).map_or(true, |age| Duration::from_millis(age) <= GOOD_FOR)
+    }
+}
+
+/// In which capacity a projector says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// It keeps the projection.
+    Keeper,
+    /// It waits for another one to end.
+    StandBy,
+}
+
+impl Capacity {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Keeper, Self::StandBy];
+
+    /// A name for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::StandBy => "stand-by",
+        }
+    }
+}
+
+/// Notices in files beside a file or folder: `read-model.db.keeper.json`.
+#[derive(Clone, Debug)]
+pub struct FileNotices {
+    beside: PathBuf,
+}
+
+impl FileNotices {
+    /// Those beside a file or folder.
+    pub fn beside(path: impl Into<PathBuf>) -> Self {
+        Self { beside: path.into() }
+    }
+
+    /// Puts a notice up in place of the one before. Blocks.
+    pub fn post(&self, capacity: Capacity, notice: &Notice) -> io::Result<()> {
+        let path = self.path(capacity, "");
+        // Each process writes a file of its own and then renames it: a reader never meets half a notice.
+        let new = self.path(capacity, &format!(".{}", std::process::id()));
+        fs::write(&new, serde_json::to_vec(notice)?)?;
+        fs::rename(new, path)
+    }
+
+    /// Takes a notice down. Blocks.
+    pub fn take_down(&self, capacity: Capacity) -> io::Result<()> {
+        absent_is_fine(fs::remove_file(self.path(capacity, "")))
+    }
+
+    /// The notice that is up, if there is one that can be read. Blocks.
+    pub fn read(&self, capacity: Capacity) -> Option<Notice> {
+        serde_json::from_slice(&fs::read(self.path(capacity, "")).ok()?).ok()
+    }
+
+    fn path(&self, capacity: Capacity, suffix: &str) -> PathBuf {
+        let mut name = self.beside.as_os_str().to_owned();
+        name.push(format!(".{}.json{suffix}", capacity.as_str()));
+        PathBuf::from(name)
+    }
+}
+
+/// Takes down all notices beside a path that is being removed.
+pub(crate) fn clear(path: &Path) -> io::Result<()> {
+    let notices = FileNotices::beside(path);
+    Capacity::ALL.into_iter().try_for_each(|capacity| notices.take_down(capacity))
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(at: i64) -> Notice {
+        Notice {
+            at: Timestamp::from_millis(at),
+            state: "live".to_owned(),
+            position: Position::new(7),
+            events_per_second: 3,
+            last_error: None,
+        }
+    }
+
+    #[test]
+    fn a_notice_is_believed_for_a_few_seconds() {
+        assert!(notice(10_000).is_good(Timestamp::from_millis(15_000)));
+        assert!(!notice(10_000).is_good(Timestamp::from_millis(15_001)));
+        assert!(notice(10_000).is_good(Timestamp::from_millis(9_000)), "clocks of two machines differ");
+    }
+
+    #[test]
+    fn the_last_notice_of_each_capacity_is_up_until_it_is_taken_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let notices = FileNotices::beside(folder.path().join("data.db"));
+        assert_eq!(notices.read(Capacity::Keeper), None);
+        notices.post(Capacity::Keeper, &notice(1)).unwrap();
+        notices.post(Capacity::Keeper, &notice(2)).unwrap();
+        notices.post(Capacity::StandBy, &notice(3)).unwrap();
+        assert_eq!(notices.read(Capacity::Keeper), Some(notice(2)));
+        notices.take_down(Capacity::Keeper).unwrap();
+        notices.take_down(Capacity::Keeper).unwrap();
+        assert_eq!(notices.read(Capacity::Keeper), None);
+        assert_eq!(notices.read(Capacity::StandBy), Some(notice(3)));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

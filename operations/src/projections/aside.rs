@@ -1,0 +1,248 @@
+//! A fold off to one side: of a few streams, in a folder that is removed afterwards.
+
+use std::sync::Arc;
+
+use chat_domain::operation::{self, ProjectionName};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId};
+use chat_infra::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_infra::read_model::{Missing, ReadModel, Snapshot, SqliteReadModel, SqliteReadModelWriter};
+use chat_infra::search_index::{MessageKey, SearchIndex};
+use chat_projector::letters::{Act, advance};
+use chat_projector::projection::{Projection, ProjectionError, Target};
+use chat_projector::read_model::{ReadModelProjection, SqliteReadModelTarget};
+use chat_projector::search::{SearchIndexTarget, SearchProjection};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::ProjectionsError;
+
+/// Events that are read of a stream at once.
+const PAGE: usize = 1_024;
+
+/// What a row or document is about, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    App(AppToken),
+    Chat(AppToken, ChatNumber),
+    Message(AppToken, ChatNumber, MessageNumber),
+}
+
+impl Name {
+    pub(super) fn app(self) -> AppToken {
+        match self {
+            Self::App(app) | Self::Chat(app, _) | Self::Message(app, ..) => app,
+        }
+    }
+
+    pub(super) fn chat(self) -> Option<ChatNumber> {
+        match self {
+            Self::App(_) => None,
+            Self::Chat(_, chat) | Self::Message(_, chat, _) => Some(chat),
+        }
+    }
+
+    pub(super) fn message(self) -> Option<MessageNumber> {
+        match self {
+            Self::Message(_, _, message) => Some(message),
+            Self::App(_) | Self::Chat(..) => None,
+        }
+    }
+}
+
+/// What answers for single rows or documents.
+pub(super) enum Shelf {
+    Rows(Arc<dyn ReadModel>),
+    Documents(SearchIndex),
+}
+
+impl Shelf {
+    /// What is there of a name, as of which position.
+    pub(super) async fn find(&self, name: Name) -> Result<(Position, Option<Value>), ProjectionError> {
+        match self {
+            Self::Rows(rows) => row(&**rows, name).await,
+            Self::Documents(index) => {
+                let Name::Message(app, chat, message) = name else { return Ok((index.position(), None)) };
+                let index = index.clone();
+                let look = move || {
+                    // As of the snapshot's position or later.
+                    let position = index.position();
+                    let key = MessageKey { app, chat, message };
+                    Ok::<_, chat_infra::search_index::SearchError>((
+                        position,
+                        index.documents(&[key])?.remove(&key),
+                    ))
+                };
+                let ended = |error| ProjectionError::Unavailable(Box::new(error));
+                let (position, found) = tokio::task::spawn_blocking(look).await.map_err(ended)??;
+                Ok((
+                    position,
+                    found.map(|document| {
+                        json!({
+                            "body": document.body,
+                            "version": document.version.get(),
+                            "created_at": document.created_at.to_string(),
+                            "updated_at": document.updated_at.to_string(),
+                        })
+                    }),
+                ))
+            }
+        }
+    }
+}
+
+async fn row(rows: &dyn ReadModel, name: Name) -> Result<(Position, Option<Value>), ProjectionError> {
+    let found = match name {
+        Name::App(token) => {
+            let Snapshot { position, value } = rows.app(token).await?;
+            let shown = value.map(|app| {
+                json!({
+                    "name": app.name.as_str(),
+                    "chat_count": app.chat_count,
+                    "version": app.version.get(),
+                    "created_at": app.created_at.to_string(),
+                    "updated_at": app.updated_at.to_string(),
+                })
+            });
+            (position, shown)
+        }
+        Name::Chat(token, number) => {
+            let Snapshot { position, value } = rows.chat(token, number).await?;
+            let shown = value.map(|chat| {
+                json!({
+                    "message_count": chat.message_count,
+                    "version": chat.version.get(),
+                    "created_at": chat.created_at.to_string(),
+                    "updated_at": chat.updated_at.to_string(),
+                })
+            });
+            (position, shown)
+        }
+        Name::Message(token, chat, number) => {
+            let Snapshot { position, value } = rows.message(token, chat, number).await?;
+            let shown = value.map(|message| {
+                json!({
+                    "body": message.body,
+                    "version": message.version.get(),
+                    "created_at": message.created_at.to_string(),
+                    "updated_at": message.updated_at.to_string(),
+                })
+            });
+            (position, shown)
+        }
+    };
+    Ok(match found {
+        (position, Ok(shown)) => (position, Some(shown)),
+        (position, Err(Missing::Deleted)) => (position, Some(json!({ "deleted": true }))),
+        (position, Err(Missing::App | Missing::Chat | Missing::Message)) => (position, None),
+    })
+}
+
+/// A projection in a folder of its own, which folds the streams of one app and one of its chats.
+pub(super) struct Aside {
+    kind: Kind,
+    event_store: Arc<dyn EventStore>,
+    log: LogId,
+    /// All events of the streams, in order of position, from the next one on.
+    events: std::vec::IntoIter<RecordedEvent>,
+    next: Option<RecordedEvent>,
+    shelf: Shelf,
+    _folder: TempDir,
+}
+
+enum Kind {
+    Rows(ReadModelProjection<SqliteReadModelWriter>),
+    Documents(SearchProjection),
+}
+
+impl Aside {
+    /// A fold of the same kind as what `like` answers from, at the start.
+    pub(super) async fn new(
+        like: &Shelf,
+        event_store: &Arc<dyn EventStore>,
+        events: Vec<RecordedEvent>,
+    ) -> Result<Self, ProjectionsError> {
+        let log = event_store.log_id().await?;
+        let event_store = Arc::clone(event_store);
+        let folder = tempfile::tempdir().map_err(ProjectionsError::NoRoom)?;
+        let (kind, shelf) = open(like, &folder).await.map_err(ProjectionsError::Aside)?;
+        let mut events = events.into_iter();
+        let next = events.next();
+        Ok(Self { kind, event_store, log, events, next, shelf, _folder: folder })
+    }
+
+    /// Folds everything up to a position.
+    pub(super) async fn advance(&mut self, up_to: Position) -> Result<(), ProjectionsError> {
+        let mut due = Vec::new();
+        while let Some(event) = self.next.take_if(|event| event.position <= up_to) {
+            due.push(event);
+            self.next = self.events.next();
+        }
+        let (log, event_store) = (self.log, &*self.event_store);
+        let applied = match &mut self.kind {
+            Kind::Rows(rows) if rows.checkpoint().position < up_to => {
+                advance(rows, event_store, log, due, up_to).await
+            }
+            Kind::Documents(index) if index.checkpoint().position < up_to => {
+                advance(index, event_store, log, due, up_to).await
+            }
+            Kind::Rows(_) | Kind::Documents(_) => Ok(()),
+        };
+        applied.map_err(ProjectionsError::Aside)
+    }
+
+    /// What was folded so far of a name.
+    pub(super) async fn find(&self, name: Name) -> Result<Option<Value>, ProjectionsError> {
+        if let Shelf::Documents(index) = &self.shelf {
+            index.refresh().map_err(|error| ProjectionsError::Aside(error.into()))?;
+        }
+        self.shelf.find(name).await.map(|(_, found)| found).map_err(ProjectionsError::Aside)
+    }
+}
+
+async fn open(like: &Shelf, folder: &TempDir) -> Result<(Kind, Shelf), ProjectionError> {
+    match like {
+        Shelf::Rows(_) => {
+            let path = folder.path().join("rows.db");
+            let projection = SqliteReadModelTarget { path: path.clone() }.open().await?.0;
+            Ok((Kind::Rows(projection), Shelf::Rows(Arc::new(SqliteReadModel::with_connections(path, 1)))))
+        }
+        Shelf::Documents(_) => {
+            let dir = folder.path().join("documents");
+            let projection = SearchIndexTarget { dir: dir.clone() }.open().await?.0;
+            Ok((Kind::Documents(projection), Shelf::Documents(SearchIndex::open(&dir)?)))
+        }
+    }
+}
+
+/// All events of an app's stream, and of one of its chats, and what operators decided about parked events, in order of
+/// position.
+pub(super) async fn streams(
+    log: &dyn EventStore,
+    app: AppToken,
+    chat: Option<ChatNumber>,
+) -> Result<Vec<RecordedEvent>, ProjectionsError> {
+    let mut events = stream(log, operation::STREAM).await?;
+    events.retain(|event| ProjectionName::ALL.iter().any(|name| Act::of(event, *name).is_some()));
+    events.extend(stream(log, &StreamId::App(app).to_string()).await?);
+    if let Some(chat) = chat {
+        events.extend(stream(log, &StreamId::Chat(app, chat).to_string()).await?);
+    }
+    events.sort_unstable_by_key(|event| event.position);
+    Ok(events)
+}
+
+async fn stream(log: &dyn EventStore, name: &str) -> Result<Vec<RecordedEvent>, ProjectionsError> {
+    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
+    loop {
+        let read = StreamRead {
+            stream: Arc::clone(&name),
+            from: ReadFrom::Forwards(from),
+            select: Select::All,
+            limit: PAGE,
+        };
+        let events = log.read_stream(read).await?;
+        let Some(last) = events.last() else { return Ok(all) };
+        from = last.revision.next();
+        all.extend(events);
+    }
+}

@@ -1,0 +1,106 @@
+//! Removing generations that readers don't see.
+
+use chat_domain::Position;
+use chat_domain::operation::{Copy, Generation, ProjectionName, ProjectionsDropped};
+use chat_projector::generations::Standing;
+use chat_projector::projection::ProjectionError;
+use serde::Serialize;
+
+use super::handover::is_kept;
+use super::{Named, Projections, ProjectionsError, failed};
+use crate::acts::{self, Operator};
+
+/// What dropping would remove, or has removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The generations.
+    pub generations: Vec<DroppedGeneration>,
+    /// Where the act is in the log; `None` where nothing was done.
+    pub position: Option<Position>,
+}
+
+/// A generation that is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DroppedGeneration {
+    /// Which one.
+    #[serde(flatten)]
+    pub named: Named,
+    /// What it is to readers.
+    pub standing: Option<Standing>,
+    /// Where it is.
+    pub place: String,
+    /// How many bytes of disk it takes.
+    pub bytes: Option<u64>,
+}
+
+/// Removes one generation, or all that are left over. Without an operator, only says what would be removed.
+///
+/// What readers see is never removed. The generation that a rollback would go back to, and one that is being built, are
+/// only removed by number. A number that was dropped before is taken, too: its place may still be on this machine.
+pub async fn drop_generations(
+    projections: &Projections,
+    names: &[ProjectionName],
+    generation: Option<Generation>,
+    deed: Option<(&Operator, String)>,
+) -> Result<Dropped, ProjectionsError> {
+    let known = projections.generations().await?;
+    let mut found = Vec::new();
+    for name in names {
+        let line = known.of(*name);
+        let standing_of = |wanted| line.all().into_iter().find(|(is, _)| *is == wanted).map(|(_, what)| what);
+        match generation {
+            Some(wanted) if wanted == line.live => {
+                let name = name.as_str();
+                return Err(ProjectionsError::Nothing(format!(
+                    "readers see generation {} of {name}",
+                    wanted.0
+                )));
+            }
+            Some(wanted) if wanted >= line.next() || wanted.0 == 0 => {}
+            Some(wanted) => found.push((Copy { projection: *name, generation: wanted }, standing_of(wanted))),
+            None => found.extend(
+                line.all()
+                    .into_iter()
+                    .filter(|(_, standing)| *standing == Standing::LeftOver)
+                    .map(|(generation, standing)| (Copy { projection: *name, generation }, Some(standing))),
+            ),
+        }
+    }
+    let mut generations = Vec::new();
+    for (copy, standing) in &found {
+        let place = projections.place(*copy);
+        generations.push(DroppedGeneration {
+            named: (*copy).into(),
+            standing: *standing,
+            place: place.to_string(),
+            bytes: place.bytes().await,
+        });
+    }
+    let Some((operator, reason)) = deed.filter(|_| !found.is_empty()) else {
+        return Ok(Dropped { generations, position: None });
+    };
+    for (copy, _) in &found {
+        if is_kept(projections, *copy).await {
+            return Err(busy(*copy));
+        }
+    }
+    let copies = found.iter().map(|(copy, _)| *copy).collect();
+    let act = ProjectionsDropped { copies, reason }.into();
+    let recorded = acts::record(&*projections.log, operator, &act).await?;
+    for (copy, _) in &found {
+        let place = projections.place(*copy);
+        place.remove().await.map_err(|error| match error {
+            ProjectionError::InUse => busy(*copy),
+            error => failed(*copy, &place, error),
+        })?;
+    }
+    Ok(Dropped { generations, position: Some(recorded.position) })
+}
+
+fn busy(copy: Copy) -> ProjectionsError {
+    ProjectionsError::Busy(format!(
+        "a projector still works on generation {} of {}; after a switch it goes on for some 12 seconds",
+        copy.generation.0,
+        copy.projection.as_str()
+    ))
+}

@@ -1,0 +1,273 @@
+//! What a row or document should be, and the first event after which it is not that.
+
+use std::collections::HashMap;
+
+use chat_domain::{Event, Position, StreamId, operation};
+use chat_infra::contents::{Difference, Key, Kind};
+use chat_infra::event_store::{EventStore, RecordedEvent};
+use chat_infra::search_index::SearchIndex;
+use chat_projector::places::Place;
+use chat_projector::projection::ProjectionError;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::aside::{Aside, Name, Shelf, streams};
+use super::{Projections, ProjectionsError};
+
+/// Events of a row that are gone through one by one. What an earlier one did shows as if the first of these had.
+const ONE_BY_ONE: usize = 200;
+/// Events that are read of the log at once, where an event has to be looked for.
+const PAGE: usize = 4_096;
+
+/// Something that differs, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explained {
+    /// What it is about.
+    pub kind: Kind,
+    /// The position of the event that it began with, or of the parked event.
+    pub began_at: Position,
+    /// Whether only the live one has it, only the other one, or both with other content.
+    pub difference: Difference,
+    /// The app's token.
+    pub app_token: Option<String>,
+    /// The chat's number.
+    pub chat_number: Option<u64>,
+    /// The message's number.
+    pub message_number: Option<u64>,
+    /// What readers are shown.
+    pub shown: Option<Value>,
+    /// What follows from the log.
+    pub expected: Option<Value>,
+    /// The first event after which what is shown does not follow from the log.
+    pub first_event: Option<FirstEvent>,
+}
+
+/// The event that explains a difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FirstEvent {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its type.
+    pub event_type: String,
+    /// Its stream.
+    pub stream: String,
+    /// Its place in the stream.
+    pub revision: u64,
+    /// When it was recorded.
+    pub recorded_at: String,
+}
+
+impl From<&RecordedEvent> for FirstEvent {
+    fn from(event: &RecordedEvent) -> Self {
+        Self {
+            position: event.position,
+            event_type: event.event_type.clone(),
+            stream: event.stream.to_string(),
+            revision: event.revision.get(),
+            recorded_at: event.recorded_at.to_string(),
+        }
+    }
+}
+
+/// What readers are shown, and may be wrong.
+pub(super) struct Suspect(pub(super) Shelf);
+
+impl Suspect {
+    pub(super) fn of(place: &Place) -> Result<Self, ProjectionError> {
+        Ok(Self(match place {
+            Place::ReadModel(rows) => Shelf::Rows(rows.reader()),
+            Place::SearchIndex(dir) => Shelf::Documents(SearchIndex::open(dir)?),
+        }))
+    }
+}
+
+/// Looks into each difference.
+pub(super) async fn explain(
+    projections: &Projections,
+    suspect: &Suspect,
+    differences: &[(Key, Difference)],
+) -> Result<Vec<Explained>, ProjectionsError> {
+    let began = locate(&*projections.log, differences).await?;
+    let mut explained = Vec::new();
+    for (key, difference) in differences {
+        let event = began.get(&key.position);
+        explained.push(explain_one(projections, suspect, *key, *difference, event).await?);
+    }
+    Ok(explained)
+}
+
+async fn explain_one(
+    projections: &Projections,
+    suspect: &Suspect,
+    key: Key,
+    difference: Difference,
+    began: Option<&RecordedEvent>,
+) -> Result<Explained, ProjectionsError> {
+    let name = began.and_then(name_of);
+    let mut explained = Explained {
+        kind: key.kind,
+        began_at: key.position,
+        difference,
+        app_token: name.map(|name| name.app().expose().to_owned()),
+        chat_number: name.and_then(Name::chat).map(chat_domain::ChatNumber::get),
+        message_number: name.and_then(Name::message).map(chat_domain::MessageNumber::get),
+        shown: None,
+        expected: None,
+        first_event: began.map(FirstEvent::from),
+    };
+    let Some(name) = name.filter(|_| key.kind != Kind::Parked) else { return Ok(explained) };
+    let (shown, expected, first_event) = trace(projections, suspect, name).await?;
+    (explained.shown, explained.expected) = (shown, expected);
+    explained.first_event = first_event.or(explained.first_event);
+    Ok(explained)
+}
+
+/// What is shown of a name, what follows from the log at the same position, and the first event after which these are
+/// not the same.
+pub(super) async fn trace(
+    projections: &Projections,
+    suspect: &Suspect,
+    name: Name,
+) -> Result<(Option<Value>, Option<Value>, Option<FirstEvent>), ProjectionsError> {
+    let (position, shown) = suspect.0.find(name).await.map_err(ProjectionsError::Aside)?;
+    let mut events = streams(&*projections.log, name.app(), name.chat()).await?;
+    events.retain(|event| event.position <= position);
+    let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
+    let mut aside = Aside::new(&suspect.0, &projections.log, events).await?;
+    let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
+    if let Some(last) = skipped.last() {
+        aside.advance(last.position).await?;
+    }
+    let mut after = Vec::with_capacity(gone_through.len());
+    for event in gone_through {
+        aside.advance(event.position).await?;
+        after.push(aside.find(name).await?);
+    }
+    let expected = after.last().cloned().flatten();
+    let first = first_difference(&shown, &after).and_then(|index| gone_through.get(index));
+    Ok((shown, expected, first.map(FirstEvent::from)))
+}
+
+/// The index of the first event after which what is shown is wrong, told by what it should have been after each event.
+fn first_difference(shown: &Option<Value>, after: &[Option<Value>]) -> Option<usize> {
+    let expected = after.last()?;
+    if shown == expected {
+        // The difference is in what readers are not shown.
+        return Some(after.len() - 1);
+    }
+    if let Some(last_good) = after.iter().rposition(|state| state == shown) {
+        // It stands as it was: what came next is missing.
+        return Some(last_good + 1);
+    }
+    let (Some(shown), Some(expected)) = (shown, expected) else {
+        // Something that should not be there any more, or was never made.
+        return Some(if shown.is_some() { after.len() - 1 } else { 0 });
+    };
+    let fields = expected.as_object()?;
+    let wrong = |field: &&String| shown.get(field.as_str()) != expected.get(field.as_str());
+    let since = |field: &String| {
+        let value = fields.get(field);
+        let other = |state: &Option<Value>| state.as_ref().and_then(|state| state.get(field)) != value;
+        after.iter().rposition(other).map_or(0, |last| last + 1)
+    };
+    fields.keys().filter(wrong).map(since).min().or(Some(after.len() - 1))
+}
+
+/// Whether an event has an effect on what the name is about.
+fn is_about(event: &RecordedEvent, name: Name) -> bool {
+    // What an operator decided about parked events may have an effect on anything.
+    if *event.stream == *operation::STREAM {
+        return true;
+    }
+    let decoded = event.decode();
+    match name {
+        Name::App(app) => *event.stream == *StreamId::App(app).to_string(),
+        Name::Chat(app, chat) => match decoded {
+            Ok(Event::ChatCreated(created)) => created.chat_number == chat,
+            _ => *event.stream == *StreamId::Chat(app, chat).to_string(),
+        },
+        Name::Message(_, _, message) => match decoded {
+            Ok(Event::MessageCreated(created)) => created.message_number == message,
+            Ok(Event::MessageEdited(edited)) => edited.message_number == message,
+            Ok(Event::MessageDeleted(deleted)) => deleted.message_number == message,
+            _ => false,
+        },
+    }
+}
+
+/// What an event created.
+fn name_of(event: &RecordedEvent) -> Option<Name> {
+    let stream = StreamId::parse(&event.stream).ok()?;
+    Some(match (stream, event.decode().ok()?) {
+        (StreamId::App(app), Event::AppCreated(_)) => Name::App(app),
+        (StreamId::App(app), Event::ChatCreated(created)) => Name::Chat(app, created.chat_number),
+        (StreamId::Chat(app, chat), Event::MessageCreated(created)) => {
+            Name::Message(app, chat, created.message_number)
+        }
+        _ => return None,
+    })
+}
+
+/// The events at these positions, as far as there are any.
+async fn locate(
+    log: &dyn EventStore,
+    differences: &[(Key, Difference)],
+) -> Result<HashMap<Position, RecordedEvent>, ProjectionsError> {
+    let mut wanted: Vec<Position> = differences.iter().map(|(key, _)| key.position).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut found = HashMap::new();
+    if log.counts_events() {
+        for position in wanted {
+            let before = Position::new(position.get().saturating_sub(1));
+            let event = log.read_all(before, 1).await?.pop().filter(|event| event.position == position);
+            found.extend(event.map(|event| (position, event)));
+        }
+        return Ok(found);
+    }
+    // A position in between is nothing to start from there: the log is read up to the last of them.
+    let mut from = Position::START;
+    while wanted.last().is_some_and(|last| from < *last) {
+        let events = log.read_all(from, PAGE).await?;
+        let Some(last) = events.last() else { break };
+        from = last.position;
+        let hits = events.into_iter().filter(|event| wanted.binary_search(&event.position).is_ok());
+        found.extend(hits.map(|event| (event.position, event)));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(body: &str, version: u64) -> Option<Value> {
+        Some(json!({ "body": body, "version": version }))
+    }
+
+    #[test]
+    fn a_row_that_stands_still_lacks_the_event_that_came_next() {
+        let after = [row("a", 1), row("b", 2), row("c", 3)];
+        assert_eq!(first_difference(&row("a", 1), &after), Some(1));
+        assert_eq!(first_difference(&row("b", 2), &after), Some(2));
+    }
+
+    #[test]
+    fn a_row_that_is_not_there_lacks_the_event_that_made_it() {
+        assert_eq!(first_difference(&None, &[row("a", 1), row("b", 2)]), Some(0));
+    }
+
+    #[test]
+    fn a_field_that_is_wrong_is_explained_by_the_event_that_set_it() {
+        let after = [row("a", 1), row("b", 2), row("b", 3)];
+        assert_eq!(first_difference(&row("altered", 3), &after), Some(1));
+        assert_eq!(first_difference(&row("b", 9), &after), Some(2));
+    }
+
+    #[test]
+    fn what_should_be_gone_is_explained_by_what_took_it_away() {
+        assert_eq!(first_difference(&row("x", 1), &[row("a", 1), None]), Some(1));
+    }
+}

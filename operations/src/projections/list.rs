@@ -1,0 +1,164 @@
+//! Which generations there are, and how they are getting on.
+
+use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::{Position, Timestamp};
+use chat_infra::clock;
+use chat_infra::notice::{Capacity, Notice};
+use chat_infra::{read_model, search_index};
+use chat_projector::generations::Standing;
+use chat_projector::places::Place;
+use serde::Serialize;
+
+use super::{Projections, ProjectionsError};
+
+/// A generation of a projection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The projection's name.
+    pub name: ProjectionName,
+    /// Which generation.
+    pub generation: Generation,
+    /// What it is to readers.
+    pub standing: Standing,
+    /// The version of its tables or fields that this program reads and writes.
+    pub version: u32,
+    /// Where it is.
+    pub place: String,
+    /// What its projector is doing, told by what it last said of itself.
+    pub state: State,
+    /// Up to where it has folded the log; `None` where it can't be read.
+    pub position: Option<Position>,
+    /// The end of the log.
+    pub head: Position,
+    /// Events that it lacks; `None` where the store does not count them.
+    pub lag_events: Option<u64>,
+    /// The age of the first event that it lacks, in milliseconds.
+    pub lag_ms: Option<u64>,
+    /// Events folded in a second, as its projector last said.
+    pub events_per_second: Option<u64>,
+    /// What keeps its projector from going on, or why it can't be read.
+    pub last_error: Option<String>,
+    /// Events that are parked.
+    pub parked: Option<u64>,
+}
+
+/// What the projector of a generation is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It folds events as they come.
+    Live,
+    /// It folds a backlog.
+    CatchingUp,
+    /// It folds the log from its start.
+    Rebuilding,
+    /// It folds events as they come, and some are parked.
+    Parked,
+    /// Something that it needs is out of reach.
+    Waiting,
+    /// There is none.
+    NotRunning,
+    /// The generation is not on this machine, or not there yet.
+    Missing,
+}
+
+impl State {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::CatchingUp => "catching up",
+            Self::Rebuilding => "rebuilding",
+            Self::Parked => "parked",
+            Self::Waiting => "waiting",
+            Self::NotRunning => "not running",
+            Self::Missing => "missing",
+        }
+    }
+
+    fn of(notice: &Notice, standing: Standing, parked: u64) -> Self {
+        match notice.state.as_str() {
+            "waiting" => Self::Waiting,
+            _ if standing == Standing::Building => Self::Rebuilding,
+            "rebuilding" => Self::Rebuilding,
+            "catching_up" => Self::CatchingUp,
+            _ if parked > 0 => Self::Parked,
+            _ => Self::Live,
+        }
+    }
+}
+
+/// Lists the generations of the projections: the live one of each, and all others that were not dropped.
+pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsError> {
+    let generations = projections.generations().await?;
+    let head = projections.log.head().await?;
+    let mut listed = Vec::new();
+    for name in ProjectionName::ALL {
+        for (generation, standing) in generations.of(name).all() {
+            listed.push(look_at(projections, Copy { projection: name, generation }, standing, head).await?);
+        }
+    }
+    Ok(listed)
+}
+
+async fn look_at(
+    projections: &Projections,
+    copy: Copy,
+    standing: Standing,
+    head: Position,
+) -> Result<Listed, ProjectionsError> {
+    let place = projections.place(copy);
+    let now = clock::now();
+    let notice = place.notice(Capacity::Keeper).await.filter(|notice| notice.is_good(now));
+    let found = async {
+        Ok::<_, chat_projector::projection::ProjectionError>((place.position().await?, place.parked().await?))
+    };
+    let (position, parked, unreadable) = match found.await {
+        Ok((position, parked)) => (Some(position), Some(parked), None),
+        Err(error) => (None, None, Some(error.to_string())),
+    };
+    let state = match (&notice, position) {
+        (Some(notice), _) => State::of(notice, standing, parked.unwrap_or(0)),
+        (None, Some(_)) => State::NotRunning,
+        (None, None) => State::Missing,
+    };
+    let head = head.max(position.unwrap_or_default());
+    Ok(Listed {
+        name: copy.projection,
+        generation: copy.generation,
+        standing,
+        version: version(&place),
+        place: place.to_string(),
+        state,
+        position,
+        head,
+        lag_events: position
+            .filter(|_| projections.log.counts_events())
+            .map(|position| head.get().saturating_sub(position.get())),
+        lag_ms: match position {
+            Some(position) => Some(lag_after(projections, position, now).await?),
+            None => None,
+        },
+        events_per_second: notice.as_ref().map(|notice| notice.events_per_second),
+        last_error: notice.and_then(|notice| notice.last_error).or(unreadable),
+        parked,
+    })
+}
+
+fn version(place: &Place) -> u32 {
+    match place {
+        Place::ReadModel(_) => read_model::VERSION.unsigned_abs(),
+        Place::SearchIndex(_) => search_index::VERSION,
+    }
+}
+
+/// The age of the first event after a position; 0 where there is none.
+async fn lag_after(
+    projections: &Projections,
+    position: Position,
+    now: Timestamp,
+) -> Result<u64, ProjectionsError> {
+    let next = projections.log.read_all(position, 1).await?;
+    let age = next.first().map_or(0, |event| now.millis().saturating_sub(event.recorded_at.millis()));
+    Ok(u64::try_from(age).unwrap_or(0))
+}

@@ -1,0 +1,248 @@
+//! A log that ends where somebody wants it to: for folding up to a position, and for holding a fold there.
+
+use std::mem;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_infra::event_store::{
+    AppendError, Appended, Batch, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent,
+    StreamAppend, StreamRead, Subscription,
+};
+use tokio::sync::watch;
+
+/// A log as far as a limit, which can be moved.
+///
+/// What was returned before the limit came stays: its end is never before what a subscription has returned, so that no
+/// fold takes it for a log that became shorter.
+pub struct BoundedLog {
+    log: Arc<dyn EventStore>,
+    gate: Arc<watch::Sender<Gate>>,
+}
+
+/// How far the log may be returned, and how far it was.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    limit: Position,
+    passed: Position,
+}
+
+impl Gate {
+    fn end(self) -> Position {
+        self.limit.max(self.passed)
+    }
+}
+
+impl BoundedLog {
+    /// A log without a limit yet, of which everything up to `passed` was returned before.
+    pub fn new(log: Arc<dyn EventStore>, passed: Position) -> Self {
+        let gate = Gate { limit: Position::new(u64::MAX), passed };
+        Self { log, gate: Arc::new(watch::Sender::new(gate)) }
+    }
+
+    /// Ends the log at a position, or where it was returned already.
+    pub fn limit(&self, to: Position) {
+        self.gate.send_modify(|gate| gate.limit = to);
+    }
+
+    /// Ends the log where it was returned so far; answers with that place.
+    pub fn hold(&self) -> Position {
+        self.gate.send_modify(|gate| gate.limit = gate.passed);
+        self.gate.borrow().passed
+    }
+
+    /// Takes the limit away.
+    pub fn release(&self) {
+        self.limit(Position::new(u64::MAX));
+    }
+
+    fn end(&self) -> Position {
+        self.gate.borrow().end()
+    }
+}
+
+#[async_trait]
+impl EventStore for BoundedLog {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.log.log_id().await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+        self.log.append(appends).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_stream(read).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let mut events = self.log.read_all(after, limit).await?;
+        let end = self.end();
+        events.retain(|event| event.position <= end);
+        Ok(events)
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_all_backwards(before, limit).await
+    }
+
+    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find(wanted).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        Ok(self.log.head().await?.min(self.end()))
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.gate.send_modify(|gate| gate.passed = gate.passed.max(after));
+        Ok(Box::new(Bounded {
+            inner: self.log.subscribe(after).await?,
+            moved: self.gate.subscribe(),
+            gate: Arc::clone(&self.gate),
+            held: Batch { events: Vec::new(), up_to: after },
+            returned: after,
+        }))
+    }
+
+    fn counts_events(&self) -> bool {
+        self.log.counts_events()
+    }
+}
+
+struct Bounded {
+    inner: Box<dyn Subscription>,
+    moved: watch::Receiver<Gate>,
+    gate: Arc<watch::Sender<Gate>>,
+    /// What came and is not returned yet.
+    held: Batch,
+    returned: Position,
+}
+
+impl Bounded {
+    /// What may be returned of what is held; `None` where there is nothing.
+    fn due(&mut self, max: usize) -> Option<Batch> {
+        self.moved.mark_unchanged();
+        let gate = Arc::clone(&self.gate);
+        let mut due = None;
+        // Decided while nobody moves the limit: whoever sets one knows what was returned before.
+        gate.send_if_modified(|gate| {
+            due = self.take(max, gate.limit);
+            gate.passed = due.as_ref().map_or(gate.passed, |batch| gate.passed.max(batch.up_to));
+            false
+        });
+        due
+    }
+
+    fn take(&mut self, max: usize, limit: Position) -> Option<Batch> {
+        let within = self.held.events.iter().take(max).take_while(|event| event.position <= limit).count();
+        let rest = self.held.events.split_off(within);
+        let events = mem::replace(&mut self.held.events, rest);
+        let cut_short = within == max && !self.held.events.is_empty();
+        let up_to = match events.last() {
+            Some(last) if cut_short => last.position,
+            _ => self.held.up_to.min(limit),
+        };
+        if events.is_empty() && up_to <= self.returned {
+            return None;
+        }
+        self.returned = up_to;
+        Some(Batch { events, up_to })
+    }
+}
+
+#[async_trait]
+impl Subscription for Bounded {
+    async fn next(&mut self, max: usize) -> Result<Batch, EventStoreError> {
+        loop {
+            if let Some(batch) = self.due(max) {
+                return Ok(batch);
+            }
+            let more = self.held.events.is_empty() && self.held.up_to <= self.returned;
+            tokio::select! {
+                batch = self.inner.next(max), if more => self.held = batch?,
+                moved = self.moved.changed() => if moved.is_err() {
+                    return Err(EventStoreError::Unavailable("the limit is gone".into()));
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chat_domain::event::{AppCreated, SchemaVersion};
+    use chat_domain::metadata::EventId;
+    use chat_domain::{AppName, Event, ExpectedRevision};
+    use chat_infra::event_store::{NewEvent, SqliteEventStore};
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+
+    async fn log_of(apps: u32) -> (tempfile::TempDir, Arc<dyn EventStore>) {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        for app in 0..apps {
+            let event: Event = AppCreated { name: AppName::parse("app".to_owned()).unwrap() }.into();
+            let event = NewEvent {
+                id: EventId::new(Uuid::new_v4()),
+                event_type: event.event_type(),
+                schema_version: SchemaVersion::CURRENT,
+                recorded_at: chat_domain::Timestamp::from_millis(1),
+                data: event.payload(),
+                metadata: "{}".into(),
+            };
+            let append = StreamAppend {
+                stream: format!("app-{app:036}").into(),
+                expected: ExpectedRevision::after(None),
+                events: vec![event],
+            };
+            log.append(vec![append]).await.remove(0).unwrap();
+        }
+        (folder, log)
+    }
+
+    async fn take(subscription: &mut Box<dyn Subscription>, up_to: u64) -> usize {
+        let mut events = 0;
+        loop {
+            let batch = timeout(Duration::from_secs(10), subscription.next(3)).await.unwrap().unwrap();
+            events += batch.events.len();
+            if batch.up_to.get() >= up_to {
+                assert_eq!(batch.up_to.get(), up_to);
+                return events;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_with_a_limit_ends_there_until_the_limit_moves() {
+        let (_folder, log) = log_of(10).await;
+        let bounded = BoundedLog::new(log, Position::START);
+        bounded.limit(Position::new(5));
+        assert_eq!(bounded.head().await.unwrap(), Position::new(5));
+        let mut subscription = bounded.subscribe(Position::START).await.unwrap();
+        assert_eq!(take(&mut subscription, 5).await, 5);
+        assert_eq!(bounded.hold(), Position::new(5));
+        bounded.limit(Position::new(7));
+        assert_eq!(take(&mut subscription, 7).await, 2);
+        bounded.release();
+        assert_eq!(take(&mut subscription, 10).await, 3);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_never_before_what_was_returned() {
+        let (_folder, log) = log_of(10).await;
+        let bounded = BoundedLog::new(log, Position::new(6));
+        bounded.limit(Position::new(2));
+        assert_eq!(bounded.head().await.unwrap(), Position::new(6));
+        assert_eq!(bounded.hold(), Position::new(6));
+    }
+}

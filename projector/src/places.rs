@@ -1,0 +1,249 @@
+//! Where each generation of the projections is kept. Nothing else knows how generations are told apart on disk.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_infra::contents::Contents;
+use chat_infra::event_store::EventStore;
+use chat_infra::notice::{Capacity, FileNotices, Notice};
+use chat_infra::read_model::{
+    PostgresNotices, PostgresReadModel, PostgresReadModelWriter, PostgresUrl, ReadModel, SqliteReadModel,
+    SqliteReadModelWriter,
+};
+use chat_infra::search_index::{SearchError, SearchIndex, SearchIndexWriter};
+use tokio::sync::watch;
+
+use crate::projection::ProjectionError;
+use crate::projector::{Projector, ProjectorHandle};
+use crate::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
+use crate::search::SearchIndexTarget;
+
+/// A place of the read model.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A namespace of a Postgres database.
+    Postgres(Box<PostgresUrl>),
+}
+
+impl Rows {
+    /// Where a generation is, told from where the first one is: `read-model.2.db` beside `read-model.db`, the namespace
+    /// `chat_read_model_2` beside `chat_read_model`.
+    #[must_use]
+    pub fn of(&self, generation: Generation) -> Self {
+        match self {
+            place if generation == Generation::FIRST => place.clone(),
+            Self::Sqlite(path) => Self::Sqlite(numbered(path, generation)),
+            Self::Postgres(url) => Self::Postgres(Box::new(url.numbered(generation.0))),
+        }
+    }
+
+    /// The side that queries read.
+    pub fn reader(&self) -> Arc<dyn ReadModel> {
+        match self {
+            Self::Sqlite(path) => Arc::new(SqliteReadModel::new(path.clone())),
+            Self::Postgres(url) => Arc::new(PostgresReadModel::new(PostgresUrl::clone(url))),
+        }
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
+        }
+    }
+}
+
+/// Where the first generations are. The others are beside them.
+#[derive(Clone, Debug)]
+pub struct ProjectionPlaces {
+    /// The read model.
+    pub read_model: Rows,
+    /// The folder of the search index.
+    pub search_index: PathBuf,
+}
+
+/// Where one generation of one projection is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Of the read model.
+    ReadModel(Rows),
+    /// Of the search index: a folder.
+    SearchIndex(PathBuf),
+}
+
+impl ProjectionPlaces {
+    /// Where the read model's generation is.
+    pub fn read_model(&self, generation: Generation) -> Rows {
+        self.read_model.of(generation)
+    }
+
+    /// Where the search index's generation is: `search-index.2` beside `search-index`.
+    pub fn search_index(&self, generation: Generation) -> PathBuf {
+        if generation == Generation::FIRST {
+            return self.search_index.clone();
+        }
+        numbered(&self.search_index, generation)
+    }
+
+    /// Where a copy is.
+    pub fn of(&self, copy: Copy) -> Place {
+        match copy.projection {
+            ProjectionName::ReadModel => Place::ReadModel(self.read_model(copy.generation)),
+            ProjectionName::SearchIndex => Place::SearchIndex(self.search_index(copy.generation)),
+        }
+    }
+}
+
+impl Place {
+    /// Up to where it has folded the log. Opens it anew.
+    pub async fn position(&self) -> Result<Position, ProjectionError> {
+        match self {
+            Self::ReadModel(rows) => Ok(rows.reader().position().await?),
+            Self::SearchIndex(dir) => {
+                let dir = dir.clone();
+                blocking(move || Ok(SearchIndex::open(&dir)?.position())).await
+            }
+        }
+    }
+
+    /// How many events it has parked.
+    pub async fn parked(&self) -> Result<u64, ProjectionError> {
+        match self {
+            Self::ReadModel(rows) => Ok(rows.reader().dead_letters(0).await?.1),
+            Self::SearchIndex(dir) => {
+                let dir = dir.clone();
+                blocking(move || Ok(SearchIndex::open(&dir)?.dead_letters(0)?.1)).await
+            }
+        }
+    }
+
+    /// All that it holds, and as of which position. Reads everything.
+    pub async fn contents(&self) -> Result<(Position, Contents), ProjectionError> {
+        match self {
+            Self::ReadModel(rows) => {
+                let snapshot = rows.reader().contents().await?;
+                Ok((snapshot.position, snapshot.value))
+            }
+            Self::SearchIndex(dir) => {
+                let dir = dir.clone();
+                blocking(move || SearchIndex::open(&dir)?.contents()).await
+            }
+        }
+    }
+
+    /// How many bytes of disk it takes; `None` where that can't be told.
+    pub async fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::ReadModel(Rows::Postgres(url)) => {
+                PostgresReadModel::new(PostgresUrl::clone(url)).bytes().await.ok()
+            }
+            Self::ReadModel(Rows::Sqlite(path)) => {
+                let wal = path.with_extension("db-wal");
+                Some(fs::metadata(path).ok()?.len() + fs::metadata(wal).map_or(0, |file| file.len()))
+            }
+            Self::SearchIndex(dir) => folder_bytes(dir).ok(),
+        }
+    }
+
+    /// The notice of whoever is at work on it in a capacity.
+    pub async fn notice(&self, capacity: Capacity) -> Option<Notice> {
+        match self {
+            Self::ReadModel(Rows::Postgres(url)) => {
+                PostgresNotices::new(PostgresUrl::clone(url)).read(capacity).await.ok()?
+            }
+            Self::ReadModel(Rows::Sqlite(path)) | Self::SearchIndex(path) => {
+                FileNotices::beside(path).read(capacity)
+            }
+        }
+    }
+
+    /// Starts a projector here.
+    pub fn project(&self, log: Arc<dyn EventStore>, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
+        match self.clone() {
+            Self::ReadModel(Rows::Sqlite(path)) => {
+                Projector::spawn(log, SqliteReadModelTarget { path }, shutdown)
+            }
+            Self::ReadModel(Rows::Postgres(url)) => {
+                Projector::spawn(log, PostgresReadModelTarget { url: *url }, shutdown)
+            }
+            Self::SearchIndex(dir) => Projector::spawn(log, SearchIndexTarget { dir }, shutdown),
+        }
+    }
+
+    /// Removes it for good. [`ProjectionError::InUse`] while a projector has it.
+    pub async fn remove(&self) -> Result<(), ProjectionError> {
+        match self.clone() {
+            Self::ReadModel(Rows::Postgres(url)) => Ok(PostgresReadModelWriter::remove(&url).await?),
+            Self::ReadModel(Rows::Sqlite(path)) => {
+                let removed = tokio::task::spawn_blocking(move || SqliteReadModelWriter::remove(&path));
+                Ok(removed.await.map_err(|ended| ProjectionError::Unavailable(Box::new(ended)))??)
+            }
+            Self::SearchIndex(dir) => blocking(move || SearchIndexWriter::remove(&dir)).await,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReadModel(Rows::Postgres(url)) => write!(f, "{url}, namespace {}", url.namespace_name()),
+            Self::ReadModel(Rows::Sqlite(path)) | Self::SearchIndex(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// `read-model.2.db` for `read-model.db`, `search-index.2` for `search-index`.
+fn numbered(path: &Path, generation: Generation) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{}", generation.0));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+fn folder_bytes(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        // A file that a merge has just removed counts nothing.
+        bytes += entry?.metadata().map_or(0, |file| file.len());
+    }
+    Ok(bytes)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SearchError> + Send + 'static,
+) -> Result<T, ProjectionError> {
+    let ended = |error| ProjectionError::Unavailable(Box::new(error));
+    Ok(tokio::task::spawn_blocking(work).await.map_err(ended)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_generation_is_where_it_always_was_and_the_others_are_beside_it() {
+        let places = ProjectionPlaces {
+            read_model: Rows::Sqlite("data/read-model.db".into()),
+            search_index: "data/search-index".into(),
+        };
+        let shown =
+            |projection, number| places.of(Copy { projection, generation: Generation(number) }).to_string();
+        assert_eq!(shown(ProjectionName::ReadModel, 1), "data/read-model.db");
+        assert_eq!(shown(ProjectionName::ReadModel, 2), "data/read-model.2.db");
+        assert_eq!(shown(ProjectionName::SearchIndex, 1), "data/search-index");
+        assert_eq!(shown(ProjectionName::SearchIndex, 12), "data/search-index.12");
+        assert_eq!(numbered(Path::new("rows"), Generation(3)), Path::new("rows.3"));
+    }
+}
