@@ -5,4 +5,6 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod dead_letters;
+pub mod events_check;
 pub mod projections;

@@ -5,6 +5,9 @@
 
 mod answer;
 mod audit;
+mod dead_letters;
+mod events;
+mod progress;
 mod projections;
 mod stage;
 
@@ -25,6 +28,12 @@ pub(crate) enum Command {
     /// Look at the projections, and fold them anew while the system runs
     #[command(subcommand)]
     Projections(projections::Command),
+    /// Deal with events that a projection could not apply
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Look at the events of the log as they are stored
+    #[command(subcommand)]
+    Events(events::Command),
 }
 
 /// What every command takes.
@@ -67,6 +76,8 @@ pub(crate) fn run(command: Command) -> ExitCode {
         match command {
             Command::Audit(command) => audit::run(command).await,
             Command::Projections(command) => projections::run(command).await,
+            Command::DeadLetters(command) => dead_letters::run(command).await,
+            Command::Events(command) => events::run(command).await,
         }
     })
 }
