@@ -113,6 +113,11 @@ impl Stage {
         self.processes.last().expect("it runs")
     }
 
+    /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
+    pub fn engine(&self, flag: &str) -> Option<&str> {
+        self.engines.iter().find(|(known, _)| *known == flag).map(|(_, value)| value.as_str())
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
