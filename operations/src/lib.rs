@@ -7,6 +7,8 @@
 pub mod acts;
 pub mod answer;
 pub mod audit;
+pub mod dead_letters;
+pub mod events_check;
 pub mod new_file;
 pub mod projections;
 pub mod proof;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_infra::contents::Contents;
+use chat_infra::dead_letter::{LetterList, LetterPage};
 use chat_infra::event_store::EventStore;
 use chat_infra::notice::{Capacity, FileNotices, Notice};
 use chat_infra::read_model::{
@@ -18,10 +19,10 @@ use chat_infra::read_model::{
 use chat_infra::search_index::{SearchError, SearchIndex, SearchIndexWriter};
 use tokio::sync::watch;
 
-use crate::projection::ProjectionError;
+use crate::projection::{Projection, ProjectionError, Target};
 use crate::projector::{Projector, ProjectorHandle};
-use crate::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use crate::search::SearchIndexTarget;
+use crate::read_model::{PostgresReadModelTarget, ReadModelProjection, SqliteReadModelTarget};
+use crate::search::{SearchIndexTarget, SearchProjection};
 
 /// A place of the read model.
 #[derive(Clone, Debug)]
@@ -124,6 +125,48 @@ impl Place {
                 blocking(move || Ok(SearchIndex::open(&dir)?.dead_letters(0)?.1)).await
             }
         }
+    }
+
+    /// A page of events that it has parked or that were discarded, and how many of each there are.
+    pub async fn letters(&self, list: LetterList) -> Result<LetterPage, ProjectionError> {
+        match self {
+            Self::ReadModel(rows) => Ok(rows.reader().letters(list).await?),
+            Self::SearchIndex(dir) => {
+                let dir = dir.clone();
+                blocking(move || SearchIndex::open(&dir)?.letters(&list)).await
+            }
+        }
+    }
+
+    /// Opens it for writing, where it is. [`ProjectionError::InUse`] while a projector has it.
+    pub async fn open(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        Ok(match self.clone() {
+            Self::ReadModel(Rows::Sqlite(path)) => Box::new(SqliteReadModelTarget { path }.open().await?.0),
+            Self::ReadModel(Rows::Postgres(url)) => {
+                Box::new(PostgresReadModelTarget { url: *url }.open().await?.0)
+            }
+            Self::SearchIndex(dir) => Box::new(SearchIndexTarget { dir }.open().await?.0),
+        })
+    }
+
+    /// Opens it beside whoever writes it, to find out what acts would come to; nothing of it is stored. Of SQL engines the
+    /// writer waits until it is dropped.
+    pub async fn try_out(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        Ok(match self.clone() {
+            Self::ReadModel(Rows::Sqlite(path)) => {
+                let opened = tokio::task::spawn_blocking(move || SqliteReadModelWriter::try_out(&path));
+                let writer =
+                    opened.await.map_err(|ended| ProjectionError::Unavailable(Box::new(ended)))??;
+                Box::new(ReadModelProjection::load(writer).await?)
+            }
+            Self::ReadModel(Rows::Postgres(url)) => {
+                let writer = PostgresReadModelWriter::try_out(&url).await?;
+                Box::new(ReadModelProjection::load(writer).await?)
+            }
+            Self::SearchIndex(dir) => {
+                Box::new(blocking(move || Ok(SearchProjection::try_out(SearchIndex::open(&dir)?))).await?)
+            }
+        })
     }
 
     /// All that it holds, and as of which position. Reads everything.

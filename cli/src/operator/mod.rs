@@ -5,6 +5,8 @@
 
 mod answer;
 mod audit;
+mod dead_letters;
+mod events;
 mod filter;
 mod generated;
 mod progress;
@@ -38,6 +40,12 @@ pub(crate) enum Command {
     /// Print the man page, or write those of all commands
     #[command(after_help = "Example:\n  chat-api man --out /usr/local/share/man/man1")]
     Man(generated::Man),
+    /// Deal with events that a projection could not apply
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Look at the events of the log as they are stored
+    #[command(subcommand)]
+    Events(events::Command),
 }
 
 /// What every command takes.
@@ -83,6 +91,8 @@ pub(crate) fn run(command: Command) -> ExitCode {
             Command::Replay(command) => replay::run(*command).await,
             Command::Completions(arguments) => generated::completions(&arguments),
             Command::Man(arguments) => generated::man(&arguments),
+            Command::DeadLetters(command) => dead_letters::run(command).await,
+            Command::Events(command) => events::run(command).await,
         }
     })
 }

@@ -121,7 +121,8 @@ impl Stage {
         self.flag("--event-store-url")
     }
 
-    fn flag(&self, flag: &str) -> Option<&str> {
+    /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
+    pub fn flag(&self, flag: &str) -> Option<&str> {
         self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId, operation};
+use chat_domain::operation::{self, ProjectionName};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId};
 use chat_infra::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
 use chat_infra::read_model::{Missing, ReadModel, Snapshot, SqliteReadModel, SqliteReadModelWriter};
 use chat_infra::search_index::{MessageKey, SearchIndex};
-use chat_projector::letters::advance;
+use chat_projector::letters::{Act, advance};
 use chat_projector::projection::{Projection, ProjectionError, Target};
 use chat_projector::read_model::{ReadModelProjection, SqliteReadModelTarget};
 use chat_projector::search::{SearchIndexTarget, SearchProjection};
@@ -139,7 +140,6 @@ async fn row(rows: &dyn ReadModel, name: Name) -> Result<(Position, Option<Value
 /// A projection in a folder of its own, which folds the streams of one app and one of its chats.
 pub(super) struct Aside {
     kind: Kind,
-    /// Where an operator's act reads parked events again.
     event_store: Arc<dyn EventStore>,
     log: LogId,
     /// All events of the streams, in order of position, from the next one on.
@@ -159,9 +159,9 @@ impl Aside {
     pub(super) async fn new(
         like: &Shelf,
         event_store: &Arc<dyn EventStore>,
-        log: LogId,
         events: Vec<RecordedEvent>,
     ) -> Result<Self, ProjectionsError> {
+        let log = event_store.log_id().await?;
         let event_store = Arc::clone(event_store);
         let folder = tempfile::tempdir().map_err(ProjectionsError::NoRoom)?;
         let (kind, shelf) = open(like, &folder).await.map_err(ProjectionsError::Aside)?;
@@ -177,13 +177,13 @@ impl Aside {
             due.push(event);
             self.next = self.events.next();
         }
-        let (log, store) = (self.log, &*self.event_store);
+        let (log, event_store) = (self.log, &*self.event_store);
         let applied = match &mut self.kind {
             Kind::Rows(rows) if rows.checkpoint().position < up_to => {
-                advance(rows, store, log, due, up_to).await
+                advance(rows, event_store, log, due, up_to).await
             }
             Kind::Documents(index) if index.checkpoint().position < up_to => {
-                advance(index, store, log, due, up_to).await
+                advance(index, event_store, log, due, up_to).await
             }
             Kind::Rows(_) | Kind::Documents(_) => Ok(()),
         };
@@ -214,27 +214,25 @@ async fn open(like: &Shelf, folder: &TempDir) -> Result<(Kind, Shelf), Projectio
     }
 }
 
-/// All events of an app's stream, of one of its chats, and what operators did, in order of position.
+/// All events of an app's stream, and of one of its chats, and what operators decided about parked events, in order of
+/// position.
 pub(super) async fn streams(
     log: &dyn EventStore,
     app: AppToken,
     chat: Option<ChatNumber>,
 ) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let mut events = stream(log, StreamId::App(app).to_string(), Revision::FIRST).await?;
-    events.extend(stream(log, operation::STREAM.to_owned(), Revision::FIRST).await?);
+    let mut events = stream(log, operation::STREAM).await?;
+    events.retain(|event| ProjectionName::ALL.iter().any(|name| Act::of(event, *name).is_some()));
+    events.extend(stream(log, &StreamId::App(app).to_string()).await?);
     if let Some(chat) = chat {
-        events.extend(stream(log, StreamId::Chat(app, chat).to_string(), Revision::FIRST).await?);
+        events.extend(stream(log, &StreamId::Chat(app, chat).to_string()).await?);
     }
     events.sort_unstable_by_key(|event| event.position);
     Ok(events)
 }
 
-async fn stream(
-    log: &dyn EventStore,
-    name: String,
-    from: Revision,
-) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), from, Vec::new());
+async fn stream(log: &dyn EventStore, name: &str) -> Result<Vec<RecordedEvent>, ProjectionsError> {
+    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
     loop {
         let read = StreamRead {
             stream: Arc::clone(&name),

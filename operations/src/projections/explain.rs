@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chat_domain::operation::Copy;
+use chat_domain::operation::{self, Copy};
 use chat_domain::{Event, Position, StreamId};
 use chat_infra::contents::{Difference, Key, Kind};
 use chat_infra::event_store::{EventStore, RecordedEvent};
@@ -147,8 +147,7 @@ pub(super) async fn trace(
     let mut events = streams(&*projections.log, name.app(), name.chat()).await?;
     events.retain(|event| event.position <= position);
     let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
-    let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
+    let mut aside = Aside::new(&suspect.shelf, &projections.log, events).await?;
     let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
     if let Some(last) = skipped.last() {
         aside.advance(last.position).await?;
@@ -190,6 +189,10 @@ fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<us
 
 /// Whether an event has an effect on what the name is about.
 fn is_about(event: &RecordedEvent, name: Name) -> bool {
+    // What an operator decided about parked events may have an effect on anything.
+    if *event.stream == *operation::STREAM {
+        return true;
+    }
     let decoded = event.decode();
     match name {
         Name::App(app) => *event.stream == *StreamId::App(app).to_string(),

@@ -94,11 +94,11 @@ impl Projections {
         Ok(Generations::read(&*self.log).await?)
     }
 
-    fn place(&self, copy: Copy) -> Place {
+    pub(crate) fn place(&self, copy: Copy) -> Place {
         self.places.of(copy)
     }
 
-    async fn position(&self, copy: Copy) -> Result<Position, ProjectionsError> {
+    pub(crate) async fn position(&self, copy: Copy) -> Result<Position, ProjectionsError> {
         let place = self.place(copy);
         place.position().await.map_err(|source| failed(copy, &place, source))
     }
@@ -113,7 +113,7 @@ impl Projections {
     }
 }
 
-fn failed(copy: Copy, place: &Place, source: ProjectionError) -> ProjectionsError {
+pub(crate) fn failed(copy: Copy, place: &Place, source: ProjectionError) -> ProjectionsError {
     ProjectionsError::Projection { copy, place: place.to_string(), source }
 }
 

@@ -71,7 +71,7 @@ pub struct Outcome {
 /// Feeds a projection with the events that follow its checkpoint, up to `up_to`, and carries out what operators decided
 /// about its parked events where that is among them.
 pub async fn advance(
-    projection: &mut impl Projection,
+    projection: &mut (impl Projection + ?Sized),
     event_store: &dyn EventStore,
     log: LogId,
     mut events: Vec<RecordedEvent>,

@@ -3,7 +3,7 @@
 mod list;
 mod progress;
 mod rebuild;
-mod shown;
+pub(super) mod shown;
 mod steps;
 mod verify;
 
@@ -53,7 +53,7 @@ Examples:
 
 /// A projection's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Name {
+pub(super) enum Name {
     /// Apps, chats and messages as rows
     #[value(alias = "read_model")]
     ReadModel,
@@ -106,13 +106,13 @@ pub(super) async fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn open(common: &Common) -> Result<Projections, Failure> {
+pub(super) async fn open(common: &Common) -> Result<Projections, Failure> {
     let stage = Stage::open(common).await?;
     Ok(Projections { places: stage.places.projections(), log: stage.log })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
-fn failure(error: ProjectionsError) -> Failure {
+pub(super) fn failure(error: ProjectionsError) -> Failure {
     match std::error::Error::source(&error) {
         Some(source) => Failure::because(&error, source),
         None => Failure::new(error.to_string()),

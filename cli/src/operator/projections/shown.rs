@@ -9,7 +9,7 @@ use chat_operations::projections::{Explained, Named};
 use serde_json::Value;
 
 /// Rows under a head, each column as wide as its widest cell.
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(in crate::operator) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
@@ -31,7 +31,7 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// What is not known is a dash.
-pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 

@@ -1,0 +1,73 @@
+//! Answers as lines for people.
+
+use chat_operations::dead_letters::decide::Done;
+use chat_operations::dead_letters::list::Counted;
+use chat_operations::dead_letters::trial::Tried;
+use chat_operations::dead_letters::{Letter, Stop};
+
+use crate::operator::projections::shown::{or_dash, table};
+
+/// Letters as rows; nothing where there is none.
+pub(super) fn letters(letters: &[Letter]) -> String {
+    if letters.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                letter.position.to_string(),
+                letter.projection.as_str().to_owned(),
+                letter.state.as_str().to_owned(),
+                letter.event_type.clone(),
+                letter.parked_at.clone(),
+                letter.waiting.to_string(),
+                letter.stream.clone(),
+                letter.reason.clone(),
+            ]
+        })
+        .collect();
+    table(&["POSITION", "PROJECTION", "STATE", "EVENT", "PARKED AT", "BEHIND", "STREAM", "REASON"], &rows)
+}
+
+/// How many letters a projection has.
+pub(super) fn counted(of: &Counted) -> String {
+    let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
+    format!("{}: {parked} parked, {discarded} discarded and not acknowledged\n", of.name.as_str())
+}
+
+/// What an act would come to.
+pub(super) fn tried(tried: &Tried) -> String {
+    let Tried { projection, stream, position, parked, would_apply, would_discard, complete, .. } = tried;
+    let given_up =
+        if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
+    let left = parked - would_apply - u64::from(*would_discard);
+    let rest = match (&tried.would_stop, complete) {
+        (Some(stop), _) => format!(", {left} would stay parked\n  {}\n", stops(stop)),
+        (None, true) => ", none would stay parked\n".to_owned(),
+        (None, false) => format!(", and {left} more were not tried\n"),
+    };
+    let projection = projection.as_str();
+    format!(
+        "{projection}, {stream}: {given_up}{would_apply} of {parked} parked events would be applied{rest}"
+    )
+}
+
+/// What an act came to.
+pub(super) fn done(done: &Done) -> String {
+    let (projection, stream) = (done.projection.as_str(), &done.stream);
+    let Some(left) = &done.outcome else {
+        return format!("{projection}, {stream}: not yet carried out (recorded at position {})\n", done.act);
+    };
+    let given_up = done.discarded.map_or_else(String::new, |at| format!("the event at {at} is given up; "));
+    let rest = match &left.stopped {
+        Some(stop) => format!(", {} stay parked\n  {}\n", left.parked, stops(stop)),
+        None => ", none is parked any more\n".to_owned(),
+    };
+    let applied = left.applied;
+    format!("{projection}, {stream}: {given_up}{applied} events were applied{rest}")
+}
+
+fn stops(Stop { position, event_type, reason }: &Stop) -> String {
+    format!("it stops at {position}, {event_type}: {reason}")
+}

@@ -1,0 +1,92 @@
+//! `chat-api events`: the events of the log as they are stored.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use chat_domain::Position;
+use chat_operations::events_check::{Asked, Checked, Finding, check};
+use clap::{Args, Subcommand};
+
+use super::answer::{self, Answer};
+use super::progress::Progress;
+use super::projections::shown::table;
+use super::{Common, Stage};
+use crate::failure::Failure;
+
+/// The verbs.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Read every event, and say which of them this program can't read; touches nothing
+    #[command(after_help = "\
+Examples:
+  chat-api events check
+  chat-api events check --from 120000 --limit 10 -o json")]
+    Check(Options),
+}
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Start at this position [default: the first event]
+    #[arg(long, value_name = "POSITION")]
+    from: Option<u64>,
+    /// List so many findings; the others are counted
+    #[arg(long, value_name = "FINDINGS", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Check(options) => answer::print(options.common.output, run_check(&options).await),
+    }
+}
+
+async fn run_check(options: &Options) -> Result<Answer, Failure> {
+    let stage = Stage::open(&options.common).await?;
+    let unreadable = |error| Failure::because("the event log can't be read", &error);
+    let head = stage.log.head().await.map_err(unreadable)?;
+    let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
+    let total = stage.log.counts_events().then(|| head.get().saturating_sub(after.get()));
+    let mut progress = Progress::start("Checking events", total);
+    let asked = Asked { after, limit: options.limit };
+    let checked = check(&*stage.log, asked, |events| progress.at(events)).await.map_err(unreadable)?;
+    drop(progress);
+    Ok(Answer::new(&checked, text(&checked))?.finding(checked.found() > 0))
+}
+
+fn text(checked: &Checked) -> String {
+    let Checked { position, events, types, findings, .. } = checked;
+    let mut text = match checked.found() {
+        0 => format!("{events} events up to position {position}: all can be read\n"),
+        1 => format!("{events} events up to position {position}: 1 finding\n"),
+        found => format!("{events} events up to position {position}: {found} findings\n"),
+    };
+    if !findings.is_empty() {
+        text.push('\n');
+        let rows: Vec<_> = findings.iter().map(row).collect();
+        text += &table(&["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"], &rows);
+        let left = checked.found() - findings.len() as u64;
+        if left > 0 {
+            let _ = writeln!(text, "… and {left} more");
+        }
+    }
+    if !types.is_empty() {
+        text.push('\n');
+        let rows: Vec<_> = types.iter().map(|(name, count)| vec![name.clone(), count.to_string()]).collect();
+        text += &table(&["EVENT", "COUNT"], &rows);
+    }
+    text
+}
+
+fn row(finding: &Finding) -> Vec<String> {
+    vec![
+        finding.position.to_string(),
+        finding.problem.as_str().to_owned(),
+        finding.event_type.clone(),
+        finding.schema_version.to_string(),
+        finding.stream.clone(),
+        finding.revision.to_string(),
+        finding.detail.clone(),
+    ]
+}

@@ -1,0 +1,80 @@
+//! Writing into a log what no process would.
+
+use std::sync::Arc;
+
+use chat_domain::event::{MessageCreated, SchemaVersion};
+use chat_domain::metadata::EventId;
+use chat_domain::{
+    Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position, Revision, Timestamp,
+};
+use chat_infra::event_store::{
+    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, ReadFrom, RecordedEvent, Select,
+    SqliteEventStore, StreamAppend, StreamRead,
+};
+use uuid::Uuid;
+
+use crate::stage::Stage;
+
+/// The log of a stage.
+pub async fn log(stage: &Stage) -> Arc<dyn EventStore> {
+    match stage.flag("--event-store-url") {
+        None => Arc::new(SqliteEventStore::open(&stage.folder().join("events.db")).expect("the log")),
+        Some(url) => {
+            let url = KurrentDbUrl::parse(url).expect("a URL");
+            Arc::new(KurrentDbEventStore::open(&url).await.expect("the log"))
+        }
+    }
+}
+
+/// Appends an event to the end of a stream.
+pub async fn append(log: &dyn EventStore, stream: &str, event_type: &'static str, data: &str) -> Position {
+    append_version(log, stream, event_type, SchemaVersion::CURRENT, data).await
+}
+
+/// The same, of any version.
+pub async fn append_version(
+    log: &dyn EventStore,
+    stream: &str,
+    event_type: &'static str,
+    schema_version: SchemaVersion,
+    data: &str,
+) -> Position {
+    let end = StreamRead { stream: stream.into(), from: ReadFrom::End, select: Select::All, limit: 1 };
+    let last: Option<Revision> =
+        log.read_stream(end).await.expect("the stream").pop().map(|event| event.revision);
+    let metadata = serde_json::to_string(&Metadata::default()).expect("JSON");
+    let append = StreamAppend {
+        stream: stream.into(),
+        expected: ExpectedRevision::after(last),
+        events: vec![NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type,
+            schema_version,
+            recorded_at: Timestamp::from_millis(1_790_000_000_000),
+            data: data.to_owned(),
+            metadata: metadata.into(),
+        }],
+    };
+    let appended = log.append(vec![append]).await.remove(0);
+    appended.expect("it is stored").position
+}
+
+/// The payload of a message's creation.
+pub fn created(number: u64, body: &str) -> String {
+    let message_number = MessageNumber::try_from(number).expect("a number");
+    let body = MessageBody::parse(body.to_owned()).expect("a text");
+    Event::from(MessageCreated { message_number, body }).payload()
+}
+
+/// All events.
+pub async fn events(log: &dyn EventStore) -> Vec<RecordedEvent> {
+    let mut events: Vec<RecordedEvent> = Vec::new();
+    loop {
+        let after = events.last().map_or(Position::START, |event| event.position);
+        let more = log.read_all(after, 1_000).await.expect("the log");
+        if more.is_empty() {
+            return events;
+        }
+        events.extend(more);
+    }
+}

@@ -1,0 +1,15 @@
+//! Events that can't be applied, from the operator's side: real processes, and the real command beside them.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../generations/stage.rs"]
+#[allow(dead_code, reason = "each suite uses its own part of it")]
+mod stage;
+
+mod check;
+mod damage;
+mod mended;
+mod shown;
+mod verbs;

@@ -1,0 +1,109 @@
+//! Events that an older program could not read, and this one can: the projections are folded as that one would have.
+
+use chat_infra::event_store::EventStore;
+use chat_infra::read_model::PostgresUrl;
+use chat_projector::projection::{Projection, Target};
+use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
+use chat_projector::search::SearchIndexTarget;
+
+use crate::damage::{events, log};
+use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
+use crate::stage::{LineUp, Stage};
+
+/// Folds the log as a program would that can't read chats' creations and second messages.
+async fn fold_as_an_older_program(target: &impl Target, log: &dyn EventStore) {
+    let mut projection = target.open_fresh().await.expect("a new projection");
+    let mut events = events(log).await;
+    for event in &mut events {
+        if event.event_type == "ChatCreated" || event.data.starts_with(br#"{"message_number":2"#) {
+            event.data = b"of another kind".to_vec();
+        }
+    }
+    let up_to = events.last().expect("events").position;
+    projection.fold(log.log_id().await.expect("the log"), events, up_to).await.expect("a fold");
+}
+
+/// A system that has upgraded: a chat with three messages, of which the projections have none.
+async fn upgraded(line_up: LineUp) -> (Stage, String) {
+    let mut stage = Stage::start(line_up).await;
+    let token = create_app(stage.client(), "an app").await;
+    create_chat(stage.client(), &token).await;
+    for body in ["one", "two", "three"] {
+        create_message(stage.client(), &token, 1, body).await;
+    }
+    stage.end_processes().await;
+    let log = log(&stage).await;
+    match stage.flag("--database-url") {
+        None => {
+            let path = stage.folder().join("read-model.db");
+            fold_as_an_older_program(&SqliteReadModelTarget { path }, &*log).await;
+        }
+        Some(url) => {
+            let url = PostgresUrl::parse(url).expect("a URL");
+            fold_as_an_older_program(&PostgresReadModelTarget { url }, &*log).await;
+        }
+    }
+    let dir = stage.folder().join("search-index");
+    fold_as_an_older_program(&SearchIndexTarget { dir }, &*log).await;
+    (stage, token)
+}
+
+async fn all_is_there(stage: &Stage, token: &str) {
+    for client in stage.clients() {
+        let chat = client.get(chat_path(token, 1)).send().await.expect(200).json();
+        assert_eq!(chat["message_count"], 3);
+        let two = client.get(message_path(token, 1, 2)).send().await.expect(200).json();
+        assert_eq!(two["body"], "two");
+        let search = format!("{}/messages/search?query=two", chat_path(token, 1));
+        assert_eq!(client.get(search).send().await.expect(200).json()["total"], 1);
+    }
+}
+
+async fn a_retry_mends_what_an_older_program_left(line_up: LineUp) {
+    let (mut stage, token) = upgraded(line_up).await;
+    stage.start_processes().await;
+    stage.client().get(chat_path(&token, 1)).send().await.expect(404);
+
+    let tried = stage.ask(&["dead-letters", "retry", "--all"]).await;
+    assert_eq!(tried["status"], "ok", "{tried}");
+    let steps: Vec<_> = tried["data"]["steps"]
+        .as_array()
+        .expect("steps")
+        .iter()
+        .map(|step| (step["projection"].as_str(), step["parked"].as_u64(), step["would_apply"].as_u64()))
+        .collect();
+    // The chat's messages can be applied once its app's stream has made the chat.
+    let (read_model, search_index) = (Some("read_model"), Some("search_index"));
+    assert_eq!(
+        steps,
+        [(read_model, Some(1), Some(1)), (read_model, Some(3), Some(3)), (search_index, Some(2), Some(2))]
+    );
+    stage.client().get(chat_path(&token, 1)).send().await.expect(404);
+
+    let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
+    stage.operate(&done).await.expect(0);
+    all_is_there(&stage, &token).await;
+    stage.operate(&["dead-letters", "list"]).await.expect(0);
+    stage.operate(&["projections", "verify", "read-model", "--full"]).await.expect(0);
+    stage.operate(&["projections", "verify", "search-index", "--full"]).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_mends_what_an_older_program_left_in_files() {
+    a_retry_mends_what_an_older_program_left(LineUp::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_mends_what_an_older_program_left_at_scale() {
+    a_retry_mends_what_an_older_program_left(LineUp::AtScale).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_projects_the_command_carries_it_out() {
+    let (mut stage, token) = upgraded(LineUp::Embedded).await;
+    let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
+    stage.operate(&done).await.expect(0);
+    stage.operate(&["dead-letters", "list"]).await.expect(0);
+    stage.start_processes().await;
+    all_is_there(&stage, &token).await;
+}

@@ -1,0 +1,49 @@
+//! Answers without what differs from run to run.
+
+use chat_domain::Position;
+
+use crate::stage::{LineUp, Stage};
+
+/// Takes out the folder, the token, times, ids, and the width of columns; names positions.
+pub fn redacted(stage: &Stage, token: &str, positions: &[(Position, &str)], text: &str) -> String {
+    let mut text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+    if let Some(database) = stage.flag("--database-url") {
+        text = text.replace(database, "[DATABASE]");
+    }
+    let words = |line: &str| {
+        let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        let redacted = words.iter().enumerate().map(|(index, word)| {
+            // A count may be the same number as a position.
+            let counts = words.get(index + 1).is_some_and(|next| ["events", "findings"].contains(next));
+            redacted_word(if counts { &[] } else { positions }, word)
+        });
+        redacted.collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(|line| words(line) + "\n").collect()
+}
+
+fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
+    let plain = word.trim_end_matches([',', ':', ';', '.']);
+    if plain.len() > 20 && plain.contains('T') && plain.ends_with('Z') {
+        return word.replace(plain, "[TIME]");
+    }
+    if uuid::Uuid::parse_str(plain).is_ok() {
+        return word.replace(plain, "[ID]");
+    }
+    let Ok(number) = plain.parse::<u64>() else { return word.to_owned() };
+    let known = positions.iter().find(|(position, _)| position.get() == number);
+    match known {
+        Some((_, name)) => word.replace(plain, &format!("[{name}]")),
+        // Of few events, only positions and sums of types have more digits.
+        None if plain.len() > 2 => word.replace(plain, "N"),
+        None => word.to_owned(),
+    }
+}
+
+/// The line-up's name, for snapshots.
+pub fn name(stage: &Stage) -> &'static str {
+    match stage.line_up {
+        LineUp::Embedded => "embedded",
+        LineUp::AtScale => "at_scale",
+    }
+}

@@ -1,0 +1,161 @@
+//! Events that a projection could not apply: what they are, and what is to become of them.
+//!
+//! Reading is of the generations that readers see. What is to become of letters is decided by an act in the log, which
+//! every generation carries out where it comes to it ([`chat_projector::letters`]); [`decide`] records it and waits, and
+//! [`trial`] says before what it would come to.
+
+pub mod decide;
+pub mod list;
+pub mod show;
+pub mod trial;
+
+use chat_domain::operation::{Copy, ProjectionName};
+use chat_domain::{Position, Revision};
+use chat_infra::dead_letter::{DeadLetter, LetterList, LetterPage, ListedLetter, WhichLetters};
+use chat_projector::letters::Outcome;
+use serde::Serialize;
+
+use crate::projections::{Projections, ProjectionsError, failed};
+
+/// An event that could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Letter {
+    /// Its place in the log.
+    pub position: Position,
+    /// The projection that could not apply it.
+    pub projection: ProjectionName,
+    /// What has become of it.
+    pub state: LetterState,
+    /// Its stream.
+    pub stream: String,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its type.
+    pub event_type: String,
+    /// Why it could not be applied.
+    pub reason: String,
+    /// When it was parked.
+    pub parked_at: String,
+    /// How many later events of its stream wait behind it.
+    pub waiting: u64,
+    /// By which act, when and why it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<GivenUp>,
+}
+
+/// What has become of an event that could not be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterState {
+    /// It holds its stream up.
+    Parked,
+    /// It waits behind one that does.
+    Waiting,
+    /// It was given up, and nobody has acknowledged it.
+    Discarded,
+    /// It was given up.
+    Acknowledged,
+}
+
+/// That an event was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GivenUp {
+    /// The position of the act.
+    pub by: Position,
+    /// When.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+    /// The position of the act by which that was acknowledged.
+    pub acknowledged_by: Option<Position>,
+}
+
+/// Where a stream stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// The first event that can't be applied.
+    pub position: Position,
+    /// Its type.
+    pub event_type: String,
+    /// Why it can't.
+    pub reason: String,
+}
+
+impl LetterState {
+    /// As answers show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Waiting => "waiting",
+            Self::Discarded => "discarded",
+            Self::Acknowledged => "acknowledged",
+        }
+    }
+}
+
+impl Letter {
+    fn of(projection: ProjectionName, listed: ListedLetter) -> Self {
+        let ListedLetter { letter, waiting } = listed;
+        let state = match &letter.discarded {
+            None if letter.waits() => LetterState::Waiting,
+            None => LetterState::Parked,
+            Some(discarded) if discarded.acknowledged.is_none() => LetterState::Discarded,
+            Some(_) => LetterState::Acknowledged,
+        };
+        Self {
+            position: letter.position,
+            projection,
+            state,
+            stream: letter.stream,
+            revision: letter.revision,
+            event_type: letter.event_type,
+            reason: letter.reason,
+            parked_at: letter.parked_at.to_string(),
+            waiting,
+            discarded: letter.discarded.map(|discarded| GivenUp {
+                by: discarded.by,
+                at: discarded.at.to_string(),
+                reason: discarded.reason,
+                acknowledged_by: discarded.acknowledged,
+            }),
+        }
+    }
+}
+
+impl From<DeadLetter> for Stop {
+    fn from(letter: DeadLetter) -> Self {
+        Self { position: letter.position, event_type: letter.event_type, reason: letter.reason }
+    }
+}
+
+impl Projections {
+    /// The generation of a projection that readers see.
+    async fn live(&self, projection: ProjectionName) -> Result<Copy, ProjectionsError> {
+        let generation = self.generations().await?.live().of(projection);
+        Ok(Copy { projection, generation })
+    }
+
+    /// A page of the letters of a projection.
+    async fn letters(&self, copy: Copy, list: LetterList) -> Result<LetterPage, ProjectionsError> {
+        let place = self.place(copy);
+        place.letters(list).await.map_err(|source| failed(copy, &place, source))
+    }
+
+    /// The letter of the event at a position.
+    async fn letter(&self, copy: Copy, position: Position) -> Result<Option<Letter>, ProjectionsError> {
+        let list = LetterList {
+            after: Position::new(position.get().saturating_sub(1)),
+            limit: 1,
+            which: WhichLetters::All,
+            stream: None,
+        };
+        let page = self.letters(copy, list).await?;
+        let found = page.letters.into_iter().find(|listed| listed.letter.position == position);
+        Ok(found.map(|listed| Letter::of(copy.projection, listed)))
+    }
+}
+
+/// Where an act would leave a stream, or left it.
+fn stop(outcome: &Outcome) -> Option<Stop> {
+    outcome.stopped.clone().map(Stop::from)
+}

@@ -1,0 +1,114 @@
+//! One event that could not be applied, whole.
+
+use chat_domain::operation::ProjectionName;
+use chat_domain::{Position, Revision};
+use chat_infra::event_store::{ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_projector::parking::Reason;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::decide::{Meant, Step, parked_streams};
+use super::trial::{Tried, try_out};
+use super::{Letter, LetterState};
+use crate::projections::{Projections, ProjectionsError};
+
+/// An event that could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// What the projections say of it.
+    pub letters: Vec<Letter>,
+    /// The event as it is stored; `None` where the log does not have it any more.
+    pub event: Option<Stored>,
+    /// Why this program can't read it; `None` where it can.
+    pub unreadable: Option<String>,
+    /// What a retry of its stream would come to, where it is parked.
+    pub retry: Vec<Tried>,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its stream.
+    pub stream: String,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its identity.
+    pub id: String,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its payload's shape.
+    pub schema_version: u32,
+    /// When its writer decided it.
+    pub recorded_at: String,
+    /// The payload: JSON, or the text as far as it is one.
+    pub data: Value,
+    /// The circumstances: JSON, or the text as far as it is one.
+    pub metadata: Value,
+}
+
+/// Shows the event at a position, and what has become of it.
+///
+/// # Errors
+/// [`ProjectionsError::Nothing`] where no projection has a letter of it.
+pub async fn show(
+    projections: &Projections,
+    names: &[ProjectionName],
+    position: Position,
+) -> Result<Shown, ProjectionsError> {
+    let mut letters = Vec::new();
+    for name in names {
+        let copy = projections.live(*name).await?;
+        letters.extend(projections.letter(copy, position).await?);
+    }
+    let Some(first) = letters.first() else {
+        return Err(ProjectionsError::Nothing(format!(
+            "no event at position {position} is parked or was discarded"
+        )));
+    };
+    let read = StreamRead {
+        stream: first.stream.as_str().into(),
+        from: ReadFrom::Forwards(first.revision),
+        select: Select::All,
+        limit: 1,
+    };
+    let event = projections.log.read_stream(read).await?.pop().filter(|event| event.position == position);
+    let unreadable = match event.as_ref().map(RecordedEvent::decode) {
+        None => Some(Reason::GONE.as_str().to_owned()),
+        Some(Err(error)) => Some(Reason::from(&error).as_str().to_owned()),
+        Some(Ok(_)) => None,
+    };
+    let parked =
+        letters.iter().any(|letter| matches!(letter.state, LetterState::Parked | LetterState::Waiting));
+    let retry = if parked {
+        let streams = parked_streams(projections, names, &Meant::Event(position)).await?;
+        let of_it = streams.into_iter().filter(|parked| parked.stream == first.stream);
+        let steps: Vec<_> = of_it.map(|parked| Step { parked, discard: false }).collect();
+        try_out(projections, &steps).await?
+    } else {
+        Vec::new()
+    };
+    Ok(Shown { letters, event: event.map(Stored::from), unreadable, retry })
+}
+
+impl From<RecordedEvent> for Stored {
+    fn from(event: RecordedEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.to_string(),
+            revision: event.revision,
+            id: event.id.uuid().to_string(),
+            event_type: event.event_type,
+            schema_version: event.schema_version.0,
+            recorded_at: event.recorded_at.to_string(),
+            data: json_or_text(&event.data),
+            metadata: json_or_text(&event.metadata),
+        }
+    }
+}
+
+fn json_or_text(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+}

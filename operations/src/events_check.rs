@@ -1,0 +1,207 @@
+//! Whether this program can read every event of the log. Touches nothing: to be asked before anything is folded anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chat_domain::event::DecodeError;
+use chat_domain::{Event, Metadata, Operation, Position, Revision, StreamId, operation};
+use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_projector::parking::Reason;
+use serde::Serialize;
+
+/// Events that are read at once, at most.
+const PAGE: usize = 1_024;
+/// Streams whose ends are remembered, to see that nothing is missing in them. Of more of them, some are not checked for
+/// that.
+const STREAMS: usize = 65_536;
+/// Types that are counted each for itself.
+const TYPES: usize = 256;
+/// Types beyond these.
+const OTHER: &str = "(others)";
+
+/// What to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Events after this position.
+    pub after: Position,
+    /// Findings that are listed; the others are counted.
+    pub limit: usize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Up to where the log was read: its end when the check began.
+    pub position: Position,
+    /// Events that were read.
+    pub events: u64,
+    /// How many of each type.
+    pub types: BTreeMap<String, u64>,
+    /// How many findings there are, by problem.
+    pub problems: BTreeMap<Problem, u64>,
+    /// The first of them.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as this program would have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The event's place in the log.
+    pub position: Position,
+    /// What is wrong.
+    pub problem: Problem,
+    /// The same as a sentence, which quotes nothing of the payload.
+    pub detail: String,
+    /// The event's stream.
+    pub stream: String,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its type.
+    pub event_type: String,
+    /// The version of its payload's shape.
+    pub schema_version: u32,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// The stream is neither an app's nor a chat's nor the operators'.
+    UnknownStream,
+    /// No event has this type.
+    UnknownType,
+    /// A newer program wrote it.
+    UnknownVersion,
+    /// The payload is not what its version says.
+    BrokenPayload,
+    /// The circumstances can't be read.
+    BrokenMetadata,
+    /// Revisions are missing before it in its stream.
+    Gap,
+}
+
+impl Problem {
+    /// As answers show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownStream => "unknown_stream",
+            Self::UnknownType => "unknown_type",
+            Self::UnknownVersion => "unknown_version",
+            Self::BrokenPayload => "broken_payload",
+            Self::BrokenMetadata => "broken_metadata",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+impl Checked {
+    /// How many findings there are.
+    pub fn found(&self) -> u64 {
+        self.problems.values().sum()
+    }
+}
+
+/// Reads the log from after a position to its end. `progress` is told now and then how many events were read.
+pub async fn check(
+    log: &dyn EventStore,
+    asked: Asked,
+    mut progress: impl FnMut(u64),
+) -> Result<Checked, EventStoreError> {
+    let head = log.head().await?;
+    let mut checked = Checked { position: asked.after, ..Checked::default() };
+    let mut ends = Ends { from_start: asked.after == Position::START, revisions: HashMap::new() };
+    loop {
+        let events = log.read_all(checked.position, PAGE).await?;
+        let events: Vec<_> = events.into_iter().filter(|event| event.position <= head).collect();
+        let Some(last) = events.last() else {
+            checked.position = checked.position.max(head);
+            return Ok(checked);
+        };
+        checked.position = last.position;
+        for event in &events {
+            checked.count(event);
+            let problems = [look(event), metadata(event), ends.gap(event)];
+            for (problem, detail) in problems.into_iter().flatten() {
+                checked.report(asked.limit, event, problem, detail);
+            }
+        }
+        progress(checked.events);
+    }
+}
+
+impl Checked {
+    fn count(&mut self, event: &RecordedEvent) {
+        self.events += 1;
+        if let Some(count) = self.types.get_mut(&event.event_type) {
+            *count += 1;
+            return;
+        }
+        let name = if self.types.len() < TYPES { event.event_type.as_str() } else { OTHER };
+        *self.types.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn report(&mut self, limit: usize, event: &RecordedEvent, problem: Problem, detail: String) {
+        *self.problems.entry(problem).or_default() += 1;
+        if self.findings.len() < limit {
+            self.findings.push(Finding {
+                position: event.position,
+                problem,
+                detail,
+                stream: event.stream.to_string(),
+                revision: event.revision,
+                event_type: event.event_type.clone(),
+                schema_version: event.schema_version.0,
+            });
+        }
+    }
+}
+
+/// What keeps this program from reading an event.
+fn look(event: &RecordedEvent) -> Option<(Problem, String)> {
+    let RecordedEvent { event_type, schema_version, data, .. } = event;
+    let error = if *event.stream == *operation::STREAM {
+        Operation::decode(event_type, *schema_version, data).err()
+    } else if StreamId::parse(&event.stream).is_err() {
+        return Some((Problem::UnknownStream, Reason::UNKNOWN_STREAM.as_str().to_owned()));
+    } else {
+        Event::decode(event_type, *schema_version, data).err()
+    }?;
+    let problem = match &error {
+        DecodeError::UnknownType => Problem::UnknownType,
+        DecodeError::UnknownVersion(_) => Problem::UnknownVersion,
+        DecodeError::Payload(_) => Problem::BrokenPayload,
+    };
+    Some((problem, Reason::from(&error).as_str().to_owned()))
+}
+
+fn metadata(event: &RecordedEvent) -> Option<(Problem, String)> {
+    let error = serde_json::from_slice::<Metadata>(&event.metadata).err()?;
+    // What serde says may quote it.
+    let place = format!("its metadata can't be read (line {}, column {})", error.line(), error.column());
+    Some((Problem::BrokenMetadata, place))
+}
+
+/// The next revisions of streams.
+struct Ends {
+    /// Whether a stream that is not among them starts here.
+    from_start: bool,
+    revisions: HashMap<Arc<str>, Revision>,
+}
+
+impl Ends {
+    fn gap(&mut self, event: &RecordedEvent) -> Option<(Problem, String)> {
+        let expected = match self.revisions.get_mut(&event.stream) {
+            Some(next) => Some(std::mem::replace(next, event.revision.next())),
+            None => {
+                if self.revisions.len() >= STREAMS {
+                    self.revisions.clear();
+                    self.from_start = false;
+                }
+                self.revisions.insert(Arc::clone(&event.stream), event.revision.next());
+                self.from_start.then_some(Revision::FIRST)
+            }
+        }?;
+        let (found, expected) = (event.revision.get(), expected.get());
+        (found != expected).then(|| (Problem::Gap, Reason::revision(found, expected).as_str().to_owned()))
+    }
+}
