@@ -40,9 +40,14 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     let Verdict { checkpoint, signature, leaves, log, events, root, unaltered, altered, faults } = verdict;
     let mut text = String::new();
     // Writing to a string never fails.
+    if matches!(signature, Signature::Wrong | Signature::ByAnotherKey) {
+        let _ = writeln!(text, "the checkpoint is not to be trusted; if it were:");
+    }
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
-        (false, Some(altered)) => writeln!(text, "the log was altered: {}", alteration(altered)),
+        (false, Some(altered)) => {
+            writeln!(text, "the log was altered: {}{}", alteration(altered), gap_left(altered, faults))
+        }
         (false, None) => {
             writeln!(text, "the log was altered; the leaves that would tell where are {}", standing(*leaves))
         }
@@ -152,6 +157,20 @@ fn alteration(alteration: &Alteration) -> String {
             format!("event {position} can't be read any more: {because}")
         }
     }
+}
+
+/// Which event a removed one was, where its stream has a gap since then.
+fn gap_left(altered: &Alteration, faults: &[Fault]) -> String {
+    let Alteration::Removed { position: removed } = altered else { return String::new() };
+    let gap = faults.iter().find_map(|fault| match fault {
+        Fault::Revision { position, stream, expected, found } if position > removed && found > expected => {
+            Some((stream, expected))
+        }
+        _ => None,
+    });
+    gap.map_or_else(String::new, |(stream, revision)| {
+        format!("; by the gap that is left it was revision {revision} of stream {stream}")
+    })
 }
 
 fn stands(now: &Stands) -> String {
