@@ -5,6 +5,7 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod answer;
 pub mod audit;
 pub mod new_file;
 pub mod proof;

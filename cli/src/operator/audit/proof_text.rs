@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chat_infra::event_store::RecordedEvent;
+use chat_operations::audit::event::AuditedEvent;
 use chat_operations::proof::alteration::{Alteration, Stands};
 use chat_operations::proof::bundle::Shown;
 use chat_operations::proof::checkpoint::Checkpoint;
@@ -105,27 +106,13 @@ pub(super) fn shown(shown: &Shown) -> String {
 
 pub(super) fn shown_as_json(shown: &Shown) -> Value {
     let Shown { event, index, checkpoint, signature, included } = shown;
-    // What is no JSON is shown as text.
-    let parsed = |bytes: &[u8]| {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes)))
-    };
     json!({
         "proved": proves(shown),
         "included": included,
         "signature": signature,
         "index": index,
         "checkpoint": checkpoint,
-        "event": {
-            "position": event.position,
-            "stream": &*event.stream,
-            "revision": event.revision,
-            "id": event.id,
-            "type": event.event_type,
-            "schema_version": event.schema_version,
-            "recorded_at": event.recorded_at.to_string(),
-            "data": parsed(&event.data),
-            "metadata": parsed(&event.metadata),
-        },
+        "event": AuditedEvent::from(event),
     })
 }
 
