@@ -7,3 +7,6 @@
 pub mod acts;
 pub mod answer;
 pub mod audit;
+pub mod new_file;
+pub mod proof;
+pub mod replay;

@@ -5,6 +5,9 @@
 
 mod answer;
 mod audit;
+mod generated;
+mod progress;
+mod replay;
 mod stage;
 
 use std::process::ExitCode;
@@ -21,6 +24,15 @@ pub(crate) enum Command {
     /// Look at what happened, and prove it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Feed another system with the log's events: a program, a file, or an HTTP endpoint
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Command>),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  chat-api completions bash > /etc/bash_completion.d/chat-api")]
+    Completions(generated::Completions),
+    /// Print the man page, or write those of all commands
+    #[command(after_help = "Example:\n  chat-api man --out /usr/local/share/man/man1")]
+    Man(generated::Man),
 }
 
 /// What every command takes.
@@ -62,6 +74,9 @@ pub(crate) fn run(command: Command) -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Audit(command) => audit::run(command).await,
+            Command::Replay(command) => replay::run(*command).await,
+            Command::Completions(arguments) => generated::completions(&arguments),
+            Command::Man(arguments) => generated::man(&arguments),
         }
     })
 }
