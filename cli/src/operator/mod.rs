@@ -5,10 +5,13 @@
 
 mod answer;
 mod audit;
+mod filter;
 mod generated;
 mod progress;
 mod replay;
 mod stage;
+mod table;
+mod text;
 
 use std::process::ExitCode;
 
