@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use chat_domain::{Operation, Position, Timestamp, operation};
+use chat_domain::{Operation, Position, operation};
 use chat_infra::clock;
 use chat_infra::event_store::{EventStore, EventStoreError, LogId, RecordedEvent};
 use serde::Serialize;
@@ -18,18 +18,8 @@ use super::tree::{Frontier, Hash};
 use super::walk::Walk;
 use super::{ProofError, Watch, leaf};
 use crate::acts::{self, ActError, Operator};
+use crate::audit::Point;
 use crate::new_file::{NewFile, Readers};
-
-/// How far a checkpoint goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// As far as the log.
-    End,
-    /// To the event at this position, or the last one before it.
-    Position(Position),
-    /// To the last event before the first one that was recorded after this time.
-    Time(Timestamp),
-}
 
 /// Why no checkpoint was made.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +32,11 @@ pub enum CheckpointError {
     Act(#[from] ActError),
 }
 
-/// Signs what the log holds, and writes the checkpoint and its leaves. That the key was used is recorded before either
+/// Signs what the log holds up to a point, or to its end, and writes the checkpoint and its leaves. That the key was used is recorded before either
 /// is there, behind what was signed.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
-    until: Until,
+    until: Option<Point>,
     key: &SigningKey,
     out: &Path,
     by: (&Operator, &str),
@@ -58,15 +48,12 @@ pub async fn make_checkpoint(
     let mut leaves = LeavesWriter::new(leaves);
     let id = log.log_id().await.map_err(ProofError::from)?;
     let end = match until {
-        Until::Position(position) => position,
-        Until::End | Until::Time(_) => log.head().await.map_err(ProofError::from)?,
+        Some(point) => point.resolve(log).await.map_err(ProofError::from)?,
+        None => log.head().await.map_err(ProofError::from)?,
     };
     let (mut tree, mut walk) = (Frontier::default(), Walk::new(log, Some(end)));
     let mut position = Position::START;
     while let Some(event) = walk.next().await.map_err(ProofError::from)? {
-        if matches!(until, Until::Time(time) if event.recorded_at > time) {
-            break;
-        }
         position = event.position;
         let leaf = Leaf { position, hash: leaf::hash(&event) };
         leaves.push(leaf).map_err(ProofError::file(&beside))?;

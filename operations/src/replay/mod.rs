@@ -1,6 +1,6 @@
 //! Replaying the log to something outside: a program, a file, or an HTTP endpoint.
 //!
-//! Events go out in the order of the log, as lines of JSON ([`line`]), in batches ([`batch`]). A bookmark ([`bookmark`])
+//! Events go out in the order of the log, as lines of JSON, in batches ([`batch`]). A bookmark ([`bookmark`])
 //! keeps up to where they were surely delivered: whoever starts again with it goes on from there. So a file gets each
 //! event exactly once, because it is cut to what the bookmark knows of; a program or an endpoint gets each at least
 //! once, some of them again after an interruption.
@@ -9,7 +9,7 @@ pub mod batch;
 pub mod bookmark;
 mod endpoint;
 mod file;
-pub mod line;
+mod line;
 pub mod pace;
 mod program;
 mod source;

@@ -12,7 +12,7 @@ use chat_operations::acts::Operator;
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::key::{KeyName, SigningKey};
 use chat_operations::proof::leaves;
-use chat_operations::proof::verify::{self, Until, Verdict};
+use chat_operations::proof::verify::{self, Verdict};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -64,7 +64,7 @@ impl Signed {
             let log = open(folder.path());
             fill(&log, EVENTS).await;
             let file = folder.path().join("checkpoint");
-            verify::make_checkpoint(&log, Until::End, &key, &file, (&operator(), "a test"), &mut |_| ())
+            verify::make_checkpoint(&log, None, &key, &file, (&operator(), "a test"), &mut |_| ())
                 .await
                 .expect("a checkpoint")
         };

@@ -4,11 +4,12 @@ use std::fs;
 
 use chat_domain::{Operation, Position, Timestamp};
 use chat_infra::event_store::EventStore;
+use chat_operations::audit::Point;
 use chat_operations::proof::bundle::{self, Proof};
 use chat_operations::proof::key::{KeyName, SigningKey};
 use chat_operations::proof::leaves::Standing;
 use chat_operations::proof::structure;
-use chat_operations::proof::verify::{self, Signature, Until, signature_of};
+use chat_operations::proof::verify::{self, Signature, signature_of};
 use chat_operations::proof::{ProofError, leaf, note::Note};
 
 use crate::log::{EVENTS, Signed, open, operator};
@@ -77,8 +78,7 @@ async fn a_checkpoint_takes_no_other_files_place_and_leaves_nothing_where_it_fai
     let by = operator();
     let before = log.head().await.expect("a head");
     for out in [signed.file(), signed.folder.path().join("no such folder/checkpoint")] {
-        let made =
-            verify::make_checkpoint(&log, Until::End, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+        let made = verify::make_checkpoint(&log, None, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
         assert!(made.is_err());
     }
     assert_eq!(log.head().await.expect("a head"), before, "an act that was none");
@@ -94,13 +94,13 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
     let log = open(signed.folder.path());
     let by = operator();
     for (name, until, expected) in [
-        ("position", Until::Position(Position::new(12)), 12),
-        ("time", Until::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
-        ("nothing", Until::Position(Position::START), 0),
+        ("position", Point::Position(Position::new(12)), 12),
+        ("time", Point::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
+        ("nothing", Point::Position(Position::START), 0),
     ] {
         let out = signed.folder.path().join(name);
         let made =
-            verify::make_checkpoint(&log, until, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+            verify::make_checkpoint(&log, Some(until), &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
         let made = made.expect("a checkpoint");
         assert_eq!((made.events, made.position.get()), (expected, expected), "{name}");
         let verdict = verify::verify(&log, &out, Some(&signed.key.verifying_key()), &mut |_| ()).await;

@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::super::answer::{self, Answer};
-use super::super::filter::FilterOptions;
 use super::super::progress::Progress;
 use super::super::{Common, Stage};
+use super::filter::Filter;
 use super::list::Which;
 use super::unreadable;
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ pub(crate) struct Export {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    filter: FilterOptions,
+    filter: Filter,
 }
 
 /// How events are written.
@@ -84,7 +84,7 @@ async fn write(
     arguments: &Export,
     out: &mut (dyn Write + Send),
 ) -> Result<Result<u64, ExportError>, Failure> {
-    let filter = arguments.filter.filter()?;
+    let filter = arguments.filter.parse()?;
     let stage = Stage::open(&arguments.common).await?;
     let format = match arguments.format {
         Format::Jsonl => ExportFormat::JsonLines,

@@ -4,8 +4,8 @@ use chat_operations::audit::{ListRequest, Order, list};
 use clap::{Args, ValueEnum};
 
 use super::super::answer::{Answer, Severity};
-use super::super::filter::FilterOptions;
 use super::super::{Common, Stage};
+use super::filter::Filter;
 use super::{shown, unreadable};
 use crate::failure::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(super) common: Common,
     #[command(flatten)]
-    filter: FilterOptions,
+    filter: Filter,
 }
 
 /// In which order events are read.
@@ -43,7 +43,7 @@ impl From<Which> for Order {
 }
 
 pub(super) async fn run(arguments: &List) -> Result<Answer, Failure> {
-    let filter = arguments.filter.filter()?;
+    let filter = arguments.filter.parse()?;
     let stage = Stage::open(&arguments.common).await?;
     let request = ListRequest {
         filter,

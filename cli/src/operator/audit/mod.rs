@@ -2,6 +2,7 @@
 
 mod explain;
 mod export;
+mod filter;
 mod history;
 mod list;
 mod proof;

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_domain::{Position, Timestamp};
+use chat_domain::Position;
+use chat_operations::audit::Point;
 use chat_operations::new_file::{NewFile, Readers, beside};
 use chat_operations::proof::bundle::{self, Proof};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
-use chat_operations::proof::verify::{self, Until, read_note};
+use chat_operations::proof::verify::{self, read_note};
 use chat_operations::proof::{leaves, structure};
 use clap::Args;
 use serde_json::json;
@@ -41,10 +42,10 @@ pub(crate) struct MakeCheckpoint {
     /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How far: to the event at this position, or to the last one before the first that was recorded after this time
-    /// (RFC 3339) [default: as far as the log goes]
+    /// How far: to the event at this position, or to the last one that was recorded at this time or before [default: as
+    /// far as the log goes]
     #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
-    until: Option<Until>,
+    until: Option<Point>,
     #[command(flatten)]
     deed: Deed,
     #[command(flatten)]
@@ -124,9 +125,9 @@ pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Fai
     let stage = Stage::open(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&stage).await);
     let mut watch = |events| progress.at(events);
-    let (until, operator) = (until.unwrap_or(Until::End), deed.operator());
+    let operator = deed.operator();
     let made =
-        verify::make_checkpoint(&*stage.log, until, &signer, out, (&operator, &reason), &mut watch).await;
+        verify::make_checkpoint(&*stage.log, *until, &signer, out, (&operator, &reason), &mut watch).await;
     let made = made.map_err(|error| Failure::because("there is no checkpoint", &error))?;
     drop(progress);
     let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves::path_of(out) });
@@ -203,12 +204,8 @@ pub(super) fn verify_proof(arguments: &VerifyProof) -> Result<Answer, Failure> {
     Ok(if key.is_none() { answer.note(Severity::Warning, NO_KEY) } else { answer })
 }
 
-fn until(text: &str) -> Result<Until, &'static str> {
-    if let Ok(position) = text.parse() {
-        return Ok(Until::Position(Position::new(position)));
-    }
-    let time = Timestamp::parse_rfc3339(text);
-    time.map(Until::Time).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
+fn until(text: &str) -> Result<Point, &'static str> {
+    Point::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
 }
 
 /// How many events there are to read, where positions tell.

@@ -5,11 +5,11 @@ use chat_operations::audit::{Counts, HourCount, Stats, stats};
 use clap::Args;
 
 use super::super::answer::Answer;
-use super::super::filter::FilterOptions;
 use super::super::progress::Progress;
 use super::super::table::{pairs, table};
 use super::super::text::{cut, escaped};
 use super::super::{Common, Stage};
+use super::filter::Filter;
 use super::{shown, unreadable};
 use crate::failure::Failure;
 
@@ -31,11 +31,11 @@ pub(crate) struct StatsOf {
     #[command(flatten)]
     pub(super) common: Common,
     #[command(flatten)]
-    filter: FilterOptions,
+    filter: Filter,
 }
 
 pub(super) async fn run(arguments: &StatsOf) -> Result<Answer, Failure> {
-    let filter = arguments.filter.filter()?;
+    let filter = arguments.filter.parse()?;
     let stage = Stage::open(&arguments.common).await?;
     let most = usize::try_from(arguments.top).unwrap_or(usize::MAX);
     let mut progress = Progress::start("Counting", None);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chat_operations::audit::{self, AuditedEvent, unknown_types};
 use clap::Args;
 
-use super::super::filter::FilterOptions;
 use super::super::{Common, Output, Stage};
+use super::filter::Filter;
 use super::{shown, unreadable};
 use crate::failure::Failure;
 use crate::signals;
@@ -26,7 +26,7 @@ pub(crate) struct Tail {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    filter: FilterOptions,
+    filter: Filter,
 }
 
 pub(super) async fn run(arguments: &Tail) -> ExitCode {
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: &Tail) -> ExitCode {
 }
 
 async fn tail(arguments: &Tail) -> Result<(), Failure> {
-    let filter = arguments.filter.filter()?;
+    let filter = arguments.filter.parse()?;
     let misspelt: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
     for said in unknown_types(&misspelt) {
         let _ = writeln!(io::stderr(), "warning: {}", said.message);

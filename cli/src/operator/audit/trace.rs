@@ -4,9 +4,9 @@ use chat_operations::audit::{Trace, trace};
 use clap::Args;
 
 use super::super::answer::Answer;
-use super::super::filter::FilterOptions;
 use super::super::text::escaped;
 use super::super::{Common, Stage};
+use super::filter::Filter;
 use super::{shown, unreadable};
 use crate::failure::Failure;
 
@@ -19,11 +19,11 @@ pub(crate) struct TraceOf {
     #[command(flatten)]
     pub(super) common: Common,
     #[command(flatten)]
-    filter: FilterOptions,
+    filter: Filter,
 }
 
 pub(super) async fn run(arguments: &TraceOf) -> Result<Answer, Failure> {
-    let filter = arguments.filter.filter()?;
+    let filter = arguments.filter.parse()?;
     let stage = Stage::open(&arguments.common).await?;
     let found = trace(&*stage.log, &arguments.correlation_id, filter, u64::MAX).await.map_err(unreadable)?;
     Answer::of(&found, text(&found))

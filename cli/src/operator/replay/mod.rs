@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_operations::audit::EventFilter;
+use chat_operations::audit::time::parse_time;
 use chat_operations::replay::pace::Rate;
 use chat_operations::replay::{self, Outcome, Replay, Stop};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
+use super::filter::FilterOptions;
 use super::progress::Progress;
 use super::{Common, Output, Stage};
 use crate::failure::Failure;
@@ -34,12 +37,6 @@ pub(crate) struct Command {
     /// File that keeps up to where events were delivered: the same command goes on from there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Only events after this position; where the checkpoint is further on, it counts
-    #[arg(long, value_name = "POSITION", default_value_t = 0)]
-    after: u64,
-    /// Only events up to this position
-    #[arg(long, value_name = "POSITION")]
-    until: Option<u64>,
     /// Go on with what comes, until SIGTERM or Ctrl-C
     #[arg(short, long)]
     follow: bool,
@@ -60,6 +57,11 @@ pub(crate) struct Command {
     give_up_after: Option<u64>,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    filter: FilterOptions,
+    /// Recorded at this time or earlier
+    #[arg(long, value_name = "TIME", help_heading = "Which events")]
+    until: Option<String>,
 }
 
 /// How the body of a request is written.
@@ -85,6 +87,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
 }
 
 async fn replay(command: &Command) -> Result<Answer, Failure> {
+    let filter = command.filter()?;
     let stage = Stage::open(&command.common).await?;
     let log = stage.log.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
@@ -92,9 +95,9 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     let destination = command.destination(log, json)?;
     let head = stage.log.head().await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    let after = filter.after.unwrap_or(Position::START);
     let counted = stage.log.counts_events() && !command.follow;
-    let mut progress =
-        Progress::start("Replaying", counted.then(|| head.get().saturating_sub(command.after)));
+    let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
     let (sender, mut stop) = Stop::new();
     let signal = signals::stop()?;
     let listening = tokio::spawn(async move {
@@ -103,9 +106,9 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
         let _ = sender.send(true);
     });
     let replay = Replay {
-        after: Position::new(command.after),
-        until: command.until.map(Position::new),
-        wanted: &|_| true,
+        after,
+        until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
+        wanted: &|event| filter.matches(event),
         rate: command.rate,
         follow: command.follow,
         bookmark: command.checkpoint.clone(),
@@ -116,14 +119,18 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     };
     let mut watch = |_, position: Position| {
         if counted {
-            progress.at(position.get().saturating_sub(command.after));
+            progress.at(position.get().saturating_sub(after.get()));
         }
     };
     let outcome = replay::run(&*stage.log, &replay, &destination, &mut stop, &mut watch).await;
     drop(progress);
     listening.abort();
     match outcome {
-        Ok(outcome) => command.answer(outcome),
+        Ok(outcome) => {
+            let unknown = filter.unknown_types().map(|name| format!("no event has the type {name}"));
+            let answer = command.answer(outcome)?;
+            Ok(unknown.fold(answer, |answer, said| answer.note(Severity::Warning, said)))
+        }
         Err((error, outcome)) => {
             let Outcome { events, position, .. } = outcome;
             let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
@@ -136,6 +143,15 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
 }
 
 impl Command {
+    fn filter(&self) -> Result<EventFilter, Failure> {
+        if let Some(until) = &self.until
+            && parse_time(until).is_none()
+        {
+            return Err(Failure::new("--until must be a time such as 2026-09-21T14:13:20Z, or a date"));
+        }
+        self.filter.filter(self.until.as_deref())
+    }
+
     fn answer(&self, outcome: Outcome) -> Result<Answer, Failure> {
         let Outcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");
