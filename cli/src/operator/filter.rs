@@ -19,8 +19,8 @@ pub(super) struct FilterOptions {
     /// Of this chat of the app
     #[arg(long, value_name = "NUMBER")]
     chat: Option<String>,
-    /// Of this type, such as MessageDeleted; given several times, of one of them
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Of this type, such as MessageDeleted; several (with commas, or given again): of one of them
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<String>,
     /// By this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name
     #[arg(long, value_name = "ACTOR")]

@@ -10,6 +10,8 @@ mod generated;
 mod progress;
 mod replay;
 mod stage;
+mod table;
+mod text;
 
 use std::process::ExitCode;
 
