@@ -3,19 +3,19 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use chat_operations::answer::{Envelope, Finding, VERSION};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::Output;
 use crate::failure::Failure;
 
-/// The version of the JSON envelope. It rises when something in it changes its meaning or goes away.
-const VERSION: u32 = 1;
+pub(super) use chat_operations::answer::{Diagnostic, Severity, Status};
 
 /// A command's answer.
 pub(super) struct Answer {
     /// For programs.
-    pub(super) data: Value,
+    pub(super) data: Box<RawValue>,
     /// For people: the same, as lines.
     pub(super) text: String,
     /// What there is to say about it.
@@ -24,41 +24,18 @@ pub(super) struct Answer {
     pub(super) finding: bool,
 }
 
-/// Something to say beside the data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Diagnostic {
-    /// How much it matters.
-    pub(super) severity: Severity,
-    /// One sentence.
-    pub(super) message: String,
-}
-
-/// How much something matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
-    /// Good to know.
-    Note,
-    /// Worth a look.
-    Warning,
-    /// It stood in the way.
-    Error,
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    version: u32,
-    status: &'static str,
-    data: &'a Value,
-    diagnostics: &'a [Diagnostic],
-}
-
 impl Answer {
     /// An answer without findings.
     pub(super) fn new(data: &impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
-        let data = serde_json::to_value(data)
+        let data = to_raw_value(data)
             .map_err(|error| Failure::because("the answer can't be written as JSON", &error))?;
         Ok(Self { data, text: text.into(), diagnostics: Vec::new(), finding: false })
+    }
+
+    /// An answer that says by itself whether there is a finding, and what else there is to say.
+    pub(super) fn of(data: &(impl Serialize + Finding), text: impl Into<String>) -> Result<Self, Failure> {
+        let answer = Self::new(data, text)?;
+        Ok(Self { diagnostics: data.diagnostics(), finding: data.is_finding(), ..answer })
     }
 
     /// Adds a note or a warning.
@@ -90,20 +67,20 @@ pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode
         }
         (Output::Table, Err(failure)) => failure.report(),
         (Output::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
-            let status = if finding { "finding" } else { "ok" };
+            let status = if finding { Status::Finding } else { Status::Ok };
             write(&envelope(status, &data, &diagnostics), exit(finding))
         }
         (Output::Json, Err(failure)) => {
             let said = Diagnostic { severity: Severity::Error, message: failure.to_string() };
-            write(&envelope("error", &Value::Null, &[said]), ExitCode::from(2))
+            write(&envelope(Status::Error, &(), &[said]), ExitCode::from(2))
         }
     }
 }
 
 /// The envelope, on one line.
-pub(super) fn envelope(status: &'static str, data: &Value, diagnostics: &[Diagnostic]) -> String {
-    let envelope = Envelope { version: VERSION, status, data, diagnostics };
-    // Values and strings always serialize.
+pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
+    let envelope = Envelope { version: VERSION, status, data, diagnostics: diagnostics.to_vec() };
+    // JSON, values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 

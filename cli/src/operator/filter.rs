@@ -19,8 +19,8 @@ pub(super) struct FilterOptions {
     /// Of this chat of the app
     #[arg(long, value_name = "NUMBER")]
     chat: Option<String>,
-    /// Of this type, such as MessageDeleted; given several times, of one of them
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Of this type, such as MessageDeleted; several (with commas, or given again): of one of them
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<String>,
     /// By this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name
     #[arg(long, value_name = "ACTOR")]
@@ -37,9 +37,6 @@ pub(super) struct FilterOptions {
     /// Recorded at this time or later: RFC 3339, or a date
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// Recorded at this time or earlier
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
     /// After this position
     #[arg(long, value_name = "POSITION")]
     after: Option<String>,
@@ -52,7 +49,8 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    pub(super) fn filter(&self) -> Result<EventFilter, Failure> {
+    /// The filter, with the time up to which it goes: the flag for that is the verb's.
+    pub(super) fn filter(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
         let given = self.clone();
         let words = FilterWords {
             stream: given.stream,
@@ -64,7 +62,7 @@ impl FilterOptions {
             correlation: given.correlation,
             since: given.since,
             from: given.from,
-            to: given.to,
+            to: to.map(str::to_owned),
             after: given.after,
             before: given.before,
             text: given.text,

@@ -13,6 +13,8 @@ mod progress;
 mod projections;
 mod replay;
 mod stage;
+mod table;
+mod text;
 
 use std::process::ExitCode;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chat_infra::event_store::EventStore;
+use chat_infra::read_model::ReadModel;
 use chat_operations::acts::Operator;
 
 use super::{Common, Deed};
-use crate::engines::{Places, open_existing_event_store};
+use crate::engines::{Places, Rows, open_existing_event_store};
 use crate::failure::Failure;
 
 /// The places that the options name, and the log, open.
@@ -20,6 +21,19 @@ impl Stage {
         let places = Places::of_engines(&common.engines)?;
         let log = open_existing_event_store(&places.events).await?;
         Ok(Self { places, log })
+    }
+
+    /// What readers see.
+    pub(super) fn read_model(&self) -> Result<Arc<dyn ReadModel>, Failure> {
+        if let Rows::Sqlite(path) = &self.places.read_model
+            && !path.exists()
+        {
+            let place = &self.places.read_model;
+            return Err(Failure::new(format!(
+                "there is no read model at {place}; --data-dir or --database-url says where it is"
+            )));
+        }
+        Ok(self.places.read_model.reader())
     }
 }
 

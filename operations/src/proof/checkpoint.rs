@@ -15,7 +15,7 @@ use std::fmt;
 
 use chat_domain::{Position, Timestamp};
 use chat_infra::event_store::LogId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::ProofError;
 use super::tree::Hash;
@@ -34,6 +34,7 @@ pub struct Checkpoint {
     /// The last one's position.
     pub position: Position,
     /// When that was so.
+    #[serde(serialize_with = "as_text")]
     pub time: Timestamp,
     /// The hash of the file with the hashes of all leaves.
     pub leaves: Hash,
@@ -55,6 +56,11 @@ impl Checkpoint {
         let leaves = Hash::from_base64(lines.next()?.strip_prefix("leaves ")?)?;
         Some(Self { log, events, root, position, time, leaves })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
 }
 
 /// A number without leading zeroes.

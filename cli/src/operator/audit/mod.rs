@@ -1,10 +1,22 @@
 //! `chat-api audit`: what happened, and the proof of it.
 
+mod explain;
+mod export;
+mod filter;
+mod history;
+mod list;
 mod proof;
 mod proof_text;
+mod show;
+mod shown;
+mod stats;
+mod subject;
+mod tail;
+mod trace;
 
 use std::process::ExitCode;
 
+use chat_infra::event_store::EventStoreError;
 use clap::Subcommand;
 
 use super::answer::{self, Answer};
@@ -17,6 +29,51 @@ pub(crate) enum Command {
     /// Show where the log ends
     #[command(after_help = "Example:\n  chat-api audit head --data-dir ./data")]
     Head(Common),
+    /// List events, newest first
+    #[command(after_help = "Examples:\n  chat-api audit list --type MessageDeleted --since 2h\n  \
+        chat-api audit list --app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --chat 1 --text fox\n  \
+        chat-api audit list --actor operator --order oldest -o json")]
+    List(Box<list::List>),
+    /// Show the last events, and those that come
+    #[command(after_help = "Examples:\n  chat-api audit tail -f\n  \
+        chat-api audit tail -f -o json --type MessageDeleted | jq .data\n\n\
+        With -o json each event is a line of JSON by itself, without an envelope.")]
+    Tail(Box<tail::Tail>),
+    /// Show one event whole, what stands beside it, what caused it and what it caused
+    #[command(after_help = "Examples:\n  chat-api audit show 17\n  \
+        chat-api audit show 0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
+    Show(show::Show),
+    /// Show what belongs together across streams: requests, and the events that each of them caused
+    #[command(after_help = "Example:\n  chat-api audit trace 4bf92f3577b34da6a3ce929d0e0e4736 --since 1d")]
+    Trace(Box<trace::TraceOf>),
+    /// Say why a row is as it is: each field with the event that set it; or what an event touches
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        chat-api audit explain message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
+        chat-api audit explain event 204"
+    )]
+    Explain(explain::Explain),
+    /// Show an app, a chat or a message as it was then
+    #[command(after_help = "Examples:\n  \
+        chat-api audit at 204 message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
+        chat-api audit at 2026-09-21T14:00:00Z app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT")]
+    At(history::At),
+    /// Show what changed between two points, and by which events
+    #[command(after_help = "Example:\n  \
+        chat-api audit diff 2026-09-21 2026-09-22 chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1")]
+    Diff(history::Diff),
+    /// Count events by type, app, actor and hour, and name the streams that grow
+    #[command(after_help = "Example:\n  chat-api audit stats --since 1d --top 5\n\n\
+        Up to 4,096 different apps, actors and streams are counted exactly. Of more, the frequent ones are never missed, \
+        and a count that may be too high is marked.")]
+    Stats(Box<stats::StatsOf>),
+    /// Write events for other programs, however many
+    #[command(
+        after_help = "Examples:\n  chat-api audit export --format jsonl --since 1d | jq -c .metadata.actor\n  \
+        chat-api audit export --format csv --out september.csv --from 2026-09-01 --to 2026-10-01"
+    )]
+    Export(Box<export::Export>),
     /// Make a key that signs statements about the log
     #[command(after_help = "Example:\n  chat-api audit keygen --out audit.key --name example.com/chat-audit")]
     Keygen(proof::Keygen),
@@ -46,6 +103,19 @@ pub(crate) enum Command {
 pub(super) async fn run(command: Command) -> ExitCode {
     match command {
         Command::Head(common) => answer::print(common.output, head(&common).await),
+        Command::List(arguments) => answer::print(arguments.common.output, list::run(&arguments).await),
+        Command::Tail(arguments) => tail::run(&arguments).await,
+        Command::Show(arguments) => answer::print(arguments.common.output, show::run(&arguments).await),
+        Command::Trace(arguments) => answer::print(arguments.common.output, trace::run(&arguments).await),
+        Command::Explain(arguments) => answer::print(arguments.output(), explain::run(&arguments).await),
+        Command::At(arguments) => {
+            answer::print(arguments.about.common().output, history::at(&arguments).await)
+        }
+        Command::Diff(arguments) => {
+            answer::print(arguments.about.common().output, history::diff(&arguments).await)
+        }
+        Command::Stats(arguments) => answer::print(arguments.common.output, stats::run(&arguments).await),
+        Command::Export(arguments) => export::run(&arguments).await,
         Command::Keygen(arguments) => answer::print(arguments.output, proof::keygen(&arguments)),
         Command::Checkpoint(arguments) => {
             answer::print(arguments.common.output, proof::checkpoint(&arguments).await)
@@ -59,6 +129,11 @@ pub(super) async fn run(command: Command) -> ExitCode {
 async fn head(common: &Common) -> Result<Answer, Failure> {
     let stage = Stage::open(common).await?;
     let head = stage.log.head().await;
-    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    let head = head.map_err(unreadable)?;
     Answer::new(&serde_json::json!({ "position": head }), head.to_string())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unreadable(error: EventStoreError) -> Failure {
+    Failure::because("the event log can't be read", &error)
 }

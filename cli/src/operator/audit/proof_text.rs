@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chat_infra::event_store::RecordedEvent;
+use chat_operations::audit::event::AuditedEvent;
 use chat_operations::proof::alteration::{Alteration, Stands};
 use chat_operations::proof::bundle::Shown;
 use chat_operations::proof::checkpoint::Checkpoint;
@@ -40,9 +41,14 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     let Verdict { checkpoint, signature, leaves, log, events, root, unaltered, altered, faults } = verdict;
     let mut text = String::new();
     // Writing to a string never fails.
+    if matches!(signature, Signature::Wrong | Signature::ByAnotherKey) {
+        let _ = writeln!(text, "the checkpoint is not to be trusted; if it were:");
+    }
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
-        (false, Some(altered)) => writeln!(text, "the log was altered: {}", alteration(altered)),
+        (false, Some(altered)) => {
+            writeln!(text, "the log was altered: {}{}", alteration(altered), gap_left(altered, faults))
+        }
         (false, None) => {
             writeln!(text, "the log was altered; the leaves that would tell where are {}", standing(*leaves))
         }
@@ -100,27 +106,13 @@ pub(super) fn shown(shown: &Shown) -> String {
 
 pub(super) fn shown_as_json(shown: &Shown) -> Value {
     let Shown { event, index, checkpoint, signature, included } = shown;
-    // What is no JSON is shown as text.
-    let parsed = |bytes: &[u8]| {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes)))
-    };
     json!({
         "proved": proves(shown),
         "included": included,
         "signature": signature,
         "index": index,
         "checkpoint": checkpoint,
-        "event": {
-            "position": event.position,
-            "stream": &*event.stream,
-            "revision": event.revision,
-            "id": event.id,
-            "type": event.event_type,
-            "schema_version": event.schema_version,
-            "recorded_at": event.recorded_at.to_string(),
-            "data": parsed(&event.data),
-            "metadata": parsed(&event.metadata),
-        },
+        "event": AuditedEvent::from(event),
     })
 }
 
@@ -152,6 +144,20 @@ fn alteration(alteration: &Alteration) -> String {
             format!("event {position} can't be read any more: {because}")
         }
     }
+}
+
+/// Which event a removed one was, where its stream has a gap since then.
+fn gap_left(altered: &Alteration, faults: &[Fault]) -> String {
+    let Alteration::Removed { position: removed } = altered else { return String::new() };
+    let gap = faults.iter().find_map(|fault| match fault {
+        Fault::Revision { position, stream, expected, found } if position > removed && found > expected => {
+            Some((stream, expected))
+        }
+        _ => None,
+    });
+    gap.map_or_else(String::new, |(stream, revision)| {
+        format!("; by the gap that is left it was revision {revision} of stream {stream}")
+    })
 }
 
 fn stands(now: &Stands) -> String {

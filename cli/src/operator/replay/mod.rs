@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_operations::audit::EventFilter;
+use chat_operations::audit::time::parse_time;
 use chat_operations::replay::pace::Rate;
 use chat_operations::replay::{self, Outcome, Replay, Stop};
 use clap::{Args, ValueEnum};
@@ -22,7 +24,7 @@ use crate::signals;
 use destination::To;
 
 /// How long an endpoint may refuse a batch, unless the replay follows the log.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// `replay`
 #[derive(Args)]
@@ -57,6 +59,9 @@ pub(crate) struct Command {
     common: Common,
     #[command(flatten)]
     filter: FilterOptions,
+    /// Recorded at this time or earlier
+    #[arg(long, value_name = "TIME", help_heading = "Which events")]
+    until: Option<String>,
 }
 
 /// How the body of a request is written.
@@ -82,7 +87,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
 }
 
 async fn replay(command: &Command) -> Result<Answer, Failure> {
-    let filter = command.filter.filter()?;
+    let filter = command.filter()?;
     let stage = Stage::open(&command.common).await?;
     let log = stage.log.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
@@ -138,6 +143,15 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
 }
 
 impl Command {
+    fn filter(&self) -> Result<EventFilter, Failure> {
+        if let Some(until) = &self.until
+            && parse_time(until).is_none()
+        {
+            return Err(Failure::new("--until must be a time such as 2026-09-21T14:13:20Z, or a date"));
+        }
+        self.filter.filter(self.until.as_deref())
+    }
+
     fn answer(&self, outcome: Outcome) -> Result<Answer, Failure> {
         let Outcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");

@@ -1,0 +1,96 @@
+//! `audit export`
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chat_operations::audit::{ExportError, ExportFormat, Scan, export};
+use chat_operations::new_file::{NewFile, Readers};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::super::answer::{self, Answer};
+use super::super::progress::Progress;
+use super::super::{Common, Stage};
+use super::filter::Filter;
+use super::list::Which;
+use super::unreadable;
+use crate::failure::Failure;
+
+/// `audit export`
+#[derive(Args)]
+pub(crate) struct Export {
+    /// How to write events
+    #[arg(long, value_name = "FORMAT")]
+    format: Format,
+    /// File to write to, which must not exist; it is there when all of it is [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Which end of the log to begin at
+    #[arg(long, value_name = "ORDER", default_value = "oldest")]
+    order: Which,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One JSON object a line
+    Jsonl,
+    /// Columns, with their names in the first line (RFC 4180)
+    Csv,
+}
+
+pub(super) async fn run(arguments: &Export) -> ExitCode {
+    match &arguments.out {
+        Some(path) => answer::print(arguments.common.output, to_file(arguments, path.clone()).await),
+        None => match to_stdout(arguments).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        },
+    }
+}
+
+async fn to_file(arguments: &Export, path: PathBuf) -> Result<Answer, Failure> {
+    let unwritable = |error: &dyn std::error::Error| {
+        Failure::because(format!("{} can't be written", path.display()), error)
+    };
+    // What is exported are messages of people.
+    let mut file = NewFile::create(&path, Readers::Owner).map_err(|error| unwritable(&error))?;
+    let written = write(arguments, &mut file).await?.map_err(|error| match error {
+        ExportError::EventStore(error) => unreadable(error),
+        other => unwritable(&other),
+    })?;
+    file.keep().map_err(|error| unwritable(&error))?;
+    let text = format!("{written} events are in {}", path.display());
+    Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)
+}
+
+async fn to_stdout(arguments: &Export) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout());
+    match write(arguments, &mut out).await? {
+        Ok(_) => Ok(()),
+        // Whoever reads it has seen enough and gone.
+        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(ExportError::EventStore(error)) => Err(unreadable(error)),
+        Err(other) => Err(Failure::because("the export ended early", &other)),
+    }
+}
+
+async fn write(
+    arguments: &Export,
+    out: &mut (dyn Write + Send),
+) -> Result<Result<u64, ExportError>, Failure> {
+    let filter = arguments.filter.parse()?;
+    let stage = Stage::open(&arguments.common).await?;
+    let format = match arguments.format {
+        Format::Jsonl => ExportFormat::JsonLines,
+        Format::Csv => ExportFormat::Csv,
+    };
+    let mut progress = Progress::start("Exporting", None);
+    let scan = Scan::new(filter, arguments.order.into());
+    Ok(export(&*stage.log, scan, format, out, |looked_at| progress.at(looked_at)).await)
+}

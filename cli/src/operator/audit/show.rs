@@ -1,0 +1,120 @@
+//! `audit show`
+
+use chat_domain::Metadata;
+use chat_operations::audit::{AuditedEvent, EventReference, ShownEvent, WhichEvent, find, show};
+use clap::Args;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::super::answer::Answer;
+use super::super::table::pairs;
+use super::super::text::escaped;
+use super::super::{Common, Stage};
+use super::{shown, unreadable};
+use crate::failure::Failure;
+
+/// `audit show`
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Its position in the log, or its id
+    #[arg(value_name = "POSITION|EVENT_ID", value_parser = which)]
+    which: WhichEvent,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// Reads which event is meant.
+pub(super) fn which(text: &str) -> Result<WhichEvent, &'static str> {
+    WhichEvent::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
+}
+
+pub(super) async fn run(arguments: &Show) -> Result<Answer, Failure> {
+    let stage = Stage::open(&arguments.common).await?;
+    let event = found(&stage, arguments.which).await?;
+    let event = show(&*stage.log, &event).await.map_err(unreadable)?;
+    Answer::of(&event, text(&event))
+}
+
+/// The event, which must be there.
+pub(super) async fn found(
+    stage: &Stage,
+    which: WhichEvent,
+) -> Result<chat_infra::event_store::RecordedEvent, Failure> {
+    let found = find(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
+    found.ok_or_else(|| match which {
+        WhichEvent::At(position) => Failure::new(format!("no event is at position {position}")),
+        WhichEvent::Of(id) => Failure::new(format!("no event has the id {}", id.uuid())),
+    })
+}
+
+fn text(shown: &ShownEvent) -> String {
+    let mut text = event(&shown.event);
+    text.push_str(&neighbours(shown));
+    for (title, events) in [("Caused by", &shown.caused_by), ("Caused", &shown.caused)] {
+        if !events.is_empty() {
+            text.push_str(&format!("\n{title}, by the same correlation:\n"));
+            text.push_str(&shown::references(events));
+        }
+    }
+    text
+}
+
+fn neighbours(shown: &ShownEvent) -> String {
+    let neighbour = |event: &Option<EventReference>, none: &str| match event {
+        Some(event) => shown::reference(event),
+        None => none.to_owned(),
+    };
+    pairs(&[
+        ("before it", neighbour(&shown.previous, "nothing: the stream begins with it")),
+        ("after it", neighbour(&shown.following, "nothing yet")),
+    ])
+}
+
+/// An event, whole.
+pub(super) fn event(event: &AuditedEvent) -> String {
+    let mut lines = vec![
+        ("position", event.position.to_string()),
+        ("id", event.id.uuid().to_string()),
+        ("stream", format!("{}, revision {}", escaped(&event.stream), event.revision)),
+        ("type", format!("{}, version {}", escaped(&event.event_type), event.schema_version.0)),
+        ("recorded at", event.recorded_at.to_string()),
+    ];
+    match event.circumstances() {
+        Some(metadata) => lines.extend(circumstances(metadata)),
+        None => lines.push(("metadata", stored(event.metadata.as_deref(), event.metadata_base64.as_deref()))),
+    }
+    lines.push(("payload", stored(event.data.as_deref(), event.data_base64.as_deref())));
+    if let Some(problem) = &event.problem {
+        lines.push(("problem", escaped(problem)));
+    }
+    pairs(&lines)
+}
+
+fn circumstances(metadata: Metadata) -> Vec<(&'static str, String)> {
+    let mut lines =
+        vec![("command", escaped(&metadata.command)), ("by", shown::actor(Some(&metadata.actor)))];
+    if let (Some(_), Some(address)) = (&metadata.actor.name, &metadata.actor.address) {
+        lines.push(("address", escaped(address)));
+    }
+    if let Some(agent) = &metadata.actor.user_agent {
+        lines.push(("user agent", escaped(agent)));
+    }
+    lines.push(("correlation", escaped(&metadata.correlation_id)));
+    lines.push(("request", escaped(&metadata.causation_id)));
+    if let Some(idempotency) = metadata.idempotency {
+        lines.push(("idempotency", format!("payload {}", idempotency.fingerprint)));
+    }
+    lines
+}
+
+/// JSON with its texts fit for a terminal, or the bytes of what is none.
+fn stored(json: Option<&RawValue>, base64: Option<&str>) -> String {
+    match (json, base64) {
+        (Some(json), _) => {
+            let value: Option<Value> = serde_json::from_str(json.get()).ok();
+            escaped(&value.map_or_else(|| json.get().to_owned(), |value| value.to_string()))
+        }
+        (None, Some(base64)) => format!("no JSON; in base64: {base64}"),
+        (None, None) => String::new(),
+    }
+}

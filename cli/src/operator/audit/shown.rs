@@ -1,0 +1,116 @@
+//! Events in a few words.
+
+use chat_domain::{Actor, StreamId, operation};
+use chat_operations::audit::filter::actor_kind;
+use chat_operations::audit::{AuditedEvent, EventReference};
+use serde_json::Value;
+
+use super::super::table::table;
+use super::super::text::{cut, escaped, quoted};
+
+/// Columns that a stream's name takes at most in a table.
+const STREAM: usize = 24;
+
+/// Columns that an actor takes at most in a table.
+const ACTOR: usize = 28;
+
+/// Events as a table.
+pub(super) fn events(events: &[AuditedEvent]) -> String {
+    let rows: Vec<[String; 6]> = events.iter().map(row).collect();
+    table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
+}
+
+fn row(event: &AuditedEvent) -> [String; 6] {
+    [
+        event.position.to_string(),
+        event.recorded_at.to_string(),
+        cut(&escaped(&event.event_type), STREAM),
+        cut(&actor(event.circumstances().map(|metadata| metadata.actor).as_ref()), ACTOR),
+        stream(&event.stream),
+        what(event),
+    ]
+}
+
+/// Events that are referred to, as a table.
+pub(super) fn references(events: &[EventReference]) -> String {
+    let rows: Vec<[String; 5]> = events.iter().map(reference_row).collect();
+    table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM"], &rows)
+}
+
+fn reference_row(event: &EventReference) -> [String; 5] {
+    [
+        event.position.to_string(),
+        event.recorded_at.to_string(),
+        cut(&escaped(&event.event_type), STREAM),
+        cut(&actor(event.actor.as_ref()), ACTOR),
+        stream(&event.stream),
+    ]
+}
+
+/// An event that is referred to, on one line.
+pub(super) fn reference(event: &EventReference) -> String {
+    let (position, kind, at) = (event.position, escaped(&event.event_type), event.recorded_at);
+    format!("{position} {kind} at {at} by {}", actor(event.actor.as_ref()))
+}
+
+/// Who it was, as `operator alice@ops-1` or `app 10.0.0.7`.
+pub(super) fn actor(actor: Option<&Actor>) -> String {
+    let Some(actor) = actor else { return "?".to_owned() };
+    let kind = actor_kind(actor.kind);
+    match actor.name.as_ref().or(actor.address.as_ref()) {
+        Some(who) => format!("{kind} {}", escaped(who)),
+        None => kind.to_owned(),
+    }
+}
+
+/// A stream's name with the app's token cut short: the token is a credential, and fills the line.
+pub(super) fn stream(name: &str) -> String {
+    match StreamId::parse(name) {
+        Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
+        Ok(StreamId::Chat(app, number)) => format!("chat-{}…-{number}", &app.expose()[..4]),
+        Err(_) => cut(&escaped(name), STREAM),
+    }
+}
+
+/// What an event says, in a few words.
+fn what(event: &AuditedEvent) -> String {
+    if let Some(problem) = &event.problem {
+        return format!("can't be read: {}", escaped(problem));
+    }
+    let payload = event.data.as_ref().map(|data| serde_json::from_str(data.get()));
+    let Some(Ok(Value::Object(payload))) = payload else { return String::new() };
+    let mut words = Vec::new();
+    for (name, value) in &payload {
+        match (name.as_str(), value) {
+            ("body" | "name", Value::String(text)) => words.push(quoted(text)),
+            ("message_number", number) => words.insert(0, format!("message {number}")),
+            ("chat_number", number) => words.insert(0, format!("chat {number}")),
+            ("copies", Value::Array(copies)) => words.extend(copies.iter().map(copy)),
+            // What operators do is told with its reason, which comes last.
+            ("reason", _) => {}
+            (name, Value::String(text)) if event.stream == operation::STREAM => {
+                words.push(format!("{name} {}", escaped(text)));
+            }
+            (name, value) => words.push(format!("{} {}", escaped(name), escaped(&value.to_string()))),
+        }
+    }
+    if let Some(Value::String(reason)) = payload.get("reason") {
+        words.push(format!("because {}", quoted(reason)));
+    }
+    words.join(" ")
+}
+
+/// A generation of a projection, as `read_model/2`.
+fn copy(copy: &Value) -> String {
+    let name = copy["projection"].as_str().unwrap_or("?");
+    format!("{}/{}", escaped(name), copy["generation"])
+}
+
+/// A value of a field, on one line.
+pub(super) fn value(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Null => "-".to_owned(),
+        other => escaped(&other.to_string()),
+    }
+}

@@ -1,0 +1,99 @@
+//! `audit stats`
+
+use chat_domain::StreamId;
+use chat_operations::audit::{Counts, HourCount, Stats, stats};
+use clap::Args;
+
+use super::super::answer::Answer;
+use super::super::progress::Progress;
+use super::super::table::{pairs, table};
+use super::super::text::{cut, escaped};
+use super::super::{Common, Stage};
+use super::filter::Filter;
+use super::{shown, unreadable};
+use crate::failure::Failure;
+
+/// Hours in the chart.
+const HOURS: usize = 24;
+
+/// Columns of the chart's longest bar.
+const BAR: u64 = 40;
+
+/// Columns that a name takes at most.
+const NAME: usize = 48;
+
+/// `audit stats`
+#[derive(Args)]
+pub(crate) struct StatsOf {
+    /// How many types, apps, actors and streams to name
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    top: u64,
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+pub(super) async fn run(arguments: &StatsOf) -> Result<Answer, Failure> {
+    let filter = arguments.filter.parse()?;
+    let stage = Stage::open(&arguments.common).await?;
+    let most = usize::try_from(arguments.top).unwrap_or(usize::MAX);
+    let mut progress = Progress::start("Counting", None);
+    let counted = stats(&*stage.log, filter, most, u64::MAX, |looked_at| progress.at(looked_at)).await;
+    drop(progress);
+    let counted = counted.map_err(unreadable)?;
+    Answer::of(&counted, text(&counted))
+}
+
+fn text(stats: &Stats) -> String {
+    let mut text = pairs(&[
+        ("events", stats.events.to_string()),
+        ("bytes", stats.bytes.to_string()),
+        ("first at", stats.first_at.clone().unwrap_or_else(|| "-".to_owned())),
+        ("last at", stats.last_at.clone().unwrap_or_else(|| "-".to_owned())),
+    ]);
+    if stats.events == 0 {
+        return text;
+    }
+    text.push_str(&counts("TYPE", &stats.types, escaped));
+    text.push_str(&counts("APP", &stats.apps, |token| format!("{}…", token.get(..4).unwrap_or(token))));
+    text.push_str(&counts("BY", &stats.actors, escaped));
+    text.push_str(&counts("BIGGEST STREAM", &stats.biggest_streams, stream));
+    text.push_str(&counts("FASTEST GROWING STREAM, LAST HOUR", &stats.fastest_growing_streams, stream));
+    text.push_str(&chart(&stats.hours));
+    text
+}
+
+fn stream(name: &str) -> String {
+    if StreamId::parse(name).is_ok() { shown::stream(name) } else { escaped(name) }
+}
+
+fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String {
+    if counts.most.is_empty() {
+        return String::new();
+    }
+    let mut rows: Vec<[String; 2]> = Vec::new();
+    for counted in &counts.most {
+        let about = if counted.at_most_too_high > 0 { "at most " } else { "" };
+        rows.push([cut(&name(&counted.key), NAME), format!("{about}{}", counted.events)]);
+    }
+    if counts.others > 0 {
+        rows.push([format!("({} others)", counts.others), String::new()]);
+    }
+    format!("\n{}", table([title, "EVENTS"], &rows))
+}
+
+/// Events by hour, the last day's that had any.
+fn chart(hours: &[HourCount]) -> String {
+    let shown = &hours[hours.len().saturating_sub(HOURS)..];
+    let most = shown.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
+    let row = |hour: &HourCount| {
+        let length = (hour.events * BAR).div_ceil(most);
+        let bar = "█".repeat(usize::try_from(length).unwrap_or_default());
+        // The minutes of an hour are known.
+        let time = hour.hour.to_string().replace('T', " ");
+        [time.get(..16).unwrap_or(&time).to_owned(), hour.events.to_string(), bar]
+    };
+    let rows: Vec<[String; 3]> = shown.iter().map(row).collect();
+    format!("\n{}", table(["HOUR (UTC)", "EVENTS", ""], &rows))
+}

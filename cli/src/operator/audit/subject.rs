@@ -1,0 +1,100 @@
+//! Apps, chats and messages as arguments.
+
+use chat_domain::{AppToken, ChatNumber, MessageNumber};
+use chat_operations::audit::{Existence, Subject, SubjectKind, SubjectName};
+use clap::{Args, Subcommand};
+
+use super::super::Common;
+
+/// What is asked about.
+#[derive(Subcommand)]
+pub(crate) enum About {
+    /// An app
+    #[command(after_help = "Example:\n  … app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --data-dir ./data")]
+    App(App),
+    /// A chat of an app
+    #[command(after_help = "Example:\n  … chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 --data-dir ./data")]
+    Chat(Chat),
+    /// A message of a chat
+    #[command(
+        after_help = "Example:\n  … message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17 --data-dir ./data"
+    )]
+    Message(Message),
+}
+
+/// An app.
+#[derive(Args)]
+pub(crate) struct App {
+    /// The app's token
+    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
+    app: AppToken,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A chat.
+#[derive(Args)]
+pub(crate) struct Chat {
+    /// The app's token
+    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
+    app: AppToken,
+    /// The chat's number
+    #[arg(value_name = "CHAT", value_parser = ChatNumber::parse)]
+    chat: ChatNumber,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A message.
+#[derive(Args)]
+pub(crate) struct Message {
+    /// The app's token
+    #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
+    app: AppToken,
+    /// The chat's number
+    #[arg(value_name = "CHAT", value_parser = ChatNumber::parse)]
+    chat: ChatNumber,
+    /// The message's number
+    #[arg(value_name = "MESSAGE", value_parser = MessageNumber::parse)]
+    message: MessageNumber,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl About {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            Self::App(app) => &app.common,
+            Self::Chat(chat) => &chat.common,
+            Self::Message(message) => &message.common,
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        match self {
+            Self::App(App { app, .. }) => Subject::App(*app),
+            Self::Chat(Chat { app, chat, .. }) => Subject::Chat(*app, *chat),
+            Self::Message(Message { app, chat, message, .. }) => Subject::Message(*app, *chat, *message),
+        }
+    }
+}
+
+/// What was asked about, in words.
+pub(super) fn words(name: &SubjectName) -> String {
+    let app = format!("{}…", &name.app_token[..4]);
+    let (chat, message) = (name.chat_number.unwrap_or_default(), name.message_number.unwrap_or_default());
+    match name.kind {
+        SubjectKind::App => format!("app {app}"),
+        SubjectKind::Chat => format!("chat {chat} of app {app}"),
+        SubjectKind::Message => format!("message {message} of chat {chat} of app {app}"),
+    }
+}
+
+/// Whether it is there, in a word.
+pub(super) fn existence(existence: Existence) -> &'static str {
+    match existence {
+        Existence::Absent => "absent",
+        Existence::Present => "present",
+        Existence::Deleted => "deleted",
+    }
+}

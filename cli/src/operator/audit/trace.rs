@@ -1,0 +1,53 @@
+//! `audit trace`
+
+use chat_operations::audit::{Trace, trace};
+use clap::Args;
+
+use super::super::answer::Answer;
+use super::super::text::escaped;
+use super::super::{Common, Stage};
+use super::filter::Filter;
+use super::{shown, unreadable};
+use crate::failure::Failure;
+
+/// `audit trace`
+#[derive(Args)]
+pub(crate) struct TraceOf {
+    /// The trace id of traceparent, or the X-Request-Id of a request
+    #[arg(value_name = "CORRELATION_ID")]
+    correlation_id: String,
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+pub(super) async fn run(arguments: &TraceOf) -> Result<Answer, Failure> {
+    let filter = arguments.filter.parse()?;
+    let stage = Stage::open(&arguments.common).await?;
+    let found = trace(&*stage.log, &arguments.correlation_id, filter, u64::MAX).await.map_err(unreadable)?;
+    Answer::of(&found, text(&found))
+}
+
+fn text(trace: &Trace) -> String {
+    if trace.requests.is_empty() {
+        return format!("nothing belongs to {}\n", escaped(&trace.correlation_id));
+    }
+    let mut text = format!("{}\n", escaped(&trace.correlation_id));
+    for (index, request) in trace.requests.iter().enumerate() {
+        let last = index + 1 == trace.requests.len();
+        let (branch, stem) = if last { ("└─", "   ") } else { ("├─", "│  ") };
+        let (id, command) = (escaped(&request.request_id), escaped(&request.command));
+        text.push_str(&format!(
+            "{branch} request {id}, {command} by {}\n",
+            shown::actor(Some(&request.actor))
+        ));
+        let table = shown::events(&request.events);
+        let lines: Vec<&str> = table.lines().skip(1).collect();
+        for (index, line) in lines.iter().enumerate() {
+            let twig = if index + 1 == lines.len() { "└─" } else { "├─" };
+            text.push_str(&format!("{stem}{twig} {line}\n"));
+        }
+    }
+    text
+}

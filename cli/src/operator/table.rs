@@ -1,0 +1,75 @@
+//! Tables and lists for people.
+
+use std::io::{IsTerminal as _, stdout};
+
+use super::text::{cut, width};
+
+/// Columns between two of a table's.
+const GAP: usize = 2;
+
+/// How wide an answer may be where there is no terminal.
+const USUAL_WIDTH: usize = 120;
+
+/// The last column of a table is not cut to less.
+const LEAST: usize = 20;
+
+/// How wide an answer may be: as wide as the terminal.
+pub(super) fn terminal_width() -> usize {
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let found = || stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    asked.or_else(|| found().map(|(width, _)| usize::from(width.0))).unwrap_or(USUAL_WIDTH)
+}
+
+/// Rows in aligned columns under their names; the last column is cut to what the terminal leaves of it. Cells are to be
+/// fit for a terminal.
+pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = names.map(width);
+    for row in rows {
+        for (known, cell) in widths.iter_mut().zip(row) {
+            *known = width(cell).max(*known);
+        }
+    }
+    let before_last: usize = widths[..N - 1].iter().map(|width| width + GAP).sum();
+    let left = terminal_width().saturating_sub(before_last).max(LEAST);
+    let mut text = String::new();
+    for row in std::iter::once(&names.map(str::to_owned)).chain(rows) {
+        let mut line = String::new();
+        for (cell, width_of_column) in row[..N - 1].iter().zip(widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width_of_column - width(cell) + GAP));
+        }
+        line.push_str(&cut(&row[N - 1], left));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names with their values, aligned.
+pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
+    let widest = pairs.iter().map(|(name, _)| width(name)).max().unwrap_or_default();
+    let mut text = String::new();
+    for (name, value) in pairs {
+        let gap = widest - width(name) + GAP;
+        text.push_str(format!("{name}{:gap$}{value}", "").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_the_last_one_is_not_padded() {
+        let rows =
+            [["1".to_owned(), "世界".to_owned(), String::new()], ["10".into(), "x".into(), "end".into()]];
+        assert_eq!(table(["N", "WORD", "LAST"], &rows), "N   WORD  LAST\n1   世界\n10  x     end\n");
+    }
+
+    #[test]
+    fn values_stand_under_each_other() {
+        assert_eq!(pairs(&[("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2\n");
+    }
+}

@@ -1,0 +1,81 @@
+//! Texts of others, fit for a terminal.
+
+/// The text on one line, with everything escaped that would do something to a terminal or change the order of what is
+/// read on it.
+pub(super) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            '\r' => shown.push_str("\\r"),
+            letter if letter.is_control() || misleads(letter) => shown.extend(letter.escape_unicode()),
+            letter => shown.push(letter),
+        }
+    }
+    shown
+}
+
+/// Escaped, in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+/// Marks of direction, invisible separators: what is read is not what is there.
+fn misleads(letter: char) -> bool {
+    matches!(letter,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The text, cut to so many columns with an ellipsis where it has more.
+pub(super) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    let mut taken = 0;
+    for letter in text.chars() {
+        taken += width_of(letter);
+        if taken + 1 > columns {
+            break;
+        }
+        shown.push(letter);
+    }
+    shown.push('…');
+    shown
+}
+
+/// How many columns a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().map(width_of).sum()
+}
+
+/// Letters of East Asian scripts and pictures take two columns (UAX 11, the blocks that are wide throughout). Marks that
+/// combine take none, but are rare enough: a table is then a column off.
+fn width_of(letter: char) -> usize {
+    let wide = matches!(letter,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1f64f}' | '\u{1f680}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}');
+    if wide { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_do_something_to_a_terminal_is_escaped() {
+        assert_eq!(escaped("a\nb\tc\rd"), "a\\nb\\tc\\rd");
+        assert_eq!(escaped("\u{1b}[31m\u{7f}\u{9b}"), "\\u{1b}[31m\\u{7f}\\u{9b}");
+        assert_eq!(escaped("admin\u{202e}nimda"), "admin\\u{202e}nimda");
+        assert_eq!(escaped("Grüße, 世界 🦊"), "Grüße, 世界 🦊");
+    }
+
+    #[test]
+    fn a_text_is_cut_to_its_columns() {
+        assert_eq!(cut("a fox", 5), "a fox");
+        assert_eq!(cut("a fox runs", 5), "a fo…");
+        assert_eq!(cut("世界世界", 5), "世界…");
+    }
+}
