@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::idempotency::Idempotency;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::operation::ProjectionName;
@@ -11,10 +12,11 @@ use chat_infra::clock;
 use chat_infra::counters::Counters;
 use chat_infra::event_store::{EventStore, EventStoreError};
 use chat_infra::idempotency::Reservations;
+use chat_operations::projections::Projections;
 use chat_projector::generations::Generations;
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::admin::AdminAccess;
-use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
+use chat_web::assembly::{ADMIN_PREFIX, Api, Apis, HttpOptions, PREFIX, assemble};
 use chat_web::metrics::Metrics;
 use chat_web::server::{Drained, ServerOptions, serve};
 use chat_web::system::System;
@@ -67,6 +69,12 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let listener = bind(address).await?;
     let address =
         listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
+    let (drain, draining) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // What would go on for as long as its client likes ends when the process is about to.
+        drain.send_replace(true);
+    };
     tokio::pin!(stop);
     let (event_store, log_id) = tokio::select! {
         opened = open_event_store(&places.events) => opened?,
@@ -113,16 +121,29 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     });
     if let Some(readers) = readers {
         let in_use = readers.in_use().borrow().clone();
-        let ports = QueryPorts { read_model: in_use.read_model, search: in_use.search, event_store };
+        let ports = QueryPorts {
+            read_model: in_use.read_model,
+            search: in_use.search,
+            event_store: Arc::clone(&event_store),
+        };
         let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-        let api = QueryApi::new(ports, readers.progress(), admin);
+        let api = QueryApi::new(ports, readers.progress(), admin.clone());
         apis.served.push(Api::queries(chat_query_api::router(api.clone())));
+        let read = readers.in_use();
+        let ports = AdminPorts {
+            event_store: Arc::clone(&event_store),
+            read_model: Arc::new(move || Arc::clone(&read.borrow().read_model)),
+            projections: Arc::new(Projections { log: event_store, places: places.projections() }),
+            stopping: draining,
+        };
+        apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, admin))));
         tokio::spawn(readers.keep(api));
     } else {
-        apis.documented.push(chat_query_api::document());
+        apis.documented.push((PREFIX, chat_query_api::document()));
+        apis.documented.push((ADMIN_PREFIX, chat_admin_api::document()));
     }
     if !role.takes_commands() {
-        apis.documented.push(chat_command_api::routes::document());
+        apis.documented.push((PREFIX, chat_command_api::routes::document()));
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,

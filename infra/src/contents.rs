@@ -57,8 +57,9 @@ impl Contents {
     pub fn add(&mut self, key: Key, fields: &[&[u8]]) {
         let hash = hash(fields);
         self.digest.add_hash(hash);
-        let [a, b, c, d, e, f, g, h, ..] = hash;
-        self.parts.push((key, u64::from_le_bytes([a, b, c, d, e, f, g, h])));
+        let mut start = [0; 8];
+        start.copy_from_slice(&hash[..8]);
+        self.parts.push((key, u64::from_le_bytes(start)));
     }
 
     /// Brings the parts in order, once all are added.

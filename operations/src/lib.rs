@@ -5,6 +5,11 @@
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
 pub mod acts;
+pub mod answer;
+pub mod audit;
 pub mod dead_letters;
 pub mod events_check;
+pub mod new_file;
 pub mod projections;
+pub mod proof;
+pub mod replay;

@@ -205,7 +205,9 @@ impl Generations {
             if events.is_empty() {
                 return Ok(());
             }
-            events.iter().for_each(|event| self.take_recorded(event));
+            for event in &events {
+                self.take_recorded(event);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chat_domain::Position;
 use chat_infra::checkpoint::{Checkpoint, Opened};
+use chat_infra::clock;
 use chat_infra::event_store::{Batch, EventStore, EventStoreError, LogId};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ use crate::status::{Reporter, State, Status};
 
 /// How often the end of the log is looked up, and whether the projection is still where it was.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
+/// A stretch whose first event is no older than this when it is applied, is of events as they come.
+const AS_THEY_COME: Duration = Duration::from_secs(1);
 /// How often a projector that stands by tries to take over.
 const TAKE_OVER_EVERY: Duration = Duration::from_millis(250);
 
@@ -246,6 +249,9 @@ impl<T: Target> Runner<T> {
             if caught_up && up_to >= status.head {
                 status.state = State::Live;
                 status.behind_since = None;
+            } else if status.behind_since.is_some() && status.lag(clock::now()) < AS_THEY_COME {
+                // Under load there is always more by the time that a stretch is applied.
+                status.state = State::Live;
             } else if status.state == State::Live && count >= self.target.pace().max_events {
                 status.state = State::CatchingUp;
             }

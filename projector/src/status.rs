@@ -28,10 +28,10 @@ pub struct Status {
     pub behind_since: Option<Timestamp>,
     /// How many events are parked.
     pub parked: u64,
-    /// How many events were discarded, and nobody has acknowledged it.
-    pub discarded: u64,
     /// Events that this projector has folded or parked since it started.
     pub folded: u64,
+    /// How many events were discarded, and nobody has acknowledged it.
+    pub discarded: u64,
     /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
     /// caused it is in the log.
     pub last_error: Option<String>,
@@ -81,8 +81,8 @@ impl Status {
             head: Position::START,
             behind_since: None,
             parked: 0,
-            discarded: 0,
             folded: 0,
+            discarded: 0,
             last_error: None,
         }
     }

@@ -3,11 +3,12 @@
 //! The stream may be huge, so it is never read from its start: the message's creation is found by its number, and from
 //! there on only edits and deletions are read, a few at a time.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
-use chat_infra::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_infra::event_store::{
+    EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead, creation,
+};
 use thiserror::Error;
 use tracing::warn;
 
@@ -68,7 +69,8 @@ pub(crate) async fn read(
     let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
     let chat = Stream { store, name: stream };
     let mut history = History { versions: Vec::new(), next: None, position: Position::START };
-    let Some(created) = chat.creation_of(id.number).await? else {
+    let created = creation::message_created(store, id.app, id.chat, id.number).await?;
+    let Some(created) = created else {
         return Err(what_is_missing(store, id).await?);
     };
     if after.is_none() {
@@ -161,51 +163,5 @@ impl Stream<'_> {
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
         self.store.read_stream(StreamRead { stream: Arc::clone(&self.name), from, select, limit }).await
-    }
-
-    /// Finds a message's creation.
-    ///
-    /// Message n is the nth MessageCreated of its stream, so it stands at revision n − 1 at the earliest, which is
-    /// where it does stand unless edits and deletions came before it: one read finds it. Else it is between what
-    /// earlier looks left possible, which each further look halves at least.
-    async fn creation_of(&self, number: MessageNumber) -> Result<Option<RecordedEvent>, EventStoreError> {
-        let wanted = number.get();
-        let first_look = ReadFrom::Forwards(Revision::new(wanted - 1));
-        let Some((at, event)) = self.creation(first_look).await? else { return Ok(None) };
-        if at == wanted {
-            return Ok(Some(event));
-        }
-        let Some((last, last_event)) = self.creation(ReadFrom::End).await? else { return Ok(None) };
-        if last < wanted {
-            return Ok(None);
-        }
-        // Between two creations stand at least the creations of the numbers between.
-        let mut earliest = event.revision.get() + wanted.saturating_sub(at);
-        let mut latest = last_event.revision.get().saturating_sub(last - wanted);
-        while earliest <= latest {
-            let middle = earliest + (latest - earliest) / 2;
-            let look = ReadFrom::Forwards(Revision::new(middle));
-            let Some((at, event)) = self.creation(look).await? else { return Ok(None) };
-            match at.cmp(&wanted) {
-                Ordering::Equal => return Ok(Some(event)),
-                Ordering::Less => earliest = event.revision.get() + (wanted - at),
-                Ordering::Greater => {
-                    let Some(before) = middle.checked_sub(1) else { return Ok(None) };
-                    latest = before.min(event.revision.get().saturating_sub(at - wanted));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The next creation from a place, and the number of its message.
-    async fn creation(&self, from: ReadFrom) -> Result<Option<(u64, RecordedEvent)>, EventStoreError> {
-        let events = self.read(from, Select::Only(MESSAGE_CREATED), 1).await?;
-        let Some(event) = events.into_iter().next() else { return Ok(None) };
-        match event.decode() {
-            Ok(Event::MessageCreated(created)) => Ok(Some((created.message_number.get(), event))),
-            Ok(_) => Ok(None),
-            Err(error) => Err(EventStoreError::Damaged(Box::new(error))),
-        }
     }
 }

@@ -58,9 +58,13 @@ impl Default for HttpOptions {
 /// Where the APIs' routes are mounted.
 pub const PREFIX: &str = "/api/v1";
 
-/// An API's routes, to be mounted under [`PREFIX`].
+/// Where the routes of operators are mounted.
+pub const ADMIN_PREFIX: &str = "/admin/v1";
+
+/// An API's routes, to be mounted under a prefix.
 pub struct Api {
     routes: OpenApiRouter,
+    prefix: &'static str,
     /// What a client is told when a handler missed its deadline.
     late: ErrorCode,
     /// What goes around the limits.
@@ -72,8 +76,8 @@ pub struct Api {
 pub struct Apis {
     /// Served here.
     pub served: Vec<Api>,
-    /// Served elsewhere.
-    pub documented: Vec<OpenApi>,
+    /// Served elsewhere, each with the prefix that it is mounted under there.
+    pub documented: Vec<(&'static str, OpenApi)>,
 }
 
 type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
@@ -81,12 +85,17 @@ type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
 impl Api {
     /// Routes that change something: a late answer leaves open whether they did.
     pub fn commands(routes: OpenApiRouter) -> Self {
-        Self { routes, late: ErrorCode::OutcomeUnknown, around: None }
+        Self { routes, prefix: PREFIX, late: ErrorCode::OutcomeUnknown, around: None }
     }
 
     /// Routes that change nothing.
     pub fn queries(routes: OpenApiRouter) -> Self {
-        Self { routes, late: ErrorCode::Overloaded, around: None }
+        Self { routes, prefix: PREFIX, late: ErrorCode::Overloaded, around: None }
+    }
+
+    /// Routes for operators, which change nothing.
+    pub fn admin(routes: OpenApiRouter) -> Self {
+        Self { prefix: ADMIN_PREFIX, ..Self::queries(routes) }
     }
 
     /// Puts a layer around the limits too: it sees what they refuse.
@@ -102,12 +111,12 @@ pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
     let slots = Arc::new(Semaphore::new(options.max_in_flight));
     let limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
-    let mut routes_of_all = OpenApiRouter::new();
+    let mut all = OpenApiRouter::with_openapi(openapi::base());
     let all_served = apis.documented.is_empty();
-    for document in apis.documented {
-        routes_of_all = routes_of_all.merge(OpenApiRouter::with_openapi(document));
+    for (prefix, document) in apis.documented {
+        all = all.nest(prefix, OpenApiRouter::with_openapi(document));
     }
-    for Api { routes, late, around } in apis.served {
+    for Api { routes, prefix, late, around } in apis.served {
         let deadline = Deadline { after: options.deadline, code: late };
         let mut routes = routes
             .route_layer(from_fn_with_state(deadline, keep_deadline))
@@ -118,9 +127,8 @@ pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
         if let Some(around) = around {
             routes = around(routes);
         }
-        routes_of_all = routes_of_all.merge(routes);
+        all = all.nest(prefix, routes);
     }
-    let all = OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, routes_of_all);
     let (routes, mut document) = all.split_for_parts();
     document.merge(system::document());
     let whole = WholeApi::of(&document);

@@ -150,7 +150,7 @@ impl Keeper {
             }
             let live = self.generations.borrow().of(self.projection).live;
             self.start(live);
-            if live != in_use && self.has_caught_up(live) {
+            if live != in_use && self.has_caught_up(live).await {
                 in_use = live;
             }
             self.end_superseded(in_use).await;
@@ -187,12 +187,20 @@ impl Keeper {
         self.running.insert(generation, Running { handle, stop, superseded: None });
     }
 
-    /// Whether a generation is live, and not behind any other that is still being kept.
-    fn has_caught_up(&self, generation: Generation) -> bool {
+    /// Whether a generation is not behind any other that is still being kept, here or by another process.
+    async fn has_caught_up(&self, generation: Generation) -> bool {
         let Some(running) = self.running.get(&generation) else { return false };
-        let status = running.handle.status.borrow();
+        let status = running.handle.status.borrow().clone();
+        let position = match status.state {
+            State::Live => Some(status.position),
+            State::StandingBy => {
+                let copy = Copy { projection: self.projection, generation };
+                self.places.of(copy).position().await.ok()
+            }
+            _ => None,
+        };
         let furthest = self.running.values().map(|other| other.handle.status.borrow().position).max();
-        status.state == State::Live && Some(status.position) >= furthest
+        position.is_some() && position >= furthest
     }
 
     /// Ends the projectors of generations that are not live any more, some time after nobody needs them.

@@ -163,7 +163,7 @@ pub(super) async fn at_hand(
     let Some(previous) = line.previous() else { return line.live };
     let position = async |generation| places.of(Copy { projection, generation }).position().await.ok();
     match (position(line.live).await, position(previous).await) {
-        (live, Some(before)) if live < Some(before) => previous,
+        (now, Some(before)) if now < Some(before) => previous,
         _ => line.live,
     }
 }

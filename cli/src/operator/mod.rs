@@ -7,8 +7,11 @@ mod answer;
 mod audit;
 mod dead_letters;
 mod events;
+mod filter;
+mod generated;
 mod progress;
 mod projections;
+mod replay;
 mod stage;
 
 use std::process::ExitCode;
@@ -34,6 +37,15 @@ pub(crate) enum Command {
     /// Look at the events of the log as they are stored
     #[command(subcommand)]
     Events(events::Command),
+    /// Feed another system with the log's events: a program, a file, or an HTTP endpoint
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Command>),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  chat-api completions bash > /etc/bash_completion.d/chat-api")]
+    Completions(generated::Completions),
+    /// Print the man page, or write those of all commands
+    #[command(after_help = "Example:\n  chat-api man --out /usr/local/share/man/man1")]
+    Man(generated::Man),
 }
 
 /// What every command takes.
@@ -78,6 +90,9 @@ pub(crate) fn run(command: Command) -> ExitCode {
             Command::Projections(command) => projections::run(command).await,
             Command::DeadLetters(command) => dead_letters::run(command).await,
             Command::Events(command) => events::run(command).await,
+            Command::Replay(command) => replay::run(*command).await,
+            Command::Completions(arguments) => generated::completions(&arguments),
+            Command::Man(arguments) => generated::man(&arguments),
         }
     })
 }

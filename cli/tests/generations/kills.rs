@@ -10,7 +10,9 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Revision, StreamId,
     Timestamp,
 };
-use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
+use chat_infra::event_store::{
+    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, SqliteEventStore, StreamAppend,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -25,9 +27,17 @@ const MESSAGES: u64 = 600;
 
 /// Fills a log: an app with chats, and messages of which some are edited.
 async fn fill(stage: &Stage) {
-    let path = stage.folder().join("events.db");
-    let log = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await.expect("its end");
-    let log: Arc<dyn EventStore> = Arc::new(log.expect("a log"));
+    let log: Arc<dyn EventStore> = match stage.event_store_url() {
+        Some(url) => {
+            let url = KurrentDbUrl::parse(url).expect("a URL");
+            Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
+        }
+        None => {
+            let path = stage.folder().join("events.db");
+            let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path));
+            Arc::new(opened.await.expect("its end").expect("a log"))
+        }
+    };
     let app = AppToken::parse(&"k".repeat(36)).expect("a token");
     let name = AppName::parse("an app".to_owned()).expect("a name");
     let mut events: Vec<Event> = vec![AppCreated { name }.into()];
@@ -78,9 +88,18 @@ fn positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
-    let mut stage = Stage::engines(LineUp::Embedded);
+    is_the_same_whatever_it_went_through(LineUp::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
+    is_the_same_whatever_it_went_through(LineUp::AtScale).await;
+}
+
+async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
+    let mut stage = Stage::engines(line_up);
     fill(&stage).await;
-    // What the server folds is the undisturbed one. Nobody writes meanwhile.
+    // What the system folds is the undisturbed one. Nobody writes meanwhile.
     stage.start_processes().await;
     let list = stage.ask(&["projections", "list"]).await;
     let head = list["data"][0]["head"].as_u64().expect("a head");
@@ -108,12 +127,12 @@ async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_on
     assert!(unfinished > 0, "no kill came in the middle of it");
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let rebuilt = stage.ask(&rebuild).await;
-    assert_eq!(rebuilt["status"], "ok", "{rebuilt}");
-    for comparison in rebuilt["data"]["comparisons"].as_array().expect("comparisons") {
+    let done = stage.ask(&rebuild).await;
+    assert_eq!(done["status"], "ok", "{done}");
+    for comparison in done["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");
         assert_eq!((comparison["live"].as_u64(), comparison["other"].as_u64()), (Some(1), Some(2)));
         assert_eq!(comparison["differing"], 0);
     }
-    assert_eq!(rebuilt["data"]["comparisons"].as_array().map(Vec::len), Some(2));
+    assert_eq!(done["data"]["comparisons"].as_array().map(Vec::len), Some(2));
 }

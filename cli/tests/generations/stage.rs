@@ -19,7 +19,8 @@ use crate::harness::process::{Options, Process, program};
 pub enum LineUp {
     /// One process, everything in files.
     Embedded,
-    /// A command API, two query APIs and a projector; KurrentDB and Postgres.
+    /// A command API and a projector on a KurrentDB and Postgres, and two hosts that answer queries, of which one has a
+    /// search folder of its own.
     AtScale,
 }
 
@@ -58,17 +59,25 @@ impl Stage {
     }
 
     pub async fn start_processes(&mut self) {
-        let roles: &[&str] = match self.line_up {
-            LineUp::Embedded => &["serve"],
-            LineUp::AtScale => &["command-api", "query-api", "query-api", "projector"],
+        let other = self.folder.path().join("another-host/search-index").display().to_string();
+        let elsewhere = |options: Options| options.with("--search-index-dir", &other);
+        let all = match self.line_up {
+            LineUp::Embedded => vec![self.options("serve")],
+            LineUp::AtScale => vec![
+                self.options("command-api"),
+                self.options("query-api"),
+                elsewhere(self.options("query-api")),
+                elsewhere(self.options("projector").with("--only", "search")),
+                self.options("projector"),
+            ],
         };
-        self.processes = roles.iter().map(|role| self.options(role).spawn()).collect();
+        self.processes = all.iter().map(Options::spawn).collect();
         for process in &mut self.processes {
             process.wait_for_address().await;
             process.wait_until_ready().await;
         }
         let commands = self.processes[0].url().to_owned();
-        let queries: Vec<&str> = self.answering().iter().map(|process| process.url()).collect();
+        let queries: Vec<&str> = self.answering().iter().map(Process::url).collect();
         self.client = Some(Client::routed([commands.as_str()], queries));
     }
 
@@ -78,13 +87,7 @@ impl Stage {
         }
     }
 
-    fn options(&self, role: &str) -> Options {
-        let role = match role {
-            "serve" => "serve",
-            "command-api" => "command-api",
-            "query-api" => "query-api",
-            _ => "projector",
-        };
+    fn options(&self, role: &'static str) -> Options {
         let options = Options::new(role, self.folder.path());
         self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
@@ -116,6 +119,15 @@ impl Stage {
     /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
     pub fn engine(&self, flag: &str) -> Option<&str> {
         self.engines.iter().find(|(known, _)| *known == flag).map(|(_, value)| value.as_str())
+    }
+
+    /// Where the log is, unless it is in the folder.
+    pub fn event_store_url(&self) -> Option<&str> {
+        self.flag("--event-store-url")
+    }
+
+    fn flag(&self, flag: &str) -> Option<&str> {
+        self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 
     pub fn folder(&self) -> &Path {
@@ -161,7 +173,7 @@ impl Stage {
             assert_eq!(database.execute(statement, []).expect("an alteration"), 1);
             return;
         }
-        let (_, url) = self.engines.iter().find(|(flag, _)| *flag == "--database-url").expect("a database");
+        let url = self.flag("--database-url").expect("a database");
         let namespace = match generation {
             1 => PostgresUrl::NAMESPACE.to_owned(),
             other => format!("{}_{other}", PostgresUrl::NAMESPACE),

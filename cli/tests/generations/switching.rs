@@ -37,18 +37,14 @@ async fn readers_notice_nothing(line_up: LineUp) {
     work_for_a_while(&checker).await;
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
-    let rebuilt = stage.operate(&rebuild).await.expect(0);
-    assert!(rebuilt.text().contains("readers see read_model 2, search_index 2"), "{}", rebuilt.text());
+    let said = stage.operate(&rebuild).await.expect(0).text();
+    assert!(said.contains("readers see read_model 2, search_index 2"), "{said}");
     switched(&stage, 1).await;
     work_for_a_while(&checker).await;
 
     let roll_back = ["projections", "rollback", "--execute", "--reason", "a test"];
-    let rolled_back = stage.operate(&roll_back).await.expect(0);
-    assert!(
-        rolled_back.text().contains("readers see read_model 1, search_index 1"),
-        "{}",
-        rolled_back.text()
-    );
+    let said = stage.operate(&roll_back).await.expect(0).text();
+    assert!(said.contains("readers see read_model 1, search_index 1"), "{said}");
     switched(&stage, 2).await;
     work_for_a_while(&checker).await;
 
@@ -57,8 +53,7 @@ async fn readers_notice_nothing(line_up: LineUp) {
     stage.operate(&promote).await.expect(0);
     switched(&stage, 3).await;
     work_for_a_while(&checker).await;
-    let counts = checker.stop().await;
-    eprintln!("{line_up:?}: {counts:?}");
+    checker.stop().await;
 
     for projection in ["read-model", "search-index"] {
         stage.operate(&["projections", "verify", projection, "--full"]).await.expect(0);

@@ -12,8 +12,24 @@ fn redacted(stage: &Stage, token: &str, text: &str) -> String {
         let words: Vec<&str> = line.trim().split(' ').filter(|word| !word.is_empty()).collect();
         let indent = line.len() - line.trim_start().len();
         let words: Vec<String> = words.iter().map(|word| redacted_word(word)).collect();
-        let line = words.join(" ").replace("N KiB", "[SIZE]").replace("N MiB", "[SIZE]");
-        shown += &format!("{}{line}\n", " ".repeat(indent));
+        let line = without_sizes(&words).join(" ");
+        shown += &" ".repeat(indent);
+        shown += &line;
+        shown.push('\n');
+    }
+    shown
+}
+
+/// `116 KiB` is `[SIZE]`.
+fn without_sizes(words: &[String]) -> Vec<&str> {
+    let mut shown: Vec<&str> = Vec::new();
+    for word in words {
+        if ["B", "KiB", "MiB"].contains(&word.as_str()) {
+            shown.pop();
+            shown.push("[SIZE]");
+        } else {
+            shown.push(word);
+        }
     }
     shown
 }

@@ -12,6 +12,7 @@
 //!   at another revision, is up to the adapter: whoever gives ids must not count on its being refused.
 //! - **Bounded.** An adapter takes [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 
+pub mod creation;
 mod kurrentdb;
 mod sqlite;
 
@@ -57,6 +58,13 @@ pub trait EventStore: Send + Sync + 'static {
         before: Option<Position>,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError>;
+
+    /// The event at a position, `None` where none of this system is there.
+    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
+        let Some(before) = position.get().checked_sub(1) else { return Ok(None) };
+        let next = self.read_all(Position::new(before), 1).await?.into_iter().next();
+        Ok(next.filter(|event| event.position == position))
+    }
 
     /// The event of an id, `None` where the stream has none recorded since then. An adapter that finds ids without
     /// reading streams also answers with older events and those of other streams.

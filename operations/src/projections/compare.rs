@@ -140,7 +140,7 @@ async fn compare(
     let other = projections.place(fold.copy);
     let (_, theirs) = other.contents().await.map_err(|error| failed(fold.copy, &other, error))?;
     let differences = ours.differences(&theirs);
-    let suspect = Suspect::of(&place).map_err(|error| failed(live, &place, error))?;
+    let suspect = Suspect::of(projections, live)?;
     let shown = explain(projections, &suspect, &differences[..differences.len().min(SHOWN)]).await?;
     Ok(Comparison {
         name: live.projection,

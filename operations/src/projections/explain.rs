@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use chat_domain::{Event, Position, StreamId, operation};
+use chat_domain::operation::{self, Copy};
+use chat_domain::{Event, Position, StreamId};
 use chat_infra::contents::{Difference, Key, Kind};
 use chat_infra::event_store::{EventStore, RecordedEvent};
 use chat_infra::search_index::SearchIndex;
 use chat_projector::places::Place;
-use chat_projector::projection::ProjectionError;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::aside::{Aside, Name, Shelf, streams};
-use super::{Projections, ProjectionsError};
+use super::{Projections, ProjectionsError, failed};
 
 /// Events of a row that are gone through one by one. What an earlier one did shows as if the first of these had.
 const ONE_BY_ONE: usize = 200;
@@ -70,14 +70,28 @@ impl From<&RecordedEvent> for FirstEvent {
 }
 
 /// What readers are shown, and may be wrong.
-pub(super) struct Suspect(pub(super) Shelf);
+pub(super) struct Suspect {
+    pub(super) shelf: Shelf,
+    copy: Copy,
+    place: Place,
+}
 
 impl Suspect {
-    pub(super) fn of(place: &Place) -> Result<Self, ProjectionError> {
-        Ok(Self(match place {
+    pub(super) fn of(projections: &Projections, copy: Copy) -> Result<Self, ProjectionsError> {
+        let place = projections.place(copy);
+        let shelf = match &place {
             Place::ReadModel(rows) => Shelf::Rows(rows.reader()),
-            Place::SearchIndex(dir) => Shelf::Documents(SearchIndex::open(dir)?),
-        }))
+            Place::SearchIndex(dir) => {
+                let index = SearchIndex::open(dir);
+                Shelf::Documents(index.map_err(|error| failed(copy, &place, error.into()))?)
+            }
+        };
+        Ok(Self { shelf, copy, place })
+    }
+
+    /// What is shown of a name, as of which position.
+    pub(super) async fn find(&self, name: Name) -> Result<(Position, Option<Value>), ProjectionsError> {
+        self.shelf.find(name).await.map_err(|error| failed(self.copy, &self.place, error))
     }
 }
 
@@ -129,11 +143,12 @@ pub(super) async fn trace(
     suspect: &Suspect,
     name: Name,
 ) -> Result<(Option<Value>, Option<Value>, Option<FirstEvent>), ProjectionsError> {
-    let (position, shown) = suspect.0.find(name).await.map_err(ProjectionsError::Aside)?;
+    let (position, shown) = suspect.find(name).await?;
     let mut events = streams(&*projections.log, name.app(), name.chat()).await?;
     events.retain(|event| event.position <= position);
     let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
-    let mut aside = Aside::new(&suspect.0, &projections.log, events).await?;
+    let log = projections.log.log_id().await?;
+    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
     let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
     if let Some(last) = skipped.last() {
         aside.advance(last.position).await?;
@@ -144,18 +159,18 @@ pub(super) async fn trace(
         after.push(aside.find(name).await?);
     }
     let expected = after.last().cloned().flatten();
-    let first = first_difference(&shown, &after).and_then(|index| gone_through.get(index));
+    let first = first_difference(shown.as_ref(), &after).and_then(|index| gone_through.get(index));
     Ok((shown, expected, first.map(FirstEvent::from)))
 }
 
 /// The index of the first event after which what is shown is wrong, told by what it should have been after each event.
-fn first_difference(shown: &Option<Value>, after: &[Option<Value>]) -> Option<usize> {
+fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
     let expected = after.last()?;
-    if shown == expected {
+    if shown == expected.as_ref() {
         // The difference is in what readers are not shown.
         return Some(after.len() - 1);
     }
-    if let Some(last_good) = after.iter().rposition(|state| state == shown) {
+    if let Some(last_good) = after.iter().rposition(|state| state.as_ref() == shown) {
         // It stands as it was: what came next is missing.
         return Some(last_good + 1);
     }
@@ -243,31 +258,35 @@ mod tests {
 
     use super::*;
 
-    fn row(body: &str, version: u64) -> Option<Value> {
-        Some(json!({ "body": body, "version": version }))
+    fn row(body: &str, version: u64) -> Value {
+        json!({ "body": body, "version": version })
+    }
+
+    fn first(shown: Option<&Value>, after: Vec<Value>) -> Option<usize> {
+        first_difference(shown, &after.into_iter().map(Some).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_row_that_stands_still_lacks_the_event_that_came_next() {
-        let after = [row("a", 1), row("b", 2), row("c", 3)];
-        assert_eq!(first_difference(&row("a", 1), &after), Some(1));
-        assert_eq!(first_difference(&row("b", 2), &after), Some(2));
+        let after = vec![row("a", 1), row("b", 2), row("c", 3)];
+        assert_eq!(first(Some(&row("a", 1)), after.clone()), Some(1));
+        assert_eq!(first(Some(&row("b", 2)), after), Some(2));
     }
 
     #[test]
     fn a_row_that_is_not_there_lacks_the_event_that_made_it() {
-        assert_eq!(first_difference(&None, &[row("a", 1), row("b", 2)]), Some(0));
+        assert_eq!(first(None, vec![row("a", 1), row("b", 2)]), Some(0));
     }
 
     #[test]
     fn a_field_that_is_wrong_is_explained_by_the_event_that_set_it() {
-        let after = [row("a", 1), row("b", 2), row("b", 3)];
-        assert_eq!(first_difference(&row("altered", 3), &after), Some(1));
-        assert_eq!(first_difference(&row("b", 9), &after), Some(2));
+        let after = vec![row("a", 1), row("b", 2), row("b", 3)];
+        assert_eq!(first(Some(&row("altered", 3)), after.clone()), Some(1));
+        assert_eq!(first(Some(&row("b", 9)), after), Some(2));
     }
 
     #[test]
     fn what_should_be_gone_is_explained_by_what_took_it_away() {
-        assert_eq!(first_difference(&row("x", 1), &[row("a", 1), None]), Some(1));
+        assert_eq!(first_difference(Some(&row("x", 1)), &[Some(row("a", 1)), None]), Some(1));
     }
 }

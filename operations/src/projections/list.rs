@@ -8,17 +8,21 @@ use chat_infra::{read_model, search_index};
 use chat_projector::generations::Standing;
 use chat_projector::places::Place;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Projections, ProjectionsError};
 
 /// A generation of a projection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Listed {
     /// The projection's name.
+    #[schema(value_type = String, example = "read_model")]
     pub name: ProjectionName,
     /// Which generation.
+    #[schema(value_type = u32)]
     pub generation: Generation,
     /// What it is to readers.
+    #[schema(value_type = String, example = "live")]
     pub standing: Standing,
     /// The version of its tables or fields that this program reads and writes.
     pub version: u32,
@@ -27,8 +31,10 @@ pub struct Listed {
     /// What its projector is doing, told by what it last said of itself.
     pub state: State,
     /// Up to where it has folded the log; `None` where it can't be read.
+    #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
     /// The end of the log.
+    #[schema(value_type = u64)]
     pub head: Position,
     /// Events that it lacks; `None` where the store does not count them.
     pub lag_events: Option<u64>,
@@ -43,8 +49,9 @@ pub struct Listed {
 }
 
 /// What the projector of a generation is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ProjectorState)]
 pub enum State {
     /// It folds events as they come.
     Live,

@@ -135,19 +135,19 @@ pub async fn rebuild(
     let copies = begin(projections, operator, &reason, rebuild, &generations).await?;
     let folds = Folds::start(projections, &copies, until, progress, cancel).await;
     let built = build(projections, operator, reason, rebuild, until, &folds).await;
-    let (mut rebuilt, was_kept) = match built {
+    let (mut done, was_kept) = match built {
         Ok(built) => built,
         Err(error) => {
             folds.end().await;
             return Err(error);
         }
     };
-    if let Some(promoted) = &mut rebuilt.promoted {
+    if let Some(promoted) = &mut done.promoted {
         promoted.taken_over = hand_over(projections, folds, &was_kept).await;
     } else {
         folds.end().await;
     }
-    Ok(rebuilt)
+    Ok(done)
 }
 
 /// Records that the rebuild begins, as far as it is not the rest of an earlier one.
@@ -194,26 +194,26 @@ async fn build(
             (state, None) => Ok(state == State::Live),
         })
         .await?;
-    let mut rebuilt = Rebuilt {
+    let mut done = Rebuilt {
         generations: folds.all.iter().map(|fold| fold.copy.into()).collect(),
         positions: folds.all.iter().map(|fold| fold.status().position).collect(),
         comparisons: Vec::new(),
         promoted: None,
     };
     if until.is_some() {
-        return Ok((rebuilt, Vec::new()));
+        return Ok((done, Vec::new()));
     }
-    rebuilt.comparisons = compare_all(projections, folds).await?;
-    rebuilt.positions = folds.all.iter().map(|fold| fold.status().position).collect();
-    let differs = rebuilt.comparisons.iter().any(Comparison::is_finding);
+    done.comparisons = compare_all(projections, folds).await?;
+    done.positions = folds.all.iter().map(|fold| fold.status().position).collect();
+    let differs = done.comparisons.iter().any(Comparison::is_finding);
     if differs && !rebuild.accept_differences {
-        return Ok((rebuilt, Vec::new()));
+        return Ok((done, Vec::new()));
     }
     let generations = projections.generations().await?;
     let (act, was_kept) = record(projections, operator, reason, Switch::Promote, &generations, folds).await?;
-    rebuilt.promoted =
-        Some(Switched { to: rebuilt.generations.clone(), position: act.position, taken_over: false });
-    Ok((rebuilt, was_kept))
+    done.promoted =
+        Some(Switched { to: done.generations.clone(), position: act.position, taken_over: false });
+    Ok((done, was_kept))
 }
 
 /// What is to be built, and whether that is new.

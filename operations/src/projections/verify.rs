@@ -1,5 +1,7 @@
 //! Folding the log again off to one side, and comparing that with what readers are shown.
 
+use std::collections::HashSet;
+
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
 use chat_infra::contents::{Difference, Kind};
@@ -19,6 +21,8 @@ use super::{Projections, ProjectionsError, asked_to_stop, failed};
 
 /// Messages of a chat that a sample looks at.
 const MESSAGES: usize = 500;
+/// How often another chat is drawn for each that is wanted.
+const TRIES: usize = 4;
 
 /// What was found of a projection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,19 +67,18 @@ pub async fn full(
     };
     let copy = Copy { projection: name, generation: Generation::FIRST };
     let folds = Folds::start(&aside, &[copy], Some(position), progress, cancel).await;
-    let folded = folds
+    let done = folds
         .wait(Phase::Folding, async |_, status| {
             Ok(status.position >= position || aside.nothing_between(status.position, position).await?)
         })
         .await;
     folds.tell(Phase::Comparing);
     folds.end().await;
-    folded?;
+    done?;
     let place = aside.place(copy);
     let (_, expected) = place.contents().await.map_err(ProjectionsError::Aside)?;
     let differences = stored.differences(&expected);
-    let place = projections.place(live);
-    let suspect = Suspect::of(&place).map_err(|error| failed(live, &place, error))?;
+    let suspect = Suspect::of(projections, live)?;
     Ok(Verified {
         name,
         generation: live.generation,
@@ -95,7 +98,7 @@ pub async fn sample(
 ) -> Result<Verified, ProjectionsError> {
     let live = live(projections, name).await?;
     let place = projections.place(live);
-    let suspect = Suspect::of(&place).map_err(|error| failed(live, &place, error))?;
+    let suspect = Suspect::of(projections, live)?;
     let generations = projections.generations().await?;
     let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
     let unreadable = |error: chat_infra::read_model::ReadModelError| failed(live, &place, error.into());
@@ -108,11 +111,19 @@ pub async fn sample(
         drifted: 0,
         shown: Vec::new(),
     };
-    for _ in 0..chats {
+    let mut seen = HashSet::new();
+    // Where there are few chats, the same ones come up again and again.
+    for _ in 0..chats.saturating_mul(TRIES) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
         }
         let Some((app, chat)) = any_chat(&*rows, end).await.map_err(unreadable)? else { break };
+        if seen.len() == chats {
+            break;
+        }
+        if !seen.insert((app, chat)) {
+            continue;
+        }
         let look = check_chat(projections, &suspect, app, chat, &mut verified);
         tokio::select! {
             looked = look => looked?,
@@ -153,12 +164,13 @@ async fn check_chat(
     let events = streams(&*projections.log, app, chat).await?;
     let mut looked_up: Vec<(Name, Position, Option<Value>)> = Vec::new();
     for name in names(&events, app, chat, verified.name) {
-        let (position, shown) = suspect.0.find(name).await.map_err(ProjectionsError::Aside)?;
+        let (position, shown) = suspect.find(name).await?;
         looked_up.push((name, position, shown));
     }
     // Read once more: what is shown may hold events that came since.
     let events = streams(&*projections.log, app, chat).await?;
-    let mut aside = Aside::new(&suspect.0, &projections.log, events).await?;
+    let log = projections.log.log_id().await?;
+    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
     for (name, position, shown) in looked_up {
         aside.advance(position).await?;
         let expected = aside.find(name).await?;

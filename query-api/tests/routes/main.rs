@@ -10,3 +10,4 @@ mod messages;
 mod openapi;
 mod search;
 mod stage;
+mod switching;

@@ -20,7 +20,7 @@ use chat_infra::read_model::SqliteReadModel;
 use chat_infra::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::{Projector, ProjectorHandle};
-use chat_query_api::{Progress, QueryApi, QueryPorts, Search, router};
+use chat_query_api::{Progress, Projections, QueryApi, QueryPorts, Search, router};
 use chat_web::admin::{AdminAccess, AdminToken};
 use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;
@@ -42,6 +42,7 @@ pub struct Stage {
     pub log: Arc<dyn EventStore>,
     revisions: Mutex<HashMap<String, u64>>,
     pub index: Arc<Index>,
+    pub queries: QueryApi,
     app: Router,
     projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
 }
@@ -100,11 +101,22 @@ impl Stage {
             event_store: Arc::clone(&log),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
-        let api = Api::queries(router(QueryApi::new(ports, Progress::default(), admin)));
+        let queries = QueryApi::new(ports, Progress::default(), admin);
+        let api = Api::queries(router(queries.clone()));
         let system = System::new(Arc::new(Ready), Metrics::detached());
         let app = assemble(Apis { served: vec![api], ..Apis::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, log, revisions, index, app, projector }
+        Self { folder, log, revisions, index, queries, app, projector }
+    }
+
+    /// Answers searches from another index from now on; the read model stays.
+    pub fn switch(&self, index: &Arc<Index>, reached: Position) {
+        self.queries.switch(Projections {
+            read_model: Arc::new(SqliteReadModel::new(self.folder.path().join("read-model.db"))),
+            search: Arc::clone(index) as Arc<dyn Search>,
+            progress: Progress::default(),
+            reached: (reached, reached),
+        });
     }
 
     pub fn start_projector(&self) {

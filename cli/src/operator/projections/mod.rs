@@ -111,6 +111,7 @@ pub(super) async fn open(common: &Common) -> Result<Projections, Failure> {
     Ok(Projections { places: stage.places.projections(), log: stage.log })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 pub(super) fn failure(error: ProjectionsError) -> Failure {
     match std::error::Error::source(&error) {
         Some(source) => Failure::because(&error, source),

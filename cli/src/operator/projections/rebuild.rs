@@ -1,5 +1,7 @@
 //! `projections rebuild`
 
+use std::fmt::Write as _;
+
 use chat_domain::operation::ProjectionName;
 use chat_domain::{Position, Timestamp};
 use chat_operations::projections::rebuild::{self, Rebuild, RebuildPlan, Rebuilt, Until};
@@ -92,9 +94,10 @@ fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
         .collect();
     let head = ["PROJECTION", "GENERATION", "PLACE", "GOES ON AT", "EVENTS", "DISK, ABOUT"];
     let mut text = table(&head, &rows);
-    text += &format!("\nwould fold the log up to position {}", plan.until);
+    // Writing to a String can't fail.
+    let _ = write!(text, "\nwould fold the log up to position {}", plan.until);
     if let Some(seconds) = plan.estimated_seconds {
-        text += &format!(", in about {seconds} s");
+        let _ = write!(text, ", in about {seconds} s");
     }
     text += if rebuild.until.is_some() {
         ", and stop there"
@@ -108,12 +111,10 @@ fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
 
 fn done(built: &Rebuilt) -> String {
     let mut text: String = built.comparisons.iter().map(comparison).collect();
-    match &built.promoted {
-        Some(promoted) => text += &switched(promoted),
-        None => {
-            let positions: Vec<_> = built.positions.iter().map(ToString::to_string).collect();
-            text += &format!("built {}, up to {}", named(&built.generations), positions.join(" and "));
-        }
+    if let Some(promoted) = &built.promoted {
+        return text + &switched(promoted);
     }
+    let positions: Vec<_> = built.positions.iter().map(ToString::to_string).collect();
+    let _ = write!(text, "built {}, up to {}", named(&built.generations), positions.join(" and "));
     text
 }

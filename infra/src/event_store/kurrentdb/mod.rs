@@ -97,6 +97,10 @@ impl EventStore for KurrentDbEventStore {
         Ok(self.connection.read_all_backwards(before, limit).await?)
     }
 
+    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
+        Ok(self.connection.event_at(position).await?)
+    }
+
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
         Ok(self.connection.find(&wanted).await?)
     }

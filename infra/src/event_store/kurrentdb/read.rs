@@ -159,6 +159,16 @@ impl Connection {
         self.in_order(options, limit, |event| before.is_none_or(|before| event.position < before)).await
     }
 
+    /// Reads the event at a position. KurrentDB takes positions of events only, and not the byte before one.
+    pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, Failure> {
+        if position == Position::START {
+            return Ok(None);
+        }
+        let options = ReadAllOptions::default().forwards().position(from(position));
+        let next = self.in_order(options, 1, |_| true).await?.into_iter().next();
+        Ok(next.filter(|event| event.position == position))
+    }
+
     async fn in_order(
         &self,
         options: ReadAllOptions,

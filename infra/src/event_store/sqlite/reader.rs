@@ -1,5 +1,6 @@
 //! Reading, on connections that can't write.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,8 +99,8 @@ fn in_order(
     // Events of one stream often come together: they share its name.
     let mut last: Option<Arc<str>> = None;
     collect(connection, &sql, &[&from, &limit], |row| {
-        let name = row.get_ref(8)?.as_str()?;
-        let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| name.into());
+        let name = text(row, 8)?;
+        let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
         last = Some(Arc::clone(&shared));
         recorded(row, shared)
     })
@@ -110,7 +111,7 @@ pub(super) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Opt
     let sql = format!(
         "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE events.id = ?1"
     );
-    let read = |row: &Row<'_>| recorded(row, row.get_ref(8)?.as_str()?.into());
+    let read = |row: &Row<'_>| recorded(row, (&*text(row, 8)?).into());
     collect(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
 }
 
@@ -166,23 +167,29 @@ fn collect(
     Ok(events)
 }
 
+/// A name, with a sign in the place of what is no text: a damaged one is for whoever knows streams and types to report.
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
+    Ok(String::from_utf8_lossy(bytes(row, column)?))
+}
+
+/// A payload, read as bytes, whatever its type became: a damaged one is for whoever decodes it to report.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    })
+}
+
 fn recorded(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
-    // A damaged payload is for whoever decodes it to report, so it is read as bytes, whatever its type became.
-    let bytes = |column| {
-        row.get_ref(column).map(|value| match value {
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
-            _ => Vec::new(),
-        })
-    };
     Ok(RecordedEvent {
         position: Position::new(row.get(0)?),
         stream,
         revision: Revision::new(row.get(1)?),
         id: EventId::new(row.get::<_, [u8; 16]>(2).map(Uuid::from_bytes)?),
-        event_type: String::from_utf8_lossy(&bytes(3)?).into_owned(),
+        event_type: text(row, 3)?.into_owned(),
         schema_version: SchemaVersion(row.get(4)?),
         recorded_at: Timestamp::from_millis(row.get(5)?),
-        data: bytes(6)?,
-        metadata: bytes(7)?,
+        data: bytes(row, 6)?.to_vec(),
+        metadata: bytes(row, 7)?.to_vec(),
     })
 }

@@ -51,16 +51,6 @@ impl SqliteReadModelWriter {
         Self::start(Some(lock), connection)
     }
 
-    /// Opens the file at `path` beside whoever writes it, to find out what changes would come to: all that is committed
-    /// here is undone when this is dropped, and until then nobody else can commit. Blocks.
-    ///
-    /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
-    pub fn try_out(path: &Path) -> Result<Self, ReadModelError> {
-        let mut writer = Self::start(None, open_to_try_out(path)?)?;
-        writer.trial = true;
-        Ok(writer)
-    }
-
     /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
     ///
     /// [`ReadModelError::InUse`] while a writer has it.
@@ -69,6 +59,16 @@ impl SqliteReadModelWriter {
         remove_database(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
         drop(lock);
         Ok(())
+    }
+
+    /// Opens the file at `path` beside whoever writes it, to find out what changes would come to: all that is committed
+    /// here is undone when this is dropped, and until then nobody else can commit. Blocks.
+    ///
+    /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
+    pub fn try_out(path: &Path) -> Result<Self, ReadModelError> {
+        let mut writer = Self::start(None, open_to_try_out(path)?)?;
+        writer.trial = true;
+        Ok(writer)
     }
 
     fn start(lock: Option<WriteLock>, mut connection: Connection) -> Result<Self, ReadModelError> {

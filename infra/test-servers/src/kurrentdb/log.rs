@@ -124,6 +124,17 @@ impl Log {
         Outcome::Stored { revision, position }
     }
 
+    /// Alters what is stored, as somebody with access to the server's files may.
+    pub(super) fn alter(&self, change: impl FnOnce(&mut Vec<Arc<Record>>)) {
+        let mut content = self.content();
+        change(&mut content.records);
+        content.streams.clear();
+        let Content { records, streams, .. } = &mut *content;
+        for (place, record) in records.iter().enumerate() {
+            streams.entry(record.stream.clone()).or_default().push(place);
+        }
+    }
+
     /// Deletes a stream for good.
     pub(super) fn tombstone(&self, stream: &str) {
         self.content().tombstones.push(Bytes::copy_from_slice(stream.as_bytes()));

@@ -35,7 +35,7 @@ use uuid::Uuid;
 use faults::Faults;
 pub use faults::{Fault, FaultPlan};
 use lines::{Lines, Pipe};
-use log::{Expected, Log, Proposed};
+use log::{Expected, Log, Proposed, Record};
 use protocol::event_store::client::gossip::gossip_server::GossipServer;
 use protocol::event_store::client::server_features::server_features_server::ServerFeaturesServer;
 use protocol::event_store::client::streams::streams_server::StreamsServer;
@@ -229,6 +229,49 @@ impl StandIn {
             };
             self.node.cluster.log.append(&stream.to_owned().into(), Expected::Any, vec![event]);
         }
+    }
+
+    /// Changes the payload of the event at a position, behind everybody's back.
+    pub fn change(&self, position: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        self.node.cluster.log.alter(|records| {
+            for record in records.iter_mut().filter(|record| record.position == position) {
+                let mut data = record.proposed.data.to_vec();
+                change(&mut data);
+                let proposed = Proposed { data: data.into(), ..record.proposed.clone() };
+                *record = Arc::new(Record { proposed, ..Record::clone(record) });
+                return;
+            }
+        });
+    }
+
+    /// Takes the event at a position away, behind everybody's back.
+    pub fn remove(&self, position: u64) {
+        self.node.cluster.log.alter(|records| records.retain(|record| record.position != position));
+    }
+
+    /// Lets the events at two positions stand in each other's place, behind everybody's back.
+    pub fn swap(&self, one: u64, other: u64) {
+        self.node.cluster.log.alter(|records| {
+            for record in records.iter_mut() {
+                let position = match record.position {
+                    position if position == one => other,
+                    position if position == other => one,
+                    _ => continue,
+                };
+                *record = Arc::new(Record { position, ..Record::clone(record) });
+            }
+            records.sort_by_key(|record| record.position);
+        });
+    }
+
+    /// Puts a copy of the event at a position in front of it, with another id, behind everybody's back.
+    pub fn insert_before(&self, position: u64) {
+        self.node.cluster.log.alter(|records| {
+            let Some(place) = records.iter().position(|record| record.position == position) else { return };
+            let proposed = Proposed { id: Uuid::new_v4(), ..records[place].proposed.clone() };
+            let inserted = Record { position: position - 1, proposed, ..Record::clone(&records[place]) };
+            records.insert(place, Arc::new(inserted));
+        });
     }
 
     /// Deletes a stream for good.

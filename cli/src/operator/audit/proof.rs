@@ -1,0 +1,240 @@
+//! Signed checkpoints, what is checked against them, and proofs.
+
+use std::path::{Path, PathBuf};
+
+use chat_domain::Position;
+use chat_operations::audit::Point;
+use chat_operations::new_file::{NewFile, Readers, beside};
+use chat_operations::proof::bundle::{self, Proof};
+use chat_operations::proof::checkpoint::Checkpoint;
+use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
+use chat_operations::proof::verify::{self, read_note};
+use chat_operations::proof::{leaves, structure};
+use clap::Args;
+use serde_json::json;
+
+use super::super::answer::{Answer, Severity};
+use super::super::progress::Progress;
+use super::super::{Common, Deed, Output, Stage};
+use super::proof_text;
+use crate::failure::Failure;
+
+/// `audit keygen`
+#[derive(Args)]
+pub(crate) struct Keygen {
+    /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// The key's name in what it signs, best one that others don't use, as example.com/chat-audit
+    #[arg(long, value_name = "NAME", default_value = "chat-api-audit", value_parser = KeyName::parse)]
+    name: KeyName,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: Output,
+}
+
+/// `audit checkpoint`
+#[derive(Args)]
+pub(crate) struct MakeCheckpoint {
+    /// The private key, from `audit keygen`
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How far: to the event at this position, or to the last one that was recorded at this time or before [default: as
+    /// far as the log goes]
+    #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
+    until: Option<Point>,
+    #[command(flatten)]
+    deed: Deed,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// `audit verify`
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// What to compare with; without it, whether the log holds together by itself
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// The public key of whoever signed the checkpoint
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    public_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// `audit prove`
+#[derive(Args)]
+pub(crate) struct Prove {
+    /// The event's position
+    #[arg(value_name = "POSITION")]
+    position: u64,
+    /// A checkpoint that was made after the event
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// File for the proof, which holds the event whole; it may not exist
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// `audit verify-proof`
+#[derive(Args)]
+pub(crate) struct VerifyProof {
+    /// The proof
+    #[arg(value_name = "FILE")]
+    proof: PathBuf,
+    /// The public key of whoever signed the checkpoint
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: Output,
+}
+
+const NO_KEY: &str = "the signature was not checked: --public-key names the key to check it with";
+
+pub(super) fn keygen(arguments: &Keygen) -> Result<Answer, Failure> {
+    let Keygen { out, name, .. } = arguments;
+    let public = beside(out, ".pub");
+    let key =
+        SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
+    let pem = key.to_pem().map_err(|error| Failure::because("no key was made", &error))?;
+    let verifying = key.verifying_key();
+    // The private key last: where it is, its public key is too.
+    write_new(&public, &verifying.to_file(), Readers::Anybody)?;
+    write_new(out, &pem, Readers::Owner)?;
+    let data =
+        json!({ "private_key": out, "public_key": public, "name": name, "verifier": verifying.to_string() });
+    let text = format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public.display());
+    let keep = "whoever has the private key can sign a log that was altered: keep it away from the log's machine, \
+                and the public key where it can't be exchanged";
+    Ok(Answer::new(&data, text)?.note(Severity::Note, keep))
+}
+
+pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Failure> {
+    let MakeCheckpoint { key, out, until, deed, common } = arguments;
+    let reason = deed.reason()?;
+    let text = read(key)?;
+    let signer = SigningKey::from_pem(&text);
+    let signer =
+        signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
+    let stage = Stage::open(common).await?;
+    let mut progress = Progress::start("Hashing events", expected_events(&stage).await);
+    let mut watch = |events| progress.at(events);
+    let operator = deed.operator();
+    let made =
+        verify::make_checkpoint(&*stage.log, *until, &signer, out, (&operator, &reason), &mut watch).await;
+    let made = made.map_err(|error| Failure::because("there is no checkpoint", &error))?;
+    drop(progress);
+    let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves::path_of(out) });
+    let text = proof_text::checkpoint(&made, out);
+    let answer = Answer::new(&data, text)?;
+    Ok(match readable_by_others(key) {
+        true => answer.note(
+            Severity::Warning,
+            format!("others than its owner can read {}: chmod 600 mends that", key.display()),
+        ),
+        false => answer,
+    })
+}
+
+pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
+    let Verify { checkpoint, public_key, common } = arguments;
+    let failed = |error| Failure::because("the log could not be verified", &error);
+    let key = public_key.as_deref().map(public).transpose()?;
+    let Some(path) = checkpoint else {
+        let stage = Stage::open(common).await?;
+        let mut progress = Progress::start("Reading events", expected_events(&stage).await);
+        let found = structure::check(&*stage.log, None, &mut |events| progress.at(events)).await;
+        let found = found.map_err(failed)?;
+        drop(progress);
+        let answer = Answer::new(&found, proof_text::structure(&found))?.finding(!found.faults.is_empty());
+        let only =
+            "without --checkpoint nothing tells whether the log was altered, only whether it holds together";
+        return Ok(answer.note(Severity::Note, only));
+    };
+    let total = read_note(path).and_then(|note| Checkpoint::parse(note.text())).map_err(failed)?.events;
+    let stage = Stage::open(common).await?;
+    let mut progress = Progress::start("Hashing events", Some(total));
+    let verdict = verify::verify(&*stage.log, path, key.as_ref(), &mut |events| progress.at(events)).await;
+    let verdict = verdict.map_err(failed)?;
+    drop(progress);
+    let mut answer = Answer::new(&verdict, proof_text::verdict(&verdict))?.finding(!verdict.is_good());
+    if key.is_none() {
+        answer = answer.note(Severity::Warning, NO_KEY);
+    }
+    Ok(answer)
+}
+
+pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
+    let Prove { position, checkpoint, out, common } = arguments;
+    let failed = |error| Failure::because("there is no proof", &error);
+    let stage = Stage::open(common).await?;
+    let mut progress = Progress::start("Hashing events", None);
+    let mut watch = |events| progress.at(events);
+    let proof = bundle::prove(&*stage.log, Position::new(*position), checkpoint, &mut watch).await;
+    let proof = proof.map_err(failed)?;
+    drop(progress);
+    let shown = proof.check(None).map_err(failed)?;
+    write_new(out, &proof.to_text(), Readers::Anybody)?;
+    let data =
+        json!({ "file": out, "position": position, "index": shown.index, "events": shown.checkpoint.events });
+    let text = format!(
+        "event {} is number {} of the {} that were signed\nproof  {}\n",
+        position,
+        shown.index + 1,
+        shown.checkpoint.events,
+        out.display()
+    );
+    Ok(Answer::new(&data, text)?
+        .note(Severity::Note, "the proof holds the event with everything that it says"))
+}
+
+pub(super) fn verify_proof(arguments: &VerifyProof) -> Result<Answer, Failure> {
+    let VerifyProof { proof, public_key, .. } = arguments;
+    let failed = |error| Failure::because(format!("{} can't be checked", proof.display()), &error);
+    let key = public_key.as_deref().map(public).transpose()?;
+    let shown = Proof::parse(&read(proof)?).and_then(|proof| proof.check(key.as_ref())).map_err(failed)?;
+    let answer = Answer::new(&proof_text::shown_as_json(&shown), proof_text::shown(&shown))?;
+    let answer = answer.finding(!proof_text::proves(&shown));
+    Ok(if key.is_none() { answer.note(Severity::Warning, NO_KEY) } else { answer })
+}
+
+fn until(text: &str) -> Result<Point, &'static str> {
+    Point::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
+}
+
+/// How many events there are to read, where positions tell.
+async fn expected_events(stage: &Stage) -> Option<u64> {
+    let head = stage.log.head().await.ok()?;
+    stage.log.counts_events().then_some(head.get())
+}
+
+fn public(path: &Path) -> Result<VerifyingKey, Failure> {
+    VerifyingKey::parse(&read(path)?)
+        .map_err(|error| Failure::because(format!("{} can't be used", path.display()), &error))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))
+}
+
+fn write_new(path: &Path, text: &str, readers: Readers) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let write = || {
+        let mut file = NewFile::create(path, readers)?;
+        file.write_all(text.as_bytes())?;
+        file.keep()
+    };
+    write().map_err(|error| Failure::because(format!("{} can't be written", path.display()), &error))
+}
+
+fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+}

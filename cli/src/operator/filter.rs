@@ -1,0 +1,75 @@
+//! Which events are meant, as the command line says it.
+
+use chat_infra::clock;
+use chat_operations::audit::{EventFilter, FilterWords};
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// Which events: those that everything given here fits.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Which events")]
+pub(super) struct FilterOptions {
+    /// Of this stream
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// Of this app and its chats
+    #[arg(long, value_name = "TOKEN")]
+    app: Option<String>,
+    /// Of this chat of the app
+    #[arg(long, value_name = "NUMBER")]
+    chat: Option<String>,
+    /// Of this type, such as MessageDeleted; given several times, of one of them
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// By this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
+    /// From this network address
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<String>,
+    /// Of this request or trace
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
+    /// Not older than this: 90s, 2h, 1d12h
+    #[arg(long, value_name = "DURATION")]
+    since: Option<String>,
+    /// Recorded at this time or later: RFC 3339, or a date
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Recorded at this time or earlier
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// After this position
+    #[arg(long, value_name = "POSITION")]
+    after: Option<String>,
+    /// Before this position
+    #[arg(long, value_name = "POSITION")]
+    before: Option<String>,
+    /// With this text in the payload, whatever its case
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+}
+
+impl FilterOptions {
+    pub(super) fn filter(&self) -> Result<EventFilter, Failure> {
+        let given = self.clone();
+        let words = FilterWords {
+            stream: given.stream,
+            app: given.app,
+            chat: given.chat,
+            types: given.types,
+            actor: given.actor,
+            address: given.address,
+            correlation: given.correlation,
+            since: given.since,
+            from: given.from,
+            to: given.to,
+            after: given.after,
+            before: given.before,
+            text: given.text,
+        };
+        EventFilter::parse(words, clock::now())
+            .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
+    }
+}

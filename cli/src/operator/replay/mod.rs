@@ -1,0 +1,167 @@
+//! `chat-api replay`: feeds other systems from the log.
+
+mod destination;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_operations::replay::pace::Rate;
+use chat_operations::replay::{self, Outcome, Replay, Stop};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::answer::{self, Answer, Severity};
+use super::filter::FilterOptions;
+use super::progress::Progress;
+use super::{Common, Output, Stage};
+use crate::failure::Failure;
+use crate::signals;
+use destination::To;
+
+/// How long an endpoint may refuse a batch, unless the replay follows the log.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// `replay`
+#[derive(Args)]
+pub(crate) struct Command {
+    /// Where to: https://… or http://… is an endpoint that batches are POSTed to; a name that ends in .jsonl or .ndjson is
+    /// a file that lines are added to; anything else is a program for the shell, which reads lines from its standard
+    /// input. file:NAME and cmd:PROGRAM leave no doubt
+    #[arg(long, value_name = "CMD|FILE|URL", value_parser = To::parse)]
+    to: To,
+    /// File that keeps up to where events were delivered: the same command goes on from there
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Go on with what comes, until SIGTERM or Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// How fast at most: 100/s, 600/m or 10000/h
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// Endpoints: events in a request, at most
+    #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    batch: u64,
+    /// Endpoints: how a request's body is written
+    #[arg(long, value_name = "SHAPE", default_value = "lines")]
+    body: Body,
+    /// Endpoints: what the header Authorization says, as in `Bearer …`
+    #[arg(long, env = "REPLAY_AUTHORIZATION", value_name = "VALUE", hide_env_values = true)]
+    authorization: Option<String>,
+    /// Endpoints: seconds after which a request that is not taken ends the replay [default: 300, with --follow never]
+    #[arg(long, value_name = "SECONDS")]
+    give_up_after: Option<u64>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    filter: FilterOptions,
+}
+
+/// How the body of a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Body {
+    /// One event a line: application/x-ndjson
+    Lines,
+    /// An array of events: application/json
+    Array,
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  chat-api replay --to 'jq -c .type'
+  chat-api replay --to events.jsonl --checkpoint events.position
+  chat-api replay --to https://example.com/events --checkpoint example.position --rate 500/s --follow
+
+Each event is one line of JSON: position, stream, revision, id, type, schema_version, recorded_at, data, metadata.
+Programs and endpoints may get events again after an interruption; a file with a checkpoint does not.";
+
+pub(super) async fn run(command: Command) -> ExitCode {
+    answer::print(command.common.output, replay(&command).await)
+}
+
+async fn replay(command: &Command) -> Result<Answer, Failure> {
+    let filter = command.filter.filter()?;
+    let stage = Stage::open(&command.common).await?;
+    let log = stage.log.log_id().await;
+    let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    let json = command.common.output == Output::Json;
+    let destination = command.destination(log, json)?;
+    let head = stage.log.head().await;
+    let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
+    let after = filter.after.unwrap_or(Position::START);
+    let counted = stage.log.counts_events() && !command.follow;
+    let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
+    let (sender, mut stop) = Stop::new();
+    let signal = signals::stop()?;
+    let listening = tokio::spawn(async move {
+        signal.await;
+        // A replay that is over does not listen.
+        let _ = sender.send(true);
+    });
+    let replay = Replay {
+        after,
+        until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
+        wanted: &|event| filter.matches(event),
+        rate: command.rate,
+        follow: command.follow,
+        bookmark: command.checkpoint.clone(),
+        tell: &|sentence| {
+            // Nobody may be listening.
+            let _ = writeln!(std::io::stderr(), "{sentence}");
+        },
+    };
+    let mut watch = |_, position: Position| {
+        if counted {
+            progress.at(position.get().saturating_sub(after.get()));
+        }
+    };
+    let outcome = replay::run(&*stage.log, &replay, &destination, &mut stop, &mut watch).await;
+    drop(progress);
+    listening.abort();
+    match outcome {
+        Ok(outcome) => {
+            let unknown = filter.unknown_types().map(|name| format!("no event has the type {name}"));
+            let answer = command.answer(outcome)?;
+            Ok(unknown.fold(answer, |answer, said| answer.note(Severity::Warning, said)))
+        }
+        Err((error, outcome)) => {
+            let Outcome { events, position, .. } = outcome;
+            let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
+            let so_far = format!(
+                "{events} events were handed on, and those up to position {position} delivered{kept}"
+            );
+            Err(Failure::because(format!("the replay is not done; {so_far}"), &error))
+        }
+    }
+}
+
+impl Command {
+    fn answer(&self, outcome: Outcome) -> Result<Answer, Failure> {
+        let Outcome { events, position, stopped } = outcome;
+        let text = format!("{events} events, up to position {position}");
+        let data = json!({ "events": events, "position": position, "stopped": stopped });
+        // What a program printed stands on standard output.
+        let mut answer = if matches!(self.to, To::Program(_)) {
+            Answer::new(&data, "")?.note(Severity::Note, text)
+        } else {
+            Answer::new(&data, text)?
+        };
+        if stopped {
+            let again = match self.checkpoint {
+                Some(_) => "it was stopped; the same command goes on from there",
+                None => "it was stopped; --after goes on from there",
+            };
+            answer = answer.note(Severity::Note, again);
+        }
+        Ok(answer)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        match self.give_up_after {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => (!self.follow).then_some(PATIENCE),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the tests of operators' commands share: a log on either engine with known events, and the program's answers.
+
+#![allow(dead_code, reason = "each suite uses its own part of it")]
+
+use std::path::Path;
+use std::process::Output;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
+use chat_infra::event_store::{
+    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend,
+};
+use chat_test_servers::kurrentdb::StandIn;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::harness::line_up::folder;
+use crate::harness::process::program;
+
+/// Events of the log.
+pub const EVENTS: u64 = 12;
+
+/// A token that an app may have.
+pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
+
+/// A log, and a folder for files.
+pub struct Setting {
+    pub name: &'static str,
+    pub folder: TempDir,
+    pub server: Option<StandIn>,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Setting {
+    /// A log in a file.
+    pub async fn sqlite() -> Self {
+        let setting = Self { name: "sqlite", folder: folder(), server: None };
+        fill(&*setting.log().await, EVENTS).await;
+        setting
+    }
+
+    /// A log in the stand-in for KurrentDB.
+    pub async fn kurrentdb() -> Self {
+        let server = StandIn::start().expect("a server");
+        let setting = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
+        fill(&*setting.log().await, EVENTS).await;
+        setting
+    }
+
+    /// Both.
+    pub async fn both() -> [Self; 2] {
+        [Self::sqlite().await, Self::kurrentdb().await]
+    }
+
+    /// The log.
+    pub async fn log(&self) -> Box<dyn EventStore> {
+        match &self.server {
+            None => Box::new(SqliteEventStore::open(&self.path("events.db")).expect("a log")),
+            Some(server) => {
+                let url = KurrentDbUrl::parse(&server.url()).expect("a URL");
+                Box::new(KurrentDbEventStore::open(&url).await.expect("a log"))
+            }
+        }
+    }
+
+    /// All events.
+    pub async fn events(&self) -> Vec<RecordedEvent> {
+        self.log().await.read_all(Position::START, 1_000_000).await.expect("the log")
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.path(name).to_str().expect("a path").to_owned()
+    }
+
+    /// The arguments that say where the log is.
+    pub fn place(&self) -> Vec<String> {
+        match &self.server {
+            None => vec!["--data-dir".to_owned(), self.folder.path().to_str().expect("a path").to_owned()],
+            Some(server) => vec!["--event-store-url".to_owned(), server.url()],
+        }
+    }
+
+    /// Runs a command on the log, in the folder.
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        run(self.folder.path(), arguments, &self.place())
+    }
+
+    /// Runs a command that needs no log, in the folder.
+    pub fn run_without_log(&self, arguments: &[&str]) -> Said {
+        run(self.folder.path(), arguments, &[])
+    }
+}
+
+impl Said {
+    /// Makes sure of the exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Both outputs, with what changes each time replaced by what it is.
+    pub fn shown(&self, setting: &Setting, secrets: &[(&str, &str)]) -> String {
+        let mut shown = format!("{}--\n{}", self.stdout, self.stderr);
+        let folder = setting.folder.path().to_str().expect("a path");
+        for (secret, name) in secrets.iter().copied().chain([(folder, "[folder]")]) {
+            assert!(!secret.is_empty(), "{name} is empty");
+            shown = shown.replace(secret, name);
+        }
+        shown
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str], place: &[String]) -> Said {
+    let mut command = program();
+    command.current_dir(folder).args(arguments).args(place).env("CHAT_OPERATOR", "alice@ops-1");
+    let Output { status, stdout, stderr } = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Appends `count` events, the same ones each time: by turns to an app's three chats.
+pub async fn fill(log: &dyn EventStore, count: u64) {
+    const AT_ONCE: u64 = 3_000;
+    let event = |index: u64| {
+        NewEvent {
+        id: EventId::new(Uuid::from_u128(u128::from(index) + 1)),
+        event_type: "MessageCreated",
+        schema_version: SchemaVersion::CURRENT,
+        recorded_at: Timestamp::from_millis(1_790_000_000_000 + i64::try_from(index).expect("few")),
+        data: format!(r#"{{"message_number":{},"body":"message {index}"}}"#, index / 3 + 1),
+        metadata: format!(
+            r#"{{"command":"CreateMessage","actor":{{"kind":"app"}},"correlation_id":"c-{index}","causation_id":"r-{index}"}}"#
+        )
+        .into(),
+    }
+    };
+    let mut done = 0;
+    while done < count {
+        // A few at a time by turns, many at a time stream by stream.
+        let next = if count < AT_ONCE { 1 } else { AT_ONCE.min(count - done) };
+        let chats = 3.min(next);
+        let appends = (0..chats).map(|offset| {
+            let indexes: Vec<u64> =
+                (done..done + next).filter(|index| (index - done) % chats == offset).collect();
+            let chat = if next == 1 { done % 3 } else { offset };
+            let before = if next == 1 { done / 3 } else { done / chats };
+            StreamAppend {
+                stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
+                expected: ExpectedRevision::after(before.checked_sub(1).map(Revision::new)),
+                events: indexes.into_iter().map(event).collect(),
+            }
+        });
+        for outcome in log.append(appends.collect()).await {
+            outcome.expect("an append");
+        }
+        done += next;
+    }
+}

@@ -1,0 +1,233 @@
+//! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`, on either engine of the log.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+mod operator;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use operator::{EVENTS, Said, Setting};
+use rusqlite::Connection;
+use serde_json::Value;
+
+/// Makes a key and a checkpoint.
+fn sign(setting: &Setting) -> Said {
+    setting
+        .run_without_log(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
+        .expect(0);
+    checkpoint(setting, "checkpoint").expect(0)
+}
+
+fn checkpoint(setting: &Setting, out: &str) -> Said {
+    let reason = "the daily checkpoint";
+    setting.run(&["audit", "checkpoint", "--key", "audit.key", "--out", out, "--reason", reason])
+}
+
+fn verify(setting: &Setting) -> Said {
+    setting.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
+}
+
+/// What differs each time: the log's id, when it was signed, and by which key.
+fn secrets(setting: &Setting) -> Vec<(String, &'static str)> {
+    let public = fs::read_to_string(setting.path("audit.key.pub")).expect("a key");
+    let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
+    if let Ok(text) = fs::read_to_string(setting.path("checkpoint")) {
+        let line = |number: usize, prefix: &str| {
+            text.lines().nth(number).expect("a line").strip_prefix(prefix).expect(prefix).to_owned()
+        };
+        secrets.push((line(0, "chat-api/log/"), "[log]"));
+        secrets.push((line(4, "time "), "[time]"));
+    }
+    secrets
+}
+
+#[track_caller]
+fn check(name: &str, setting: &Setting, said: &Said) {
+    let secrets = secrets(setting);
+    let secrets: Vec<(&str, &str)> = secrets.iter().map(|(secret, name)| (&**secret, *name)).collect();
+    insta::assert_snapshot!(format!("{}_{name}", setting.name), said.shown(setting, &secrets));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_signed_verified_and_proved_from() {
+    for setting in Setting::both().await {
+        let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
+        check("keygen", &setting, &setting.run_without_log(&keygen).expect(0));
+        let mode = fs::metadata(setting.path("audit.key")).expect("a key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "others can read the key");
+        let made = checkpoint(&setting, "checkpoint").expect(0);
+        check("checkpoint", &setting, &made);
+        check("verify", &setting, &verify(&setting).expect(0));
+        check("verify_without_checkpoint", &setting, &setting.run(&["audit", "verify"]).expect(0));
+        let position = setting.events().await[4].position.to_string();
+        let prove = ["audit", "prove", &position, "--checkpoint", "checkpoint", "--out", "5.tlog-proof"];
+        check("prove", &setting, &setting.run(&prove).expect(0));
+        let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
+        check("verify_proof", &setting, &setting.run_without_log(&verify_proof).expect(0));
+        let as_json = [&verify_proof[..], &["-o", "json"]].concat();
+        check("verify_proof_json", &setting, &setting.run_without_log(&as_json).expect(0));
+        // The act stands in the log, behind what was signed, with who and why.
+        let last = setting.events().await.pop().expect("an event");
+        assert_eq!(last.event_type, "SigningKeyUsed");
+        assert!(String::from_utf8_lossy(&last.data).contains("the daily checkpoint"));
+        assert!(String::from_utf8_lossy(&last.metadata).contains("alice@ops-1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alteration_of_the_file_is_named() {
+    for (name, sql) in [
+        ("changed", "UPDATE events SET data = replace(data, 'message 4', 'massage 4')"),
+        ("removed", "DELETE FROM events WHERE position = 5"),
+        ("removed_at_the_end", "DELETE FROM events WHERE position >= 12"),
+        (
+            "swapped",
+            "UPDATE events SET position = -5 WHERE position = 5; UPDATE events SET position = 5 WHERE position = 9; \
+             UPDATE events SET position = 9 WHERE position = -5",
+        ),
+        (
+            "inserted",
+            "UPDATE events SET position = -position - 1 WHERE position >= 5; \
+             UPDATE events SET position = -position WHERE position < 0; \
+             INSERT INTO events SELECT 5, stream, 100, x'000102030405060708090a0b0c0d0e0f', event_type, \
+             schema_version, recorded_at, data, metadata FROM events WHERE position = 6",
+        ),
+    ] {
+        let setting = Setting::sqlite().await;
+        sign(&setting);
+        let file = Connection::open(setting.path("events.db")).expect("the file");
+        file.execute_batch(sql).expect(name);
+        drop(file);
+        check(name, &setting, &verify(&setting).expect(1));
+        let json = setting.run(&["audit", "verify", "--checkpoint", "checkpoint", "-o", "json"]).expect(1);
+        let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert_eq!((&answer["status"], &answer["version"]), (&"finding".into(), &1.into()), "{name}");
+        assert!(answer["data"]["altered"]["position"].is_number(), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alteration_of_the_server_is_named() {
+    for name in ["changed", "removed", "removed_at_the_end", "swapped", "inserted"] {
+        let setting = Setting::kurrentdb().await;
+        sign(&setting);
+        let positions: Vec<u64> = setting.events().await.iter().map(|event| event.position.get()).collect();
+        let server = setting.server.as_ref().expect("a server");
+        match name {
+            "changed" => server.change(positions[4], |data| data[20] ^= 1),
+            "removed" => server.remove(positions[4]),
+            "removed_at_the_end" => positions[usize::try_from(EVENTS).expect("few") - 1..]
+                .iter()
+                .for_each(|position| server.remove(*position)),
+            "swapped" => server.swap(positions[4], positions[8]),
+            _ => server.insert_before(positions[4]),
+        }
+        let said = verify(&setting).expect(1);
+        let expected = match name {
+            "changed" => format!("event {} was changed", positions[4]),
+            "removed" => format!("event {} was removed", positions[4]),
+            "removed_at_the_end" => format!("event {} was removed", positions[11]),
+            "swapped" => format!("reordered, first at position {}", positions[4]),
+            _ => format!("event {} was inserted", positions[4] - 1),
+        };
+        assert!(said.stdout.contains(&expected), "{name}: {}", said.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_and_by_whom_is_told_apart_from_the_log() {
+    let setting = Setting::sqlite().await;
+    sign(&setting);
+    let leaves = fs::read(setting.path("checkpoint.leaves")).expect("the leaves");
+    fs::write(setting.path("checkpoint.leaves"), &leaves[40..]).expect("an alteration");
+    check("leaves_altered", &setting, &verify(&setting).expect(1));
+    fs::remove_file(setting.path("checkpoint.leaves")).expect("no leaves");
+    check("leaves_missing", &setting, &verify(&setting).expect(0));
+    setting.run_without_log(&["audit", "keygen", "--out", "other.key"]).expect(0);
+    let by_other = ["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "other.key.pub"];
+    check("by_another_key", &setting, &setting.run(&by_other).expect(1));
+    let text = fs::read_to_string(setting.path("checkpoint")).expect("the checkpoint");
+    fs::write(setting.path("checkpoint"), text.replace("\n12\n", "\n11\n")).expect("an alteration");
+    check("signature_wrong", &setting, &verify(&setting).expect(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
+    let setting = Setting::sqlite().await;
+    sign(&setting);
+    let key = fs::read(setting.path("audit.key")).expect("a key");
+    let head = setting.events().await.len();
+    for (arguments, said) in [
+        (&["audit", "keygen", "--out", "audit.key"][..], "audit.key.pub can't be written"),
+        (&["audit", "keygen", "--out", "no/such/folder.key"], "no/such/folder.key.pub can't be written"),
+        (&["audit", "keygen", "--out", "new.key", "--name", "two words"], "no blanks"),
+    ] {
+        let refused = setting.run_without_log(arguments).expect(2);
+        assert!(refused.stderr.contains(said) && refused.stdout.is_empty(), "{refused:?}");
+    }
+    for (arguments, said) in [
+        (&["audit", "checkpoint", "--key", "audit.key", "--out", "new"][..], "--reason"),
+        (
+            &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "x"],
+            "checkpoint",
+        ),
+        (&["audit", "checkpoint", "--key", "audit.key.pub", "--out", "new", "--reason", "x"], "PKCS#8"),
+        (&["audit", "checkpoint", "--key", "none", "--out", "new", "--reason", "x"], "none can't be read"),
+        (
+            &[
+                "audit",
+                "checkpoint",
+                "--key",
+                "audit.key",
+                "--out",
+                "new",
+                "--reason",
+                "x",
+                "--until",
+                "noon",
+            ],
+            "noon",
+        ),
+        (&["audit", "verify", "--checkpoint", "none"], "none"),
+        (&["audit", "verify", "--checkpoint", "audit.key"], "no signed note"),
+        (&["audit", "verify", "--public-key", "audit.key.pub"], "--checkpoint"),
+        (
+            &["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key"],
+            "no Ed25519 public key",
+        ),
+        (&["audit", "prove", "99", "--checkpoint", "checkpoint", "--out", "p"], "after what was signed"),
+        (&["audit", "prove", "0", "--checkpoint", "checkpoint", "--out", "p"], "no event at this position"),
+        (
+            &["audit", "prove", "1", "--checkpoint", "checkpoint", "--out", "audit.key"],
+            "audit.key can't be written",
+        ),
+    ] {
+        let refused = setting.run(arguments).expect(2);
+        assert!(refused.stderr.contains(said) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
+    }
+    assert_eq!(fs::read(setting.path("audit.key")).expect("a key"), key);
+    assert_eq!(setting.events().await.len(), head, "a key was used");
+    assert!(!setting.path("new").exists() && !setting.path("new.leaves").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_another_log_is_told() {
+    let (one, other) = (Setting::sqlite().await, Setting::sqlite().await);
+    sign(&one);
+    for file in ["checkpoint", "checkpoint.leaves", "audit.key.pub"] {
+        fs::copy(one.path(file), other.path(file)).expect("a copy");
+    }
+    let said = verify(&other).expect(1);
+    assert!(said.stdout.contains("another log"), "{}", said.stdout);
+}
+
+#[test]
+fn every_verb_shows_an_example() {
+    for verb in ["keygen", "checkpoint", "verify", "prove", "verify-proof"] {
+        let said = harness::process::program().args(["audit", verb, "-h"]).output().expect("help");
+        let help = String::from_utf8(said.stdout).expect("text");
+        assert!(help.contains("Example") && help.contains(&format!("chat-api audit {verb}")), "{help}");
+    }
+}

@@ -1,0 +1,185 @@
+//! Why a row is as it is: each field with the event that set it, and whether the log says the same.
+
+use chat_domain::{Position, StreamId};
+use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_infra::read_model::{ReadModel, ReadModelError};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+use utoipa::ToSchema;
+
+use super::event::EventReference;
+use super::row::{self, Row};
+use super::seek;
+use super::state::{Existence, State, state};
+use super::subject::{Subject, SubjectName};
+use crate::answer::{Diagnostic, Finding};
+
+/// Parked events that are looked through, and those of them that are named.
+const PARKED_LOOKED_AT: usize = 1_000;
+const PARKED_NAMED: usize = 10;
+
+/// A row, explained.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Explanation {
+    /// What was asked about.
+    pub subject: SubjectName,
+    /// Whether readers see it.
+    pub row: Existence,
+    /// Whether the log has it, up to where the read model stands.
+    pub log: Existence,
+    /// Whether row and log say the same.
+    pub agrees: bool,
+    /// The fields.
+    pub fields: Vec<ExplainedField>,
+    /// Up to which event the read model is folded.
+    #[schema(value_type = u64)]
+    pub read_model_position: Position,
+    /// Later events of its stream, which the row does not hold yet.
+    pub newer_events: u64,
+    /// Events of its stream that the read model parked: a row stays as it was before the first of them.
+    pub parked: Vec<ParkedEvent>,
+}
+
+/// A field, the event that set it, and whether row and log agree on it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ExplainedField {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: &'static str,
+    /// Its value as readers see it; `null` where they see none.
+    pub value: Value,
+    /// Its value by the log, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_the_log: Option<Value>,
+    /// The event that set it; `null` where the log has none.
+    pub set_by: Option<EventReference>,
+}
+
+/// An event that the read model could not apply.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ParkedEvent {
+    /// Its place in the log.
+    #[schema(value_type = u64)]
+    pub position: Position,
+    /// Its type's name.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Why it could not be applied.
+    pub reason: String,
+}
+
+/// Why there is no explanation.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// The log could not be read.
+    #[error(transparent)]
+    EventStore(#[from] EventStoreError),
+    /// The read model could not be read.
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelError),
+}
+
+/// Explains the row of a subject: what readers see is held against the log up to where the read model stands.
+pub async fn explain(
+    log: &dyn EventStore,
+    read_model: &dyn ReadModel,
+    subject: Subject,
+) -> Result<Explanation, ExplainError> {
+    let row = row::read(read_model, subject).await?;
+    let told = state(log, subject, row.position).await?;
+    let parked = parked(read_model, subject).await?;
+    let newer_events = newer(log, subject, row.position).await?;
+    let fields = compare(&row, &told);
+    let agrees = row.existence == told.existence && fields.iter().all(|field| field.by_the_log.is_none());
+    Ok(Explanation {
+        subject: subject.into(),
+        row: row.existence,
+        log: told.existence,
+        agrees,
+        fields,
+        read_model_position: row.position,
+        newer_events,
+        parked,
+    })
+}
+
+fn compare(row: &Row, told: &State) -> Vec<ExplainedField> {
+    let seen = |name: &str| row.fields.iter().find(|(of, _)| *of == name).map(|(_, value)| value.clone());
+    let mut fields: Vec<ExplainedField> = told
+        .fields
+        .iter()
+        .map(|field| {
+            let value = seen(field.name).unwrap_or_default();
+            // Of what was deleted, readers see that it was.
+            let hidden = row.existence == Existence::Deleted && told.existence == Existence::Deleted;
+            let value = if hidden { field.value.clone() } else { value };
+            let by_the_log = (value != field.value).then(|| field.value.clone());
+            ExplainedField { name: field.name, value, by_the_log, set_by: Some(field.set_by.clone()) }
+        })
+        .collect();
+    for (name, value) in row.fields.iter().filter(|(name, _)| told.field(name).is_none()) {
+        fields.push(ExplainedField {
+            name,
+            value: value.clone(),
+            by_the_log: Some(Value::Null),
+            set_by: None,
+        });
+    }
+    fields
+}
+
+/// How many events of its stream come after a position.
+async fn newer(log: &dyn EventStore, subject: Subject, position: Position) -> Result<u64, EventStoreError> {
+    let stream = subject.stream();
+    let head = Position::new(u64::MAX >> 1);
+    let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
+    let held = count(seek::last_up_to(log, &stream, position).await?);
+    let all = count(seek::last_up_to(log, &stream, head).await?);
+    Ok(all - held.min(all))
+}
+
+async fn parked(read_model: &dyn ReadModel, subject: Subject) -> Result<Vec<ParkedEvent>, ReadModelError> {
+    let own = subject.stream();
+    let of_app = match subject {
+        Subject::App(app) | Subject::Chat(app, _) | Subject::Message(app, ..) => {
+            StreamId::App(app).to_string()
+        }
+    };
+    let (letters, _) = read_model.dead_letters(PARKED_LOOKED_AT).await?;
+    let of_subject = letters.into_iter().filter(|letter| letter.stream == *own || letter.stream == of_app);
+    let parked = of_subject.map(|letter| ParkedEvent {
+        position: letter.position,
+        event_type: letter.event_type,
+        reason: letter.reason,
+    });
+    Ok(parked.take(PARKED_NAMED).collect())
+}
+
+impl Finding for Explanation {
+    fn is_finding(&self) -> bool {
+        !self.agrees
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut said = Vec::new();
+        if !self.agrees {
+            let place = self.read_model_position;
+            said.push(Diagnostic::warning(format!(
+                "the row is not what the log says it is, up to position {place} where the read model stands"
+            )));
+        }
+        if let Some(first) = self.parked.first() {
+            said.push(Diagnostic::warning(format!(
+                "the read model parked events of its stream, the first at position {}: {}",
+                first.position, first.reason
+            )));
+        }
+        match self.newer_events {
+            0 => {}
+            1 => said.push(Diagnostic::note("the log has a later event of its stream")),
+            more => said.push(Diagnostic::note(format!("the log has {more} later events of its stream"))),
+        }
+        said
+    }
+}

@@ -1,0 +1,163 @@
+//! One event, with what surrounds it.
+
+use std::sync::Arc;
+
+use chat_domain::metadata::EventId;
+use chat_domain::{Metadata, Position, Revision, Timestamp, operation};
+use chat_infra::event_store::{
+    EventSearch, EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::event::{AuditedEvent, EventReference};
+use super::filter::EventFilter;
+use super::scan::{Order, Scan};
+use crate::answer::{Diagnostic, Finding};
+
+/// How far around an event others of its request are looked for, in milliseconds.
+const AROUND: i64 = 600_000;
+
+/// How many events on either side are looked at for that.
+const LOOK_AT: u64 = 10_000;
+
+/// How many of them are named on either side.
+const NAMED: usize = 20;
+
+/// Which event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichEvent {
+    /// The one at this position.
+    At(Position),
+    /// The one of this id.
+    Of(EventId),
+}
+
+/// An event and what surrounds it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ShownEvent {
+    /// The event.
+    pub event: AuditedEvent,
+    /// The event before it in its stream.
+    pub previous: Option<EventReference>,
+    /// The event after it in its stream.
+    pub following: Option<EventReference>,
+    /// The request that carried the command, its `causation_id`; `null` where the metadata can't be read.
+    pub request: Option<String>,
+    /// Earlier events of the same correlation, oldest first: what led here. Looked for among 10,000 events and ten
+    /// minutes before it; a trace looks everywhere.
+    pub caused_by: Vec<EventReference>,
+    /// Later events of the same correlation, oldest first: what it led to, looked for as far.
+    pub caused: Vec<EventReference>,
+}
+
+impl WhichEvent {
+    /// Reads a position (digits) or an event's id (a UUID). `None` where it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        if !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit()) && text.len() <= 20 {
+            return text.parse().ok().map(|position| Self::At(Position::new(position)));
+        }
+        Uuid::try_parse(text).ok().map(|id| Self::Of(EventId::new(id)))
+    }
+}
+
+/// Finds an event; `None` where there is none. By id, where the engine can't find ids, at most `look_at_most` events are
+/// looked at, the newest first.
+pub async fn find(
+    log: &dyn EventStore,
+    which: WhichEvent,
+    look_at_most: u64,
+) -> Result<Option<RecordedEvent>, EventStoreError> {
+    let id = match which {
+        WhichEvent::At(position) => return log.event_at(position).await,
+        WhichEvent::Of(id) => id,
+    };
+    // Engines that find ids by themselves do so whatever the stream; to others there is nothing to read of the future.
+    let search =
+        EventSearch { id, stream: operation::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
+    if let Some(event) = log.find(search).await? {
+        return Ok(Some(event));
+    }
+    let mut scan = Scan::new(EventFilter::default(), Order::NewestFirst);
+    let mut looked_at = 0;
+    while looked_at < look_at_most
+        && let Some(found) = scan.next(log).await?
+    {
+        looked_at += found.looked_at;
+        if let Some(event) = found.events.into_iter().find(|event| event.id == id) {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
+}
+
+/// Shows an event that was found.
+pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEvent, EventStoreError> {
+    let previous = match event.revision.get().checked_sub(1) {
+        Some(revision) => at(log, &event.stream, revision).await?,
+        None => None,
+    };
+    let following = at(log, &event.stream, event.revision.get() + 1).await?;
+    let metadata: Option<Metadata> = serde_json::from_slice(&event.metadata).ok();
+    let (mut caused_by, mut caused) = (Vec::new(), Vec::new());
+    if let Some(metadata) = metadata.as_ref().filter(|metadata| !metadata.correlation_id.is_empty()) {
+        let related = EventFilter {
+            correlation_id: Some(metadata.correlation_id.clone()),
+            from: Some(Timestamp::from_millis(event.recorded_at.millis() - AROUND)),
+            to: Some(Timestamp::from_millis(event.recorded_at.millis() + AROUND)),
+            ..EventFilter::default()
+        };
+        let earlier = EventFilter { before: Some(event.position), ..related.clone() };
+        caused_by = some(log, earlier, Order::NewestFirst).await?;
+        caused_by.reverse();
+        // The times say where such events end; where to begin is known.
+        let later = EventFilter { after: Some(event.position), from: None, ..related };
+        caused = some(log, later, Order::OldestFirst).await?;
+    }
+    let request = metadata.map(|metadata| metadata.causation_id);
+    Ok(ShownEvent { event: event.into(), previous, following, request, caused_by, caused })
+}
+
+/// The first few that are meant.
+async fn some(
+    log: &dyn EventStore,
+    filter: EventFilter,
+    order: Order,
+) -> Result<Vec<EventReference>, EventStoreError> {
+    let (mut named, mut looked_at) = (Vec::new(), 0);
+    let mut scan = Scan::new(filter, order);
+    while named.len() < NAMED
+        && looked_at < LOOK_AT
+        && let Some(found) = scan.next(log).await?
+    {
+        looked_at += found.looked_at;
+        named.extend(found.events.iter().map(EventReference::from));
+    }
+    named.truncate(NAMED);
+    Ok(named)
+}
+
+async fn at(
+    log: &dyn EventStore,
+    stream: &Arc<str>,
+    revision: u64,
+) -> Result<Option<EventReference>, EventStoreError> {
+    let from = ReadFrom::Forwards(Revision::new(revision));
+    let read = StreamRead { stream: Arc::clone(stream), from, select: Select::All, limit: 1 };
+    Ok(log.read_stream(read).await?.first().map(EventReference::from))
+}
+
+impl Finding for ShownEvent {
+    fn is_finding(&self) -> bool {
+        self.event.problem.is_some()
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let problem = self.event.problem.as_ref();
+        problem
+            .map(|problem| Diagnostic::warning(format!("the event can't be read: {problem}")))
+            .into_iter()
+            .collect()
+    }
+}

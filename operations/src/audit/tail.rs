@@ -1,0 +1,93 @@
+//! Following the log through a filter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_infra::event_store::{EventStore, EventStoreError, Subscription};
+
+use super::event::AuditedEvent;
+use super::filter::EventFilter;
+use super::scan::{Order, Scan};
+
+/// Events taken from the log at once.
+const CHUNK: usize = 512;
+
+/// Between two attempts to reach a log that is away.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A log that is followed. Nothing is left out and nothing comes twice, also where the log is away for a while.
+pub struct Tail {
+    log: Arc<dyn EventStore>,
+    filter: EventFilter,
+    up_to: Position,
+    subscription: Option<Box<dyn Subscription>>,
+}
+
+/// What has come.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The events that the filter fits, in the order of the log. May be none.
+    pub events: Vec<AuditedEvent>,
+    /// Everything up to here has been looked at.
+    pub up_to: Position,
+}
+
+impl Tail {
+    /// Follows the log from after a position.
+    pub fn from(log: Arc<dyn EventStore>, filter: EventFilter, after: Position) -> Self {
+        Self { log, filter, up_to: after, subscription: None }
+    }
+
+    /// Follows the log from its end; also returns the last `count` events before that, oldest first.
+    pub async fn after_the_last(
+        log: Arc<dyn EventStore>,
+        filter: EventFilter,
+        count: usize,
+    ) -> Result<(Vec<AuditedEvent>, Self), EventStoreError> {
+        let head = log.head().await?;
+        let mut last = Vec::new();
+        let mut scan = Scan::new(filter.clone(), Order::NewestFirst).in_chunks_of(count.clamp(16, CHUNK));
+        while last.len() < count
+            && let Some(found) = scan.next(&*log).await?
+        {
+            // What came since is for the subscription to bring.
+            let before = found.events.iter().filter(|event| event.position <= head);
+            last.extend(before.map(AuditedEvent::from));
+        }
+        last.truncate(count);
+        last.reverse();
+        Ok((last, Self::from(log, filter, head)))
+    }
+
+    /// Up to where the log has been looked at.
+    pub fn up_to(&self) -> Position {
+        self.up_to
+    }
+
+    /// Waits for what comes. A log that is away is waited for; dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<News, EventStoreError> {
+        loop {
+            match self.attempt().await {
+                Ok(news) => return Ok(news),
+                Err(error) if error.retryable() => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the log is away");
+                    self.subscription = None;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<News, EventStoreError> {
+        let subscription = match &mut self.subscription {
+            Some(subscription) => subscription,
+            None => self.subscription.insert(self.log.subscribe(self.up_to).await?),
+        };
+        let batch = subscription.next(CHUNK).await?;
+        self.up_to = batch.up_to;
+        let meant = batch.events.iter().filter(|event| self.filter.matches(event));
+        Ok(News { events: meant.map(AuditedEvent::from).collect(), up_to: batch.up_to })
+    }
+}

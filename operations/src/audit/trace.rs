@@ -1,0 +1,100 @@
+//! What belongs together: the requests of a correlation, and the events that each of them caused.
+
+use chat_domain::{Actor, Metadata, Position};
+use chat_infra::event_store::{EventStore, EventStoreError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::event::AuditedEvent;
+use super::filter::EventFilter;
+use super::scan::{Order, Scan};
+use crate::answer::{Diagnostic, Finding};
+
+/// Events that a trace holds at most: whoever sends the same correlation id for ever does not fill the memory.
+pub const MAX_TRACED: usize = 1_000;
+
+/// A correlation across streams: its requests, in the order of their first events.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Trace {
+    /// The trace id of `traceparent`, or the request's id.
+    pub correlation_id: String,
+    /// The requests.
+    pub requests: Vec<TracedRequest>,
+    /// How many events of the log were looked at.
+    pub looked_at: u64,
+    /// Where the rest begins, after this position, if not all of the log was looked at.
+    #[schema(value_type = Option<u64>)]
+    pub next: Option<Position>,
+}
+
+/// A request and what it caused.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TracedRequest {
+    /// Its id.
+    pub request_id: String,
+    /// The command that it carried.
+    pub command: String,
+    /// Who sent it.
+    #[schema(value_type = Object)]
+    pub actor: Actor,
+    /// The events, in the order of the log.
+    pub events: Vec<AuditedEvent>,
+}
+
+/// Traces a correlation through what the filter allows, looking at so many events at most.
+pub async fn trace(
+    log: &dyn EventStore,
+    correlation_id: &str,
+    filter: EventFilter,
+    look_at_most: u64,
+) -> Result<Trace, EventStoreError> {
+    let filter = EventFilter { correlation_id: Some(correlation_id.to_owned()), ..filter };
+    let mut trace =
+        Trace { correlation_id: correlation_id.to_owned(), requests: Vec::new(), looked_at: 0, next: None };
+    let mut scan = Scan::new(filter, Order::OldestFirst);
+    let mut events = 0;
+    while let Some(found) = scan.next(log).await? {
+        trace.looked_at += found.looked_at;
+        for event in &found.events {
+            if events == MAX_TRACED {
+                return Ok(trace);
+            }
+            // The filter has read it already.
+            let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { continue };
+            trace.add(metadata, event.into());
+            trace.next = Some(event.position);
+            events += 1;
+        }
+        if trace.looked_at >= look_at_most {
+            trace.next = Some(found.reached);
+            return Ok(trace);
+        }
+    }
+    trace.next = None;
+    Ok(trace)
+}
+
+impl Trace {
+    fn add(&mut self, metadata: Metadata, event: AuditedEvent) {
+        let known = self.requests.iter_mut().find(|request| request.request_id == metadata.causation_id);
+        if let Some(request) = known {
+            request.events.push(event);
+            return;
+        }
+        self.requests.push(TracedRequest {
+            request_id: metadata.causation_id,
+            command: metadata.command,
+            actor: metadata.actor,
+            events: vec![event],
+        });
+    }
+}
+
+impl Finding for Trace {
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let more = self.next.map(|next| {
+            Diagnostic::note(format!("this is not all: go on after position {next}, or narrow the time down"))
+        });
+        more.into_iter().collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! Proofs for single events, which are checked without the log (c2sp.org/tlog-proof).
+//!
+//! Lines of text:
+//!
+//! ```text
+//! c2sp.org/tlog-proof@v1
+//! extra AQAAAAhj…                                  the event's leaf, in base64
+//! index 16                                         its place among the leaves, counted from 0
+//! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=     the hashes beside the path to the root, from the leaf up
+//! …
+//!                                                  a blank line, and the checkpoint as it was signed
+//! ```
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chat_domain::Position;
+use chat_infra::event_store::{EventStore, RecordedEvent};
+
+use super::checkpoint::{Checkpoint, number};
+use super::inclusion::{self, PathBuilder};
+use super::key::VerifyingKey;
+use super::leaf;
+use super::leaves::{self, Leaves, Standing};
+use super::note::Note;
+use super::tree::{Frontier, Hash};
+use super::verify::{Signature, read_note, signature_of};
+use super::walk::Walk;
+use super::{ProofError, Watch};
+
+const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
+
+/// A proof that an event was in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    leaf: Vec<u8>,
+    path: inclusion::Path,
+    note: Note,
+}
+
+/// What a proof shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The event.
+    pub event: RecordedEvent,
+    /// Its place among all events, counted from 0.
+    pub index: u64,
+    /// What was signed.
+    pub checkpoint: Checkpoint,
+    /// Whether it was.
+    pub signature: Signature,
+    /// Whether the event is among those that were signed.
+    pub included: bool,
+}
+
+impl Proof {
+    /// Reads a proof. That it was read says nothing of what it shows.
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        Self::read(text).ok_or(ProofError::Malformed("this is no proof of a chat API's event"))?
+    }
+
+    fn read(text: &str) -> Option<Result<Self, ProofError>> {
+        let (head, note) = text.split_once("\n\n")?;
+        let mut lines = head.lines().skip_while(|line| *line != FIRST_LINE);
+        lines.next()?;
+        let leaf = STANDARD.decode(lines.next()?.strip_prefix("extra ")?).ok()?;
+        let index = number(lines.next()?.strip_prefix("index ")?)?;
+        let hashes: Option<Vec<Hash>> = lines.map(Hash::from_base64).collect();
+        let path = inclusion::Path { index, leaf: Hash::of_leaf(&leaf), hashes: hashes? };
+        Some(Note::parse(note).map(|note| Self { leaf, path, note }))
+    }
+
+    /// The proof as text.
+    pub fn to_text(&self) -> String {
+        let mut text =
+            format!("{FIRST_LINE}\nextra {}\nindex {}\n", STANDARD.encode(&self.leaf), self.path.index);
+        for hash in &self.path.hashes {
+            // Writing to a string never fails.
+            let _ = writeln!(text, "{}", hash.to_base64());
+        }
+        let _ = write!(text, "\n{}", self.note);
+        text
+    }
+
+    /// What it shows.
+    pub fn check(&self, key: Option<&VerifyingKey>) -> Result<Shown, ProofError> {
+        let checkpoint = Checkpoint::parse(self.note.text())?;
+        let event = leaf::decode(&self.leaf);
+        Ok(Shown {
+            event: event.ok_or(ProofError::Malformed("the proof holds no event"))?,
+            index: self.path.index,
+            signature: signature_of(&self.note, key),
+            included: inclusion::root_of(&self.path, checkpoint.events) == Some(checkpoint.root),
+            checkpoint,
+        })
+    }
+}
+
+/// Proves that the event at `position` is among those that were signed: the checkpoint in the file `path`.
+pub async fn prove(
+    log: &dyn EventStore,
+    position: Position,
+    path: &Path,
+    watch: Watch<'_>,
+) -> Result<Proof, ProofError> {
+    const ALTERED: ProofError = ProofError::NotProvable(
+        "the log is not what was signed: audit verify with this checkpoint says where it differs",
+    );
+    let note = read_note(path)?;
+    let checkpoint = Checkpoint::parse(note.text())?;
+    if position > checkpoint.position {
+        return Err(ProofError::NotProvable("the event came after what was signed"));
+    }
+    let (event, index) = find(log, position, watch).await?;
+    let mut builder = PathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;
+    let beside = leaves::path_of(path);
+    if Leaves::check(&beside, &checkpoint)? == Standing::Good {
+        let mut leaves = Leaves::open(&beside)?;
+        while let Some(leaf) = leaves.next()? {
+            builder.push(leaf.hash);
+        }
+    } else {
+        let (mut tree, mut walk) = (Frontier::default(), Walk::new(log, Some(checkpoint.position)));
+        while let Some(event) = walk.next().await? {
+            let hash = leaf::hash(&event);
+            builder.push(hash);
+            tree.push(hash);
+            watch(tree.leaves());
+        }
+        if tree.root() != checkpoint.root {
+            return Err(ALTERED);
+        }
+    }
+    let path = builder.finish().ok_or(ALTERED)?;
+    if path.leaf != leaf::hash(&event) {
+        return Err(ALTERED);
+    }
+    Ok(Proof { leaf: leaf::encode(&event), path, note })
+}
+
+/// The event at a position, and how many are before it.
+async fn find(
+    log: &dyn EventStore,
+    position: Position,
+    watch: Watch<'_>,
+) -> Result<(RecordedEvent, u64), ProofError> {
+    let mut walk = Walk::new(log, Some(position));
+    let mut index = 0;
+    while let Some(event) = walk.next().await? {
+        if event.position == position {
+            return Ok((event, index));
+        }
+        index += 1;
+        watch(index);
+    }
+    Err(ProofError::NotProvable("there is no event at this position"))
+}

@@ -1,0 +1,117 @@
+//! Checkpoints: what is signed about a log (c2sp.org/tlog-checkpoint).
+//!
+//! Lines of text, each ended by a line break:
+//!
+//! ```text
+//! chat-api/log/0199aa5e-2f3c-4c8e-9d0a-3f1f7a1e2b4c   the log's id
+//! 1204                                                 how many events
+//! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=         the root of their tree
+//! position 1204                                        the last one's position
+//! time 2026-11-24T17:30:00.123Z                        when it was signed
+//! leaves 3q2+7w…                                       SHA-256 of the file with the leaves' hashes
+//! ```
+
+use std::fmt;
+
+use chat_domain::{Position, Timestamp};
+use chat_infra::event_store::LogId;
+use serde::Serialize;
+
+use super::ProofError;
+use super::tree::Hash;
+
+const ORIGIN: &str = "chat-api/log/";
+
+/// A statement about a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checkpoint {
+    /// Which log.
+    pub log: LogId,
+    /// How many events it held.
+    pub events: u64,
+    /// The root of their tree.
+    pub root: Hash,
+    /// The last one's position.
+    pub position: Position,
+    /// When that was so.
+    pub time: Timestamp,
+    /// The hash of the file with the hashes of all leaves.
+    pub leaves: Hash,
+}
+
+impl Checkpoint {
+    /// Reads what [`fmt::Display`] writes. Lines after those are passed over.
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        Self::read(text).ok_or(ProofError::Malformed("this is no checkpoint of a chat API's log"))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let log = lines.next()?.strip_prefix(ORIGIN)?.parse().ok().map(LogId)?;
+        let events = number(lines.next()?)?;
+        let root = Hash::from_base64(lines.next()?)?;
+        let position = Position::new(number(lines.next()?.strip_prefix("position ")?)?);
+        let time = Timestamp::parse_rfc3339(lines.next()?.strip_prefix("time ")?)?;
+        let leaves = Hash::from_base64(lines.next()?.strip_prefix("leaves ")?)?;
+        Some(Self { log, events, root, position, time, leaves })
+    }
+}
+
+/// A number without leading zeroes.
+pub(super) fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{ORIGIN}{}", self.log.0)?;
+        writeln!(f, "{}", self.events)?;
+        writeln!(f, "{}", self.root.to_base64())?;
+        writeln!(f, "position {}", self.position)?;
+        writeln!(f, "time {}", self.time)?;
+        writeln!(f, "leaves {}", self.leaves.to_base64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            log: LogId(uuid::Uuid::from_u128(7)),
+            events: 12,
+            root: Hash::of_leaf(b"root"),
+            position: Position::new(40),
+            time: Timestamp::from_millis(1_790_000_000_007),
+            leaves: Hash::of_nothing(),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_these_lines_and_reads_back() {
+        let text = checkpoint().to_string();
+        assert_eq!(
+            text,
+            "chat-api/log/00000000-0000-0000-0000-000000000007\n12\nPAb5plclr2BSYfY2ZyyWINQJcx2JpFHXRV/pxK4WeCk=\n\
+             position 40\ntime 2026-09-21T14:13:20.007Z\nleaves 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"
+        );
+        assert_eq!(Checkpoint::parse(&text).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        let text = checkpoint().to_string();
+        for (from, to) in [
+            ("chat-api/log/", "example.com/"),
+            ("\n12\n", "\n012\n"),
+            ("\n12\n", "\n-1\n"),
+            ("position 40\n", ""),
+            ("=\nposition", "\nposition"),
+            ("2026-09-21T", "2026-13-21T"),
+        ] {
+            assert!(Checkpoint::parse(&text.replacen(from, to, 1)).is_err(), "{to:?} instead of {from:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Inclusion proofs: that a leaf is in a tree, by RFC 9162, section 2.1.3.
+
+use std::ops::Range;
+
+use super::tree::{Frontier, Hash};
+
+/// Gathers the path from a leaf to the root while the tree's leaves pass by.
+#[derive(Debug)]
+pub struct PathBuilder {
+    index: u64,
+    seen: u64,
+    /// The subtrees beside the path, from the leaf up: which leaves they cover, and those that have passed.
+    beside: Vec<(Range<u64>, Frontier)>,
+    leaf: Option<Hash>,
+}
+
+/// A path that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The leaf's place in the tree, counted from 0.
+    pub index: u64,
+    /// The leaf.
+    pub leaf: Hash,
+    /// The hashes beside the path, from the leaf up.
+    pub hashes: Vec<Hash>,
+}
+
+impl PathBuilder {
+    /// For the leaf at `index` of a tree of `leaves` leaves; `None` where there is no such leaf.
+    pub fn new(index: u64, leaves: u64) -> Option<Self> {
+        if index >= leaves {
+            return None;
+        }
+        let mut beside = Vec::new();
+        let mut within = 0..leaves;
+        while within.end - within.start > 1 {
+            let size = within.end - within.start;
+            // The largest power of two smaller than the size.
+            let middle = within.start + (1 << (size - 1).ilog2());
+            let (inside, outside) = if index < middle {
+                (within.start..middle, middle..within.end)
+            } else {
+                (middle..within.end, within.start..middle)
+            };
+            beside.push((outside, Frontier::default()));
+            within = inside;
+        }
+        beside.reverse();
+        Some(Self { index, seen: 0, beside, leaf: None })
+    }
+
+    /// Takes the next leaf.
+    pub fn push(&mut self, leaf: Hash) {
+        let at = self.seen;
+        self.seen += 1;
+        if at == self.index {
+            self.leaf = Some(leaf);
+        } else if let Some((_, subtree)) = self.beside.iter_mut().find(|(leaves, _)| leaves.contains(&at)) {
+            subtree.push(leaf);
+        }
+    }
+
+    /// The path; `None` where leaves are missing.
+    pub fn finish(self) -> Option<Path> {
+        let hash = |(leaves, subtree): (Range<u64>, Frontier)| {
+            (subtree.leaves() == leaves.end - leaves.start).then(|| subtree.root())
+        };
+        let hashes: Option<Vec<Hash>> = self.beside.into_iter().map(hash).collect();
+        Some(Path { index: self.index, leaf: self.leaf?, hashes: hashes? })
+    }
+}
+
+/// The root of a tree of `leaves` leaves to which a path leads; `None` where no such tree has such a path.
+pub fn root_of(path: &Path, leaves: u64) -> Option<Hash> {
+    if path.index >= leaves {
+        return None;
+    }
+    // In the RFC's words: fn is the node's place in its row, sn that of the row's last node.
+    let (mut place, mut last) = (path.index, leaves - 1);
+    let mut root = path.leaf;
+    for hash in &path.hashes {
+        if last == 0 {
+            return None;
+        }
+        if place & 1 == 1 || place == last {
+            root = Hash::of_node(*hash, root);
+            // A node that is the last of its row and a left child has no sibling there: it moves up as it is.
+            while place & 1 == 0 && place != 0 {
+                place >>= 1;
+                last >>= 1;
+            }
+        } else {
+            root = Hash::of_node(root, *hash);
+        }
+        place >>= 1;
+        last >>= 1;
+    }
+    (last == 0).then_some(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::tests::{root, root_by_definition};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|index| Hash::of_leaf(&index.to_be_bytes())).collect()
+    }
+
+    fn path(leaves: &[Hash], index: u64) -> Path {
+        let mut builder = PathBuilder::new(index, leaves.len() as u64).unwrap();
+        leaves.iter().for_each(|leaf| builder.push(*leaf));
+        builder.finish().unwrap()
+    }
+
+    /// The path as RFC 9162, section 2.1.3.1, defines it.
+    fn path_by_definition(leaves: &[Hash], index: usize) -> Vec<Hash> {
+        if leaves.len() == 1 {
+            return Vec::new();
+        }
+        let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+        let (mut path, beside) = if index < left.len() {
+            (path_by_definition(left, index), right)
+        } else {
+            (path_by_definition(right, index - left.len()), left)
+        };
+        path.push(root_by_definition(beside));
+        path
+    }
+
+    #[test]
+    fn every_leaf_of_every_small_tree_has_the_path_of_the_definition_and_it_leads_to_the_root() {
+        for count in 1..=70 {
+            let leaves = leaves(count);
+            for index in 0..count {
+                let path = path(&leaves, index);
+                assert_eq!(path.hashes, path_by_definition(&leaves, index as usize), "{index} of {count}");
+                assert_eq!(root_of(&path, count), Some(root(leaves.iter().copied())), "{index} of {count}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_proves_nothing_else(count in 1_u64..300, at: prop::sample::Index, other: prop::sample::Index) {
+            let leaves = leaves(count);
+            let whole = root(leaves.iter().copied());
+            let right = path(&leaves, at.index(leaves.len()) as u64);
+            let elsewhere = other.index(leaves.len()) as u64;
+            if elsewhere != right.index {
+                prop_assert_ne!(root_of(&Path { index: elsewhere, ..right.clone() }, count), Some(whole));
+            }
+            prop_assert_ne!(root_of(&Path { leaf: Hash::of_leaf(b"other"), ..right.clone() }, count), Some(whole));
+            let mut longer = right.clone();
+            longer.hashes.push(Hash::of_nothing());
+            prop_assert_ne!(root_of(&longer, count), Some(whole));
+            if !right.hashes.is_empty() {
+                let mut changed = right.clone();
+                let place = other.index(changed.hashes.len());
+                changed.hashes[place].0[0] ^= 1;
+                prop_assert_ne!(root_of(&changed, count), Some(whole));
+                let mut shorter = right;
+                shorter.hashes.pop();
+                prop_assert_ne!(root_of(&shorter, count), Some(whole));
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_path_to_a_leaf_that_is_not_there_or_without_all_leaves() {
+        assert!(PathBuilder::new(3, 3).is_none());
+        let mut builder = PathBuilder::new(0, 3).unwrap();
+        leaves(2).into_iter().for_each(|leaf| builder.push(leaf));
+        assert_eq!(builder.finish(), None);
+    }
+}

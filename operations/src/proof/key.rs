@@ -1,0 +1,263 @@
+//! Keys that sign statements about the log: Ed25519 (RFC 8032).
+//!
+//! The private key is kept as PKCS#8 in PEM (RFC 5958, 7468), with its name in a line before it; the public one as a
+//! line of text, as tools for signed notes take it, followed by PEM, as openssl takes it.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::ProofError;
+
+/// What a signature of this kind is called in signed notes.
+const ED25519_SIGNATURE: u8 = 0x01;
+
+/// What an Ed25519 key begins with in a SubjectPublicKeyInfo (RFC 8410): the rest is the key.
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// What the line with a private key's name begins with.
+const NAME: &str = "Name: ";
+
+/// A key's name in the notes that it signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct KeyName(String);
+
+/// A text that can't be a key's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key's name has 1 to {} characters, no blanks, no control characters and no +",
+    KeyName::MAX_LENGTH
+)]
+pub struct InvalidKeyName;
+
+impl KeyName {
+    /// How long a name may be, in characters.
+    pub const MAX_LENGTH: usize = 128;
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Result<Self, InvalidKeyName> {
+        let fits = (1..=Self::MAX_LENGTH).contains(&name.chars().count());
+        let wrong = |letter: char| letter.is_whitespace() || letter.is_control() || letter == '+';
+        if fits && !name.contains(wrong) { Ok(Self(name.to_owned())) } else { Err(InvalidKeyName) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for KeyName {
+    /// The name of a key that was given none.
+    fn default() -> Self {
+        Self("chat-api-audit".to_owned())
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which of the keys of one name it is: the first bytes of a hash over the name and the public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(pub [u8; 4]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// The key that signs. Not `Debug`: it is a secret.
+pub struct SigningKey {
+    name: KeyName,
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    /// Draws a key from the operating system's random source.
+    pub fn generate(name: KeyName) -> Result<Self, ProofError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| ProofError::Key("no key could be drawn"))?;
+        Ok(Self { name, pair })
+    }
+
+    /// Reads what [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which then has the usual name.
+    pub fn from_pem(text: &str) -> Result<Self, ProofError> {
+        const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 key as PKCS#8 in PEM");
+        let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
+        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| WRONG)?;
+        let name = text.lines().find_map(|line| line.strip_prefix(NAME)).map(KeyName::parse);
+        let name = name.transpose().map_err(|_| ProofError::Key("the key's name can't be one"))?;
+        Ok(Self { name: name.unwrap_or_default(), pair })
+    }
+
+    /// The key as PKCS#8 in PEM, after a line with its name. It is to be kept where nobody else reads it.
+    pub fn to_pem(&self) -> Result<String, ProofError> {
+        let der = self.pair.to_pkcs8v1().map_err(|_| ProofError::Key("the key can't be written"))?;
+        Ok(format!("{NAME}{}\n{}", self.name, to_pem(der.as_ref(), "PRIVATE KEY")))
+    }
+
+    /// The key that checks what this one signs.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        let mut key = [0; 32];
+        // Such keys have 32 bytes.
+        key.copy_from_slice(self.pair.public_key().as_ref());
+        VerifyingKey { name: Some(self.name.clone()), key }
+    }
+
+    /// The key's name.
+    pub fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// Signs a text.
+    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.pair.sign(text).as_ref().to_vec()
+    }
+}
+
+/// The key that checks signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyingKey {
+    /// `None` where the file did not say: then it has the name that a signature gives.
+    name: Option<KeyName>,
+    key: [u8; 32],
+}
+
+impl VerifyingKey {
+    /// Reads a public key: the line of text that [`fmt::Display`] makes, or PEM.
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 public key");
+        if let Some(key) = text.lines().find_map(Self::from_line) {
+            return Ok(key);
+        }
+        let der = from_pem(text, "PUBLIC KEY").ok_or(WRONG)?;
+        let key = der.strip_prefix(&SPKI).and_then(|key| key.try_into().ok()).ok_or(WRONG)?;
+        Ok(Self { name: None, key })
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let (name, rest) = line.trim().split_once('+')?;
+        let (id, key) = rest.split_once('+')?;
+        let name = KeyName::parse(name).ok()?;
+        let [ED25519_SIGNATURE, key @ ..] = &STANDARD.decode(key).ok()?[..] else { return None };
+        let key = Self { name: Some(name.clone()), key: key.try_into().ok()? };
+        (key.id(&name).to_string() == id).then_some(key)
+    }
+
+    /// As the key's file has it: the line of text, and PEM for openssl.
+    pub fn to_file(&self) -> String {
+        format!("{self}\n{}", to_pem(&[&SPKI[..], &self.key].concat(), "PUBLIC KEY"))
+    }
+
+    /// The key's name, where it has one of its own.
+    pub fn name(&self) -> Option<&KeyName> {
+        self.name.as_ref()
+    }
+
+    /// Which of the keys of this name it is.
+    pub fn id(&self, name: &KeyName) -> KeyId {
+        let hash = Sha256::new_with_prefix(name.as_str())
+            .chain_update([b'\n', ED25519_SIGNATURE])
+            .chain_update(self.key)
+            .finalize();
+        KeyId([hash[0], hash[1], hash[2], hash[3]])
+    }
+
+    /// Whether this key signed the text.
+    pub fn has_signed(&self, text: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.key).verify(text, signature).is_ok()
+    }
+}
+
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.clone().unwrap_or_default();
+        let key = STANDARD.encode([&[ED25519_SIGNATURE][..], &self.key].concat());
+        write!(f, "{name}+{}+{key}", self.id(&name))
+    }
+}
+
+fn to_pem(der: &[u8], label: &str) -> String {
+    // Keys of this kind fit on one line of 64 characters.
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+fn from_pem(text: &str, label: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let body: String = body.split_whitespace().collect();
+    STANDARD.decode(body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_key_in_the_form_of_openssl_signs_as_the_rfc_says() {
+        // RFC 8032, section 7.1, test 2.
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIEzNCJso/5banbbDRuwRTg9bijGfNaumJNqM9u1PuKb7\n-----END PRIVATE KEY-----\n";
+        let key = SigningKey::from_pem(pem).unwrap();
+        let signature: String = key.sign(&[0x72]).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            signature,
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+             085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+        );
+        assert_eq!(key.name(), &KeyName::default());
+        assert!(SigningKey::from_pem(&pem.replace("MC4C", "MC4D")).is_err());
+    }
+
+    #[test]
+    fn a_key_reads_back_with_its_name() {
+        let key = SigningKey::generate(KeyName::parse("example.com/audit").unwrap()).unwrap();
+        let again = SigningKey::from_pem(&key.to_pem().unwrap()).unwrap();
+        assert_eq!(again.name(), key.name());
+        assert_eq!(again.sign(b"text"), key.sign(b"text"));
+        let public = key.verifying_key();
+        assert_eq!(VerifyingKey::parse(&public.to_file()).unwrap(), public);
+        assert!(public.has_signed(b"text", &again.sign(b"text")));
+        assert!(!public.has_signed(b"texT", &again.sign(b"text")));
+    }
+
+    #[test]
+    fn a_public_key_in_pem_alone_checks_too() {
+        let key = SigningKey::generate(KeyName::default()).unwrap();
+        let file = key.verifying_key().to_file();
+        let pem = &file[file.find('\n').unwrap() + 1..];
+        let public = VerifyingKey::parse(pem).unwrap();
+        assert_eq!(public.name(), None);
+        assert!(public.has_signed(b"text", &key.sign(b"text")));
+        assert_eq!(public.id(key.name()), key.verifying_key().id(key.name()));
+    }
+
+    #[test]
+    fn the_key_of_gos_notes_is_understood() {
+        // From the documentation of golang.org/x/mod/sumdb/note.
+        let line = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let key = VerifyingKey::parse(line).unwrap();
+        assert_eq!(key.to_string(), line);
+        let text = b"If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+        let signature = STANDARD
+            .decode("x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=")
+            .unwrap();
+        assert_eq!(signature[..4], key.id(key.name().unwrap()).0);
+        assert!(key.has_signed(text, &signature[4..]));
+    }
+
+    #[test]
+    fn names_that_notes_can_not_hold_are_refused() {
+        for wrong in ["", "two words", "a+b", "line\nbreak", "no\u{a0}break", &"x".repeat(129)] {
+            assert_eq!(KeyName::parse(wrong), Err(InvalidKeyName), "{wrong:?}");
+        }
+        assert!(KeyName::parse("example.com/log").is_ok());
+    }
+}

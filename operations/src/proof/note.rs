@@ -1,0 +1,148 @@
+//! Signed notes (c2sp.org/signed-note): a text, a blank line, and a line for each signature.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::ProofError;
+use super::key::{KeyId, KeyName, SigningKey, VerifyingKey};
+
+/// What a line with a signature begins with: an em dash and a blank.
+const DASH: &str = "\u{2014} ";
+
+/// How large a note may be, in bytes.
+const MAX_BYTES: usize = 64 << 10;
+
+/// A text and who signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    text: String,
+    signatures: Vec<Signature>,
+}
+
+/// One signature, not checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Signature {
+    name: KeyName,
+    key: KeyId,
+    bytes: Vec<u8>,
+}
+
+/// What can be said of a note's signatures, given a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// The key signed the text.
+    Right,
+    /// A signature says that it is the key's, and is not.
+    Wrong,
+    /// There is none by this key.
+    ByOthers,
+}
+
+impl Note {
+    /// Signs a text, which ends with a line break.
+    pub fn sign(text: String, key: &SigningKey) -> Self {
+        let signature = Signature {
+            name: key.name().clone(),
+            key: key.verifying_key().id(key.name()),
+            bytes: key.sign(text.as_bytes()),
+        };
+        Self { text, signatures: vec![signature] }
+    }
+
+    /// Reads a note. That it was read says nothing of its signatures.
+    pub fn parse(note: &str) -> Result<Self, ProofError> {
+        const WRONG: ProofError = ProofError::Malformed("this is no signed note");
+        let control = |letter: char| letter.is_ascii_control() && letter != '\n';
+        if note.len() > MAX_BYTES || note.contains(control) {
+            return Err(WRONG);
+        }
+        let (text, signatures) = note.rsplit_once("\n\n").ok_or(WRONG)?;
+        let lines = signatures.strip_suffix('\n').ok_or(WRONG)?;
+        let signatures: Option<Vec<Signature>> = lines.split('\n').map(Signature::parse).collect();
+        Ok(Self { text: format!("{text}\n"), signatures: signatures.ok_or(WRONG)? })
+    }
+
+    /// The text. It may be believed where [`Self::signed_by`] says that it is right.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Who signed it, as the note says.
+    pub fn signers(&self) -> impl Iterator<Item = (&KeyName, KeyId)> {
+        self.signatures.iter().map(|signature| (&signature.name, signature.key))
+    }
+
+    /// Whether a key signed the text.
+    pub fn signed_by(&self, key: &VerifyingKey) -> Signed {
+        let of_key = |signature: &&Signature| {
+            key.name().is_none_or(|name| *name == signature.name) && key.id(&signature.name) == signature.key
+        };
+        let mut signed = Signed::ByOthers;
+        for signature in self.signatures.iter().filter(of_key) {
+            if !key.has_signed(self.text.as_bytes(), &signature.bytes) {
+                return Signed::Wrong;
+            }
+            signed = Signed::Right;
+        }
+        signed
+    }
+}
+
+impl Signature {
+    fn parse(line: &str) -> Option<Self> {
+        let (name, encoded) = line.strip_prefix(DASH)?.split_once(' ')?;
+        let decoded = STANDARD.decode(encoded).ok()?;
+        let (key, bytes) = decoded.split_first_chunk()?;
+        Some(Self { name: KeyName::parse(name).ok()?, key: KeyId(*key), bytes: bytes.to_vec() })
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        self.signatures.iter().try_for_each(|Signature { name, key, bytes }| {
+            writeln!(f, "{DASH}{name} {}", STANDARD.encode([&key.0[..], bytes].concat()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::generate(KeyName::default()).unwrap()
+    }
+
+    #[test]
+    fn a_note_reads_back_and_says_who_signed_it() {
+        let (key, other) = (key(), key());
+        let note = Note::sign("one\n\ntwo\n".to_owned(), &key);
+        let again = Note::parse(&note.to_string()).unwrap();
+        assert_eq!(again, note);
+        assert_eq!(again.signed_by(&key.verifying_key()), Signed::Right);
+        assert_eq!(again.signed_by(&other.verifying_key()), Signed::ByOthers);
+    }
+
+    #[test]
+    fn a_changed_text_or_signature_is_wrong() {
+        let key = key();
+        let note = Note::sign("one\n".to_owned(), &key).to_string();
+        let changed = Note::parse(&note.replace("one", "two")).unwrap();
+        assert_eq!(changed.signed_by(&key.verifying_key()), Signed::Wrong);
+        let other = Note::sign("two\n".to_owned(), &key).to_string();
+        let grafted = format!("one\n\n{}", other.rsplit_once("\n\n").unwrap().1);
+        assert_eq!(Note::parse(&grafted).unwrap().signed_by(&key.verifying_key()), Signed::Wrong);
+    }
+
+    #[test]
+    fn what_is_no_note_is_refused() {
+        for wrong in
+            ["", "one\n", "one\n\n", "one\n\n\u{2014} name AAAA", "one\n\n- name AAAAAAAA\n", "\u{7}\n\n"]
+        {
+            assert!(Note::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

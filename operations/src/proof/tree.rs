@@ -1,0 +1,174 @@
+//! The Merkle tree of RFC 9162, section 2.1, with SHA-256: its root, leaf by leaf.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// What a leaf's hash begins with, so that no leaf can be taken for a node.
+pub(super) const LEAF: u8 = 0x00;
+
+/// What a node's hash begins with.
+const NODE: u8 = 0x01;
+
+/// A SHA-256 hash. Shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// The root of the tree without leaves: the hash of nothing.
+    pub fn of_nothing() -> Self {
+        Self(Sha256::digest(b"").into())
+    }
+
+    /// The hash of a leaf that holds these bytes.
+    pub fn of_leaf(bytes: &[u8]) -> Self {
+        Self(Sha256::new_with_prefix([LEAF]).chain_update(bytes).finalize().into())
+    }
+
+    /// The hash of a node with these children.
+    pub fn of_node(left: Self, right: Self) -> Self {
+        let node = Sha256::new_with_prefix([NODE]).chain_update(left.0).chain_update(right.0);
+        Self(node.finalize().into())
+    }
+
+    /// The hash in base64, as in checkpoints.
+    pub fn to_base64(self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// Reads what [`Self::to_base64`] writes, and nothing else.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        STANDARD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The right edge of a growing tree: the roots of its complete subtrees, the largest first. There is one for each bit
+/// that is set in the number of leaves, so 64 at most.
+#[derive(Clone, Debug, Default)]
+pub struct Frontier {
+    leaves: u64,
+    subtrees: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Adds the next leaf.
+    pub fn push(&mut self, leaf: Hash) {
+        self.leaves += 1;
+        let mut hash = leaf;
+        // Each zero at the end of the number is a pair that has become complete.
+        for _ in 0..self.leaves.trailing_zeros() {
+            if let Some(left) = self.subtrees.pop() {
+                hash = Hash::of_node(left, hash);
+            }
+        }
+        self.subtrees.push(hash);
+    }
+
+    /// How many leaves there are so far.
+    pub fn leaves(&self) -> u64 {
+        self.leaves
+    }
+
+    /// The root over all leaves so far.
+    pub fn root(&self) -> Hash {
+        let from_the_right = self.subtrees.iter().rev().copied();
+        from_the_right.reduce(|right, left| Hash::of_node(left, right)).unwrap_or_else(Hash::of_nothing)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The root as RFC 9162, section 2.1.1, defines it.
+    pub(in crate::proof) fn root_by_definition(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [] => Hash::of_nothing(),
+            [leaf] => *leaf,
+            leaves => {
+                // The largest power of two smaller than the number of leaves.
+                let left = leaves.len().next_power_of_two() / 2;
+                Hash::of_node(root_by_definition(&leaves[..left]), root_by_definition(&leaves[left..]))
+            }
+        }
+    }
+
+    pub(in crate::proof) fn root(leaves: impl IntoIterator<Item = Hash>) -> Hash {
+        let mut frontier = Frontier::default();
+        leaves.into_iter().for_each(|leaf| frontier.push(leaf));
+        frontier.root()
+    }
+
+    /// The leaves that implementations of Certificate Transparency test themselves with.
+    fn known_leaves() -> Vec<Hash> {
+        let leaves: [&[u8]; 8] = [
+            b"",
+            b"\x00",
+            b"\x10",
+            b"\x20\x21",
+            b"\x30\x31",
+            b"\x40\x41\x42\x43",
+            b"\x50\x51\x52\x53\x54\x55\x56\x57",
+            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
+        ];
+        leaves.iter().map(|leaf| Hash::of_leaf(leaf)).collect()
+    }
+
+    #[test]
+    fn roots_are_those_that_others_compute() {
+        let roots = [
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+            "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        for (count, expected) in roots.iter().enumerate() {
+            assert_eq!(root(known_leaves().into_iter().take(count)).to_string(), *expected, "{count} leaves");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_root_is_that_of_the_definition(count in 0_usize..600, salt: u64) {
+            let leaf = |index: usize| Hash::of_leaf(&[salt.to_be_bytes(), index.to_be_bytes()].concat());
+            let leaves: Vec<Hash> = (0..count).map(leaf).collect();
+            prop_assert_eq!(root(leaves.iter().copied()), root_by_definition(&leaves));
+        }
+    }
+
+    #[test]
+    fn base64_reads_back_and_nothing_else_is_taken_for_a_hash() {
+        let hash = Hash::of_leaf(b"x");
+        assert_eq!(Hash::from_base64(&hash.to_base64()), Some(hash));
+        for wrong in ["", "AAAA", &hash.to_base64()[1..], &format!("{} ", hash.to_base64())] {
+            assert_eq!(Hash::from_base64(wrong), None, "{wrong}");
+        }
+    }
+}

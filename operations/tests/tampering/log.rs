@@ -1,0 +1,112 @@
+//! A log in a file, with a checkpoint of it, and copies to be altered.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Revision, Timestamp};
+use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
+use chat_operations::acts::Operator;
+use chat_operations::proof::checkpoint::Checkpoint;
+use chat_operations::proof::key::{KeyName, SigningKey};
+use chat_operations::proof::leaves;
+use chat_operations::proof::verify::{self, Verdict};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Events of the log that was signed.
+pub const EVENTS: u64 = 60;
+
+/// A log of a few streams whose events alternate, and a checkpoint of it.
+pub struct Signed {
+    pub folder: TempDir,
+    pub key: SigningKey,
+    pub checkpoint: Checkpoint,
+}
+
+pub fn operator() -> Operator {
+    Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() }
+}
+
+pub fn open(folder: &Path) -> SqliteEventStore {
+    SqliteEventStore::open(&folder.join("events.db")).expect("a log")
+}
+
+/// Appends `count` events, by turns to five streams.
+pub async fn fill(log: &dyn EventStore, count: u64) {
+    for index in 0..count {
+        let (stream, revision) = (index % 5, index / 5);
+        let event = NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: "MessageCreated",
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: Timestamp::from_millis(1_790_000_000_000 + i64::try_from(index).expect("few")),
+            data: format!(r#"{{"message_number":{},"body":"message {index}"}}"#, revision + 1),
+            metadata: format!(r#"{{"command":"CreateMessage","actor":{{"kind":"app"}},"correlation_id":"{index}","causation_id":"{index}"}}"#).into(),
+        };
+        let append = StreamAppend {
+            stream: format!("chat-token-{stream}").into(),
+            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            events: vec![event],
+        };
+        log.append(vec![append]).await.pop().expect("an outcome").expect("an append");
+    }
+}
+
+impl Signed {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = SigningKey::generate(KeyName::default()).expect("a key");
+        let checkpoint = {
+            let log = open(folder.path());
+            fill(&log, EVENTS).await;
+            let file = folder.path().join("checkpoint");
+            verify::make_checkpoint(&log, None, &key, &file, (&operator(), "a test"), &mut |_| ())
+                .await
+                .expect("a checkpoint")
+        };
+        // All of it in the one file, so that it can be copied.
+        let connection = Connection::open(folder.path().join("events.db")).expect("the file");
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("one file");
+        Self { folder, key, checkpoint }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("checkpoint")
+    }
+
+    pub fn leaves(&self) -> PathBuf {
+        leaves::path_of(&self.file())
+    }
+
+    /// A copy of the log, altered.
+    pub fn altered(&self, alter: impl FnOnce(&Connection)) -> Altered {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("events.db");
+        fs::copy(self.folder.path().join("events.db"), &path).expect("a copy");
+        let connection = Connection::open(&path).expect("the copy");
+        // Whoever alters a log cares for no index and no foreign key.
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF; DROP INDEX events_in_stream;",
+            )
+            .expect("no index in the way");
+        alter(&connection);
+        drop(connection);
+        Altered { log: Arc::new(open(folder.path())), _folder: folder }
+    }
+
+    pub async fn verify(&self, log: &dyn EventStore) -> Verdict {
+        let key = self.key.verifying_key();
+        verify::verify(log, &self.file(), Some(&key), &mut |_| ()).await.expect("a verdict")
+    }
+}
+
+/// A log that somebody has been at.
+pub struct Altered {
+    pub log: Arc<SqliteEventStore>,
+    _folder: TempDir,
+}

@@ -1,0 +1,192 @@
+//! Checkpoints, leaves and proofs that were tampered with, and what is left to say then.
+
+use std::fs;
+
+use chat_domain::{Operation, Position, Timestamp};
+use chat_infra::event_store::EventStore;
+use chat_operations::audit::Point;
+use chat_operations::proof::bundle::{self, Proof};
+use chat_operations::proof::key::{KeyName, SigningKey};
+use chat_operations::proof::leaves::Standing;
+use chat_operations::proof::structure;
+use chat_operations::proof::verify::{self, Signature, signature_of};
+use chat_operations::proof::{ProofError, leaf, note::Note};
+
+use crate::log::{EVENTS, Signed, open, operator};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_the_key_is_recorded_behind_what_was_signed() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let last = log.read_all_backwards(None, 1).await.expect("the log").pop().expect("an event");
+    assert_eq!(last.position, Position::new(EVENTS + 1));
+    let act = Operation::decode(&last.event_type, last.schema_version, &last.data).expect("an act");
+    let Operation::SigningKeyUsed(used) = act else { panic!("{act:?}") };
+    assert_eq!((used.position, used.events), (signed.checkpoint.position, EVENTS));
+    assert_eq!((used.root, used.reason), (signed.checkpoint.root.to_string(), "a test".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_leaves_there_is_a_verdict_and_no_name() {
+    let signed = Signed::new().await;
+    fs::remove_file(signed.leaves()).expect("no leaves");
+    let verdict = signed.verify(&*signed.altered(|_| ()).log).await;
+    assert!(verdict.is_good() && verdict.leaves == Standing::Missing, "{verdict:?}");
+    let altered = signed.altered(|connection| {
+        connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
+    });
+    let verdict = signed.verify(&*altered.log).await;
+    assert!(!verdict.is_good() && verdict.altered.is_none(), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn altered_leaves_are_told_apart_from_an_altered_log() {
+    let signed = Signed::new().await;
+    let leaves = fs::read(signed.leaves()).expect("the leaves");
+    let copy = signed.altered(|_| ());
+    for altered in [
+        // A position, a hash, one less, one more, a part of one more.
+        [&[leaves[0] ^ 1], &leaves[1..]].concat(),
+        [&leaves[..39], &[leaves[39] ^ 1], &leaves[40..]].concat(),
+        leaves[40..].to_vec(),
+        [&leaves[..], &leaves[..40]].concat(),
+        [&leaves[..], &leaves[..3]].concat(),
+    ] {
+        fs::write(signed.leaves(), altered).expect("an alteration");
+        let verdict = signed.verify(&*copy.log).await;
+        assert_eq!((verdict.leaves, verdict.unaltered, verdict.is_good()), (Standing::Altered, true, false));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_the_key_did_not_sign_is_told() {
+    let signed = Signed::new().await;
+    let copy = signed.altered(|_| ());
+    let text = fs::read_to_string(signed.file()).expect("the checkpoint");
+    fs::write(signed.file(), text.replace("time 20", "time 21")).expect("an alteration");
+    let verdict = signed.verify(&*copy.log).await;
+    assert_eq!((verdict.signature, verdict.unaltered, verdict.is_good()), (Signature::Wrong, true, false));
+    let stranger = SigningKey::generate(KeyName::default()).expect("a key");
+    let note = Note::sign(signed.checkpoint.to_string(), &stranger);
+    assert_eq!(signature_of(&note, Some(&signed.key.verifying_key())), Signature::ByAnotherKey);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_takes_no_other_files_place_and_leaves_nothing_where_it_fails() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let by = operator();
+    let before = log.head().await.expect("a head");
+    for out in [signed.file(), signed.folder.path().join("no such folder/checkpoint")] {
+        let made = verify::make_checkpoint(&log, None, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+        assert!(made.is_err());
+    }
+    assert_eq!(log.head().await.expect("a head"), before, "an act that was none");
+    let drafts = fs::read_dir(signed.folder.path()).expect("the folder").filter(|entry| {
+        entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().contains("draft"))
+    });
+    assert_eq!(drafts.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_may_end_at_a_position_or_a_time() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let by = operator();
+    for (name, until, expected) in [
+        ("position", Point::Position(Position::new(12)), 12),
+        ("time", Point::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
+        ("nothing", Point::Position(Position::START), 0),
+    ] {
+        let out = signed.folder.path().join(name);
+        let made =
+            verify::make_checkpoint(&log, Some(until), &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+        let made = made.expect("a checkpoint");
+        assert_eq!((made.events, made.position.get()), (expected, expected), "{name}");
+        let verdict = verify::verify(&log, &out, Some(&signed.key.verifying_key()), &mut |_| ()).await;
+        assert!(verdict.expect("a verdict").is_good(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_can_be_proved_and_a_proof_shows_what_it_proves() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let key = signed.key.verifying_key();
+    for number in 1..=EVENTS {
+        if number == EVENTS / 2 {
+            // From here on without the leaves.
+            fs::remove_file(signed.leaves()).expect("no leaves");
+        }
+        let proof =
+            bundle::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await.expect("a proof");
+        let shown = Proof::parse(&proof.to_text()).expect("a proof").check(Some(&key)).expect("an event");
+        assert!(shown.included && shown.signature == Signature::Good, "{number}");
+        assert_eq!((shown.event.position.get(), shown.index), (number, number - 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_was_tampered_with_proves_nothing() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let key = signed.key.verifying_key();
+    let proof = bundle::prove(&log, Position::new(9), &signed.file(), &mut |_| ()).await.expect("a proof");
+    let text = proof.to_text();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut other = log.read_all(Position::new(8), 1).await.expect("the log").remove(0);
+    other.data = br#"{"message_number":2,"body":"something else"}"#.to_vec();
+    let other = base64(&leaf::encode(&other));
+    for (line, changed) in [
+        (1, format!("extra {other}")),
+        (2, "index 9".to_owned()),
+        (2, "index 99999".to_owned()),
+        (3, lines[4].to_owned()),
+    ] {
+        let mut lines = lines.clone();
+        lines[line] = &changed;
+        let shown =
+            Proof::parse(&(lines.join("\n") + "\n")).expect("a proof").check(Some(&key)).expect("an event");
+        assert!(!shown.included, "line {line}: {changed}");
+    }
+    let shown = Proof::parse(&text.replace("time 20", "time 21")).expect("a proof").check(Some(&key));
+    assert_eq!(shown.expect("an event").signature, Signature::Wrong);
+    for wrong in
+        ["", "c2sp.org/tlog-proof@v1\n", &text.replace("index", "place"), &text.replace("\n\n", "\n")]
+    {
+        assert!(Proof::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_or_not_signed_can_not_be_proved() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    for number in [0, EVENTS + 1, EVENTS + 100] {
+        let proof = bundle::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await;
+        assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{number}: {proof:?}");
+    }
+    let altered = signed.altered(|connection| {
+        connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
+    });
+    let proof = bundle::prove(&*altered.log, Position::new(9), &signed.file(), &mut |_| ()).await;
+    assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{proof:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_holds_together_by_itself() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let found = structure::check(&log, None, &mut |_| ()).await.expect("a look");
+    assert_eq!((found.events, found.streams, found.faults.len()), (EVENTS + 1, 6, 0));
+    let altered = signed.altered(|connection| {
+        connection.execute("UPDATE events SET revision = 7 WHERE position = 9", []).expect("an alteration");
+    });
+    let found = structure::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+    assert_eq!(found.faults[0].position(), Position::new(9));
+}
