@@ -190,17 +190,17 @@ struct Ends {
 
 impl Ends {
     fn gap(&mut self, event: &RecordedEvent) -> Option<(Problem, String)> {
-        let expected = match self.revisions.get_mut(&event.stream) {
-            Some(next) => Some(std::mem::replace(next, event.revision.next())),
-            None => {
-                if self.revisions.len() >= STREAMS {
-                    self.revisions.clear();
-                    self.from_start = false;
-                }
-                self.revisions.insert(Arc::clone(&event.stream), event.revision.next());
-                self.from_start.then_some(Revision::FIRST)
+        let next = event.revision.next();
+        let expected = if let Some(expected) = self.revisions.get_mut(&event.stream) {
+            std::mem::replace(expected, next)
+        } else {
+            if self.revisions.len() >= STREAMS {
+                self.revisions.clear();
+                self.from_start = false;
             }
-        }?;
+            self.revisions.insert(Arc::clone(&event.stream), next);
+            self.from_start.then_some(Revision::FIRST)?
+        };
         let (found, expected) = (event.revision.get(), expected.get());
         (found != expected).then(|| (Problem::Gap, Reason::revision(found, expected).as_str().to_owned()))
     }

@@ -33,6 +33,12 @@ pub(crate) enum Command {
     /// Look at the projections, and fold them anew while the system runs
     #[command(subcommand)]
     Projections(projections::Command),
+    /// Deal with events that a projection could not apply
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Look at the events of the log as they are stored
+    #[command(subcommand)]
+    Events(events::Command),
     /// Feed another system with the log's events: a program, a file, or an HTTP endpoint
     #[command(after_help = replay::EXAMPLES)]
     Replay(Box<replay::Command>),
@@ -42,12 +48,6 @@ pub(crate) enum Command {
     /// Print the man page, or write those of all commands
     #[command(after_help = "Example:\n  chat-api man --out /usr/local/share/man/man1")]
     Man(generated::Man),
-    /// Deal with events that a projection could not apply
-    #[command(subcommand)]
-    DeadLetters(dead_letters::Command),
-    /// Look at the events of the log as they are stored
-    #[command(subcommand)]
-    Events(events::Command),
 }
 
 /// What every command takes.
@@ -90,11 +90,11 @@ pub(crate) fn run(command: Command) -> ExitCode {
         match command {
             Command::Audit(command) => audit::run(command).await,
             Command::Projections(command) => projections::run(command).await,
+            Command::DeadLetters(command) => dead_letters::run(command).await,
+            Command::Events(command) => events::run(command).await,
             Command::Replay(command) => replay::run(*command).await,
             Command::Completions(arguments) => generated::completions(&arguments),
             Command::Man(arguments) => generated::man(&arguments),
-            Command::DeadLetters(command) => dead_letters::run(command).await,
-            Command::Events(command) => events::run(command).await,
         }
     })
 }

@@ -449,9 +449,9 @@ pub async fn a_trial_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W)
     assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
 }
 
-fn discarded(by: u64) -> Option<Discarded> {
+fn discarded(by: u64) -> Discarded {
     let reason = "it is \"broken\"".to_owned();
-    Some(Discarded { by: Position::new(by), at: at(11), reason, acknowledged: None })
+    Discarded { by: Position::new(by), at: at(11), reason, acknowledged: None }
 }
 
 fn list(which: WhichLetters) -> LetterList {
@@ -473,7 +473,7 @@ pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
     assert_eq!(writer.parked_of("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
     assert_eq!(writer.parked_of("x".to_owned(), 1).await.unwrap().len(), 1);
 
-    let given_up = DeadLetter { discarded: discarded(12), ..two.clone() };
+    let given_up = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
     let marked = vec![given_up.clone(), reworded.clone()];
     let unparked = vec![Position::new(3)];
@@ -496,11 +496,11 @@ pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
 pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let waiting = |position, stream| DeadLetter { reason: WAITS.to_owned(), ..letter(position, stream) };
-    let mut acknowledged = DeadLetter { discarded: discarded(20), ..letter(1, "x") };
+    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
     let parked = vec![
         acknowledged,
-        DeadLetter { discarded: discarded(20), ..letter(2, "x") },
+        DeadLetter { discarded: Some(discarded(20)), ..letter(2, "x") },
         letter(3, "x"),
         letter(4, "y"),
         waiting(5, "x"),
@@ -541,7 +541,7 @@ pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
         Changes { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
         Changes { parked: vec![letter(1_004, "x")], ..changes(1_003, 1_004) },
         Changes {
-            marked: vec![DeadLetter { discarded: discarded(1_005), ..letter(1_004, "x") }],
+            marked: vec![DeadLetter { discarded: Some(discarded(1_005)), ..letter(1_004, "x") }],
             ..changes(1_004, 1_005)
         },
     ];

@@ -134,8 +134,8 @@ async fn heads(
     };
     let mut after = Position::START;
     loop {
-        let list = LetterList { after, limit: PAGE, which: WhichLetters::Standing, stream: only.clone() };
-        let page = projections.letters(copy, list).await?;
+        let asked = LetterList { after, limit: PAGE, which: WhichLetters::Standing, stream: only.clone() };
+        let page = projections.letters(copy, asked).await?;
         let Some(last) = page.letters.last() else { return Ok(()) };
         after = last.letter.position;
         for listed in page.letters {
@@ -198,8 +198,8 @@ pub async fn to_acknowledge(
         let mut after =
             position.map_or(Position::START, |position| Position::new(position.get().saturating_sub(1)));
         loop {
-            let list = LetterList { after, limit: PAGE, which: WhichLetters::Standing, stream: None };
-            let page = projections.letters(copy, list).await?;
+            let asked = LetterList { after, limit: PAGE, which: WhichLetters::Standing, stream: None };
+            let page = projections.letters(copy, asked).await?;
             let Some(last) = page.letters.last() else { break };
             after = last.letter.position;
             let letters = page.letters.into_iter().map(|listed| Letter::of(*name, listed));

@@ -44,13 +44,10 @@ pub async fn try_out(projections: &Projections, steps: &[Step]) -> Result<Vec<Tr
         let place = projections.place(copy);
         let mut trial = None;
         for step in steps.iter().filter(|step| step.parked.projection == name).take(STREAMS) {
-            let trial = match &mut trial {
-                Some(trial) => trial,
-                None => {
-                    let opened = place.try_out().await.map_err(|source| failed(copy, &place, source))?;
-                    trial.insert(opened)
-                }
-            };
+            if trial.is_none() {
+                trial = Some(place.try_out().await.map_err(|source| failed(copy, &place, source))?);
+            }
+            let Some(trial) = trial.as_mut() else { continue };
             let Parked { projection, stream, position, parked } = step.parked.clone();
             let deed = if step.discard {
                 Deed::Discard { event: position, reason: String::new() }

@@ -140,6 +140,7 @@ async fn row(rows: &dyn ReadModel, name: Name) -> Result<(Position, Option<Value
 /// A projection in a folder of its own, which folds the streams of one app and one of its chats.
 pub(super) struct Aside {
     kind: Kind,
+    /// Where an operator's act reads parked events again.
     event_store: Arc<dyn EventStore>,
     log: LogId,
     /// All events of the streams, in order of position, from the next one on.
@@ -159,9 +160,9 @@ impl Aside {
     pub(super) async fn new(
         like: &Shelf,
         event_store: &Arc<dyn EventStore>,
+        log: LogId,
         events: Vec<RecordedEvent>,
     ) -> Result<Self, ProjectionsError> {
-        let log = event_store.log_id().await?;
         let event_store = Arc::clone(event_store);
         let folder = tempfile::tempdir().map_err(ProjectionsError::NoRoom)?;
         let (kind, shelf) = open(like, &folder).await.map_err(ProjectionsError::Aside)?;
@@ -177,13 +178,13 @@ impl Aside {
             due.push(event);
             self.next = self.events.next();
         }
-        let (log, event_store) = (self.log, &*self.event_store);
+        let (log, store) = (self.log, &*self.event_store);
         let applied = match &mut self.kind {
             Kind::Rows(rows) if rows.checkpoint().position < up_to => {
-                advance(rows, event_store, log, due, up_to).await
+                advance(rows, store, log, due, up_to).await
             }
             Kind::Documents(index) if index.checkpoint().position < up_to => {
-                advance(index, event_store, log, due, up_to).await
+                advance(index, store, log, due, up_to).await
             }
             Kind::Rows(_) | Kind::Documents(_) => Ok(()),
         };
@@ -221,18 +222,23 @@ pub(super) async fn streams(
     app: AppToken,
     chat: Option<ChatNumber>,
 ) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let mut events = stream(log, operation::STREAM).await?;
+    // Of what operators did, only what they decided about parked events changes rows.
+    let mut events = stream(log, operation::STREAM.to_owned(), Revision::FIRST).await?;
     events.retain(|event| ProjectionName::ALL.iter().any(|name| Act::of(event, *name).is_some()));
-    events.extend(stream(log, &StreamId::App(app).to_string()).await?);
+    events.extend(stream(log, StreamId::App(app).to_string(), Revision::FIRST).await?);
     if let Some(chat) = chat {
-        events.extend(stream(log, &StreamId::Chat(app, chat).to_string()).await?);
+        events.extend(stream(log, StreamId::Chat(app, chat).to_string(), Revision::FIRST).await?);
     }
     events.sort_unstable_by_key(|event| event.position);
     Ok(events)
 }
 
-async fn stream(log: &dyn EventStore, name: &str) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
+async fn stream(
+    log: &dyn EventStore,
+    name: String,
+    from: Revision,
+) -> Result<Vec<RecordedEvent>, ProjectionsError> {
+    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), from, Vec::new());
     loop {
         let read = StreamRead {
             stream: Arc::clone(&name),

@@ -147,7 +147,8 @@ pub(super) async fn trace(
     let mut events = streams(&*projections.log, name.app(), name.chat()).await?;
     events.retain(|event| event.position <= position);
     let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
-    let mut aside = Aside::new(&suspect.shelf, &projections.log, events).await?;
+    let log = projections.log.log_id().await?;
+    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
     let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
     if let Some(last) = skipped.last() {
         aside.advance(last.position).await?;

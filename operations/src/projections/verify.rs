@@ -169,7 +169,8 @@ async fn check_chat(
     }
     // Read once more: what is shown may hold events that came since.
     let events = streams(&*projections.log, app, chat).await?;
-    let mut aside = Aside::new(&suspect.shelf, &projections.log, events).await?;
+    let log = projections.log.log_id().await?;
+    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
     for (name, position, shown) in looked_up {
         aside.advance(position).await?;
         let expected = aside.find(name).await?;

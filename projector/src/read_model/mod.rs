@@ -191,11 +191,11 @@ impl<W: ReadModelWriter> LetterBox for ReadModelProjection<W> {
         to: Position,
         acknowledged: Option<DeadLetter>,
     ) -> Result<(), ProjectionError> {
-        let acknowledges = acknowledged.is_some();
+        let marks = acknowledged.is_some();
         let marked = acknowledged.into_iter().collect();
         let from = self.checkpoint.position;
         self.writer.commit(Changes { marked, ..Changes::none(log, from, to) }).await?;
-        if acknowledges {
+        if marks {
             self.parked.acknowledge();
         }
         self.checkpoint = Checkpoint { log: Some(log), position: to };

@@ -84,7 +84,7 @@ pub struct SearchProjection {
 
 /// Where commits go.
 enum Kept {
-    Written(SearchIndexWriter),
+    Written(Box<SearchIndexWriter>),
     /// Nowhere: it is only to be seen what they would be.
     TriedOut,
 }
@@ -103,7 +103,7 @@ impl SearchProjection {
     pub fn load(writer: SearchIndexWriter) -> Result<Self, SearchError> {
         let parked = Parked::load(writer.parked_streams()?, writer.reader().letter_counts()?);
         let (reader, checkpoint) = (writer.reader(), writer.checkpoint());
-        Ok(Self { kept: Some(Kept::Written(writer)), reader, checkpoint, parked })
+        Ok(Self { kept: Some(Kept::Written(Box::new(writer))), reader, checkpoint, parked })
     }
 
     /// Folds without storing anything, beside whoever writes the index: to find out what an act would come to. What it
@@ -214,11 +214,11 @@ impl LetterBox for SearchProjection {
         to: Position,
         acknowledged: Option<DeadLetter>,
     ) -> Result<(), ProjectionError> {
-        let acknowledges = acknowledged.is_some();
+        let marks = acknowledged.is_some();
         let nothing = Stretch::read(log, self.checkpoint.position, to, Vec::new());
         self.fold_and_commit(move || nothing, |changes| changes.mark = acknowledged.into_iter().collect())
             .await?;
-        if acknowledges {
+        if marks {
             self.parked.acknowledge();
         }
         self.checkpoint = Checkpoint { log: Some(log), position: to };

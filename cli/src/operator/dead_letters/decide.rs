@@ -100,9 +100,9 @@ async fn execute(meant: &Meant, steps: Vec<Step>, execution: &Execution) -> Resu
     let patience = Duration::from_secs(execution.wait);
     let all = take(&meant.projections, &operator, &reason, steps, patience).await.map_err(failure)?;
     let text: String = all.iter().map(done).collect();
-    let stops = |done: &Done| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
+    let held_up = |done: &Done| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
     let mut answer =
-        Answer::new(&json!({ "executed": true, "steps": all }), text)?.finding(all.iter().any(stops));
+        Answer::new(&json!({ "executed": true, "steps": all }), text)?.finding(all.iter().any(held_up));
     if all.iter().any(|done| done.outcome.is_none()) {
         let waits =
             "it is recorded, and carried out when the projection comes to it; `dead-letters list` shows it";
