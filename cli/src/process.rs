@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::idempotency::Idempotency;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::Position;
@@ -97,6 +98,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             search_folder: Arc::clone(&search_folder),
         }),
     };
+    let (drain, draining) = watch::channel(false);
     let mut apis = Apis::default();
     let writer_task = writer.map(|(commands, task)| {
         let handler = commands.handler().clone();
@@ -107,10 +109,15 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         task
     });
     if role.answers_queries() {
+        let admin_ports =
+            AdminPorts { event_store: Arc::clone(&event_store), read_model: Arc::clone(&read_model) };
+        let admin = AdminApi::new(admin_ports, admin_access(options), draining);
+        apis.served.push(Api::admin(chat_admin_api::router(admin)));
         let ports = QueryPorts { read_model, search: search_folder, event_store };
         apis.served.push(Api::queries(chat_query_api::router(query_api(options, ports, &projectors))));
     } else {
         apis.documented.push(chat_query_api::document());
+        apis.documented_admin.push(chat_admin_api::document());
     }
     if !role.takes_commands() {
         apis.documented.push(chat_command_api::routes::document());
@@ -129,6 +136,11 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let server =
         ServerOptions { drain: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
+    let stop = async {
+        stop.await;
+        // What goes on for ever ends, so that connections can be let go.
+        drain.send_replace(true);
+    };
     let outcome = tokio::select! {
         drained = serve(listener, app, server, stop) => {
             // The last handlers went with the listener: the writer ends when what was accepted is in the log.
@@ -208,11 +220,15 @@ async fn start_writer(
 }
 
 fn query_api(options: &Options, ports: QueryPorts, projectors: &[ProjectorHandle]) -> QueryApi {
-    let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
     // In the all-in-one process queries wake when the projectors beside them have moved; start_projectors gives both.
     let mut moved = projectors.iter().map(|projector| positions(projector.status.clone()));
     let progress = Progress { read_model: moved.next(), search: moved.next() };
-    QueryApi::new(ports, progress, admin)
+    QueryApi::new(ports, progress, admin_access(options))
+}
+
+/// Who may ask what operators ask.
+fn admin_access(options: &Options) -> AdminAccess {
+    options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token)
 }
 
 /// The positions alone out of a projector's status.

@@ -69,6 +69,9 @@ error_codes! {
     /// The chat has no such message.
     MessageNotFound = "message_not_found", NOT_FOUND, "Message not found",
         "the chat has no message of this number";
+    /// The log has no such event.
+    EventNotFound = "event_not_found", NOT_FOUND, "Event not found",
+        "no event of the log has this position or id";
     /// Nothing is served at the path.
     RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
     /// The path does not take the method.

@@ -22,6 +22,8 @@ pub const CHATS: &str = "chats";
 pub const MESSAGES: &str = "messages";
 /// The tag of search routes.
 pub const SEARCH: &str = "search";
+/// The tag of questions to the log.
+pub const AUDIT: &str = "audit";
 /// The tag of health, metrics and documentation.
 pub const SYSTEM: &str = "system";
 
@@ -122,6 +124,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         (name = "chats", description = "Chats of an app are numbered 1, 2, 3 … in the order of their creation."),
         (name = "messages", description = "Messages of a chat are numbered 1, 2, 3 … and keep their number for good."),
         (name = "search", description = "Whole words, starts of words and parts of words, in every script."),
+        (name = "audit", description = "For operators: what happened, who did it, when and why."),
         (name = "system", description = "Health, metrics and documentation."),
     ),
     components(schemas(ProblemBody)),
