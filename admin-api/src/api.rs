@@ -2,53 +2,79 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::FromRef;
 use chat_infra::event_store::EventStore;
 use chat_infra::read_model::ReadModel;
+use chat_operations::answer::{Envelope, Finding};
 use chat_operations::projections::Projections;
+use chat_web::Problem;
 use chat_web::admin::AdminAccess;
-use chat_web::{ErrorCode, Problem};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-/// Tails that are followed at a time: each reads the whole log as it grows.
-const MAX_TAILS: usize = 64;
+/// Reads of long stretches of the log at a time; more wait their turn.
+const SCANS: usize = 4;
 
-/// The ports that operators' questions are answered from.
+/// Tails at a time; more are refused.
+const TAILS: usize = 64;
+
+/// The read model that readers see at the moment: another one once an operator has promoted it.
+pub type SeenReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
+
+/// What operators' questions are answered from.
 #[derive(Clone)]
 pub struct AdminPorts {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
-    /// The read model that readers see now.
-    pub read_model: Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>,
+    /// What readers see.
+    pub read_model: SeenReadModel,
     /// The projections and their generations.
     pub projections: Arc<Projections>,
-    /// Becomes true when the process is about to stop: tails end then, which would not by themselves.
-    pub stopping: watch::Receiver<bool>,
 }
 
-/// The admin side. Cheap to clone.
+/// The operators' side. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminApi {
-    pub(crate) ports: AdminPorts,
-    tails: Arc<Semaphore>,
-    admin: AdminAccess,
+    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) read_model: SeenReadModel,
+    pub(crate) projections: Arc<Projections>,
+    pub(crate) tails: Arc<Semaphore>,
+    /// Whether the process is ending: whatever goes on for ever ends then.
+    pub(crate) stopping: watch::Receiver<bool>,
+    scans: Arc<Semaphore>,
+    access: AdminAccess,
 }
 
 impl AdminApi {
-    /// The admin side over these ports.
-    pub fn new(ports: AdminPorts, admin: AdminAccess) -> Self {
-        Self { ports, tails: Arc::new(Semaphore::new(MAX_TAILS)), admin }
+    /// The operators' side over these ports, for who has access, until the process stops.
+    pub fn new(ports: AdminPorts, access: AdminAccess, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            event_store: ports.event_store,
+            read_model: ports.read_model,
+            projections: ports.projections,
+            tails: Arc::new(Semaphore::new(TAILS)),
+            stopping,
+            scans: Arc::new(Semaphore::new(SCANS)),
+            access,
+        }
     }
 
-    /// A place among those who follow the log.
-    pub(crate) fn follow(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let place = Arc::clone(&self.tails).try_acquire_owned();
-        place.map_err(|_| Problem::new(ErrorCode::Overloaded, "too many tails are followed already"))
+    /// Waits for the turn to read a long stretch of the log.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.scans.acquire().await.map_err(Problem::internal)
     }
 }
 
 impl FromRef<AdminApi> for AdminAccess {
     fn from_ref(api: &AdminApi) -> Self {
-        api.admin.clone()
+        api.access.clone()
     }
+}
+
+/// An answer in its frame.
+pub(crate) type Answer<T> = Result<Json<Envelope<T>>, Problem>;
+
+/// Frames an answer.
+pub(crate) fn framed<T: Finding>(data: T) -> Answer<T> {
+    Ok(Json(Envelope::of(data)))
 }

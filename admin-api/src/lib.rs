@@ -1,12 +1,35 @@
-//! The admin side over HTTP: what operators read at the command line (`chat-api audit …`, `chat-api projections list`),
-//! for programs. Every route needs the admin token and changes nothing; what operators do, they do at the command line.
+//! What operators ask over HTTP, under `/admin/v1`: the same answers as the command line's `-o json`.
 //!
-//! Answers are those of `-o json`: one envelope with `version`, `status`, `data` and `diagnostics`. The events of
-//! `/audit/tail` come one by one, as server-sent events.
+//! Each noun has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]); what its routes do is in `chat-operations`. All of them need the admin token.
+
+#![expect(unused_qualifications, reason = "utoipa's macro repeats the types it is given as paths of its own")]
 
 mod api;
-mod query;
-mod routes;
+pub mod audit;
+pub mod dead_letters;
+pub mod events;
+mod link;
+pub mod projections;
 
-pub use api::{AdminApi, AdminPorts};
-pub use routes::{document, router};
+pub use api::{AdminApi, AdminPorts, SeenReadModel};
+
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// All admin routes, and their part of the OpenAPI document. Mount them under the admin prefix.
+pub fn router(api: AdminApi) -> OpenApiRouter {
+    routes().with_state(api)
+}
+
+/// What [`router`] serves, for processes that do not.
+pub fn document() -> OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<AdminApi> {
+    OpenApiRouter::new()
+        .merge(audit::routes())
+        .merge(projections::routes())
+        .merge(dead_letters::routes())
+        .merge(events::routes())
+}

@@ -16,7 +16,7 @@ use chat_operations::projections::Projections;
 use chat_projector::generations::Generations;
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::admin::AdminAccess;
-use chat_web::assembly::{ADMIN_PREFIX, Api, Apis, HttpOptions, PREFIX, assemble};
+use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;
 use chat_web::server::{Drained, ServerOptions, serve};
 use chat_web::system::System;
@@ -69,12 +69,6 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let listener = bind(address).await?;
     let address =
         listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
-    let (drain, draining) = watch::channel(false);
-    let stop = async move {
-        stop.await;
-        // What would go on for as long as its client likes ends when the process is about to.
-        drain.send_replace(true);
-    };
     tokio::pin!(stop);
     let (event_store, log_id) = tokio::select! {
         opened = open_event_store(&places.events) => opened?,
@@ -110,6 +104,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         // Where the projectors run in this process, they tell.
         queried: readers.as_ref().filter(|_| keepers.statuses().is_empty()).map(Readers::in_use),
     };
+    let (drain, draining) = watch::channel(false);
     let mut apis = Apis::default();
     let writer_task = writer.map(|(commands, task)| {
         let handler = commands.handler().clone();
@@ -126,24 +121,23 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             search: in_use.search,
             event_store: Arc::clone(&event_store),
         };
-        let admin = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-        let api = QueryApi::new(ports, readers.progress(), admin.clone());
+        let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
+        let api = QueryApi::new(ports, readers.progress(), access.clone());
         apis.served.push(Api::queries(chat_query_api::router(api.clone())));
-        let read = readers.in_use();
+        let seen = readers.in_use();
         let ports = AdminPorts {
             event_store: Arc::clone(&event_store),
-            read_model: Arc::new(move || Arc::clone(&read.borrow().read_model)),
+            read_model: Arc::new(move || Arc::clone(&seen.borrow().read_model)),
             projections: Arc::new(Projections { log: event_store, places: places.projections() }),
-            stopping: draining,
         };
-        apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, admin))));
+        apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
         tokio::spawn(readers.keep(api));
     } else {
-        apis.documented.push((PREFIX, chat_query_api::document()));
-        apis.documented.push((ADMIN_PREFIX, chat_admin_api::document()));
+        apis.documented.push(chat_query_api::document());
+        apis.documented_admin.push(chat_admin_api::document());
     }
     if !role.takes_commands() {
-        apis.documented.push((PREFIX, chat_command_api::routes::document()));
+        apis.documented.push(chat_command_api::routes::document());
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,
@@ -159,6 +153,11 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let server =
         ServerOptions { drain: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
+    let stop = async {
+        stop.await;
+        // What goes on for ever ends, so that connections can be let go.
+        drain.send_replace(true);
+    };
     let outcome = tokio::select! {
         drained = serve(listener, app, server, stop) => {
             // The last handlers went with the listener: the writer ends when what was accepted is in the log.

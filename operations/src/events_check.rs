@@ -8,6 +8,9 @@ use chat_domain::{Event, Metadata, Operation, Position, Revision, StreamId, oper
 use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::parking::Reason;
 use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::answer;
 
 /// Events that are read at once, at most.
 const PAGE: usize = 1_024;
@@ -26,27 +29,35 @@ pub struct Asked {
     pub after: Position,
     /// Findings that are listed; the others are counted.
     pub limit: usize,
+    /// About how many events to read at most.
+    pub look_at_most: u64,
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = EventsCheck)]
 pub struct Checked {
-    /// Up to where the log was read: its end when the check began.
+    /// Up to where the log was read: its end when the check began, unless that was too far.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// Events that were read.
     pub events: u64,
     /// How many of each type.
+    #[schema(value_type = Object)]
     pub types: BTreeMap<String, u64>,
     /// How many findings there are, by problem.
+    #[schema(value_type = Object)]
     pub problems: BTreeMap<Problem, u64>,
     /// The first of them.
     pub findings: Vec<Finding>,
 }
 
 /// Something that is not as this program would have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = EventFinding)]
 pub struct Finding {
     /// The event's place in the log.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// What is wrong.
     pub problem: Problem,
@@ -55,6 +66,7 @@ pub struct Finding {
     /// The event's stream.
     pub stream: String,
     /// Its place in the stream.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its type.
     pub event_type: String,
@@ -63,8 +75,9 @@ pub struct Finding {
 }
 
 /// What can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EventProblem)]
 pub enum Problem {
     /// The stream is neither an app's nor a chat's nor the operators'.
     UnknownStream,
@@ -94,6 +107,12 @@ impl Problem {
     }
 }
 
+impl answer::Finding for Checked {
+    fn is_finding(&self) -> bool {
+        self.found() > 0
+    }
+}
+
 impl Checked {
     /// How many findings there are.
     pub fn found(&self) -> u64 {
@@ -101,7 +120,7 @@ impl Checked {
     }
 }
 
-/// Reads the log from after a position to its end. `progress` is told now and then how many events were read.
+/// Reads the log from after a position, to its end at most. `progress` is told now and then how many events were read.
 pub async fn check(
     log: &dyn EventStore,
     asked: Asked,
@@ -126,6 +145,9 @@ pub async fn check(
             }
         }
         progress(checked.events);
+        if checked.events >= asked.look_at_most {
+            return Ok(checked);
+        }
     }
 }
 

@@ -58,13 +58,14 @@ impl Default for HttpOptions {
 /// Where the APIs' routes are mounted.
 pub const PREFIX: &str = "/api/v1";
 
-/// Where the routes of operators are mounted.
+/// Where operators' routes are mounted.
 pub const ADMIN_PREFIX: &str = "/admin/v1";
 
-/// An API's routes, to be mounted under a prefix.
+/// An API's routes, to be mounted under [`PREFIX`] or [`ADMIN_PREFIX`].
 pub struct Api {
     routes: OpenApiRouter,
-    prefix: &'static str,
+    /// For whom they are.
+    audience: Audience,
     /// What a client is told when a handler missed its deadline.
     late: ErrorCode,
     /// What goes around the limits.
@@ -76,8 +77,16 @@ pub struct Api {
 pub struct Apis {
     /// Served here.
     pub served: Vec<Api>,
-    /// Served elsewhere, each with the prefix that it is mounted under there.
-    pub documented: Vec<(&'static str, OpenApi)>,
+    /// Served elsewhere.
+    pub documented: Vec<OpenApi>,
+    /// Operators' routes that are served elsewhere.
+    pub documented_admin: Vec<OpenApi>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Apps,
+    Operators,
 }
 
 type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
@@ -85,17 +94,17 @@ type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
 impl Api {
     /// Routes that change something: a late answer leaves open whether they did.
     pub fn commands(routes: OpenApiRouter) -> Self {
-        Self { routes, prefix: PREFIX, late: ErrorCode::OutcomeUnknown, around: None }
+        Self { routes, audience: Audience::Apps, late: ErrorCode::OutcomeUnknown, around: None }
     }
 
     /// Routes that change nothing.
     pub fn queries(routes: OpenApiRouter) -> Self {
-        Self { routes, prefix: PREFIX, late: ErrorCode::Overloaded, around: None }
+        Self { routes, audience: Audience::Apps, late: ErrorCode::Overloaded, around: None }
     }
 
-    /// Routes for operators, which change nothing.
+    /// Operators' routes, which change nothing and take nothing of the rate limits of the apps that they are about.
     pub fn admin(routes: OpenApiRouter) -> Self {
-        Self { prefix: ADMIN_PREFIX, ..Self::queries(routes) }
+        Self { audience: Audience::Operators, ..Self::queries(routes) }
     }
 
     /// Puts a layer around the limits too: it sees what they refuse.
@@ -111,24 +120,30 @@ pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
     let slots = Arc::new(Semaphore::new(options.max_in_flight));
     let limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
-    let mut all = OpenApiRouter::with_openapi(openapi::base());
-    let all_served = apis.documented.is_empty();
-    for (prefix, document) in apis.documented {
-        all = all.nest(prefix, OpenApiRouter::with_openapi(document));
-    }
-    for Api { routes, prefix, late, around } in apis.served {
+    let all_served = apis.documented.is_empty() && apis.documented_admin.is_empty();
+    let described = |documents: Vec<OpenApi>| {
+        let described = documents.into_iter().map(OpenApiRouter::with_openapi);
+        described.fold(OpenApiRouter::new(), OpenApiRouter::merge)
+    };
+    let (mut of_apps, mut of_operators) = (described(apis.documented), described(apis.documented_admin));
+    for Api { routes, audience, late, around } in apis.served {
         let deadline = Deadline { after: options.deadline, code: late };
         let mut routes = routes
             .route_layer(from_fn_with_state(deadline, keep_deadline))
             .route_layer(from_fn_with_state(Arc::clone(&slots), admit));
-        if let Some(limiter) = &limiter {
+        if let (Some(limiter), Audience::Apps) = (&limiter, audience) {
             routes = routes.route_layer(from_fn_with_state(Arc::clone(limiter), limit_app));
         }
         if let Some(around) = around {
             routes = around(routes);
         }
-        all = all.nest(prefix, routes);
+        match audience {
+            Audience::Apps => of_apps = of_apps.merge(routes),
+            Audience::Operators => of_operators = of_operators.merge(routes),
+        }
     }
+    let all = OpenApiRouter::with_openapi(openapi::base());
+    let all = all.nest(PREFIX, of_apps).nest(ADMIN_PREFIX, of_operators);
     let (routes, mut document) = all.split_for_parts();
     document.merge(system::document());
     let whole = WholeApi::of(&document);

@@ -71,7 +71,7 @@ error_codes! {
         "the chat has no message of this number";
     /// The log has no such event.
     EventNotFound = "event_not_found", NOT_FOUND, "Event not found",
-        "the log has no event of this position or id";
+        "no event of the log has this position or id";
     /// Nothing is served at the path.
     RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
     /// The path does not take the method.

@@ -22,9 +22,9 @@ pub const CHATS: &str = "chats";
 pub const MESSAGES: &str = "messages";
 /// The tag of search routes.
 pub const SEARCH: &str = "search";
-/// The tag of operators' questions to the log.
+/// The tag of questions to the log.
 pub const AUDIT: &str = "audit";
-/// The tag of operators' questions about projections.
+/// The tag of questions about projections.
 pub const PROJECTIONS: &str = "projections";
 /// The tag of health, metrics and documentation.
 pub const SYSTEM: &str = "system";
@@ -126,7 +126,7 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         (name = "chats", description = "Chats of an app are numbered 1, 2, 3 … in the order of their creation."),
         (name = "messages", description = "Messages of a chat are numbered 1, 2, 3 … and keep their number for good."),
         (name = "search", description = "Whole words, starts of words and parts of words, in every script."),
-        (name = "audit", description = "For operators: what happened, who did it, when and why. Answers are those of `chat-api audit … -o json`."),
+        (name = "audit", description = "For operators: what happened, who did it, when and why."),
         (name = "projections", description = "For operators: the read model and the search index, and what they could not apply."),
         (name = "system", description = "Health, metrics and documentation."),
     ),

@@ -116,17 +116,13 @@ impl Stage {
         self.processes.last().expect("it runs")
     }
 
-    /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
-    pub fn engine(&self, flag: &str) -> Option<&str> {
-        self.engines.iter().find(|(known, _)| *known == flag).map(|(_, value)| value.as_str())
-    }
-
     /// Where the log is, unless it is in the folder.
     pub fn event_store_url(&self) -> Option<&str> {
         self.flag("--event-store-url")
     }
 
-    fn flag(&self, flag: &str) -> Option<&str> {
+    /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
+    pub fn flag(&self, flag: &str) -> Option<&str> {
         self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
 

@@ -4,6 +4,7 @@ use chat_domain::Position;
 use chat_domain::operation::{Generation, ProjectionName};
 use chat_infra::dead_letter::{LetterList, WhichLetters};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Letter;
 use crate::projections::{Projections, ProjectionsError};
@@ -24,7 +25,8 @@ pub struct Asked {
 }
 
 /// A page of letters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeadLetters)]
 pub struct Listing {
     /// The letters, by position.
     pub letters: Vec<Letter>,
@@ -35,13 +37,17 @@ pub struct Listing {
 }
 
 /// How many letters a projection has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeadLetterCounts)]
 pub struct Counted {
     /// The projection.
+    #[schema(value_type = String)]
     pub name: ProjectionName,
     /// The generation of it that readers see.
+    #[schema(value_type = u32)]
     pub generation: Generation,
     /// Up to where it has folded the log.
+    #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
     /// Events that are parked.
     pub parked: Option<u64>,

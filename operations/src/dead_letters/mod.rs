@@ -14,21 +14,26 @@ use chat_domain::{Position, Revision};
 use chat_infra::dead_letter::{DeadLetter, LetterList, LetterPage, ListedLetter, WhichLetters};
 use chat_projector::letters::Outcome;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::projections::{Projections, ProjectionsError, failed};
 
 /// An event that could not be applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct Letter {
     /// Its place in the log.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// The projection that could not apply it.
+    #[schema(value_type = String)]
     pub projection: ProjectionName,
     /// What has become of it.
     pub state: LetterState,
     /// Its stream.
     pub stream: String,
     /// Its place in the stream.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its type.
     pub event_type: String,
@@ -44,7 +49,7 @@ pub struct Letter {
 }
 
 /// What has become of an event that could not be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LetterState {
     /// It holds its stream up.
@@ -58,22 +63,26 @@ pub enum LetterState {
 }
 
 /// That an event was given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct GivenUp {
     /// The position of the act.
+    #[schema(value_type = u64)]
     pub by: Position,
     /// When.
     pub at: String,
     /// Why.
     pub reason: String,
     /// The position of the act by which that was acknowledged.
+    #[schema(value_type = Option<u64>)]
     pub acknowledged_by: Option<Position>,
 }
 
 /// Where a stream stops.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StreamStop)]
 pub struct Stop {
     /// The first event that can't be applied.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// Its type.
     pub event_type: String,

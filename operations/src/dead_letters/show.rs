@@ -6,6 +6,7 @@ use chat_infra::event_store::{ReadFrom, RecordedEvent, Select, StreamRead};
 use chat_projector::parking::Reason;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::decide::{Meant, Step, parked_streams};
 use super::trial::{Tried, try_out};
@@ -13,7 +14,8 @@ use super::{Letter, LetterState};
 use crate::projections::{Projections, ProjectionsError};
 
 /// An event that could not be applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ShownDeadLetter)]
 pub struct Shown {
     /// What the projections say of it.
     pub letters: Vec<Letter>,
@@ -26,13 +28,16 @@ pub struct Shown {
 }
 
 /// An event as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StoredEvent)]
 pub struct Stored {
     /// Its place in the log.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// Its stream.
     pub stream: String,
     /// Its place in the stream.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its identity.
     pub id: String,

@@ -5,6 +5,7 @@ use chat_domain::operation::ProjectionName;
 use chat_infra::clock;
 use chat_projector::letters::{Act, Deed, carry_out};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::decide::{Parked, Step};
 use super::{Stop, stop};
@@ -14,13 +15,16 @@ use crate::projections::{Projections, ProjectionsError, failed};
 pub const STREAMS: usize = 100;
 
 /// What an act would come to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = RetryTrial)]
 pub struct Tried {
     /// In which projection.
+    #[schema(value_type = String)]
     pub projection: ProjectionName,
     /// Of which stream.
     pub stream: String,
     /// The first event of it that is parked.
+    #[schema(value_type = u64)]
     pub position: Position,
     /// How many are parked.
     pub parked: u64,

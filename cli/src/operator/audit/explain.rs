@@ -70,11 +70,15 @@ fn text_of_row(explained: &Explanation) -> String {
     }
     let row = |field: &chat_operations::audit::ExplainedField| {
         let differs = match &field.by_the_log {
-            Some(value) => format!("{} by the log; ", shown::value(value)),
+            Some(value) => format!("{} by the log; ", shown::value(field.name, value)),
             None => String::new(),
         };
         let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), shown::reference);
-        [field.name.to_owned(), super::super::text::cut(&shown::value(&field.value), 40), differs + &set_by]
+        [
+            field.name.to_owned(),
+            super::super::text::cut(&shown::value(field.name, &field.value), 40),
+            differs + &set_by,
+        ]
     };
     let rows: Vec<[String; 3]> = explained.fields.iter().map(row).collect();
     text.push_str(&table(["FIELD", "VALUE", "SET BY"], &rows));
@@ -103,11 +107,14 @@ fn text_of_event(touched: &Touched) -> String {
             Effect::Changed => "changed",
             Effect::Removed => "removed",
         };
-        let still = if touch.still.is_empty() { "-".to_owned() } else { touch.still.join(" ") };
-        [format!("{what} of {}", words(&touch.subject)), effect.to_owned(), touch.fields.join(" "), still]
+        // An asterisk says that no later event has set it.
+        let field =
+            |name: &&str| if touch.still.contains(name) { format!("{name}*") } else { (*name).to_owned() };
+        let fields: Vec<String> = touch.fields.iter().map(field).collect();
+        [format!("{what} of {}", words(&touch.subject)), effect.to_owned(), fields.join(" ")]
     };
-    let rows: Vec<[String; 4]> = touched.touches.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = touched.touches.iter().map(row).collect();
     text.push('\n');
-    text.push_str(&table(["TOUCHES", "EFFECT", "SETS", "STILL SET BY IT"], &rows));
+    text.push_str(&table(["TOUCHES", "EFFECT", "SETS (*: still as it set it)"], &rows));
     text
 }

@@ -53,7 +53,11 @@ fn text_of_state(then: &StateThen) -> String {
         return text;
     }
     let row = |field: &audit::Field| {
-        [field.name.to_owned(), cut(&shown::value(&field.value), 40), shown::reference(&field.set_by)]
+        [
+            field.name.to_owned(),
+            cut(&shown::value(field.name, &field.value), 40),
+            shown::reference(&field.set_by),
+        ]
     };
     let rows: Vec<[String; 3]> = then.fields.iter().map(row).collect();
     text.push_str(&table(["FIELD", "VALUE", "SET BY"], &rows));
@@ -87,7 +91,7 @@ fn text_of_difference(difference: &Difference) -> String {
     } else {
         let row = |change: &audit::Change| {
             let set_by = change.set_by.as_ref().map_or_else(|| "-".to_owned(), shown::reference);
-            let value = |value| cut(&shown::value(value), 30);
+            let value = |value| cut(&shown::value(change.name, value), 30);
             [change.name.to_owned(), value(&change.before), value(&change.after), set_by]
         };
         let rows: Vec<[String; 4]> = difference.changes.iter().map(row).collect();

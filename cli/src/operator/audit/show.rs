@@ -49,6 +49,7 @@ pub(super) async fn found(
 
 fn text(shown: &ShownEvent) -> String {
     let mut text = event(&shown.event);
+    text.push('\n');
     text.push_str(&neighbours(shown));
     for (title, events) in [("Caused by", &shown.caused_by), ("Caused", &shown.caused)] {
         if !events.is_empty() {

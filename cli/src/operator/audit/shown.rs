@@ -86,7 +86,7 @@ fn what(event: &AuditedEvent) -> String {
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
             ("copies", Value::Array(copies)) => words.extend(copies.iter().map(copy)),
-            // What operators do is told with its reason, which comes last.
+            // What operators do is told with its reason first.
             ("reason", _) => {}
             (name, Value::String(text)) if event.stream == operation::STREAM => {
                 words.push(format!("{name} {}", escaped(text)));
@@ -95,7 +95,7 @@ fn what(event: &AuditedEvent) -> String {
         }
     }
     if let Some(Value::String(reason)) = payload.get("reason") {
-        words.push(format!("because {}", quoted(reason)));
+        words.insert(0, quoted(reason));
     }
     words.join(" ")
 }
@@ -107,8 +107,10 @@ fn copy(copy: &Value) -> String {
 }
 
 /// A value of a field, on one line.
-pub(super) fn value(value: &Value) -> String {
+pub(super) fn value(name: &str, value: &Value) -> String {
     match value {
+        // Of times it is plain where they end.
+        Value::String(text) if name.ends_with("_at") => escaped(text),
         Value::String(text) => quoted(text),
         Value::Null => "-".to_owned(),
         other => escaped(&other.to_string()),

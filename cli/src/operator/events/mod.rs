@@ -49,7 +49,7 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
     let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
     let total = stage.log.counts_events().then(|| head.get().saturating_sub(after.get()));
     let mut progress = Progress::start("Checking events", total);
-    let asked = Asked { after, limit: options.limit };
+    let asked = Asked { after, limit: options.limit, look_at_most: u64::MAX };
     let checked = check(&*stage.log, asked, |events| progress.at(events)).await.map_err(unreadable)?;
     drop(progress);
     Ok(Answer::new(&checked, text(&checked))?.finding(checked.found() > 0))

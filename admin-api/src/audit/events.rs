@@ -1,0 +1,156 @@
+//! `GET /audit/events`, `/audit/events/{event}`, `/audit/explain/events/{event}`, `/audit/traces/{correlation_id}`
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{OriginalUri, Path, State};
+use axum::response::{IntoResponse, Response};
+use chat_infra::event_store::RecordedEvent;
+use chat_operations::answer::Envelope;
+use chat_operations::audit::{
+    EventPage, ListRequest, Order, ShownEvent, Touched, Trace, WhichEvent, find, list, show, touched, trace,
+};
+use chat_web::admin::Admin;
+use chat_web::extract::Query;
+use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::LOOK_AT_MOST;
+use super::filter::{FilterParams, malformed, number};
+use crate::AdminApi;
+use crate::api::{Answer, framed};
+use crate::link;
+
+/// Which part of the list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageParams {
+    /// `newest` (unless given) or `oldest` first.
+    #[param(example = "newest")]
+    order: Option<String>,
+    /// Events on a page, 1 to 1,000; 50 unless given.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
+    limit: Option<String>,
+}
+
+problem_responses!(pub(super) AuditFails:
+    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+problem_responses!(pub(super) EventFails:
+    AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable);
+
+/// List events
+///
+/// The page begins at an end of the log or at its bounds. `next` is where the page after it begins: newest first, the
+/// `before` of that page, and else its `after`. A page may hold fewer events than its limit, or none, and have a next one:
+/// no more than 200,000 events are looked at for one answer.
+#[utoipa::path(
+    get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
+    responses(
+        (status = 200, description = "A page of events", body = Envelope<EventPage>, headers(
+            ("Link" = String, description = "The `next` page, if there is one"),
+        )),
+        AuditFails,
+    ),
+)]
+pub(super) async fn list_events(
+    _: Admin,
+    State(api): State<AdminApi>,
+    OriginalUri(uri): OriginalUri,
+    Query(filter): Query<FilterParams>,
+    Query(page): Query<PageParams>,
+) -> Result<Response, Problem> {
+    let (order, bound) = match page.order.as_deref() {
+        None | Some("newest") => (Order::NewestFirst, "before"),
+        Some("oldest") => (Order::OldestFirst, "after"),
+        Some(_) => return Err(malformed("order", "newest or oldest")),
+    };
+    let limit = number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
+    let request = ListRequest { filter: filter.filter()?, order, limit, look_at_most: LOOK_AT_MOST };
+    let _turn = api.turn().await?;
+    let page = list(&*api.event_store, request).await?;
+    let next = page.next.and_then(|next| link::next(&uri, bound, next));
+    Ok((next, framed(page)?).into_response())
+}
+
+/// `/audit/events/{event}`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only described by it: `found` reads it")]
+pub(super) struct EventPath {
+    /// The event's position in the log, or its id.
+    #[param(example = "17")]
+    event: String,
+}
+
+/// Show an event
+///
+/// Whole, with its neighbours in the stream, what caused it and what it caused.
+#[utoipa::path(
+    get, path = "/audit/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
+    responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventFails),
+)]
+pub(super) async fn show_event(
+    _: Admin,
+    State(api): State<AdminApi>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<ShownEvent> {
+    let event = found(&api, path).await?;
+    let _turn = api.turn().await?;
+    framed(show(&*api.event_store, &event).await?)
+}
+
+/// Say what an event touches
+///
+/// The rows and documents, their fields, and which of these no later event has set.
+#[utoipa::path(
+    get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
+    responses((status = 200, description = "What it touches", body = Envelope<Touched>), EventFails),
+)]
+pub(super) async fn explain_event(
+    _: Admin,
+    State(api): State<AdminApi>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer<Touched> {
+    let event = found(&api, path).await?;
+    let _turn = api.turn().await?;
+    framed(touched(&*api.event_store, &event).await?)
+}
+
+/// The event of a path. One of the wrong form names none.
+async fn found(api: &AdminApi, path: Result<Path<String>, PathRejection>) -> Result<RecordedEvent, Problem> {
+    let none = || Problem::of(ErrorCode::EventNotFound);
+    let Path(text) = path.map_err(|_| none())?;
+    let which = WhichEvent::parse(&text).ok_or_else(none)?;
+    let _turn = api.turn().await?;
+    find(&*api.event_store, which, LOOK_AT_MOST).await?.ok_or_else(none)
+}
+
+/// `/audit/traces/{correlation_id}`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only described by it: the handler reads it")]
+pub(super) struct TracePath {
+    /// The trace id of `traceparent`, or the `X-Request-Id` of a request.
+    #[param(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    correlation_id: String,
+}
+
+/// Trace a correlation
+///
+/// Its requests across streams, and the events that each of them caused. `next` says where to go on, as `after`, where
+/// not all of the log was looked at.
+#[utoipa::path(
+    get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams),
+    security(("admin" = [])),
+    responses((status = 200, description = "The trace; empty where nothing belongs to it", body = Envelope<Trace>), AuditFails),
+)]
+pub(super) async fn trace_correlation(
+    _: Admin,
+    State(api): State<AdminApi>,
+    path: Result<Path<String>, PathRejection>,
+    Query(filter): Query<FilterParams>,
+) -> Answer<Trace> {
+    let Path(id) = path.map_err(|_| malformed("correlation_id", "text"))?;
+    let filter = filter.filter()?;
+    let _turn = api.turn().await?;
+    framed(trace(&*api.event_store, &id, filter, LOOK_AT_MOST).await?)
+}

@@ -1,0 +1,45 @@
+//! Questions to the log.
+
+mod events;
+mod filter;
+mod stats;
+mod subjects;
+mod tail;
+
+use chat_operations::audit::ExplainError;
+use chat_web::Problem;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::AdminApi;
+
+pub(crate) use filter::{malformed, number};
+
+/// Events looked at for one answer, at most: what is not found by then is asked for again, from there on.
+pub(crate) const LOOK_AT_MOST: u64 = 200_000;
+
+pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
+    OpenApiRouter::new()
+        .routes(routes!(events::list_events))
+        .routes(routes!(events::show_event))
+        .routes(routes!(events::trace_correlation))
+        .routes(routes!(tail::tail_events))
+        .routes(routes!(stats::count_events))
+        .routes(routes!(events::explain_event))
+        .routes(routes!(subjects::explain_app))
+        .routes(routes!(subjects::explain_chat))
+        .routes(routes!(subjects::explain_message))
+        .routes(routes!(subjects::app_at))
+        .routes(routes!(subjects::chat_at))
+        .routes(routes!(subjects::message_at))
+        .routes(routes!(subjects::app_diff))
+        .routes(routes!(subjects::chat_diff))
+        .routes(routes!(subjects::message_diff))
+}
+
+fn unexplained(error: ExplainError) -> Problem {
+    match error {
+        ExplainError::EventStore(error) => error.into(),
+        ExplainError::ReadModel(error) => error.into(),
+    }
+}

@@ -1,0 +1,45 @@
+//! `GET /audit/stats`
+
+use axum::extract::State;
+use chat_operations::answer::Envelope;
+use chat_operations::audit::{Stats, stats};
+use chat_web::admin::Admin;
+use chat_web::extract::Query;
+use chat_web::openapi;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::LOOK_AT_MOST;
+use super::events::AuditFails;
+use super::filter::{FilterParams, number};
+use crate::AdminApi;
+use crate::api::{Answer, framed};
+
+/// How much to name.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TopParams {
+    /// Types, apps, actors and streams named, 1 to 100; 10 unless given.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    top: Option<String>,
+}
+
+/// Count events
+///
+/// By type, app, actor and hour, and the streams that grow: of the newest 200,000 that are looked at. `next` says where
+/// the rest begins, as `before`.
+#[utoipa::path(
+    get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, TopParams), security(("admin" = [])),
+    responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditFails),
+)]
+pub(super) async fn count_events(
+    _: Admin,
+    State(api): State<AdminApi>,
+    Query(filter): Query<FilterParams>,
+    Query(top): Query<TopParams>,
+) -> Answer<Stats> {
+    let top = number("top", top.top.as_deref(), 10, (1, 100))?;
+    let filter = filter.filter()?;
+    let _turn = api.turn().await?;
+    framed(stats(&*api.event_store, filter, top, LOOK_AT_MOST, |_| {}).await?)
+}

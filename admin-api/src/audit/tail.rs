@@ -1,0 +1,139 @@
+//! `GET /audit/tail`: the log as server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use chat_domain::Position;
+use chat_operations::audit::{AuditedEvent, News, Tail};
+use chat_web::admin::Admin;
+use chat_web::extract::Query;
+use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use futures::Stream;
+use futures::stream;
+use http::HeaderMap;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
+
+use super::filter::{FilterParams, malformed, number};
+use crate::AdminApi;
+
+/// How long a tail is silent at most: what stands between server and client may cut silent connections.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// Where to begin.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TailParams {
+    /// How many of the last events to begin with, 0 (unless given) to 1,000.
+    #[param(value_type = Option<u64>, maximum = 1_000)]
+    last: Option<String>,
+}
+
+/// Where a client left off.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only described by it: `resumed_after` reads it")]
+pub(super) struct LastEventId {
+    /// The `id` of what came last: the tail goes on after it, whatever `last` and `after` say. Browsers send it by
+    /// themselves.
+    #[param(rename = "Last-Event-ID", value_type = Option<u64>, example = 17)]
+    last_event_id: Option<String>,
+}
+
+problem_responses!(pub(super) TailFails:
+    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable);
+
+/// Follow the log
+///
+/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. A comment comes every 15 seconds at
+/// least, with the position up to where was looked as its `id`. It ends when the server stops, or can't read the log any
+/// more; with `Last-Event-ID` it goes on where it was. At most 64 run at a time.
+#[utoipa::path(
+    get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
+    security(("admin" = [])),
+    responses(
+        (status = 200, description = "What happens", body = String, content_type = "text/event-stream"),
+        TailFails,
+    ),
+)]
+pub(super) async fn tail_events(
+    _: Admin,
+    State(api): State<AdminApi>,
+    Query(filter): Query<FilterParams>,
+    Query(params): Query<TailParams>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let last = number("last", params.last.as_deref(), 0, (0, 1_000))?;
+    let filter = filter.filter()?;
+    let after = resumed_after(&headers)?.or(filter.after);
+    let permit = Arc::clone(&api.tails).try_acquire_owned();
+    let permit = permit.map_err(|error| Problem::of(ErrorCode::Overloaded).caused_by(error))?;
+    let (last, tail) = match after {
+        Some(after) => (Vec::new(), Tail::from(api.event_store, filter, after)),
+        None => Tail::after_the_last(api.event_store, filter, last).await?,
+    };
+    let following = Following {
+        tail,
+        ready: last.iter().filter_map(sent).collect(),
+        beat: Instant::now() + BEAT,
+        stopping: api.stopping,
+        _permit: permit,
+    };
+    Ok(Sse::new(stream::unfold(following, Following::next)))
+}
+
+fn resumed_after(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
+    let position = id.to_str().ok().and_then(|id| id.parse().ok()).map(Position::new);
+    position.map(Some).ok_or_else(|| malformed("Last-Event-ID", "the `id` of an event of this tail"))
+}
+
+/// A tail on its way to a client.
+struct Following {
+    tail: Tail,
+    ready: VecDeque<Event>,
+    /// When something is to be sent at last.
+    beat: Instant,
+    stopping: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Following {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.beat = Instant::now() + BEAT;
+                return Some((Ok(event), self));
+            }
+            let news = tokio::select! {
+                biased;
+                // An error means that whoever could stop the process is gone.
+                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+                news = timeout_at(self.beat, self.tail.next()) => news,
+            };
+            match news {
+                Ok(Ok(News { events, .. })) => self.ready.extend(events.iter().filter_map(sent)),
+                Ok(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the log can't be followed");
+                    return None;
+                }
+                Err(_) => {
+                    let up_to = self.tail.up_to().to_string();
+                    self.ready.push_back(Event::default().comment("still here").id(up_to));
+                }
+            }
+        }
+    }
+}
+
+fn sent(event: &AuditedEvent) -> Option<Event> {
+    // An event of the log always serializes: its payload is JSON or base64.
+    let data = serde_json::to_string(event).ok()?;
+    Some(Event::default().id(event.position.to_string()).data(data))
+}

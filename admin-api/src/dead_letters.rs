@@ -1,0 +1,136 @@
+//! Questions about events that a projection could not apply.
+
+use axum::extract::{Path, State};
+use chat_domain::Position;
+use chat_domain::operation::ProjectionName;
+use chat_operations::answer::{Envelope, Finding};
+use chat_operations::dead_letters::list::{Asked, Listing, list};
+use chat_operations::dead_letters::show::{Shown, show};
+use chat_operations::projections::ProjectionsError;
+use chat_web::admin::Admin;
+use chat_web::extract::Query;
+use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::AdminApi;
+use crate::api::{Answer, framed};
+use crate::audit::{malformed, number};
+use crate::projections::problem;
+
+pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
+    OpenApiRouter::new().routes(routes!(list_dead_letters)).routes(routes!(show_dead_letter))
+}
+
+/// Which letters.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// Of this projection, `read_model` or `search_index`; of both unless given.
+    projection: Option<String>,
+    /// Of this stream.
+    stream: Option<String>,
+    /// `true`: those that wait behind another one, too, and those whose discarding was acknowledged.
+    all: Option<String>,
+    /// Those after this position.
+    #[param(value_type = Option<u64>)]
+    after: Option<String>,
+    /// About so many, 1 to 1,000; 100 unless given.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
+    limit: Option<String>,
+}
+
+/// A page of letters.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+pub(crate) struct Letters(Listing);
+
+impl Finding for Letters {
+    fn is_finding(&self) -> bool {
+        !self.0.letters.is_empty()
+    }
+}
+
+/// A letter, whole.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+pub(crate) struct WholeLetter(Shown);
+
+impl Finding for WholeLetter {}
+
+problem_responses!(pub(crate) ListFails:
+    MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
+
+/// List parked events
+///
+/// Events that a projection could not apply, and those that were discarded and nobody has acknowledged. `status` is
+/// `finding` where there are any.
+#[utoipa::path(
+    get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
+    responses((status = 200, description = "The letters", body = Envelope<Letters>), ListFails),
+)]
+pub(crate) async fn list_dead_letters(
+    _: Admin,
+    State(api): State<AdminApi>,
+    Query(params): Query<ListParams>,
+) -> Answer<Letters> {
+    let asked = Asked {
+        projections: projections(params.projection.as_deref())?,
+        stream: params.stream,
+        all: match params.all.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(malformed("all", "`true` or `false`")),
+        },
+        after: position("after", params.after.as_deref())?.unwrap_or(Position::START),
+        limit: number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
+    };
+    framed(Letters(list(&api.projections, &asked).await.map_err(problem)?))
+}
+
+problem_responses!(pub(crate) ShowFails:
+    AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable, ReadModelUnavailable);
+
+/// Show a parked event
+///
+/// The whole event as it is stored, what the projections say of it, and what a retry of its stream would come to: that is
+/// tried in a transaction that is rolled back.
+#[utoipa::path(
+    get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
+    params(("position" = u64, Path, description = "The event's place in the log", example = 42)),
+    security(("admin" = [])),
+    responses((status = 200, description = "The event", body = Envelope<WholeLetter>), ShowFails),
+)]
+pub(crate) async fn show_dead_letter(
+    _: Admin,
+    State(api): State<AdminApi>,
+    Path(at): Path<String>,
+) -> Answer<WholeLetter> {
+    let position = at.parse().map(Position::new).map_err(|_| Problem::of(ErrorCode::EventNotFound))?;
+    match show(&api.projections, &ProjectionName::ALL, position).await {
+        Ok(shown) => framed(WholeLetter(shown)),
+        Err(ProjectionsError::Nothing(_)) => Err(Problem::new(
+            ErrorCode::EventNotFound,
+            "no event at this position is parked or was discarded",
+        )),
+        Err(error) => Err(problem(error)),
+    }
+}
+
+fn projections(name: Option<&str>) -> Result<Vec<ProjectionName>, Problem> {
+    let Some(name) = name else { return Ok(ProjectionName::ALL.to_vec()) };
+    let named = ProjectionName::ALL.into_iter().find(|projection| projection.as_str() == name);
+    named
+        .map(|projection| vec![projection])
+        .ok_or_else(|| malformed("projection", "`read_model` or `search_index`"))
+}
+
+/// A position, where one is given.
+pub(crate) fn position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse()
+        .map(|position| Some(Position::new(position)))
+        .map_err(|_| malformed(parameter, "a position of the log"))
+}

@@ -1,0 +1,169 @@
+//! The same story told to a log of either engine: fixed ids, times, and actors.
+
+use std::collections::HashMap;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
+use chat_infra::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_test_servers::postgres::Postgres;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::line_up::folder;
+use crate::harness::process::Options;
+use crate::operator::{Said, Setting};
+
+/// The app that most of it is about.
+pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
+
+/// A log with the story, a read model, and how to reach them.
+pub struct Stage {
+    pub setting: Setting,
+    database: Option<String>,
+    /// Where the events are, in the order in which they were told.
+    pub positions: Vec<Position>,
+}
+
+impl Stage {
+    /// On both line-ups.
+    pub async fn both() -> [Self; 2] {
+        let server = chat_test_servers::kurrentdb::StandIn::start().expect("a server");
+        let embedded = Setting { name: "embedded", folder: folder(), server: None };
+        let at_scale = Setting { name: "at_scale", folder: folder(), server: Some(server) };
+        let database = Postgres::shared().create_database();
+        [Self::of(embedded, None).await, Self::of(at_scale, Some(database)).await]
+    }
+
+    async fn of(setting: Setting, database: Option<String>) -> Self {
+        let positions = tell(&*setting.log().await).await;
+        Self { setting, database, positions }
+    }
+
+    /// The position of an event of the story, counted from 1.
+    pub fn position(&self, number: usize) -> String {
+        self.positions[number - 1].to_string()
+    }
+
+    /// Folds the log into the read model, and ends.
+    pub async fn project(&self) {
+        let mut options = Options::new("projector", self.setting.folder.path()).with("--only", "read-model");
+        if let Some(server) = &self.setting.server {
+            options = options.with("--event-store-url", &server.url());
+        }
+        if let Some(database) = &self.database {
+            options = options.with("--database-url", database);
+        }
+        let mut projector = options.spawn();
+        projector.wait_for_address().await;
+        let last = self.positions.last().expect("a story");
+        projector.wait_until_folded(last.get()).await;
+        projector.end().await;
+    }
+
+    /// Runs `audit` on the line-up.
+    pub fn audit(&self, arguments: &[&str]) -> Said {
+        let mut all = vec!["audit"];
+        all.extend(arguments);
+        if let Some(database) = &self.database {
+            all.extend(["--database-url", database]);
+        }
+        self.setting.run(&all)
+    }
+
+    /// What it answers as JSON: the data of the envelope.
+    pub fn data(&self, arguments: &[&str]) -> Value {
+        let said = self.audit(&[arguments, &["-o", "json"]].concat()).expect(0);
+        serde_json::from_str::<Value>(&said.stdout).expect("JSON")["data"].take()
+    }
+
+    /// Compares an answer with how it was approved.
+    #[track_caller]
+    pub fn check(&self, name: &str, said: &Said) {
+        insta::assert_snapshot!(format!("{}_{name}", self.setting.name), said.shown(&self.setting, &[]));
+    }
+}
+
+struct Told {
+    stream: String,
+    event_type: &'static str,
+    data: String,
+    actor: Value,
+    request: &'static str,
+    trace: &'static str,
+}
+
+fn told(stream: &str, event_type: &'static str, data: &Value, actor: &Value, request: &'static str) -> Told {
+    let (stream, data, actor) = (stream.to_owned(), data.to_string(), actor.clone());
+    Told { stream, event_type, data, actor, request, trace: request }
+}
+
+/// Twelve events, one a minute from 14:13:20 on.
+fn story() -> Vec<Told> {
+    let (app, chat, other) = (format!("app-{APP}"), format!("chat-{APP}-1"), format!("chat-{APP}-2"));
+    let agent = "curl/8.7.1 \u{1b}[31m";
+    let anonymous = json!({ "kind": "anonymous", "address": "203.0.113.5", "user_agent": agent });
+    let client = json!({ "kind": "app", "address": "10.0.0.7", "user_agent": "support-desk/2.1" });
+    let stranger = json!({ "kind": "app", "address": "198.51.100.9", "user_agent": "python-requests/2.32" });
+    let alice = json!({ "kind": "operator", "name": "alice@ops-1", "user_agent": "chat-api/0.1.0" });
+    let body = |number: u64, body: &str| json!({ "message_number": number, "body": body });
+    let rebuild = json!({
+        "copies": [{ "projection": "read_model", "generation": 2 }, { "projection": "search_index", "generation": 2 }],
+        "reason": "counts looked\nwrong"
+    });
+    let long = "The quick brown fox jumps over the lazy dog, again and again, until nobody looks any more.";
+    let mut story = vec![
+        told(&app, "AppCreated", &json!({ "name": "support" }), &anonymous, "request-1"),
+        told(&app, "ChatCreated", &json!({ "chat_number": 1 }), &client, "request-2"),
+        told(&chat, "MessageCreated", &body(1, "Hello, Gr\u{fc}\u{df}e"), &client, "request-3"),
+        told(
+            &chat,
+            "MessageCreated",
+            &body(2, "red \u{1b}[31m\nand \u{202e}backwards"),
+            &client,
+            "request-4",
+        ),
+        told(&chat, "MessageCreated", &body(3, long), &client, "request-5"),
+        told(&app, "AppRenamed", &json!({ "name": "Support Desk" }), &client, "request-6"),
+        told(&chat, "MessageEdited", &body(1, "Hello again"), &client, "request-7"),
+        told(&chat, "MessageDeleted", &json!({ "message_number": 2 }), &stranger, "request-8"),
+        told(&chat, "MessageDeleted", &json!({ "message_number": 3 }), &stranger, "request-9"),
+        told("chat-operations", "RebuildStarted", &rebuild, &alice, "request-10"),
+        told(&app, "ChatCreated", &json!({ "chat_number": 2 }), &client, "request-11"),
+        told(&other, "MessageCreated", &body(1, "torn"), &client, "request-12"),
+    ];
+    for deletion in &mut story[7..9] {
+        deletion.trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    }
+    story[11].data = r#"{"message_number":1,"body":"torn"#.to_owned();
+    story
+}
+
+async fn tell(log: &dyn EventStore) -> Vec<Position> {
+    let mut revisions: HashMap<String, u64> = HashMap::new();
+    let mut positions = Vec::new();
+    for (index, told) in story().into_iter().enumerate() {
+        let number = u64::try_from(index).expect("few") + 1;
+        let revision = revisions.entry(told.stream.clone()).or_default();
+        let metadata = json!({
+            "command": "Test", "actor": told.actor, "correlation_id": told.trace, "causation_id": told.request,
+        });
+        let append = StreamAppend {
+            stream: told.stream.as_str().into(),
+            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            events: vec![NewEvent {
+                id: EventId::new(Uuid::from_u128(u128::from(number))),
+                event_type: told.event_type,
+                schema_version: SchemaVersion::CURRENT,
+                recorded_at: Timestamp::from_millis(
+                    1_790_000_000_000 + i64::try_from(index).expect("few") * 60_000,
+                ),
+                data: told.data,
+                metadata: metadata.to_string().into(),
+            }],
+        };
+        *revision += 1;
+        positions.push(log.append(vec![append]).await.remove(0).expect("an append").position);
+    }
+    positions
+}

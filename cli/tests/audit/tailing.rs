@@ -1,0 +1,66 @@
+//! `audit tail`
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Revision, Timestamp};
+use chat_infra::event_store::{NewEvent, StreamAppend};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::harness::process::program;
+use crate::story::{APP, Stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_events_are_shown_oldest_first() {
+    for stage in Stage::both().await {
+        stage.check("tail", &stage.audit(&["tail", "-n", "3"]).expect(0));
+        let lines = stage.audit(&["tail", "-n", "2", "--type", "MessageDeleted", "-o", "json"]).expect(0);
+        stage.check("tail_json", &lines);
+    }
+}
+
+/// Appends one more message.
+async fn say(stage: &Stage, number: u64) {
+    let append = StreamAppend {
+        stream: format!("chat-{APP}-1").as_str().into(),
+        expected: ExpectedRevision::Exact(Revision::new(5 + number - 4)),
+        events: vec![NewEvent {
+            id: EventId::new(Uuid::from_u128(u128::from(100 + number))),
+            event_type: "MessageCreated",
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: Timestamp::from_millis(1_790_000_900_000),
+            data: format!(r#"{{"message_number":{number},"body":"news"}}"#),
+            metadata: "{}".into(),
+        }],
+    };
+    stage.setting.log().await.append(vec![append]).await.remove(0).expect("an append");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_follows_until_it_is_stopped() {
+    for stage in Stage::both().await {
+        let mut command = program();
+        command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(stage.setting.place());
+        let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
+        let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
+        let mut next = move || {
+            let line = lines.next().expect("a line").expect("text");
+            serde_json::from_str::<Value>(&line).expect("JSON")["position"].as_u64().expect("a position")
+        };
+        assert_eq!(next(), stage.positions[11].get());
+        say(&stage, 4).await;
+        let first = next();
+        assert!(first > stage.positions[11].get());
+        say(&stage, 5).await;
+        assert!(next() > first);
+
+        // Ctrl-C is SIGINT.
+        let pid = tail.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().expect("the program kill");
+        assert!(sent.success());
+        assert_eq!(tail.wait().expect("its end").code(), Some(0));
+    }
+}
