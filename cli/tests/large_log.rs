@@ -1,6 +1,6 @@
 //! What reads the whole log needs little memory, however long the log is.
 //!
-//! The small variant runs with all tests. The large one takes five minutes:
+//! The small variant runs with all tests. The large one takes some minutes:
 //! `cargo test --workspace --test large_log -- --ignored --nocapture`
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
