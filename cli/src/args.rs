@@ -150,7 +150,7 @@ pub(crate) enum Task {
     /// A process that runs until it is stopped.
     Run(Role, Box<Options>),
     /// Something an operator wants to know or to be done.
-    Operate(operator::Command),
+    Operate(Box<operator::Command>),
 }
 
 impl Arguments {
@@ -161,7 +161,7 @@ impl Arguments {
             Some(Command::CommandApi(options)) => (Role::CommandApi, options),
             Some(Command::QueryApi(options)) => (Role::QueryApi, options),
             Some(Command::Projector { only, options }) => (Role::Projector(only), options),
-            Some(Command::Operate(command)) => return Task::Operate(command),
+            Some(Command::Operate(command)) => return Task::Operate(Box::new(command)),
         };
         Task::Run(role, Box::new(options))
     }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
-        Task::Operate(command) => operator::run(command),
+        Task::Operate(command) => operator::run(*command),
     }
 }
 

@@ -57,8 +57,7 @@ async fn a_log_is_signed_verified_and_proved_from() {
         check("keygen", &setting, &setting.run_without_log(&keygen).expect(0));
         let mode = fs::metadata(setting.path("audit.key")).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
-        let made = checkpoint(&setting, "checkpoint").expect(0);
-        check("checkpoint", &setting, &made);
+        check("checkpoint", &setting, &checkpoint(&setting, "checkpoint").expect(0));
         check("verify", &setting, &verify(&setting).expect(0));
         check("verify_without_checkpoint", &setting, &setting.run(&["audit", "verify"]).expect(0));
         let position = setting.events().await[4].position.to_string();

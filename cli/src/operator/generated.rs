@@ -33,17 +33,15 @@ pub(super) fn completions(arguments: &Completions) -> ExitCode {
 }
 
 pub(super) fn man(arguments: &Man) -> ExitCode {
-    match &arguments.out {
-        Some(folder) => match write_pages(folder) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => Failure::because(format!("no man pages in {}", folder.display()), &error).report(),
-        },
-        None => {
-            let mut page = Vec::new();
-            // A vector takes everything.
-            let _ = clap_mangen::Man::new(Arguments::command()).render(&mut page);
-            print(&page)
-        }
+    let Some(folder) = &arguments.out else {
+        let mut page = Vec::new();
+        // A vector takes everything.
+        let _ = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+        return print(&page);
+    };
+    match write_pages(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Failure::because(format!("no man pages in {}", folder.display()), &error).report(),
     }
 }
 

@@ -154,7 +154,7 @@ async fn place_of(log: &dyn EventStore, was: Leaf) -> Result<Option<Position>, P
 fn origin_of(event: &RecordedEvent, leaves: &Path) -> Result<Option<Position>, ProofError> {
     let content = Content::of(event);
     let mut leaves = Leaves::open(leaves)?;
-    while let Some(leaf) = leaves.next()? {
+    while let Some(leaf) = leaves.read()? {
         if content.at(leaf.position) == leaf.hash {
             return Ok(Some(leaf.position));
         }

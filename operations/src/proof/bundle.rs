@@ -118,7 +118,7 @@ pub async fn prove(
     let beside = leaves::path_of(path);
     if Leaves::check(&beside, &checkpoint)? == Standing::Good {
         let mut leaves = Leaves::open(&beside)?;
-        while let Some(leaf) = leaves.next()? {
+        while let Some(leaf) = leaves.read()? {
             builder.push(leaf.hash);
         }
     } else {

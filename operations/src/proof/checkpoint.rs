@@ -58,6 +58,7 @@ impl Checkpoint {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
 fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }

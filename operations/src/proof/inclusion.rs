@@ -110,7 +110,9 @@ mod tests {
 
     fn path(leaves: &[Hash], index: u64) -> Path {
         let mut builder = PathBuilder::new(index, leaves.len() as u64).unwrap();
-        leaves.iter().for_each(|leaf| builder.push(*leaf));
+        for leaf in leaves {
+            builder.push(*leaf);
+        }
         builder.finish().unwrap()
     }
 
@@ -135,7 +137,8 @@ mod tests {
             let leaves = leaves(count);
             for index in 0..count {
                 let path = path(&leaves, index);
-                assert_eq!(path.hashes, path_by_definition(&leaves, index as usize), "{index} of {count}");
+                let place = usize::try_from(index).unwrap();
+                assert_eq!(path.hashes, path_by_definition(&leaves, place), "{index} of {count}");
                 assert_eq!(root_of(&path, count), Some(root(leaves.iter().copied())), "{index} of {count}");
             }
         }
@@ -171,7 +174,9 @@ mod tests {
     fn there_is_no_path_to_a_leaf_that_is_not_there_or_without_all_leaves() {
         assert!(PathBuilder::new(3, 3).is_none());
         let mut builder = PathBuilder::new(0, 3).unwrap();
-        leaves(2).into_iter().for_each(|leaf| builder.push(leaf));
+        for leaf in leaves(2) {
+            builder.push(leaf);
+        }
         assert_eq!(builder.finish(), None);
     }
 }

@@ -118,7 +118,7 @@ pub(super) mod tests {
             position: Position::new(42),
             stream: "chat-T-1".into(),
             revision: Revision::new(7),
-            id: EventId::new(Uuid::from_bytes(std::array::from_fn(|index| index as u8))),
+            id: EventId::new(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
             event_type: "MessageCreated".to_owned(),
             schema_version: SchemaVersion(1),
             recorded_at: Timestamp::from_millis(1_790_000_000_007),

@@ -87,7 +87,7 @@ impl Leaves {
     }
 
     /// The next leaf; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Leaf>, ProofError> {
+    pub fn read(&mut self) -> Result<Option<Leaf>, ProofError> {
         let mut record = [0; RECORD];
         match self.from.read_exact(&mut record) {
             Ok(()) => {}
@@ -111,7 +111,7 @@ impl Leaves {
             Err(error) => return Err(error),
         };
         let (mut tree, mut written) = (Frontier::default(), LeavesWriter::new(io::sink()));
-        while let Some(leaf) = leaves.next()? {
+        while let Some(leaf) = leaves.read()? {
             tree.push(leaf.hash);
             written.push(leaf).map_err(ProofError::file(path))?;
         }

@@ -165,7 +165,7 @@ pub async fn verify(
         };
         if parting.is_none()
             && let Some(leaves) = &mut leaves
-            && let Some(leaf) = leaves.next()?
+            && let Some(leaf) = leaves.read()?
             && hash != Some(leaf.hash)
         {
             parting = Some((leaf, found));

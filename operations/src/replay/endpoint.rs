@@ -14,7 +14,7 @@ use chat_domain::Position;
 use chat_infra::event_store::LogId;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -32,7 +32,7 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// The longest `Retry-After` that is kept to.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 
 /// What is read of an answer, in bytes.
 const ANSWER_BYTES: usize = 16 << 10;
@@ -176,7 +176,7 @@ impl Endpoint {
             let (head, body) = answer.into_parts();
             // What it says is for people, and the connection can be used again.
             let body = Limited::new(body, ANSWER_BYTES).collect().await;
-            let said = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let said = body.map(Collected::to_bytes).unwrap_or_default();
             Ok((
                 head.status,
                 head.headers,
@@ -202,12 +202,16 @@ impl Target for Endpoint {
     }
 
     async fn deliver(&mut self, batch: &Batch, stop: &mut Stop, tell: Tell<'_>) -> Result<bool, ReplayError> {
+        if batch.events == 0 {
+            self.settled.position = batch.up_to;
+            return Ok(true);
+        }
         let body = Bytes::from(match self.options.shape {
             Shape::Lines => batch.lines.clone(),
             Shape::Array => as_array(&batch.lines),
         });
         let (started, mut pause) = (Instant::now(), PAUSES.0);
-        while batch.events > 0 {
+        loop {
             let (last, asked_for) = match self.attempt(batch, &body).await {
                 Ok(()) => break,
                 Err(Failure::Refused(status, said)) => return Err(ReplayError::Refused { status, said }),

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use batch::Batch;
 use bookmark::{Bookmark, BookmarkFile};
 use pace::{Pace, Rate};
-use source::Source;
+use source::{Page, Source};
 use target::{Settled, Target};
 
 pub use endpoint::{EndpointOptions, InvalidEndpoint, Shape};
@@ -193,7 +193,7 @@ async fn begin<'a>(
     let read = file.as_mut().map(|file| file.read(id, head)).transpose()?.flatten();
     let after = read.as_ref().map_or(replay.after, |read| read.position.max(replay.after));
     outcome.position = after;
-    let target = to.open(read.as_ref(), after).await?;
+    let target = to.open(read.as_ref(), after)?;
     let bookmark =
         Bookmark { log: id, position: after, events: read.map_or(0, |read| read.events), bytes: None };
     let mut running = Running { target, file, bookmark, before: 0, written: Instant::now() };
@@ -232,18 +232,17 @@ impl Running {
         let size = self.target.size().at_most(replay.rate.map_or(u64::MAX, Rate::smooth));
         let mut batch = Batch::after(outcome.position);
         loop {
-            let page = tokio::select! {
+            let found = tokio::select! {
                 biased;
                 () = stop.asked() => None,
-                page = source.next() => Some(page?),
+                found = source.next() => Some(found?),
                 () = tokio::time::sleep(SETTLE_EVERY), if replay.follow => {
                     self.settle(outcome).await?;
                     continue;
                 }
             };
-            let Some(page) = page else { break };
-            let last_page = page.last;
-            for event in page.events {
+            let Some(Page { events, up_to, last }) = found else { break };
+            for event in events {
                 if (replay.wanted)(&event) {
                     batch.push(&event);
                 }
@@ -259,15 +258,15 @@ impl Running {
             if stop.is_asked() {
                 break;
             }
-            batch.up_to = batch.up_to.max(page.up_to);
-            if replay.follow || last_page {
+            batch.up_to = batch.up_to.max(up_to);
+            if replay.follow || last {
                 self.hand_on(&mut batch, &mut pace, (stop, replay.tell), outcome).await?;
             }
             watch(outcome.events, batch.up_to);
             if self.written.elapsed() >= SETTLE_EVERY {
                 self.settle(outcome).await?;
             }
-            if last_page {
+            if last {
                 return Ok(());
             }
         }

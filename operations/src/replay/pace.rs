@@ -42,7 +42,7 @@ impl Rate {
 
     /// How long so many events take.
     fn time_of(self, events: u64) -> Duration {
-        self.per.mul_f64(events as f64 / f64::from(self.events))
+        self.per * u32::try_from(events).unwrap_or(u32::MAX) / self.events
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) trait Target: Send {
 
 impl Destination {
     /// Opens it, to go on after a position.
-    pub(super) async fn open(
+    pub(super) fn open(
         &self,
         read: Option<&Bookmark>,
         after: Position,

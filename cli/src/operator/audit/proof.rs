@@ -133,13 +133,11 @@ pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Fai
     let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves::path_of(out) });
     let text = proof_text::checkpoint(&made, out);
     let answer = Answer::new(&data, text)?;
-    Ok(match readable_by_others(key) {
-        true => answer.note(
-            Severity::Warning,
-            format!("others than its owner can read {}: chmod 600 mends that", key.display()),
-        ),
-        false => answer,
-    })
+    if !readable_by_others(key) {
+        return Ok(answer);
+    }
+    let exposed = format!("others than its owner can read {}: chmod 600 mends that", key.display());
+    Ok(answer.note(Severity::Warning, exposed))
 }
 
 pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {

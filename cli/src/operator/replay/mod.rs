@@ -24,7 +24,7 @@ use crate::signals;
 use destination::To;
 
 /// How long an endpoint may refuse a batch, unless the replay follows the log.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// `replay`
 #[derive(Args)]

@@ -234,13 +234,11 @@ impl StandIn {
     /// Changes the payload of the event at a position, behind everybody's back.
     pub fn change(&self, position: u64, change: impl FnOnce(&mut Vec<u8>)) {
         self.node.cluster.log.alter(|records| {
-            for record in records.iter_mut().filter(|record| record.position == position) {
-                let mut data = record.proposed.data.to_vec();
-                change(&mut data);
-                let proposed = Proposed { data: data.into(), ..record.proposed.clone() };
-                *record = Arc::new(Record { proposed, ..Record::clone(record) });
-                return;
-            }
+            let Some(record) = records.iter_mut().find(|record| record.position == position) else { return };
+            let mut data = record.proposed.data.to_vec();
+            change(&mut data);
+            let proposed = Proposed { data: data.into(), ..record.proposed.clone() };
+            *record = Arc::new(Record { proposed, ..Record::clone(record) });
         });
     }
 

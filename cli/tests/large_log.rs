@@ -1,0 +1,131 @@
+//! What reads the whole log needs little memory, however long the log is.
+//!
+//! The small variant runs with all tests. The large one takes five minutes:
+//! `cargo test --workspace --test large_log -- --ignored --nocapture`
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+mod operator;
+
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use harness::line_up::folder;
+use harness::process::program;
+use operator::{Setting, fill};
+
+/// What each command may take at its peak, in KiB.
+const MEMORY: u64 = 200 << 10;
+
+/// How many events the large log has.
+const MANY: u64 = 1_000_000;
+
+/// The commands that read all of the log; what they print goes to a file.
+const COMMANDS: [&[&str]; 9] = [
+    &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "a test"],
+    &["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"],
+    &["audit", "verify"],
+    &["audit", "prove", "777", "--checkpoint", "checkpoint", "--out", "777.tlog-proof"],
+    &["audit", "list", "--text", "a text that no event has"],
+    &["audit", "export", "--format", "csv"],
+    &["audit", "export", "--format", "jsonl"],
+    &["replay", "--to", "events.jsonl", "--checkpoint", "position"],
+    &["replay", "--to", "cat"],
+];
+
+/// Runs a command and watches its memory: its peak in KiB.
+fn peak(setting: &Setting, arguments: &[&str]) -> u64 {
+    let out = File::create(setting.path("out")).expect("a file");
+    let mut command = program();
+    command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
+    command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = command.spawn().expect("the program starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("its state").is_none() {
+        // Linux keeps the peak, so that it is enough to look now and then.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0).max(peak);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("its end");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    #[expect(clippy::print_stdout, reason = "whoever runs the large variant wants to see it")]
+    {
+        println!(
+            "{:>4} MiB  {:>6.1} s  {}",
+            peak >> 10,
+            started.elapsed().as_secs_f64(),
+            arguments.join(" ")
+        );
+    }
+    assert!(peak > 0, "{arguments:?}: its memory was not seen");
+    peak
+}
+
+/// Lists all events, page by page: the largest peak in KiB, and how many events there were.
+fn list_all(setting: &Setting) -> (u64, u64) {
+    let (mut largest, mut listed, mut after) = (0, 0, 0_u64);
+    loop {
+        let from = after.to_string();
+        let page = ["audit", "list", "--order", "oldest", "--limit", "1000", "--after", &from, "-o", "json"];
+        largest = peak(setting, &page).max(largest);
+        let answer = fs::read(setting.path("out")).expect("a page");
+        let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+        listed += answer["data"]["events"].as_array().expect("events").len() as u64;
+        match answer["data"]["next"].as_u64() {
+            Some(next) => after = next,
+            None => return (largest, listed),
+        }
+    }
+}
+
+fn read_all_of(setting: &Setting) {
+    setting.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+    for arguments in COMMANDS {
+        let peak = peak(setting, arguments);
+        assert!(peak <= MEMORY, "{arguments:?} took {peak} KiB");
+    }
+    let lines = fs::read_to_string(setting.path("out")).expect("what was replayed");
+    let events = setting.run(&["audit", "verify"]).expect(0);
+    let count = lines.lines().count();
+    let (peak, listed) = list_all(setting);
+    assert!(peak <= MEMORY, "a page took {peak} KiB");
+    assert_eq!(listed, count as u64, "listed and replayed");
+    assert!(events.stdout.contains(&format!("events    {count}\n")), "{count} lines: {}", events.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_some_length_is_read_in_little_memory() {
+    for setting in Setting::both().await {
+        let setting = match setting.server {
+            None => Setting { folder: folder(), ..setting },
+            Some(_) => Setting {
+                server: Some(chat_test_servers::kurrentdb::StandIn::start().expect("a server")),
+                ..setting
+            },
+        };
+        fill(&*setting.log().await, 6_000).await;
+        if setting.server.is_some() {
+            // There positions are offsets.
+            setting.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+            for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {
+                assert!(peak(&setting, arguments) <= MEMORY, "{arguments:?}");
+            }
+        } else {
+            read_all_of(&setting);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; how to run it stands at the top"]
+async fn a_million_events_are_read_in_little_memory() {
+    let setting = Setting { name: "sqlite", folder: folder(), server: None };
+    fill(&*setting.log().await, MANY).await;
+    read_all_of(&setting);
+}
