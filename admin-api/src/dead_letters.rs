@@ -87,7 +87,7 @@ pub(crate) async fn list_dead_letters(
         after: position("after", params.after.as_deref())?.unwrap_or(Position::START),
         limit: number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
-    framed(Letters(list(&api.projections, &asked).await.map_err(problem)?))
+    Ok(framed(Letters(list(&api.projections, &asked).await.map_err(problem)?)))
 }
 
 problem_responses!(pub(crate) ShowFails:
@@ -110,7 +110,7 @@ pub(crate) async fn show_dead_letter(
 ) -> Answer<WholeLetter> {
     let position = at.parse().map(Position::new).map_err(|_| Problem::of(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
-        Ok(shown) => framed(WholeLetter(shown)),
+        Ok(shown) => Ok(framed(WholeLetter(shown))),
         Err(ProjectionsError::Nothing(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
             "no event at this position is parked or was discarded",

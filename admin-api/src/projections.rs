@@ -37,7 +37,7 @@ problem_responses!(pub(crate) ListFails:
     responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),
 )]
 pub(crate) async fn list_projections(_: Admin, State(api): State<AdminApi>) -> Answer<Generations> {
-    framed(Generations(list(&api.projections).await.map_err(problem)?))
+    Ok(framed(Generations(list(&api.projections).await.map_err(problem)?)))
 }
 
 /// What a client reads where the projections can't be looked at.

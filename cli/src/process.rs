@@ -115,23 +115,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         task
     });
     if let Some(readers) = readers {
-        let in_use = readers.in_use().borrow().clone();
-        let ports = QueryPorts {
-            read_model: in_use.read_model,
-            search: in_use.search,
-            event_store: Arc::clone(&event_store),
-        };
-        let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-        let api = QueryApi::new(ports, readers.progress(), access.clone());
-        apis.served.push(Api::queries(chat_query_api::router(api.clone())));
-        let seen = readers.in_use();
-        let ports = AdminPorts {
-            event_store: Arc::clone(&event_store),
-            read_model: Arc::new(move || Arc::clone(&seen.borrow().read_model)),
-            projections: Arc::new(Projections { log: event_store, places: places.projections() }),
-        };
-        apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
-        tokio::spawn(readers.keep(api));
+        serve_readers(&mut apis, readers, event_store, &places, options, draining);
     } else {
         apis.documented.push(chat_query_api::document());
         apis.documented_admin.push(chat_admin_api::document());
@@ -175,6 +159,34 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     finish(keepers).await;
     tracing::info!("stopped");
     outcome
+}
+
+/// Adds what answers queries and operators' questions, and keeps it on the generations that operators promote.
+fn serve_readers(
+    apis: &mut Apis,
+    readers: Readers,
+    event_store: Arc<dyn EventStore>,
+    places: &Places,
+    options: &Options,
+    draining: watch::Receiver<bool>,
+) {
+    let in_use = readers.in_use().borrow().clone();
+    let ports = QueryPorts {
+        read_model: in_use.read_model,
+        search: in_use.search,
+        event_store: Arc::clone(&event_store),
+    };
+    let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
+    let api = QueryApi::new(ports, readers.progress(), access.clone());
+    apis.served.push(Api::queries(chat_query_api::router(api.clone())));
+    let seen = readers.in_use();
+    let ports = AdminPorts {
+        event_store: Arc::clone(&event_store),
+        read_model: Arc::new(move || Arc::clone(&seen.borrow().read_model)),
+        projections: Arc::new(Projections { log: event_store, places: places.projections() }),
+    };
+    apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
+    tokio::spawn(readers.keep(api));
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::get;
 use chat_web::request::PeerAddr;
 use chat_web::server::{Drained, ServerOptions, serve};
+use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +40,7 @@ async fn start(options: ServerOptions) -> Running {
     let going = std::sync::Arc::new(tokio::sync::Mutex::new(going));
     let app = Router::new()
         .route("/", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
+        .route("/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
         .route(
             "/slow",
             get(move || async move {
@@ -49,6 +53,12 @@ async fn start(options: ServerOptions) -> Running {
         let _ = stopped.await;
     }));
     Running { address, stop, ended, slow, go }
+}
+
+/// The next piece of a stream that takes its time, forty in all.
+async fn tick(number: u32) -> Option<(Result<String, Infallible>, u32)> {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    (number < 40).then(|| (Ok(format!("tick {number}\n")), number + 1))
 }
 
 async fn get_on(stream: &mut TcpStream, path: &str) {
@@ -140,6 +150,16 @@ async fn a_request_in_flight_is_not_silence() {
     assert!(early.is_err(), "the connection was closed while its request was in flight");
     server.go.send(()).await.unwrap();
     read_until(&mut stream, "slow").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_is_not_silence() {
+    let options = ServerOptions { idle_timeout: Duration::from_millis(400), ..ServerOptions::default() };
+    let server = start(options).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    get_on(&mut stream, "/stream").await;
+    // Longer than a silent connection is left open, twice over.
+    read_until(&mut stream, "tick 39").await;
 }
 
 #[tokio::test]

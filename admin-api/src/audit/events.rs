@@ -68,7 +68,7 @@ pub(super) async fn list_events(
     let _turn = api.turn().await?;
     let page = list(&*api.event_store, request).await?;
     let next = page.next.and_then(|next| link::next(&uri, bound, next));
-    Ok((next, framed(page)?).into_response())
+    Ok((next, framed(page)).into_response())
 }
 
 /// `/audit/events/{event}`
@@ -95,7 +95,7 @@ pub(super) async fn show_event(
 ) -> Answer<ShownEvent> {
     let event = found(&api, path).await?;
     let _turn = api.turn().await?;
-    framed(show(&*api.event_store, &event).await?)
+    Ok(framed(show(&*api.event_store, &event).await?))
 }
 
 /// Say what an event touches
@@ -112,7 +112,7 @@ pub(super) async fn explain_event(
 ) -> Answer<Touched> {
     let event = found(&api, path).await?;
     let _turn = api.turn().await?;
-    framed(touched(&*api.event_store, &event).await?)
+    Ok(framed(touched(&*api.event_store, &event).await?))
 }
 
 /// The event of a path. One of the wrong form names none.
@@ -152,5 +152,5 @@ pub(super) async fn trace_correlation(
     let Path(id) = path.map_err(|_| malformed("correlation_id", "text"))?;
     let filter = filter.filter()?;
     let _turn = api.turn().await?;
-    framed(trace(&*api.event_store, &id, filter, LOOK_AT_MOST).await?)
+    Ok(framed(trace(&*api.event_store, &id, filter, LOOK_AT_MOST).await?))
 }

@@ -41,5 +41,5 @@ pub(super) async fn count_events(
     let top = number("top", top.top.as_deref(), 10, (1, 100))?;
     let filter = filter.filter()?;
     let _turn = api.turn().await?;
-    framed(stats(&*api.event_store, filter, top, LOOK_AT_MOST, |_| {}).await?)
+    Ok(framed(stats(&*api.event_store, filter, top, LOOK_AT_MOST, |_| {}).await?))
 }

@@ -47,14 +47,15 @@ fn point(parameter: &str, text: Option<&str>) -> Result<Point, Problem> {
 impl AdminApi {
     async fn explanation(&self, subject: Subject) -> Answer<Explanation> {
         let _turn = self.turn().await?;
-        framed(explain(&*self.event_store, &*(self.read_model)(), subject).await.map_err(unexplained)?)
+        let read_model = (self.read_model)();
+        Ok(framed(explain(&*self.event_store, &*read_model, subject).await.map_err(unexplained)?))
     }
 
     async fn state_then(&self, subject: Subject, params: &PointParams) -> Answer<StateThen> {
         let point = point("point", params.point.as_deref())?;
         let _turn = self.turn().await?;
         let position = point.resolve(&*self.event_store).await?;
-        framed(at(&*self.event_store, position, subject).await?)
+        Ok(framed(at(&*self.event_store, position, subject).await?))
     }
 
     async fn difference(&self, subject: Subject, params: &SpanParams) -> Answer<Difference> {
@@ -64,7 +65,7 @@ impl AdminApi {
         if from > to {
             return Err(malformed("from", "before `to` in the log"));
         }
-        framed(difference(&*self.event_store, from, to, subject).await?)
+        Ok(framed(difference(&*self.event_store, from, to, subject).await?))
     }
 }
 

@@ -16,8 +16,8 @@ async fn every_event_is_exported_as_a_line_of_json() {
         let expected: Vec<u64> = stage.positions.iter().map(|position| position.get()).collect();
         assert_eq!(positions, expected);
         assert_eq!(events[3]["data"]["body"], "red \u{1b}[31m\nand \u{202e}backwards");
-        // `{"message_number":1,"body":"torn`
-        assert_eq!(events[11]["data_base64"], "eyJtZXNzYWdlX251bWJlciI6MSwiYm9keSI6InRvcm4=");
+        // `{"body":"torn`
+        assert_eq!(events[11]["data_base64"], "eyJib2R5IjoidG9ybg==");
     }
 }
 

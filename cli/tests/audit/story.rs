@@ -135,7 +135,8 @@ fn story() -> Vec<Told> {
     for deletion in &mut story[7..9] {
         deletion.trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     }
-    story[11].data = r#"{"message_number":1,"body":"torn"#.to_owned();
+    // As if its end had been lost.
+    story[11].data.truncate(r#"{"body":"torn"#.len());
     story
 }
 

@@ -27,16 +27,13 @@ const MESSAGES: u64 = 600;
 
 /// Fills a log: an app with chats, and messages of which some are edited.
 async fn fill(stage: &Stage) {
-    let log: Arc<dyn EventStore> = match stage.event_store_url() {
-        Some(url) => {
-            let url = KurrentDbUrl::parse(url).expect("a URL");
-            Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
-        }
-        None => {
-            let path = stage.folder().join("events.db");
-            let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path));
-            Arc::new(opened.await.expect("its end").expect("a log"))
-        }
+    let log: Arc<dyn EventStore> = if let Some(url) = stage.event_store_url() {
+        let url = KurrentDbUrl::parse(url).expect("a URL");
+        Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
+    } else {
+        let path = stage.folder().join("events.db");
+        let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path));
+        Arc::new(opened.await.expect("its end").expect("a log"))
     };
     let app = AppToken::parse(&"k".repeat(36)).expect("a token");
     let name = AppName::parse("an app".to_owned()).expect("a name");
@@ -96,6 +93,7 @@ async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undis
     is_the_same_whatever_it_went_through(LineUp::AtScale).await;
 }
 
+#[expect(clippy::print_stderr, reason = "whoever reads of a failure wants its seed")]
 async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
     let mut stage = Stage::engines(line_up);
     fill(&stage).await;

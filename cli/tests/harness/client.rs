@@ -92,6 +92,11 @@ impl Client {
         Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
+    /// Where a `GET` of a path goes, for those who read the answer as it comes.
+    pub fn url_of(&self, path: &str) -> String {
+        self.url(&Method::GET, path)
+    }
+
     fn url(&self, method: &Method, path: &str) -> String {
         let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
         let query = matches!(*method, Method::GET | Method::HEAD) || (search && *method == Method::POST);

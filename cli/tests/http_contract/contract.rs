@@ -41,6 +41,13 @@ impl Contract {
         self.line_up.client()
     }
 
+    /// Asks all of its processes to end.
+    pub fn ask_all_to_end(&self) {
+        for process in self.line_up.processes() {
+            process.ask_to_end();
+        }
+    }
+
     /// What all of its processes say of themselves at `/metrics`.
     pub async fn metrics_of_all(&self) -> String {
         let mut all = String::new();

@@ -8,6 +8,8 @@ mod harness;
 
 mod admin;
 mod apps;
+mod audit;
+mod audit_tail;
 mod bodies;
 mod chats;
 mod consistency;

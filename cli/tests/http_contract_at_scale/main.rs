@@ -10,6 +10,10 @@ mod harness;
 mod admin;
 #[path = "../http_contract/apps.rs"]
 mod apps;
+#[path = "../http_contract/audit.rs"]
+mod audit;
+#[path = "../http_contract/audit_tail.rs"]
+mod audit_tail;
 #[path = "../http_contract/bodies.rs"]
 mod bodies;
 #[path = "../http_contract/chats.rs"]

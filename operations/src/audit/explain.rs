@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::event::EventReference;
 use super::row::{self, Row};
 use super::seek;
-use super::state::{Existence, State, state};
+use super::state::{Existence, LAST, State, state};
 use super::subject::{Subject, SubjectName};
 use crate::answer::{Diagnostic, Finding};
 
@@ -132,10 +132,9 @@ fn compare(row: &Row, told: &State) -> Vec<ExplainedField> {
 /// How many events of its stream come after a position.
 async fn newer(log: &dyn EventStore, subject: Subject, position: Position) -> Result<u64, EventStoreError> {
     let stream = subject.stream();
-    let head = Position::new(u64::MAX >> 1);
     let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
     let held = count(seek::last_up_to(log, &stream, position).await?);
-    let all = count(seek::last_up_to(log, &stream, head).await?);
+    let all = count(seek::last_up_to(log, &stream, LAST).await?);
     Ok(all - held.min(all))
 }
 

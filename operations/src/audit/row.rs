@@ -21,15 +21,15 @@ pub(super) async fn read(read_model: &dyn ReadModel, subject: Subject) -> Result
     let (position, found) = match subject {
         Subject::App(app) => {
             let snapshot = read_model.app(app).await?;
-            (snapshot.position, snapshot.value.map(of_app))
+            (snapshot.position, snapshot.value.as_ref().map(of_app).map_err(|missing| *missing))
         }
         Subject::Chat(app, chat) => {
             let snapshot = read_model.chat(app, chat).await?;
-            (snapshot.position, snapshot.value.map(of_chat))
+            (snapshot.position, snapshot.value.as_ref().map(of_chat).map_err(|missing| *missing))
         }
         Subject::Message(app, chat, message) => {
             let snapshot = read_model.message(app, chat, message).await?;
-            (snapshot.position, snapshot.value.map(of_message))
+            (snapshot.position, snapshot.value.as_ref().map(of_message).map_err(|missing| *missing))
         }
     };
     let (existence, fields) = match found {
@@ -40,9 +40,9 @@ pub(super) async fn read(read_model: &dyn ReadModel, subject: Subject) -> Result
     Ok(Row { position, existence, fields })
 }
 
-fn of_app(row: AppRow) -> Vec<(&'static str, Value)> {
+fn of_app(row: &AppRow) -> Vec<(&'static str, Value)> {
     vec![
-        ("name", json!(row.name.into_string())),
+        ("name", json!(row.name.as_str())),
         ("app_token", json!(row.token.expose())),
         ("chat_count", json!(row.chat_count)),
         ("created_at", time(row.created_at)),
@@ -51,7 +51,7 @@ fn of_app(row: AppRow) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn of_chat(row: ChatRow) -> Vec<(&'static str, Value)> {
+fn of_chat(row: &ChatRow) -> Vec<(&'static str, Value)> {
     vec![
         ("chat_number", json!(row.number.get())),
         ("message_count", json!(row.message_count)),
@@ -61,7 +61,7 @@ fn of_chat(row: ChatRow) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn of_message(row: MessageRow) -> Vec<(&'static str, Value)> {
+fn of_message(row: &MessageRow) -> Vec<(&'static str, Value)> {
     vec![
         ("message_number", json!(row.number.get())),
         ("body", json!(row.body)),

@@ -20,6 +20,9 @@ use super::subject::Subject;
 const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
+/// After all events: SQLite's positions are signed.
+pub(super) const LAST: Position = Position::new(u64::MAX >> 1);
+
 /// Events read at once: each may hold a body of 64 KiB.
 const CHUNK: usize = 128;
 

@@ -65,6 +65,7 @@ impl Point {
 }
 
 /// Writes a time as RFC 3339 UTC with milliseconds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks")]
 pub(super) fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::event::AuditedEvent;
-use super::state::state;
+use super::state::{LAST, state};
 use super::subject::{Subject, SubjectName};
 use crate::answer::{Diagnostic, Finding};
 
@@ -146,7 +146,7 @@ async fn still(
     fields: &[&'static str],
     position: Position,
 ) -> Result<Vec<&'static str>, EventStoreError> {
-    let now = state(log, subject, Position::new(u64::MAX >> 1)).await?;
+    let now = state(log, subject, LAST).await?;
     let by_this =
         |name: &&&'static str| now.field(name).is_some_and(|field| field.set_by.position == position);
     Ok(fields.iter().filter(by_this).copied().collect())

@@ -151,7 +151,7 @@ pub(super) struct Aside {
 }
 
 enum Kind {
-    Rows(ReadModelProjection<SqliteReadModelWriter>),
+    Rows(Box<ReadModelProjection<SqliteReadModelWriter>>),
     Documents(SearchProjection),
 }
 
@@ -181,7 +181,7 @@ impl Aside {
         let (log, store) = (self.log, &*self.event_store);
         let applied = match &mut self.kind {
             Kind::Rows(rows) if rows.checkpoint().position < up_to => {
-                advance(rows, store, log, due, up_to).await
+                advance(&mut **rows, store, log, due, up_to).await
             }
             Kind::Documents(index) if index.checkpoint().position < up_to => {
                 advance(index, store, log, due, up_to).await
@@ -205,7 +205,10 @@ async fn open(like: &Shelf, folder: &TempDir) -> Result<(Kind, Shelf), Projectio
         Shelf::Rows(_) => {
             let path = folder.path().join("rows.db");
             let projection = SqliteReadModelTarget { path: path.clone() }.open().await?.0;
-            Ok((Kind::Rows(projection), Shelf::Rows(Arc::new(SqliteReadModel::with_connections(path, 1)))))
+            Ok((
+                Kind::Rows(Box::new(projection)),
+                Shelf::Rows(Arc::new(SqliteReadModel::with_connections(path, 1))),
+            ))
         }
         Shelf::Documents(_) => {
             let dir = folder.path().join("documents");

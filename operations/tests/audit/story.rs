@@ -109,6 +109,28 @@ impl Log {
         self.log.append(vec![append]).await.remove(0).unwrap().position
     }
 
+    /// Tells the first events of a stream, many in an append.
+    pub async fn tell_at_once(&self, stream: StreamId, events: impl IntoIterator<Item = Event>) {
+        let stream: Arc<str> = stream.to_string().into();
+        let events: Vec<NewEvent> = events
+            .into_iter()
+            .map(|event| NewEvent {
+                id: EventId::new(Uuid::new_v4()),
+                event_type: event.event_type(),
+                schema_version: SchemaVersion::CURRENT,
+                recorded_at: at(0),
+                data: event.payload(),
+                metadata: "{}".into(),
+            })
+            .collect();
+        let mut last = None;
+        for events in events.chunks(4_000) {
+            let (stream, expected) = (Arc::clone(&stream), ExpectedRevision::after(last));
+            let append = StreamAppend { stream, expected, events: events.to_vec() };
+            last = Some(self.log.append(vec![append]).await.remove(0).unwrap().revision);
+        }
+    }
+
     /// Tells one after another; their positions.
     pub async fn tell_all(&self, events: impl IntoIterator<Item = Told>) -> Vec<Position> {
         let mut positions = Vec::new();

@@ -53,8 +53,9 @@ fn text(shown: &ShownEvent) -> String {
     text.push_str(&neighbours(shown));
     for (title, events) in [("Caused by", &shown.caused_by), ("Caused", &shown.caused)] {
         if !events.is_empty() {
-            text.push_str(&format!("\n{title}, by the same correlation:\n"));
-            text.push_str(&shown::references(events));
+            for part in ["\n", title, ", by the same correlation:\n", &shown::references(events)] {
+                text.push_str(part);
+            }
         }
     }
     text
@@ -81,7 +82,7 @@ pub(super) fn event(event: &AuditedEvent) -> String {
         ("recorded at", event.recorded_at.to_string()),
     ];
     match event.circumstances() {
-        Some(metadata) => lines.extend(circumstances(metadata)),
+        Some(metadata) => lines.extend(circumstances(&metadata)),
         None => lines.push(("metadata", stored(event.metadata.as_deref(), event.metadata_base64.as_deref()))),
     }
     lines.push(("payload", stored(event.data.as_deref(), event.data_base64.as_deref())));
@@ -91,7 +92,7 @@ pub(super) fn event(event: &AuditedEvent) -> String {
     pairs(&lines)
 }
 
-fn circumstances(metadata: Metadata) -> Vec<(&'static str, String)> {
+fn circumstances(metadata: &Metadata) -> Vec<(&'static str, String)> {
     let mut lines =
         vec![("command", escaped(&metadata.command)), ("by", shown::actor(Some(&metadata.actor)))];
     if let (Some(_), Some(address)) = (&metadata.actor.name, &metadata.actor.address) {
@@ -102,7 +103,7 @@ fn circumstances(metadata: Metadata) -> Vec<(&'static str, String)> {
     }
     lines.push(("correlation", escaped(&metadata.correlation_id)));
     lines.push(("request", escaped(&metadata.causation_id)));
-    if let Some(idempotency) = metadata.idempotency {
+    if let Some(idempotency) = &metadata.idempotency {
         lines.push(("idempotency", format!("payload {}", idempotency.fingerprint)));
     }
     lines

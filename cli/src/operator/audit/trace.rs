@@ -1,5 +1,7 @@
 //! `audit trace`
 
+use std::fmt::Write as _;
+
 use chat_operations::audit::{Trace, trace};
 use clap::Args;
 
@@ -38,15 +40,14 @@ fn text(trace: &Trace) -> String {
         let last = index + 1 == trace.requests.len();
         let (branch, stem) = if last { ("└─", "   ") } else { ("├─", "│  ") };
         let (id, command) = (escaped(&request.request_id), escaped(&request.command));
-        text.push_str(&format!(
-            "{branch} request {id}, {command} by {}\n",
-            shown::actor(Some(&request.actor))
-        ));
+        let by = shown::actor(Some(&request.actor));
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{branch} request {id}, {command} by {by}");
         let table = shown::events(&request.events);
         let lines: Vec<&str> = table.lines().skip(1).collect();
         for (index, line) in lines.iter().enumerate() {
             let twig = if index + 1 == lines.len() { "└─" } else { "├─" };
-            text.push_str(&format!("{stem}{twig} {line}\n"));
+            let _ = writeln!(text, "{stem}{twig} {line}");
         }
     }
     text

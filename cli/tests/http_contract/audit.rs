@@ -1,0 +1,232 @@
+//! Operators' questions to the log.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::contract::{Contract, NO_APP, assert_problem};
+use crate::harness::api::message_path;
+
+pub const AUDIT: &str = "/admin/v1/audit";
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// An app with a chat of three messages, of which the first is edited and the second deleted.
+pub async fn told(contract: &Contract) -> String {
+    let token = contract.app_with_chat().await;
+    contract.messages(&token, &["Hello, Grüße", "gone", "here to stay"]).await;
+    let edit = serde_json::json!({ "body": "Hello again" });
+    contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
+    contract.delete(message_path(&token, 1, 2)).await.expect(204);
+    // Explanations look at the row: it is to be there.
+    contract.get(message_path(&token, 1, 2)).await.expect(410);
+    token
+}
+
+/// The data of an answer, which is to be framed as the command line's is.
+async fn data(contract: &Contract, path: &str) -> Value {
+    let mut answer = contract.get(path).await.expect(200).json();
+    assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
+    assert!(answer["diagnostics"].is_array(), "{path}");
+    answer["data"].take()
+}
+
+fn types(data: &Value) -> Vec<&str> {
+    let events = data["events"].as_array().expect("events");
+    events.iter().map(|event| event["type"].as_str().expect("a type")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_question_needs_the_admin_token_where_one_is_set() {
+    let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
+    for path in [
+        "/events".to_owned(),
+        "/events/1".to_owned(),
+        "/traces/x".to_owned(),
+        "/tail".to_owned(),
+        "/stats".to_owned(),
+        "/explain/events/1".to_owned(),
+        format!("/explain/apps/{NO_APP}"),
+        format!("/explain/apps/{NO_APP}/chats/1"),
+        format!("/explain/apps/{NO_APP}/chats/1/messages/1"),
+        format!("/at/apps/{NO_APP}?point=1"),
+        format!("/diff/apps/{NO_APP}?from=1&to=2"),
+    ] {
+        let ask = || contract.client().get(format!("{AUDIT}{path}"));
+        assert_problem(&contract.send(ask()).await, 401, "admin_token_missing");
+        let wrong = ask().header("authorization", "Bearer wrong");
+        assert_problem(&contract.send(wrong).await, 403, "admin_token_wrong");
+    }
+    let list = contract.client().get(format!("{AUDIT}/events"));
+    contract.send(list.header("authorization", &format!("Bearer {TOKEN}"))).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_question_is_described_wherever_the_document_is_asked_for() {
+    let contract = Contract::start().await;
+    let mut expected = BTreeSet::new();
+    for question in
+        ["events", "events/{event}", "explain/events/{event}", "stats", "tail", "traces/{correlation_id}"]
+    {
+        expected.insert(format!("{AUDIT}/{question}"));
+    }
+    let (app, chat) = ("apps/{app_token}", "apps/{app_token}/chats/{chat_number}");
+    let message = "apps/{app_token}/chats/{chat_number}/messages/{message_number}";
+    for question in ["explain", "at", "diff"] {
+        expected.extend([app, chat, message].map(|subject| format!("{AUDIT}/{question}/{subject}")));
+    }
+    let described = contract.document().operations().into_iter();
+    let described = described.filter(|(_, path)| path.starts_with(AUDIT)).map(|(method, path)| {
+        assert_eq!(method, "GET", "{path}");
+        path
+    });
+    assert_eq!(described.collect::<BTreeSet<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_listed_through_filters() {
+    let contract = Contract::start().await;
+    let token = told(&contract).await;
+    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let expected = [
+        "AppCreated",
+        "ChatCreated",
+        "MessageCreated",
+        "MessageCreated",
+        "MessageCreated",
+        "MessageEdited",
+        "MessageDeleted",
+    ];
+    assert_eq!(types(&all), expected);
+    assert_eq!(all["next"], Value::Null);
+    for (filter, expected) in [
+        (
+            format!("app={token}&chat=1&type=MessageEdited,MessageDeleted"),
+            vec!["MessageDeleted", "MessageEdited"],
+        ),
+        (format!("stream=app-{token}"), vec!["ChatCreated", "AppCreated"]),
+        (format!("app={token}&text=gr%C3%BC%C3%9Fe"), vec!["MessageCreated"]),
+        (format!("app={token}&actor=anonymous"), vec!["AppCreated"]),
+        (format!("app={token}&to=2020-01-01"), vec![]),
+    ] {
+        let found = data(&contract, &format!("{AUDIT}/events?{filter}")).await;
+        assert_eq!(types(&found), expected, "{filter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_from_page_to_page_without_a_gap() {
+    let contract = Contract::start().await;
+    let token = told(&contract).await;
+    for order in ["newest", "oldest"] {
+        let whole = data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
+        let mut paged = Vec::new();
+        let mut next = Some(format!("{AUDIT}/events?app={token}&order={order}&limit=3"));
+        while let Some(path) = next {
+            let page = contract.get(path).await.expect(200);
+            paged.extend(page.json()["data"]["events"].as_array().expect("events").clone());
+            assert_eq!(page.has("link"), page.json()["data"]["next"].is_number());
+            next = page.links().remove("next");
+        }
+        assert_eq!(&paged, whole["events"].as_array().expect("events"), "{order}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_shown_explained_and_traced() {
+    let contract = Contract::start().await;
+    let token = told(&contract).await;
+    let listed = data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
+    let event = &listed["events"][0];
+    let (position, id) = (&event["position"], event["id"].as_str().expect("an id"));
+
+    let shown = data(&contract, &format!("{AUDIT}/events/{position}")).await;
+    assert_eq!(&shown["event"], event);
+    assert_eq!((&shown["previous"]["type"], &shown["following"]), (&"MessageEdited".into(), &Value::Null));
+    assert_eq!(data(&contract, &format!("{AUDIT}/events/{id}")).await, shown);
+
+    let touched = data(&contract, &format!("{AUDIT}/explain/events/{position}")).await;
+    let effects = touched["touches"].as_array().expect("touches");
+    let effects: Vec<_> = effects.iter().map(|touch| &touch["effect"]).collect();
+    assert_eq!(effects, ["changed", "removed", "removed"]);
+
+    let correlation = event["metadata"]["correlation_id"].as_str().expect("an id");
+    let trace = data(&contract, &format!("{AUDIT}/traces/{correlation}")).await;
+    assert_eq!(&trace["requests"][0]["events"][0], event);
+
+    for none in ["999999999999", "00000000-0000-0000-0000-000000000000", "x", "%FF"] {
+        assert_problem(&contract.get(format!("{AUDIT}/events/{none}")).await, 404, "event_not_found");
+        assert_problem(&contract.get(format!("{AUDIT}/explain/events/{none}")).await, 404, "event_not_found");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_explained_as_they_are_and_shown_as_they_were() {
+    let contract = Contract::start().await;
+    let token = told(&contract).await;
+    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let position = |index: usize| all["events"][index]["position"].clone();
+    let app = format!("apps/{token}");
+    for (path, fields, agrees) in [
+        (app.clone(), 6, true),
+        (format!("{app}/chats/1"), 5, true),
+        (format!("{app}/chats/1/messages/1"), 5, true),
+        (format!("{app}/chats/1/messages/2"), 5, true),
+        (format!("{app}/chats/2"), 0, true),
+    ] {
+        let explained = data(&contract, &format!("{AUDIT}/explain/{path}")).await;
+        assert_eq!(explained["agrees"], agrees, "{explained}");
+        assert_eq!(explained["fields"].as_array().map(Vec::len), Some(fields), "{explained}");
+    }
+    let message = format!("{app}/chats/1/messages/1");
+    let explained = data(&contract, &format!("{AUDIT}/explain/{message}")).await;
+    let body = &explained["fields"][1];
+    assert_eq!((&body["value"], &body["set_by"]["position"]), (&"Hello again".into(), &position(5)));
+
+    let then = data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
+    assert_eq!(then["fields"][1]["value"], "Hello, Grüße");
+    let chat = data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
+    assert_eq!(chat["existence"], "absent");
+    let now = data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
+    assert_eq!(now["existence"], "present");
+
+    let span = format!("from={}&to={}", position(4), position(6));
+    let changed = data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
+    assert_eq!(types(&changed), ["MessageEdited"]);
+    assert_eq!(changed["changes"][0]["before"], "Hello, Grüße");
+    let changed = data(&contract, &format!("{AUDIT}/diff/{app}/chats/1?{span}")).await;
+    assert_eq!(types(&changed), ["MessageEdited", "MessageDeleted"]);
+    let changed = data(&contract, &format!("{AUDIT}/diff/{app}?{span}")).await;
+    assert_eq!(changed["changes"], Value::Array(Vec::new()));
+
+    let counted = data(&contract, &format!("{AUDIT}/stats?app={token}&top=1")).await;
+    assert_eq!((&counted["events"], &counted["types"]["most"][0]["events"]), (&7.into(), &3.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_can_not_be_understood_are_named() {
+    let contract = Contract::start().await;
+    for (path, named) in [
+        ("events?app=x".to_owned(), "`app`"),
+        ("events?chat=1".to_owned(), "`chat`"),
+        ("events?limit=0".to_owned(), "`limit`"),
+        ("events?limit=1001".to_owned(), "`limit`"),
+        ("events?order=sideways".to_owned(), "`order`"),
+        ("events?since=soon".to_owned(), "`since`"),
+        ("events?after=x".to_owned(), "`after`"),
+        ("stats?top=0".to_owned(), "`top`"),
+        ("traces/x?from=soon".to_owned(), "`from`"),
+        ("tail?last=x".to_owned(), "`last`"),
+        (format!("at/apps/{NO_APP}"), "`point`"),
+        (format!("at/apps/{NO_APP}?point=soon"), "`point`"),
+        (format!("diff/apps/{NO_APP}?from=1"), "`to`"),
+        (format!("diff/apps/{NO_APP}?from=2&to=1"), "`from`"),
+    ] {
+        let refused = contract.get(format!("{AUDIT}/{path}")).await;
+        assert_problem(&refused, 400, "malformed_query");
+        let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains(named), "{path}: {detail}");
+    }
+    assert_problem(&contract.get(format!("{AUDIT}/explain/apps/x")).await, 404, "app_not_found");
+    let chat = format!("{AUDIT}/at/apps/{NO_APP}/chats/0?point=1");
+    assert_problem(&contract.get(chat).await, 404, "chat_not_found");
+}

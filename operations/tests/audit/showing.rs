@@ -1,0 +1,140 @@
+//! One event, what belongs together, what comes, and how much there is.
+
+use std::sync::Arc;
+
+use chat_domain::metadata::{Actor, ActorKind, EventId};
+use chat_domain::{Operation, Position, operation};
+use chat_operations::acts::{self, Operator};
+use chat_operations::audit::{
+    EventFilter, ExportFormat, Order, Scan, Tail, WhichEvent, export, find, show, stats, trace,
+};
+use uuid::Uuid;
+
+use crate::story::*;
+
+/// Three requests, two of which belong together.
+async fn story(log: &Log) -> Vec<Position> {
+    log.tell_all([
+        Told::new(app(1), app_created("one")).in_request("a"),
+        Told::new(app(1), chat_created(1)).in_request("b").at(60),
+        Told::new(chat(1, 1), created(1, "first")).in_request("a").at(120),
+        Told::new(app(1), app_renamed("two")).in_request("a").at(180),
+    ])
+    .await
+}
+
+fn positions<'a>(
+    events: impl IntoIterator<Item = &'a chat_operations::audit::EventReference>,
+) -> Vec<Position> {
+    events.into_iter().map(|event| event.position).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_has_neighbours_and_others_of_its_correlation_around_it() {
+    for log in on_both_engines().await {
+        let told = story(&log).await;
+        let event = find(&*log.log, WhichEvent::At(told[2]), u64::MAX).await.unwrap().unwrap();
+        let shown = show(&*log.log, &event).await.unwrap();
+        assert_eq!((shown.previous, shown.following), (None, None));
+        assert_eq!(positions(&shown.caused_by), [told[0]]);
+        assert_eq!(positions(&shown.caused), [told[3]]);
+        let event = find(&*log.log, WhichEvent::At(told[1]), u64::MAX).await.unwrap().unwrap();
+        let shown = show(&*log.log, &event).await.unwrap();
+        assert_eq!(shown.previous.map(|event| event.position), Some(told[0]));
+        assert_eq!(shown.following.map(|event| event.position), Some(told[3]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_found_by_its_id_on_either_engine() {
+    for log in on_both_engines().await {
+        let told = story(&log).await;
+        let of = |id| WhichEvent::Of(EventId::new(Uuid::from_u128(id)));
+        let found = find(&*log.log, of(2), u64::MAX).await.unwrap();
+        assert_eq!(found.map(|event| event.position), Some(told[1]));
+        assert_eq!(find(&*log.log, of(77), u64::MAX).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_across_streams() {
+    for log in on_both_engines().await {
+        let told = story(&log).await;
+        let traced = trace(&*log.log, "a", EventFilter::default(), u64::MAX).await.unwrap();
+        let [request] = &traced.requests[..] else { panic!("one request") };
+        let events: Vec<_> = request.events.iter().map(|event| event.position).collect();
+        assert_eq!((events, traced.next), (vec![told[0], told[2], told[3]], None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_do_is_found_by_who_did_it() {
+    for log in on_both_engines().await {
+        story(&log).await;
+        let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() };
+        let reason = "counts looked wrong".to_owned();
+        let act = Operation::from(operation::RebuildStarted { copies: Vec::new(), reason });
+        let done = acts::record(&*log.log, &operator, &act).await.unwrap();
+        let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
+        let mut scan = Scan::new(filter, Order::NewestFirst);
+        let found = scan.next(&*log.log).await.unwrap().unwrap();
+        assert_eq!(found.events.iter().map(|event| event.position).collect::<Vec<_>>(), [done.position]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
+    for log in on_both_engines().await {
+        let told = story(&log).await;
+        let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
+        let (last, mut tail) = Tail::after_the_last(Arc::clone(&log.log), filter, 2).await.unwrap();
+        assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), told[2..]);
+        let mut expected = Vec::new();
+        for number in 2..5 {
+            log.tell(Told::new(app(2), if number == 2 { app_created("x") } else { app_renamed("y") })).await;
+            expected.push(log.tell(Told::new(app(1), chat_created(number))).await);
+        }
+        let mut come = Vec::new();
+        while come.len() < expected.len() {
+            come.extend(tail.next().await.unwrap().events.iter().map(|event| event.position));
+        }
+        assert_eq!(come, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_is_counted_by_hour_and_stream() {
+    for log in on_both_engines().await {
+        log.tell(Told::new(app(1), app_created("one"))).await;
+        log.tell(Told::new(app(1), chat_created(1)).at(3_600)).await;
+        for number in 1..=3 {
+            log.tell(Told::new(chat(1, 1), created(number, "Hi")).at(7_300)).await;
+        }
+        let counted = stats(&*log.log, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
+        assert_eq!(counted.events, 5);
+        let hours: Vec<u64> = counted.hours.iter().map(|hour| hour.events).collect();
+        assert_eq!(hours, [1, 1, 3]);
+        let growing = &counted.fastest_growing_streams;
+        assert_eq!((growing.most.len(), growing.most[0].events, growing.others), (1, 3, 0));
+        let biggest: Vec<u64> = counted.biggest_streams.most.iter().map(|stream| stream.events).collect();
+        assert_eq!(biggest, [3, 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_clients_sent_becomes_a_formula_in_a_spreadsheet() {
+    for log in on_both_engines().await {
+        let agent = Some("=HYPERLINK(\"http://example.com\")".to_owned());
+        let actor = Actor { kind: ActorKind::App, user_agent: agent, ..Actor::default() };
+        log.tell(Told::new(app(1), app_created("one")).by(actor)).await;
+        let mut out = Vec::new();
+        let scan = Scan::new(EventFilter::default(), Order::OldestFirst);
+        export(&*log.log, scan, ExportFormat::Csv, &mut out, |_| {}).await.unwrap();
+        let mut reader = csv::Reader::from_reader(&out[..]);
+        let columns = reader.headers().unwrap().clone();
+        let row = reader.records().next().unwrap().unwrap();
+        let cell = |name: &str| &row[columns.iter().position(|column| column == name).unwrap()];
+        assert_eq!(cell("actor_user_agent"), "'=HYPERLINK(\"http://example.com\")");
+        assert!(cell("metadata").contains(r#""user_agent":"=HYPERLINK(\"http://example.com\")""#));
+    }
+}

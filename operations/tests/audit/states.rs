@@ -1,0 +1,201 @@
+//! What the log says of an app, a chat or a message, and which event said so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_infra::event_store::{
+    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    StreamRead, Subscription,
+};
+use chat_operations::audit::Existence::{Absent, Deleted, Present};
+use chat_operations::audit::{Existence, State, Subject, at, difference, state, touched};
+use serde_json::json;
+
+use crate::story::*;
+
+const NOW: Position = Position::new(u64::MAX >> 1);
+
+/// A field's value, and the position of the event that set it.
+fn field(state: &State, name: &str) -> (serde_json::Value, Position) {
+    let field = state.field(name).unwrap();
+    (field.value.clone(), field.set_by.position)
+}
+
+/// One app with a chat: three messages, the second edited twice, the first deleted.
+async fn story(log: &Log) -> Vec<Position> {
+    let events = [
+        (app(1), app_created("one")),
+        (app(1), chat_created(1)),
+        (chat(1, 1), created(1, "first")),
+        (chat(1, 1), created(2, "second")),
+        (chat(1, 1), edited(2, "second, edited")),
+        (app(1), app_renamed("one, renamed")),
+        (chat(1, 1), deleted(1)),
+        (chat(1, 1), created(3, "third")),
+        (chat(1, 1), edited(2, "second, edited again")),
+    ];
+    let told = |(second, (stream, event))| Told::new(stream, event).at(second);
+    log.tell_all((0..).zip(events).map(told)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_field_is_told_with_the_event_that_set_it() {
+    for log in on_both_engines().await {
+        let positions = story(&log).await;
+        let one = state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
+        assert_eq!(field(&one, "name"), (json!("one, renamed"), positions[5]));
+        assert_eq!(field(&one, "chat_count"), (json!(1), positions[1]));
+        assert_eq!(field(&one, "created_at"), (json!(at_text(0)), positions[0]));
+        assert_eq!(field(&one, "updated_at"), (json!(at_text(5)), positions[5]));
+
+        let chat = state(&*log.log, Subject::Chat(token(1), chat_number(1)), NOW).await.unwrap();
+        assert_eq!(field(&chat, "message_count"), (json!(2), positions[7]));
+        assert_eq!(field(&chat, "version"), (json!(6), positions[8]));
+
+        let second = Subject::Message(token(1), chat_number(1), message_number(2));
+        let second = state(&*log.log, second, NOW).await.unwrap();
+        assert_eq!(field(&second, "body"), (json!("second, edited again"), positions[8]));
+        assert_eq!(field(&second, "version"), (json!(3), positions[8]));
+        assert_eq!(field(&second, "created_at"), (json!(at_text(3)), positions[3]));
+    }
+}
+
+fn at_text(second: i64) -> String {
+    crate::story::at(second).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_as_it_was_after_each_event() {
+    for log in on_both_engines().await {
+        let positions = story(&log).await;
+        let message = |number| Subject::Message(token(1), chat_number(1), message_number(number));
+        let mut bodies = Vec::new();
+        let mut existences = Vec::new();
+        let mut counts = Vec::new();
+        for position in &positions {
+            let second = state(&*log.log, message(2), *position).await.unwrap();
+            bodies.push(second.field("body").map(|field| field.value.clone()));
+            existences.push(state(&*log.log, message(1), *position).await.unwrap().existence);
+            let chat = state(&*log.log, Subject::Chat(token(1), chat_number(1)), *position).await.unwrap();
+            counts.push(chat.field("message_count").map(|field| field.value.as_u64().unwrap()));
+        }
+        let (first, then) = (json!("second"), json!("second, edited"));
+        let last = json!("second, edited again");
+        let expected = [None, None, None, Some(first)].into_iter();
+        let expected = expected.chain(vec![Some(then); 4]).chain([Some(last)]);
+        assert_eq!(bodies, expected.collect::<Vec<_>>());
+        assert_eq!(
+            existences,
+            [Absent, Absent, Present, Present, Present, Present, Deleted, Deleted, Deleted]
+        );
+        let count = [None, Some(0), Some(1), Some(2), Some(2), Some(2), Some(1), Some(2), Some(2)];
+        assert_eq!(counts, count);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_names_fields_and_the_events_that_are_about_it() {
+    for log in on_both_engines().await {
+        let positions = story(&log).await;
+        let second = Subject::Message(token(1), chat_number(1), message_number(2));
+        let changed = difference(&*log.log, positions[4], positions[8], second).await.unwrap();
+        let names: Vec<_> = changed.changes.iter().map(|change| change.name).collect();
+        assert_eq!(names, ["body", "updated_at", "version"]);
+        let events: Vec<_> = changed.events.iter().map(|event| event.position).collect();
+        assert_eq!(events, [positions[8]]);
+        let first = Subject::Message(token(1), chat_number(1), message_number(1));
+        let gone = difference(&*log.log, positions[4], positions[8], first).await.unwrap();
+        assert_eq!((gone.before, gone.after), (Existence::Present, Existence::Deleted));
+        let before_all = at(&*log.log, Position::START, first).await.unwrap();
+        assert_eq!(before_all.existence, Existence::Absent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_still_holds_what_no_later_one_has_set() {
+    for log in on_both_engines().await {
+        let positions = story(&log).await;
+        let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
+        let touches = touched(&*log.log, &event).await.unwrap().touches;
+        assert_eq!(touches[0].still, [] as [&str; 0], "the chat was changed since");
+        assert_eq!(touches[1].still, ["message_number", "created_at"]);
+        let event = log.log.event_at(positions[8]).await.unwrap().unwrap();
+        let touches = touched(&*log.log, &event).await.unwrap().touches;
+        assert_eq!(touches[1].still, ["body", "updated_at", "version"]);
+    }
+}
+
+/// Counts the events that are read.
+struct Counting {
+    log: Arc<dyn EventStore>,
+    read: AtomicUsize,
+}
+
+#[async_trait]
+impl EventStore for Counting {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.log.log_id().await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+        self.log.append(appends).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_stream(read).await?;
+        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_all(after, limit).await?;
+        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_all_backwards(before, limit).await?;
+        self.read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find(wanted).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        self.log.head().await
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.log.subscribe(after).await
+    }
+
+    fn counts_events(&self) -> bool {
+        self.log.counts_events()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_huge_chat_a_handful_of_events_is_read() {
+    for log in on_both_engines().await {
+        log.tell(Told::new(app(1), app_created("one"))).await;
+        log.tell(Told::new(app(1), chat_created(1))).await;
+        log.tell_at_once(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
+        log.tell(Told::new(chat(1, 1), edited(11_111, "Hello"))).await;
+        let counting = Counting { log: Arc::clone(&log.log), read: AtomicUsize::new(0) };
+        let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
+        for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {
+            let told = state(&counting, subject, NOW).await.unwrap();
+            assert_eq!(told.existence, Existence::Present);
+        }
+        let read = counting.read.load(Ordering::Relaxed);
+        assert!(read < 200, "{read} events were read");
+    }
+}
