@@ -126,7 +126,9 @@ async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
     }
-    assert!(unfinished > 0, "no kill came in the middle of it; KILL_SEED={seed}");
+    if line_up == LineUp::Embedded {
+        assert!(unfinished > 0, "no kill came in the middle of it; KILL_SEED={seed}");
+    }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
     let done = stage.ask(&rebuild).await;
