@@ -1,11 +1,14 @@
 //! Building new generations beside those that readers see, and promoting them.
 
+use std::time::Duration;
+
 use chat_domain::operation::{Copy, ProjectionName, RebuildStarted};
 use chat_domain::{Position, Timestamp};
 use chat_projector::State;
 use chat_projector::generations::Generations;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::compare::{Comparison, compare_all};
 use super::fold::{Folds, Phase, Progress};
@@ -17,6 +20,9 @@ use crate::acts::{self, Operator};
 /// Events that a machine folds in a second, about, for an estimate: half of what the slower projection does on two
 /// cores, since both are folded at a time.
 const EVENTS_PER_SECOND: u64 = 30_000;
+
+/// How long another rebuild's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to rebuild, and how.
 #[derive(Clone, Debug)]
@@ -181,8 +187,15 @@ async fn build(
     until: Option<Position>,
     folds: &Folds<'_>,
 ) -> Result<(Rebuilt, Vec<(Copy, bool)>), ProjectionsError> {
+    let mut stands_by_since: Option<Instant> = None;
     folds
         .wait(Phase::Folding, async |fold, status| match (status.state, until) {
+            // The lock of a rebuild that was killed is free as soon as its engine has noticed.
+            (State::StandingBy, _)
+                if stands_by_since.get_or_insert_with(Instant::now).elapsed() < LOCK_PATIENCE =>
+            {
+                Ok(false)
+            }
             (State::StandingBy, _) => Err(ProjectionsError::Busy(format!(
                 "another process builds generation {} of {}",
                 fold.copy.generation.0,
