@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -99,11 +101,13 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tails_end_when_the_process_stops() {
-    // What does not end by itself is cut after longer than one may wait for a line.
+    // What does not end by itself is cut later than this test waits.
     let contract = Contract::start_with(|options| options.with("--drain-timeout", "120")).await;
     let mut tail = Stream::open(&contract, "", None);
     contract.ask_all_to_end();
-    assert_eq!(tail.next(), None);
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(tail.next()));
+    assert_eq!(end.recv_timeout(PATIENCE), Ok(None), "it does not end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
