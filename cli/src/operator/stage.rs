@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chat_domain::operation::ProjectionName;
 use chat_infra::event_store::EventStore;
 use chat_infra::read_model::ReadModel;
 use chat_operations::acts::Operator;
+use chat_projector::generations::Generations;
 
 use super::{Common, Deed};
 use crate::engines::{Places, Rows, open_existing_event_store};
@@ -23,17 +25,21 @@ impl Stage {
         Ok(Self { places, log })
     }
 
-    /// What readers see.
-    pub(super) fn read_model(&self) -> Result<Arc<dyn ReadModel>, Failure> {
-        if let Rows::Sqlite(path) = &self.places.read_model
+    /// The generation of the read model that readers see, and where it is.
+    pub(super) async fn read_model(&self) -> Result<(Arc<dyn ReadModel>, Rows), Failure> {
+        let generations = Generations::read(&*self.log).await;
+        let generations =
+            generations.map_err(|error| Failure::because("the operators' acts can't be read", &error))?;
+        let live = generations.of(ProjectionName::ReadModel).live;
+        let place = self.places.projections().read_model(live);
+        if let Rows::Sqlite(path) = &place
             && !path.exists()
         {
-            let place = &self.places.read_model;
             return Err(Failure::new(format!(
                 "there is no read model at {place}; --data-dir or --database-url says where it is"
             )));
         }
-        Ok(self.places.read_model.reader())
+        Ok((place.reader(), place))
     }
 }
 

@@ -95,7 +95,6 @@ async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undis
     is_the_same_whatever_it_went_through(LineUp::AtScale).await;
 }
 
-#[expect(clippy::print_stderr, reason = "whoever reads of a failure wants its seed")]
 async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
     let mut stage = Stage::engines(line_up);
     fill(&stage).await;

@@ -50,12 +50,12 @@ pub(super) async fn run(arguments: &Explain) -> Result<Answer, Failure> {
 
 async fn of_row(about: &About) -> Result<Answer, Failure> {
     let stage = Stage::open(about.common()).await?;
-    let read_model = stage.read_model()?;
+    let (read_model, place) = stage.read_model().await?;
     let explained =
         explain(&*stage.log, &*read_model, about.subject()).await.map_err(|error| match error {
             ExplainError::EventStore(error) => unreadable(error),
             ExplainError::ReadModel(error) => {
-                Failure::because(format!("the read model {} can't be read", stage.places.read_model), &error)
+                Failure::because(format!("the read model {place} can't be read"), &error)
             }
         })?;
     Answer::of(&explained, text_of_row(&explained))
