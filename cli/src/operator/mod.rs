@@ -72,7 +72,7 @@ enum Output {
 /// What every command takes that changes something.
 #[derive(Args)]
 struct Deed {
-    /// Who does it [default: the user and the machine, as in alice@ops-1]
+    /// Who does it; the user and the machine unless given, as in `alice@ops-1`
     #[arg(long, env = "CHAT_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
     /// Why; it is recorded with the name
