@@ -63,10 +63,29 @@ impl Deed {
 
 fn user_and_machine() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let user = user.filter(|user| !user.is_empty()).or_else(account).unwrap_or_else(|| "unknown".to_owned());
     let machine = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     match machine.trim() {
         "" => user,
         machine => format!("{user}@{machine}"),
     }
+}
+
+/// The account that this process runs as: services and containers often set no variable that says it.
+#[cfg(target_os = "linux")]
+fn account() -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|account| {
+        let mut fields = account.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or_else(|| format!("uid-{id}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn account() -> Option<String> {
+    None
 }

@@ -76,11 +76,17 @@ impl From<Name> for ProjectionName {
 struct Which {
     /// Which projection [default: all]
     name: Option<Name>,
+    /// All of them
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
 }
 
 impl Which {
     fn names(&self) -> Vec<ProjectionName> {
-        self.name.map_or_else(|| ProjectionName::ALL.to_vec(), |name| vec![name.into()])
+        match self.name {
+            Some(name) if !self.all => vec![name.into()],
+            _ => ProjectionName::ALL.to_vec(),
+        }
     }
 }
 
