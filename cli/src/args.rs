@@ -131,6 +131,10 @@ pub(crate) struct Options {
     /// Seconds that an API request may take; a command that takes longer is answered 503 `outcome_unknown`
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     pub(crate) request_timeout: u64,
+    /// Seconds for which a generation of a projection goes on being kept after readers were given the next one: longer than
+    /// query hosts need to fold search folders of their own [default: 900; 12 where one process is everything]
+    #[arg(long, env = "KEEP_PREVIOUS", value_name = "SECONDS")]
+    pub(crate) keep_previous: Option<u64>,
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub(crate) drain_timeout: u64,
@@ -187,6 +191,15 @@ impl Role {
             Self::Projector(_) => 8003,
         };
         SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// For how long it keeps a generation that readers were taken off, in seconds, unless told otherwise. Where one process
+    /// is everything, its own queries are the only ones that may still need it.
+    pub(crate) fn keeps_previous_for(self) -> u64 {
+        match self {
+            Self::Serve => 12,
+            Self::CommandApi | Self::QueryApi | Self::Projector(_) => 900,
+        }
     }
 
     pub(crate) fn takes_commands(self) -> bool {

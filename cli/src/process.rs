@@ -78,8 +78,9 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
 
     let (shutdown, stopping) = watch::channel(false);
     let generations = start_following(&event_store).await?;
+    let linger = Duration::from_secs(options.keep_previous.unwrap_or_else(|| role.keeps_previous_for()));
     let mut keepers =
-        Keepers::new(Arc::clone(&event_store), places.projections(), generations.clone(), stopping);
+        Keepers::new(Arc::clone(&event_store), places.projections(), generations.clone(), stopping, linger);
     if role.projects(Only::ReadModel) {
         keepers.keep(ProjectionName::ReadModel);
     }

@@ -16,9 +16,6 @@ use tokio::time::{Instant, sleep};
 
 use super::readers::at_hand;
 
-/// How long the projector of a generation goes on after the next one has caught up with it: as long as a query may wait
-/// for a position of it, and longer than other processes take to switch.
-const LINGER: Duration = Duration::from_secs(12);
 /// How often it is looked whether a projector has lingered for long enough.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -30,6 +27,10 @@ pub(crate) struct Keepers {
     places: ProjectionPlaces,
     generations: watch::Receiver<Generations>,
     stopping: watch::Receiver<bool>,
+    /// How long the projector of a generation goes on after the next one has caught up with it: longer than a query may
+    /// wait for a position of it, and than processes elsewhere take to switch, which may have to fold a search folder of
+    /// their own first.
+    linger: Duration,
     statuses: Statuses,
     kept: Vec<Kept>,
 }
@@ -48,8 +49,10 @@ impl Keepers {
         places: ProjectionPlaces,
         generations: watch::Receiver<Generations>,
         stopping: watch::Receiver<bool>,
+        linger: Duration,
     ) -> Self {
-        Self { event_store, places, generations, stopping, statuses: Statuses::default(), kept: Vec::new() }
+        let statuses = Statuses::default();
+        Self { event_store, places, generations, stopping, linger, statuses, kept: Vec::new() }
     }
 
     /// Starts keeping a projection.
@@ -60,6 +63,7 @@ impl Keepers {
             places: self.places.clone(),
             generations: self.generations.clone(),
             stopping: self.stopping.clone(),
+            linger: self.linger,
             statuses: Arc::clone(&self.statuses),
             running: BTreeMap::new(),
         };
@@ -115,6 +119,7 @@ struct Keeper {
     places: ProjectionPlaces,
     generations: watch::Receiver<Generations>,
     stopping: watch::Receiver<bool>,
+    linger: Duration,
     statuses: Statuses,
     running: BTreeMap<Generation, Running>,
 }
@@ -209,10 +214,10 @@ impl Keeper {
         if in_use != live {
             return;
         }
-        let now = Instant::now();
+        let (now, linger) = (Instant::now(), self.linger);
         let mut due = Vec::new();
         for (generation, running) in &mut self.running {
-            if *generation != live && running.superseded.get_or_insert(now).elapsed() >= LINGER {
+            if *generation != live && running.superseded.get_or_insert(now).elapsed() >= linger {
                 due.push(*generation);
             }
         }

@@ -48,19 +48,13 @@ impl Readers {
         watched: Watched,
     ) -> Self {
         let known = generations.borrow().clone();
-        let mut pair = known.live();
+        // Each by itself: what is kept up of one projection says nothing of the other, and a generation before that nobody
+        // keeps up any more may be days old.
         let read_model =
             at_hand(&places, ProjectionName::ReadModel, known.of(ProjectionName::ReadModel)).await;
-        let search =
+        let search_index =
             at_hand(&places, ProjectionName::SearchIndex, known.of(ProjectionName::SearchIndex)).await;
-        if (read_model, search) != (pair.read_model, pair.search_index) {
-            // Both or none: they were promoted together, as far as anyone knows.
-            let before = |line: &Line| line.previous().unwrap_or(line.live);
-            pair = Pair {
-                read_model: before(known.of(ProjectionName::ReadModel)),
-                search_index: before(known.of(ProjectionName::SearchIndex)),
-            };
-        }
+        let pair = Pair { read_model, search_index };
         let in_use = watch::Sender::new(open(&places, pair, None));
         Self { places, generations, watched, in_use }
     }

@@ -88,7 +88,8 @@ impl Stage {
     }
 
     fn options(&self, role: &'static str) -> Options {
-        let options = Options::new(role, self.folder.path());
+        // A generation that readers were taken off can be dropped soon.
+        let options = Options::new(role, self.folder.path()).with("--keep-previous", "12");
         self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
 
