@@ -68,6 +68,10 @@ async fn a_log_is_signed_verified_and_proved_from() {
         let position = setting.events().await[4].position.to_string();
         let prove = ["audit", "prove", &position, "--checkpoint", "checkpoint", "--out", "5.tlog-proof"];
         check("prove", &setting, &setting.run(&prove).expect(0));
+        let mode = fs::metadata(setting.path("5.tlog-proof")).expect("a proof").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "others can read the proof");
+        let keyless = setting.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
+        assert!(keyless.stderr.contains("--public-key"), "{keyless:?}");
         let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
         check("verify_proof", &setting, &setting.run_without_log(&verify_proof).expect(0));
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
@@ -105,7 +109,8 @@ async fn an_alteration_of_the_file_is_named() {
         file.execute_batch(sql).expect(name);
         drop(file);
         check(name, &setting, &verify(&setting).expect(1));
-        let json = setting.run(&["audit", "verify", "--checkpoint", "checkpoint", "-o", "json"]).expect(1);
+        let unsigned = ["audit", "verify", "--checkpoint", "checkpoint", "--unsigned", "-o", "json"];
+        let json = setting.run(&unsigned).expect(1);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
         assert_eq!((&answer["status"], &answer["version"]), (&"finding".into(), &1.into()), "{name}");
         assert!(answer["data"]["altered"]["position"].is_number(), "{answer}");
@@ -149,6 +154,9 @@ async fn what_was_signed_and_by_whom_is_told_apart_from_the_log() {
     check("leaves_altered", &setting, &verify(&setting).expect(1));
     fs::remove_file(setting.path("checkpoint.leaves")).expect("no leaves");
     check("leaves_missing", &setting, &verify(&setting).expect(0));
+    let unchecked = ["audit", "verify", "--checkpoint", "checkpoint"];
+    check("signature_not_checked", &setting, &setting.run(&unchecked).expect(1));
+    setting.run(&[&unchecked[..], &["--unsigned"]].concat()).expect(0);
     setting.run_without_log(&["audit", "keygen", "--out", "other.key"]).expect(0);
     let by_other = ["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "other.key.pub"];
     check("by_another_key", &setting, &setting.run(&by_other).expect(1));

@@ -29,7 +29,7 @@ impl NewFile {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let draft = beside(path, &format!(".draft-{}", std::process::id()));
+        let draft = draft_of(path);
         let mode = match readers {
             Readers::Anybody => 0o666,
             Readers::Owner => 0o600,
@@ -43,9 +43,21 @@ impl NewFile {
         self.writer.flush()?;
         self.writer.get_ref().sync_all()?;
         // A link fails where the name is taken; a rename would take it.
-        fs::hard_link(&self.draft, &self.path)?;
-        fs::remove_file(&self.draft)?;
+        match fs::hard_link(&self.draft, &self.path) {
+            Ok(()) => fs::remove_file(&self.draft)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Some file systems have no links.
+            Err(_) => self.take_the_name()?,
+        }
         sync_folder_of(&self.path)
+    }
+
+    /// Takes the name with an empty file first, whose place the draft may then take.
+    fn take_the_name(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
+        fs::rename(&self.draft, &self.path).inspect_err(|_| {
+            let _ = fs::remove_file(&self.path);
+        })
     }
 }
 
@@ -68,12 +80,23 @@ impl Drop for NewFile {
 
 /// Puts a small file in the place of what was there, in one step.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = beside(path, &format!(".draft-{}", std::process::id()));
-    let mut file = File::create(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
+    let draft = draft_of(path);
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&draft);
+    })?;
     sync_folder_of(path)
+}
+
+/// A name beside the path that nobody else takes: a draft that a crash left is in nobody's way, and processes in
+/// containers have the same number.
+fn draft_of(path: &Path) -> PathBuf {
+    beside(path, &format!(".draft-{:016x}", rand::random::<u64>()))
 }
 
 /// The path with something after its name.
@@ -117,6 +140,26 @@ mod tests {
         assert!(late.keep().is_err());
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_that_was_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::mem::forget(NewFile::create(&path, Readers::Owner).unwrap());
+        NewFile::create(&path, Readers::Owner).unwrap().keep().unwrap();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn without_links_a_file_gets_its_name_too_and_no_other_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let file = NewFile::create(&path, Readers::Owner).unwrap();
+        let late = NewFile::create(&path, Readers::Owner).unwrap();
+        file.take_the_name().unwrap();
+        assert!(late.take_the_name().is_err());
+        assert!(path.exists());
     }
 
     #[test]

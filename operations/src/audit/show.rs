@@ -98,14 +98,14 @@ pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEv
         Some(revision) => at(log, &event.stream, revision).await?,
         None => None,
     };
-    let following = at(log, &event.stream, event.revision.get() + 1).await?;
+    let following = at(log, &event.stream, event.revision.get().saturating_add(1)).await?;
     let metadata: Option<Metadata> = serde_json::from_slice(&event.metadata).ok();
     let (mut caused_by, mut caused) = (Vec::new(), Vec::new());
     if let Some(metadata) = metadata.as_ref().filter(|metadata| !metadata.correlation_id.is_empty()) {
         let related = EventFilter {
             correlation_id: Some(metadata.correlation_id.clone()),
-            from: Some(Timestamp::from_millis(event.recorded_at.millis() - AROUND)),
-            to: Some(Timestamp::from_millis(event.recorded_at.millis() + AROUND)),
+            from: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_sub(AROUND))),
+            to: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_add(AROUND))),
             ..EventFilter::default()
         };
         let earlier = EventFilter { before: Some(event.position), ..related.clone() };

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use chat_domain::{Operation, Position, operation};
+use chat_domain::{Operation, Position, Revision, operation};
 use chat_infra::clock;
-use chat_infra::event_store::{EventStore, EventStoreError, LogId, RecordedEvent};
+use chat_infra::event_store::{
+    EventStore, EventStoreError, LogId, ReadFrom, RecordedEvent, Select, StreamRead,
+};
 use serde::Serialize;
 
 use super::alteration::Alteration;
@@ -111,15 +113,31 @@ pub struct Verdict {
     pub unaltered: bool,
     /// The first event that is not as it was, where that can be told.
     pub altered: Option<Alteration>,
-    /// What the log lacks by itself, where it was altered: a gap may tell the stream that an event was removed from.
+    /// Which events the removed one may have been, by the gaps that were left. More than one is only possible, none
+    /// where the streams don't go on.
+    pub missing: Vec<Missing>,
+    /// What the log lacks by itself, where it was altered.
     pub faults: Vec<Fault>,
 }
 
+/// A place in a stream that nothing stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The stream.
+    pub stream: String,
+    /// The revision that it lacks.
+    pub revision: Revision,
+}
+
 impl Verdict {
-    /// Whether all of it is as it should be.
+    /// Whether all of it is as it should be, and the key's owner signed that.
     pub fn is_good(&self) -> bool {
-        let signed = matches!(self.signature, Signature::Good | Signature::NotChecked);
-        self.unaltered && signed && self.leaves != Standing::Altered && self.log == self.checkpoint.log
+        self.signature == Signature::Good && self.fits()
+    }
+
+    /// Whether the log is what the checkpoint says, whoever wrote that.
+    pub fn fits(&self) -> bool {
+        self.unaltered && self.leaves != Standing::Altered && self.log == self.checkpoint.log
     }
 }
 
@@ -183,6 +201,10 @@ pub async fn verify(
         Some((was, Found::Event(event))) => Some(Alteration::name(log, &beside, was, Some(event)).await?),
     };
     let faults = if unaltered { Vec::new() } else { structure::check(log, None, &mut |_| ()).await?.faults };
+    let missing = match &altered {
+        Some(Alteration::Removed { position }) => missing(log, *position, &faults).await?,
+        _ => Vec::new(),
+    };
     Ok(Verdict {
         signature: signature_of(&note, key),
         leaves: standing,
@@ -191,9 +213,43 @@ pub async fn verify(
         root,
         unaltered,
         altered,
+        missing,
         faults,
         checkpoint,
     })
+}
+
+/// The gaps around a place that nothing stands in any more: their streams have what comes before before it, and go on
+/// after it.
+async fn missing(
+    log: &dyn EventStore,
+    removed: Position,
+    faults: &[Fault],
+) -> Result<Vec<Missing>, EventStoreError> {
+    let mut missing = Vec::new();
+    for fault in faults {
+        let Fault::Revision { position, stream, expected, found } = fault else { continue };
+        // What came next may have moved up.
+        if *position < removed || found <= expected {
+            continue;
+        }
+        if let Some(before) = expected.get().checked_sub(1) {
+            let from = ReadFrom::Forwards(Revision::new(before));
+            let read = StreamRead { stream: stream.as_str().into(), from, select: Select::All, limit: 1 };
+            let stands = match log.read_stream(read).await {
+                Ok(events) => events
+                    .first()
+                    .is_some_and(|event| event.revision.get() == before && event.position < removed),
+                Err(EventStoreError::Damaged(_)) => false,
+                Err(error) => return Err(error),
+            };
+            if !stands {
+                continue;
+            }
+        }
+        missing.push(Missing { stream: stream.clone(), revision: *expected });
+    }
+    Ok(missing)
 }
 
 /// What the log has at some place.

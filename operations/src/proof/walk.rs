@@ -14,9 +14,19 @@ const ATTEMPTS: u32 = 5;
 /// How long to wait before that, at first.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Where the first event stands that is appended to a log whose positions count events.
+const FIRST: Position = Position::new(1);
+
+/// Somebody wrote an event where none is ever appended.
+#[derive(Debug, thiserror::Error)]
+#[error("what stands before the log's first place can't be read")]
+struct BeforeTheFirst(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// A walk from one event of the log to the next.
 pub(super) struct Walk<'a> {
     log: &'a dyn EventStore,
+    /// Whether it is known that nothing stands before the log's first place, where no event ever is that was appended.
+    begun: bool,
     page: std::vec::IntoIter<RecordedEvent>,
     /// How many to read at once: one where a page can't be read, so that what comes before it is.
     size: usize,
@@ -28,7 +38,9 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// From the log's start to an event, or to where the log ends.
     pub(super) fn new(log: &'a dyn EventStore, until: Option<Position>) -> Self {
-        Self { log, page: Vec::new().into_iter(), size: PAGE, after: Position::START, until }
+        // Positions that don't count events are the server's, where nobody can write them by hand.
+        let begun = !log.counts_events();
+        Self { log, begun, page: Vec::new().into_iter(), size: PAGE, after: Position::START, until }
     }
 
     /// The next event. Where it fails as [`EventStoreError::Damaged`], it is the event after [`Self::after`] that can't
@@ -52,8 +64,20 @@ impl<'a> Walk<'a> {
     async fn read(&mut self) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let mut attempts = 0;
         loop {
-            match self.log.read_all(self.after, self.size).await {
-                Ok(events) => return Ok(events),
+            let read = if self.begun {
+                self.log.read_all(self.after, self.size).await
+            } else {
+                self.log.read_all_backwards(Some(FIRST), 2).await
+            };
+            match read {
+                Ok(events) if !self.begun && events.is_empty() => self.begun = true,
+                Ok(events) => {
+                    self.begun = true;
+                    return Ok(events);
+                }
+                Err(EventStoreError::Damaged(error)) if !self.begun => {
+                    return Err(EventStoreError::Damaged(BeforeTheFirst(error).into()));
+                }
                 Err(EventStoreError::Damaged(_)) if self.size > 1 => self.size = 1,
                 Err(error) if error.retryable() && attempts < ATTEMPTS => {
                     tokio::time::sleep(PAUSE * 2_u32.pow(attempts)).await;

@@ -1,8 +1,9 @@
 //! Alterations by direct SQL, many of them drawn at random.
 
 use chat_domain::Position;
+use chat_infra::event_store::EventStore;
 use chat_operations::proof::alteration::Alteration;
-use chat_operations::proof::structure::Fault;
+use chat_operations::proof::structure::{self, Fault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
@@ -212,6 +213,42 @@ async fn an_inserted_event_is_named() {
         };
         assert_eq!((named, now.revision.get()), (position(at), 1_000));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_before_the_first_place_is_named() {
+    let signed = Signed::new().await;
+    for at in [0, -1] {
+        let altered = signed.altered(|connection| {
+            connection
+                .execute(
+                    "INSERT INTO events SELECT ?1, stream, 1000, randomblob(16), event_type, schema_version, \
+                     recorded_at, data, metadata FROM events WHERE position = 3",
+                    [at],
+                )
+                .expect("an insertion");
+        });
+        let verdict = signed.verify(&*altered.log).await;
+        assert!(!verdict.is_good(), "{at}: {verdict:?}");
+        match verdict.altered {
+            Some(Alteration::Inserted { position, .. }) => assert_eq!((at, position), (0, Position::START)),
+            Some(Alteration::Unreadable { because, .. }) => {
+                assert!(at == -1 && because.contains("-1"), "{because}");
+            }
+            other => panic!("{at}: {other:?}"),
+        }
+        let found = structure::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+        assert!(!found.faults.is_empty(), "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_no_event_can_have_is_after_the_end() {
+    let signed = Signed::new().await;
+    let copy = signed.altered(|_| ());
+    let after = copy.log.read_all(position(u64::MAX), 10).await.expect("a read");
+    let before = copy.log.read_all_backwards(Some(position(u64::MAX)), 1).await.expect("a read");
+    assert_eq!((after.len(), before[0].position), (0, position(EVENTS + 1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

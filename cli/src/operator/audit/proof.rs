@@ -61,6 +61,9 @@ pub(crate) struct Verify {
     /// The public key of whoever signed the checkpoint
     #[arg(long, value_name = "FILE", requires = "checkpoint")]
     public_key: Option<PathBuf>,
+    /// Compare with a checkpoint whose signature is not checked, which is otherwise a finding
+    #[arg(long, requires = "checkpoint", conflicts_with = "public_key")]
+    unsigned: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -89,7 +92,7 @@ pub(crate) struct VerifyProof {
     proof: PathBuf,
     /// The public key of whoever signed the checkpoint
     #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    public_key: PathBuf,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: Output,
@@ -141,7 +144,7 @@ pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Fai
 }
 
 pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
-    let Verify { checkpoint, public_key, common } = arguments;
+    let Verify { checkpoint, public_key, unsigned, common } = arguments;
     let failed = |error| Failure::because("the log could not be verified", &error);
     let key = public_key.as_deref().map(public).transpose()?;
     let Some(path) = checkpoint else {
@@ -161,7 +164,8 @@ pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
     let verdict = verify::verify(&*stage.log, path, key.as_ref(), &mut |events| progress.at(events)).await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
-    let mut answer = Answer::new(&verdict, proof_text::verdict(&verdict))?.finding(!verdict.is_good());
+    let good = verdict.is_good() || (*unsigned && verdict.fits());
+    let mut answer = Answer::new(&verdict, proof_text::verdict(&verdict))?.finding(!good);
     if key.is_none() {
         answer = answer.note(Severity::Warning, NO_KEY);
     }
@@ -178,7 +182,8 @@ pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
     let proof = proof.map_err(failed)?;
     drop(progress);
     let shown = proof.check(None).map_err(failed)?;
-    write_new(out, &proof.to_text(), Readers::Anybody)?;
+    // It holds what somebody wrote.
+    write_new(out, &proof.to_text(), Readers::Owner)?;
     let data =
         json!({ "file": out, "position": position, "index": shown.index, "events": shown.checkpoint.events });
     let text = format!(
@@ -195,11 +200,10 @@ pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
 pub(super) fn verify_proof(arguments: &VerifyProof) -> Result<Answer, Failure> {
     let VerifyProof { proof, public_key, .. } = arguments;
     let failed = |error| Failure::because(format!("{} can't be checked", proof.display()), &error);
-    let key = public_key.as_deref().map(public).transpose()?;
-    let shown = Proof::parse(&read(proof)?).and_then(|proof| proof.check(key.as_ref())).map_err(failed)?;
-    let answer = Answer::new(&proof_text::shown_as_json(&shown), proof_text::shown(&shown))?;
-    let answer = answer.finding(!proof_text::proves(&shown));
-    Ok(if key.is_none() { answer.note(Severity::Warning, NO_KEY) } else { answer })
+    let key = public(public_key)?;
+    let shown = Proof::parse(&read(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
+    let answer = Answer::new(&proof_text::proof_as_json(&shown), proof_text::proof(&shown))?;
+    Ok(answer.finding(!proof_text::proves(&shown)))
 }
 
 fn until(text: &str) -> Result<Point, &'static str> {

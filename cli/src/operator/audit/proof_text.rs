@@ -10,8 +10,11 @@ use chat_operations::proof::bundle::Shown;
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::leaves::Standing;
 use chat_operations::proof::structure::{Fault, Structure};
-use chat_operations::proof::verify::{Signature, Verdict};
+use chat_operations::proof::verify::{Missing, Signature, Verdict};
 use serde_json::{Value, json};
+
+use super::super::text::escaped;
+use super::shown;
 
 pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
     let Checkpoint { log, events, root, position, time, .. } = checkpoint;
@@ -38,16 +41,23 @@ pub(super) fn structure(found: &Structure) -> String {
 }
 
 pub(super) fn verdict(verdict: &Verdict) -> String {
-    let Verdict { checkpoint, signature, leaves, log, events, root, unaltered, altered, faults } = verdict;
+    let Verdict { checkpoint, signature, leaves, log, events, root, unaltered, altered, missing, faults } =
+        verdict;
     let mut text = String::new();
     // Writing to a string never fails.
     if matches!(signature, Signature::Wrong | Signature::ByAnotherKey) {
         let _ = writeln!(text, "the checkpoint is not to be trusted; if it were:");
     }
+    if *signature == Signature::NotChecked {
+        let _ = writeln!(
+            text,
+            "nobody knows who made the checkpoint: its signature was not checked; if it is good:"
+        );
+    }
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
         (false, Some(altered)) => {
-            writeln!(text, "the log was altered: {}{}", alteration(altered), gap_left(altered, faults))
+            writeln!(text, "the log was altered: {}{}", alteration(altered), gaps_left(missing))
         }
         (false, None) => {
             writeln!(text, "the log was altered; the leaves that would tell where are {}", standing(*leaves))
@@ -68,8 +78,8 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     text
 }
 
-pub(super) fn shown(shown: &Shown) -> String {
-    let Shown { event, index, checkpoint, signature, included } = shown;
+pub(super) fn proof(proof: &Shown) -> String {
+    let Shown { event, index, checkpoint, signature, included } = proof;
     let RecordedEvent {
         position,
         stream,
@@ -81,7 +91,7 @@ pub(super) fn shown(shown: &Shown) -> String {
         data,
         metadata,
     } = event;
-    let verdict = if proves(shown) {
+    let verdict = if proves(proof) {
         "the event was in the log"
     } else if *included {
         "the event is among those of the checkpoint, but it was not the key's owner who signed that"
@@ -90,24 +100,26 @@ pub(super) fn shown(shown: &Shown) -> String {
     };
     format!(
         "{verdict}\nsignature  {}\nsigned     {} events, root {}, {}\nnumber     {}\nposition   {position}\n\
-         stream     {stream}\nrevision   {revision}\ntype       {event_type} (version {})\nid         {}\n\
+         stream     {}\nrevision   {revision}\ntype       {} (version {})\nid         {}\n\
          recorded   {recorded_at}\npayload    {}\nmetadata   {}\n",
         signature_text(*signature),
         checkpoint.events,
         checkpoint.root,
         checkpoint.time,
         index + 1,
+        shown::stream(stream),
+        escaped(event_type),
         schema_version.0,
         id.uuid(),
-        String::from_utf8_lossy(data),
-        String::from_utf8_lossy(metadata)
+        escaped(&String::from_utf8_lossy(data)),
+        escaped(&String::from_utf8_lossy(metadata))
     )
 }
 
-pub(super) fn shown_as_json(shown: &Shown) -> Value {
-    let Shown { event, index, checkpoint, signature, included } = shown;
+pub(super) fn proof_as_json(proof: &Shown) -> Value {
+    let Shown { event, index, checkpoint, signature, included } = proof;
     json!({
-        "proved": proves(shown),
+        "proved": proves(proof),
         "included": included,
         "signature": signature,
         "index": index,
@@ -116,9 +128,9 @@ pub(super) fn shown_as_json(shown: &Shown) -> Value {
     })
 }
 
-/// Whether a proof shows that the event was there, as far as it could be checked.
-pub(super) fn proves(shown: &Shown) -> bool {
-    shown.included && matches!(shown.signature, Signature::Good | Signature::NotChecked)
+/// Whether a proof shows that the event was there.
+pub(super) fn proves(proof: &Shown) -> bool {
+    proof.included && proof.signature == Signature::Good
 }
 
 fn alteration(alteration: &Alteration) -> String {
@@ -141,27 +153,29 @@ fn alteration(alteration: &Alteration) -> String {
             text
         }
         Alteration::Unreadable { position, because } => {
-            format!("event {position} can't be read any more: {because}")
+            format!("event {position} can't be read any more: {}", escaped(because))
         }
     }
 }
 
 /// Which event a removed one was, where its stream has a gap since then.
-fn gap_left(altered: &Alteration, faults: &[Fault]) -> String {
-    let Alteration::Removed { position: removed } = altered else { return String::new() };
-    let gap = faults.iter().find_map(|fault| match fault {
-        Fault::Revision { position, stream, expected, found } if position > removed && found > expected => {
-            Some((stream, expected))
+fn gaps_left(missing: &[Missing]) -> String {
+    let of = |missing: &Missing| {
+        format!("revision {} of stream {}", missing.revision, shown::stream(&missing.stream))
+    };
+    match missing {
+        [] => String::new(),
+        [one] => format!("; by the gap that is left it was {}", of(one)),
+        several => {
+            let all: Vec<String> = several.iter().map(of).collect();
+            format!("; by the gaps that are left it was one of {}", all.join(", "))
         }
-        _ => None,
-    });
-    gap.map_or_else(String::new, |(stream, revision)| {
-        format!("; by the gap that is left it was revision {revision} of stream {stream}")
-    })
+    }
 }
 
 fn stands(now: &Stands) -> String {
     let Stands { stream, revision, event_type, id } = now;
+    let (event_type, stream) = (escaped(event_type), shown::stream(stream));
     format!("{event_type} {} in stream {stream}, revision {revision}", id.uuid())
 }
 
@@ -190,13 +204,14 @@ fn write_faults(text: &mut String, faults: &[Fault]) {
             }
             Fault::Revision { position, stream, expected, found } => writeln!(
                 text,
-                "fault      event {position} has revision {found} of stream {stream}, where {expected} should follow"
+                "fault      event {position} has revision {found} of stream {}, where {expected} should follow",
+                shown::stream(stream)
             ),
             Fault::Id { position, id } => {
                 writeln!(text, "fault      event {position} has the id of an earlier one, {}", id.uuid())
             }
             Fault::Unreadable { after, because } => {
-                writeln!(text, "fault      the event after {after} can't be read: {because}")
+                writeln!(text, "fault      the event after {after} can't be read: {}", escaped(because))
             }
         };
     }

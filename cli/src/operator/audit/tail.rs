@@ -42,16 +42,29 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     for said in unknown_types(&misspelt) {
         let _ = writeln!(io::stderr(), "warning: {}", said.message);
     }
-    let stop = signals::stop()?;
-    let stage = Stage::open(&arguments.common).await?;
+    // Who doesn't follow is ended by the signal itself.
+    let stop = arguments.follow.then(signals::stop).transpose()?;
+    let stop = async move {
+        match stop {
+            Some(stop) => stop.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(stop);
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
-    let (last, mut tail) =
-        audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count).await.map_err(unreadable)?;
+    let begin = async {
+        let stage = Stage::open(&arguments.common).await?;
+        let begun = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count).await;
+        Ok::<_, Failure>((stage, begun.map_err(unreadable)?))
+    };
+    let (_stage, (last, mut tail)) = tokio::select! {
+        begun = begin => begun?,
+        () = &mut stop => return Ok(()),
+    };
     let mut lines = Lines { output: arguments.common.output, begun: false };
     if !lines.write(&last)? || !arguments.follow {
         return Ok(());
     }
-    tokio::pin!(stop);
     loop {
         let news = tokio::select! {
             news = tail.next() => news.map_err(unreadable)?,

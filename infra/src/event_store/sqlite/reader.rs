@@ -96,6 +96,8 @@ fn in_order(
     let sql = format!(
         "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE position {bound} LIMIT ?2"
     );
+    // No event is further on than SQLite can count.
+    let from = from.min(i64::MAX as u64);
     // Events of one stream often come together: they share its name.
     let mut last: Option<Arc<str>> = None;
     collect(connection, &sql, &[&from, &limit], |row| {
@@ -122,6 +124,7 @@ pub(super) fn stream(connection: &Connection, read: &StreamRead) -> rusqlite::Re
         ReadFrom::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
         ReadFrom::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
     };
+    let from = from.min(i64::MAX as u64);
     // Types are names from our own code, and written out they let SQLite use `events_changing`.
     let types = match read.select {
         Select::All => String::new(),
