@@ -45,8 +45,9 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     let stop = signals::stop()?;
     let stage = Stage::open(&arguments.common).await?;
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
-    let (last, mut tail) =
-        audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count).await.map_err(unreadable)?;
+    let (last, mut tail) = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count, u64::MAX)
+        .await
+        .map_err(unreadable)?;
     let mut lines = Lines { output: arguments.common.output, begun: false };
     if !lines.write(&last)? || !arguments.follow {
         return Ok(());
