@@ -76,12 +76,11 @@ pub(super) async fn tail_events(
     let after = resumed_after(&headers)?.or(filter.after);
     let permit = Arc::clone(&api.tails).try_acquire_owned();
     let permit = permit.map_err(|error| Problem::of(ErrorCode::Overloaded).caused_by(error))?;
-    let (last, tail) = match after {
-        Some(after) => (Vec::new(), Tail::from(Arc::clone(&api.event_store), filter, after)),
-        None => {
-            let _turn = api.turn().await?;
-            Tail::after_the_last(Arc::clone(&api.event_store), filter, last, LOOK_AT_MOST).await?
-        }
+    let (last, tail) = if let Some(after) = after {
+        (Vec::new(), Tail::from(Arc::clone(&api.event_store), filter, after))
+    } else {
+        let _turn = api.turn().await?;
+        Tail::after_the_last(Arc::clone(&api.event_store), filter, last, LOOK_AT_MOST).await?
     };
     let following = Following {
         tail,
