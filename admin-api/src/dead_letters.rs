@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 use crate::api::{Answer, framed};
-use crate::audit::{malformed, number};
 use crate::projections::problem;
+use crate::query::{malformed, number, position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_dead_letters)).routes(routes!(show_dead_letter))
@@ -125,12 +125,4 @@ fn projections(name: Option<&str>) -> Result<Vec<ProjectionName>, Problem> {
     named
         .map(|projection| vec![projection])
         .ok_or_else(|| malformed("projection", "`read_model` or `search_index`"))
-}
-
-/// A position, where one is given.
-pub(crate) fn position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
-    let Some(text) = text else { return Ok(None) };
-    text.parse()
-        .map(|position| Some(Position::new(position)))
-        .map_err(|_| malformed(parameter, "a position of the log"))
 }

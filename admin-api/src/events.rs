@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 use crate::api::{Answer, framed};
-use crate::audit::{LOOK_AT_MOST, number};
-use crate::dead_letters::position;
+use crate::audit::LOOK_AT_MOST;
+use crate::query::{number, position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(check_events))

@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod events;
 mod link;
 pub mod projections;
+mod query;
 
 pub use api::{AdminApi, AdminPorts, SeenReadModel};
 

@@ -78,10 +78,24 @@ pub trait Finding {
     }
 }
 
+impl Status {
+    /// How what was answered went.
+    pub const fn of(finding: bool) -> Self {
+        if finding { Self::Finding } else { Self::Ok }
+    }
+}
+
+impl<T> Envelope<T> {
+    /// The frame, in its present version.
+    pub const fn new(status: Status, data: T, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { version: VERSION, status, data, diagnostics }
+    }
+}
+
 impl<T: Finding> Envelope<T> {
     /// Frames an answer.
     pub fn of(data: T) -> Self {
-        let status = if data.is_finding() { Status::Finding } else { Status::Ok };
-        Self { version: VERSION, status, diagnostics: data.diagnostics(), data }
+        let (status, diagnostics) = (Status::of(data.is_finding()), data.diagnostics());
+        Self::new(status, data, diagnostics)
     }
 }

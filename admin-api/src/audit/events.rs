@@ -15,10 +15,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::LOOK_AT_MOST;
-use super::filter::{FilterParams, malformed, number};
+use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{Answer, framed};
 use crate::link;
+use crate::query::{malformed, number};
 
 /// Which part of the list.
 #[derive(Deserialize, IntoParams)]
@@ -121,7 +122,15 @@ async fn found(api: &AdminApi, path: Result<Path<String>, PathRejection>) -> Res
     let Path(text) = path.map_err(|_| none())?;
     let which = WhichEvent::parse(&text).ok_or_else(none)?;
     let _turn = api.turn().await?;
-    find(&*api.event_store, which, LOOK_AT_MOST).await?.ok_or_else(none)
+    let found = find(&*api.event_store, which, LOOK_AT_MOST).await?;
+    found.ok_or_else(|| match which {
+        // An engine whose positions do not count events does not find them by their ids either.
+        WhichEvent::Of(_) if !api.event_store.counts_events() => Problem::new(
+            ErrorCode::EventNotFound,
+            "not among the newest 200,000 events, the only ones looked through for an id here; ask by position",
+        ),
+        WhichEvent::Of(_) | WhichEvent::At(_) => none(),
+    })
 }
 
 /// `/audit/traces/{correlation_id}`

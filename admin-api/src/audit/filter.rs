@@ -2,9 +2,11 @@
 
 use chat_infra::clock;
 use chat_operations::audit::{EventFilter, FilterWords};
-use chat_web::{ErrorCode, Problem};
+use chat_web::Problem;
 use serde::Deserialize;
 use utoipa::IntoParams;
+
+use crate::query::malformed;
 
 /// Which events: those that everything given fits.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
@@ -67,21 +69,4 @@ impl FilterParams {
         };
         EventFilter::parse(words, clock::now()).map_err(|error| malformed(error.part, error.must))
     }
-}
-
-/// A parameter that can't be understood.
-pub(crate) fn malformed(parameter: &str, must: &str) -> Problem {
-    Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must}"))
-}
-
-/// A whole number from `least` to `most`, or `default` where none is given.
-pub(crate) fn number(
-    parameter: &str,
-    given: Option<&str>,
-    default: usize,
-    (least, most): (usize, usize),
-) -> Result<usize, Problem> {
-    let Some(given) = given else { return Ok(default) };
-    let number = given.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| malformed(parameter, &format!("a number from {least} to {most}")))
 }

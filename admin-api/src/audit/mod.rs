@@ -13,8 +13,6 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 
-pub(crate) use filter::{malformed, number};
-
 /// Events looked at for one answer, at most: what is not found by then is asked for again, from there on.
 pub(crate) const LOOK_AT_MOST: u64 = 200_000;
 

@@ -11,9 +11,10 @@ use utoipa::IntoParams;
 
 use super::LOOK_AT_MOST;
 use super::events::AuditFails;
-use super::filter::{FilterParams, number};
+use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{Answer, framed};
+use crate::query::number;
 
 /// How much to name.
 #[derive(Deserialize, IntoParams)]

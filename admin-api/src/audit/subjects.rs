@@ -9,10 +9,10 @@ use chat_web::{Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::filter::malformed;
-use super::unexplained;
+use super::{LOOK_AT_MOST, unexplained};
 use crate::AdminApi;
 use crate::api::{Answer, framed};
+use crate::query::malformed;
 
 problem_responses!(pub(super) ExplainFails: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
     MessageNotFound, EventStoreUnavailable, ReadModelUnavailable);
@@ -65,7 +65,7 @@ impl AdminApi {
         if from > to {
             return Err(malformed("from", "before `to` in the log"));
         }
-        Ok(framed(difference(&*self.event_store, from, to, subject).await?))
+        Ok(framed(difference(&*self.event_store, from, to, subject, LOOK_AT_MOST).await?))
     }
 }
 

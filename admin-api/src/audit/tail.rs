@@ -20,8 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
-use super::filter::{FilterParams, malformed, number};
+use super::LOOK_AT_MOST;
+use super::filter::FilterParams;
 use crate::AdminApi;
+use crate::query::{malformed, number};
 
 /// How long a tail is silent at most: what stands between server and client may cut silent connections.
 const BEAT: Duration = Duration::from_secs(15);
@@ -30,7 +32,7 @@ const BEAT: Duration = Duration::from_secs(15);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TailParams {
-    /// How many of the last events to begin with, 0 (unless given) to 1,000.
+    /// How many of the last events to begin with, 0 (unless given) to 1,000: those among the newest 200,000.
     #[param(value_type = Option<u64>, maximum = 1_000)]
     last: Option<String>,
 }
@@ -74,9 +76,11 @@ pub(super) async fn tail_events(
     let after = resumed_after(&headers)?.or(filter.after);
     let permit = Arc::clone(&api.tails).try_acquire_owned();
     let permit = permit.map_err(|error| Problem::of(ErrorCode::Overloaded).caused_by(error))?;
-    let (last, tail) = match after {
-        Some(after) => (Vec::new(), Tail::from(api.event_store, filter, after)),
-        None => Tail::after_the_last(api.event_store, filter, last).await?,
+    let (last, tail) = if let Some(after) = after {
+        (Vec::new(), Tail::from(Arc::clone(&api.event_store), filter, after))
+    } else {
+        let _turn = api.turn().await?;
+        Tail::after_the_last(Arc::clone(&api.event_store), filter, last, LOOK_AT_MOST).await?
     };
     let following = Following {
         tail,

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use chat_operations::answer::{Envelope, Finding, VERSION};
+use chat_operations::answer::{Envelope, Finding};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Output;
+use super::text::escaped;
 use crate::failure::Failure;
 
 pub(super) use chat_operations::answer::{Diagnostic, Severity, Status};
@@ -61,14 +62,13 @@ pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode
                     Severity::Warning => "warning",
                     Severity::Error => "error",
                 };
-                let _ = writeln!(std::io::stderr(), "{severity}: {message}");
+                let _ = writeln!(std::io::stderr(), "{severity}: {}", escaped(message));
             }
             write(&answer.text, exit(answer.finding))
         }
         (Output::Table, Err(failure)) => failure.report(),
         (Output::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
-            let status = if finding { Status::Finding } else { Status::Ok };
-            write(&envelope(status, &data, &diagnostics), exit(finding))
+            write(&envelope(Status::of(finding), &data, &diagnostics), exit(finding))
         }
         (Output::Json, Err(failure)) => {
             let said = Diagnostic { severity: Severity::Error, message: failure.to_string() };
@@ -79,7 +79,7 @@ pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode
 
 /// The envelope, on one line.
 pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
-    let envelope = Envelope { version: VERSION, status, data, diagnostics: diagnostics.to_vec() };
+    let envelope = Envelope::new(status, data, diagnostics.to_vec());
     // JSON, values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, stdout};
 
-use super::text::{cut, width};
+use super::text::{cut, escaped, width};
 
 /// Columns between two of a table's.
 const GAP: usize = 2;
@@ -20,38 +20,51 @@ pub(super) fn terminal_width() -> usize {
     asked.or_else(|| found().map(|(width, _)| usize::from(width.0))).unwrap_or(USUAL_WIDTH)
 }
 
-/// Rows in aligned columns under their names; the last column is cut to what the terminal leaves of it. Cells are to be
-/// fit for a terminal.
+/// Rows in aligned columns under their names; the last column is cut to what the terminal leaves of it. Cells are escaped
+/// here, whatever they hold.
 pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
+    aligned(names, rows, Some(terminal_width()))
+}
+
+/// The same with the last column whole: it says what people look for.
+pub(super) fn whole_table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
+    aligned(names, rows, None)
+}
+
+fn aligned<const N: usize>(names: [&str; N], rows: &[[String; N]], columns: Option<usize>) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| escaped(cell))).collect();
     let mut widths = names.map(width);
-    for row in rows {
+    for row in &rows {
         for (known, cell) in widths.iter_mut().zip(row) {
             *known = width(cell).max(*known);
         }
     }
     let before_last: usize = widths[..N - 1].iter().map(|width| width + GAP).sum();
-    let left = terminal_width().saturating_sub(before_last).max(LEAST);
+    let left = columns.map(|columns| columns.saturating_sub(before_last).max(LEAST));
     let mut text = String::new();
-    for row in std::iter::once(&names.map(str::to_owned)).chain(rows) {
+    for row in std::iter::once(&names.map(str::to_owned)).chain(&rows) {
         let mut line = String::new();
         for (cell, width_of_column) in row[..N - 1].iter().zip(widths) {
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', width_of_column - width(cell) + GAP));
         }
-        line.push_str(&cut(&row[N - 1], left));
+        match left {
+            Some(left) => line.push_str(&cut(&row[N - 1], left)),
+            None => line.push_str(&row[N - 1]),
+        }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
 }
 
-/// Names with their values, aligned.
+/// Names with their values, aligned. Values are escaped here, whatever they hold.
 pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
     let widest = pairs.iter().map(|(name, _)| width(name)).max().unwrap_or_default();
     let mut text = String::new();
     for (name, value) in pairs {
         let gap = widest - width(name) + GAP;
-        text.push_str(format!("{name}{:gap$}{value}", "").trim_end());
+        text.push_str(format!("{name}{:gap$}{}", "", escaped(value)).trim_end());
         text.push('\n');
     }
     text
@@ -66,6 +79,16 @@ mod tests {
         let rows =
             [["1".to_owned(), "世界".to_owned(), String::new()], ["10".into(), "x".into(), "end".into()]];
         assert_eq!(table(["N", "WORD", "LAST"], &rows), "N   WORD  LAST\n1   世界\n10  x     end\n");
+    }
+
+    #[test]
+    fn what_cells_hold_does_nothing_to_a_terminal() {
+        let hostile = "a\u{1b}[2J\u{9b}\u{202e}\nb".to_owned();
+        let shown = "a\\u{1b}[2J\\u{9b}\\u{202e}\\nb";
+        let rows = [[hostile.clone(), hostile.clone()]];
+        assert_eq!(whole_table(["N", "LAST"], &rows).lines().nth(1), Some(&*format!("{shown}  {shown}")));
+        assert_eq!(table(["N", "LAST"], &rows).lines().count(), 2);
+        assert_eq!(pairs(&[("n", hostile)]), format!("n  {shown}\n"));
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Texts of others, fit for a terminal.
 
+use chat_domain::StreamId;
+
+/// Columns that a stream's name takes at most in a table.
+const STREAM: usize = 24;
+
 /// The text on one line, with everything escaped that would do something to a terminal or change the order of what is
 /// read on it.
 pub(super) fn escaped(text: &str) -> String {
@@ -19,6 +24,16 @@ pub(super) fn escaped(text: &str) -> String {
 /// Escaped, in quotes.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
+}
+
+/// A stream's name with the app's token cut short: the token is a credential, and fills the line. Where it is to be copied,
+/// as from an event that is shown whole, the name stands in full.
+pub(super) fn stream(name: &str) -> String {
+    match StreamId::parse(name) {
+        Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
+        Ok(StreamId::Chat(app, number)) => format!("chat-{}…-{number}", &app.expose()[..4]),
+        Err(_) => cut(&escaped(name), STREAM),
+    }
 }
 
 /// Marks of direction, invisible separators: what is read is not what is there.

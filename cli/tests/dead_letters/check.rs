@@ -5,8 +5,19 @@ use serde_json::json;
 
 use crate::damage::{append, append_version, created, log};
 use crate::harness::api::{create_app, create_chat, create_message};
+use crate::harness::deadline::eventually;
 use crate::shown::{name, redacted};
 use crate::stage::{LineUp, Stage};
+
+/// A type that would clear a screen, turn what follows around, and begin a line of its own.
+const HOSTILE: &str = "MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage";
+
+/// Makes sure that a text does nothing to a terminal, and says so of what would.
+fn assert_tame(text: &str) {
+    let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
+    assert!(!text.contains(acts), "{text:?}");
+    assert!(text.contains(r"MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage"), "{text:?}");
+}
 
 async fn what_cannot_be_read_is_listed(line_up: LineUp) {
     let stage = Stage::start(line_up).await;
@@ -22,18 +33,33 @@ async fn what_cannot_be_read_is_listed(line_up: LineUp) {
     let (log, stream) = (log(&stage).await, format!("chat-{token}-1"));
     let newer = SchemaVersion(SchemaVersion::CURRENT.0 + 1);
     let positions = [
-        (append(&*log, &stream, "MessagePinned", "{}").await, "PINNED"),
+        (append(&*log, &stream, HOSTILE, "{\"text\":\"\u{9b}2J\u{202e}\"}").await, "PINNED"),
         (append_version(&*log, &stream, "MessageCreated", newer, &created(2, "two")).await, "NEWER"),
         (append(&*log, &stream, "MessageCreated", r#"{"body":"secret"}"#).await, "BROKEN"),
         (append(&*log, "weather", "Rained", "{}").await, "STRANGE"),
         (append(&*log, "chat-operations", "Fired", "{}").await, "ACT"),
     ];
     let found = stage.operate(&["events", "check", "--limit", "4"]).await.expect(1);
+    assert_tame(&found.text());
     assert!(!found.text().contains("secret"), "payloads are users' texts");
     insta::assert_snapshot!(
         format!("check_{}", name(&stage)),
         redacted(&stage, &token, &positions, &found.text())
     );
+    let letters = eventually("it is parked", async || {
+        let letters = stage.operate(&["dead-letters", "list"]).await;
+        (letters.0.status.code() == Some(1)).then_some(letters)
+    });
+    assert_tame(&letters.await.text());
+    let pinned = positions[0].0.to_string();
+    // A trial does not go with a projector that moves at the same moment.
+    let shown = eventually("it is shown", async || {
+        let shown = stage.operate(&["dead-letters", "show", &pinned]).await;
+        (shown.0.status.code() == Some(0)).then(|| shown.text())
+    });
+    let shown = shown.await;
+    assert_tame(&shown);
+    assert!(shown.contains(&stream), "where it is to be copied, a stream's name is whole: {shown}");
     let from = positions[3].0.to_string();
     let later = stage.ask(&["events", "check", "--from", &from]).await;
     assert_eq!(later["status"], "finding");

@@ -7,6 +7,7 @@ use crate::stage::{LineUp, Stage};
 /// Takes out the folder, the token, times, ids, and the width of columns; names positions.
 pub fn redacted(stage: &Stage, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+    text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     if let Some(database) = stage.flag("--database-url") {
         text = text.replace(database, "[DATABASE]");
     }

@@ -99,6 +99,8 @@ impl Story {
 
     fn show(&self, verb: &str, answer: &Answer) {
         let (text, said) = (answer.text(), answer.said());
+        let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
+        assert!(!text.contains(acts), "it does something to a terminal: {text:?}");
         let notes: Vec<&str> = said
             .lines()
             .filter(|line| ["note", "warning", "chat-api"].iter().any(|of| line.starts_with(of)))
@@ -132,7 +134,10 @@ async fn each_verb_says_what_it_did(line_up: LineUp) {
     story.says("verify_full", 0, &["verify", "search-index", "--full"]).await;
 
     // Somebody alters a row that readers see.
-    story.stage.alter(1, "UPDATE messages SET body = 'altered' WHERE number = 2").await;
+    story
+        .stage
+        .alter(1, "UPDATE messages SET body = 'altered\u{1b}[2J\u{9b}\u{202e}' WHERE number = 2")
+        .await;
     story.says("verify_sample_finds", 1, &["verify", "read-model", "--sample", "2"]).await;
     story.says("verify_full_finds", 1, &["verify", "read-model", "--full"]).await;
     story.says("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;

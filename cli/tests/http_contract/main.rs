@@ -22,6 +22,7 @@ mod messages;
 mod openapi;
 mod paths;
 mod preconditions;
+mod projections;
 mod rate_limit;
 mod roles;
 mod search;

@@ -38,6 +38,8 @@ mod openapi;
 mod paths;
 #[path = "../http_contract/preconditions.rs"]
 mod preconditions;
+#[path = "../http_contract/projections.rs"]
+mod projections;
 #[path = "../http_contract/rate_limit.rs"]
 mod rate_limit;
 #[path = "../http_contract/search.rs"]

@@ -47,9 +47,9 @@ pub struct Difference {
     pub after: Existence,
     /// The fields that have other values.
     pub changes: Vec<Change>,
-    /// The events between that are about it, oldest first: the first hundred.
+    /// The events between that are about it, oldest first: the first hundred, of those that are looked at.
     pub events: Vec<AuditedEvent>,
-    /// Whether there are more.
+    /// Whether there may be more.
     pub more: bool,
 }
 
@@ -77,12 +77,14 @@ pub async fn at(
     Ok(StateThen { subject: subject.into(), position, existence: then.existence, fields: then.fields })
 }
 
-/// Says what changed after the event at one position, up to that at another.
+/// Says what changed after the event at one position, up to that at another. To show the events between, no more than
+/// `look_at_most` are looked at.
 pub async fn difference(
     log: &dyn EventStore,
     from: Position,
     to: Position,
     subject: Subject,
+    look_at_most: u64,
 ) -> Result<Difference, EventStoreError> {
     let before = state(log, subject, from).await?;
     let after = state(log, subject, to).await?;
@@ -98,7 +100,7 @@ pub async fn difference(
         let (before, after) = (gone.value.clone(), Value::Null);
         changes.push(Change { name: gone.name, before, after, set_by: None });
     }
-    let (events, more) = between(log, from, to, subject).await?;
+    let (events, more) = between(log, from, to, subject, look_at_most).await?;
     let (before, after) = (before.existence, after.existence);
     Ok(Difference { subject: subject.into(), from, to, before, after, changes, events, more })
 }
@@ -108,6 +110,7 @@ async fn between(
     from: Position,
     to: Position,
     subject: Subject,
+    look_at_most: u64,
 ) -> Result<(Vec<AuditedEvent>, bool), EventStoreError> {
     let (app, chat) = match subject {
         Subject::App(app) => (app, None),
@@ -122,7 +125,7 @@ async fn between(
         before: Some(Position::new(to.get().saturating_add(1))),
         ..EventFilter::default()
     };
-    let mut events = Vec::new();
+    let (mut events, mut looked_at) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, Order::OldestFirst);
     while let Some(found) = scan.next(log).await? {
         for event in found.events.iter().filter(|event| is_about(event, subject)) {
@@ -130,6 +133,10 @@ async fn between(
                 return Ok((events, true));
             }
             events.push(event.into());
+        }
+        looked_at += found.looked_at;
+        if looked_at >= look_at_most && found.reached < to {
+            return Ok((events, true));
         }
     }
     Ok((events, false))
@@ -150,7 +157,8 @@ impl Finding for StateThen {}
 impl Finding for Difference {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         if self.more {
-            return vec![Diagnostic::note(format!("only the first {SHOWN} events are shown"))];
+            let shown = self.events.len();
+            return vec![Diagnostic::note(format!("only the first {shown} events are shown"))];
         }
         Vec::new()
     }

@@ -39,18 +39,22 @@ impl Tail {
         Self { log, filter, up_to: after, subscription: None }
     }
 
-    /// Follows the log from its end; also returns the last `count` events before that, oldest first.
+    /// Follows the log from its end; also returns the last `count` events before that, oldest first,
+    /// as far as they are among the newest `look_at_most`.
     pub async fn after_the_last(
         log: Arc<dyn EventStore>,
         filter: EventFilter,
         count: usize,
+        look_at_most: u64,
     ) -> Result<(Vec<AuditedEvent>, Self), EventStoreError> {
         let head = log.head().await?;
-        let mut last = Vec::new();
+        let (mut last, mut looked_at) = (Vec::new(), 0);
         let mut scan = Scan::new(filter.clone(), Order::NewestFirst).in_chunks_of(count.clamp(16, CHUNK));
         while last.len() < count
+            && looked_at < look_at_most
             && let Some(found) = scan.next(&*log).await?
         {
+            looked_at += found.looked_at;
             // What came since is for the subscription to bring.
             let before = found.events.iter().filter(|event| event.position <= head);
             last.extend(before.map(AuditedEvent::from));

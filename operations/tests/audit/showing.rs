@@ -87,7 +87,7 @@ async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
     for log in on_both_engines().await {
         let told = story(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
-        let (last, mut tail) = Tail::after_the_last(Arc::clone(&log.log), filter, 2).await.unwrap();
+        let (last, mut tail) = Tail::after_the_last(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
         assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), told[2..]);
         let mut expected = Vec::new();
         for number in 2..5 {

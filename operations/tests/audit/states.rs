@@ -100,13 +100,13 @@ async fn a_difference_names_fields_and_the_events_that_are_about_it() {
     for log in on_both_engines().await {
         let positions = story(&log).await;
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
-        let changed = difference(&*log.log, positions[4], positions[8], second).await.unwrap();
+        let changed = difference(&*log.log, positions[4], positions[8], second, u64::MAX).await.unwrap();
         let names: Vec<_> = changed.changes.iter().map(|change| change.name).collect();
         assert_eq!(names, ["body", "updated_at", "version"]);
         let events: Vec<_> = changed.events.iter().map(|event| event.position).collect();
         assert_eq!(events, [positions[8]]);
         let first = Subject::Message(token(1), chat_number(1), message_number(1));
-        let gone = difference(&*log.log, positions[4], positions[8], first).await.unwrap();
+        let gone = difference(&*log.log, positions[4], positions[8], first, u64::MAX).await.unwrap();
         assert_eq!((gone.before, gone.after), (Existence::Present, Existence::Deleted));
         let before_all = at(&*log.log, Position::START, first).await.unwrap();
         assert_eq!(before_all.existence, Existence::Absent);

@@ -72,7 +72,7 @@ pub(super) async fn diff(arguments: &Diff) -> Result<Answer, Failure> {
         return Err(Failure::new(format!("A is after B: position {from} comes after {to}")));
     }
     let subject = arguments.about.subject();
-    let difference = audit::difference(&*stage.log, from, to, subject).await.map_err(unreadable)?;
+    let difference = audit::difference(&*stage.log, from, to, subject, u64::MAX).await.map_err(unreadable)?;
     Answer::of(&difference, text_of_difference(&difference))
 }
 

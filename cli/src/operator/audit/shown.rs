@@ -1,6 +1,6 @@
 //! Events in a few words.
 
-use chat_domain::{Actor, StreamId, operation};
+use chat_domain::{Actor, operation};
 use chat_operations::audit::filter::actor_kind;
 use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::Value;
@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::super::table::table;
 use super::super::text::{cut, escaped, quoted};
 
-/// Columns that a stream's name takes at most in a table.
-const STREAM: usize = 24;
+pub(super) use super::super::text::stream;
+
+/// Columns that an event's type takes at most in a table.
+const TYPE: usize = 24;
 
 /// Columns that an actor takes at most in a table.
 const ACTOR: usize = 28;
@@ -24,7 +26,7 @@ fn row(event: &AuditedEvent) -> [String; 6] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
-        cut(&escaped(&event.event_type), STREAM),
+        cut(&escaped(&event.event_type), TYPE),
         cut(&actor(event.circumstances().map(|metadata| metadata.actor).as_ref()), ACTOR),
         stream(&event.stream),
         what(event),
@@ -41,7 +43,7 @@ fn reference_row(event: &EventReference) -> [String; 5] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
-        cut(&escaped(&event.event_type), STREAM),
+        cut(&escaped(&event.event_type), TYPE),
         cut(&actor(event.actor.as_ref()), ACTOR),
         stream(&event.stream),
     ]
@@ -60,15 +62,6 @@ pub(super) fn actor(actor: Option<&Actor>) -> String {
     match actor.name.as_ref().or(actor.address.as_ref()) {
         Some(who) => format!("{kind} {}", escaped(who)),
         None => kind.to_owned(),
-    }
-}
-
-/// A stream's name with the app's token cut short: the token is a credential, and fills the line.
-pub(super) fn stream(name: &str) -> String {
-    match StreamId::parse(name) {
-        Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
-        Ok(StreamId::Chat(app, number)) => format!("chat-{}…-{number}", &app.expose()[..4]),
-        Err(_) => cut(&escaped(name), STREAM),
     }
 }
 

@@ -54,7 +54,7 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
     let begin = async {
         let stage = Stage::open(&arguments.common).await?;
-        let begun = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count).await;
+        let begun = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count, u64::MAX).await;
         Ok::<_, Failure>((stage, begun.map_err(unreadable)?))
     };
     let (_stage, (last, mut tail)) = tokio::select! {

@@ -11,6 +11,8 @@ use super::{Where, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::projections::failure;
+use crate::operator::table::pairs;
+use crate::operator::text::escaped;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -37,18 +39,18 @@ fn text(shown: &Shown) -> String {
                 letter.projection.as_str(),
                 given_up.at,
                 given_up.by,
-                given_up.reason
+                escaped(&given_up.reason)
             );
         }
     }
     text.push('\n');
     match &shown.event {
-        Some(event) => stored(&mut text, event),
+        Some(event) => text += &stored(event),
         None => text += "The log does not have the event any more.\n",
     }
     text.push('\n');
     match &shown.unreadable {
-        Some(reason) => _ = writeln!(text, "This program can't read it: {reason}"),
+        Some(reason) => _ = writeln!(text, "This program can't read it: {}", escaped(reason)),
         None => text += "This program can read it.\n",
     }
     for tried_out in &shown.retry {
@@ -57,19 +59,16 @@ fn text(shown: &Shown) -> String {
     text
 }
 
-fn stored(text: &mut String, event: &Stored) {
-    let _ = writeln!(
-        text,
-        "position    {}\nstream      {}\nrevision    {}\nid          {}\nevent       {}, version {}\n\
-         recorded    {}\ndata        {}\nmetadata    {}",
-        event.position,
-        event.stream,
-        event.revision,
-        event.id,
-        event.event_type,
-        event.schema_version,
-        event.recorded_at,
-        event.data,
-        event.metadata
-    );
+/// With the stream's name in full: `retry --stream` is to be given it.
+fn stored(event: &Stored) -> String {
+    pairs(&[
+        ("position", event.position.to_string()),
+        ("stream", event.stream.clone()),
+        ("revision", event.revision.to_string()),
+        ("id", event.id.to_string()),
+        ("event", format!("{}, version {}", event.event_type, event.schema_version)),
+        ("recorded", event.recorded_at.to_string()),
+        ("data", event.data.to_string()),
+        ("metadata", event.metadata.to_string()),
+    ])
 }

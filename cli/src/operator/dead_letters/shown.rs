@@ -5,7 +5,9 @@ use chat_operations::dead_letters::list::Counted;
 use chat_operations::dead_letters::trial::Tried;
 use chat_operations::dead_letters::{Letter, Stop};
 
-use crate::operator::projections::shown::{or_dash, table};
+use crate::operator::projections::shown::or_dash;
+use crate::operator::table::whole_table;
+use crate::operator::text::{escaped, stream};
 
 /// Letters as rows; nothing where there is none.
 pub(super) fn letters(letters: &[Letter]) -> String {
@@ -15,19 +17,22 @@ pub(super) fn letters(letters: &[Letter]) -> String {
     let rows: Vec<_> = letters
         .iter()
         .map(|letter| {
-            vec![
+            [
                 letter.position.to_string(),
                 letter.projection.as_str().to_owned(),
                 letter.state.as_str().to_owned(),
                 letter.event_type.clone(),
                 letter.parked_at.clone(),
                 letter.waiting.to_string(),
-                letter.stream.clone(),
+                stream(&letter.stream),
                 letter.reason.clone(),
             ]
         })
         .collect();
-    table(&["POSITION", "PROJECTION", "STATE", "EVENT", "PARKED AT", "BEHIND", "STREAM", "REASON"], &rows)
+    whole_table(
+        ["POSITION", "PROJECTION", "STATE", "EVENT", "PARKED AT", "BEHIND", "STREAM", "REASON"],
+        &rows,
+    )
 }
 
 /// How many letters a projection has.
@@ -38,7 +43,7 @@ pub(super) fn counted(of: &Counted) -> String {
 
 /// What an act would come to.
 pub(super) fn tried(tried: &Tried) -> String {
-    let Tried { projection, stream, position, parked, would_apply, would_discard, complete, .. } = tried;
+    let Tried { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
     let given_up =
         if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
     let left = parked - would_apply - u64::from(*would_discard);
@@ -47,7 +52,7 @@ pub(super) fn tried(tried: &Tried) -> String {
         (None, true) => ", none would stay parked\n".to_owned(),
         (None, false) => format!(", and {left} more were not tried\n"),
     };
-    let projection = projection.as_str();
+    let (projection, stream) = (projection.as_str(), stream(&tried.stream));
     format!(
         "{projection}, {stream}: {given_up}{would_apply} of {parked} parked events would be applied{rest}"
     )
@@ -55,7 +60,7 @@ pub(super) fn tried(tried: &Tried) -> String {
 
 /// What an act came to.
 pub(super) fn done(done: &Done) -> String {
-    let (projection, stream) = (done.projection.as_str(), &done.stream);
+    let (projection, stream) = (done.projection.as_str(), stream(&done.stream));
     let Some(left) = &done.outcome else {
         return format!("{projection}, {stream}: not yet carried out (recorded at position {})\n", done.act);
     };
@@ -69,5 +74,5 @@ pub(super) fn done(done: &Done) -> String {
 }
 
 fn stops(Stop { position, event_type, reason }: &Stop) -> String {
-    format!("it stops at {position}, {event_type}: {reason}")
+    format!("it stops at {position}, {}: {}", escaped(event_type), escaped(reason))
 }

@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
 use super::progress::Progress;
-use super::projections::shown::table;
+use super::table::whole_table;
+use super::text::stream;
 use super::{Common, Stage};
 use crate::failure::Failure;
 
@@ -65,7 +66,8 @@ fn text(checked: &Checked) -> String {
     if !findings.is_empty() {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(row).collect();
-        text += &table(&["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"], &rows);
+        text +=
+            &whole_table(["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"], &rows);
         let left = checked.found() - findings.len() as u64;
         if left > 0 {
             let _ = writeln!(text, "… and {left} more");
@@ -73,19 +75,19 @@ fn text(checked: &Checked) -> String {
     }
     if !types.is_empty() {
         text.push('\n');
-        let rows: Vec<_> = types.iter().map(|(name, count)| vec![name.clone(), count.to_string()]).collect();
-        text += &table(&["EVENT", "COUNT"], &rows);
+        let rows: Vec<_> = types.iter().map(|(name, count)| [name.clone(), count.to_string()]).collect();
+        text += &whole_table(["EVENT", "COUNT"], &rows);
     }
     text
 }
 
-fn row(finding: &Finding) -> Vec<String> {
-    vec![
+fn row(finding: &Finding) -> [String; 7] {
+    [
         finding.position.to_string(),
         finding.problem.as_str().to_owned(),
         finding.event_type.clone(),
         finding.schema_version.to_string(),
-        finding.stream.clone(),
+        stream(&finding.stream),
         finding.revision.to_string(),
         finding.detail.clone(),
     ]

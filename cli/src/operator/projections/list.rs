@@ -9,10 +9,11 @@ use chat_operations::projections::list::{Listed, list};
 use clap::Args;
 use tokio::time::sleep;
 
-use super::shown::{millis, or_dash, table};
+use super::shown::{millis, or_dash};
 use super::{cancel, failure, open};
 use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
+use crate::operator::table::whole_table;
 use crate::operator::{Common, Output};
 
 /// How often the list is printed anew.
@@ -71,11 +72,11 @@ async fn look(projections: &Projections) -> Result<Answer, Failure> {
         "LAST ERROR",
     ];
     let rows: Vec<_> = listed.iter().map(row).collect();
-    Answer::new(&listed, table(&head, &rows))
+    Answer::new(&listed, whole_table(head, &rows))
 }
 
-fn row(listed: &Listed) -> Vec<String> {
-    vec![
+fn row(listed: &Listed) -> [String; 12] {
+    [
         listed.name.as_str().to_owned(),
         listed.generation.0.to_string(),
         listed.standing.as_str().replace('_', " "),

@@ -8,11 +8,12 @@ use chat_operations::projections::rebuild::{self, Rebuild, RebuildPlan, Rebuilt,
 use clap::Args;
 
 use super::progress::Display;
-use super::shown::{bytes, comparison, named, or_dash, switched, table};
+use super::shown::{bytes, comparison, named, or_dash, switched};
 use super::{Execution, Name, cancel, failure, open};
 use crate::failure::Failure;
 use crate::operator::Common;
 use crate::operator::answer::{Answer, Severity};
+use crate::operator::table::whole_table;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -82,7 +83,7 @@ fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
         .generations
         .iter()
         .map(|generation| {
-            vec![
+            [
                 generation.named.name.as_str().to_owned(),
                 generation.named.generation.0.to_string(),
                 generation.place.clone(),
@@ -93,7 +94,7 @@ fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
         })
         .collect();
     let head = ["PROJECTION", "GENERATION", "PLACE", "GOES ON AT", "EVENTS", "DISK, ABOUT"];
-    let mut text = table(&head, &rows);
+    let mut text = whole_table(head, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);
     if let Some(seconds) = plan.estimated_seconds {

@@ -8,27 +8,7 @@ use chat_operations::projections::switch::Switched;
 use chat_operations::projections::{Explained, Named};
 use serde_json::Value;
 
-/// Rows under a head, each column as wide as its widest cell.
-pub(in crate::operator) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            // Writing to a String can't fail.
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        line.trim_end().to_owned() + "\n"
-    };
-    let mut text = line(&mut head.iter().copied());
-    for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
-    }
-    text
-}
+use crate::operator::text::{escaped, stream};
 
 /// What is not known is a dash.
 pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
@@ -65,8 +45,10 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
     let name = name.as_str();
     if let Some(reason) = &comparison.unreadable {
         return format!(
-            "{name}: generation {} (live) can't be compared with {}: {reason}\n",
-            live.0, other.0
+            "{name}: generation {} (live) can't be compared with {}: {}\n",
+            live.0,
+            other.0,
+            escaped(reason)
         );
     }
     let mut text = match differing {
@@ -101,13 +83,19 @@ pub(super) fn explained(all: &[Explained], differing: usize) -> String {
         };
         let _ = writeln!(text, "    {what}");
         for (field, shown, expected) in fields(one) {
+            // JSON escapes only some of what does something to a terminal.
+            let (shown, expected) = (escaped(&shown.to_string()), escaped(&expected.to_string()));
             let _ = writeln!(text, "    {field}: {shown} is shown, {expected} follows from the log");
         }
         if let Some(event) = &one.first_event {
             let _ = writeln!(
                 text,
                 "    first event that explains it: {} at position {}, revision {} of {}, {}",
-                event.event_type, event.position, event.revision, event.stream, event.recorded_at
+                escaped(&event.event_type),
+                event.position,
+                event.revision,
+                stream(&event.stream),
+                event.recorded_at
             );
         }
     }
@@ -117,6 +105,7 @@ pub(super) fn explained(all: &[Explained], differing: usize) -> String {
     text
 }
 
+/// Tokens stand in full: `audit explain` is to be given them.
 fn subject(one: &Explained) -> String {
     let token = one.app_token.as_deref().unwrap_or("?");
     match (one.kind, one.chat_number, one.message_number) {
@@ -151,15 +140,4 @@ pub(super) fn switched(switched: &Switched) -> String {
         "\nno projector of the running system has taken them over within 30 seconds; they stand still until one does"
     };
     format!("readers see {} from position {} on{taken_over}", named(&switched.to), switched.position)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["longer".to_owned(), "b".to_owned()]];
-        assert_eq!(table(&["ONE", "TWO"], &rows), "ONE     TWO\na       long\nlonger  b\n");
-    }
 }

@@ -7,11 +7,12 @@ use chat_operations::projections::switch::{self, Switch, SwitchPlan};
 use clap::Args;
 
 use super::progress::Display;
-use super::shown::{bytes, comparison, named, or_dash, switched, table};
+use super::shown::{bytes, comparison, named, or_dash, switched};
 use super::{Execution, Which, cancel, failure, open};
 use crate::failure::Failure;
 use crate::operator::Common;
 use crate::operator::answer::{Answer, Severity};
+use crate::operator::table::whole_table;
 
 #[derive(Args)]
 pub(crate) struct Plain {
@@ -112,7 +113,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
         .generations
         .iter()
         .map(|generation| {
-            vec![
+            [
                 generation.named.name.as_str().to_owned(),
                 generation.named.generation.0.to_string(),
                 generation.standing.map_or("dropped", |standing| standing.as_str()).replace('_', " "),
@@ -121,7 +122,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
             ]
         })
         .collect();
-    let mut text = table(&["PROJECTION", "GENERATION", "STANDING", "PLACE", "DISK"], &rows);
+    let mut text = whole_table(["PROJECTION", "GENERATION", "STANDING", "PLACE", "DISK"], &rows);
     text += match dropped.position {
         Some(_) => "\ndropped",
         None => "\nwould be dropped",
