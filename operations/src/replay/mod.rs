@@ -9,7 +9,6 @@ pub mod batch;
 pub mod bookmark;
 mod endpoint;
 mod file;
-mod line;
 pub mod pace;
 mod program;
 mod source;
@@ -17,6 +16,7 @@ pub mod target;
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -232,15 +232,7 @@ impl Running {
         let size = self.target.size().at_most(replay.rate.map_or(u64::MAX, Rate::smooth));
         let mut batch = Batch::after(outcome.position);
         loop {
-            let found = tokio::select! {
-                biased;
-                () = stop.asked() => None,
-                found = source.next() => Some(found?),
-                () = tokio::time::sleep(SETTLE_EVERY), if replay.follow => {
-                    self.settle(outcome).await?;
-                    continue;
-                }
-            };
+            let found = self.wait_for(&mut source, replay.follow, stop, outcome).await?;
             let Some(Page { events, up_to, last }) = found else { break };
             for event in events {
                 if (replay.wanted)(&event) {
@@ -272,6 +264,26 @@ impl Running {
         }
         outcome.stopped = true;
         Ok(())
+    }
+
+    /// What comes next, unless it is to stop before.
+    async fn wait_for(
+        &mut self,
+        source: &mut Source<'_>,
+        follow: bool,
+        stop: &mut Stop,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Page>, ReplayError> {
+        // Dropped at each tick it would never get further than connecting, where that takes longer.
+        let mut coming = pin!(source.next());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.asked() => return Ok(None),
+                page = &mut coming => return Ok(Some(page?)),
+                () = tokio::time::sleep(SETTLE_EVERY), if follow => self.settle(outcome).await?,
+            }
+        }
     }
 
     /// Hands a batch on, unless it is to stop before; then the batch stays as it is.
