@@ -117,10 +117,8 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
             let _ = writeln!(std::io::stderr(), "{sentence}");
         },
     };
-    let mut watch = |_, position: Position| {
-        if counted {
-            progress.at(position.get().saturating_sub(after.get()));
-        }
+    let mut watch = |events, position: Position| {
+        progress.at(if counted { position.get().saturating_sub(after.get()) } else { events });
     };
     let outcome = replay::run(&*stage.log, &replay, &destination, &mut stop, &mut watch).await;
     drop(progress);
