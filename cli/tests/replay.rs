@@ -7,6 +7,7 @@ mod operator;
 mod receiver;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,10 +132,13 @@ async fn a_program_is_fed_and_its_failure_is_told() {
         fs::remove_file(setting.path("position")).expect("the checkpoint");
 
         // It has had everything, and says at its end that it failed: nothing is known to be delivered.
-        let failed = to("cat > out; exit 3").expect(2);
+        let command = "cat > out; test -e well || exit 3";
+        let failed = to(command).expect(2);
         insta::assert_snapshot!(format!("{}_program_failed", setting.name), failed.stderr);
-        let said = to("cat").expect(0);
-        assert_eq!(positions(&said.stdout), all(&setting).await, "all of it again");
+        fs::write(setting.path("well"), "").expect("a file");
+        to(command).expect(0);
+        let out = fs::read_to_string(setting.path("out")).expect("what it read");
+        assert_eq!(positions(&out), all(&setting).await, "all of it again");
 
         let json = setting.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON alone");
@@ -147,7 +151,9 @@ async fn a_program_is_fed_and_its_failure_is_told() {
 async fn a_program_that_ends_early_has_a_checkpoint_before_what_it_left_unread() {
     let setting = Setting { name: "more", folder: harness::line_up::folder(), server: None };
     fill(&*setting.log().await, 6_000).await;
-    let early = setting.run(&["replay", "--to", "head -n 3000 > out", "--checkpoint", "position"]).expect(2);
+    let feed = ["replay", "--to", "sh feed", "--checkpoint", "position"];
+    fs::write(setting.path("feed"), "head -n 3000 > out").expect("a script");
+    let early = setting.run(&feed).expect(2);
     assert!(early.stderr.contains("ended before it had everything"), "{}", early.stderr);
     let read = positions(&fs::read_to_string(setting.path("out")).expect("what it read"));
     let bookmark: Value =
@@ -155,7 +161,8 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_what_it_left_unread()
     let kept = bookmark["position"].as_u64().expect("a position");
     assert!(kept > 0, "nothing is known to have been read");
     assert!(read.contains(&kept), "{kept} was not read; {} was the last", read[read.len() - 1]);
-    let rest = setting.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(0);
+    fs::write(setting.path("feed"), "cat").expect("a script");
+    let rest = setting.run(&feed).expect(0);
     let rest = positions(&rest.stdout);
     assert_eq!((rest[0], rest[rest.len() - 1]), (kept + 1, 6_000));
 }
@@ -207,10 +214,8 @@ async fn an_endpoint_that_refuses_ends_the_replay_at_what_it_took() {
     assert_eq!(receiver.requests()[0].content_type, "application/json");
     let taken: Vec<Value> = serde_json::from_str(&receiver.requests()[0].body).expect("an array");
     assert_eq!(taken.len(), 5);
-    let receiver = Receiver::start(&[]).await;
-    let url = receiver.url();
     setting.run(&["replay", "--to", &url, "--checkpoint", "position"]).expect(0);
-    assert_eq!(positions(&receiver.requests()[0].body), [6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(positions(&receiver.requests()[2].body), [6, 7, 8, 9, 10, 11, 12]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,6 +303,58 @@ async fn what_can_not_be_done_is_said_in_a_sentence() {
         assert!(said.stderr.contains(expected), "{arguments:?}: {}", said.stderr);
         assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
+    let setting = Setting::sqlite().await;
+    let to = |file: &str, checkpoint: &str, more: &[&str]| {
+        setting.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
+    };
+    let lines = |file: &str| fs::read_to_string(setting.path(file)).expect("the file");
+    fs::write(setting.path("notes.jsonl"), "{}\n").expect("a file");
+    to("events.jsonl", "position", &[]).expect(0);
+    let mode = fs::metadata(setting.path("events.jsonl")).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // One that ended in order leaves a file to which nobody else adds.
+    to("events.jsonl", "second", &["--before", "3"]).expect(0);
+    let both = lines("events.jsonl");
+    let grown = to("events.jsonl", "position", &[]).expect(2);
+    assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
+    // One that was interrupted cuts off no more than it can have written.
+    let closed = lines("position");
+    fs::write(setting.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
+        .expect("a checkpoint");
+    let foreign = to("events.jsonl", "position", &[]).expect(2);
+    assert!(foreign.stderr.contains("did not write"), "{}", foreign.stderr);
+    assert_eq!(lines("events.jsonl"), both);
+
+    for (file, more, expected) in [
+        ("notes.jsonl", &[][..], "to the file"),
+        ("no-such.jsonl", &[], "to the file"),
+        ("cat", &[], "to the file"),
+        ("events.jsonl", &["--before", "3"], "of other events"),
+    ] {
+        let said = to(file, "position", more).expect(2);
+        assert!(said.stderr.contains(expected), "{file}: {}", said.stderr);
+    }
+    assert_eq!(lines("notes.jsonl"), "{}\n");
+    assert!(!setting.path("no-such.jsonl").exists());
+    to("cat", "third", &[]).expect(0);
+    let said = to("cat -n", "third", &[]).expect(2);
+    assert!(said.stderr.contains("another program") && said.stderr.contains("--after 12"), "{}", said.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_for_one_replay_at_a_time() {
+    let setting = Setting::sqlite().await;
+    let first = start(&setting, &["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"]);
+    eventually("the first one", async || setting.path("position").exists().then_some(())).await;
+    let second = setting.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
+    assert!(second.stderr.contains("another replay is writing"), "{}", second.stderr);
+    terminate(&first);
+    assert_eq!(ended(first).status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

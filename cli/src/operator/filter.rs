@@ -51,8 +51,14 @@ pub(super) struct FilterOptions {
 impl FilterOptions {
     /// The filter, with the time up to which it goes: the flag for that is the verb's.
     pub(super) fn filter(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
+        EventFilter::parse(self.words(to), clock::now())
+            .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
+    }
+
+    /// The same, as it was written.
+    pub(super) fn words(&self, to: Option<&str>) -> FilterWords {
         let given = self.clone();
-        let words = FilterWords {
+        FilterWords {
             stream: given.stream,
             app: given.app,
             chat: given.chat,
@@ -66,8 +72,6 @@ impl FilterOptions {
             after: given.after,
             before: given.before,
             text: given.text,
-        };
-        EventFilter::parse(words, clock::now())
-            .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
+        }
     }
 }

@@ -9,6 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// After how many events the clock is looked at.
+const LOOK_EVERY: u64 = 64;
+
 /// A long command's progress. It leaves nothing behind on a terminal.
 pub(super) struct Progress {
     what: &'static str,
@@ -19,7 +22,7 @@ pub(super) struct Progress {
 
 enum Shown {
     Bar(ProgressBar),
-    Lines { said: Instant },
+    Lines { said: Instant, looked: u64 },
 }
 
 impl Progress {
@@ -38,7 +41,7 @@ impl Progress {
                 Err(_) => bar,
             })
         } else {
-            Shown::Lines { said: started }
+            Shown::Lines { said: started, looked: 0 }
         };
         Self { what, started, total, shown }
     }
@@ -47,9 +50,13 @@ impl Progress {
     pub(super) fn at(&mut self, done: u64) {
         match &mut self.shown {
             Shown::Bar(bar) => bar.set_position(done),
-            Shown::Lines { said } => {
+            Shown::Lines { said, looked } => {
                 // Looking at the clock each time would cost more than the rest.
-                if done.is_multiple_of(64) && said.elapsed() >= LINE_EVERY {
+                if done.abs_diff(*looked) < LOOK_EVERY {
+                    return;
+                }
+                *looked = done;
+                if said.elapsed() >= LINE_EVERY {
                     *said = Instant::now();
                     let line = line(self.what, done, self.total, self.started.elapsed());
                     let _ = writeln!(stderr(), "{line}");

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::event::AuditedEvent;
 use super::filter::actor_kind;
+use super::line;
 use super::scan::Scan;
 
 /// How events are written.
@@ -65,17 +66,14 @@ pub async fn export(
     let (mut written, mut looked_at) = (0, 0);
     let mut buffer = Vec::new();
     if format == ExportFormat::Csv {
-        out.write_all(&line(COLUMNS)?)?;
+        out.write_all(&csv_line(COLUMNS)?)?;
     }
     while let Some(found) = scan.next(log).await? {
         looked_at += found.looked_at;
         for event in &found.events {
             match format {
-                ExportFormat::JsonLines => {
-                    serde_json::to_writer(&mut buffer, &AuditedEvent::from(event))?;
-                    buffer.push(b'\n');
-                }
-                ExportFormat::Csv => buffer.extend(line(columns(event))?),
+                ExportFormat::JsonLines => line::write(&mut buffer, event)?,
+                ExportFormat::Csv => buffer.extend(csv_line(columns(event))?),
             }
             out.write_all(&buffer)?;
             buffer.clear();
@@ -121,7 +119,7 @@ fn plain(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }
 
-fn line<const N: usize>(columns: [impl AsRef<[u8]>; N]) -> Result<Vec<u8>, ExportError> {
+fn csv_line<const N: usize>(columns: [impl AsRef<[u8]>; N]) -> Result<Vec<u8>, ExportError> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     writer.write_record(columns).map_err(io::Error::other)?;
     Ok(writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?)

@@ -12,6 +12,7 @@ mod explain;
 mod export;
 pub mod filter;
 mod history;
+pub(crate) mod line;
 mod list;
 mod row;
 mod scan;

@@ -9,6 +9,7 @@ use chat_infra::event_store::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::ReplayError;
+use super::whereto::Whereto;
 use crate::new_file::{beside, replace};
 
 /// What the file says.
@@ -20,6 +21,12 @@ pub struct Bookmark {
     pub position: Position,
     /// How many events that were.
     pub events: u64,
+    /// Where they went.
+    pub to: Whereto,
+    /// Which were meant: the SHA-256 of how that was said.
+    pub meant: String,
+    /// Whether the replay ended in order. Until then a file may be longer than it says.
+    pub closed: bool,
     /// Where events go to a file: how long it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -69,6 +76,27 @@ impl BookmarkFile {
             )));
         }
         Ok(Some(bookmark))
+    }
+
+    /// Fails where what the file says is of a replay to elsewhere, or of other events.
+    pub(super) fn check(
+        &self,
+        bookmark: &Bookmark,
+        to: Option<&Whereto>,
+        meant: &str,
+    ) -> Result<(), ReplayError> {
+        let other = if to != Some(&bookmark.to) {
+            bookmark.to.named()
+        } else if bookmark.meant != meant {
+            "of other events: the options that say which are not the same".to_owned()
+        } else {
+            return Ok(());
+        };
+        let reason = format!(
+            "it is of a replay {other}; for this one name a new file, with --after {} to go on from there",
+            bookmark.position
+        );
+        Err(ReplayError::Bookmark { path: self.path.clone(), reason })
     }
 
     pub(super) fn write(&mut self, bookmark: &Bookmark) -> Result<(), ReplayError> {

@@ -88,6 +88,11 @@ impl EndpointOptions {
         Ok(Self { url, authorization: None, shape: Shape::Lines, events: 500, give_up_after: None, log })
     }
 
+    /// Where batches go.
+    pub(super) fn url(&self) -> &Uri {
+        &self.url
+    }
+
     /// With the value of the header `Authorization`.
     pub fn authorization(mut self, value: &str) -> Result<Self, InvalidEndpoint> {
         let mut value = HeaderValue::from_str(value).map_err(|_| InvalidEndpoint::Authorization)?;

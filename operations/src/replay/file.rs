@@ -1,18 +1,20 @@
 //! Replaying to a file of lines.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::{File, TryLockError};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use serde::Deserialize;
 
 use super::batch::{Batch, Size};
 use super::bookmark::Bookmark;
 use super::target::{Settled, Target};
 use super::{ReplayError, Stop, Tell};
 
-/// The file. What was written after the last bookmark is cut off when it is opened again with it.
+/// The file, kept for one replay by a lock. What an interrupted replay wrote to it after its last bookmark is cut off.
 pub(super) struct LinesFile {
     path: PathBuf,
     file: File,
@@ -25,16 +27,26 @@ impl LinesFile {
     pub(super) fn open(path: &Path, read: Option<&Bookmark>, after: Position) -> Result<Self, ReplayError> {
         let failed = |source| ReplayError::File { path: path.to_owned(), source };
         let other = |reason| ReplayError::NotTheFile { path: path.to_owned(), reason };
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = options.map_err(failed)?;
+        let mut options = File::options();
+        // What is in events are messages of people. One that a bookmark knows is there.
+        options.read(true).write(true).create(read.is_none()).truncate(false).mode(0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => return Err(other("another replay is writing to it")),
+        }
         let length = file.metadata().map_err(failed)?.len();
-        let bytes = match read.map(|read| read.bytes) {
+        let bytes = match read.map(|read| (read.bytes, read.closed)) {
             None => length,
-            Some(None) => return Err(other("the checkpoint is of a replay that did not go to a file")),
-            Some(Some(bytes)) if bytes > length => {
+            Some((None, _)) => return Err(other("the checkpoint does not say how long the file was")),
+            Some((Some(bytes), _)) if bytes > length => {
                 return Err(other("the file is shorter than when the checkpoint was written"));
             }
-            Some(Some(bytes)) => bytes,
+            Some((Some(bytes), true)) if bytes < length => {
+                return Err(other("something else has added to the file since the checkpoint was written"));
+            }
+            Some((Some(bytes), _)) => bytes,
         };
         if bytes > 0 {
             let mut last = [0];
@@ -43,9 +55,36 @@ impl LinesFile {
                 return Err(other("the file does not end with a whole line"));
             }
         }
-        file.set_len(bytes).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
+        if bytes < length {
+            file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
+            if !goes_on_after(after, &file).map_err(failed)? {
+                return Err(other(
+                    "after what the checkpoint knows, it has lines that this replay did not write",
+                ));
+            }
+            file.set_len(bytes).map_err(failed)?;
+        }
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, bytes, events: 0, up_to: after })
     }
+}
+
+/// Whether these are lines of a replay that goes on after a position; the last one may be cut short.
+fn goes_on_after(mut after: Position, lines: &File) -> io::Result<bool> {
+    #[derive(Deserialize)]
+    struct Line {
+        position: Position,
+    }
+    let mut lines = BufReader::new(lines);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(Line { position }) if position > after => after = position,
+            _ => return Ok(false),
+        }
+        line.clear();
+    }
+    Ok(true)
 }
 
 #[async_trait]

@@ -1,22 +1,24 @@
 //! Replaying the log to something outside: a program, a file, or an HTTP endpoint.
 //!
 //! Events go out in the order of the log, as lines of JSON, in batches ([`batch`]). A bookmark ([`bookmark`])
-//! keeps up to where they were surely delivered: whoever starts again with it goes on from there. So a file gets each
-//! event exactly once, because it is cut to what the bookmark knows of; a program or an endpoint gets each at least
+//! keeps up to where they were surely delivered: whoever starts again with it goes on from there, to the same place and
+//! with the same events ([`whereto`]). So a file gets each event exactly once, because what an interrupted replay wrote
+//! beyond what the bookmark knows of is cut off; a program or an endpoint gets each at least
 //! once, some of them again after an interruption.
 
 pub mod batch;
 pub mod bookmark;
 mod endpoint;
 mod file;
-mod line;
 pub mod pace;
 mod program;
 mod source;
 pub mod target;
+pub mod whereto;
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ use bookmark::{Bookmark, BookmarkFile};
 use pace::{Pace, Rate};
 use source::{Page, Source};
 use target::{Settled, Target};
+use whereto::Whereto;
 
 pub use endpoint::{EndpointOptions, InvalidEndpoint, Shape};
 pub use target::Destination;
@@ -47,6 +50,8 @@ pub struct Replay<'a> {
     pub until: Option<Position>,
     /// Which events.
     pub wanted: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
+    /// How it was said which events: a bookmark is of these alone.
+    pub meant: &'a str,
     /// How fast at most.
     pub rate: Option<Rate>,
     /// Whether to go on with what comes, until it is stopped.
@@ -93,6 +98,9 @@ pub enum ReplayError {
         /// Why.
         source: io::Error,
     },
+    /// It can't be told where events go.
+    #[error("the destination can't be looked at")]
+    Destination(#[source] io::Error),
     /// The file is not what the bookmark knows.
     #[error("{}: {reason}", .path.display())]
     NotTheFile {
@@ -165,7 +173,7 @@ pub async fn run<'a>(
         Ok((mut running, source)) => {
             let ended = running.go(source, replay, stop, watch, &mut outcome).await;
             let finished = match &ended {
-                Ok(()) => running.target.finish().await,
+                Ok(()) => running.target.finish().await.inspect(|_| running.bookmark.closed = true),
                 // What was delivered before it failed is still worth a bookmark.
                 Err(_) => running.target.settle().await,
             };
@@ -193,9 +201,21 @@ async fn begin<'a>(
     let read = file.as_mut().map(|file| file.read(id, head)).transpose()?.flatten();
     let after = read.as_ref().map_or(replay.after, |read| read.position.max(replay.after));
     outcome.position = after;
+    let meant = whereto::digest(replay.meant);
+    if let (Some(file), Some(read)) = (&file, &read) {
+        // A file that is not there is not the one it was.
+        file.check(read, Whereto::of(to).ok().as_ref(), &meant)?;
+    }
     let target = to.open(read.as_ref(), after)?;
-    let bookmark =
-        Bookmark { log: id, position: after, events: read.map_or(0, |read| read.events), bytes: None };
+    let bookmark = Bookmark {
+        log: id,
+        position: after,
+        events: read.map_or(0, |read| read.events),
+        to: Whereto::of(to).map_err(ReplayError::Destination)?,
+        meant,
+        closed: false,
+        bytes: None,
+    };
     let mut running = Running { target, file, bookmark, before: 0, written: Instant::now() };
     running.before = running.bookmark.events;
     // From the start on a file can be cut to what it was.
@@ -232,15 +252,7 @@ impl Running {
         let size = self.target.size().at_most(replay.rate.map_or(u64::MAX, Rate::smooth));
         let mut batch = Batch::after(outcome.position);
         loop {
-            let found = tokio::select! {
-                biased;
-                () = stop.asked() => None,
-                found = source.next() => Some(found?),
-                () = tokio::time::sleep(SETTLE_EVERY), if replay.follow => {
-                    self.settle(outcome).await?;
-                    continue;
-                }
-            };
+            let found = self.wait_for(&mut source, replay.follow, stop, outcome).await?;
             let Some(Page { events, up_to, last }) = found else { break };
             for event in events {
                 if (replay.wanted)(&event) {
@@ -272,6 +284,26 @@ impl Running {
         }
         outcome.stopped = true;
         Ok(())
+    }
+
+    /// What comes next, unless it is to stop before.
+    async fn wait_for(
+        &mut self,
+        source: &mut Source<'_>,
+        follow: bool,
+        stop: &mut Stop,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Page>, ReplayError> {
+        // Dropped at each tick it would never get further than connecting, where that takes longer.
+        let mut coming = pin!(source.next());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.asked() => return Ok(None),
+                page = &mut coming => return Ok(Some(page?)),
+                () = tokio::time::sleep(SETTLE_EVERY), if follow => self.settle(outcome).await?,
+            }
+        }
     }
 
     /// Hands a batch on, unless it is to stop before; then the batch stays as it is.

@@ -18,8 +18,9 @@ use super::batch::{Batch, Size};
 use super::target::{Settled, Target};
 use super::{ReplayError, Stop, Tell};
 
-/// What a pipe holds at most, unless its reader makes it larger.
-const PIPE_BYTES: u64 = 64 << 10;
+/// What a pipe holds at most, unless its reader makes it larger: 16 pages, which have 4 KiB on x86-64 and up to 64 KiB
+/// elsewhere.
+const PIPE_BYTES: u64 = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 1 << 20 };
 
 /// How long a program that has been told to end by its closed input may take after the replay was stopped while it did
 /// not read.
@@ -74,6 +75,26 @@ impl Program {
         }
     }
 
+    /// Ends the program and whatever it has started, which is its process group. The shell is the one program that is
+    /// surely there, and `kill` is part of it.
+    fn kill(&mut self) {
+        let group = format!("kill -s KILL -- -{}", self.child.id());
+        let killed = Command::new("sh").arg("-c").arg(group).stderr(Stdio::null()).status();
+        if !killed.is_ok_and(|status| status.success()) {
+            let _ = self.child.kill();
+        }
+    }
+
+    /// Notes what a batch ends with.
+    fn note(&mut self, settled: Settled) {
+        match self.unread.back_mut() {
+            // Nothing was written since: what holds for the one before holds for this.
+            Some((end, last)) if *end == self.written => *last = settled,
+            None if self.written == 0 => self.settled = settled,
+            _ => self.unread.push_back((self.written, settled)),
+        }
+    }
+
     /// Why it takes no more.
     async fn gone(&mut self, error: io::Error) -> ReplayError {
         if error.kind() != io::ErrorKind::BrokenPipe {
@@ -111,7 +132,7 @@ impl Target for Program {
             outcome = &mut writing => outcome,
             () = async { stop.asked().await; tokio::time::sleep(GRACE).await; } => {
                 // It does not read: nothing else ends the write.
-                let _ = self.child.kill();
+                self.kill();
                 writing.await
             }
         };
@@ -123,7 +144,7 @@ impl Target for Program {
         self.written += batch.lines.len() as u64;
         self.events += batch.events;
         let settled = Settled { position: batch.up_to, events: self.events, bytes: None };
-        self.unread.push_back((self.written, settled));
+        self.note(settled);
         Ok(true)
     }
 

@@ -105,10 +105,14 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
         // A replay that is over does not listen.
         let _ = sender.send(true);
     });
+    let words = command.filter.words(command.until.as_deref());
+    let meant = serde_json::to_string(&words);
+    let meant = meant.map_err(|error| Failure::because("the filter can't be written down", &error))?;
     let replay = Replay {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
         wanted: &|event| filter.matches(event),
+        meant: &meant,
         rate: command.rate,
         follow: command.follow,
         bookmark: command.checkpoint.clone(),
@@ -117,10 +121,8 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
             let _ = writeln!(std::io::stderr(), "{sentence}");
         },
     };
-    let mut watch = |_, position: Position| {
-        if counted {
-            progress.at(position.get().saturating_sub(after.get()));
-        }
+    let mut watch = |events, position: Position| {
+        progress.at(if counted { position.get().saturating_sub(after.get()) } else { events });
     };
     let outcome = replay::run(&*stage.log, &replay, &destination, &mut stop, &mut watch).await;
     drop(progress);

@@ -1,17 +1,14 @@
-//! An event as a line of JSON: as `audit export` writes it.
+//! An event as a line of JSON: in an export and in a replay.
 
 use chat_infra::event_store::RecordedEvent;
 
-use crate::audit::event::AuditedEvent;
+use super::event::AuditedEvent;
 
-/// Writes an event at the end of `to`, with a line break after it.
-pub(super) fn write(to: &mut Vec<u8>, event: &RecordedEvent) {
-    let start = to.len();
-    // Texts, numbers and JSON always serialize, and a vector takes everything.
-    let _ = serde_json::to_writer(&mut *to, &AuditedEvent::from(event));
-    // A stored payload may have line breaks between its values, and nowhere else: in a text they are written otherwise.
-    to[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+/// Writes an event at the end of `to`, with a line break after it and none before.
+pub(crate) fn write(to: &mut Vec<u8>, event: &RecordedEvent) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *to, &AuditedEvent::from(event))?;
     to.push(b'\n');
+    Ok(())
 }
 
 #[cfg(test)]
@@ -34,7 +31,7 @@ mod tests {
             metadata: b"{}".to_vec(),
         };
         let mut line = Vec::new();
-        write(&mut line, &event);
+        write(&mut line, &event).unwrap();
         String::from_utf8(line).unwrap()
     }
 
