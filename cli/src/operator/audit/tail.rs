@@ -52,13 +52,13 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     };
     tokio::pin!(stop);
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
-    let begin = async {
+    let opening = async {
         let stage = Stage::open(&arguments.common).await?;
-        let begun = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count, u64::MAX).await;
-        Ok::<_, Failure>((stage, begun.map_err(unreadable)?))
+        let last = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count, u64::MAX).await;
+        Ok::<_, Failure>((stage, last.map_err(unreadable)?))
     };
     let (_stage, (last, mut tail)) = tokio::select! {
-        begun = begin => begun?,
+        opened = opening => opened?,
         () = &mut stop => return Ok(()),
     };
     let mut lines = Lines { output: arguments.common.output, begun: false };
