@@ -86,7 +86,9 @@ impl<T: Target> Runner<T> {
                 said = None;
             }
             if self.policy == Policy::Leave && setback.asks_for_rebuild() {
-                self.report.update(|status| status.last_error = Some(with_causes(&setback)));
+                let (projection, error) = (self.target.name(), with_causes(&setback));
+                tracing::warn!(projection, error = error.as_str(), "leaving what is stored as it is");
+                self.report.update(|status| status.last_error = Some(setback.to_string()));
                 break;
             }
             let pause = self.note(&setback, &mut fresh, &mut said, &mut backoff);
