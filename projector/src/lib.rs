@@ -39,4 +39,5 @@ pub mod stretch;
 pub use notices::Board;
 pub use projector::{Projector, ProjectorHandle};
 pub use rebuild::{Digests, RebuildError, rebuild_digests};
+pub use runner::Policy;
 pub use status::{State, Status};

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::projection::{Projection, ProjectionError, Target};
 use crate::projector::{Projector, ProjectorHandle};
 use crate::read_model::{PostgresReadModelTarget, ReadModelProjection, SqliteReadModelTarget};
+use crate::runner::Policy;
 use crate::search::{SearchIndexTarget, SearchProjection};
 
 /// A place of the read model.
@@ -190,7 +191,8 @@ impl Place {
                 PostgresReadModel::new(PostgresUrl::clone(url)).bytes().await.ok()
             }
             Self::ReadModel(Rows::Sqlite(path)) => {
-                let wal = path.with_extension("db-wal");
+                let mut wal = path.as_os_str().to_owned();
+                wal.push("-wal");
                 Some(fs::metadata(path).ok()?.len() + fs::metadata(wal).map_or(0, |file| file.len()))
             }
             Self::SearchIndex(dir) => folder_bytes(dir).ok(),
@@ -211,14 +213,24 @@ impl Place {
 
     /// Starts a projector here.
     pub fn project(&self, log: Arc<dyn EventStore>, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
+        self.project_with(Policy::Mend, log, shutdown)
+    }
+
+    /// Like [`Place::project`], with a say in what becomes of a projection that is of no use any more.
+    pub fn project_with(
+        &self,
+        policy: Policy,
+        log: Arc<dyn EventStore>,
+        shutdown: watch::Receiver<bool>,
+    ) -> ProjectorHandle {
         match self.clone() {
             Self::ReadModel(Rows::Sqlite(path)) => {
-                Projector::spawn(log, SqliteReadModelTarget { path }, shutdown)
+                Projector::spawn_with(policy, log, SqliteReadModelTarget { path }, shutdown)
             }
             Self::ReadModel(Rows::Postgres(url)) => {
-                Projector::spawn(log, PostgresReadModelTarget { url: *url }, shutdown)
+                Projector::spawn_with(policy, log, PostgresReadModelTarget { url: *url }, shutdown)
             }
-            Self::SearchIndex(dir) => Projector::spawn(log, SearchIndexTarget { dir }, shutdown),
+            Self::SearchIndex(dir) => Projector::spawn_with(policy, log, SearchIndexTarget { dir }, shutdown),
         }
     }
 

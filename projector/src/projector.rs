@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::notices::keep_up;
 use crate::projection::Target;
-use crate::runner::Runner;
+use crate::runner::{Policy, Runner};
 use crate::status::{Reporter, Status};
 
 /// Keeps one projection in step with the log.
@@ -37,10 +37,20 @@ impl Projector {
         target: T,
         shutdown: watch::Receiver<bool>,
     ) -> ProjectorHandle {
+        Self::spawn_with(Policy::Mend, event_store, target, shutdown)
+    }
+
+    /// Like [`Projector::spawn`], with a say in what becomes of a projection that is of no use any more.
+    pub fn spawn_with<T: Target>(
+        policy: Policy,
+        event_store: Arc<dyn EventStore>,
+        target: T,
+        shutdown: watch::Receiver<bool>,
+    ) -> ProjectorHandle {
         let report = Reporter::new(target.name());
         let status = report.watch();
         let (gauged, board) = (report.gauged(), target.board());
-        let runner = Runner { event_store, target, report, shutdown };
+        let runner = Runner { policy, event_store, target, report, shutdown };
         let told = status.clone();
         let join = tokio::spawn(async move {
             // The notices end with the runner, whose status is gone then.

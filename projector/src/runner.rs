@@ -54,7 +54,17 @@ impl Setback {
     }
 }
 
+/// What a projector does about a projection that is of no use any more: damaged, or of another log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Puts it aside, and folds the log from its start.
+    Mend,
+    /// Leaves it as it is, and stops; [`Status::last_error`] says why.
+    Leave,
+}
+
 pub(crate) struct Runner<T: Target> {
+    pub(crate) policy: Policy,
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) target: T,
     pub(crate) report: Reporter,
@@ -74,6 +84,12 @@ impl<T: Target> Runner<T> {
             let Err(setback) = followed else { break };
             if self.report.state() == State::Live {
                 said = None;
+            }
+            if self.policy == Policy::Leave && setback.asks_for_rebuild() {
+                let (projection, error) = (self.target.name(), with_causes(&setback));
+                tracing::warn!(projection, error = error.as_str(), "leaving what is stored as it is");
+                self.report.update(|status| status.last_error = Some(setback.to_string()));
+                break;
             }
             let pause = self.note(&setback, &mut fresh, &mut said, &mut backoff);
             self.look_behind().await;

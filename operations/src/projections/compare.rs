@@ -1,16 +1,13 @@
 //! Two generations at one position of the log: whether they hold the same, and where not.
 
-use std::time::Duration;
-
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_projector::State;
+use chat_projector::{Policy, State};
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::explain::{Explained, Suspect, explain};
-use super::fold::{Fold, Folds, LOOK_EVERY, Phase, Progress};
+use super::fold::{Fold, Folds, Phase, Progress};
 use super::handover::is_kept;
 use super::{Projections, ProjectionsError, failed};
 
@@ -64,7 +61,7 @@ pub async fn diff(
     if copies.is_empty() {
         return Err(ProjectionsError::Nothing("there is no other generation to compare with".to_owned()));
     }
-    let folds = Folds::start(projections, &copies, None, progress, cancel).await;
+    let folds = Folds::start(projections, &copies, None, Policy::Leave, progress, cancel).await;
     let compared = compare_all(projections, &folds).await;
     folds.end().await;
     compared
@@ -130,7 +127,7 @@ async fn compare(
     }
     while !projections.nothing_between(projections.position(live).await?, held).await? {
         folds.tell(Phase::Comparing);
-        sleep(LOOK_EVERY).await;
+        folds.pause().await?;
     }
     folds.tell(Phase::Comparing);
     let (position, ours) = place.contents().await.map_err(|error| failed(live, &place, error))?;
@@ -179,16 +176,17 @@ async fn catch_up(
     live: Copy,
     up_to: Position,
 ) -> Result<(), ProjectionsError> {
-    let fold = Fold::start(projections, live, Some(up_to)).await;
+    let fold = Fold::start(projections, live, Some(up_to), Policy::Leave).await;
     let caught_up = async {
         loop {
             let status = fold.status();
+            fold.has_not_ended(&status)?;
             let stored = projections.position(live).await?;
             if projections.nothing_between(stored.max(status.position), up_to).await? {
                 return Ok(());
             }
             folds.tell(Phase::Comparing);
-            sleep(Duration::from_millis(20)).await;
+            folds.pause().await?;
         }
     };
     let caught_up: Result<(), ProjectionsError> = caught_up.await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_domain::operation::Copy;
 use chat_projector::bounded::BoundedLog;
-use chat_projector::{ProjectorHandle, State, Status};
+use chat_projector::{Policy, ProjectorHandle, State, Status};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -74,7 +74,12 @@ pub(super) struct Fold {
 
 impl Fold {
     /// Starts folding into a generation's place, from where it stands, up to `until` or for as long as it is let.
-    pub(super) async fn start(projections: &Projections, copy: Copy, until: Option<Position>) -> Self {
+    pub(super) async fn start(
+        projections: &Projections,
+        copy: Copy,
+        until: Option<Position>,
+        policy: Policy,
+    ) -> Self {
         let place = projections.place(copy);
         // What is not there yet stands at the start.
         let stands = place.position().await.unwrap_or_default();
@@ -83,7 +88,7 @@ impl Fold {
             log.limit(until);
         }
         let (stop, stopped) = watch::channel(false);
-        let handle = place.project(Arc::clone(&log) as _, stopped);
+        let handle = place.project_with(policy, Arc::clone(&log) as _, stopped);
         Self { copy, log, handle, stop }
     }
 
@@ -94,6 +99,15 @@ impl Fold {
     /// Whether another process has the place, and this one waits to take over.
     pub(super) fn stands_by(&self) -> bool {
         self.status().state == State::StandingBy
+    }
+
+    /// Nobody asked it to end: where it did, what is stored is of no use to it.
+    pub(super) fn has_not_ended(&self, status: &Status) -> Result<(), ProjectionsError> {
+        if status.state != State::Stopped {
+            return Ok(());
+        }
+        let error = status.last_error.clone().unwrap_or_default();
+        Err(ProjectionsError::Stuck { copy: self.copy, error })
     }
 
     pub(super) async fn end(self) {
@@ -115,12 +129,13 @@ impl<'a> Folds<'a> {
         projections: &Projections,
         copies: &[Copy],
         until: Option<Position>,
+        policy: Policy,
         progress: &'a watch::Sender<Progress>,
         cancel: &'a watch::Receiver<bool>,
     ) -> Self {
         let mut all = Vec::new();
         for copy in copies {
-            all.push(Fold::start(projections, *copy, until).await);
+            all.push(Fold::start(projections, *copy, until, policy).await);
         }
         Self { all, progress, cancel }
     }
@@ -129,6 +144,14 @@ impl<'a> Folds<'a> {
     pub(super) fn tell(&self, phase: Phase) {
         let copies = self.all.iter().map(|fold| (fold.copy, fold.status())).collect();
         self.progress.send_replace(Progress { phase, copies });
+    }
+
+    /// Lets a moment pass, unless it is asked to stop.
+    pub(super) async fn pause(&self) -> Result<(), ProjectionsError> {
+        tokio::select! {
+            () = asked_to_stop(self.cancel) => Err(ProjectionsError::Interrupted),
+            () = sleep(LOOK_EVERY) => Ok(()),
+        }
     }
 
     /// Waits until `enough` says so of each, and tells how far they are meanwhile.
@@ -144,6 +167,7 @@ impl<'a> Folds<'a> {
             let mut hindered = None;
             for fold in &self.all {
                 let status = fold.status();
+                fold.has_not_ended(&status)?;
                 if status.state == State::Waiting {
                     hindered = Some((fold.copy, status.last_error.clone().unwrap_or_default()));
                 }
@@ -160,10 +184,7 @@ impl<'a> Folds<'a> {
                     }
                 }
             }
-            tokio::select! {
-                () = asked_to_stop(self.cancel) => return Err(ProjectionsError::Interrupted),
-                () = sleep(LOOK_EVERY) => {}
-            }
+            self.pause().await?;
         }
     }
 

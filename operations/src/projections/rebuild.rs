@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chat_domain::operation::{Copy, ProjectionName, RebuildStarted};
 use chat_domain::{Position, Timestamp};
-use chat_projector::State;
 use chat_projector::generations::Generations;
+use chat_projector::{Policy, State};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -139,7 +139,7 @@ pub async fn rebuild(
         None => None,
     };
     let copies = begin(projections, operator, &reason, rebuild, &generations).await?;
-    let folds = Folds::start(projections, &copies, until, progress, cancel).await;
+    let folds = Folds::start(projections, &copies, until, Policy::Mend, progress, cancel).await;
     let built = build(projections, operator, reason, rebuild, until, &folds).await;
     let (mut done, was_kept) = match built {
         Ok(built) => built,

@@ -3,8 +3,8 @@
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Operation, ProjectionName, ProjectionsPromoted, ProjectionsRolledBack};
 use chat_infra::event_store::Appended;
-use chat_projector::State;
 use chat_projector::generations::Generations;
+use chat_projector::{Policy, State};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -79,7 +79,7 @@ pub async fn switch(
 ) -> Result<Switched, ProjectionsError> {
     let generations = projections.generations().await?;
     let copies = targets(&generations, switch, names)?;
-    let folds = Folds::start(projections, &copies, None, progress, cancel).await;
+    let folds = Folds::start(projections, &copies, None, Policy::Leave, progress, cancel).await;
     let switched = record(projections, operator, reason, switch, &generations, &folds).await;
     match switched {
         Ok((appended, was_kept)) => {

@@ -7,6 +7,7 @@ use chat_domain::{ChatNumber, Event, MessageNumber, Position};
 use chat_infra::contents::{Difference, Kind};
 use chat_infra::event_store::RecordedEvent;
 use chat_infra::read_model::ReadModel;
+use chat_projector::Policy;
 use chat_projector::places::{ProjectionPlaces, Rows};
 use rand::RngExt as _;
 use serde::Serialize;
@@ -66,7 +67,7 @@ pub async fn full(
         },
     };
     let copy = Copy { projection: name, generation: Generation::FIRST };
-    let folds = Folds::start(&aside, &[copy], Some(position), progress, cancel).await;
+    let folds = Folds::start(&aside, &[copy], Some(position), Policy::Mend, progress, cancel).await;
     let done = folds
         .wait(Phase::Folding, async |_, status| {
             Ok(status.position >= position || aside.nothing_between(status.position, position).await?)

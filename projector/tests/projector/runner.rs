@@ -12,7 +12,7 @@ use chat_infra::read_model::{ReadModel, SqliteReadModel};
 use chat_projector::letters::LetterBox;
 use chat_projector::projection::{Pace, Projection, ProjectionError, Target};
 use chat_projector::read_model::SqliteReadModelTarget;
-use chat_projector::{Projector, ProjectorHandle, State, rebuild_digests};
+use chat_projector::{Policy, Projector, ProjectorHandle, State, rebuild_digests};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -151,6 +151,22 @@ async fn a_damaged_file_is_put_aside_and_folded_anew() {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
     });
     assert_eq!(aside.count(), 1, "one damaged file is kept");
+}
+
+#[tokio::test]
+async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
+    let bench = Bench::new();
+    append_chat(&bench.log, 1, 5).await;
+    std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
+    let damaged = std::fs::read(bench.path()).unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let target = SqliteReadModelTarget { path: bench.path() };
+    let handle = Projector::spawn_with(Policy::Leave, Arc::clone(&bench.log), target, stopped);
+    within("ending", handle.join).await.unwrap();
+    let status = handle.status.borrow().clone();
+    assert_eq!(status.state, State::Stopped);
+    assert!(status.last_error.is_some());
+    assert_eq!(std::fs::read(bench.path()).unwrap(), damaged);
 }
 
 #[tokio::test]
