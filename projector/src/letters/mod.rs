@@ -20,7 +20,9 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::operation::ProjectionName;
 use chat_infra::dead_letter::{DeadLetter, Discarded};
-use chat_infra::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_infra::event_store::{
+    EventStore, EventStoreError, LogId, ReadFrom, RecordedEvent, Select, StreamRead,
+};
 
 use crate::parking::plain;
 use crate::projection::{Projection, ProjectionError};
@@ -107,12 +109,13 @@ pub async fn carry_out(
     let outcome = match &act.deed {
         Deed::Retry { stream } => again(letters, event_store, log, act, stream, None, pieces).await?,
         Deed::Discard { event, reason } => {
-            let Some(stream) = first_of_its_stream(letters, *event).await? else {
+            let Some((stream, given_up)) = to_go_on(letters, *event, act).await? else {
                 return nothing_to_do(letters, log, act).await;
             };
             let discarded =
                 Discarded { by: act.position, at: act.at, reason: plain(reason), acknowledged: None };
-            again(letters, event_store, log, act, &stream, Some(discarded), pieces).await?
+            let discarded = (!given_up).then_some(discarded);
+            again(letters, event_store, log, act, &stream, discarded, pieces).await?
         }
         Deed::Acknowledge { event } => {
             let mut letter = letters.letter(*event).await?;
@@ -150,14 +153,19 @@ async fn nothing_to_do(
     Ok(Outcome { complete: true, ..Outcome::default() })
 }
 
-/// The stream of an event that is parked, and no other of its stream before it.
-async fn first_of_its_stream(
+/// The stream of an event that is parked, and no other of its stream before it; or that this act has given up already,
+/// before a crash that left the rest of the stream to it: `true` then.
+async fn to_go_on(
     letters: &mut dyn LetterBox,
     event: Position,
-) -> Result<Option<String>, ProjectionError> {
+    act: &Act,
+) -> Result<Option<(String, bool)>, ProjectionError> {
     let Some(letter) = letters.letter(event).await? else { return Ok(None) };
+    if letter.discarded.as_ref().is_some_and(|discarded| discarded.by == act.position) {
+        return Ok(Some((letter.stream, true)));
+    }
     let first = letters.parked_of(&letter.stream, 1).await?;
-    Ok(first.iter().any(|first| first.position == event).then_some(letter.stream))
+    Ok(first.iter().any(|first| first.position == event).then_some((letter.stream, false)))
 }
 
 /// Tries the parked events of a stream again, piece by piece. Each piece is committed with the checkpoint where it was,
@@ -213,7 +221,12 @@ async fn read_again(
         select: Select::All,
         limit: PIECE,
     };
-    let mut stored = event_store.read_stream(read).await?.into_iter().peekable();
+    let stored = match event_store.read_stream(read).await {
+        // As good as gone: the stream stops there, and the projection goes on.
+        Err(EventStoreError::Damaged(_)) => Vec::new(),
+        stored => stored?,
+    };
+    let mut stored = stored.into_iter().peekable();
     let letters = parked.len();
     let mut found = Vec::with_capacity(letters);
     for letter in parked {

@@ -380,6 +380,41 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
     bench.is_as_rebuilt().await;
 }
 
+#[tokio::test]
+async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
+    let messages = PIECE as u64 + 10;
+    let mut story = Story::with_chat();
+    story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json");
+    for number in 2..=messages {
+        story.tell(chat(1, 1), created(number, &format!("message {number}")));
+    }
+    let bench = Bench::of(&story).await;
+    bench.project(&bench.rows(), &[]).await;
+    let before = story.events.len();
+    story.act(discard(READ_MODEL, 3));
+    bench.write(&story.events[before..]).await;
+
+    // The first piece is committed, and then the process is gone.
+    let id = bench.log.log_id().await.unwrap();
+    let act = bench.events().await.into_iter().nth(before).unwrap();
+    let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
+    let mut projection = bench.rows().open().await.unwrap().0;
+    let at = projection.checkpoint().position;
+    let outcome =
+        chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
+    assert_eq!((outcome.applied, outcome.marked, outcome.complete), (PIECE as u64 - 1, true, false));
+    assert_eq!(projection.checkpoint().position, at, "the act is not done");
+    drop(projection);
+
+    bench.project(&bench.rows(), &[]).await;
+    bench.project(&bench.index(), &[]).await;
+    assert_eq!(bench.parked().await, []);
+    let projection = bench.rows().open().await.unwrap().0;
+    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
+    drop(projection);
+    bench.is_as_rebuilt().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acts_come_to_the_same_in_postgres() {
     let mut story = Story::with_chat();

@@ -77,6 +77,8 @@ impl PostgresReadModelWriter {
         }
         // Nothing ever commits it; the session's end undoes it.
         answered(raw_sql("BEGIN").execute(&mut session)).await?;
+        // Before anything is read: what the projector commits in between would move the checkpoint away from it.
+        answered(raw_sql("SELECT 1 FROM checkpoint FOR UPDATE").execute(&mut session)).await?;
         Ok(Self { session: Mutex::new(Some(session)), trial: true })
     }
 
