@@ -90,7 +90,7 @@ pub(super) async fn compare_all(
 
 fn in_use(copy: Copy) -> ProjectionsError {
     ProjectionsError::Busy(format!(
-        "another process works on generation {} of {}; after a switch it goes on for some 12 seconds",
+        "another process works on generation {} of {}; after a switch it goes on for as long as --keep-previous says",
         copy.generation.0,
         copy.projection.as_str()
     ))

@@ -87,7 +87,12 @@ pub async fn drop_generations(
     let copies = found.iter().map(|(copy, _)| *copy).collect();
     let act = ProjectionsDropped { copies, reason }.into();
     let recorded = acts::record(&*projections.log, operator, &act).await?;
+    // Somebody may have promoted one of them in between: the order of the log says that it was not dropped then.
+    let now = projections.generations().await?;
     for (copy, _) in &found {
+        if now.of(copy.projection).live == copy.generation {
+            continue;
+        }
         let place = projections.place(*copy);
         place.remove().await.map_err(|error| match error {
             ProjectionError::InUse => busy(*copy),
@@ -99,7 +104,7 @@ pub async fn drop_generations(
 
 fn busy(copy: Copy) -> ProjectionsError {
     ProjectionsError::Busy(format!(
-        "a projector still works on generation {} of {}; after a switch it goes on for some 12 seconds",
+        "a projector still works on generation {} of {}; after a switch it goes on for as long as --keep-previous says",
         copy.generation.0,
         copy.projection.as_str()
     ))

@@ -65,9 +65,9 @@ fn stored(event: &Stored) -> String {
         ("position", event.position.to_string()),
         ("stream", event.stream.clone()),
         ("revision", event.revision.to_string()),
-        ("id", event.id.to_string()),
+        ("id", event.id.clone()),
         ("event", format!("{}, version {}", event.event_type, event.schema_version)),
-        ("recorded", event.recorded_at.to_string()),
+        ("recorded", event.recorded_at.clone()),
         ("data", event.data.to_string()),
         ("metadata", event.metadata.to_string()),
     ])
