@@ -239,15 +239,21 @@ pub async fn take(
     let mut done = Vec::with_capacity(taken.len());
     for (Step { parked, discard }, act) in taken {
         let copy = projections.live(parked.projection).await?;
-        let outcome = if come_to(projections, copy, act, deadline).await? {
-            Some(left(projections, copy, &parked, discard).await?)
-        } else {
-            None
-        };
+        let carried_out = come_to(projections, copy, act, deadline).await?;
+        // Another operator's act may have come first, and this one have found nothing to give up.
+        let discarded = discard
+            && (!carried_out
+                || projections
+                    .letter(copy, parked.position)
+                    .await?
+                    .and_then(|letter| letter.discarded)
+                    .is_some_and(|discarded| discarded.by == act));
+        let outcome =
+            if carried_out { Some(left(projections, copy, &parked, discarded).await?) } else { None };
         done.push(Done {
             projection: parked.projection,
             stream: parked.stream,
-            discarded: discard.then_some(parked.position),
+            discarded: discarded.then_some(parked.position),
             act,
             outcome,
         });

@@ -46,7 +46,8 @@ pub(super) fn tried(tried: &Tried) -> String {
     let Tried { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
     let given_up =
         if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
-    let left = parked - would_apply - u64::from(*would_discard);
+    // They were counted before the trial: more may have been parked since.
+    let left = parked.saturating_sub(would_apply + u64::from(*would_discard));
     let rest = match (&tried.would_stop, complete) {
         (Some(stop), _) => format!(", {left} would stay parked\n  {}\n", stops(stop)),
         (None, true) => ", none would stay parked\n".to_owned(),
