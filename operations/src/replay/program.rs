@@ -185,3 +185,32 @@ impl Drop for Program {
         let _ = self.child.try_wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_is_killed_with_what_it_has_started() {
+        let mut program = Program::start("sleep 600 | cat", Output::Stderr, Position::START).unwrap();
+        let mut stdin = program.stdin.take().unwrap();
+        program.kill();
+        program.end().await.unwrap();
+        // As long as one of them lives, this is read by nobody and never ends.
+        let written = spawn_blocking(move || stdin.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_wanted_moves_the_checkpoint_and_is_not_kept() {
+        let mut program = Program::start("cat", Output::Stderr, Position::START).unwrap();
+        let (_sender, mut stop) = Stop::new();
+        for position in 1..=100 {
+            let batch = Batch::after(Position::new(position));
+            assert!(program.deliver(&batch, &mut stop, &|_| {}).await.unwrap());
+        }
+        assert_eq!(program.unread.len(), 0);
+        assert_eq!(program.settle().await.unwrap().position, Position::new(100));
+        assert_eq!(program.finish().await.unwrap().position, Position::new(100));
+    }
+}
