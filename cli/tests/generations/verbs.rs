@@ -7,6 +7,7 @@ use crate::stage::{Answer, LineUp, Stage};
 /// Takes out what differs from run to run: the folder, the server, the token, times, sizes, rates, large numbers.
 fn redacted(stage: &Stage, token: &str, text: &str) -> String {
     let text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+    let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     let mut shown = String::new();
     for line in text.lines() {
         let words: Vec<&str> = line.trim().split(' ').filter(|word| !word.is_empty()).collect();
