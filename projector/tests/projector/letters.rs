@@ -25,6 +25,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::replay::free;
 use crate::story::*;
 
 const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
@@ -119,7 +120,7 @@ impl Bench {
     /// Folds the log in stretches of these sizes, with a new start after each that says so.
     async fn project(&self, target: &impl Target, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = target.open().await.unwrap().0;
+        let mut projection = free(target).await;
         let events = self.events().await;
         let from = projection.checkpoint().position;
         let mut rest: Vec<_> = events.into_iter().filter(|event| event.position > from).collect();
@@ -132,7 +133,7 @@ impl Bench {
             rest = left;
             if restart {
                 drop(projection);
-                projection = target.open().await.unwrap().0;
+                projection = free(target).await;
             }
         }
     }
@@ -140,7 +141,7 @@ impl Bench {
     /// Folds the log as a program would that can't read some of its events.
     async fn project_unable_to_read(&self, target: &impl Target, unreadable: &[u64]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = target.open().await.unwrap().0;
+        let mut projection = free(target).await;
         let mut events = self.events().await;
         for event in events.iter_mut().filter(|event| unreadable.contains(&event.position.get())) {
             event.data = b"{".to_vec();
@@ -212,7 +213,7 @@ async fn a_retry_applies_what_this_program_can_read() {
     assert_eq!(bench.parked().await, []);
     assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
     bench.is_as_rebuilt().await;
-    let projection = bench.rows().open().await.unwrap().0;
+    let projection = free(&bench.rows()).await;
     assert_eq!((projection.parked(), projection.discarded()), (0, 0));
 }
 
@@ -282,7 +283,7 @@ async fn a_discarded_message_uses_up_its_number() {
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
     assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
 
-    let projection = bench.rows().open().await.unwrap().0;
+    let projection = free(&bench.rows()).await;
     assert_eq!((projection.parked(), projection.discarded()), (0, 1));
 }
 
@@ -321,7 +322,7 @@ async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
         .act(acknowledge(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
     assert_eq!(positions(&bench.parked().await), [3, 4]);
-    assert_eq!(bench.rows().open().await.unwrap().0.discarded(), 0);
+    assert_eq!(free(&bench.rows()).await.discarded(), 0);
 }
 
 #[tokio::test]
@@ -330,7 +331,7 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").act(discard(READ_MODEL, 3));
     story.act(discard(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
-    let mut projection = bench.rows().open().await.unwrap().0;
+    let mut projection = free(&bench.rows()).await;
     assert_eq!((projection.parked(), projection.discarded()), (0, 1));
     let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = letter.discarded.unwrap();
@@ -342,7 +343,7 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.act(acknowledge(READ_MODEL, 3)).act(acknowledge(READ_MODEL, 3));
     bench.write(&story.events[before..]).await;
     bench.project(&bench.rows(), &[]).await;
-    let mut projection = bench.rows().open().await.unwrap().0;
+    let mut projection = free(&bench.rows()).await;
     assert_eq!((projection.parked(), projection.discarded()), (0, 0));
     let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
     assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
@@ -366,7 +367,7 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
     let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
-    let mut projection = bench.rows().open().await.unwrap().0;
+    let mut projection = free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
         chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
@@ -398,7 +399,7 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
     let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
-    let mut projection = bench.rows().open().await.unwrap().0;
+    let mut projection = free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
         chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
@@ -409,7 +410,7 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     bench.project(&bench.rows(), &[]).await;
     bench.project(&bench.index(), &[]).await;
     assert_eq!(bench.parked().await, []);
-    let projection = bench.rows().open().await.unwrap().0;
+    let projection = free(&bench.rows()).await;
     assert_eq!((projection.parked(), projection.discarded()), (0, 1));
     drop(projection);
     bench.is_as_rebuilt().await;

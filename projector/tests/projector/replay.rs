@@ -144,7 +144,7 @@ async fn project_into(target: &impl Target, events: &[RecordedEvent], cuts: &[Cu
 }
 
 /// Opens a target that was in use a moment ago: an engine elsewhere has to notice first that it is not any more.
-async fn free<T: Target>(target: &T) -> T::Projection {
+pub async fn free<T: Target>(target: &T) -> T::Projection {
     loop {
         match target.open().await {
             Ok((projection, _)) => return projection,
