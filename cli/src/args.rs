@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chat_web::admin::AdminToken;
 use chat_web::client_address::TrustedProxies;
@@ -171,6 +172,18 @@ impl Arguments {
     }
 }
 
+impl Options {
+    /// For how long a role keeps a generation that readers were taken off. Where one process is everything, its own queries
+    /// are the only ones that may still need it.
+    pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {
+        let seconds = match role {
+            Role::Serve => 12,
+            Role::CommandApi | Role::QueryApi | Role::Projector(_) => 900,
+        };
+        Duration::from_secs(self.keep_previous.unwrap_or(seconds))
+    }
+}
+
 impl Role {
     /// The role's name, as on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -191,15 +204,6 @@ impl Role {
             Self::Projector(_) => 8003,
         };
         SocketAddr::from(([127, 0, 0, 1], port))
-    }
-
-    /// For how long it keeps a generation that readers were taken off, in seconds, unless told otherwise. Where one process
-    /// is everything, its own queries are the only ones that may still need it.
-    pub(crate) fn keeps_previous_for(self) -> u64 {
-        match self {
-            Self::Serve => 12,
-            Self::CommandApi | Self::QueryApi | Self::Projector(_) => 900,
-        }
     }
 
     pub(crate) fn takes_commands(self) -> bool {

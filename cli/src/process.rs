@@ -28,7 +28,7 @@ use crate::args::{Only, Options, Role};
 use crate::banner;
 use crate::engines::{Places, Shared, open_event_store, wait_for};
 use crate::failure::Failure;
-use crate::generations::{Keepers, Readers};
+use crate::generations::{Keepers, Readers, Surroundings};
 use crate::logs;
 use crate::readiness::Parts;
 use crate::signals;
@@ -78,9 +78,13 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
 
     let (shutdown, stopping) = watch::channel(false);
     let generations = start_following(&event_store).await?;
-    let linger = Duration::from_secs(options.keep_previous.unwrap_or_else(|| role.keeps_previous_for()));
-    let mut keepers =
-        Keepers::new(Arc::clone(&event_store), places.projections(), generations.clone(), stopping, linger);
+    let mut keepers = Keepers::new(Surroundings {
+        event_store: Arc::clone(&event_store),
+        places: places.projections(),
+        generations: generations.clone(),
+        stopping,
+        linger: options.keep_previous_for(role),
+    });
     if role.projects(Only::ReadModel) {
         keepers.keep(ProjectionName::ReadModel);
     }

@@ -119,6 +119,18 @@ payloads! {
     }
 }
 
+impl Event {
+    /// The message that the event is about; `None` where it is about an app or a chat.
+    pub fn message_number(&self) -> Option<MessageNumber> {
+        match self {
+            Self::MessageCreated(created) => Some(created.message_number),
+            Self::MessageEdited(edited) => Some(edited.message_number),
+            Self::MessageDeleted(deleted) => Some(deleted.message_number),
+            Self::AppCreated(_) | Self::AppRenamed(_) | Self::ChatCreated(_) => None,
+        }
+    }
+}
+
 /// The version of a payload's shape, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

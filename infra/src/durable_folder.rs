@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Creates a folder and those above it, each synced into the one that it is in.
-pub(crate) fn create(folder: &Path) -> io::Result<()> {
+pub fn create(folder: &Path) -> io::Result<()> {
     if folder.try_exists()? {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
@@ -27,12 +27,12 @@ pub(crate) fn create(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes what was created, renamed or removed beside `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }
 
 /// The folder that `path` is in: the working directory for a bare name.
-pub(crate) fn parent(path: &Path) -> PathBuf {
+pub fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -43,15 +43,15 @@ pub(crate) fn parent(path: &Path) -> PathBuf {
 /// whose names are its name and one of `suffixes`. Then removes what was moved aside before: one copy is kept. Who has
 /// the files open keeps them.
 pub(crate) fn move_aside(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    let name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-    let mut aside = name.clone();
+    let mut aside = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
     aside.push(".damaged-");
     let older = siblings(path, &aside)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     aside.push(millis.to_string());
-    let moved = rename(path, &path.with_file_name(&aside))?;
+    let aside = path.with_file_name(aside);
+    let moved = rename(path, &aside)?;
     for suffix in suffixes {
-        rename(&beside(path, &name, suffix), &beside(path, &aside, suffix))?;
+        rename(&beside(path, suffix), &beside(&aside, suffix))?;
     }
     if moved {
         older.iter().try_for_each(|older| remove(older))?;
@@ -59,10 +59,11 @@ pub(crate) fn move_aside(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-fn beside(path: &Path, name: &OsString, suffix: &str) -> PathBuf {
-    let mut name = name.clone();
+/// A path beside another one: its name with `suffix` appended.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
     name.push(suffix);
-    path.with_file_name(name)
+    PathBuf::from(name)
 }
 
 /// Renames durably; `false` where there is nothing of that name.

@@ -11,7 +11,7 @@ pub mod contents;
 pub mod counters;
 pub mod dead_letter;
 pub mod digest;
-mod durable_folder;
+pub mod durable_folder;
 pub mod event_store;
 pub mod idempotency;
 pub mod notice;

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::durable_folder::beside;
 use chat_domain::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -90,9 +91,7 @@ impl FileNotices {
     }
 
     fn path(&self, capacity: Capacity, suffix: &str) -> PathBuf {
-        let mut name = self.beside.as_os_str().to_owned();
-        name.push(format!(".{}.json{suffix}", capacity.as_str()));
-        PathBuf::from(name)
+        beside(&self.beside, &format!(".{}.json{suffix}", capacity.as_str()))
     }
 }
 

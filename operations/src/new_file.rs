@@ -1,10 +1,12 @@
 //! Files that are there whole or not at all, and never take another one's place.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use chat_infra::durable_folder::{parent, sync_parent};
+use tempfile::NamedTempFile;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +21,7 @@ pub enum Readers {
 #[derive(Debug)]
 pub struct NewFile {
     path: PathBuf,
-    draft: PathBuf,
-    writer: BufWriter<File>,
+    draft: BufWriter<NamedTempFile>,
 }
 
 impl NewFile {
@@ -29,93 +30,55 @@ impl NewFile {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let draft = draft_of(path);
         let mode = match readers {
             Readers::Anybody => 0o666,
             Readers::Owner => 0o600,
         };
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
-        Ok(Self { path: path.to_owned(), draft, writer: BufWriter::new(file) })
+        Ok(Self { path: path.to_owned(), draft: BufWriter::new(draft(path, mode)?) })
     }
 
     /// Gives the file its name, when all of it is on disk. Fails where there is one of this name by now.
-    pub fn keep(mut self) -> io::Result<()> {
-        self.writer.flush()?;
-        self.writer.get_ref().sync_all()?;
-        // A link fails where the name is taken; a rename would take it.
-        match fs::hard_link(&self.draft, &self.path) {
-            Ok(()) => fs::remove_file(&self.draft)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            // Some file systems have no links.
-            Err(_) => self.take_the_name()?,
-        }
-        sync_folder_of(&self.path)
-    }
-
-    /// Takes the name with an empty file first, whose place the draft may then take.
-    fn take_the_name(&self) -> io::Result<()> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
-        fs::rename(&self.draft, &self.path).inspect_err(|_| {
-            let _ = fs::remove_file(&self.path);
-        })
+    pub fn keep(self) -> io::Result<()> {
+        let draft = self.draft.into_inner().map_err(io::IntoInnerError::into_error)?;
+        draft.as_file().sync_all()?;
+        draft.persist_noclobber(&self.path)?;
+        sync_parent(&self.path)
     }
 }
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        self.draft.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        // Fails where it has got its name.
-        let _ = fs::remove_file(&self.draft);
+        self.draft.flush()
     }
 }
 
 /// Puts a small file in the place of what was there, in one step.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = draft_of(path);
-    let write = || {
-        let mut file = File::create(&draft)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&draft);
-    })?;
-    sync_folder_of(path)
+    let mut draft = draft(path, 0o666)?;
+    draft.write_all(content)?;
+    draft.as_file().sync_all()?;
+    draft.persist(path)?;
+    sync_parent(path)
 }
 
-/// A name beside the path that nobody else takes: a draft that a crash left is in nobody's way, and processes in
-/// containers have the same number.
-fn draft_of(path: &Path) -> PathBuf {
-    beside(path, &format!(".draft-{:016x}", rand::random::<u64>()))
-}
-
-/// The path with something after its name.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-/// A new name is on disk when its folder is.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+/// A file beside the path, of a random name: what a crash left is in nobody's way.
+fn draft(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let mut prefix = path.file_name().unwrap_or_default().to_owned();
+    prefix.push(".draft-");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(parent(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs;
 
     #[test]
     fn a_file_is_there_when_it_is_kept_and_not_before() {
@@ -148,17 +111,6 @@ mod tests {
         let path = folder.path().join("key");
         std::mem::forget(NewFile::create(&path, Readers::Owner).unwrap());
         NewFile::create(&path, Readers::Owner).unwrap().keep().unwrap();
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn without_links_a_file_gets_its_name_too_and_no_other_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        let file = NewFile::create(&path, Readers::Owner).unwrap();
-        let late = NewFile::create(&path, Readers::Owner).unwrap();
-        file.take_the_name().unwrap();
-        assert!(late.take_the_name().is_err());
         assert!(path.exists());
     }
 

@@ -90,6 +90,10 @@ impl EventStore for BoundedLog {
         self.log.read_all_backwards(before, limit).await
     }
 
+    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.event_at(position).await
+    }
+
     async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
         self.log.find(wanted).await
     }

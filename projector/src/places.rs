@@ -10,6 +10,7 @@ use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_infra::contents::Contents;
 use chat_infra::dead_letter::{LetterList, LetterPage};
+use chat_infra::durable_folder::beside;
 use chat_infra::event_store::EventStore;
 use chat_infra::notice::{Capacity, FileNotices, Notice};
 use chat_infra::read_model::{
@@ -191,8 +192,7 @@ impl Place {
                 PostgresReadModel::new(PostgresUrl::clone(url)).bytes().await.ok()
             }
             Self::ReadModel(Rows::Sqlite(path)) => {
-                let mut wal = path.as_os_str().to_owned();
-                wal.push("-wal");
+                let wal = beside(path, "-wal");
                 Some(fs::metadata(path).ok()?.len() + fs::metadata(wal).map_or(0, |file| file.len()))
             }
             Self::SearchIndex(dir) => folder_bytes(dir).ok(),

@@ -127,12 +127,7 @@ impl History {
 
 /// The message that an event is about.
 fn about(recorded: &RecordedEvent) -> Option<MessageNumber> {
-    match recorded.decode().ok()? {
-        Event::MessageCreated(created) => Some(created.message_number),
-        Event::MessageEdited(edited) => Some(edited.message_number),
-        Event::MessageDeleted(deleted) => Some(deleted.message_number),
-        _ => None,
-    }
+    recorded.decode().ok()?.message_number()
 }
 
 /// Which of a message's three names names nothing.

@@ -21,16 +21,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 type Statuses = Arc<Mutex<HashMap<Copy, watch::Receiver<Status>>>>;
 
-/// The keepers of this process.
-pub(crate) struct Keepers {
-    event_store: Arc<dyn EventStore>,
-    places: ProjectionPlaces,
-    generations: watch::Receiver<Generations>,
-    stopping: watch::Receiver<bool>,
+/// What every keeper works with.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) places: ProjectionPlaces,
+    pub(crate) generations: watch::Receiver<Generations>,
+    pub(crate) stopping: watch::Receiver<bool>,
     /// How long the projector of a generation goes on after the next one has caught up with it: longer than a query may
     /// wait for a position of it, and than processes elsewhere take to switch, which may have to fold a search folder of
     /// their own first.
-    linger: Duration,
+    pub(crate) linger: Duration,
+}
+
+/// The keepers of this process.
+pub(crate) struct Keepers {
+    around: Surroundings,
     statuses: Statuses,
     kept: Vec<Kept>,
 }
@@ -44,30 +50,19 @@ struct Kept {
 }
 
 impl Keepers {
-    pub(crate) fn new(
-        event_store: Arc<dyn EventStore>,
-        places: ProjectionPlaces,
-        generations: watch::Receiver<Generations>,
-        stopping: watch::Receiver<bool>,
-        linger: Duration,
-    ) -> Self {
-        let statuses = Statuses::default();
-        Self { event_store, places, generations, stopping, linger, statuses, kept: Vec::new() }
+    pub(crate) fn new(around: Surroundings) -> Self {
+        Self { around, statuses: Statuses::default(), kept: Vec::new() }
     }
 
     /// Starts keeping a projection.
     pub(crate) fn keep(&mut self, projection: ProjectionName) {
         let mut keeper = Keeper {
             projection,
-            event_store: Arc::clone(&self.event_store),
-            places: self.places.clone(),
-            generations: self.generations.clone(),
-            stopping: self.stopping.clone(),
-            linger: self.linger,
+            around: self.around.clone(),
             statuses: Arc::clone(&self.statuses),
             running: BTreeMap::new(),
         };
-        let live = self.generations.borrow().of(projection).live;
+        let live = self.around.generations.borrow().of(projection).live;
         keeper.start(live);
         let (told, status) = watch::channel(keeper.status_of(live));
         let join = tokio::spawn(keeper.run(live, told));
@@ -115,11 +110,7 @@ impl Watched {
 
 struct Keeper {
     projection: ProjectionName,
-    event_store: Arc<dyn EventStore>,
-    places: ProjectionPlaces,
-    generations: watch::Receiver<Generations>,
-    stopping: watch::Receiver<bool>,
-    linger: Duration,
+    around: Surroundings,
     statuses: Statuses,
     running: BTreeMap<Generation, Running>,
 }
@@ -136,7 +127,7 @@ impl Keeper {
     async fn run(mut self, live: Generation, told: watch::Sender<Status>) {
         let mut in_use = live;
         self.keep_up_what_readers_have(&mut in_use).await;
-        let mut stopping = self.stopping.clone();
+        let mut stopping = self.around.stopping.clone();
         loop {
             self.gauge(in_use);
             let Some(mut status) = self.running.get(&in_use).map(|running| running.handle.status.clone())
@@ -150,10 +141,10 @@ impl Keeper {
                     // It has ended, and nobody asked it to. Readiness says so.
                     break;
                 },
-                changed = self.generations.changed() => if changed.is_err() { break },
+                changed = self.around.generations.changed() => if changed.is_err() { break },
                 () = sleep(LOOK_EVERY), if self.running.len() > 1 => {}
             }
-            let live = self.generations.borrow().of(self.projection).live;
+            let live = self.around.generations.borrow().of(self.projection).live;
             self.start(live);
             if live != in_use && self.has_caught_up(live).await {
                 in_use = live;
@@ -170,8 +161,8 @@ impl Keeper {
 
     /// Where what is live is not there yet, or behind, readers are answered from the generation before: that goes on.
     async fn keep_up_what_readers_have(&mut self, in_use: &mut Generation) {
-        let line = self.generations.borrow().of(self.projection).clone();
-        let chosen = at_hand(&self.places, self.projection, &line).await;
+        let line = self.around.generations.borrow().of(self.projection).clone();
+        let chosen = at_hand(&self.around.places, self.projection, &line).await;
         if chosen != *in_use {
             self.start(chosen);
             *in_use = chosen;
@@ -185,7 +176,7 @@ impl Keeper {
         }
         let copy = Copy { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
-        let handle = self.places.of(copy).project(Arc::clone(&self.event_store), stopped);
+        let handle = self.around.places.of(copy).project(Arc::clone(&self.around.event_store), stopped);
         handle.gauged.store(self.running.is_empty(), Ordering::Relaxed);
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(copy, status);
@@ -200,7 +191,7 @@ impl Keeper {
             State::Live => Some(status.position),
             State::StandingBy => {
                 let copy = Copy { projection: self.projection, generation };
-                self.places.of(copy).position().await.ok()
+                self.around.places.of(copy).position().await.ok()
             }
             _ => None,
         };
@@ -210,11 +201,11 @@ impl Keeper {
 
     /// Ends the projectors of generations that are not live any more, some time after nobody needs them.
     async fn end_superseded(&mut self, in_use: Generation) {
-        let live = self.generations.borrow().of(self.projection).live;
+        let live = self.around.generations.borrow().of(self.projection).live;
         if in_use != live {
             return;
         }
-        let (now, linger) = (Instant::now(), self.linger);
+        let (now, linger) = (Instant::now(), self.around.linger);
         let mut due = Vec::new();
         for (generation, running) in &mut self.running {
             if *generation != live && running.superseded.get_or_insert(now).elapsed() >= linger {

@@ -10,7 +10,7 @@ mod readers;
 
 use std::time::Duration;
 
-pub(crate) use keeper::Keepers;
+pub(crate) use keeper::{Keepers, Surroundings};
 pub(crate) use readers::{InUse, Readers};
 
 /// How often it is looked whether what was waited for has come.

@@ -5,7 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../generations/stage.rs"]
-#[allow(dead_code, reason = "each suite uses its own part of it")]
+#[expect(dead_code, reason = "each suite uses its own part of it")]
 mod stage;
 
 mod check;

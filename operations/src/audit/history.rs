@@ -1,6 +1,6 @@
 //! The state as it was, and what changed between two points.
 
-use chat_domain::{Event, Position};
+use chat_domain::Position;
 use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use serde_json::Value;
@@ -144,12 +144,7 @@ async fn between(
 
 fn is_about(event: &RecordedEvent, subject: Subject) -> bool {
     let Subject::Message(_, _, message) = subject else { return true };
-    match event.decode() {
-        Ok(Event::MessageCreated(created)) => created.message_number == message,
-        Ok(Event::MessageEdited(edited)) => edited.message_number == message,
-        Ok(Event::MessageDeleted(deleted)) => deleted.message_number == message,
-        _ => false,
-    }
+    event.decode().is_ok_and(|event| event.message_number() == Some(message))
 }
 
 impl Finding for StateThen {}

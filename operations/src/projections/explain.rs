@@ -201,12 +201,7 @@ fn is_about(event: &RecordedEvent, name: Name) -> bool {
             Ok(Event::ChatCreated(created)) => created.chat_number == chat,
             _ => *event.stream == *StreamId::Chat(app, chat).to_string(),
         },
-        Name::Message(_, _, message) => match decoded {
-            Ok(Event::MessageCreated(created)) => created.message_number == message,
-            Ok(Event::MessageEdited(edited)) => edited.message_number == message,
-            Ok(Event::MessageDeleted(deleted)) => deleted.message_number == message,
-            _ => false,
-        },
+        Name::Message(_, _, message) => decoded.is_ok_and(|event| event.message_number() == Some(message)),
     }
 }
 

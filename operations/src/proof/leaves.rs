@@ -8,13 +8,13 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
+use chat_infra::durable_folder::beside;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::ProofError;
 use super::checkpoint::Checkpoint;
 use super::tree::{Frontier, Hash};
-use crate::new_file::beside;
 
 const RECORD: usize = 40;
 

@@ -69,11 +69,6 @@ impl Note {
         &self.text
     }
 
-    /// Who signed it, as the note says.
-    pub fn signers(&self) -> impl Iterator<Item = (&KeyName, KeyId)> {
-        self.signatures.iter().map(|signature| (&signature.name, signature.key))
-    }
-
     /// Whether a key signed the text.
     pub fn signed_by(&self, key: &VerifyingKey) -> Signed {
         let of_key = |signature: &&Signature| {

@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
+use chat_infra::durable_folder::beside;
 use chat_infra::event_store::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::ReplayError;
 use super::whereto::Whereto;
-use crate::new_file::{beside, replace};
+use crate::new_file::replace;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
+use chat_infra::durable_folder::beside;
 use chat_operations::audit::Point;
-use chat_operations::new_file::{NewFile, Readers, beside};
+use chat_operations::new_file::{NewFile, Readers};
 use chat_operations::proof::bundle::{self, Proof};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};

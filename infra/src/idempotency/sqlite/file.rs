@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chat_domain::Timestamp;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::super::Terms;
 use super::table::earlier;
-use crate::durable_folder;
+use crate::durable_folder::{self, beside};
 use crate::event_store::LogId;
 
 /// `PRAGMA application_id`: "ChIK" in ASCII.
@@ -93,12 +93,6 @@ pub(super) fn open(path: &Path, log: LogId, terms: Terms, now: Timestamp) -> Res
         }
         opened => opened,
     }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 fn open_sound(path: &Path, log: LogId, terms: Terms, now: Timestamp) -> Result<Connection, FileError> {

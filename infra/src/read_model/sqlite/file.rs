@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::failure::{Empty, Foreign, NotCreated, OtherVersion, failure};
 use crate::checkpoint::Opened;
-use crate::durable_folder;
+use crate::durable_folder::{self, beside};
 use crate::notice;
 use crate::read_model::ReadModelError;
 use crate::read_model::sql::tables::{SCHEMA, VERSION};
@@ -22,13 +22,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 48;
-
-/// A path beside the database: its name with `suffix` appended.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
 
 /// The right to write the database; held until dropped, and released by the operating system when the process dies.
 pub(super) struct WriteLock {
