@@ -3,11 +3,14 @@
 //! A thread of its own holds the one connection that writes; appends arrive there over a channel, and those that wait
 //! together share one transaction and one fsync. Reads run on a few read-only connections. Other processes may read
 //! and append at the same time: the write-ahead log lets readers be, and each append checks its stream inside its
-//! transaction.
+//! transaction. Another thread copies the write-ahead log into the file, so that no append waits for that.
 
+mod checkpointer;
 mod reader;
 mod schema;
+mod streams;
 mod subscription;
+mod tail;
 mod writer;
 
 use std::path::Path;
@@ -24,6 +27,7 @@ use super::{
 };
 use crate::durable_folder;
 use reader::ReaderPool;
+use streams::SharedTail;
 use subscription::SqliteSubscription;
 use writer::Job;
 
@@ -40,6 +44,7 @@ pub struct SqliteEventStore {
     jobs: mpsc::Sender<Job>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
+    tail: SharedTail,
     /// The last position this process knows of; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
@@ -57,11 +62,14 @@ impl SqliteEventStore {
         let stream_readers = Arc::new(ReaderPool::new(path, STREAM_READS));
         let log_readers = Arc::new(ReaderPool::new(path, LOG_READS));
         let head = reader::head(&connection).map_err(classify)?;
+        let tail = SharedTail::load(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
-        writer::spawn(connection, queue, head_sender)
-            .map_err(|error| EventStoreError::Unavailable(error.into()))?;
-        Ok(Self { log_id, jobs, stream_readers, log_readers, head })
+        let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
+        let log = checkpointer::spawn(path).map_err(unavailable)?;
+        log.watch(&mut connection).map_err(classify)?;
+        writer::spawn(connection, queue, head_sender, tail.clone(), log).map_err(unavailable)?;
+        Ok(Self { log_id, jobs, stream_readers, log_readers, tail, head })
     }
 }
 
@@ -84,7 +92,8 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.stream_readers.run(move |connection| reader::stream(connection, &read)).await
+        let tail = self.tail.clone();
+        self.stream_readers.run(move |connection| tail.read(connection, &read)).await
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {

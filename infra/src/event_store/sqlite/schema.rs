@@ -13,13 +13,17 @@ use crate::event_store::{EventStoreError, LogId};
 const APPLICATION_ID: i32 = 0x6368_6174;
 
 /// The layout's version, in the file's `user_version`.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// How long to wait for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on the stream's
-/// revisions is what refuses a second event at the same place, whoever appends it.
+/// Positions are rowids, so that reading the log in order reads the table in order.
+///
+/// `stream_positions` tells where a stream's events are, all but the latest: those after `filing.filed` may not be in it
+/// yet, and are found by reading the log from there (`tail`). It is filled many events at a time, so that an append does
+/// not write a page of it for each of its streams. What refuses a second event at the same place is the append's
+/// transaction, which knows of every event before it.
 ///
 /// `events_changing` holds what is not a creation of a message: with it, a chat's edits and deletions are found without
 /// reading its messages. Its condition must stand in a query word for word for SQLite to use it.
@@ -42,8 +46,30 @@ const LAYOUT: &str = "
         data TEXT NOT NULL,
         metadata TEXT NOT NULL
     ) STRICT;
-    CREATE UNIQUE INDEX events_in_stream ON events (stream, revision);
     CREATE INDEX events_changing ON events (stream, revision) WHERE event_type <> 'MessageCreated';
+";
+
+/// Where a stream's events are.
+const STREAM_POSITIONS: &str = "
+    CREATE TABLE stream_positions (
+        stream INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (stream, revision)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE filing (
+        filed INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO filing (filed) VALUES (0);
+";
+
+/// From version 1, whose index over streams was one that SQLite fills with each event. Of a log that is damaged it takes
+/// what there is.
+const FROM_1: &str = "
+    INSERT OR IGNORE INTO stream_positions
+        SELECT stream, revision, position FROM events ORDER BY stream, revision, position;
+    UPDATE filing SET filed = (SELECT coalesce(max(position), 0) FROM events);
+    DROP INDEX IF EXISTS events_in_stream;
 ";
 
 /// What is in the file is not an event log that this program can read.
@@ -60,9 +86,13 @@ enum Foreign {
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
     let connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
-    // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit.
+    // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit. Copying that into the file is
+    // for the `checkpointer`: an append would wait for it. An append has found or made its stream's row by itself.
     connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
+             PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF;",
+        )
         .map_err(classify)?;
     Ok(connection)
 }
@@ -84,6 +114,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
     let (application, version) = (pragma("application_id"), pragma("user_version"));
     match (application.map_err(classify)?, version.map_err(classify)?) {
         (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, 1) => {
+            tracing::info!("the event log's index of streams is laid out anew");
+            transaction.execute_batch(STREAM_POSITIONS).map_err(classify)?;
+            transaction.execute_batch(FROM_1).map_err(classify)?;
+            transaction.pragma_update(None, "user_version", VERSION).map_err(classify)?;
+        }
         (0, 0) => {
             let tables: u32 = transaction
                 .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -92,6 +128,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
                 return Err(foreign(Foreign::OtherProgram));
             }
             transaction.execute_batch(LAYOUT).map_err(classify)?;
+            transaction.execute_batch(STREAM_POSITIONS).map_err(classify)?;
             transaction
                 .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
                 .map_err(classify)?;

@@ -7,7 +7,10 @@ use quick_cache::unsync::Cache;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::reader::{head, last_revision, stream_id};
+use super::checkpointer::WrittenAhead;
+use super::reader::stream_id;
+use super::streams::SharedTail;
+use super::tail::Place;
 use crate::event_store::{AppendError, Appended, StreamAppend};
 
 /// Batches that may wait for the thread; more of them wait in their senders.
@@ -19,6 +22,13 @@ const APPENDS_A_TRANSACTION: usize = 4_096;
 /// Streams whose end is remembered between transactions.
 const REMEMBERED_STREAMS: usize = 20_000;
 
+/// Events that the index of streams may lag behind by: more make for fuller pages when it is filled, and are what a
+/// process reads when it starts.
+const UNFILED: usize = 16_384;
+
+/// How far the filing gets before the file is told.
+const FILED_STEP: u64 = 4_096;
+
 pub(super) struct Job {
     pub(super) appends: Vec<StreamAppend>,
     pub(super) answer: oneshot::Sender<Vec<Result<Appended, AppendError>>>,
@@ -28,9 +38,12 @@ pub(super) fn spawn(
     connection: Connection,
     mut queue: mpsc::Receiver<Job>,
     head: watch::Sender<Position>,
+    tail: SharedTail,
+    log: WrittenAhead,
 ) -> std::io::Result<()> {
     let work = move || {
-        let mut writer = Writer { connection, streams: Cache::new(REMEMBERED_STREAMS), foreign: -1, head };
+        let streams = Cache::new(REMEMBERED_STREAMS);
+        let mut writer = Writer { connection, streams, tail, filed: Position::START, head, log };
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = vec![first];
             let mut appends = jobs[0].appends.len();
@@ -41,6 +54,7 @@ pub(super) fn spawn(
                 jobs.push(job);
             }
             writer.carry_out(jobs);
+            writer.log.committed(&writer.connection);
         }
     };
     std::thread::Builder::new().name("event-log".to_owned()).spawn(work).map(drop)
@@ -49,9 +63,11 @@ pub(super) fn spawn(
 struct Writer {
     connection: Connection,
     streams: Cache<Arc<str>, Stream>,
-    /// SQLite's `data_version`: changes when another connection has written, and what is remembered may be old.
-    foreign: i64,
+    tail: SharedTail,
+    /// How far the filing was when the file was told last.
+    filed: Position,
     head: watch::Sender<Position>,
+    log: WrittenAhead,
 }
 
 /// A stream's row, and its last event.
@@ -102,25 +118,33 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
-        let Self { connection, streams, foreign, head: known_head } = self;
+        let Self { connection, streams, tail, filed, head: known_head, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if *foreign != version {
+        let (head, foreign) = tail.catch_up(&transaction)?;
+        if foreign {
+            // Another process has appended, and what is remembered may be old.
             streams.clear();
-            *foreign = version;
         }
-        let done = write(&transaction, streams, appends).map_err(|error| {
+        let done = write(&transaction, streams, tail, head, appends).map_err(|error| {
             let duplicate = matches!(&error, rusqlite::Error::SqliteFailure(failure, _)
                 if failure.code == ErrorCode::ConstraintViolation);
             if duplicate { GivenUp::DuplicateId } else { error.into() }
         });
-        let done = done.and_then(|(outcomes, position)| {
+        let done = done.and_then(|Written { outcomes, places, position }| {
+            let (streams, up_to) = file(&transaction, tail, *filed)?;
             transaction.commit().map_err(|error| match &error {
                 rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
                     GivenUp::Unknown(Arc::new(error))
                 }
                 _ => error.into(),
             })?;
+            let mut tail = tail.lock();
+            tail.filed(streams);
+            for (stream, place) in places {
+                tail.add(stream, place);
+            }
+            drop(tail);
+            *filed = up_to;
             known_head.send_replace(position);
             Ok(outcomes)
         });
@@ -145,22 +169,39 @@ impl GivenUp {
     }
 }
 
-/// Writes what does not conflict; returns an outcome for each append, and the log's last position.
+/// What a transaction comes to.
+struct Written {
+    /// One for each append.
+    outcomes: Vec<Outcome>,
+    /// The new events, with the rows of their streams.
+    places: Vec<(i64, Place)>,
+    /// The log's last position.
+    position: Position,
+}
+
+/// Writes what does not conflict.
 fn write(
     transaction: &Transaction<'_>,
     streams: &mut Cache<Arc<str>, Stream>,
+    tail: &SharedTail,
+    head: Position,
     appends: &[&StreamAppend],
-) -> rusqlite::Result<(Vec<Outcome>, Position)> {
-    let mut position = head(transaction)?;
+) -> rusqlite::Result<Written> {
+    let mut position = head;
     let mut outcomes = Vec::with_capacity(appends.len());
+    let mut places = Vec::with_capacity(appends.len());
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO events (position, stream, revision, id, event_type, schema_version, recorded_at, data, metadata)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
     for append in appends {
         let known = streams.get(&append.stream).copied();
         let stream = match known {
             Some(stream) => Some(stream),
-            None => find(transaction, &append.stream)?,
+            None => find(transaction, tail, &append.stream)?,
         };
         if ExpectedRevision::after(stream.and_then(|stream| stream.last)) != append.expected {
-            outcomes.push(stored_before(transaction, append)?.ok_or(AppendError::Conflict));
+            outcomes.push(stored_before(transaction, tail, append)?.ok_or(AppendError::Conflict));
             continue;
         }
         let id = match stream {
@@ -169,10 +210,6 @@ fn write(
                 .prepare_cached("INSERT INTO streams (name) VALUES (?)")?
                 .insert([&append.stream])?,
         };
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO events (position, stream, revision, id, event_type, schema_version, recorded_at, data, metadata)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
         let mut revision = append.expected.next();
         for (index, event) in append.events.iter().enumerate() {
             if index > 0 {
@@ -190,35 +227,65 @@ fn write(
                 event.data,
                 event.metadata,
             ])?;
+            places.push((id, Place { revision, position }));
         }
         streams.insert(Arc::clone(&append.stream), Stream { id, last: Some(revision) });
         outcomes.push(Ok(Appended { position, revision }));
     }
-    Ok((outcomes, position))
+    Ok(Written { outcomes, places, position })
 }
 
-fn find(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<Stream>> {
+/// Brings the index of streams closer to the end of the log. Returns how many streams of the tail it holds now, and up to
+/// where the file was told that it holds all.
+fn file(
+    transaction: &Transaction<'_>,
+    tail: &SharedTail,
+    told: Position,
+) -> rusqlite::Result<(usize, Position)> {
+    let tail = tail.lock();
+    let mut streams = 0;
+    let mut insert = transaction.prepare_cached(
+        "INSERT OR IGNORE INTO stream_positions (stream, revision, position) VALUES (?, ?, ?)",
+    )?;
+    for (stream, places) in tail.due(UNFILED) {
+        streams += 1;
+        for Place { revision, position } in places {
+            insert.execute((stream, revision.get(), position.get()))?;
+        }
+    }
+    let filed = tail.all_filed_up_to(streams);
+    if filed.get() < told.get() + FILED_STEP {
+        return Ok((streams, told));
+    }
+    transaction.prepare_cached("UPDATE filing SET filed = ?")?.execute([filed.get()])?;
+    Ok((streams, filed))
+}
+
+fn find(transaction: &Transaction<'_>, tail: &SharedTail, name: &str) -> rusqlite::Result<Option<Stream>> {
     let Some(id) = stream_id(transaction, name)? else { return Ok(None) };
-    Ok(Some(Stream { id, last: last_revision(transaction, id)? }))
+    Ok(Some(Stream { id, last: tail.last_revision(transaction, id)? }))
 }
 
 /// Whether an append that seems to come too late was stored already: the same ids at the same places of the stream.
-fn stored_before(transaction: &Transaction<'_>, append: &StreamAppend) -> rusqlite::Result<Option<Appended>> {
-    let Some(id) = stream_id(transaction, &append.stream)? else { return Ok(None) };
-    let mut find =
-        transaction.prepare_cached("SELECT position, id FROM events WHERE stream = ? AND revision = ?")?;
+fn stored_before(
+    transaction: &Transaction<'_>,
+    tail: &SharedTail,
+    append: &StreamAppend,
+) -> rusqlite::Result<Option<Appended>> {
+    let Some(stream) = stream_id(transaction, &append.stream)? else { return Ok(None) };
+    let mut read = transaction.prepare_cached("SELECT id FROM events WHERE position = ?")?;
     let mut revision = append.expected.next();
     let mut last = None;
     for (index, event) in append.events.iter().enumerate() {
         if index > 0 {
             revision = revision.next();
         }
-        let mut rows = find.query(params![id, revision.get()])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        if row.get::<_, [u8; 16]>(1)? != *event.id.uuid().as_bytes() {
+        let Some(position) = tail.position(transaction, stream, revision)? else { return Ok(None) };
+        let id: [u8; 16] = read.query_row([position.get()], |row| row.get(0))?;
+        if id != *event.id.uuid().as_bytes() {
             return Ok(None);
         }
-        last = Some(Appended { position: Position::new(row.get(0)?), revision });
+        last = Some(Appended { position, revision });
     }
     Ok(last)
 }

@@ -1,0 +1,90 @@
+//! Copying the write-ahead log into the file.
+//!
+//! SQLite does it in a commit now and then, and that one waits for pages to be written and synced. Here a thread of its
+//! own does it every few MiB, beside the commits. While commits keep coming it never gets to the very end, and the
+//! write-ahead log grows: where it has grown large, the thread that commits copies the little that is left, and the
+//! next commit starts it anew.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rusqlite::Connection;
+use rusqlite::hooks::Wal;
+
+use super::schema;
+
+/// Pages that are copied at a time, about: 4 MiB.
+const STEP: usize = 1_024;
+
+/// Pages from which the write-ahead log is to start anew: 64 MiB.
+const LARGE: usize = 16_384;
+
+/// What the thread that commits knows of the write-ahead log.
+pub(super) struct WrittenAhead {
+    /// Pages in it after the last commit.
+    pages: Arc<AtomicUsize>,
+    /// Pages in it when copying was last asked for, and when it was last done here.
+    asked: usize,
+    done: usize,
+    copying: Arc<AtomicBool>,
+    ask: SyncSender<()>,
+}
+
+/// Starts the thread; it ends with what is returned.
+pub(super) fn spawn(path: &Path) -> std::io::Result<WrittenAhead> {
+    let (ask, asked) = sync_channel(1);
+    let copying = Arc::new(AtomicBool::new(false));
+    let (path, busy) = (path.to_path_buf(), Arc::clone(&copying));
+    std::thread::Builder::new()
+        .name("event-log-wal".to_owned())
+        .spawn(move || copy_when_asked(&path, &asked, &busy))?;
+    Ok(WrittenAhead { pages: Arc::default(), asked: 0, done: 0, copying, ask })
+}
+
+fn copy_when_asked(path: &Path, asked: &Receiver<()>, copying: &AtomicBool) {
+    let mut connection = None;
+    while asked.recv().is_ok() {
+        copying.store(true, Ordering::Release);
+        if connection.is_none() {
+            connection = schema::open_for_writing(path).ok();
+        }
+        // A connection that failed is closed with its failure, and the next step tries again.
+        connection = connection.filter(|connection| copy(connection).is_ok());
+        copying.store(false, Ordering::Release);
+    }
+}
+
+/// Copies what is committed, as far as no reader is in the way.
+fn copy(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+impl WrittenAhead {
+    /// Has the connection tell how large the write-ahead log is.
+    pub(super) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let seen = Arc::clone(&self.pages);
+        connection.wal_hook(Some(move |_: &mut Wal, pages: i32| {
+            seen.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    /// A transaction was committed on this connection.
+    pub(super) fn committed(&mut self, connection: &Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        // It has started anew.
+        self.asked = self.asked.min(pages);
+        self.done = self.done.min(pages);
+        if pages >= self.asked + STEP && self.ask.try_send(()).is_ok() {
+            self.asked = pages;
+        }
+        if pages >= LARGE.max(self.done + STEP) && !self.copying.load(Ordering::Acquire) {
+            self.done = pages;
+            if let Err(error) = copy(connection) {
+                tracing::warn!(%error, "the event log's write-ahead log can't be copied into the file");
+            }
+        }
+    }
+}
