@@ -1,0 +1,111 @@
+//! SQLite: streams are found whether their events are in the index of streams yet or not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chat_domain::{ExpectedRevision, Revision};
+use chat_infra::event_store::{AppendError, ReadFrom, Select, SqliteEventStore};
+use rusqlite::Connection;
+
+use crate::space::{Space, event};
+
+/// More events than the index may lag behind by.
+const EVENTS: u64 = 24_000;
+const STREAMS: u64 = 5;
+const AT_ONCE: u64 = 100;
+
+async fn open(path: &Path) -> Space {
+    Space::in_log(Arc::new(SqliteEventStore::open(path).unwrap())).await
+}
+
+/// Streams that take turns, until most of their events are in the index and some are not.
+async fn fill(log: &Space) {
+    for turn in 0..EVENTS / STREAMS / AT_ONCE {
+        let expected = ExpectedRevision::after((turn * AT_ONCE).checked_sub(1).map(Revision::new));
+        let append = |stream: u64| {
+            let event_type = if stream == 0 { "A" } else { "MessageCreated" };
+            let events = (0..AT_ONCE).map(|_| event(event_type)).collect();
+            log.append_to(&stream.to_string(), expected, events)
+        };
+        for outcome in log.append((0..STREAMS).map(append).collect()).await {
+            outcome.unwrap();
+        }
+    }
+}
+
+/// Reads every stream, both ways, from everywhere.
+async fn check(log: &Space) {
+    let each = EVENTS / STREAMS;
+    for stream in (0..STREAMS).map(|stream| stream.to_string()) {
+        for from in (0..each).step_by(331) {
+            let forwards = ReadFrom::Forwards(Revision::new(from));
+            let expected: Vec<u64> = (from..each).take(700).collect();
+            assert_eq!(log.read(&stream, forwards, Select::All, 700).await, expected, "{stream} from {from}");
+            let backwards = ReadFrom::Backwards(Revision::new(from));
+            let expected: Vec<u64> = (0..=from).rev().take(700).collect();
+            assert_eq!(log.read(&stream, backwards, Select::All, 700).await, expected, "{stream} to {from}");
+        }
+        let last = log.read(&stream, ReadFrom::End, Select::All, 1).await;
+        assert_eq!(last, [each - 1], "{stream}");
+    }
+    let only = log.read("0", ReadFrom::End, Select::Only("A"), 10_000).await;
+    assert_eq!(only.len() as u64, each);
+    assert_eq!(log.read("1", ReadFrom::End, Select::Only("A"), 10_000).await, [0; 0]);
+    assert_eq!(log.read("1", ReadFrom::End, Select::Except("MessageCreated"), 10_000).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn streams_are_read_whole_while_the_index_follows_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = open(&path).await;
+    fill(&log).await;
+    let indexed: u64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM stream_positions", [], |row| row.get(0))
+        .unwrap();
+    assert!((1..EVENTS).contains(&indexed), "{indexed} of {EVENTS}");
+    check(&log).await;
+
+    let again = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    check(&again).await;
+    let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
+    again.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
+    // The first handle did not append it, and knows of it nevertheless.
+    let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
+    assert_eq!(log.read("1", ReadFrom::End, Select::All, 1).await, [EVENTS / STREAMS]);
+}
+
+#[tokio::test]
+async fn an_append_that_was_stored_is_known_again_wherever_it_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(&folder.path().join("events.db")).await;
+    let first = log.append_to("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);
+    let stored = log.send(first.clone()).await.unwrap();
+    assert_eq!(log.send(first.clone()).await.unwrap(), stored);
+    for stream in 1..=EVENTS / AT_ONCE {
+        let events = (0..AT_ONCE).map(|_| event("A")).collect();
+        log.append_one(&stream.to_string(), ExpectedRevision::NoStream, events).await.unwrap();
+    }
+    assert_eq!(log.send(first).await.unwrap(), stored);
+}
+
+#[tokio::test]
+async fn a_log_of_version_1_gets_the_index_that_it_did_not_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = open(&path).await;
+    fill(&log).await;
+    let through = |path: &Path| log.through(Arc::new(SqliteEventStore::open(path).unwrap()));
+    let old = folder.path().join("old.db");
+    Connection::open(&path).unwrap().execute("VACUUM INTO ?", [old.to_str().unwrap()]).unwrap();
+    Connection::open(&old)
+        .unwrap()
+        .execute_batch(
+            "DROP TABLE stream_positions; DROP TABLE filing; PRAGMA user_version = 1;
+             CREATE UNIQUE INDEX events_in_stream ON events (stream, revision);",
+        )
+        .unwrap();
+    check(&through(&old)).await;
+}
