@@ -6,6 +6,7 @@
 //! transaction.
 
 mod reader;
+mod recent;
 mod schema;
 mod subscription;
 mod writer;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::durable_folder;
 use reader::ReaderPool;
+use recent::Recent;
 use subscription::SqliteSubscription;
 use writer::Job;
 
@@ -40,6 +42,7 @@ pub struct SqliteEventStore {
     jobs: mpsc::Sender<Job>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
+    recent: Arc<Recent>,
     /// The last position this process knows of; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
@@ -59,9 +62,10 @@ impl SqliteEventStore {
         let head = reader::head(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
-        writer::spawn(connection, queue, head_sender)
+        let recent = Arc::new(Recent::default());
+        writer::spawn(connection, queue, head_sender, Arc::clone(&recent))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
-        Ok(Self { log_id, jobs, stream_readers, log_readers, head })
+        Ok(Self { log_id, jobs, stream_readers, log_readers, recent, head })
     }
 }
 
@@ -108,7 +112,8 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        Ok(Box::new(SqliteSubscription::new(Arc::clone(&self.log_readers), self.head.clone(), after)))
+        let (readers, recent) = (Arc::clone(&self.log_readers), Arc::clone(&self.recent));
+        Ok(Box::new(SqliteSubscription::new(readers, recent, self.head.clone(), after)))
     }
 }
 

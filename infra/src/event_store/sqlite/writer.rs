@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reader::{head, last_revision, stream_id};
+use super::recent::Recent;
 use crate::event_store::{AppendError, Appended, StreamAppend};
 
 /// Batches that may wait for the thread; more of them wait in their senders.
@@ -28,9 +29,11 @@ pub(super) fn spawn(
     connection: Connection,
     mut queue: mpsc::Receiver<Job>,
     head: watch::Sender<Position>,
+    recent: Arc<Recent>,
 ) -> std::io::Result<()> {
     let work = move || {
-        let mut writer = Writer { connection, streams: Cache::new(REMEMBERED_STREAMS), foreign: -1, head };
+        let mut writer =
+            Writer { connection, streams: Cache::new(REMEMBERED_STREAMS), foreign: -1, head, recent };
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = vec![first];
             let mut appends = jobs[0].appends.len();
@@ -52,6 +55,7 @@ struct Writer {
     /// SQLite's `data_version`: changes when another connection has written, and what is remembered may be old.
     foreign: i64,
     head: watch::Sender<Position>,
+    recent: Arc<Recent>,
 }
 
 /// A stream's row, and its last event.
@@ -102,7 +106,7 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
-        let Self { connection, streams, foreign, head: known_head } = self;
+        let Self { connection, streams, foreign, head: known_head, recent } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if *foreign != version {
@@ -114,13 +118,14 @@ impl Writer {
                 if failure.code == ErrorCode::ConstraintViolation);
             if duplicate { GivenUp::DuplicateId } else { error.into() }
         });
-        let done = done.and_then(|(outcomes, position)| {
+        let done = done.and_then(|(outcomes, before, position)| {
             transaction.commit().map_err(|error| match &error {
                 rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
                     GivenUp::Unknown(Arc::new(error))
                 }
                 _ => error.into(),
             })?;
+            recent.keep(before, appends, &outcomes);
             known_head.send_replace(position);
             Ok(outcomes)
         });
@@ -145,13 +150,14 @@ impl GivenUp {
     }
 }
 
-/// Writes what does not conflict; returns an outcome for each append, and the log's last position.
+/// Writes what does not conflict; returns an outcome for each append, and the log's last position before and after.
 fn write(
     transaction: &Transaction<'_>,
     streams: &mut Cache<Arc<str>, Stream>,
     appends: &[&StreamAppend],
-) -> rusqlite::Result<(Vec<Outcome>, Position)> {
-    let mut position = head(transaction)?;
+) -> rusqlite::Result<(Vec<Outcome>, Position, Position)> {
+    let before = head(transaction)?;
+    let mut position = before;
     let mut outcomes = Vec::with_capacity(appends.len());
     for append in appends {
         let known = streams.get(&append.stream).copied();
@@ -194,7 +200,7 @@ fn write(
         streams.insert(Arc::clone(&append.stream), Stream { id, last: Some(revision) });
         outcomes.push(Ok(Appended { position, revision }));
     }
-    Ok((outcomes, position))
+    Ok((outcomes, before, position))
 }
 
 fn find(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<Stream>> {
