@@ -1,8 +1,9 @@
 //! How fast the read model's projection folds: `cargo run --release -p chat-projector --example catch_up_speed`, into
 //! SQLite, or into the Postgres database whose URL is the argument.
 //!
-//! Folds messages of about 80 bytes, in batches of several sizes, over few and many chats, and prints messages a
-//! second: of fold and commit together, and of the whole runner on a log in a file.
+//! Writes a log of messages of about 80 bytes, over few and many chats, and prints for each: how fast its events are read,
+//! decoded and thrown away; how fast they are folded from the start; and what following the log as it is written takes,
+//! on top of writing it. Beside each rate is the time that this process was on a processor.
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
@@ -10,7 +11,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion};
 use chat_domain::metadata::EventId;
@@ -18,134 +19,208 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
     StreamId, Timestamp,
 };
-use chat_infra::event_store::{EventStore, LogId, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend};
+use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
 use chat_infra::read_model::PostgresUrl;
 use chat_projector::Projector;
-use chat_projector::projection::{Projection, Target};
+use chat_projector::projection::Target;
 use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 type Failed = Box<dyn Error>;
 
 const MESSAGES: usize = 400_000;
+/// Messages that are followed as they come: so many every so often.
+const FOLLOWED: usize = 20_000;
+const AT_ONCE: usize = 10;
+const EVERY: Duration = Duration::from_millis(1);
+
+const METADATA: &str = r#"{"command":"CreateMessage","actor":{"kind":"app","address":"127.0.0.1","user_agent":"a client/1.0"},"correlation_id":"0193f7a1c2d34e5f8091a2b3c4d5e6f7","causation_id":"0193f7a1c2d34e5f8091a2b3c4d5e6f7"}"#;
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let url = std::env::args().nth(1);
-    for chats in [10_usize, 1_000] {
-        let events = events(chats)?;
-        for batch in [1, 64, 512, 4_096, 16_384] {
-            let count = if batch == 1 { MESSAGES / 100 } else { MESSAGES };
-            let events = &events[..1 + chats + count];
-            let name = format!("n{chats}_{batch}");
-            let rate = match &url {
-                Some(url) => fold(&postgres(url, &name)?, events, batch).await?,
-                None => {
-                    fold(&SqliteReadModelTarget { path: folder.path().join(name) }, events, batch).await?
-                }
-            };
-            println!("fold and commit, {chats:>5} chats, batches of {batch:>5}: {rate:>8.0} messages/s");
+    for chats in [10, 1_000] {
+        println!("{chats} chats");
+        let path = folder.path().join(format!("log-{chats}"));
+        match &url {
+            Some(url) => {
+                let url = |name: &str| PostgresUrl::parse(url)?.with_namespace(&format!("n{chats}_{name}"));
+                let (all, new) = (url("all")?, url("new")?);
+                measure(
+                    &path,
+                    chats,
+                    PostgresReadModelTarget { url: all },
+                    PostgresReadModelTarget { url: new },
+                )
+                .await?;
+            }
+            None => {
+                let target = |name| SqliteReadModelTarget { path: path.join(name) };
+                measure(&path, chats, target("all.db"), target("new.db")).await?;
+            }
         }
-        let log = folder.path().join(format!("log-{chats}"));
-        let rate = match &url {
-            Some(url) => follow(&log, postgres(url, &format!("n{chats}"))?, &events).await?,
-            None => follow(&log, SqliteReadModelTarget { path: log.join("read-model.db") }, &events).await?,
-        };
-        println!("runner on a log file, {chats:>5} chats: {rate:>8.0} messages/s");
     }
     Ok(())
 }
 
-fn postgres(url: &str, namespace: &str) -> Result<PostgresReadModelTarget, Failed> {
-    Ok(PostgresReadModelTarget { url: PostgresUrl::parse(url)?.with_namespace(namespace)? })
+async fn measure(folder: &Path, chats: usize, all: impl Target, new: impl Target) -> Result<(), Failed> {
+    let mut story = Story::new(chats)?;
+    let path = folder.join("events.db");
+    {
+        let log = SqliteEventStore::open(&path)?;
+        append(&log, story.beginning()?).await?;
+        while story.messages < MESSAGES {
+            append(&log, story.messages(10_000)?).await?;
+        }
+    }
+    // Opened again: nothing of it is in memory.
+    let log: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(&path)?);
+    let head = log.head().await?;
+    let events = usize::try_from(head.get())?;
+
+    let clock = Clock::start();
+    let mut subscription = log.subscribe(Position::START).await?;
+    let mut up_to = Position::START;
+    while up_to < head {
+        let batch = subscription.next(512).await?;
+        for event in &batch.events {
+            event.decode()?;
+        }
+        up_to = batch.up_to;
+    }
+    let thrown_away = clock.print("read, decoded, thrown away", events);
+
+    let (stop, stopped) = watch::channel(false);
+    let clock = Clock::start();
+    let projector = Projector::spawn(Arc::clone(&log), all, stopped);
+    projector.reached(head).await;
+    let folded = clock.print("folded from the start", events);
+    println!("  {:<30} {:>10.2} of that", "", folded / thrown_away);
+    stop.send(true)?;
+
+    let clock = Clock::start();
+    trickle(&*log, &mut story).await?;
+    clock.print("written as they come", FOLLOWED);
+    let (_stop, stopped) = watch::channel(false);
+    let projector = Projector::spawn(Arc::clone(&log), new, stopped);
+    projector.reached(log.head().await?).await;
+    let clock = Clock::start();
+    trickle(&*log, &mut story).await?;
+    projector.reached(log.head().await?).await;
+    clock.print("written and followed", FOLLOWED);
+    Ok(())
+}
+
+async fn trickle(log: &dyn EventStore, story: &mut Story) -> Result<(), Failed> {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for _ in 0..FOLLOWED / AT_ONCE {
+        ticks.tick().await;
+        append(log, story.messages(AT_ONCE)?).await?;
+    }
+    Ok(())
+}
+
+async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> Result<(), Failed> {
+    for appended in log.append(appends).await {
+        appended?;
+    }
+    Ok(())
 }
 
 /// One app, its chats, and messages to each in turn.
-fn events(chats: usize) -> Result<Vec<RecordedEvent>, Failed> {
-    let token = AppToken::parse(&"a".repeat(36))?;
-    let app: Arc<str> = StreamId::App(token).to_string().into();
-    let streams = (1..=chats as u64)
-        .map(|chat| Ok(StreamId::Chat(token, ChatNumber::try_from(chat)?).to_string().into()))
-        .collect::<Result<Vec<Arc<str>>, Failed>>()?;
-    let mut events = Vec::new();
-    let mut add = |stream: &Arc<str>, revision, event: Event| {
-        let position = events.len() as u64 + 1;
-        events.push(RecordedEvent {
-            position: Position::new(position),
-            stream: Arc::clone(stream),
-            revision: Revision::new(revision),
-            id: EventId::new(Uuid::from_u128(u128::from(position))),
-            event_type: event.event_type().to_owned(),
-            schema_version: SchemaVersion::CURRENT,
-            recorded_at: Timestamp::from_millis(1_790_000_000_000 + position.cast_signed()),
-            data: event.payload().into_bytes(),
-            metadata: br#"{"command":"CreateMessage","actor":{"kind":"app"},"correlation_id":"c"}"#.to_vec(),
-        });
-    };
-    add(&app, 0, AppCreated { name: AppName::parse("app".to_owned())? }.into());
-    for chat in 1..=chats as u64 {
-        add(&app, chat, ChatCreated { chat_number: ChatNumber::try_from(chat)? }.into());
-    }
-    for n in 0..MESSAGES {
-        let body = format!("message {n}: the quick brown fox jumps over the lazy dog, and then some more");
-        let number = (n / chats) as u64 + 1;
-        let event = MessageCreated {
-            message_number: MessageNumber::try_from(number)?,
-            body: MessageBody::parse(body)?,
-        };
-        add(&streams[n % chats], number - 1, event.into());
-    }
-    Ok(events)
+struct Story {
+    app: Arc<str>,
+    chats: Vec<Arc<str>>,
+    messages: usize,
 }
 
-async fn fold(target: &impl Target, events: &[RecordedEvent], batch: usize) -> Result<f64, Failed> {
-    let mut projection = target.open_fresh().await?;
-    let batches: Vec<_> = events.chunks(batch).map(<[_]>::to_vec).collect();
-    let started = Instant::now();
-    for batch in batches {
-        let up_to = batch.last().map_or(Position::START, |event| event.position);
-        projection.fold(LogId(Uuid::nil()), batch, up_to).await?;
+impl Story {
+    fn new(chats: usize) -> Result<Self, Failed> {
+        let token = AppToken::parse(&"a".repeat(36))?;
+        let chats = (1..=chats as u64)
+            .map(|chat| Ok(StreamId::Chat(token, ChatNumber::try_from(chat)?).to_string().into()))
+            .collect::<Result<_, Failed>>()?;
+        Ok(Self { app: StreamId::App(token).to_string().into(), chats, messages: 0 })
     }
-    Ok(events.len() as f64 / started.elapsed().as_secs_f64())
-}
 
-async fn follow(folder: &Path, target: impl Target, events: &[RecordedEvent]) -> Result<f64, Failed> {
-    let log: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(&folder.join("events.db"))?);
-    for event in events.chunks(10_000) {
-        // A batch names a stream at most once: group the events of each.
+    fn beginning(&self) -> Result<Vec<StreamAppend>, Failed> {
+        let mut events = vec![new(AppCreated { name: AppName::parse("app".to_owned())? }.into())];
+        for chat in 1..=self.chats.len() as u64 {
+            events.push(new(ChatCreated { chat_number: ChatNumber::try_from(chat)? }.into()));
+        }
+        let (stream, expected) = (Arc::clone(&self.app), ExpectedRevision::NoStream);
+        Ok(vec![StreamAppend { stream, expected, events }])
+    }
+
+    /// The next messages. A batch names a stream at most once: each chat has its own together.
+    fn messages(&mut self, count: usize) -> Result<Vec<StreamAppend>, Failed> {
+        let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();
-        for event in event {
-            let new = NewEvent {
-                id: event.id,
-                event_type: match event.event_type.as_str() {
-                    "AppCreated" => "AppCreated",
-                    "ChatCreated" => "ChatCreated",
-                    _ => "MessageCreated",
-                },
-                schema_version: event.schema_version,
-                recorded_at: event.recorded_at,
-                data: String::from_utf8(event.data.clone())?,
-                metadata: String::from_utf8(event.metadata.clone())?.into(),
-            };
-            match appends.iter_mut().find(|append| append.stream == event.stream) {
-                Some(append) => append.events.push(new),
-                None => appends.push(StreamAppend {
-                    stream: Arc::clone(&event.stream),
-                    expected: ExpectedRevision::after(event.revision.get().checked_sub(1).map(Revision::new)),
-                    events: vec![new],
-                }),
+        for index in 0..count {
+            let (chat, before) = (self.messages % chats, (self.messages / chats) as u64);
+            let body = format!(
+                "message {}: the quick brown fox jumps over the lazy dog, and then some more",
+                self.messages
+            );
+            let event = new(MessageCreated {
+                message_number: MessageNumber::try_from(before + 1)?,
+                body: MessageBody::parse(body)?,
             }
+            .into());
+            if index < chats {
+                appends.push(StreamAppend {
+                    stream: Arc::clone(&self.chats[chat]),
+                    expected: ExpectedRevision::after(before.checked_sub(1).map(Revision::new)),
+                    events: vec![event],
+                });
+            } else {
+                appends[index % chats].events.push(event);
+            }
+            self.messages += 1;
         }
-        for appended in log.append(appends).await {
-            appended?;
-        }
+        Ok(appends)
     }
-    let head = log.head().await?;
-    let (_stop, stopped) = watch::channel(false);
-    let started = Instant::now();
-    let projector = Projector::spawn(log, target, stopped);
-    projector.reached(head).await;
-    Ok(events.len() as f64 / started.elapsed().as_secs_f64())
+}
+
+fn new(event: Event) -> NewEvent {
+    NewEvent {
+        id: EventId::new(Uuid::now_v7()),
+        event_type: event.event_type(),
+        schema_version: SchemaVersion::CURRENT,
+        recorded_at: chat_infra::clock::now(),
+        data: event.payload(),
+        metadata: METADATA.into(),
+    }
+}
+
+struct Clock {
+    started: Instant,
+    busy: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), busy: busy() }
+    }
+
+    /// Prints and returns events a second.
+    fn print(self, what: &str, events: usize) -> f64 {
+        let rate = events as f64 / self.started.elapsed().as_secs_f64();
+        let busy = (busy() - self.busy).as_secs_f64() * 1e6 / events as f64;
+        println!("  {what:<30} {rate:>10.0} events/s, {busy:>6.2} µs of processor time each");
+        rate
+    }
+}
+
+/// How long this process has been on a processor; zero where the system does not tell.
+fn busy() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the program's name: the 12th and 13th are user's and system's time, in hundredths of a second.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }

@@ -137,7 +137,7 @@ impl From<SearchError> for ProjectionError {
 
 /// Events up to which a stretch is folded where it is; more go to a thread for blocking work, so that a long fold does
 /// not hold up the requests that share the runtime.
-const FOLDED_IN_PLACE: usize = 64;
+const FOLDED_IN_PLACE: usize = 256;
 
 /// Runs work over `events` events, elsewhere if it is long.
 pub(crate) async fn fold_aside<T: Send + 'static>(

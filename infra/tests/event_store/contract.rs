@@ -43,6 +43,7 @@ macro_rules! event_store_contract {
             the_whole_log_reads_backwards_from_its_end_and_any_position
             a_subscription_gives_what_is_stored_and_then_what_comes
             a_subscription_hears_another_handle
+            a_subscription_hears_handles_that_append_in_turn
             dropping_a_subscriptions_wait_loses_nothing
             racing_writers_fill_a_stream_without_gap_or_double
             a_reader_never_finds_an_event_before_one_it_has_seen
@@ -270,6 +271,25 @@ pub async fn a_subscription_hears_another_handle(open: impl AsyncFn() -> Log) {
     let mut subscription = log.subscribe(log.start).await.unwrap();
     let (heard, ()) = tokio::join!(log.hear(&mut subscription, 1), other.fill("b", &["B"]));
     assert_eq!(heard, log.all().await);
+}
+
+pub async fn a_subscription_hears_handles_that_append_in_turn(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let other = log.through(open().await);
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    let mut late = log.subscribe(log.start).await.unwrap();
+    let mut heard = Vec::new();
+    for (turn, stream) in ["a", "b", "c"].iter().enumerate() {
+        log.fill(stream, &["A"; 2]).await;
+        if turn == 1 {
+            heard.extend(log.hear(&mut subscription, 1).await);
+        }
+        other.fill(&format!("{stream}-other"), &["B"; 2]).await;
+        let rest = (turn + 1) * 4 - heard.len();
+        heard.extend(log.hear(&mut subscription, rest).await);
+    }
+    assert_eq!(heard, log.all().await);
+    assert_eq!(log.hear(&mut late, 12).await, heard);
 }
 
 pub async fn dropping_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {

@@ -7,6 +7,7 @@
 
 mod checkpointer;
 mod reader;
+mod recent;
 mod schema;
 mod streams;
 mod subscription;
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::durable_folder;
 use reader::ReaderPool;
+use recent::Recent;
 use streams::SharedTail;
 use subscription::SqliteSubscription;
 use writer::Job;
@@ -45,6 +47,7 @@ pub struct SqliteEventStore {
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
     tail: SharedTail,
+    recent: Arc<Recent>,
     /// The last position this process knows of; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
@@ -65,11 +68,13 @@ impl SqliteEventStore {
         let tail = SharedTail::load(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
+        let recent = Arc::new(Recent::default());
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
         let log = checkpointer::spawn(path).map_err(unavailable)?;
         log.watch(&mut connection).map_err(classify)?;
-        writer::spawn(connection, queue, head_sender, tail.clone(), log).map_err(unavailable)?;
-        Ok(Self { log_id, jobs, stream_readers, log_readers, tail, head })
+        writer::spawn(connection, queue, head_sender, tail.clone(), Arc::clone(&recent), log)
+            .map_err(unavailable)?;
+        Ok(Self { log_id, jobs, stream_readers, log_readers, tail, recent, head })
     }
 }
 
@@ -117,7 +122,8 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        Ok(Box::new(SqliteSubscription::new(Arc::clone(&self.log_readers), self.head.clone(), after)))
+        let (readers, recent) = (Arc::clone(&self.log_readers), Arc::clone(&self.recent));
+        Ok(Box::new(SqliteSubscription::new(readers, recent, self.head.clone(), after)))
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::checkpointer::WrittenAhead;
 use super::reader::stream_id;
+use super::recent::Recent;
 use super::streams::SharedTail;
 use super::tail::Place;
 use crate::event_store::{AppendError, Appended, StreamAppend};
@@ -39,11 +40,12 @@ pub(super) fn spawn(
     mut queue: mpsc::Receiver<Job>,
     head: watch::Sender<Position>,
     tail: SharedTail,
+    recent: Arc<Recent>,
     log: WrittenAhead,
 ) -> std::io::Result<()> {
     let work = move || {
         let streams = Cache::new(REMEMBERED_STREAMS);
-        let mut writer = Writer { connection, streams, tail, filed: Position::START, head, log };
+        let mut writer = Writer { connection, streams, tail, filed: Position::START, recent, head, log };
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = vec![first];
             let mut appends = jobs[0].appends.len();
@@ -67,6 +69,7 @@ struct Writer {
     /// How far the filing was when the file was told last.
     filed: Position,
     head: watch::Sender<Position>,
+    recent: Arc<Recent>,
     log: WrittenAhead,
 }
 
@@ -118,7 +121,7 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
-        let Self { connection, streams, tail, filed, head: known_head, .. } = self;
+        let Self { connection, streams, tail, filed, recent, head: known_head, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (head, foreign) = tail.catch_up(&transaction)?;
         if foreign {
@@ -145,6 +148,7 @@ impl Writer {
             }
             drop(tail);
             *filed = up_to;
+            recent.keep(head, appends, &outcomes);
             known_head.send_replace(position);
             Ok(outcomes)
         });
