@@ -250,3 +250,30 @@ impl Engine for SqliteReadModel {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{AppToken, ChatNumber, MessageNumber};
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::read_model::sql::get::GetMessage;
+    use crate::read_model::sqlite::SqliteReadModelWriter;
+
+    #[test]
+    fn a_statement_is_compiled_once_whatever_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("read-model.db");
+        drop(SqliteReadModelWriter::open(&path).unwrap());
+        let reader = SqliteReadModel::new(&path);
+        let db = open_for_reading(&path).unwrap();
+        for token in ["a", "b", "c"] {
+            let token = AppToken::parse(&token.repeat(36)).unwrap();
+            let mut query = GetMessage::new(token, ChatNumber::FIRST, MessageNumber::FIRST);
+            reader.pool.read(&db, &mut query).unwrap();
+        }
+        let statement = db.prepare_cached(GetMessage::SQL).unwrap();
+        assert!(statement.get_status(StatementStatus::Run) > 0);
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+}
