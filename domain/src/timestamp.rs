@@ -22,6 +22,24 @@ impl Timestamp {
         self.0
     }
 
+    /// The time as it is shown. A page of messages shows a hundred times: this takes a fraction of what formatting does.
+    pub fn rfc3339(self) -> Rfc3339Text {
+        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
+            .ok()
+            .filter(|time| time.year() >= 0)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (year, month, day) = time.to_calendar_date();
+        let (hour, minute, second) = time.to_hms();
+        let (year, millis) = (year.unsigned_abs(), u32::try_from(self.0.rem_euclid(1_000)).unwrap_or(0));
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        digits(&mut text[..4], year);
+        digits(&mut text[20..23], millis);
+        for (at, value) in [(5, u8::from(month)), (8, day), (11, hour), (14, minute), (17, second)] {
+            digits(&mut text[at..at + 2], u32::from(value));
+        }
+        Rfc3339Text(text)
+    }
+
     /// Reads an RFC 3339 time; what is finer than a millisecond is cut off. `None` where it is not one.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -31,12 +49,26 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        let millis = self.0.rem_euclid(1_000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+        f.write_str(self.rfc3339().as_str())
+    }
+}
+
+/// A time as text: RFC 3339 UTC with milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339Text([u8; 24]);
+
+impl Rfc3339Text {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Writes a number with leading zeros. It has no more digits than there are places.
+fn digits(places: &mut [u8], mut number: u32) {
+    for place in places.iter_mut().rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
 }
 
@@ -49,6 +81,22 @@ mod tests {
         let time = Timestamp::from_millis(1_790_000_000_007);
         assert_eq!(time.to_string(), "2026-09-21T14:13:20.007Z");
         assert_eq!(Timestamp::parse_rfc3339(&time.to_string()), Some(time));
+    }
+
+    #[test]
+    fn every_part_of_a_time_has_its_place() {
+        for text in [
+            "1970-01-01T00:00:00.000Z",
+            "1969-12-31T23:59:59.999Z",
+            "2000-02-29T01:02:03.004Z",
+            "0000-01-01T00:00:00.000Z",
+            "9999-12-31T23:59:59.999Z",
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text).map(|time| time.to_string()).as_deref(), Some(text));
+        }
+        // Years before 0 and after 9999 have no such text.
+        assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "1970-01-01T00:00:00.807Z");
+        assert_eq!(Timestamp::from_millis(-62_198_755_200_000).to_string(), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]

@@ -9,15 +9,15 @@ use thiserror::Error;
 /// The base58 alphabet of Bitcoin addresses: no `0`, `O`, `I` or `l`, which people mix up.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// Whether a byte is a letter of it: tokens are read again and again, with every event.
-const IS_LETTER: [bool; 256] = {
-    let mut is_letter = [false; 256];
+/// Which bytes are letters of it: tokens are parsed with every request and every event.
+const IN_ALPHABET: [bool; 256] = {
+    let mut is_in = [false; 256];
     let mut letter = 0;
     while letter < ALPHABET.len() {
-        is_letter[ALPHABET[letter] as usize] = true;
+        is_in[ALPHABET[letter] as usize] = true;
         letter += 1;
     }
-    is_letter
+    is_in
 };
 
 /// The largest multiple of 58 that fits a byte: bytes from here on would favour the first letters.
@@ -57,7 +57,7 @@ impl AppToken {
     /// Reads a token as it stands in a path or a stream name.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidToken)?;
-        if bytes.iter().all(|byte| IS_LETTER[usize::from(*byte)]) {
+        if bytes.iter().all(|byte| IN_ALPHABET[usize::from(*byte)]) {
             Ok(Self(bytes))
         } else {
             Err(InvalidToken)

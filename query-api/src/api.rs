@@ -57,11 +57,11 @@ pub struct QueryApi {
 }
 
 /// What stays as long as the process.
-struct Fixed {
-    event_store: Arc<dyn EventStore>,
-    log: Arc<Log>,
-    waiting: Arc<Waiting>,
-    shown: Arc<Shown>,
+pub(crate) struct Fixed {
+    pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) log: Log,
+    pub(crate) waiting: Waiting,
+    shown: Shown,
     admin: AdminAccess,
 }
 
@@ -85,10 +85,7 @@ pub(crate) struct View {
     pub(crate) sources: Arc<Sources>,
     /// What the answer must hold whatever the client asks for.
     pub(crate) floor: Floor,
-    shown: Arc<Shown>,
-    pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) log: Arc<Log>,
-    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) fixed: Arc<Fixed>,
 }
 
 impl QueryApi {
@@ -102,10 +99,10 @@ impl QueryApi {
             answered: Shown::default(),
         });
         let fixed = Fixed {
-            log: Arc::new(Log::new(Arc::clone(&event_store))),
+            log: Log::new(Arc::clone(&event_store)),
             event_store,
-            waiting: Arc::new(Waiting::new()),
-            shown: Arc::default(),
+            waiting: Waiting::new(),
+            shown: Shown::default(),
             admin,
         };
         Self { current: Arc::new(RwLock::new(Current { sources, settling: None })), fixed: Arc::new(fixed) }
@@ -130,14 +127,7 @@ impl QueryApi {
 
     fn view(&self) -> View {
         let (sources, floor) = self.sources();
-        View {
-            sources,
-            floor,
-            shown: Arc::clone(&self.fixed.shown),
-            event_store: Arc::clone(&self.fixed.event_store),
-            log: Arc::clone(&self.fixed.log),
-            waiting: Arc::clone(&self.fixed.waiting),
-        }
+        View { sources, floor, fixed: Arc::clone(&self.fixed) }
     }
 
     fn sources(&self) -> (Arc<Sources>, Floor) {
@@ -165,13 +155,13 @@ impl View {
     /// An answer from the read model is about to be given.
     pub(crate) fn showing_rows(&self, position: Position) {
         self.sources.answered.rows(position);
-        self.shown.rows(position);
+        self.fixed.shown.rows(position);
     }
 
     /// An answer from the search index is about to be given.
     pub(crate) fn showing_documents(&self, position: Position) {
         self.sources.answered.documents(position);
-        self.shown.documents(position);
+        self.fixed.shown.documents(position);
     }
 }
 

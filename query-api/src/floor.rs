@@ -28,17 +28,24 @@ impl Shown {
 
     /// An answer from the read model is about to be given.
     pub(crate) fn rows(&self, position: Position) {
-        self.rows.fetch_max(position.get(), Ordering::SeqCst);
+        raise(&self.rows, position);
     }
 
     /// An answer from the search index is about to be given.
     pub(crate) fn documents(&self, position: Position) {
-        self.documents.fetch_max(position.get(), Ordering::SeqCst);
+        raise(&self.documents, position);
     }
 
     pub(crate) fn newest(&self) -> (Position, Position) {
         let position = |of: &AtomicU64| Position::new(of.load(Ordering::SeqCst));
         (position(&self.rows), position(&self.documents))
+    }
+}
+
+/// Raises a position, without writing to it where it is as high already, as it mostly is: the processors share it.
+fn raise(highest: &AtomicU64, position: Position) {
+    if highest.load(Ordering::SeqCst) < position.get() {
+        highest.fetch_max(position.get(), Ordering::SeqCst);
     }
 }
 

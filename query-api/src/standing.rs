@@ -25,7 +25,7 @@ impl Standing {
 
     /// Of an answer from a projection that is at `position`.
     pub(crate) async fn of_projection(api: &View, position: Position) -> Self {
-        Self { position, lag: api.log.lag_of(position).await }
+        Self { position, lag: api.fixed.log.lag_of(position).await }
     }
 
     /// A problem that was found in the snapshot.

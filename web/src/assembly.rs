@@ -11,18 +11,17 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use chat_infra::rate_limit::RateLimits;
-use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::client_address::TrustedProxies;
+use crate::edge::Edge;
 use crate::elsewhere::{WholeApi, answer_for_the_whole};
 use crate::error_code::ErrorCode;
-use crate::limits::{Deadline, admit, keep_deadline};
+use crate::limits::{Deadline, Limits, Slots};
 use crate::openapi;
 use crate::problem::Problem;
 use crate::rate_limit::{RateLimit, RateLimiter, limit_app};
-use crate::request::edge;
 use crate::system::{self, System};
 
 /// Bounds on requests.
@@ -117,7 +116,7 @@ impl Api {
 
 /// Everything a process serves.
 pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
-    let slots = Arc::new(Semaphore::new(options.max_in_flight));
+    let slots = Arc::new(Slots::new(options.max_in_flight));
     let limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_limits.clone())));
     let all_served = apis.documented.is_empty() && apis.documented_admin.is_empty();
@@ -128,9 +127,7 @@ pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
     let (mut of_apps, mut of_operators) = (described(apis.documented), described(apis.documented_admin));
     for Api { routes, audience, late, around } in apis.served {
         let deadline = Deadline { after: options.deadline, code: late };
-        let mut routes = routes
-            .route_layer(from_fn_with_state(deadline, keep_deadline))
-            .route_layer(from_fn_with_state(Arc::clone(&slots), admit));
+        let mut routes = routes.route_layer(Limits { slots: Arc::clone(&slots), deadline });
         if let (Some(limiter), Audience::Apps) = (&limiter, audience) {
             routes = routes.route_layer(from_fn_with_state(Arc::clone(limiter), limit_app));
         }
@@ -150,10 +147,10 @@ pub fn assemble(apis: Apis, system: System, options: &HttpOptions) -> Router {
     let routes = routes
         .merge(system::routes(system, &document))
         .fallback(async || Problem::of(ErrorCode::RouteNotFound))
-        .method_not_allowed_fallback(async || Problem::of(ErrorCode::MethodNotAllowed))
-        .layer(DefaultBodyLimit::max(options.max_body));
+        .method_not_allowed_fallback(async || Problem::of(ErrorCode::MethodNotAllowed));
     // Where all of the API is served here, the router itself knows which methods paths take.
     let routes =
         if all_served { routes } else { routes.layer(from_fn_with_state(whole, answer_for_the_whole)) };
-    routes.layer(from_fn_with_state(options.trusted_proxies.clone(), edge))
+    // Each call of `layer` puts another box around each route, and calling a route copies all of its boxes.
+    routes.layer((Edge::new(options.trusted_proxies.clone()), DefaultBodyLimit::max(options.max_body)))
 }

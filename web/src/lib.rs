@@ -24,11 +24,13 @@
 //! [`assembly`] puts the APIs' routes, the system routes and the layers around them together; [`server`] serves the
 //! result on a listener.
 
+mod accounts;
 pub mod admin;
 pub mod assembly;
 pub mod client_address;
 pub mod consistency;
 mod docs;
+mod edge;
 mod elsewhere;
 pub mod error_code;
 pub mod extract;

@@ -1,22 +1,45 @@
 //! Bounds on what API routes may take: requests in flight, and time.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use futures::future::{BoxFuture, ready};
+use tokio::time::timeout;
+use tower::{Layer, Service};
 
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// Refuses at once what comes on top of the requests in flight, rather than let it wait.
-pub(crate) async fn admit(State(slots): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(_slot) = slots.try_acquire() else {
-        return Problem::of(ErrorCode::Overloaded).into_response();
-    };
-    next.run(request).await
+/// The requests that may be in flight.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    free: AtomicUsize,
+}
+
+/// A request in flight.
+struct InFlight(Arc<Slots>);
+
+impl Slots {
+    pub(crate) fn new(requests: usize) -> Self {
+        Self { free: AtomicUsize::new(requests) }
+    }
+
+    fn take(self: &Arc<Self>) -> Option<InFlight> {
+        let one_less = |free: usize| free.checked_sub(1);
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok()?;
+        Some(InFlight(Arc::clone(self)))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.free.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How long a handler may take, and what the client is told when it takes longer.
@@ -26,13 +49,54 @@ pub(crate) struct Deadline {
     pub(crate) code: ErrorCode,
 }
 
-pub(crate) async fn keep_deadline(
-    State(deadline): State<Deadline>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match tokio::time::timeout(deadline.after, next.run(request)).await {
-        Ok(response) => response,
-        Err(elapsed) => Problem::of(deadline.code).caused_by(elapsed).into_response(),
+/// Refuses at once what comes on top of the requests in flight, rather than let it wait, and gives up on what misses its
+/// deadline.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) deadline: Deadline,
+}
+
+/// A service within limits.
+#[derive(Clone)]
+pub(crate) struct Limited<S> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S> Layer<S> for Limits {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        Limited { inner, limits: self.clone() }
+    }
+}
+
+impl<S> Service<Request> for Limited<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Some(in_flight) = self.limits.slots.take() else {
+            return Box::pin(ready(Ok(Problem::of(ErrorCode::Overloaded).into_response())));
+        };
+        let Deadline { after, code } = self.limits.deadline;
+        let answer = timeout(after, self.inner.call(request));
+        Box::pin(async move {
+            let _in_flight = in_flight;
+            match answer.await {
+                Ok(answer) => answer,
+                Err(elapsed) => Ok(Problem::of(code).caused_by(elapsed).into_response()),
+            }
+        })
     }
 }

@@ -1,21 +1,15 @@
-//! The outermost layer of every route: who asks, under which id, and how it went.
+//! Who sent a request, and what it belongs to.
 
 use std::net::{IpAddr, SocketAddr};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{FromRequestParts, Request};
 use chat_domain::metadata::ActorKind;
 use chat_domain::{Actor, Metadata};
-use futures::FutureExt;
+use chat_infra::clock;
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use metrics::{counter, histogram};
-use tracing::debug;
+use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 use crate::client_address::TrustedProxies;
@@ -33,7 +27,8 @@ const MAX_REQUEST_ID: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Who sent a request, and what it belongs to. An extractor in every handler behind [`edge`].
+/// Who sent a request, and what it belongs to. An extractor in every handler behind the edge
+/// ([`crate::edge`]).
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     request_id: Arc<str>,
@@ -43,10 +38,9 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    fn of(request: &Request, proxies: &TrustedProxies) -> Self {
+    pub(crate) fn of(request: &Request, proxies: &TrustedProxies) -> Self {
         let headers = request.headers();
-        let request_id: Arc<str> =
-            client_request_id(headers).map_or_else(|| Uuid::now_v7().to_string().into(), Arc::from);
+        let request_id: Arc<str> = client_request_id(headers).map_or_else(new_request_id, Arc::from);
         let correlation_id = trace_id(headers).map_or_else(|| Arc::clone(&request_id), Arc::from);
         let user_agent = headers.get(USER_AGENT).map(|value| {
             String::from_utf8_lossy(value.as_bytes())
@@ -113,6 +107,14 @@ fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     fit.then_some(id)
 }
 
+/// An id for a request that came without one. Its random bits come from a generator of the thread's own, and not from the
+/// operating system each time.
+fn new_request_id() -> Arc<str> {
+    let now = u64::try_from(clock::now().millis()).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
+    Arc::from(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+}
+
 /// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2).
 fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(TRACEPARENT).iter();
@@ -127,86 +129,6 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     // Later versions may append fields, this one may not.
     let ends = version != "00" || fields.next().is_none();
     (well_formed && ends && version != "ff" && !zero(trace) && !zero(parent)).then_some(trace)
-}
-
-/// The outermost middleware: gives the request its [`RequestContext`], turns panics into problems, renders problems,
-/// and accounts for the request in the log and the metrics.
-pub async fn edge(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let context = RequestContext::of(&request, &proxies);
-    let method = method_label(request.method());
-    // The route and never the path: the path holds the app's token.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    request.extensions_mut().insert(context.clone());
-
-    let mut response = AssertUnwindSafe(next.run(request))
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|panic| Problem::internal(panic_message(&*panic)).into_response());
-    finish(&context, &mut response);
-
-    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-    counter!("http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status_label(status))
-        .increment(1);
-    histogram!("http_request_duration_seconds", "method" => method, "route" => route.to_owned())
-        .record(elapsed);
-    debug!(
-        request_id = context.request_id(),
-        method,
-        route,
-        status,
-        ms = elapsed.as_secs_f64() * 1_000.0,
-        "answered a request"
-    );
-    response
-}
-
-/// Marks a response whose status is an error's and whose body is nevertheless its own, as a health report's is.
-#[derive(Clone, Copy)]
-pub(crate) struct NotAProblem;
-
-fn finish(context: &RequestContext, response: &mut Response) {
-    let problem = response.extensions_mut().remove::<Problem>();
-    let status = response.status();
-    let failed = status.is_client_error() || status.is_server_error();
-    let problem = match problem {
-        None if failed && response.extensions().get::<NotAProblem>().is_none() => {
-            Some(Problem::from_status(status))
-        }
-        problem => problem,
-    };
-    if let Some(problem) = problem {
-        problem.log(context.request_id());
-        problem.render(context.request_id(), response);
-    }
-    if let Ok(id) = HeaderValue::from_str(context.request_id()) {
-        response.headers_mut().insert(X_REQUEST_ID, id);
-    }
-}
-
-/// A metric label that clients can't make up values of.
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        _ => "other",
-    }
-}
-
-fn status_label(status: u16) -> String {
-    status.to_string()
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a handler panicked: {}", message.unwrap_or("no message"))
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ use crate::request::PeerAddr;
 pub struct ServerOptions {
     /// Connections served at a time; more wait in the listener's backlog.
     pub max_connections: usize,
-    /// How long a connection may be silent between requests, before its first one, or inside a request's head.
+    /// How long a connection may be silent between requests, before its first one, or inside a request's head: that may
+    /// take as long again.
     pub idle_timeout: Duration,
     /// How long requests in flight may take to finish after the server was asked to stop.
     pub drain: Duration,
@@ -165,7 +166,7 @@ async fn connection(
             answer(request, peer, app.clone(), Arc::clone(&activity))
         })
     };
-    let builder = protocol(options);
+    let builder = protocol();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = false;
     loop {
@@ -180,8 +181,8 @@ async fn connection(
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing): this
-            // one has none.
+            // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing), and one
+            // of them costs every request a timer of its own: this one does neither.
             () = sleep(options.idle_timeout.saturating_sub(activity.idle())) => {
                 if activity.idle() < options.idle_timeout {
                     continue;
@@ -197,14 +198,9 @@ async fn connection(
     }
 }
 
-fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
+fn protocol() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.idle_timeout)
-        .max_buf_size(64 * 1024)
-        .keep_alive(true);
+    builder.http1().header_read_timeout(None).max_buf_size(64 * 1024).keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -177,7 +177,7 @@ async fn readyz(State(pages): State<Arc<Pages>>) -> Response {
     let status = parts.iter().map(|part| part.status).max().unwrap_or(Status::Ok);
     let code = if status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let mut response = (code, [NO_STORE, NOSNIFF], Json(Health { status, parts })).into_response();
-    response.extensions_mut().insert(crate::request::NotAProblem);
+    response.extensions_mut().insert(crate::edge::NotAProblem);
     response
 }
 

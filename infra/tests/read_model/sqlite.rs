@@ -10,6 +10,8 @@ use chat_infra::read_model::{
     Changes, ReadModel, ReadModelError, ReadModelWriter, SqliteReadModel, SqliteReadModelWriter, Window,
 };
 
+use futures::FutureExt;
+
 use crate::contract::{
     Sides, a_trial_leaves_nothing, app, changes, chat_number, read_model_contract, token, with_messages,
 };
@@ -138,6 +140,18 @@ async fn more_queries_than_connections_take_turns() {
     for query in queries.collect::<Vec<_>>() {
         assert_eq!(query.await.unwrap().unwrap().value.unwrap().messages.len(), 50);
     }
+}
+
+#[tokio::test]
+async fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let sides = open(folder.path());
+    with_messages(&sides, 100).await;
+    sides.reader.position().await.unwrap();
+    let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 50);
+    let page = page.now_or_never().expect("handed to another thread").unwrap();
+    assert_eq!(page.value.unwrap().messages.len(), 50);
+    assert!(sides.reader.digest().now_or_never().is_none(), "reading everything takes its time");
 }
 
 /// Runs a test of this program again, in a working directory of its own.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::Position;
+use chat_domain::{Position, Timestamp};
 use chat_infra::read_model::AppRow;
 use chat_web::admin::Admin;
 use chat_web::consistency::Freshness;
@@ -29,11 +29,13 @@ pub(super) struct App {
     /// Chats in it.
     #[schema(example = 2)]
     chat_count: u64,
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    created_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    created_at: Timestamp,
     /// When it was last renamed, got a chat, or was created.
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    updated_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    updated_at: Timestamp,
 }
 
 impl From<AppRow> for App {
@@ -42,8 +44,8 @@ impl From<AppRow> for App {
             name: row.name.into_string(),
             app_token: row.token.expose().to_owned(),
             chat_count: row.chat_count,
-            created_at: time(row.created_at),
-            updated_at: time(row.updated_at),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }

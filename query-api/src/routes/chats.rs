@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::ChatNumber;
+use chat_domain::{ChatNumber, Timestamp};
 use chat_infra::read_model::ChatRow;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
@@ -26,11 +26,13 @@ pub(super) struct Chat {
     /// Messages that exist: created and not deleted.
     #[schema(example = 3)]
     message_count: u64,
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    created_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    created_at: Timestamp,
     /// When a message of it was last created, edited or deleted.
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    updated_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    updated_at: Timestamp,
 }
 
 impl From<ChatRow> for Chat {
@@ -38,8 +40,8 @@ impl From<ChatRow> for Chat {
         Self {
             chat_number: row.number.get(),
             message_count: row.message_count,
-            created_at: time(row.created_at),
-            updated_at: time(row.updated_at),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }

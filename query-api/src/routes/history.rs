@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::Revision;
+use chat_domain::{Revision, Timestamp};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{MessagePath, Query};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -33,8 +33,9 @@ pub(super) struct MessageVersion {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "Hi")]
     body: Option<String>,
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    at: Timestamp,
     /// `MessageCreated`, `MessageEdited` or `MessageDeleted`.
     #[schema(example = "MessageCreated")]
     event: &'static str,
@@ -42,7 +43,7 @@ pub(super) struct MessageVersion {
 
 impl From<Version> for MessageVersion {
     fn from(version: Version) -> Self {
-        Self { body: version.body, at: time(version.at), event: version.event }
+        Self { body: version.body, at: version.at, event: version.event }
     }
 }
 
@@ -89,12 +90,13 @@ pub(super) async fn show_history(
         None => None,
     };
     let id = MessageId { app: path.app_token, chat: path.chat_number, number: path.message_number };
-    let history = history::read(&*api.event_store, id, after, limit).await.map_err(|error| match error {
-        HistoryError::NoApp => ErrorCode::AppNotFound.into(),
-        HistoryError::NoChat => ErrorCode::ChatNotFound.into(),
-        HistoryError::NoMessage => ErrorCode::MessageNotFound.into(),
-        HistoryError::Store(error) => Problem::from(error),
-    })?;
+    let history =
+        history::read(&*api.fixed.event_store, id, after, limit).await.map_err(|error| match error {
+            HistoryError::NoApp => ErrorCode::AppNotFound.into(),
+            HistoryError::NoChat => ErrorCode::ChatNotFound.into(),
+            HistoryError::NoMessage => ErrorCode::MessageNotFound.into(),
+            HistoryError::Store(error) => Problem::from(error),
+        })?;
     let mut links = Links::default();
     if let Some(next) = history.next {
         let cursor = Cursor { kind: 'h', place: [path.message_number.get(), next.get()] };

@@ -1,9 +1,8 @@
 //! `GET …/messages`, `GET …/messages/{message_number}`
 
-use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use chat_domain::MessageNumber;
+use chat_domain::{MessageNumber, Timestamp};
 use chat_infra::read_model::{MessagePage, MessageRow, Window};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query};
@@ -12,7 +11,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{time, versioned};
+use super::{json, time, versioned};
 use crate::api::View;
 use crate::page::{Limits, Links, malformed};
 use crate::standing::found;
@@ -26,11 +25,13 @@ pub(super) struct Message {
     /// Its text.
     #[schema(example = "Hi")]
     body: String,
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    created_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    created_at: Timestamp,
     /// When it was last edited, or else created.
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    updated_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    updated_at: Timestamp,
 }
 
 impl From<MessageRow> for Message {
@@ -38,8 +39,8 @@ impl From<MessageRow> for Message {
         Self {
             message_number: row.number.get(),
             body: row.body,
-            created_at: time(row.created_at),
-            updated_at: time(row.updated_at),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
         }
     }
 }
@@ -90,6 +91,9 @@ impl PageParams {
     }
 }
 
+/// What a message's JSON takes beside its text, in bytes, more or less.
+const BESIDE_BODY: usize = 144;
+
 problem_responses!(pub(super) ListMessagesFails:
     MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
 
@@ -121,8 +125,9 @@ pub(super) async fn list_messages(
     let query = || api.sources.read_model.messages(path.app_token, path.chat_number, window, limit);
     let (standing, page) = found(&api, api.ask(freshness, query).await?).await?;
     let links = links(&uri, window, &page).header();
+    let bytes = page.messages.iter().map(|message| message.body.len() + BESIDE_BODY).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
-    Ok((standing, links, Json(Messages { status: "success", messages })).into_response())
+    Ok((standing, links, json(bytes, &Messages { status: "success", messages })?).into_response())
 }
 
 fn links(uri: &Uri, window: Window, page: &MessagePage) -> Links {

@@ -11,14 +11,14 @@ mod search;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use chat_domain::Version;
+use chat_domain::{Timestamp, Version};
 use chat_infra::read_model::{ReadModelError, Snapshot};
 use chat_web::Problem;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{IfNoneMatch, etag};
-use http::StatusCode;
-use http::header::ETAG;
-use serde::Serialize;
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderValue, StatusCode};
+use serde::{Serialize, Serializer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -57,7 +57,8 @@ impl View {
         F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
     {
         let freshness = self.floor.rows(freshness);
-        let answer = self.waiting.answer(freshness, self.sources.progress.read_model.as_ref(), query).await?;
+        let answer =
+            self.fixed.waiting.answer(freshness, self.sources.progress.read_model.as_ref(), query).await?;
         self.showing_rows(answer.position);
         Ok(answer)
     }
@@ -73,6 +74,14 @@ fn versioned<T: Serialize>(standing: Standing, had: &IfNoneMatch, version: Versi
 }
 
 /// A time as clients read it.
-fn time(at: chat_domain::Timestamp) -> String {
-    at.to_string()
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(at.rfc3339().as_str())
+}
+
+/// An answer of about so many bytes of JSON: one that had to grow would be copied each time.
+fn json<T: Serialize>(bytes: usize, body: &T) -> Result<Response, Problem> {
+    let mut json = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut json, body).map_err(Problem::internal)?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response())
 }

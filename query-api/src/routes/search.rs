@@ -108,11 +108,13 @@ pub(super) struct FoundMessage {
     /// Its text.
     #[schema(example = "The quick brown fox")]
     body: String,
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    created_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    created_at: Timestamp,
     /// When it was last edited, or else created.
-    #[schema(format = DateTime, example = "2026-09-21T14:13:20.007Z")]
-    updated_at: String,
+    #[serde(serialize_with = "time")]
+    #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
+    updated_at: Timestamp,
     /// HTML: the escaped text around the match, with `<mark>` around what matched.
     #[schema(example = "The quick brown <mark>fox</mark>")]
     snippet: String,
@@ -127,8 +129,8 @@ impl FoundMessage {
             chat_number: matches!(scope, Scope::App(_)).then_some(document.key.chat.get()),
             message_number: document.key.message.get(),
             body: document.body,
-            created_at: time(document.created_at),
-            updated_at: time(document.updated_at),
+            created_at: document.created_at,
+            updated_at: document.updated_at,
             snippet: hit.snippet,
             score: hit.score,
         }
@@ -230,7 +232,7 @@ impl View {
         let freshness = self.floor.documents(freshness);
         let progress = self.sources.progress.search.as_ref();
         let search = || self.sources.search.search(&request);
-        let page = self.waiting.answer(freshness, progress, search).await?.value;
+        let page = self.fixed.waiting.answer(freshness, progress, search).await?.value;
         self.showing_documents(page.position);
         let standing = Standing::of_projection(self, page.position).await;
         let next =

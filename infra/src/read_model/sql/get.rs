@@ -19,6 +19,8 @@ pub struct GetPosition {
 impl Query for GetPosition {
     type Answer = Position;
 
+    const FEW_ROWS: bool = true;
+
     const SQL: &'static str = concat!("SELECT k.position FROM checkpoint k WHERE k.layout = ", version!());
 
     fn params(&self) -> Vec<Value<'_>> {
@@ -49,6 +51,8 @@ impl GetApp {
 
 impl Query for GetApp {
     type Answer = Snapshot<Result<AppRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, ",
@@ -87,6 +91,8 @@ impl GetChat {
 
 impl Query for GetChat {
     type Answer = Snapshot<Result<ChatRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, ",
@@ -135,6 +141,8 @@ impl GetMessage {
 
 impl Query for GetMessage {
     type Answer = Snapshot<Result<MessageRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, c.id, d.id, ",

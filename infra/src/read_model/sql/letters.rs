@@ -24,6 +24,8 @@ impl ListParked {
 impl Query for ListParked {
     type Answer = (Vec<DeadLetter>, u64);
 
+    const FEW_ROWS: bool = false;
+
     const SQL: &'static str = concat!(
         "SELECT (SELECT count(*) FROM dead_letters WHERE discarded = 0),
                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -69,6 +71,8 @@ impl ListLetters {
 
 impl Query for ListLetters {
     type Answer = LetterPage;
+
+    const FEW_ROWS: bool = false;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, ",

@@ -26,6 +26,8 @@ impl ListApps {
 impl Query for ListApps {
     type Answer = Snapshot<Vec<AppRow>>;
 
+    const FEW_ROWS: bool = true;
+
     const SQL: &'static str = concat!(
         "SELECT k.position, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM checkpoint k WHERE k.layout = ",
         version!(),
@@ -72,6 +74,8 @@ impl ListChats {
 
 impl Query for ListChats {
     type Answer = Snapshot<Result<Vec<ChatRow>, Missing>>;
+
+    const FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, NULL, NULL, NULL, NULL, NULL
@@ -150,6 +154,8 @@ impl ListMessages {
 
 impl Query for ListMessages {
     type Answer = Snapshot<Result<Option<MessagePage>, Missing>>;
+
+    const FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, c.id, NULL, NULL, NULL, NULL, NULL

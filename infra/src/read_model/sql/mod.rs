@@ -3,7 +3,7 @@
 
 mod answers;
 pub(super) mod digest;
-mod get;
+pub(super) mod get;
 mod letters;
 mod list;
 pub(super) mod load;

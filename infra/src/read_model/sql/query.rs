@@ -11,6 +11,9 @@ pub trait Query: Send + Sync + 'static {
     /// The statement. Each parameter first stands where its number says, which is how SQLite counts them.
     const SQL: &'static str;
 
+    /// Whether it looks at a page of rows at most, by their keys, however many there are.
+    const FEW_ROWS: bool;
+
     /// The parameters.
     fn params(&self) -> Vec<Value<'_>>;
 

@@ -44,6 +44,11 @@ pub(super) fn failure(error: Error) -> ReadModelError {
     }
 }
 
+/// Whether another connection has a lock that this one needs.
+pub(super) fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DatabaseBusy)
+}
+
 /// Errors of the environment (busy, full, no permission, an I/O error) pass; the rest says that what is stored is
 /// not what this program stores: pages that can't be read, tables or rows missing, values out of range, keys twice.
 fn is_damage(error: &Error) -> bool {

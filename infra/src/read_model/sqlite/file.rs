@@ -3,8 +3,10 @@
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::failure::{Empty, Foreign, NotCreated, OtherVersion, failure};
@@ -18,7 +20,7 @@ use crate::read_model::sql::tables::{SCHEMA, VERSION};
 const APPLICATION_ID: i32 = 0x4368_524d;
 
 /// How long a connection waits for another one that recovers or resets the WAL.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 48;
@@ -73,6 +75,15 @@ impl From<&Metadata> for FileId {
     }
 }
 
+/// Files that this process has put in the place of others, or taken away.
+static REPLACED: AtomicU64 = AtomicU64::new(0);
+
+/// How many files this process has put in the place of others, or taken away. While that is the same number, only
+/// another process can have.
+pub(super) fn replaced() -> u64 {
+    REPLACED.load(Ordering::SeqCst)
+}
+
 /// Opens the database for writing, and creates it where there is none. Whoever calls this holds the lock.
 pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Opened), ReadModelError> {
     let exists = FileId::of(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
@@ -113,6 +124,8 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
     check(&connection)?;
     connection.execute_batch("PRAGMA cache_size = -8192;").map_err(failure)?;
+    // Without this, a statement is compiled anew for each value that its plan might depend on.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failure)?;
     Ok(connection)
 }
 
@@ -152,6 +165,7 @@ fn create(path: &Path) -> Result<(), ReadModelError> {
     }
     durable_folder::sync_parent(path).map_err(unavailable)?;
     fs::rename(&new, path).map_err(unavailable)?;
+    REPLACED.fetch_add(1, Ordering::SeqCst);
     durable_folder::sync_parent(path).map_err(unavailable)
 }
 
@@ -176,13 +190,16 @@ fn fill(path: &Path) -> rusqlite::Result<()> {
 /// Moves the database to `<name>.damaged-<unix milliseconds>`, in place of one that was moved there before. The database
 /// goes first: from here on readers find none, instead of one without its WAL.
 pub(super) fn move_aside(path: &Path) -> Result<(), ReadModelError> {
-    durable_folder::move_aside(path, &["-wal", "-shm"])
-        .map_err(|error| ReadModelError::Unavailable(Box::new(error)))
+    let moved = durable_folder::move_aside(path, &["-wal", "-shm"]);
+    REPLACED.fetch_add(1, Ordering::SeqCst);
+    moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }
 
 /// Removes a database with all that is kept beside it.
 pub(super) fn remove_database(path: &Path) -> io::Result<()> {
-    ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)))?;
+    let removed = ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)));
+    REPLACED.fetch_add(1, Ordering::SeqCst);
+    removed?;
     notice::clear(path)
 }
 

@@ -15,6 +15,7 @@ mod commit;
 mod failure;
 mod file;
 mod load;
+mod pace;
 mod reader;
 mod row;
 mod writer;

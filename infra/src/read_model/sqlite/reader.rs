@@ -1,19 +1,29 @@
 //! The query side: a few read-only connections, each query in one read transaction on one of them.
+//!
+//! A query that looks at few rows is answered on the thread that asks: what it reads is mostly in memory, where it takes
+//! some microseconds, and handing it to another thread takes several times that. It is handed to a thread for blocking
+//! work all the same where a connection has to be opened or waited for, where the file is locked, and for as long as
+//! reads take so long that they must be coming from the disk ([`Pace`]).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, InterruptHandle, Transaction, params_from_iter};
+use rusqlite::{Connection, InterruptHandle, params_from_iter};
 use tokio::sync::Semaphore;
 
-use super::failure::{NotCreated, ThreadEnded, failure};
-use super::file::{FileId, open_for_reading};
+use super::failure::{NotCreated, ThreadEnded, failure, is_busy};
+use super::file::{self, BUSY_TIMEOUT, FileId, open_for_reading};
 use super::load;
+use super::pace::Pace;
 use crate::contents::Contents;
 use crate::read_model::sql::Engine;
 use crate::read_model::sql::digest::PARTS;
 use crate::read_model::sql::query::Query;
 use crate::read_model::{ReadModelError, Snapshot};
+
+/// For how long a file that another process may put in the place of ours is not looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The read model in a SQLite file, for queries. Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -25,7 +35,19 @@ struct Pool {
     path: PathBuf,
     /// As many as there are connections at most.
     permits: Arc<Semaphore>,
+    /// None of them waits for a lock.
     idle: Mutex<Vec<(FileId, Connection)>>,
+    seen: Mutex<Option<Seen>>,
+    pace: Pace,
+}
+
+/// The file that had the path when it was looked at.
+#[derive(Clone, Copy)]
+struct Seen {
+    file: FileId,
+    at: Instant,
+    /// How many files this process had put in the place of others by then.
+    replaced: u64,
 }
 
 impl SqliteReadModel {
@@ -39,7 +61,14 @@ impl SqliteReadModel {
     /// The same with at most so many connections; further queries wait for one of them.
     pub fn with_connections(path: impl Into<PathBuf>, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections.max(1)));
-        Self { pool: Arc::new(Pool { path: path.into(), permits, idle: Mutex::default() }) }
+        let pool = Pool {
+            path: path.into(),
+            permits,
+            idle: Mutex::default(),
+            seen: Mutex::default(),
+            pace: Pace::default(),
+        };
+        Self { pool: Arc::new(pool) }
     }
 
     /// Reads the whole file, beside everything else, and answers [`ReadModelError::Damaged`] where a page can't be
@@ -63,7 +92,7 @@ impl SqliteReadModel {
     /// before the query ends.
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadModelError> {
         let closed = |_| ReadModelError::Unavailable(Box::new(ThreadEnded));
         let permit = Arc::clone(&self.pool.permits).acquire_owned().await.map_err(closed)?;
@@ -87,30 +116,69 @@ impl Drop for InterruptOnDrop {
 }
 
 impl Pool {
+    /// Answers at once, on this thread. Gives the query back, as it was, where that might take its time.
+    fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Answer, ReadModelError>, Q> {
+        if !Q::FEW_ROWS || !self.pace.is_quick() {
+            return Err(query);
+        }
+        let Ok(_permit) = self.permits.try_acquire() else { return Err(query) };
+        let Ok(file) = self.file_lately() else { return Err(query) };
+        let Some(connection) = self.idle(file) else { return Err(query) };
+        match self.read(&connection, &mut query) {
+            Ok(()) => Ok(answer(query).map_err(failure).inspect(|_| self.keep(file, connection))),
+            // It was before the first row.
+            Err(error) if is_busy(&error) => {
+                self.keep(file, connection);
+                Err(query)
+            }
+            Err(error) => Ok(Err(failure(error))),
+        }
+    }
+
     fn run<T>(
         &self,
-        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        query: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadModelError> {
         let (file, mut connection) = self.connection()?;
-        // Deferred: the snapshot is taken by the first read, that of the position.
-        let transaction = connection.transaction().map_err(failure)?;
-        let answer = query(&transaction).map_err(failure)?;
-        transaction.finish().map_err(failure)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failure)?;
+        let answer = query(&mut connection).map_err(failure)?;
+        connection.busy_timeout(Duration::ZERO).map_err(failure)?;
         // A connection that met an error is closed instead.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
+        self.keep(file, connection);
         Ok(answer)
+    }
+
+    /// Reads a query's rows. It is one statement, and so one read transaction.
+    fn read<Q: Query>(&self, db: &Connection, query: &mut Q) -> rusqlite::Result<()> {
+        let started = Instant::now();
+        let mut select = db.prepare_cached(Q::SQL)?;
+        let mut rows = select.query(params_from_iter(query.params()))?;
+        while let Some(row) = rows.next()? {
+            query.read(row)?;
+        }
+        if Q::FEW_ROWS {
+            self.pace.took(started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn idle(&self, file: FileId) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(of, _)| *of == file);
+        idle.pop().map(|(_, connection)| connection)
+    }
+
+    fn keep(&self, file: FileId, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
     }
 
     /// An idle connection to the file that has the path now, or a new one.
     fn connection(&self) -> Result<(FileId, Connection), ReadModelError> {
         let mut file = self.file()?;
         loop {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|(of, _)| *of == file);
-            if let Some(connection) = idle.pop() {
-                return Ok(connection);
+            if let Some(connection) = self.idle(file) {
+                return Ok((file, connection));
             }
-            drop(idle);
             let connection = open_for_reading(&self.path);
             // Opened while the file was being replaced, it may be a database with another one's WAL.
             let opened = self.file()?;
@@ -121,31 +189,54 @@ impl Pool {
         }
     }
 
+    /// The file that has the path, or had it a moment ago: a query that came then would have been answered from it too.
+    fn file_lately(&self) -> Result<FileId, ReadModelError> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Some(seen) if seen.at.elapsed() < LOOK_EVERY && seen.replaced == file::replaced() => {
+                Ok(seen.file)
+            }
+            _ => self.file(),
+        }
+    }
+
     fn file(&self) -> Result<FileId, ReadModelError> {
+        let (at, replaced) = (Instant::now(), file::replaced());
         match FileId::of(&self.path) {
-            Ok(Some(file)) => Ok(file),
+            Ok(Some(file)) => {
+                let seen = Some(Seen { file, at, replaced });
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                Ok(file)
+            }
             Ok(None) => Err(ReadModelError::Unavailable(Box::new(NotCreated))),
             Err(error) => Err(ReadModelError::Unavailable(Box::new(error))),
         }
     }
 }
 
+fn answer<Q: Query>(query: Q) -> rusqlite::Result<Q::Answer> {
+    query.answer().ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
 impl Engine for SqliteReadModel {
-    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Answer, ReadModelError> {
+    async fn ask<Q: Query>(&self, query: Q) -> Result<Q::Answer, ReadModelError> {
+        let mut query = match self.pool.try_run(query) {
+            Ok(answer) => return answer,
+            Err(query) => query,
+        };
+        let pool = Arc::clone(&self.pool);
         self.read(move |db| {
-            let mut select = db.prepare_cached(Q::SQL)?;
-            let mut rows = select.query(params_from_iter(query.params()))?;
-            while let Some(row) = rows.next()? {
-                query.read(row)?;
-            }
-            query.answer().ok_or(rusqlite::Error::QueryReturnedNoRows)
+            pool.read(db, &mut query)?;
+            answer(query)
         })
         .await
     }
 
     async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
         self.read(|db| {
-            let position = load::checkpoint(db)?.position;
+            // Deferred: the snapshot is taken by the first read, that of the position.
+            let db = db.transaction()?;
+            let position = load::checkpoint(&db)?.position;
             let mut value = Contents::default();
             for part in &PARTS {
                 let mut select = db.prepare(part.sql)?;
@@ -157,5 +248,32 @@ impl Engine for SqliteReadModel {
             Ok(Snapshot { position, value })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{AppToken, ChatNumber, MessageNumber};
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::read_model::sql::get::GetMessage;
+    use crate::read_model::sqlite::SqliteReadModelWriter;
+
+    #[test]
+    fn a_statement_is_compiled_once_whatever_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("read-model.db");
+        drop(SqliteReadModelWriter::open(&path).unwrap());
+        let reader = SqliteReadModel::new(&path);
+        let db = open_for_reading(&path).unwrap();
+        for token in ["a", "b", "c"] {
+            let token = AppToken::parse(&token.repeat(36)).unwrap();
+            let mut query = GetMessage::new(token, ChatNumber::FIRST, MessageNumber::FIRST);
+            reader.pool.read(&db, &mut query).unwrap();
+        }
+        let statement = db.prepare_cached(GetMessage::SQL).unwrap();
+        assert!(statement.get_status(StatementStatus::Run) > 0);
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }
