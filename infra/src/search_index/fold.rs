@@ -2,6 +2,7 @@
 //! way back to the bytes it came from.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -15,7 +16,7 @@ use super::script::{is_diacritic, is_invisible, is_unspaced};
 const MAX_CLUSTER_CHARS: usize = 32;
 
 /// A folded text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Folded {
     /// The folded characters.
     pub text: String,
@@ -37,25 +38,64 @@ pub(super) struct FoldedChar {
 }
 
 impl Folded {
-    /// Folds a text.
+    #[cfg(test)]
     pub fn new(text: &str) -> Self {
-        let mut folded = Self { text: String::with_capacity(text.len()), ..Self::default() };
-        folded.chars.reserve(text.len());
+        let mut folded = Self::default();
+        folded.read(text);
+        folded
+    }
+
+    /// Folds a text in place of the one before, into the same memory.
+    pub fn read(&mut self, text: &str) {
+        self.text.clear();
+        self.chars.clear();
+        self.emoji.clear();
+        self.text.reserve(text.len());
+        self.chars.reserve(text.len());
         if text.is_ascii() {
             for (from, byte) in text.bytes().enumerate() {
-                folded.push(char::from(byte.to_ascii_lowercase()), from..from + 1);
+                self.push(char::from(byte.to_ascii_lowercase()), from..from + 1);
             }
-            return folded;
+            return;
         }
-        for (from, cluster) in clusters(text) {
-            let source = from..from + cluster.len();
-            match cluster.as_bytes() {
-                [byte] => folded.push(char::from(byte.to_ascii_lowercase()), source),
-                _ if is_emoji(cluster) => folded.push_emoji(cluster, source),
-                _ => folded.push_cluster(cluster, &source),
+        let mut at = 0;
+        while at < text.len() {
+            at = self.push_alone(text, at);
+            at = self.push_next_cluster(text, at);
+        }
+    }
+
+    /// Folds characters that are clusters of their own, up to the first that may not be; returns where that is.
+    fn push_alone(&mut self, text: &str, from: usize) -> usize {
+        let mut chars = text[from..].char_indices().map(|(at, c)| (from + at, folded_alone(c)));
+        let Some((mut at, mut folded)) = chars.next() else { return from };
+        // What comes after a character may belong to its cluster.
+        while let Some(c) = folded {
+            let (end, next) = chars.next().unwrap_or((text.len(), Some(c)));
+            if next.is_none() {
+                break;
+            }
+            self.push(c, at..end);
+            (at, folded) = (end, next);
+            if at == text.len() {
+                break;
             }
         }
-        folded
+        at
+    }
+
+    /// Folds the cluster that starts here; returns where it ends.
+    fn push_next_cluster(&mut self, text: &str, from: usize) -> usize {
+        let Some(cluster) = text[from..].graphemes(true).next() else { return from };
+        for (at, piece) in pieces(from, cluster) {
+            let source = at..at + piece.len();
+            match piece.as_bytes() {
+                [byte] => self.push(char::from(byte.to_ascii_lowercase()), source),
+                _ if is_emoji(piece) => self.push_emoji(piece, source),
+                _ => self.push_cluster(piece, &source),
+            }
+        }
+        from + cluster.len()
     }
 
     /// The bytes of `text` that the characters of `range` take.
@@ -114,21 +154,57 @@ impl Folded {
 
 /// The grapheme clusters of a text with their first bytes, oversized ones in pieces.
 pub(super) fn clusters(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.grapheme_indices(true).flat_map(|(start, cluster)| {
-        let mut rest = cluster;
-        let mut at = start;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let end = rest.char_indices().nth(MAX_CLUSTER_CHARS).map_or(rest.len(), |(end, _)| end);
-            let (piece, tail) = rest.split_at(end);
-            let item = (at, piece);
-            at += end;
-            rest = tail;
-            Some(item)
-        })
+    text.grapheme_indices(true).flat_map(|(start, cluster)| pieces(start, cluster))
+}
+
+/// A cluster that starts at a byte, in pieces where it is oversized.
+fn pieces(start: usize, cluster: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut rest = cluster;
+    let mut at = start;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.char_indices().nth(MAX_CLUSTER_CHARS).map_or(rest.len(), |(end, _)| end);
+        let (piece, tail) = rest.split_at(end);
+        let item = (at, piece);
+        at += end;
+        rest = tail;
+        Some(item)
     })
+}
+
+/// Characters up to here are looked up in [`ALONE`].
+const LOOKED_UP: char = '\u{700}';
+
+/// What the first characters fold to, as [`folded_alone`] says.
+static ALONE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
+    let alone = |c: char| {
+        let apart = |text: String| text.graphemes(true).count() == text.chars().count();
+        if !apart(format!("a{c}a")) || !apart(format!("{c}{c}")) {
+            return None;
+        }
+        let mut folded = Folded::default();
+        folded.push_next_cluster(&c.to_string(), 0);
+        let mut chars = folded.text.chars();
+        chars.next().filter(|_| chars.next().is_none() && folded.emoji.is_empty())
+    };
+    ('\0'..LOOKED_UP).map(alone).collect()
+});
+
+/// What a character folds to that is no emoji and is a cluster of its own, unless what comes after it is none; `None`
+/// where it may be otherwise, or folds to none or several.
+fn folded_alone(c: char) -> Option<char> {
+    match c {
+        '\r' => None,
+        '\0'..='\x7F' => Some(c.to_ascii_lowercase()),
+        // Kana, Han, Hangul syllables.
+        '\u{3041}'..='\u{3096}'
+        | '\u{30A1}'..='\u{30FA}'
+        | '\u{4E00}'..='\u{9FFF}'
+        | '\u{AC00}'..='\u{D7A3}' => Some(c),
+        _ => ALONE.get(c as usize).copied().flatten(),
+    }
 }
 
 /// Whether a cluster is an emoji: pictures, flags, keycaps. What is a letter in another dress (™, ㊗) is not.
@@ -264,5 +340,36 @@ mod tests {
         assert!(clusters(&text).all(|(_, cluster)| cluster.chars().count() <= MAX_CLUSTER_CHARS));
         assert_eq!(clusters(&text).map(|(_, cluster)| cluster).collect::<String>(), text);
         assert_eq!(fold(&text), "a");
+    }
+
+    /// Folds cluster by cluster.
+    fn by_clusters(text: &str) -> Folded {
+        let mut folded = Folded::default();
+        let mut at = 0;
+        while at < text.len() {
+            at = folded.push_next_cluster(text, at);
+        }
+        folded
+    }
+
+    #[test]
+    fn a_character_alone_folds_as_its_cluster_does() {
+        for c in '\0'..='\u{FFFF}' {
+            if let Some(folded) = folded_alone(c) {
+                let text = format!("a{c}{c}é漢{c}");
+                let (read, expected) = (Folded::new(&text), by_clusters(&text));
+                assert_eq!(by_clusters(&c.to_string()).text, folded.to_string(), "{c:?}");
+                assert_eq!((read.text, read.chars), (expected.text, expected.chars), "{c:?}");
+                assert!(read.emoji.is_empty(), "{c:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_folds_cluster_by_cluster(text in "[a-c1 \r\n\u{300}-\u{302}éßйا-ت\u{64B}\u{200C}\u{200D}\u{FE0F}\u{20E3}が-ご\u{3099}漢가\u{11A8}क्ष😀🇩©]{0,12}") {
+            let (read, expected) = (Folded::new(&text), by_clusters(&text));
+            proptest::prop_assert_eq!((read.text, read.chars, read.emoji), (expected.text, expected.chars, expected.emoji));
+        }
     }
 }

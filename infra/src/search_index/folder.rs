@@ -48,7 +48,7 @@ pub(super) fn open(dir: &Path) -> Result<Index, SearchError> {
     if index.schema() != schema().0 {
         return Err(damaged(Damage::Fields));
     }
-    index.tokenizers().register(TOKENIZER, Terms);
+    index.tokenizers().register(TOKENIZER, Terms::default());
     Ok(index)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn open(dir: &Path) -> Result<Index, SearchError> {
 pub(super) fn create(dir: &Path) -> Result<Index, SearchError> {
     durable_folder::create(dir).map_err(unavailable)?;
     let index = Index::create_in_dir(dir, schema().0).map_err(sort)?;
-    index.tokenizers().register(TOKENIZER, Terms);
+    index.tokenizers().register(TOKENIZER, Terms::default());
     Ok(index)
 }
 

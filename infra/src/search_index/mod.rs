@@ -8,7 +8,7 @@
 //!   payload) as the documents, durably.
 //!
 //! How a search is answered, in the order of the modules: `fold` takes case and diacritics from the text, `words` cuts
-//! it, `terms` says under which terms a word is filed; `clauses` reads what a person typed, `plan` makes a tantivy query
+//! it (`plain` the common scripts), `terms` says under which terms a word is filed; `clauses` reads what a person typed, `plan` makes a tantivy query
 //! of it, `top` collects the page, and `occurrences` and `snippet` show where a message matches. `folder`, `schema`,
 //! `checkpoint`, `writer` and `index` keep it on disk.
 
@@ -18,6 +18,7 @@ mod fold;
 mod folder;
 mod index;
 mod occurrences;
+mod plain;
 mod plan;
 mod schema;
 mod script;
@@ -79,7 +80,10 @@ pub struct IndexChanges {
     pub from: Position,
     /// Where it ends: the checkpoint moves here.
     pub to: Position,
-    /// Documents to store, in place of those with the same key. A key is here or in `delete`, and once at most.
+    /// Documents to store of which the index has none with the same key: that one is there is not looked for. A key is
+    /// here, in `put` or in `delete`, and once at most.
+    pub add: Vec<Document>,
+    /// Documents to store, in place of those with the same key.
     pub put: Vec<Document>,
     /// Documents to take away.
     pub delete: Vec<MessageKey>,
@@ -98,6 +102,7 @@ impl IndexChanges {
             log,
             from,
             to,
+            add: Vec::new(),
             put: Vec::new(),
             delete: Vec::new(),
             park: Vec::new(),

@@ -1,6 +1,6 @@
 //! Terms: what the index files a word under, and which of these find a word, its start or its inside.
 //!
-//! All terms are of one field, so that a phrase may mix them, and their positions count characters ([`Word`]):
+//! All terms are of one field, so that a phrase may mix them, and their positions count characters ([`Word`](super::words::Word)):
 //!
 //! - `w` + word: the whole word, and each part of it that punctuation joins;
 //! - `s` + one or two characters: how a word, or such a part, starts;
@@ -14,7 +14,7 @@ use std::ops::Range;
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
 use super::script::is_cjk;
-use super::words::{Word, Words, parts};
+use super::words::{Words, parts};
 
 /// Characters of a word that matter. A longer word is no word of a language: it is found by what it starts with, and a
 /// query's word is cut to this. It bounds what a search costs.
@@ -79,78 +79,84 @@ fn term(kind: char, chars: &[char]) -> String {
     std::iter::once(kind).chain(chars.iter().copied()).collect()
 }
 
-/// Cuts a body into terms.
+/// Cuts bodies into terms, one after another in the same memory.
 #[derive(Clone, Default)]
-pub(super) struct Terms;
+pub(super) struct Terms {
+    words: Words,
+    /// The characters of the current word, and what it is filed under.
+    word: Vec<char>,
+    filed: Vec<Filed>,
+    token: Token,
+}
+
+/// A term of a word: its kind, and which of the word's characters.
+type Filed = (char, Range<usize>);
 
 impl Tokenizer for Terms {
-    type TokenStream<'a> = TermStream;
+    type TokenStream<'a> = TermStream<'a>;
 
-    fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream {
-        TermStream {
-            words: Words::new(text),
-            next_word: 0,
-            word: Vec::new(),
-            filed: Vec::new(),
-            next: 0,
-            token: Token::default(),
-        }
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream<'a> {
+        self.words.read(text);
+        self.filed.clear();
+        TermStream { terms: self, next_word: 0, next: 0, first: 0, position: 0 }
     }
 }
 
 /// The terms of one body.
-pub(super) struct TermStream {
-    words: Words,
+pub(super) struct TermStream<'a> {
+    terms: &'a mut Terms,
     next_word: usize,
-    /// The characters of the current word, its terms as kind, range and place, and how many of those were given out.
-    word: Vec<char>,
-    filed: Vec<(char, Range<usize>)>,
+    /// How many terms of the current word were given out.
     next: usize,
-    token: Token,
+    /// The current word's first character in the text, and its position.
+    first: usize,
+    position: usize,
 }
 
-impl TermStream {
-    /// The word that `filed` is of.
-    fn position(&self) -> usize {
-        self.words.words.get(self.next_word.wrapping_sub(1)).map_or(0, |word| word.position)
-    }
-
-    fn load(&mut self, word: &Word) {
-        self.word.clear();
-        self.word.extend(self.words.text(word).chars());
+impl TermStream<'_> {
+    /// Goes on to the next word; `false` after the last.
+    fn load(&mut self) -> bool {
+        let Terms { words, word, filed, .. } = &mut *self.terms;
+        let Some(next) = words.words.get(self.next_word) else { return false };
+        (self.first, self.position) = (next.chars.start, next.position);
+        word.clear();
+        word.extend(words.text(next).chars());
+        filed.clear();
+        file(word, filed);
+        self.next_word += 1;
         self.next = 0;
-        self.filed.clear();
-        file(&self.word, &mut self.filed);
+        true
     }
 }
 
-impl TokenStream for TermStream {
+impl TokenStream for TermStream<'_> {
     fn advance(&mut self) -> bool {
-        while self.next == self.filed.len() {
-            let Some(word) = self.words.words.get(self.next_word).cloned() else { return false };
-            self.next_word += 1;
-            self.load(&word);
+        while self.next == self.terms.filed.len() {
+            if !self.load() {
+                return false;
+            }
         }
-        let (kind, range) = self.filed[self.next].clone();
+        let Terms { words, filed, token, .. } = &mut *self.terms;
+        let (kind, Range { start, end }) = &filed[self.next];
         self.next += 1;
-        self.token.position = self.position() + range.start;
-        self.token.text.clear();
-        self.token.text.push(kind);
-        self.token.text.extend(&self.word[range]);
+        token.position = self.position + start;
+        token.text.clear();
+        token.text.push(*kind);
+        token.text.push_str(words.folded.slice(&(self.first + start..self.first + end)));
         true
     }
 
     fn token(&self) -> &Token {
-        &self.token
+        &self.terms.token
     }
 
     fn token_mut(&mut self) -> &mut Token {
-        &mut self.token
+        &mut self.terms.token
     }
 }
 
 /// What a word is filed under; the ranges of each kind rise.
-fn file(word: &[char], filed: &mut Vec<(char, Range<usize>)>) {
+fn file(word: &[char], filed: &mut Vec<Filed>) {
     let whole = 0..word.len();
     if word.len() <= MAX_WORD_CHARS {
         filed.push((WHOLE, whole.clone()));
@@ -176,7 +182,7 @@ fn file(word: &[char], filed: &mut Vec<(char, Range<usize>)>) {
     }
 }
 
-fn file_start(word: &[char], start: usize, filed: &mut Vec<(char, Range<usize>)>) {
+fn file_start(word: &[char], start: usize, filed: &mut Vec<Filed>) {
     filed.push((START, start..start + 1));
     if start + 1 < word.len() {
         filed.push((START, start..start + 2));
@@ -188,7 +194,7 @@ mod tests {
     use super::*;
 
     fn terms(text: &str) -> Vec<String> {
-        let mut tokenizer = Terms;
+        let mut tokenizer = Terms::default();
         let mut stream = tokenizer.token_stream(text);
         let mut terms = Vec::new();
         while stream.advance() {

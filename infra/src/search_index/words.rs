@@ -6,10 +6,11 @@ use std::ops::Range;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::fold::Folded;
+use super::plain::cut_plain;
 use super::script::{is_mark, is_unspaced, runs_on};
 
 /// A text, folded and cut into words.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Words {
     /// The folded text.
     pub folded: Folded,
@@ -30,18 +31,24 @@ pub(super) struct Word {
 impl Words {
     /// Folds a text and cuts it into words.
     pub fn new(text: &str) -> Self {
-        let folded = Folded::new(text);
-        let mut words = Self { folded, words: Vec::new() };
-        let emoji = std::mem::take(&mut words.folded.emoji);
+        let mut words = Self::default();
+        words.read(text);
+        words
+    }
+
+    /// Folds a text and cuts it into words, in place of the one before and into the same memory.
+    pub fn read(&mut self, text: &str) {
+        self.folded.read(text);
+        self.words.clear();
+        let emoji = std::mem::take(&mut self.folded.emoji);
         let mut start = 0;
         for picture in &emoji {
-            words.cut(start..picture.start);
-            words.push(picture.clone());
+            self.cut(start..picture.start);
+            push(&mut self.words, picture.clone());
             start = picture.end;
         }
-        words.cut(start..words.folded.chars.len());
-        words.folded.emoji = emoji;
-        words
+        self.cut(start..self.folded.chars.len());
+        self.folded.emoji = emoji;
     }
 
     /// A word's text.
@@ -51,6 +58,16 @@ impl Words {
 
     /// Finds the words of a stretch without emoji.
     fn cut(&mut self, stretch: Range<usize>) {
+        let before = self.words.len();
+        if !cut_plain(self.folded.slice(&stretch), |word| {
+            push(&mut self.words, stretch.start + word.start..stretch.start + word.end);
+        }) {
+            self.words.truncate(before);
+            self.cut_any(stretch);
+        }
+    }
+
+    fn cut_any(&mut self, stretch: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut at = stretch.start;
         // The last character of the segment before, and whether that segment was nothing but signs.
@@ -75,15 +92,15 @@ impl Words {
         }
         for word in found {
             if self.folded.slice(&word).contains(char::is_alphanumeric) {
-                self.push(word);
+                push(&mut self.words, word);
             }
         }
     }
+}
 
-    fn push(&mut self, chars: Range<usize>) {
-        let position = self.words.last().map_or(0, |word| word.position + word.chars.len() + 1);
-        self.words.push(Word { chars, position });
-    }
+fn push(words: &mut Vec<Word>, chars: Range<usize>) {
+    let position = words.last().map_or(0, |word| word.position + word.chars.len() + 1);
+    words.push(Word { chars, position });
 }
 
 /// Whether a word is a run of a script without spaces, of which any part may be what a person calls a word.
@@ -170,5 +187,28 @@ mod tests {
         assert_eq!(parts_of("snake_case_"), ["snake", "case"]);
         assert_eq!(parts_of("plain"), ["plain"]);
         assert_eq!(parts_of("नमस्ते"), ["नमस्ते"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn plain_text_is_cut_as_any_text_is(text in "[a-c1_:,;.' \n-éøαцъاتهـ،؟、。はが漢々ター가각\u{300}]{0,16}") {
+            let mut any = Words { folded: Folded::new(&text), words: Vec::new() };
+            any.cut_any(0..any.folded.chars.len());
+            proptest::prop_assert_eq!(Words::new(&text).words, any.words);
+        }
+    }
+
+    #[test]
+    fn a_plain_character_is_cut_as_any_is() {
+        for c in '\0'..='\u{FFFF}' {
+            for text in [format!("a{c}a"), format!("1{c}1{c}{c}漢"), format!("タ{c}_ {c}")] {
+                let folded = Folded::new(&text);
+                if folded.emoji.is_empty() {
+                    let mut any = Words { folded, words: Vec::new() };
+                    any.cut_any(0..any.folded.chars.len());
+                    assert_eq!(Words::new(&text).words, any.words, "{text:?}");
+                }
+            }
+        }
     }
 }

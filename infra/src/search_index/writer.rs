@@ -20,6 +20,9 @@ use crate::digest::ContentDigest;
 /// commit that needs more is written in pieces.
 const MEMORY: usize = 15_000_000;
 
+/// Messages that are handed over together: not more fit into the memory for terms unseen.
+const GROUP: usize = 256;
+
 /// Segments with fewer documents than this count as equally small: single messages are merged with each other, not
 /// again and again into what is already large.
 const SMALL_SEGMENT: u32 = 1_000;
@@ -134,7 +137,7 @@ impl SearchIndexWriter {
         }
         let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
         let to = Checkpoint { log: Some(changes.log), position: changes.to };
-        writer.run(self.operations(changes)?).map_err(sort)?;
+        self.run(&writer, changes)?;
         commit(&mut writer, to)?;
         self.reader.reload()?;
         self.writer = Some(writer);
@@ -151,19 +154,22 @@ impl SearchIndexWriter {
         Ok(())
     }
 
-    fn operations(&self, changes: IndexChanges) -> Result<Vec<UserOperation<TantivyDocument>>, SearchError> {
-        let IndexChanges { put, delete, park, unpark, mark, .. } = changes;
-        let replaced = put.iter().map(|message| &message.key);
-        let taken_away = replaced.chain(&delete).map(|key| UserOperation::Delete(self.fields.key_term(key)));
-        let mut operations: Vec<_> = taken_away.collect();
-        operations.extend(put.iter().map(|message| UserOperation::Add(self.fields.message(message))));
-        let marked = mark.iter().map(|letter| &letter.position);
-        let letters = unpark.iter().chain(marked);
+    fn run(&self, writer: &IndexWriter, changes: IndexChanges) -> Result<(), SearchError> {
+        let IndexChanges { add, put, delete, park, unpark, mark, .. } = changes;
+        let keys = put.iter().map(|message| &message.key).chain(&delete);
+        let mut operations: Vec<_> =
+            keys.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
+        let letters = unpark.iter().chain(mark.iter().map(|letter| &letter.position));
         operations.extend(letters.map(|position| UserOperation::Delete(self.fields.letter_term(*position))));
         for letter in park.into_iter().chain(mark) {
             operations.push(UserOperation::Add(self.fields.letter(letter).map_err(damaged)?));
         }
-        Ok(operations)
+        writer.run(operations).map_err(sort)?;
+        for messages in add.chunks(GROUP).chain(put.chunks(GROUP)) {
+            let messages = messages.iter().map(|message| UserOperation::Add(self.fields.message(message)));
+            writer.run(messages).map_err(sort)?;
+        }
+        Ok(())
     }
 }
 

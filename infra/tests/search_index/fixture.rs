@@ -67,16 +67,7 @@ impl Fixture {
 }
 
 pub fn no_changes(from: u64, to: u64) -> IndexChanges {
-    IndexChanges {
-        log: LOG,
-        from: Position::new(from),
-        to: Position::new(to),
-        put: Vec::new(),
-        delete: Vec::new(),
-        park: Vec::new(),
-        unpark: Vec::new(),
-        mark: Vec::new(),
-    }
+    IndexChanges::none(LOG, Position::new(from), Position::new(to))
 }
 
 pub fn app() -> AppToken {

@@ -3,6 +3,7 @@
 //! The index knows messages only. Whether a chat exists and whether a number was left out it can't tell; the read
 //! model parks those events.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use chat_domain::{Event, StreamId, Timestamp, Version};
@@ -42,7 +43,7 @@ pub fn fold(stretch: Stretch, documents: impl IntoIterator<Item = Document>, now
     let mut fold = Fold {
         documents: documents
             .into_iter()
-            .map(|document| (document.key, Work { document: Some(document), changed: false }))
+            .map(|document| (document.key, Work { document: Some(document), change: Change::None }))
             .collect(),
     };
     let claim = |stream: &StreamId| match stream {
@@ -55,23 +56,42 @@ pub fn fold(stretch: Stretch, documents: impl IntoIterator<Item = Document>, now
         Step::Gap(_) => Ok(()),
     });
 
-    let (mut put, mut delete) = (Vec::new(), Vec::new());
+    let (mut add, mut put, mut delete) = (Vec::new(), Vec::new(), Vec::new());
     for (key, work) in fold.documents {
-        match work.document {
-            Some(document) if work.changed => put.push(document),
-            Some(_) => {}
-            None => delete.push(key),
+        match (work.document, work.change) {
+            (Some(document), Change::New) => add.push(document),
+            (Some(document), Change::Changed) => put.push(document),
+            (Some(_), Change::None) | (None, Change::New) => {}
+            (None, _) => delete.push(key),
         }
     }
     // Maps have no order; documents go in that of the log.
+    add.sort_unstable_by_key(|document| document.created_position);
     put.sort_unstable_by_key(|document| document.created_position);
-    IndexChanges { put, delete, park, ..IndexChanges::none(log, from, to) }
+    IndexChanges { add, put, delete, park, ..IndexChanges::none(log, from, to) }
 }
 
 /// A document in work; `None` once deleted.
 struct Work {
     document: Option<Document>,
-    changed: bool,
+    change: Change,
+}
+
+/// What became of a document in the stretch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Changed,
+    /// It was created in it.
+    New,
+}
+
+impl Work {
+    fn change(&mut self) {
+        if self.change == Change::None {
+            self.change = Change::Changed;
+        }
+    }
 }
 
 struct Fold {
@@ -99,7 +119,16 @@ impl Fold {
                     created_at: fact.recorded_at,
                     updated_at: fact.recorded_at,
                 };
-                self.documents.insert(key, Work { document: Some(document), changed: true });
+                match self.documents.entry(key) {
+                    Entry::Vacant(none) => {
+                        none.insert(Work { document: Some(document), change: Change::New });
+                    }
+                    Entry::Occupied(mut work) => {
+                        let work = work.get_mut();
+                        work.document = Some(document);
+                        work.change();
+                    }
+                }
                 Ok(())
             }
             Event::MessageEdited(edited) => {
@@ -108,7 +137,7 @@ impl Fold {
                 document.body = edited.body.into_string();
                 document.version = document.version.next();
                 document.updated_at = fact.recorded_at;
-                work.changed = true;
+                work.change();
                 Ok(())
             }
             Event::MessageDeleted(deleted) => {

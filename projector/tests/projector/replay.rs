@@ -112,7 +112,8 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         for key in changes.delete {
             documents.remove(&key);
         }
-        documents.extend(changes.put.into_iter().map(|document| (document.key, document)));
+        let stored = changes.add.into_iter().chain(changes.put);
+        documents.extend(stored.map(|document| (document.key, document)));
         positions.extend(changes.park.iter().map(|letter| letter.position.get()));
         parked.add(&Letters(changes.park));
     }

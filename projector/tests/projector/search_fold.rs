@@ -28,7 +28,7 @@ fn document(message: u64, body: &str) -> Document {
 }
 
 #[test]
-fn a_document_is_put_as_it_is_at_the_end() {
+fn a_document_is_added_as_it_is_at_the_end() {
     let mut story = Story::with_chat();
     story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "hello"));
     let changes = when(Vec::new(), &story);
@@ -40,8 +40,8 @@ fn a_document_is_put_as_it_is_at_the_end() {
         created_at: at(30),
         updated_at: at(40),
     };
-    assert_eq!(changes.put, [expected]);
-    assert_eq!((changes.delete.len(), changes.park.len()), (0, 0));
+    assert_eq!(changes.add, [expected]);
+    assert_eq!((changes.put.len(), changes.delete.len(), changes.park.len()), (0, 0, 0));
 }
 
 #[test]
@@ -49,6 +49,7 @@ fn an_edit_keeps_what_the_document_was_created_with() {
     let mut story = Story::default();
     story.tell(chat(1, 1), edited(1, "new"));
     let changes = when(vec![document(1, "old")], &story);
+    assert!(changes.add.is_empty());
     let [put] = &changes.put[..] else { panic!("{changes:?}") };
     assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
     assert_eq!((put.created_position, put.created_at, put.updated_at), (Position::new(1), at(1), at(10)));
@@ -61,6 +62,14 @@ fn a_deleted_message_is_taken_away_once() {
     let changes = when(vec![document(1, "old")], &story);
     assert!(changes.put.is_empty());
     assert_eq!(changes.delete, [key(1)]);
+}
+
+#[test]
+fn a_message_that_comes_and_goes_in_a_stretch_leaves_nothing_to_do() {
+    let mut story = Story::with_chat();
+    story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "oh")).tell(chat(1, 1), deleted(1));
+    let changes = when(Vec::new(), &story);
+    assert_eq!((changes.add.len(), changes.put.len(), changes.delete.len()), (0, 0, 0));
 }
 
 #[test]
@@ -98,7 +107,7 @@ fn what_it_can_tell_to_be_wrong_is_parked_with_the_rest_of_the_stream() {
             "AppRenamed does not belong in a chat's stream",
         ]
     );
-    assert_eq!(changes.put.len(), 1);
+    assert_eq!(changes.add.len(), 1);
 }
 
 #[test]
@@ -106,5 +115,5 @@ fn apps_streams_are_passed_over_whatever_is_in_them() {
     let mut story = Story::default();
     story.tell_raw(&app(1).to_string(), "AppSold", "{").tell(chat(1, 1), created(1, "found"));
     let changes = when(Vec::new(), &story);
-    assert_eq!((changes.put.len(), changes.park.len()), (1, 0));
+    assert_eq!((changes.add.len(), changes.park.len()), (1, 0));
 }
