@@ -76,10 +76,10 @@ impl Seed {
 
     fn app(&self) -> io::Result<StreamAppend> {
         let name = AppName::parse("bench".to_owned()).map_err(io::Error::other)?;
-        let mut events = vec![self.event(0, "CreateApp", AppCreated { name }.into())];
+        let mut events = vec![self.event(0, "CreateApp", &AppCreated { name }.into())];
         for chat in 1..=self.chats {
             let chat_number = chat_number(chat)?;
-            events.push(self.event(0, "CreateChat", ChatCreated { chat_number }.into()));
+            events.push(self.event(0, "CreateChat", &ChatCreated { chat_number }.into()));
         }
         let stream = StreamId::App(self.token).to_string().into();
         Ok(StreamAppend { stream, expected: ExpectedRevision::after(None), events })
@@ -105,7 +105,7 @@ impl Seed {
             let Seeded { number, body, .. } = self.message(nth);
             let message_number = MessageNumber::try_from(number).map_err(io::Error::other)?;
             let body = MessageBody::parse(body).map_err(io::Error::other)?;
-            Ok(self.event(nth, "CreateMessage", MessageCreated { message_number, body }.into()))
+            Ok(self.event(nth, "CreateMessage", &MessageCreated { message_number, body }.into()))
         });
         let stream = StreamId::Chat(self.token, chat_number(chat)?).to_string().into();
         let before = number.checked_sub(2).map(Revision::new);
@@ -117,7 +117,7 @@ impl Seed {
     }
 
     /// An event as a request to the API leaves it.
-    fn event(&self, nth: u64, command: &str, event: Event) -> NewEvent {
+    fn event(&self, nth: u64, command: &str, event: &Event) -> NewEvent {
         let recorded_at = Timestamp::from_millis(self.began.millis() + nth.cast_signed());
         let since_epoch = Duration::from_millis(recorded_at.millis().unsigned_abs());
         let time =

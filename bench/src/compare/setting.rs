@@ -93,7 +93,8 @@ impl fmt::Display for Setting {
         let Self { rounds, duration, messages, largest, .. } = self;
         write!(
             f,
-            "{rounds} rounds of {} s a side, {CONNECTIONS} connections, {messages} messages, growth up to {largest}",
+            "{rounds} {} of {} s a side, {CONNECTIONS} connections, {messages} messages, growth up to {largest}",
+            if *rounds == 1 { "round" } else { "rounds" },
             duration.as_secs_f64()
         )
     }

@@ -277,6 +277,8 @@ impl Drop for Postgres {
         while let Some(server) = self.servers.pop() {
             drop(server);
         }
+        // The supervisor's user could empty the folder, but may not be allowed to take it out of the one it is in.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -34,18 +34,18 @@ const LOOK_ON: Duration = Duration::from_secs(2);
 pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
     let stage = Stage::new(setting, setting.chats(), &[]).await?;
     let rate = peak(setting, &stage).await? / 2.0;
-    let (probed, loaded) = stage.paths.split_first().ok_or_else(|| io::Error::other("no chats"))?;
+    let (watched, others) = stage.paths.split_first().ok_or_else(|| io::Error::other("no chats"))?;
     let (mut read, mut found) = (Vec::new(), Vec::new());
     for _ in 0..setting.rounds {
-        let source: Arc<Posts> = setting.endless(loaded);
+        let source: Arc<Posts> = setting.endless(others);
         let load = paced(&stage.server.address, 201, rate, setting.duration + LOOK_ON, source);
-        let (address, path, duration) = (stage.server.address.clone(), probed.clone(), setting.duration);
-        let probes = tokio::task::spawn_blocking(move || probe(&address, &path, duration));
-        let (loaded, probed) = tokio::join!(load, probes);
+        let (address, path, duration) = (stage.server.address.clone(), watched.clone(), setting.duration);
+        let looks = tokio::task::spawn_blocking(move || probe(&address, &path, duration));
+        let (loaded, seen) = tokio::join!(load, looks);
         loaded?;
-        let probed = probed.map_err(io::Error::other)??;
-        read.push(probed.read);
-        found.push(probed.found);
+        let seen = seen.map_err(io::Error::other)??;
+        read.push(seen.read);
+        found.push(seen.found);
         stage.catch_up().await?;
     }
     let millis = |rounds: &[Percentiles]| rounds.iter().map(|of| of.p99 as f64 / 1_000.0).collect();

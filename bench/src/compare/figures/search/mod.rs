@@ -49,13 +49,16 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
                 Class { name: format!("{} {}", kind.name(), scope.name()), rounds: Default::default() };
             // The first round is not counted: what is read from the disk once is not what is measured.
             for round in 0..=setting.rounds {
-                let all = [
-                    ours(&stage.server.address, &stage.app, &queries, scope).await?,
-                    fts5.ask(&stage.app, &queries, scope).await?,
-                    pg_trgm.ask(&stage.app, &queries, scope).await?,
-                ];
-                for (answers, rounds) in all.into_iter().zip(&mut class.rounds).filter(|_| round > 0) {
-                    rounds.push(answers);
+                for turn in 0..ENGINES.len() {
+                    let engine = (round + turn) % ENGINES.len();
+                    let answers = match engine {
+                        0 => ours(&stage.server.address, &stage.app, &queries, scope).await?,
+                        1 => fts5.ask(&stage.app, &queries, scope).await?,
+                        _ => pg_trgm.ask(&stage.app, &queries, scope).await?,
+                    };
+                    if round > 0 {
+                        class.rounds[engine].push(answers);
+                    }
                 }
             }
             classes.push(class);
