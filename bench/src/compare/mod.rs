@@ -1,30 +1,44 @@
 //! `chat-bench compare`: how fast the chat API is against what the machine can do.
 //!
-//! Every figure is a ratio of two things measured in turn in the same run, the median of several rounds: a machine that
+//! Most figures are ratios of two things measured in turn in the same run, the median of several rounds: a machine that
 //! is shared with others, or that changes its clock rate, is the same for both.
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 
 mod bare;
 mod blast;
+mod disk;
+mod figure;
 mod figures;
+mod machine;
+mod paced;
+mod postgres;
 mod process;
 mod report;
 mod requests;
 mod rounds;
+mod seed;
 mod setting;
+mod stage;
+mod texts;
+mod wire;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::corpus::Corpus;
 use crate::{Failure, Verdict};
 
 pub use bare::{Arguments as BareArguments, run as run_bare};
-use rounds::Rounds;
+use figure::{Chapter, Figure, Findings};
+use report::Report;
+use setting::Setting;
+use texts::Texts;
 
 /// What to compare, and for how long.
 #[derive(Debug, Args)]
@@ -45,77 +59,76 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// Seconds that each side of a round is measured.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-    seconds: u64,
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    seconds: Duration,
     /// Messages where a figure is about many of them.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
-    /// Where to write the report, with the plots and the raw figures beside it.
+    /// The most messages where a figure is about growth: 10,000 and each tenfold of it up to this.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 10_000_000)]
+    largest: u64,
+    /// Try everything out in a few minutes: one round of a second each, and few messages. Says little about speed.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "messages", "largest"])]
+    quick: bool,
+    /// Where to write the report, with the plots and the raw figures beside it. It is written after each figure, and
+    /// keeps those that are not measured anew.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// A figure: what it is, what came out, and what it should be.
-#[derive(Clone, Debug, Serialize)]
-pub struct Figure {
-    /// Its number in the report.
-    number: u32,
-    /// What is measured.
-    name: &'static str,
-    /// Against what.
-    against: &'static str,
-    /// The unit of the measurements.
-    unit: &'static str,
-    /// What the ratio should be at least, or at most.
-    goal: Goal,
-    /// The measurements.
-    rounds: Rounds,
-}
-
-/// What a ratio should be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Goal {
-    /// This or more.
-    AtLeast(f64),
-    /// This or less.
-    AtMost(f64),
-}
-
-impl Goal {
-    fn reached(self, ratio: f64) -> bool {
-        match self {
-            Self::AtLeast(least) => ratio >= least,
-            Self::AtMost(most) => ratio <= most,
-        }
-    }
-}
-
-/// Measures, prints a table, and writes the report where one is asked for.
+/// Measures, prints each figure as it comes, and writes the report where one is asked for.
 pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
-    let texts: Vec<String> = corpus.chats.iter().flat_map(|chat| chat.bodies.iter().cloned()).collect();
-    let beside = std::env::current_exe().map_err(Failure::Environment)?.with_file_name("chat-api");
-    let setting = setting::Setting {
-        program: arguments.chat_api.unwrap_or(beside),
-        folder: arguments.folder,
-        texts,
-        rounds: usize::from(arguments.rounds),
-        duration: Duration::from_secs(arguments.seconds),
-        messages: arguments.messages,
-    };
-    let wanted = |number| arguments.only.is_empty() || arguments.only.contains(&number);
-    let mut figures = Vec::new();
-    for number in figures::ALL.into_iter().filter(|number| wanted(*number)) {
-        let measured = figures::measure(number, &setting).await.map_err(Failure::Environment)?;
-        for figure in measured {
-            crate::say(&report::line(&figure)).map_err(Failure::Output)?;
-            figures.push(figure);
+    let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
+    let machine = machine::describe(setting.folder());
+    let mut report = Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
+    let mut verdict = Verdict::Fine;
+    for number in figures::ALL.into_iter().filter(|number| arguments.wants(*number)) {
+        let mut findings = Findings::default();
+        let measured = figures::measure(number, &setting, &mut findings).await;
+        for figure in &findings.figures {
+            crate::say(&report::line(figure)).map_err(Failure::Output)?;
         }
+        let failed = measured.err().map(|error| error.to_string());
+        if let Some(failed) = &failed {
+            crate::say(&format!("{number:>2}  not measured to the end: {failed}\n"))
+                .map_err(Failure::Output)?;
+        }
+        if failed.is_some() || !findings.figures.iter().all(Figure::reached) {
+            verdict = Verdict::Findings;
+        }
+        let measured_at =
+            OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let measured_at = measured_at.format(&Rfc3339).unwrap_or_default();
+        let chapter = Chapter { number, measured_at, setting: setting.to_string(), failed, findings };
+        report.add(chapter).map_err(Failure::Output)?;
     }
-    if let Some(path) = &arguments.report {
-        report::write(path, &figures, &setting).map_err(Failure::Output)?;
+    Ok(verdict)
+}
+
+impl Arguments {
+    fn setting(&self, corpus: Corpus) -> io::Result<Setting> {
+        let beside = std::env::current_exe()?.with_file_name("chat-api");
+        let quick = |given, quick| if self.quick { quick } else { given };
+        Ok(Setting {
+            program: self.chat_api.clone().unwrap_or(beside),
+            folder: self.folder.canonicalize()?,
+            texts: Texts::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
+            rounds: usize::from(if self.quick { 1 } else { self.rounds }),
+            duration: if self.quick { Duration::from_secs(1) } else { self.seconds },
+            messages: quick(self.messages, 20_000),
+            largest: quick(self.largest, 10_000),
+        })
     }
-    let all = figures.iter().all(|figure| figure.goal.reached(figure.rounds.ratio()));
-    Ok(if all { Verdict::Fine } else { Verdict::Findings })
+
+    /// Growth is measured once for figures 10 and 11.
+    fn wants(&self, number: u32) -> bool {
+        self.only.is_empty() || self.only.contains(&number) || (number == 11 && self.only.contains(&10))
+    }
+}
+
+/// Seconds, such as `5` or `0.2`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|seconds| !seconds.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
 }

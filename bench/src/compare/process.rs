@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-/// How long a server may take to listen.
+/// How long a server may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server. Killed when dropped.
@@ -18,21 +18,26 @@ pub struct Server {
     pub address: String,
 }
 
+/// What a process has of the machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// All of it that is in memory now.
+    pub resident: f64,
+    /// Of that, what is the process's own, and not a file that is mapped.
+    pub own: f64,
+    /// The most that was ever in memory.
+    pub peak: f64,
+}
+
 impl Server {
-    /// The chat API in one process, on embedded engines in this folder.
+    /// The chat API in one process, on embedded engines in this folder unless the arguments say otherwise.
     pub async fn chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         let address = free_address()?;
-        let mut command = Command::new(program);
+        let mut command = chat_api(program);
         command
             .args(["serve", "--listen-addr", &address, "--log", "warn", "--data-dir"])
             .arg(folder)
             .args(arguments);
-        // Nothing of the caller's surroundings may make a difference.
-        for name in
-            ["EVENT_STORE_URL", "REDIS_URL", "DATABASE_URL", "SEARCH_INDEX_DIR", "ADMIN_TOKEN", "RATE_LIMIT"]
-        {
-            command.env_remove(name);
-        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut server = Self { child, address };
         server.wait().await?;
@@ -67,6 +72,31 @@ impl Server {
         }
         Ok(())
     }
+
+    /// Lets it end in order, so that its files are as it leaves them.
+    pub async fn stop(mut self) -> io::Result<()> {
+        // Sending signals takes unsafe code or a program.
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let deadline = Instant::now() + PATIENCE;
+        while kill.success() && self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not end"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// What it has in memory, as Linux tells it.
+    pub fn memory(&self) -> io::Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+            kibibytes.map_or(0.0, |kibibytes| f64::from(kibibytes) * 1_024.0)
+        };
+        Ok(Memory { resident: bytes("VmRSS:"), own: bytes("RssAnon:"), peak: bytes("VmHWM:") })
+    }
 }
 
 impl Drop for Server {
@@ -75,6 +105,29 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program under test, to which nothing of the caller's surroundings may make a difference.
+pub fn chat_api(program: &Path) -> Command {
+    const SETTINGS: [&str; 12] = [
+        "ADMIN_TOKEN",
+        "CHAT_OPERATOR",
+        "DATABASE_URL",
+        "DATA_DIR",
+        "EVENT_STORE_URL",
+        "KEEP_PREVIOUS",
+        "LISTEN_ADDR",
+        "MAX_IN_FLIGHT",
+        "RATE_LIMIT",
+        "REDIS_URL",
+        "REQUEST_TIMEOUT",
+        "SEARCH_INDEX_DIR",
+    ];
+    let mut command = Command::new(program);
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
+    command
 }
 
 fn free_address() -> io::Result<String> {

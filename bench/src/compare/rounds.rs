@@ -2,10 +2,10 @@
 
 use std::future::Future;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the rounds came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rounds {
     /// What was measured on our side in each round.
     pub ours: Vec<f64>,
@@ -26,7 +26,7 @@ impl Rounds {
         A: Future<Output = Result<f64, E>>,
         B: Future<Output = Result<f64, E>>,
     {
-        let mut all = Self { ours: Vec::new(), theirs: Vec::new(), ratios: Vec::new() };
+        let mut all = Self::default();
         for round in 0..rounds {
             let (our, their) = if round % 2 == 0 {
                 let our = ours(round).await?;
@@ -35,16 +35,16 @@ impl Rounds {
                 let their = theirs(round).await?;
                 (ours(round).await?, their)
             };
-            all.ours.push(our);
-            all.theirs.push(their);
-            all.ratios.push(our / their);
+            all.push(our, their);
         }
         Ok(all)
     }
 
-    /// The median of the rounds' ratios.
-    pub fn ratio(&self) -> f64 {
-        median(&self.ratios)
+    /// Adds a round.
+    pub fn push(&mut self, ours: f64, theirs: f64) {
+        self.ours.push(ours);
+        self.theirs.push(theirs);
+        self.ratios.push(ours / theirs);
     }
 }
 

@@ -1,80 +1,56 @@
-//! What all figures share, and the steps they are made of.
+//! What all figures share.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
 use tempfile::TempDir;
 
-use super::blast::{Burst, Outcome, Source, blast};
-use super::process::Server;
-use super::requests::{Posts, messages_path};
-use crate::caller::Caller;
-use crate::client::{self, Call};
+use super::blast::{Outcome, Source, blast};
+use super::requests::Posts;
+use super::texts::Texts;
 
 /// Keep-alive connections of a load.
 pub const CONNECTIONS: usize = 64;
+
+/// Messages of a page, as the API gives them unless asked otherwise.
+pub const PAGE: u64 = 50;
 
 /// What is measured with, and how long.
 pub struct Setting {
     /// The chat API.
     pub program: PathBuf,
-    /// Where data folders are made.
+    /// Where data folders are made: an absolute path.
     pub folder: PathBuf,
     /// What messages say.
-    pub texts: Vec<String>,
+    pub texts: Texts,
     /// Rounds of each figure.
     pub rounds: usize,
     /// How long one side of a round is measured.
     pub duration: Duration,
     /// Messages where a figure is about many of them.
     pub messages: u64,
-}
-
-/// The chat API with an app and its chats.
-pub struct Stage {
-    /// The process.
-    pub server: Server,
-    /// The paths of the chats' messages.
-    pub paths: Vec<String>,
-    /// Held for as long as the process runs.
-    _folder: TempDir,
-}
-
-#[derive(Deserialize)]
-struct AppCreated {
-    data: App,
-}
-
-#[derive(Deserialize)]
-struct App {
-    app_token: String,
+    /// The most messages where a figure is about growth.
+    pub largest: u64,
 }
 
 impl Setting {
-    /// A new chat API with so many chats.
-    pub async fn stage(&self, chats: u64) -> io::Result<Stage> {
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)?;
-        let server = Server::chat_api(&self.program, folder.path(), &[]).await?;
-        let mut caller = caller(&server)?;
-        let app = Call::post("/api/v1/apps".to_owned(), &json!({ "name": "bench" }));
-        let app: AppCreated = answer(&mut caller, &app).await?;
-        let app = app.data.app_token;
-        for _ in 0..chats {
-            let chat = Call::post(format!("/api/v1/apps/{app}/chats"), &json!({}));
-            let _: serde_json::Value = answer(&mut caller, &chat).await?;
-        }
-        let paths = (1..=chats).map(|chat| messages_path(&app, chat)).collect();
-        Ok(Stage { server, paths, _folder: folder })
+    /// Chats that messages are spread over: a thousand, unless so few messages are asked for that a chat would have less
+    /// than a page of them.
+    pub fn chats(&self) -> u64 {
+        (self.messages / PAGE).clamp(1, 1_000)
     }
 
     /// Posts as fast as it goes for as long as a side of a round lasts.
     pub async fn posts(&self, address: &str, paths: &[String]) -> io::Result<Outcome> {
-        let source = Posts::new(paths.to_vec(), &self.texts, u64::MAX);
-        self.at_full_speed(address, 201, Arc::new(source)).await
+        self.at_full_speed(address, 201, self.endless(paths)).await
+    }
+
+    /// Messages without an end to these paths.
+    pub fn endless(&self, paths: &[String]) -> Arc<Posts> {
+        Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), u64::MAX))
     }
 
     /// Sends as fast as it goes for as long as a side of a round lasts.
@@ -84,13 +60,23 @@ impl Setting {
         expected: u16,
         source: Arc<dyn Source>,
     ) -> io::Result<Outcome> {
-        let burst = Burst { connections: CONNECTIONS, duration: self.duration, rate: None };
-        all_answered(blast(address, expected, burst, source).await?)
+        all_answered(blast(address, expected, CONNECTIONS, self.duration, source).await?)
+    }
+
+    /// Posts so many messages as fast as it goes.
+    pub async fn post_all(&self, address: &str, paths: &[String], messages: u64) -> io::Result<()> {
+        let source = Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), messages));
+        all_answered(blast(address, 201, CONNECTIONS, Duration::MAX, source).await?).map(|_| ())
+    }
+
+    /// A new folder on the disk that is measured.
+    pub fn new_folder(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)
     }
 
     /// Where to write something for a server to read.
     pub fn file(&self, name: &str, content: &[u8]) -> io::Result<(TempDir, PathBuf)> {
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)?;
+        let folder = self.new_folder()?;
         let path = folder.path().join(name);
         std::fs::write(&path, content)?;
         Ok((folder, path))
@@ -102,22 +88,22 @@ impl Setting {
     }
 }
 
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rounds, duration, messages, largest, .. } = self;
+        write!(
+            f,
+            "{rounds} {} of {} s a side, {CONNECTIONS} connections, {messages} messages, growth up to {largest}",
+            if *rounds == 1 { "round" } else { "rounds" },
+            duration.as_secs_f64()
+        )
+    }
+}
+
 /// A load of which something was refused measures something else.
-pub fn all_answered(outcome: Outcome) -> io::Result<Outcome> {
+fn all_answered(outcome: Outcome) -> io::Result<Outcome> {
     if outcome.refused > 0 {
         return Err(io::Error::other(format!("{} requests were refused", outcome.refused)));
     }
     Ok(outcome)
-}
-
-/// A caller for single requests.
-pub fn caller(server: &Server) -> io::Result<Caller> {
-    let server = client::Server::parse(&format!("http://{}", server.address)).map_err(io::Error::other)?;
-    Ok(Caller::new(Arc::new(server)))
-}
-
-/// Makes a call and reads its answer.
-pub async fn answer<T: for<'a> Deserialize<'a>>(caller: &mut Caller, call: &Call) -> io::Result<T> {
-    let reply = caller.call(call).await.map_err(|error| io::Error::other(error.to_string()))?;
-    reply.json().map_err(io::Error::other)
 }

@@ -51,6 +51,8 @@ pub struct Postgres {
     /// The running server last. Those before it have ended; each of their supervisors removes the folder when it goes,
     /// so all go together.
     servers: Vec<Supervised>,
+    /// Settings beside [`SETTINGS`], which they overrule.
+    settings: Vec<String>,
     running: bool,
 }
 
@@ -71,9 +73,18 @@ impl Postgres {
     ///
     /// Where it can't be started.
     pub fn start() -> Self {
+        Self::start_in(&std::env::temp_dir(), &[])
+    }
+
+    /// The same, with its files below this folder, and with settings such as `fsync=on` that overrule those of tests.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be started.
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
         let programs = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
         let user = user();
-        let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir();
+        let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir_in(parent);
         let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
         let password = Uuid::new_v4().simple().to_string();
         fs::write(folder.join("password"), &password)
@@ -84,8 +95,16 @@ impl Postgres {
                     .unwrap_or_else(|error| panic!("the user of Postgres got no folder: {error}"));
             }
         }
-        let mut postgres =
-            Self { programs, folder, user, port: 0, password, servers: Vec::new(), running: false };
+        let mut postgres = Self {
+            programs,
+            folder,
+            user,
+            port: 0,
+            password,
+            servers: Vec::new(),
+            settings: settings.iter().map(ToString::to_string).collect(),
+            running: false,
+        };
         postgres.initialise();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -191,7 +210,8 @@ impl Postgres {
         let text = |path: &Path| path.display().to_string();
         let mut command = vec![text(&self.programs.join("postgres")), "-D".to_owned(), text(&self.data())];
         let own = [format!("port={}", self.port), format!("unix_socket_directories={}", text(&self.folder))];
-        for setting in SETTINGS.iter().map(|setting| (*setting).to_owned()).chain(own) {
+        let chosen = self.settings.iter().cloned();
+        for setting in SETTINGS.iter().map(ToString::to_string).chain(chosen).chain(own) {
             command.extend(["-c".to_owned(), setting]);
         }
         let server = Server {
@@ -216,8 +236,8 @@ impl Postgres {
         true
     }
 
-    /// A client program, told where the server is.
-    fn program(&self, name: &str) -> Command {
+    /// A client program, such as `psql`, told where the server is. It reads and says nothing unless told otherwise.
+    pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string());
         command.env("PGUSER", "postgres").env("PGPASSWORD", &self.password).env("PGDATABASE", "postgres");
@@ -257,6 +277,8 @@ impl Drop for Postgres {
         while let Some(server) = self.servers.pop() {
             drop(server);
         }
+        // The supervisor's user could empty the folder, but may not be allowed to take it out of the one it is in.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

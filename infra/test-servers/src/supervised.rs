@@ -20,7 +20,7 @@ cat <&3 >/dev/null
 kill -CONT "$server" 2>/dev/null
 kill -"$STOP" "$server" 2>/dev/null
 wait "$server"
-if [ -n "$REMOVE" ]; then rm -rf "$REMOVE"; fi
+if [ -n "$REMOVE" ]; then rm -rf "$REMOVE" 2>/dev/null; fi
 "#;
 
 /// What to start.

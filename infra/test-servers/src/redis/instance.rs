@@ -1,5 +1,6 @@
 //! One redis-server process, in a folder of its own.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,15 @@ pub(super) struct Instance {
 impl Instance {
     /// Starts a server with further options on a free port that `allows` accepts, and waits until it answers.
     pub(super) fn start(options: &[&str], allows: impl Fn(u16) -> bool) -> io::Result<Self> {
+        Self::start_in(&env::temp_dir(), options, allows)
+    }
+
+    /// The same, with its folder in this one.
+    pub(super) fn start_in(
+        parent: &Path,
+        options: &[&str],
+        allows: impl Fn(u16) -> bool,
+    ) -> io::Result<Self> {
         const ATTEMPTS: usize = 10;
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let mut taken = io::ErrorKind::AddrInUse.into();
@@ -47,7 +57,7 @@ impl Instance {
             if !allows(port) {
                 continue;
             }
-            match Self::start_in(new_folder()?, port, options.clone()) {
+            match Self::launch(new_folder(parent)?, port, options.clone()) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
                 started => return started,
             }
@@ -55,7 +65,7 @@ impl Instance {
         Err(taken)
     }
 
-    fn start_in(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
+    fn launch(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
         let program = find_or_install(&SERVER);
         let mut command = vec![text(&program)];
         // A sentinel's options are in a file that it writes to; it must be the first argument.
@@ -128,14 +138,14 @@ impl Instance {
             self.kill()?;
         }
         // The old folder goes with the old server.
-        let folder = new_folder()?;
+        let folder = new_folder(self.folder.parent().unwrap_or(Path::new("/")))?;
         if keeps_data {
             fs::rename(self.folder.join(DATA), folder.join(DATA))?;
         }
         drop(self.running.take());
         // Somebody's connection to elsewhere may have got the port.
         wait_until("the port is free again", || Ok(port::is_free(self.port)))?;
-        *self = Self::start_in(folder, self.port, std::mem::take(&mut self.options))?;
+        *self = Self::launch(folder, self.port, std::mem::take(&mut self.options))?;
         Ok(())
     }
 }
@@ -153,8 +163,8 @@ pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>
 }
 
 /// A new folder, which the server's end removes.
-fn new_folder() -> io::Result<PathBuf> {
-    Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir()?.keep())
+fn new_folder(parent: &Path) -> io::Result<PathBuf> {
+    Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir_in(parent)?.keep())
 }
 
 fn taken(log: &Path) -> bool {

@@ -7,7 +7,9 @@ mod instance;
 mod resp;
 mod sentinel;
 
+use std::env;
 use std::io;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use instance::Instance;
@@ -35,8 +37,13 @@ impl Redis {
 
     /// Starts an empty server.
     pub fn start() -> io::Result<Self> {
-        let options = ["--appendonly", "yes", "--appendfsync", "no", "--save", ""];
-        Ok(Self { instance: Instance::start(&options, |_| true)? })
+        Self::start_in(&env::temp_dir(), "no")
+    }
+
+    /// Starts an empty server with its files below this folder, which syncs them as often as `appendfsync` says.
+    pub fn start_in(parent: &Path, appendfsync: &str) -> io::Result<Self> {
+        let options = ["--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""];
+        Ok(Self { instance: Instance::start_in(parent, &options, |_| true)? })
     }
 
     /// Where it is.

@@ -1,0 +1,226 @@
+//! Who answers the queries: the chat API over HTTP, SQLite and Postgres called directly.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rusqlite::OptionalExtension as _;
+use sqlx::{Connection as _, PgConnection};
+
+use super::queries::{LIMIT, Query, Scope};
+use crate::compare::postgres;
+use crate::compare::seed::Seed;
+use crate::compare::wire::Wire;
+use crate::latency::{Latencies, Percentiles};
+
+/// Rows that are stored at once.
+const ROWS: usize = 10_000;
+
+/// How an engine did.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    /// How long it took for each query, to the last row.
+    pub took: Percentiles,
+    /// Queries that found something.
+    pub found: usize,
+}
+
+/// The chat API, asked over one connection.
+pub async fn ours(address: &str, app: &str, queries: &Arc<[Query]>, scope: Scope) -> io::Result<Answers> {
+    let paths: Vec<String> = queries.iter().map(|query| query.path(app, scope)).collect();
+    let mut wire = Wire::connect(address)?;
+    let ask = move || {
+        time(&paths, |path| {
+            let found = wire.get(path)?;
+            Ok(!found.windows(NOTHING.len()).any(|part| part == NOTHING))
+        })
+    };
+    tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+}
+
+/// What the chat API says of a search that finds nothing.
+const NOTHING: &[u8] = br#""messages":[]"#;
+
+/// SQLite with an index of trigrams over a table of messages.
+#[derive(Clone)]
+pub struct Fts5 {
+    connection: Arc<Mutex<rusqlite::Connection>>,
+}
+
+impl Fts5 {
+    const TABLES: &str = "\
+        PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -262144; \
+        PRAGMA mmap_size = 8589934592; \
+        CREATE TABLE messages (id INTEGER PRIMARY KEY, app TEXT NOT NULL, chat INTEGER NOT NULL, \
+            number INTEGER NOT NULL, body TEXT NOT NULL, created_at INTEGER NOT NULL); \
+        CREATE VIRTUAL TABLE found USING fts5 (body, content = 'messages', content_rowid = 'id', \
+            tokenize = 'trigram')";
+    const INDEX: &str = "\
+        INSERT INTO found (found) VALUES ('rebuild'); INSERT INTO found (found) VALUES ('optimize'); \
+        CREATE UNIQUE INDEX in_chat ON messages (app, chat, number); ANALYZE";
+    const IN_APP: &str = "\
+        SELECT m.chat, m.number, m.body, m.created_at FROM found JOIN messages m ON m.id = found.rowid \
+        WHERE found MATCH ?1 AND m.app = ?2 ORDER BY found.rowid DESC LIMIT ?3";
+    const IN_CHAT: &str = "\
+        SELECT m.chat, m.number, m.body, m.created_at FROM found JOIN messages m ON m.id = found.rowid \
+        WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?4 ORDER BY found.rowid DESC LIMIT ?3";
+
+    /// Stores what a seeded log holds, indexed at its best.
+    pub async fn new(path: &Path, seed: &Seed) -> io::Result<Self> {
+        let (path, seed) = (path.to_owned(), seed.clone());
+        let fill = move || -> rusqlite::Result<_> {
+            let mut connection = rusqlite::Connection::open(path)?;
+            connection.execute_batch(Self::TABLES)?;
+            let transaction = connection.transaction()?;
+            for nth in 0..seed.messages {
+                let message = seed.message(nth);
+                let mut insert =
+                    transaction.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+                let app = seed.token.expose();
+                insert.execute((nth + 1, app, message.chat, message.number, message.body, nth))?;
+            }
+            transaction.commit()?;
+            connection.execute_batch(Self::INDEX)?;
+            Ok(connection)
+        };
+        let filled = tokio::task::spawn_blocking(fill).await.map_err(io::Error::other)?;
+        Ok(Self { connection: Arc::new(Mutex::new(filled.map_err(io::Error::other)?)) })
+    }
+
+    /// Asks each query.
+    pub async fn ask(&self, app: &str, queries: &Arc<[Query]>, scope: Scope) -> io::Result<Answers> {
+        let (connection, app) = (Arc::clone(&self.connection), app.to_owned());
+        let queries = Arc::clone(queries);
+        let ask = move || {
+            let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
+            time(&queries, |query| {
+                let text = format!("\"{}\"", query.text);
+                let mut found = 0;
+                let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(u64, u64, String, u64)> {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                };
+                let (sql, chat) = match scope {
+                    Scope::App => (Self::IN_APP, None),
+                    Scope::Chat => (Self::IN_CHAT, Some(query.chat)),
+                };
+                let mut statement = connection.prepare_cached(sql).map_err(io::Error::other)?;
+                let rows = match chat {
+                    None => statement.query_map((text, &app, LIMIT), read),
+                    Some(chat) => statement.query_map((text, &app, LIMIT, chat), read),
+                };
+                for row in rows.map_err(io::Error::other)? {
+                    std::hint::black_box(row.map_err(io::Error::other)?);
+                    found += 1;
+                }
+                Ok(found > 0)
+            })
+        };
+        tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+    }
+
+    /// What it takes of the disk, in bytes.
+    pub async fn bytes(&self) -> io::Result<f64> {
+        let connection = Arc::clone(&self.connection);
+        let ask = move || {
+            let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
+            let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+            let bytes = connection.query_row(size, (), |row| row.get::<_, f64>(0)).optional();
+            Ok(bytes.map_err(io::Error::other)?.unwrap_or_default())
+        };
+        tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+    }
+}
+
+/// Postgres with an index of trigrams over a table of messages.
+pub struct PgTrgm {
+    connection: PgConnection,
+    url: String,
+}
+
+impl PgTrgm {
+    const TABLES: &str = "\
+        CREATE EXTENSION pg_trgm; \
+        CREATE TABLE messages (id bigint PRIMARY KEY, app text NOT NULL, chat bigint NOT NULL, \
+            number bigint NOT NULL, body text NOT NULL, created_at bigint NOT NULL)";
+    const INDEX: &str = "\
+        CREATE INDEX ON messages USING gin (body gin_trgm_ops); \
+        CREATE UNIQUE INDEX ON messages (app, chat, number)";
+    const INSERT: &str = "INSERT INTO messages SELECT id, $1, chat, number, body, id \
+        FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) AS rows (id, chat, number, body)";
+    const IN_APP: &str = "SELECT chat, number, body, created_at FROM messages \
+        WHERE app = $1 AND body ILIKE $2 ORDER BY id DESC LIMIT $3";
+    const IN_CHAT: &str = "SELECT chat, number, body, created_at FROM messages \
+        WHERE app = $1 AND chat = $4 AND body ILIKE $2 ORDER BY number DESC LIMIT $3";
+
+    /// Stores what a seeded log holds, indexed at its best.
+    pub async fn new(server: &Arc<chat_test_servers::Postgres>, seed: &Seed) -> io::Result<Self> {
+        let url = postgres::database_of_all_scripts(server).await?;
+        let mut connection = postgres::connect(&url).await?;
+        let failed = io::Error::other;
+        sqlx::raw_sql(Self::TABLES).execute(&mut connection).await.map_err(failed)?;
+        for first in (0..seed.messages).step_by(ROWS) {
+            let (mut ids, mut chats, mut numbers, mut bodies) = (vec![], vec![], vec![], vec![]);
+            for nth in first..(first + ROWS as u64).min(seed.messages) {
+                let message = seed.message(nth);
+                ids.push(nth.cast_signed() + 1);
+                chats.push(message.chat.cast_signed());
+                numbers.push(message.number.cast_signed());
+                bodies.push(message.body);
+            }
+            let insert = sqlx::query(Self::INSERT).bind(seed.token.expose()).bind(ids).bind(chats);
+            insert.bind(numbers).bind(bodies).execute(&mut connection).await.map_err(failed)?;
+        }
+        sqlx::raw_sql(Self::INDEX).execute(&mut connection).await.map_err(failed)?;
+        sqlx::raw_sql("VACUUM ANALYZE messages").execute(&mut connection).await.map_err(failed)?;
+        // A plan for each query as it is: what matches rarely and what matches often want different ones.
+        let custom = sqlx::raw_sql("SET plan_cache_mode = force_custom_plan");
+        custom.execute(&mut connection).await.map_err(failed)?;
+        Ok(Self { connection, url })
+    }
+
+    /// Asks each query.
+    pub async fn ask(&mut self, app: &str, queries: &[Query], scope: Scope) -> io::Result<Answers> {
+        let (mut took, mut found) = (Latencies::new(), 0);
+        for query in queries {
+            let pattern = format!("%{}%", query.text);
+            let started = Instant::now();
+            let (sql, chat) = match scope {
+                Scope::App => (Self::IN_APP, None),
+                Scope::Chat => (Self::IN_CHAT, Some(query.chat.cast_signed())),
+            };
+            let mut rows = sqlx::query_as::<_, (i64, i64, String, i64)>(sql)
+                .bind(app)
+                .bind(pattern)
+                .bind(i64::from(LIMIT));
+            if let Some(chat) = chat {
+                rows = rows.bind(chat);
+            }
+            let rows = rows.fetch_all(&mut self.connection).await.map_err(io::Error::other)?;
+            took.record_one(started.elapsed());
+            found += usize::from(!rows.is_empty());
+        }
+        Ok(Answers { took: took.response(), found })
+    }
+
+    /// What it takes of the disk, in bytes.
+    pub async fn bytes(&self) -> io::Result<f64> {
+        postgres::size(&self.url).await
+    }
+
+    /// Ends the connection.
+    pub async fn close(self) -> io::Result<()> {
+        self.connection.close().await.map_err(io::Error::other)
+    }
+}
+
+/// Asks each, one after another. `ask` says whether something was found.
+fn time<T>(all: &[T], mut ask: impl FnMut(&T) -> io::Result<bool>) -> io::Result<Answers> {
+    let (mut took, mut found) = (Latencies::new(), 0);
+    for one in all {
+        let started = Instant::now();
+        found += usize::from(ask(one)?);
+        took.record_one(started.elapsed());
+    }
+    Ok(Answers { took: took.response(), found })
+}

@@ -1,0 +1,189 @@
+//! What is searched for: pieces of messages that are there.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::client::encode_query;
+use crate::compare::requests::messages_path;
+use crate::compare::seed::Seed;
+
+/// Hits that are asked for.
+pub const LIMIT: u32 = 20;
+
+/// Letters of the shortest piece: a trigram.
+const SHORTEST: usize = 3;
+
+/// What a query is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A word.
+    Word,
+    /// The start of a word.
+    Prefix,
+    /// The inside of a word.
+    Substring,
+    /// Two words that follow each other.
+    Phrase,
+}
+
+/// Where a query looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In one chat.
+    Chat,
+    /// In all chats of an app.
+    App,
+}
+
+/// A query that finds at least the message that it was drawn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// What it is.
+    pub kind: Kind,
+    /// What is looked for, as it stands in the message.
+    pub text: String,
+    /// The message's chat.
+    pub chat: u64,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Word, Self::Prefix, Self::Substring, Self::Phrase];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Word => "word",
+            Self::Prefix => "prefix",
+            Self::Substring => "substring",
+            Self::Phrase => "phrase",
+        }
+    }
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Chat, Self::App];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "in a chat",
+            Self::App => "in an app",
+        }
+    }
+}
+
+impl Query {
+    /// So many queries, drawn from messages at random, always the same ones.
+    pub fn draw(seed: &Seed, kind: Kind, count: usize) -> Vec<Self> {
+        /// Messages without a fitting word are passed over; a corpus may have none.
+        const TRIES: usize = 1_000;
+        let mut random = StdRng::seed_from_u64(7);
+        let mut drawn = Vec::new();
+        for _ in 0..count * TRIES {
+            if drawn.len() == count {
+                break;
+            }
+            let message = seed.message(random.random_range(0..seed.messages));
+            if let Some(text) = piece(&message.body, kind, &mut random) {
+                drawn.push(Self { kind, text, chat: message.chat });
+            }
+        }
+        drawn
+    }
+
+    /// The path of the API that searches, newest first.
+    pub fn path(&self, app: &str, scope: Scope) -> String {
+        let query = match self.kind {
+            Kind::Phrase => format!("\"{}\"", self.text),
+            _ => self.text.clone(),
+        };
+        let path = match scope {
+            Scope::Chat => messages_path(app, self.chat),
+            Scope::App => format!("/api/v1/apps/{app}/messages"),
+        };
+        format!("{path}/search?query={}&sort=newest&limit={LIMIT}", encode_query(&query))
+    }
+}
+
+fn piece(body: &str, kind: Kind, random: &mut StdRng) -> Option<String> {
+    let words: Vec<&str> = body.split(' ').collect();
+    let is_word = |word: &str| word.chars().count() > SHORTEST && word.chars().all(char::is_alphanumeric);
+    if kind == Kind::Phrase {
+        let pairs: Vec<_> = words.windows(2).filter(|pair| pair.iter().all(|word| is_word(word))).collect();
+        return (!pairs.is_empty()).then(|| pairs[random.random_range(0..pairs.len())].join(" "));
+    }
+    // One letter more on each side than what is drawn.
+    let words: Vec<Vec<char>> = words
+        .into_iter()
+        .filter(|word| is_word(word))
+        .map(|word| word.chars().collect())
+        .filter(|word: &Vec<char>| kind != Kind::Substring || word.len() > SHORTEST + 1)
+        .collect();
+    if words.is_empty() {
+        return None;
+    }
+    let word = &words[random.random_range(0..words.len())];
+    let (start, end) = match kind {
+        Kind::Word | Kind::Phrase => (0, word.len()),
+        Kind::Prefix => (0, random.random_range(SHORTEST..word.len())),
+        Kind::Substring => {
+            let start = random.random_range(1..word.len() - SHORTEST);
+            (start, random.random_range(start + SHORTEST..word.len()))
+        }
+    };
+    Some(word[start..end].iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::texts::Texts;
+
+    fn seed() -> Seed {
+        let texts = ["the quick brown foxes", "jumped over the lazy dogs, yes", "a b c"];
+        Seed::new(&Texts::new(texts.map(str::to_owned).to_vec()), 2, 100)
+    }
+
+    #[test]
+    fn each_kind_is_in_a_message_of_its_chat_and_as_it_says() {
+        let seed = seed();
+        for kind in Kind::ALL {
+            let queries = Query::draw(&seed, kind, 50);
+            assert_eq!(queries.len(), 50);
+            for Query { text, chat, .. } in &queries {
+                let found = (0..seed.messages)
+                    .map(|nth| seed.message(nth))
+                    .filter(|message| message.chat == *chat)
+                    .any(|message| match kind {
+                        Kind::Word => message.body.split(' ').any(|word| word == text),
+                        Kind::Prefix => {
+                            message.body.split(' ').any(|word| word.starts_with(text) && word != text)
+                        }
+                        Kind::Substring => {
+                            message.body.split(' ').any(|word| word.find(text).is_some_and(|at| at > 0))
+                        }
+                        Kind::Phrase => message.body.contains(text) && text.contains(' '),
+                    });
+                assert!(found, "{kind:?}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_queries_are_drawn_again() {
+        let seed = seed();
+        assert_eq!(Query::draw(&seed, Kind::Word, 9), Query::draw(&seed, Kind::Word, 9));
+    }
+
+    #[test]
+    fn a_phrase_is_quoted_and_everything_is_encoded() {
+        let query = Query { kind: Kind::Phrase, text: "two words".to_owned(), chat: 3 };
+        let path = query.path("t", Scope::Chat);
+        assert_eq!(
+            path,
+            "/api/v1/apps/t/chats/3/messages/search?query=%22two%20words%22&sort=newest&limit=20"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The machine that a run was made on, as Linux tells it.
+
+use std::fs;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+/// The machine in one sentence: cores, memory, kernel, and the disk below a folder.
+pub fn describe(folder: &Path) -> String {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processor = named(&read("/proc/cpuinfo"), "model name").unwrap_or("unknown processor").to_owned();
+    let memory = named(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
+        .map_or_else(|| "unknown".to_owned(), |kibibytes| format!("{} GiB of", kibibytes.div_ceil(1 << 20)));
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let disk = mounted(&read("/proc/self/mountinfo"), folder).unwrap_or_else(|| "an unknown disk".to_owned());
+    format!("{cores} cores ({processor}), {memory} memory, Linux {}, data on {disk}", kernel.trim())
+}
+
+/// The value of a line `name : value`.
+fn named<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    lines.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        (found.trim() == name).then(|| value.trim())
+    })
+}
+
+/// The file system and device of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
+fn mounted(mounts: &str, folder: &Path) -> Option<String> {
+    let mount = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = before.split(' ').nth(4)?.to_owned();
+        let mut after = after.split(' ');
+        let (kind, device) = (after.next()?, after.next()?);
+        folder.starts_with(&point).then(|| (point.len(), format!("{kind} on {device}")))
+    };
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, disk)| disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_mount_counts() {
+        let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+                      30 22 0:25 / /data rw - xfs /dev/vdb rw\n\
+                      31 22 0:26 / /dat rw - tmpfs tmpfs rw";
+        assert_eq!(mounted(mounts, Path::new("/data/bench")).as_deref(), Some("xfs on /dev/vdb"));
+        assert_eq!(mounted(mounts, Path::new("/database")).as_deref(), Some("ext4 on /dev/vda"));
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_name() {
+        assert_eq!(named("model\t\t: 1\nmodel name\t: A B\n", "model name"), Some("A B"));
+    }
+}

@@ -1,0 +1,59 @@
+//! A private Postgres on the disk that is measured, as durable as one that is used in earnest.
+
+use std::io;
+use std::sync::Arc;
+
+use chat_test_servers::Postgres;
+use sqlx::{Connection as _, PgConnection};
+
+use super::setting::Setting;
+
+/// What differs from Postgres's own settings: enough memory for what is measured, and nothing that loses data.
+const SETTINGS: [&str; 10] = [
+    "fsync=on",
+    "full_page_writes=on",
+    "synchronous_commit=on",
+    "shared_buffers=1GB",
+    "effective_cache_size=4GB",
+    "work_mem=64MB",
+    "maintenance_work_mem=512MB",
+    "max_wal_size=4GB",
+    "random_page_cost=1.1",
+    "jit=off",
+];
+
+/// Starts one. It ends when the last one who holds it lets go.
+pub async fn start(setting: &Setting) -> io::Result<Arc<Postgres>> {
+    let folder = setting.folder().to_owned();
+    let started = tokio::task::spawn_blocking(move || Postgres::start_in(&folder, &SETTINGS));
+    started.await.map(Arc::new).map_err(io::Error::other)
+}
+
+/// The URL of a new database.
+pub async fn database(server: &Arc<Postgres>) -> io::Result<String> {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || server.create_database()).await.map_err(io::Error::other)
+}
+
+/// The URL of a new database that knows letters of all scripts: in the locale that tests use, trigrams are made of
+/// Latin ones only.
+pub async fn database_of_all_scripts(server: &Arc<Postgres>) -> io::Result<String> {
+    let url = database(server).await?;
+    let create = "CREATE DATABASE all_scripts TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";
+    sqlx::raw_sql(create).execute(&mut connect(&url).await?).await.map_err(io::Error::other)?;
+    let (server, _) = url.rsplit_once('/').unwrap_or((&url, ""));
+    Ok(format!("{server}/all_scripts"))
+}
+
+/// A connection to a database.
+pub async fn connect(url: &str) -> io::Result<PgConnection> {
+    PgConnection::connect(url).await.map_err(io::Error::other)
+}
+
+/// What a database takes of the disk, in bytes, beside what every database takes.
+pub async fn size(url: &str) -> io::Result<f64> {
+    const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::float8 FROM pg_class c \
+         JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')";
+    sqlx::query_scalar(SIZE).fetch_one(&mut connect(url).await?).await.map_err(io::Error::other)
+}

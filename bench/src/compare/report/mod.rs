@@ -1,0 +1,257 @@
+//! The report: a table and plots for people, the raw figures for programs.
+
+mod bars;
+mod lines;
+mod ratios;
+mod svg;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::figure::{Chapter, Figure, Goal, Measured, Plot, Shape, Table};
+use super::rounds::median;
+
+/// A report that grows with each figure: what was measured stays, whatever becomes of the rest.
+#[derive(Serialize, Deserialize)]
+pub struct Report {
+    machine: String,
+    chapters: Vec<Chapter>,
+    #[serde(skip)]
+    path: Option<PathBuf>,
+}
+
+const BEGIN: &str = "<!-- figures: written by chat-bench compare -->";
+const END: &str = "<!-- end of figures -->";
+
+impl Report {
+    /// A report at this path, if there is to be one. Figures that an earlier run on such a machine has left in it stay
+    /// until they are measured anew.
+    pub fn open(path: Option<PathBuf>, machine: String) -> io::Result<Self> {
+        let mut chapters = Vec::new();
+        if let Some(path) = &path {
+            match std::fs::read(path.with_extension("json")) {
+                Ok(raw) => {
+                    let earlier: Self = serde_json::from_slice(&raw)?;
+                    if earlier.machine == machine {
+                        chapters = earlier.chapters;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { machine, chapters, path })
+    }
+
+    /// Adds what was measured, in the place of what was measured for the same number before, and writes everything.
+    pub fn add(&mut self, chapter: Chapter) -> io::Result<()> {
+        self.chapters.retain(|earlier| earlier.number != chapter.number);
+        self.chapters.push(chapter);
+        self.chapters.sort_by_key(|chapter| chapter.number);
+        match &self.path {
+            Some(path) => self.write(path),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the text between the report's two marks, and the plots and the raw figures beside it.
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let report = std::fs::read_to_string(path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(format!("# Performance\n\n{BEGIN}\n{END}\n")),
+            _ => Err(error),
+        })?;
+        let (before, rest) =
+            report.split_once(BEGIN).ok_or_else(|| io::Error::other("the report has no mark"))?;
+        let (_, after) =
+            rest.split_once(END).ok_or_else(|| io::Error::other("the report has no second mark"))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        std::fs::write(path, format!("{before}{BEGIN}\n{}{END}{after}", self.text(&name)))?;
+        let raw = serde_json::to_string_pretty(self)?;
+        std::fs::write(path.with_extension("json"), raw + "\n")?;
+        std::fs::write(path.with_file_name(format!("{name}.svg")), ratios::draw(&self.figures()))?;
+        for plot in self.chapters.iter().flat_map(|chapter| &chapter.findings.plots) {
+            let drawn = match &plot.shape {
+                Shape::Lines { across, lines } => lines::draw(&plot.title, across, lines),
+                Shape::Bars { unit, legend, groups } => bars::draw(&plot.title, unit, legend, groups),
+            };
+            std::fs::write(path.with_file_name(file(&name, plot)), drawn)?;
+        }
+        Ok(())
+    }
+
+    /// All figures in the order of their numbers.
+    fn figures(&self) -> Vec<&Figure> {
+        let mut figures: Vec<_> =
+            self.chapters.iter().flat_map(|chapter| &chapter.findings.figures).collect();
+        figures.sort_by_key(|figure| figure.number);
+        figures
+    }
+
+    fn text(&self, name: &str) -> String {
+        let figures = self.figures();
+        let missed = figures.iter().filter(|figure| !figure.reached()).count();
+        let mut text = format!(
+            "\nMeasured on {}. {} of {} goals are reached.\n\n\
+             | # | measured | ours | against | theirs | ratio | wanted |\n|---|---|---|---|---|---|---|\n",
+            self.machine,
+            figures.len() - missed,
+            figures.len(),
+        );
+        for figure in figures {
+            text += &row(figure);
+        }
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            text,
+            "\nFigures are medians of the rounds; the ratio is the median of the rounds' ratios, and in brackets the \
+             lowest and the highest.\n\n![Each figure against what is wanted]({name}.svg)\n"
+        );
+        for chapter in &self.chapters {
+            text += &section(chapter, name);
+        }
+        text
+    }
+}
+
+/// One figure in one line.
+pub fn line(figure: &Figure) -> String {
+    let Figure { number, name, unit, .. } = figure;
+    let verdict = if figure.reached() { "reached" } else { "missed" };
+    let wanted = wanted(figure.goal);
+    match &figure.measured {
+        Measured::Ratio(rounds) => format!(
+            "{number:>2}  {name}: {} against {} {unit} = {:.2} ({wanted}, {verdict})\n",
+            digits(median(&rounds.ours)),
+            digits(median(&rounds.theirs)),
+            figure.value(),
+        ),
+        Measured::Absolute(_) => {
+            format!("{number:>2}  {name}: {} {unit} ({wanted}, {verdict})\n", digits(figure.value()))
+        }
+    }
+}
+
+/// A figure as a row of the table.
+fn row(figure: &Figure) -> String {
+    let Figure { number, name, against, unit, .. } = figure;
+    let verdict = if figure.reached() { "" } else { ", **missed**" };
+    let wanted = wanted(figure.goal);
+    let extremes = |values: &[f64]| {
+        let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+        (lowest, values.iter().copied().fold(0.0, f64::max))
+    };
+    match &figure.measured {
+        Measured::Ratio(rounds) => {
+            let (lowest, highest) = extremes(&rounds.ratios);
+            format!(
+                "| {number} | {name} | {} {unit} | {against} | {} {unit} | {:.2} ({lowest:.2}–{highest:.2}) | \
+                 {wanted}{verdict} |\n",
+                digits(median(&rounds.ours)),
+                digits(median(&rounds.theirs)),
+                figure.value(),
+            )
+        }
+        Measured::Absolute(values) => {
+            let (lowest, highest) = extremes(values);
+            format!(
+                "| {number} | {name} | {} {unit} ({}–{}) | – | – | – | {wanted} {unit}{verdict} |\n",
+                digits(figure.value()),
+                digits(lowest),
+                digits(highest),
+            )
+        }
+    }
+}
+
+/// What explains a chapter's figures.
+fn section(chapter: &Chapter, name: &str) -> String {
+    let mut text = String::new();
+    let findings = &chapter.findings;
+    if findings.tables.is_empty() && findings.plots.is_empty() && chapter.failed.is_none() {
+        return text;
+    }
+    // As above.
+    let _ =
+        writeln!(text, "### Figure {}\n\n{}, {}.\n", chapter.number, chapter.setting, chapter.measured_at);
+    if let Some(failed) = &chapter.failed {
+        let _ = writeln!(text, "Not measured to the end: {failed}\n");
+    }
+    for Table { title, head, rows } in &findings.tables {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let rule = vec!["---".to_owned(); head.len()];
+        let rows: String = rows.iter().map(|row| line(row)).collect();
+        let _ = writeln!(text, "{title}:\n\n{}{}{rows}", line(head), line(&rule));
+    }
+    for plot in &findings.plots {
+        let _ = writeln!(text, "![{}]({})\n", plot.title, file(name, plot));
+    }
+    text
+}
+
+fn file(name: &str, plot: &Plot) -> String {
+    format!("{name}-{}.svg", plot.slug)
+}
+
+fn wanted(goal: Goal) -> String {
+    match goal {
+        Goal::AtLeast(least) => format!("at least {least:.2}"),
+        Goal::AtMost(most) => format!("at most {most:.2}"),
+    }
+}
+
+/// A number with no more digits than matter.
+fn digits(value: f64) -> String {
+    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::figure::Findings;
+
+    fn chapter(number: u32, value: f64) -> Chapter {
+        let figure = Figure {
+            number,
+            name: "a figure".to_owned(),
+            against: String::new(),
+            unit: "ms".to_owned(),
+            goal: Goal::AtMost(20.0),
+            measured: Measured::Absolute(vec![value]),
+        };
+        let (measured_at, setting) = ("2026-11-24T12:00:00Z".to_owned(), "1 round".to_owned());
+        Chapter { number, measured_at, setting, failed: None, findings: Findings::from(figure) }
+    }
+
+    #[test]
+    fn a_report_keeps_what_stands_around_the_marks_and_what_is_not_measured_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.md");
+        std::fs::write(&path, format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
+        let open = || Report::open(Some(path.clone()), "a machine".to_owned()).unwrap();
+        let mut report = open();
+        report.add(chapter(8, 1.0)).unwrap();
+        report.add(chapter(2, 30.0)).unwrap();
+        let mut report = open();
+        report.add(chapter(8, 21.0)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("before\n") && text.ends_with("after\n") && !text.contains("old"), "{text}");
+        assert!(text.contains("| 2 | a figure | 30.00 ms"), "{text}");
+        assert!(text.contains("| 8 | a figure | 21.00 ms"), "{text}");
+        assert!(text.contains("0 of 2 goals"), "{text}");
+        let other = Report::open(Some(path.clone()), "another machine".to_owned()).unwrap();
+        assert!(other.chapters.is_empty());
+    }
+
+    #[test]
+    fn a_report_without_marks_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.md");
+        std::fs::write(&path, "by hand").unwrap();
+        let mut report = Report::open(Some(path.clone()), String::new()).unwrap();
+        assert!(report.add(chapter(1, 1.0)).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "by hand");
+    }
+}

@@ -1,0 +1,86 @@
+//! `chat-bench compare` at a size that says nothing about speed: that it measures, and what it leaves behind.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The program under test, which is of another package: `cargo test --workspace` builds it.
+fn chat_api() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_chat-bench")).with_file_name("chat-api");
+    assert!(
+        program.is_file(),
+        "there is no {}: `cargo build --workspace --bins` makes it",
+        program.display()
+    );
+    program
+}
+
+fn corpus(folder: &Path) -> PathBuf {
+    let lines = (0..60).map(|line| {
+        let body = format!("message {line} of somebody who talks about foxes and {line} dogs");
+        serde_json::json!({ "app": "a", "chat": (line % 7).to_string(), "body": body }).to_string() + "\n"
+    });
+    let path = folder.join("corpus.jsonl");
+    fs::write(&path, lines.collect::<String>()).expect("a file");
+    path
+}
+
+#[test]
+fn figures_are_measured_and_written_down_with_tables_and_plots() {
+    // Postgres runs as another user where root runs the test, and must get to its files.
+    let open = fs::Permissions::from_mode(0o755);
+    let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
+    let (corpus, report) = (corpus(folder.path()), folder.path().join("report.md"));
+    let measured = Command::new(env!("CARGO_BIN_EXE_chat-bench"))
+        .args([
+            "compare",
+            "--only",
+            "1,3,5,6,7,8,9",
+            "--rounds",
+            "1",
+            "--seconds",
+            "0.1",
+            "--messages",
+            "1000",
+        ])
+        .arg("--corpus")
+        .arg(corpus)
+        .arg("--chat-api")
+        .arg(chat_api())
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--report")
+        .arg(&report)
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&measured.stdout).into_owned();
+    // Goals are reached or not; what counts here is that there is something to judge.
+    assert!(
+        matches!(measured.status.code(), Some(0 | 1)),
+        "{said}{}",
+        String::from_utf8_lossy(&measured.stderr)
+    );
+    let raw = fs::read(report.with_extension("json")).expect("raw figures");
+    let raw: Value = serde_json::from_slice(&raw).expect("JSON");
+    let chapters = raw["chapters"].as_array().expect("chapters");
+    let figures = chapters.iter().map(|chapter| {
+        assert_eq!(chapter["failed"], Value::Null, "{said}");
+        (chapter["number"].as_u64().unwrap_or(0), chapter["figures"].as_array().map_or(0, Vec::len))
+    });
+    assert_eq!(figures.collect::<Vec<_>>(), [(1, 1), (3, 1), (5, 2), (6, 3), (7, 2), (8, 2), (9, 1)]);
+    assert_eq!(said.lines().count(), 12, "{said}");
+    let text = fs::read_to_string(&report).expect("a report");
+    for picture in ["report.svg", "report-search-p50.svg", "report-search-p99.svg"] {
+        assert!(text.contains(&format!("]({picture})")), "{text}");
+        let drawn = fs::read_to_string(folder.path().join(picture)).expect("a picture");
+        assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
+    }
+    // What was started has ended, and took its files with it.
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().collect();
+    assert!(left.iter().all(|entry| entry.path().is_file()), "{left:?}");
+}
