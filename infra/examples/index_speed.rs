@@ -5,7 +5,12 @@
 //! lines with an `app` and a `body`; where it is too short, halves of two of an app's bodies make more of them.
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
-#![expect(clippy::cast_precision_loss, reason = "figures are rough")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "figures are rough, and numbers small"
+)]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -48,9 +53,9 @@ fn main() -> Result<(), Failed> {
         wall += started.elapsed();
         processor += self::used()? - used;
     }
-    let used_before = used()?;
+    let used = used()?;
     settle(&dir);
-    processor += used()? - used_before;
+    processor += self::used()? - used;
     let each = 1e6 / messages as f64;
     println!(
         "{messages} messages, {commit} a commit: {:.1} us of processor each, {:.1} us of commit each, {:.0} bytes \

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError};
 use tantivy::directory::{Directory as _, DirectoryLock, INDEX_WRITER_LOCK, MmapDirectory};
-use tantivy::{Index, TantivyError};
+use tantivy::{Index, IndexSettings, TantivyError};
 use thiserror::Error;
 
 use super::SearchError;
@@ -21,6 +21,9 @@ pub(super) const META: &str = "meta.json";
 
 /// tantivy's list of files, without which it neither checks nor clears them.
 const MANAGED: &str = ".managed.json";
+
+/// Bytes of stored documents that are packed together. A search unpacks one of these for each hit.
+const STORED_BLOCK: usize = 4 << 10;
 
 /// What is wrong with a folder.
 #[derive(Debug, Error)]
@@ -55,7 +58,8 @@ pub(super) fn open(dir: &Path) -> Result<Index, SearchError> {
 /// Creates an index without segments; files that are not of an index stay where they are.
 pub(super) fn create(dir: &Path) -> Result<Index, SearchError> {
     durable_folder::create(dir).map_err(unavailable)?;
-    let index = Index::create_in_dir(dir, schema().0).map_err(sort)?;
+    let settings = IndexSettings { docstore_blocksize: STORED_BLOCK, ..IndexSettings::default() };
+    let index = Index::builder().schema(schema().0).settings(settings).create_in_dir(dir).map_err(sort)?;
     index.tokenizers().register(TOKENIZER, Terms::default());
     Ok(index)
 }

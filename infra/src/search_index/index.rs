@@ -25,7 +25,7 @@ use crate::dead_letter::{DeadLetter, LetterCounts, LetterList, LetterPage, Liste
 use crate::digest::ContentDigest;
 use crate::event_store::LogId;
 
-/// Blocks of stored documents that are kept unpacked in each segment, 16 KiB each.
+/// Blocks of stored documents that are kept unpacked in each segment.
 const CACHED_BLOCKS: usize = 8;
 
 /// Answers searches. Clones are the same index, and cheap.

@@ -10,13 +10,14 @@
 //! How a search is answered, in the order of the modules: `fold` takes case and diacritics from the text, `words` cuts
 //! it (`plain` the common scripts), `terms` says under which terms a word is filed; `clauses` reads what a person typed, `plan` makes a tantivy query
 //! of it, `top` collects the page, and `occurrences` and `snippet` show where a message matches. `folder`, `schema`,
-//! `checkpoint`, `writer` and `index` keep it on disk.
+//! `checkpoint`, `writer`, `merges` and `index` keep it on disk.
 
 mod checkpoint;
 mod clauses;
 mod fold;
 mod folder;
 mod index;
+mod merges;
 mod occurrences;
 mod plain;
 mod plan;

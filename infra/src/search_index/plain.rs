@@ -28,15 +28,9 @@ enum Class {
 /// What a character of a folded text is.
 fn class(c: char) -> Option<Class> {
     Some(match c {
-        'a'..='z' => Class::Letter,
-        '0'..='9' => Class::Digit,
-        '_' => Class::Underscore,
-        ':' => Class::Colon,
-        ',' | ';' => Class::Comma,
-        '.' | '\'' => Class::Dot,
-        '\0'..='\x7F' => Class::Gap,
         // Latin, Greek, Cyrillic and Arabic letters.
-        '\u{E0}'..='\u{F6}'
+        'a'..='z'
+        | '\u{E0}'..='\u{F6}'
         | '\u{F8}'..='\u{24F}'
         | '\u{3B1}'..='\u{3C9}'
         | '\u{430}'..='\u{45F}'
@@ -44,10 +38,13 @@ fn class(c: char) -> Option<Class> {
         | '\u{621}'..='\u{63A}'
         | '\u{641}'..='\u{64A}'
         | '\u{671}'..='\u{6D3}' => Class::Letter,
-        // A question mark and a semicolon.
-        '\u{61F}' | '\u{61B}' => Class::Gap,
-        '\u{60C}' => Class::Comma,
-        '\u{3001}' | '\u{3002}' => Class::Gap,
+        '0'..='9' => Class::Digit,
+        '_' => Class::Underscore,
+        ':' => Class::Colon,
+        ',' | ';' | '\u{60C}' => Class::Comma,
+        '.' | '\'' => Class::Dot,
+        // What else there is in ASCII; the Arabic question mark and semicolon; the full stop and comma of Han.
+        '\0'..='\x7F' | '\u{61B}' | '\u{61F}' | '\u{3001}' | '\u{3002}' => Class::Gap,
         '\u{3041}'..='\u{3096}' | '\u{4E00}'..='\u{9FFF}' => Class::Run,
         '\u{30A1}'..='\u{30FA}' | '\u{30FC}' => Class::Katakana,
         '\u{AC00}'..='\u{D7A3}' => Class::Hangul,

@@ -4,28 +4,25 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, UserOperation};
 use tantivy::{Index, IndexWriter, TantivyDocument};
 
 use super::checkpoint::to_payload;
 use super::folder::{self, damaged, sort};
 use super::index::SearchIndex;
+use super::merges::Merges;
 use super::schema::{Fields, schema};
 use super::{Document, IndexChanges, MessageKey, SearchError};
 use crate::checkpoint::{Checkpoint, Opened};
 use crate::dead_letter::DeadLetter;
 use crate::digest::ContentDigest;
 
-/// Bytes of memory for terms that are not on disk yet, the least that tantivy takes: idle memory goes with it, and a
-/// commit that needs more is written in pieces.
-const MEMORY: usize = 15_000_000;
+/// Bytes of memory for terms that are not on disk yet; a commit that needs more is written in pieces. What is folded
+/// anew comes in commits that need as much, and is cheaper the larger its pieces are. Between commits none is held.
+const MEMORY: usize = 64_000_000;
 
-/// Messages that are handed over together: not more fit into the memory for terms unseen.
+/// Messages that are handed over together: whether the memory is used up is looked at after each of these.
 const GROUP: usize = 256;
-
-/// Segments with fewer documents than this count as equally small: single messages are merged with each other, not
-/// again and again into what is already large.
-const SMALL_SEGMENT: u32 = 1_000;
 
 /// Writes the index; the only one that does, while it lives.
 ///
@@ -181,9 +178,7 @@ fn tantivy_writer(index: &Index) -> Result<IndexWriter, SearchError> {
         .memory_budget_per_thread(MEMORY)
         .build();
     let writer: IndexWriter = index.writer_with_options(options).map_err(sort)?;
-    let mut merges = LogMergePolicy::default();
-    merges.set_min_layer_size(SMALL_SEGMENT);
-    writer.set_merge_policy(Box::new(merges));
+    writer.set_merge_policy(Box::new(Merges::default()));
     start_after_the_last_commit(&writer)?;
     Ok(writer)
 }
