@@ -17,7 +17,7 @@ use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion}
 use chat_domain::metadata::EventId;
 use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
-    StreamId, Timestamp,
+    StreamId,
 };
 use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
 use chat_infra::read_model::PostgresUrl;

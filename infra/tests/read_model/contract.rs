@@ -45,6 +45,7 @@ macro_rules! read_model_contract {
             pages_step_over_deleted_messages
             an_empty_page_says_what_is_beyond_its_window
             changes_that_start_elsewhere_are_refused_without_a_trace
+            many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
             only_the_checkpoint_may_move
             what_is_written_outlives_the_writer
@@ -377,6 +378,18 @@ pub async fn changes_that_start_elsewhere_are_refused_without_a_trace(open: impl
         let refused = sides.writer.commit(all).await;
         assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
     }
+    assert_eq!(sides.reader.digest().await.unwrap(), digest);
+}
+
+pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (_, chat, messages) = with_messages(&sides, 75).await;
+    assert_eq!(page(&sides, Window::Newest, 100).await, ((1..=75).collect(), false, false));
+    let digest = sides.reader.digest().await.unwrap();
+    let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
+    new_messages[40].number = messages[0].number;
+    let refused = sides.writer.commit(Changes { new_messages, ..changes(1_000, 1_200) }).await;
+    assert!(refused.is_err());
     assert_eq!(sides.reader.digest().await.unwrap(), digest);
 }
 

@@ -1,13 +1,19 @@
 //! Writing a set of changes, in one transaction.
 
 use chat_domain::Position;
-use rusqlite::{Connection, Error, Result, TransactionBehavior, params};
+use rusqlite::{Connection, Error, Result, ToSql, TransactionBehavior, params};
 
 use crate::dead_letter::DeadLetter;
 use crate::read_model::sql::load::{MARK, MOVE_CHECKPOINT};
 use crate::read_model::sql::row::{int, last_chat, last_message, of_discarded};
 use crate::read_model::sql::tables::{apps, chats, dead_letters, deleted_messages, messages};
 use crate::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
+
+/// Messages that one statement inserts where there are many of them: to start and end a statement costs as much as a row.
+const ROWS_AT_ONCE: usize = 32;
+
+/// How many columns `messages!` names.
+const MESSAGE_COLUMNS: usize = 7;
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
 pub(super) fn commit(db: &mut Connection, changes: &Changes) -> Result<bool> {
@@ -123,23 +129,45 @@ fn update_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
 }
 
 fn insert_messages(db: &Connection, messages: &[NewMessage]) -> Result<()> {
-    let mut insert = db.prepare_cached(concat!(
-        "INSERT INTO messages (",
-        messages!(""),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    ))?;
-    for message in messages {
-        insert.execute(params![
-            int(message.number.get()),
-            message.body,
-            int(message.version.get()),
-            message.created_at.millis(),
-            message.updated_at.millis(),
-            int(message.id.get()),
-            int(message.chat_id.get()),
-        ])?;
+    let (many, rest) = messages.as_chunks::<ROWS_AT_ONCE>();
+    for (chunks, rows) in [(many.as_flattened().chunks(ROWS_AT_ONCE), ROWS_AT_ONCE), (rest.chunks(1), 1)] {
+        if chunks.len() == 0 {
+            continue;
+        }
+        let mut insert = db.prepare_cached(&inserting_messages(rows))?;
+        for chunk in chunks {
+            let mut index = 0;
+            for message in chunk {
+                let columns: [&dyn ToSql; MESSAGE_COLUMNS] = [
+                    &int(message.number.get()),
+                    &message.body,
+                    &int(message.version.get()),
+                    &message.created_at.millis(),
+                    &message.updated_at.millis(),
+                    &int(message.id.get()),
+                    &int(message.chat_id.get()),
+                ];
+                for column in columns {
+                    index += 1;
+                    insert.raw_bind_parameter(index, column)?;
+                }
+            }
+            insert.raw_execute()?;
+        }
     }
     Ok(())
+}
+
+/// The statement that inserts so many messages. Where one of them is there already it stops and fails, and what it did
+/// stays: the transaction is given up anyway, and keeping pages to undo one statement would cost more than all else.
+fn inserting_messages(rows: usize) -> String {
+    let row = "(?, ?, ?, ?, ?, ?, ?)";
+    let mut sql = format!(concat!("INSERT OR FAIL INTO messages (", messages!(""), ") VALUES {}"), row);
+    for _ in 1..rows {
+        sql.push_str(", ");
+        sql.push_str(row);
+    }
+    sql
 }
 
 fn edit_messages(db: &Connection, messages: &[EditedMessage]) -> Result<()> {
