@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
@@ -86,6 +87,8 @@ enum Foreign {
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
     let connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
+    // A statement is compiled once, and not again for what is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
     // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit. Copying that into the file is
     // for the `checkpointer`: an append would wait for it. An append has found or made its stream's row by itself.
     connection
@@ -101,6 +104,8 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // A statement is compiled once, and not again for what is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA cache_size = -4096;")?;
     Ok(connection)
 }
