@@ -45,25 +45,19 @@ async fn main() -> Result<(), Failed> {
     for chats in [10, 1_000] {
         println!("{chats} chats");
         let path = folder.path().join(format!("log-{chats}"));
-        match &url {
-            Some(url) => {
-                let url = |name: &str| PostgresUrl::parse(url)?.with_namespace(&format!("n{chats}_{name}"));
-                let (all, new) = (url("all")?, url("new")?);
-                measure(
-                    &path,
-                    chats,
-                    PostgresReadModelTarget { url: all },
-                    PostgresReadModelTarget { url: new },
-                )
-                .await?;
-            }
-            None => {
-                let target = |name| SqliteReadModelTarget { path: path.join(name) };
-                measure(&path, chats, target("all.db"), target("new.db")).await?;
-            }
+        if let Some(url) = &url {
+            let target = |name: &str| postgres(url, &format!("n{chats}_{name}"));
+            measure(&path, chats, target("all")?, target("new")?).await?;
+        } else {
+            let target = |name| SqliteReadModelTarget { path: path.join(name) };
+            measure(&path, chats, target("all.db"), target("new.db")).await?;
         }
     }
     Ok(())
+}
+
+fn postgres(url: &str, namespace: &str) -> Result<PostgresReadModelTarget, Failed> {
+    Ok(PostgresReadModelTarget { url: PostgresUrl::parse(url)?.with_namespace(namespace)? })
 }
 
 async fn measure(folder: &Path, chats: usize, all: impl Target, new: impl Target) -> Result<(), Failed> {
@@ -97,8 +91,8 @@ async fn measure(folder: &Path, chats: usize, all: impl Target, new: impl Target
     let clock = Clock::start();
     let projector = Projector::spawn(Arc::clone(&log), all, stopped);
     projector.reached(head).await;
-    let folded = clock.print("folded from the start", events);
-    println!("  {:<30} {:>10.2} of that", "", folded / thrown_away);
+    let rebuilt = clock.print("folded from the start", events);
+    println!("  {:<30} {:>10.2} of that", "", rebuilt / thrown_away);
     stop.send(true)?;
 
     let clock = Clock::start();
@@ -148,9 +142,9 @@ impl Story {
     }
 
     fn beginning(&self) -> Result<Vec<StreamAppend>, Failed> {
-        let mut events = vec![new(AppCreated { name: AppName::parse("app".to_owned())? }.into())];
+        let mut events = vec![new(&AppCreated { name: AppName::parse("app".to_owned())? }.into())];
         for chat in 1..=self.chats.len() as u64 {
-            events.push(new(ChatCreated { chat_number: ChatNumber::try_from(chat)? }.into()));
+            events.push(new(&ChatCreated { chat_number: ChatNumber::try_from(chat)? }.into()));
         }
         let (stream, expected) = (Arc::clone(&self.app), ExpectedRevision::NoStream);
         Ok(vec![StreamAppend { stream, expected, events }])
@@ -166,7 +160,7 @@ impl Story {
                 "message {}: the quick brown fox jumps over the lazy dog, and then some more",
                 self.messages
             );
-            let event = new(MessageCreated {
+            let event = new(&MessageCreated {
                 message_number: MessageNumber::try_from(before + 1)?,
                 body: MessageBody::parse(body)?,
             }
@@ -186,7 +180,7 @@ impl Story {
     }
 }
 
-fn new(event: Event) -> NewEvent {
+fn new(event: &Event) -> NewEvent {
     NewEvent {
         id: EventId::new(Uuid::now_v7()),
         event_type: event.event_type(),
@@ -210,7 +204,7 @@ impl Clock {
     /// Prints and returns events a second.
     fn print(self, what: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
-        let busy = (busy() - self.busy).as_secs_f64() * 1e6 / events as f64;
+        let busy = busy().saturating_sub(self.busy).as_secs_f64() * 1e6 / events as f64;
         println!("  {what:<30} {rate:>10.0} events/s, {busy:>6.2} µs of processor time each");
         rate
     }

@@ -180,8 +180,8 @@ mod tests {
         }
     }
 
-    fn appended(position: u64, revision: u64) -> Result<Appended, AppendError> {
-        Ok(Appended { position: Position::new(position), revision: Revision::new(revision) })
+    fn appended(position: u64, revision: u64) -> Appended {
+        Appended { position: Position::new(position), revision: Revision::new(revision) }
     }
 
     /// Keeps `events` events after `head`.
@@ -190,7 +190,7 @@ mod tests {
         recent.keep(
             Position::new(head),
             &[&append("a", head.checked_sub(1), events, bytes)],
-            &[appended(last, last - 1)],
+            &[Ok(appended(last, last - 1))],
         );
     }
 
@@ -217,7 +217,7 @@ mod tests {
     fn events_are_as_they_were_appended() {
         let recent = Recent::default();
         let (a, b, c) = (append("a", Some(4), 2, 3), append("b", None, 1, 5), append("c", None, 1, 7));
-        let outcomes = [appended(12, 6), Err(AppendError::Conflict), appended(13, 0)];
+        let outcomes = [Ok(appended(12, 6)), Err(AppendError::Conflict), Ok(appended(13, 0))];
         recent.keep(Position::new(10), &[&a, &b, &c], &outcomes);
         let events = recent.after(Position::new(10), 9).unwrap();
         let places: Vec<_> =
@@ -231,7 +231,7 @@ mod tests {
     fn an_append_that_was_stored_before_is_not_kept_again() {
         let recent = Recent::default();
         keep(&recent, 0, 2, 9);
-        recent.keep(Position::new(2), &[&append("a", None, 1, 9)], &[appended(1, 0)]);
+        recent.keep(Position::new(2), &[&append("a", None, 1, 9)], &[Ok(appended(1, 0))]);
         assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
     }
 
