@@ -43,6 +43,11 @@ impl Setting {
         (self.messages / PAGE).clamp(1, 1_000)
     }
 
+    /// Queries of each kind: a few hundred, unless little is asked for.
+    pub fn queries(&self) -> usize {
+        usize::try_from(self.messages / 20).unwrap_or(usize::MAX).clamp(10, 300)
+    }
+
     /// Posts as fast as it goes for as long as a side of a round lasts.
     pub async fn posts(&self, address: &str, paths: &[String]) -> io::Result<Outcome> {
         self.at_full_speed(address, 201, self.endless(paths)).await

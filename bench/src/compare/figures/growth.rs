@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::memory::{read_all, row};
 use super::posts::against_bare;
 use super::reads::{against_memory, message_paths, page_paths};
+use super::search::ours;
 use super::search::queries::{Kind, Query, Scope};
-use super::search::{QUERIES, ours};
 use crate::compare::figure::{Figure, Findings, Goal, Line, Measured, Plot, Shape, Table};
 use crate::compare::process::Memory;
 use crate::compare::rounds::{Rounds, median};
@@ -69,7 +69,7 @@ async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut T
     tokio::time::sleep(REST.min(setting.duration)).await;
     let idle = stage.server.memory()?;
     memory.rows.push(row(&format!("{messages}, started anew"), idle));
-    let words = Query::draw(&seed, Kind::Word, QUERIES);
+    let words = Query::draw(&seed, Kind::Word, setting.queries());
     let searching = words.iter().map(|query| query.path(&stage.app, Scope::App)).collect();
     read_all(setting, &stage, searching).await?;
     let busy = stage.server.memory()?;
@@ -79,7 +79,7 @@ async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut T
     let mut searches = Vec::new();
     for scope in Scope::ALL {
         for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, QUERIES).into();
+            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries()).into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
             for _ in 0..setting.rounds {
                 let took = ours(&stage.server.address, &stage.app, &queries, scope).await?.took;

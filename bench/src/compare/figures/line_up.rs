@@ -109,8 +109,8 @@ impl Crud {
     async fn insert(&self, setting: &Setting) -> io::Result<f64> {
         let mut pgbench = self.server.program("pgbench");
         let connections = CONNECTIONS.to_string();
-        // It counts whole seconds.
-        let seconds = setting.duration.as_secs().max(1).to_string();
+        // It counts whole seconds, and a busy machine takes one or two to open all connections.
+        let seconds = setting.duration.as_secs().max(3).to_string();
         pgbench.args(["--no-vacuum", "--protocol=prepared", "--client", &connections, "--jobs=2"]);
         pgbench.args(["--time", &seconds]).stdout(Stdio::piped()).stderr(Stdio::piped());
         for script in std::fs::read_dir(self.scripts.path())? {
@@ -121,8 +121,8 @@ impl Crud {
             tokio::task::spawn_blocking(move || pgbench.output()).await.map_err(io::Error::other)??;
         let said = String::from_utf8_lossy(&done.stdout);
         let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-        rate.filter(|_| done.status.success())
-            .ok_or_else(|| io::Error::other(format!("pgbench: {}", String::from_utf8_lossy(&done.stderr))))
+        let failed = || format!("pgbench: {said}{}", String::from_utf8_lossy(&done.stderr));
+        rate.filter(|_| done.status.success()).ok_or_else(|| io::Error::other(failed()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rusqlite::OptionalExtension as _;
 use sqlx::{Connection as _, PgConnection};
 
-use super::queries::{LIMIT, Query, Scope};
+use super::queries::{LIMIT, Query, Scope, Wanted};
 use crate::compare::postgres;
 use crate::compare::seed::Seed;
 use crate::compare::wire::Wire;
@@ -66,6 +66,12 @@ impl Fts5 {
         SELECT m.chat, m.number, m.body, m.created_at FROM found JOIN messages m ON m.id = found.rowid \
         WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?4 ORDER BY found.rowid DESC LIMIT ?3";
 
+    const COUNT_IN_APP: &str = "\
+        SELECT count(*) FROM found JOIN messages m ON m.id = found.rowid WHERE found MATCH ?1 AND m.app = ?2";
+    const COUNT_IN_CHAT: &str = "\
+        SELECT count(*) FROM found JOIN messages m ON m.id = found.rowid \
+        WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?3";
+
     /// Stores what a seeded log holds, indexed at its best.
     pub async fn new(path: &Path, seed: &Seed) -> io::Result<Self> {
         let (path, seed) = (path.to_owned(), seed.clone());
@@ -89,34 +95,57 @@ impl Fts5 {
     }
 
     /// Asks each query.
-    pub async fn ask(&self, app: &str, queries: &Arc<[Query]>, scope: Scope) -> io::Result<Answers> {
+    pub async fn ask(
+        &self,
+        app: &str,
+        queries: &Arc<[Query]>,
+        scope: Scope,
+        wanted: Wanted,
+    ) -> io::Result<Answers> {
         let (connection, app) = (Arc::clone(&self.connection), app.to_owned());
         let queries = Arc::clone(queries);
         let ask = move || {
             let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
             time(&queries, |query| {
-                let text = format!("\"{}\"", query.text);
-                let mut found = 0;
-                let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(u64, u64, String, u64)> {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                };
-                let (sql, chat) = match scope {
-                    Scope::App => (Self::IN_APP, None),
-                    Scope::Chat => (Self::IN_CHAT, Some(query.chat)),
-                };
-                let mut statement = connection.prepare_cached(sql).map_err(io::Error::other)?;
-                let rows = match chat {
-                    None => statement.query_map((text, &app, LIMIT), read),
-                    Some(chat) => statement.query_map((text, &app, LIMIT, chat), read),
-                };
-                for row in rows.map_err(io::Error::other)? {
-                    std::hint::black_box(row.map_err(io::Error::other)?);
-                    found += 1;
-                }
-                Ok(found > 0)
+                let found = Self::answer(&connection, &app, query, scope, wanted);
+                found.map(|found| found > 0).map_err(io::Error::other)
             })
         };
         tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+    }
+
+    fn answer(
+        connection: &rusqlite::Connection,
+        app: &str,
+        query: &Query,
+        scope: Scope,
+        wanted: Wanted,
+    ) -> rusqlite::Result<usize> {
+        let text = format!("\"{}\"", query.text);
+        let (page, count) = match scope {
+            Scope::App => (Self::IN_APP, Self::COUNT_IN_APP),
+            Scope::Chat => (Self::IN_CHAT, Self::COUNT_IN_CHAT),
+        };
+        let mut page = connection.prepare_cached(page)?;
+        let mut rows = match scope {
+            Scope::App => page.query((&text, app, LIMIT))?,
+            Scope::Chat => page.query((&text, app, LIMIT, query.chat))?,
+        };
+        let mut found = 0;
+        while let Some(row) = rows.next()? {
+            let read: (u64, u64, String, u64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            std::hint::black_box(read);
+            found += 1;
+        }
+        if wanted == Wanted::PageAndTotal {
+            let mut count = connection.prepare_cached(count)?;
+            let total: u64 = match scope {
+                Scope::App => count.query_row((&text, app), |row| row.get(0))?,
+                Scope::Chat => count.query_row((&text, app, query.chat), |row| row.get(0))?,
+            };
+            std::hint::black_box(total);
+        }
+        Ok(found)
     }
 
     /// What it takes of the disk, in bytes.
@@ -152,6 +181,9 @@ impl PgTrgm {
         WHERE app = $1 AND body ILIKE $2 ORDER BY id DESC LIMIT $3";
     const IN_CHAT: &str = "SELECT chat, number, body, created_at FROM messages \
         WHERE app = $1 AND chat = $4 AND body ILIKE $2 ORDER BY number DESC LIMIT $3";
+    const COUNT_IN_APP: &str = "SELECT count(*) FROM messages WHERE app = $1 AND body ILIKE $2";
+    const COUNT_IN_CHAT: &str =
+        "SELECT count(*) FROM messages WHERE app = $1 AND body ILIKE $2 AND chat = $3";
 
     /// Stores what a seeded log holds, indexed at its best.
     pub async fn new(server: &Arc<chat_test_servers::Postgres>, seed: &Seed) -> io::Result<Self> {
@@ -180,27 +212,46 @@ impl PgTrgm {
     }
 
     /// Asks each query.
-    pub async fn ask(&mut self, app: &str, queries: &[Query], scope: Scope) -> io::Result<Answers> {
+    pub async fn ask(
+        &mut self,
+        app: &str,
+        queries: &[Query],
+        scope: Scope,
+        wanted: Wanted,
+    ) -> io::Result<Answers> {
         let (mut took, mut found) = (Latencies::new(), 0);
         for query in queries {
-            let pattern = format!("%{}%", query.text);
             let started = Instant::now();
-            let (sql, chat) = match scope {
-                Scope::App => (Self::IN_APP, None),
-                Scope::Chat => (Self::IN_CHAT, Some(query.chat.cast_signed())),
-            };
-            let mut rows = sqlx::query_as::<_, (i64, i64, String, i64)>(sql)
-                .bind(app)
-                .bind(pattern)
-                .bind(i64::from(LIMIT));
-            if let Some(chat) = chat {
-                rows = rows.bind(chat);
-            }
-            let rows = rows.fetch_all(&mut self.connection).await.map_err(io::Error::other)?;
+            let rows = self.answer(app, query, scope, wanted).await.map_err(io::Error::other)?;
             took.record_one(started.elapsed());
-            found += usize::from(!rows.is_empty());
+            found += usize::from(rows > 0);
         }
         Ok(Answers { took: took.response(), found })
+    }
+
+    async fn answer(
+        &mut self,
+        app: &str,
+        query: &Query,
+        scope: Scope,
+        wanted: Wanted,
+    ) -> sqlx::Result<usize> {
+        let (page, count, chat) = match scope {
+            Scope::App => (Self::IN_APP, Self::COUNT_IN_APP, None),
+            Scope::Chat => (Self::IN_CHAT, Self::COUNT_IN_CHAT, Some(query.chat.cast_signed())),
+        };
+        let pattern = format!("%{}%", query.text);
+        let mut rows = sqlx::query_as::<_, (i64, i64, String, i64)>(page).bind(app).bind(&pattern);
+        rows = rows.bind(i64::from(LIMIT));
+        let mut total = sqlx::query_scalar::<_, i64>(count).bind(app).bind(&pattern);
+        if let Some(chat) = chat {
+            (rows, total) = (rows.bind(chat), total.bind(chat));
+        }
+        let found = rows.fetch_all(&mut self.connection).await?.len();
+        if wanted == Wanted::PageAndTotal {
+            std::hint::black_box(total.fetch_one(&mut self.connection).await?);
+        }
+        Ok(found)
     }
 
     /// What it takes of the disk, in bytes.

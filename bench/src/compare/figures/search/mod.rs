@@ -16,18 +16,15 @@ use crate::latency::Percentiles;
 
 pub(super) use engines::ours;
 use engines::{Answers, Fts5, PgTrgm};
-use queries::{Kind, Query, Scope};
+use queries::{Kind, Query, Scope, Wanted};
 
-/// Queries of each kind.
-pub(super) const QUERIES: usize = 500;
-
-/// Who is asked.
-const ENGINES: [&str; 3] = ["chat-api", "FTS5", "pg_trgm"];
+/// Who is asked: the others both for no more than the page, and for the total too, which is in each of our answers.
+const ENGINES: [&str; 5] = ["chat-api", "FTS5", "pg_trgm", "FTS5 with total", "pg_trgm with total"];
 
 /// What the engines needed for queries of one kind, round by round.
 struct Class {
     name: String,
-    rounds: [Vec<Answers>; 3],
+    rounds: [Vec<Answers>; ENGINES.len()],
 }
 
 /// The chat API over HTTP against SQLite and Postgres without it, on the same texts with the same queries, one at a
@@ -44,17 +41,20 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     let mut classes = Vec::new();
     for scope in Scope::ALL {
         for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, QUERIES).into();
+            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries()).into();
             let mut class =
                 Class { name: format!("{} {}", kind.name(), scope.name()), rounds: Default::default() };
             // The first round is not counted: what is read from the disk once is not what is measured.
             for round in 0..=setting.rounds {
                 for turn in 0..ENGINES.len() {
                     let engine = (round + turn) % ENGINES.len();
+                    let app = &stage.app;
                     let answers = match engine {
-                        0 => ours(&stage.server.address, &stage.app, &queries, scope).await?,
-                        1 => fts5.ask(&stage.app, &queries, scope).await?,
-                        _ => pg_trgm.ask(&stage.app, &queries, scope).await?,
+                        0 => ours(&stage.server.address, app, &queries, scope).await?,
+                        1 => fts5.ask(app, &queries, scope, Wanted::Page).await?,
+                        2 => pg_trgm.ask(app, &queries, scope, Wanted::Page).await?,
+                        3 => fts5.ask(app, &queries, scope, Wanted::PageAndTotal).await?,
+                        _ => pg_trgm.ask(app, &queries, scope, Wanted::PageAndTotal).await?,
                     };
                     if round > 0 {
                         class.rounds[engine].push(answers);
@@ -75,9 +75,11 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     row("of that, the search index", ours.index);
     row("SQLite: table and FTS5", bytes[0]);
     row("Postgres: table and indexes", bytes[1]);
-    findings.figures.push(slowest(&classes, "p50", |took| took.p50));
-    findings.figures.push(slowest(&classes, "p99", |took| took.p99));
-    findings.tables.push(details(&classes, setting.messages));
+    for wanted in [Wanted::Page, Wanted::PageAndTotal] {
+        findings.figures.push(slowest(&classes, wanted, "p50", |took| took.p50));
+        findings.figures.push(slowest(&classes, wanted, "p99", |took| took.p99));
+    }
+    findings.tables.push(details(&classes, setting));
     findings.tables.push(table);
     findings.plots.push(plot(&classes, setting.messages, "p50", |took| took.p50));
     findings.plots.push(plot(&classes, setting.messages, "p99", |took| took.p99));
@@ -91,8 +93,12 @@ impl Class {
     }
 
     /// Ours against the faster of the other two, round by round.
-    fn against_the_faster(&self, percentile: fn(&Percentiles) -> u64) -> Rounds {
-        let [ours, fts5, pg_trgm] = [0, 1, 2].map(|engine| self.of(engine, percentile));
+    fn against_the_faster(&self, wanted: Wanted, percentile: fn(&Percentiles) -> u64) -> Rounds {
+        let engines = match wanted {
+            Wanted::Page => [0, 1, 2],
+            Wanted::PageAndTotal => [0, 3, 4],
+        };
+        let [ours, fts5, pg_trgm] = engines.map(|engine| self.of(engine, percentile));
         let mut rounds = Rounds::default();
         for ((ours, fts5), pg_trgm) in ours.into_iter().zip(fts5).zip(pg_trgm) {
             rounds.push(ours, fts5.min(pg_trgm));
@@ -102,25 +108,33 @@ impl Class {
 }
 
 /// The class in which the chat API does worst.
-fn slowest(classes: &[Class], name: &str, percentile: fn(&Percentiles) -> u64) -> Figure {
-    let rounds = |class: &Class| class.against_the_faster(percentile);
+fn slowest(classes: &[Class], wanted: Wanted, name: &str, percentile: fn(&Percentiles) -> u64) -> Figure {
+    let rounds = |class: &Class| class.against_the_faster(wanted, percentile);
     let worst = classes.iter().max_by(|a, b| median(&rounds(a).ratios).total_cmp(&median(&rounds(b).ratios)));
     let (class, rounds) = worst.map(|class| (class.name.as_str(), rounds(class))).unwrap_or_default();
     Figure {
         number: 7,
         name: format!("{name} of a search, where it does worst: {class}"),
-        against: "the faster of FTS5 (trigram) and pg_trgm, called directly".to_owned(),
+        against: match wanted {
+            Wanted::Page => "the faster of FTS5 (trigram) and pg_trgm, called directly, without the total",
+            Wanted::PageAndTotal => {
+                "the faster of FTS5 (trigram) and pg_trgm, called directly, with the total"
+            }
+        }
+        .to_owned(),
         unit: "µs".to_owned(),
         goal: Goal::AtMost(1.0),
         measured: Measured::Ratio(rounds),
     }
 }
 
-fn details(classes: &[Class], messages: u64) -> Table {
+fn details(classes: &[Class], setting: &Setting) -> Table {
     let title = format!(
-        "Searches among {messages} messages, in µs: p50 / p99, and how many of {QUERIES} found something"
+        "Searches among {} messages, in µs: p50 / p99, and how many of {} found something",
+        setting.messages,
+        setting.queries(),
     );
-    let mut table = Table::new(title, &["", ENGINES[0], ENGINES[1], ENGINES[2]]);
+    let mut table = Table::new(title, &["", ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], ENGINES[4]]);
     for class in classes {
         let mut row = vec![class.name.clone()];
         for (engine, rounds) in class.rounds.iter().enumerate() {

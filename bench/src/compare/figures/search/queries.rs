@@ -35,6 +35,15 @@ pub enum Scope {
     App,
 }
 
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest hits.
+    Page,
+    /// The newest hits, and how many there are in all, as the chat API answers.
+    PageAndTotal,
+}
+
 /// A query that finds at least the message that it was drawn from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
