@@ -78,6 +78,37 @@ async fn streams_are_read_whole_while_the_index_follows_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_read_after_another_process_appended_ends_where_that_one_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = open(&path).await;
+    let other = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    let first = ExpectedRevision::Exact(Revision::FIRST);
+    log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    other.append_one("0", first, vec![event("A")]).await.unwrap();
+    assert_eq!(log.read("0", ReadFrom::End, Select::All, 9).await, [1, 0]);
+    let refused = log.append_one("0", first, vec![event("A")]).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
+}
+
+/// Readers learn of a commit at any moment of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_mislaid_while_one_reads_and_another_appends() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(&folder.path().join("events.db")).await);
+    let reading = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            while log.read("1", ReadFrom::End, Select::All, 1).await.last() != Some(&(EVENTS / STREAMS - 1)) {
+            }
+        }
+    });
+    fill(&log).await;
+    reading.await.unwrap();
+    check(&log).await;
+}
+
+#[tokio::test]
 async fn an_append_that_was_stored_is_known_again_wherever_it_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(&folder.path().join("events.db")).await;

@@ -30,12 +30,11 @@ impl SharedTail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns of the events that other processes appended; returns the log's last position, and whether there were any.
-    pub(super) fn catch_up(&self, connection: &Connection) -> rusqlite::Result<(Position, bool)> {
+    /// Learns of the events that other processes appended; returns the log's last position.
+    pub(super) fn catch_up(&self, connection: &Connection) -> rusqlite::Result<Position> {
         let head = head(connection)?;
         let mut tail = self.lock();
-        let behind = tail.known() < head;
-        if behind {
+        if tail.known() < head {
             let mut statement = connection.prepare_cached(
                 "SELECT stream, revision, position FROM events WHERE position > ? ORDER BY position",
             )?;
@@ -46,7 +45,7 @@ impl SharedTail {
                 tail.add(row.get(0)?, place);
             }
         }
-        Ok((head, behind))
+        Ok(head)
     }
 
     /// The stream's last revision.

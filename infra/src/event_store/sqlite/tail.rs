@@ -76,10 +76,19 @@ impl Tail {
         streams.map(|stream| (*stream, self.of(*stream)))
     }
 
-    /// The first so many streams were filed.
-    pub(super) fn filed(&mut self, streams: usize) {
-        for stream in self.oldest_first.drain(..streams) {
-            self.len -= self.streams.remove(&stream).map_or(0, |places| places.len());
+    /// The first streams were filed, each with so many events as it had then. It may have more by now: a reader can know of
+    /// a commit before the thread that made it goes on.
+    pub(super) fn filed(&mut self, filed: &[(i64, usize)]) {
+        self.oldest_first.drain(..filed.len());
+        for (stream, count) in filed {
+            let Some(places) = self.streams.get_mut(stream) else { continue };
+            places.drain(..*count);
+            self.len -= count;
+            if places.is_empty() {
+                self.streams.remove(stream);
+            } else {
+                self.oldest_first.push_back(*stream);
+            }
         }
     }
 
@@ -117,10 +126,21 @@ mod tests {
         assert_eq!(tail.all_filed_up_to(1), Position::new(1));
         assert_eq!(tail.all_filed_up_to(2), Position::new(3));
         assert_eq!(tail.all_filed_up_to(3), Position::new(6));
-        tail.filed(1);
+        tail.filed(&[(7, 3)]);
         assert_eq!((tail.len(), tail.of(7)), (3, &[][..]));
         tail.add(7, Place { revision: Revision::new(3), position: Position::new(7) });
         assert_eq!(due(&tail, 0), [(8, 2), (9, 1), (7, 1)]);
+    }
+
+    #[test]
+    fn what_a_stream_gets_while_it_is_filed_stays() {
+        let mut tail = tail(&[7, 8, 7]);
+        let filed = due(&tail, 2);
+        tail.add(7, Place { revision: Revision::new(2), position: Position::new(4) });
+        tail.filed(&filed);
+        assert_eq!(tail.of(7), [Place { revision: Revision::new(2), position: Position::new(4) }]);
+        assert_eq!((tail.len(), due(&tail, 0)), (2, vec![(8, 1), (7, 1)]));
+        assert_eq!(tail.all_filed_up_to(0), Position::new(1));
     }
 
     #[test]

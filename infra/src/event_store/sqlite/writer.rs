@@ -45,7 +45,8 @@ pub(super) fn spawn(
 ) -> std::io::Result<()> {
     let work = move || {
         let streams = Cache::new(REMEMBERED_STREAMS);
-        let mut writer = Writer { connection, streams, tail, filed: Position::START, recent, head, log };
+        let (filed, last) = (Position::START, Position::START);
+        let mut writer = Writer { connection, streams, tail, filed, last, recent, head, log };
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = vec![first];
             let mut appends = jobs[0].appends.len();
@@ -68,6 +69,8 @@ struct Writer {
     tail: SharedTail,
     /// How far the filing was when the file was told last.
     filed: Position,
+    /// Where the log ended after the last transaction here.
+    last: Position,
     head: watch::Sender<Position>,
     recent: Arc<Recent>,
     log: WrittenAhead,
@@ -121,11 +124,12 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
-        let Self { connection, streams, tail, filed, recent, head: known_head, .. } = self;
+        let Self { connection, streams, tail, filed, last, recent, head: known_head, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (head, foreign) = tail.catch_up(&transaction)?;
-        if foreign {
-            // Another process has appended, and what is remembered may be old.
+        let head = tail.catch_up(&transaction)?;
+        if head != *last {
+            // Another process has appended, and what is remembered may be old. Not the tail's word: a reader may have
+            // brought it up to here.
             streams.clear();
         }
         let done = write(&transaction, streams, tail, head, appends).map_err(|error| {
@@ -142,12 +146,13 @@ impl Writer {
                 _ => error.into(),
             })?;
             let mut tail = tail.lock();
-            tail.filed(streams);
+            tail.filed(&streams);
             for (stream, place) in places {
                 tail.add(stream, place);
             }
             drop(tail);
             *filed = up_to;
+            *last = position;
             recent.keep(head, appends, &outcomes);
             known_head.send_replace(position);
             Ok(outcomes)
@@ -239,25 +244,25 @@ fn write(
     Ok(Written { outcomes, places, position })
 }
 
-/// Brings the index of streams closer to the end of the log. Returns how many streams of the tail it holds now, and up to
-/// where the file was told that it holds all.
+/// Brings the index of streams closer to the end of the log. Returns which streams of the tail it holds now, with how many
+/// events, and up to where the file was told that it holds all.
 fn file(
     transaction: &Transaction<'_>,
     tail: &SharedTail,
     told: Position,
-) -> rusqlite::Result<(usize, Position)> {
+) -> rusqlite::Result<(Vec<(i64, usize)>, Position)> {
     let tail = tail.lock();
-    let mut streams = 0;
+    let mut streams = Vec::new();
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO stream_positions (stream, revision, position) VALUES (?, ?, ?)",
     )?;
     for (stream, places) in tail.due(UNFILED) {
-        streams += 1;
+        streams.push((stream, places.len()));
         for Place { revision, position } in places {
             insert.execute((stream, revision.get(), position.get()))?;
         }
     }
-    let filed = tail.all_filed_up_to(streams);
+    let filed = tail.all_filed_up_to(streams.len());
     if filed.get() < told.get() + FILED_STEP {
         return Ok((streams, told));
     }
