@@ -6,4 +6,4 @@ mod contract;
 mod kurrentdb;
 mod space;
 mod sqlite;
-mod sqlite_index;
+mod sqlite_streams;

@@ -21,6 +21,8 @@ const STEP: usize = 1_024;
 /// Pages from which the write-ahead log is to start anew: 64 MiB.
 const LARGE: usize = 16_384;
 
+const FAILED: &str = "the event log's write-ahead log can't be copied into the file";
+
 /// What the thread that commits knows of the write-ahead log.
 pub(super) struct WrittenAhead {
     /// Pages in it after the last commit.
@@ -28,6 +30,7 @@ pub(super) struct WrittenAhead {
     /// Pages in it when copying was last asked for, and when it was last done here.
     asked: usize,
     done: usize,
+    /// Whether the other thread has been asked, or is at it.
     copying: Arc<AtomicBool>,
     ask: SyncSender<()>,
 }
@@ -44,14 +47,14 @@ pub(super) fn spawn(path: &Path) -> std::io::Result<WrittenAhead> {
 }
 
 fn copy_when_asked(path: &Path, asked: &Receiver<()>, copying: &AtomicBool) {
-    let mut connection = None;
+    let mut connection: Option<Connection> = None;
     while asked.recv().is_ok() {
-        copying.store(true, Ordering::Release);
-        if connection.is_none() {
-            connection = schema::open_for_writing(path).ok();
-        }
+        let opened = connection.take().map_or_else(|| schema::open_for_copying(path), Ok);
         // A connection that failed is closed with its failure, and the next step tries again.
-        connection = connection.filter(|connection| copy(connection).is_ok());
+        match opened.and_then(|opened| copy(&opened).map(|()| opened)) {
+            Ok(opened) => connection = Some(opened),
+            Err(error) => tracing::warn!(%error, "{FAILED}"),
+        }
         copying.store(false, Ordering::Release);
     }
 }
@@ -77,13 +80,15 @@ impl WrittenAhead {
         // It has started anew.
         self.asked = self.asked.min(pages);
         self.done = self.done.min(pages);
-        if pages >= self.asked + STEP && self.ask.try_send(()).is_ok() {
+        if pages >= self.asked + STEP && !self.copying.swap(true, Ordering::AcqRel) {
             self.asked = pages;
+            // Nobody is there to ask only where the thread has panicked.
+            let _ = self.ask.try_send(());
         }
         if pages >= LARGE.max(self.done + STEP) && !self.copying.load(Ordering::Acquire) {
             self.done = pages;
             if let Err(error) = copy(connection) {
-                tracing::warn!(%error, "the event log's write-ahead log can't be copied into the file");
+                tracing::warn!(%error, "{FAILED}");
             }
         }
     }

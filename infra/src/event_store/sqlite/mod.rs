@@ -9,9 +9,7 @@ mod checkpointer;
 mod reader;
 mod recent;
 mod schema;
-mod streams;
 mod subscription;
-mod tail;
 mod writer;
 
 use std::path::Path;
@@ -29,7 +27,6 @@ use super::{
 use crate::durable_folder;
 use reader::ReaderPool;
 use recent::Recent;
-use streams::SharedTail;
 use subscription::SqliteSubscription;
 use writer::Job;
 
@@ -46,7 +43,6 @@ pub struct SqliteEventStore {
     jobs: mpsc::Sender<Job>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
-    tail: SharedTail,
     recent: Arc<Recent>,
     /// The last position this process knows of; wakes subscriptions.
     head: watch::Receiver<Position>,
@@ -65,16 +61,14 @@ impl SqliteEventStore {
         let stream_readers = Arc::new(ReaderPool::new(path, STREAM_READS));
         let log_readers = Arc::new(ReaderPool::new(path, LOG_READS));
         let head = reader::head(&connection).map_err(classify)?;
-        let tail = SharedTail::load(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let recent = Arc::new(Recent::default());
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
         let log = checkpointer::spawn(path).map_err(unavailable)?;
         log.watch(&mut connection).map_err(classify)?;
-        writer::spawn(connection, queue, head_sender, tail.clone(), Arc::clone(&recent), log)
-            .map_err(unavailable)?;
-        Ok(Self { log_id, jobs, stream_readers, log_readers, tail, recent, head })
+        writer::spawn(connection, queue, head_sender, Arc::clone(&recent), log).map_err(unavailable)?;
+        Ok(Self { log_id, jobs, stream_readers, log_readers, recent, head })
     }
 }
 
@@ -97,8 +91,7 @@ impl EventStore for SqliteEventStore {
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let tail = self.tail.clone();
-        self.stream_readers.run(move |connection| tail.read(connection, &read)).await
+        self.stream_readers.run(move |connection| reader::stream(connection, &read)).await
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {

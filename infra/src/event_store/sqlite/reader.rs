@@ -8,15 +8,15 @@ use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision, Timestamp};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{classify, schema};
-use crate::event_store::{EventStoreError, RecordedEvent};
+use crate::event_store::{EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
 
 /// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
-pub(super) const READ_BYTES: usize = 8 << 20;
+const READ_BYTES: usize = 8 << 20;
 
 /// A few read-only connections, opened when they are first needed. More reads than connections wait their turn.
 pub(super) struct ReaderPool {
@@ -117,15 +117,39 @@ pub(super) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Opt
     collect(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
 }
 
+pub(super) fn stream(connection: &Connection, read: &StreamRead) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let Some(stream) = stream_id(connection, &read.stream)? else { return Ok(Vec::new()) };
+    let (bound, from) = match read.from {
+        ReadFrom::Forwards(from) => (">= ?2 ORDER BY revision ASC", from.get()),
+        ReadFrom::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
+        ReadFrom::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
+    };
+    let from = from.min(i64::MAX as u64);
+    // Types are names from our own code, and written out they let SQLite use `events_changing`.
+    let types = match read.select {
+        Select::All => String::new(),
+        Select::Only(only) => format!("AND event_type = '{only}'"),
+        Select::Except(except) => format!("AND event_type <> '{except}'"),
+    };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 {types} AND revision {bound} LIMIT ?3");
+    collect(connection, &sql, &[&stream, &from, &read.limit], |row| recorded(row, Arc::clone(&read.stream)))
+}
+
 pub(super) fn stream_id(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     let mut statement = connection.prepare_cached("SELECT id FROM streams WHERE name = ?")?;
     statement.query_row([name], |row| row.get(0)).optional()
 }
 
-pub(super) const COLUMNS: &str =
+pub(super) fn last_revision(connection: &Connection, stream: i64) -> rusqlite::Result<Option<Revision>> {
+    let mut statement = connection.prepare_cached("SELECT max(revision) FROM events WHERE stream = ?")?;
+    let last: Option<u64> = statement.query_row(params![stream], |row| row.get(0))?;
+    Ok(last.map(Revision::new))
+}
+
+const COLUMNS: &str =
     "position, revision, events.id, event_type, schema_version, recorded_at, data, metadata";
 
-pub(super) fn collect(
+fn collect(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -159,7 +183,7 @@ fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     })
 }
 
-pub(super) fn recorded(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
+fn recorded(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
     Ok(RecordedEvent {
         position: Position::new(row.get(0)?),
         stream,

@@ -14,17 +14,13 @@ use crate::event_store::{EventStoreError, LogId};
 const APPLICATION_ID: i32 = 0x6368_6174;
 
 /// The layout's version, in the file's `user_version`.
-const VERSION: i32 = 2;
+const VERSION: i32 = 1;
 
 /// How long to wait for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Positions are rowids, so that reading the log in order reads the table in order.
-///
-/// `stream_positions` tells where a stream's events are, all but the latest: those after `filing.filed` may not be in it
-/// yet, and are found by reading the log from there (`tail`). It is filled many events at a time, so that an append does
-/// not write a page of it for each of its streams. What refuses a second event at the same place is the append's
-/// transaction, which knows of every event before it.
+/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on the stream's
+/// revisions is what refuses a second event at the same place, whoever appends it.
 ///
 /// `events_changing` holds what is not a creation of a message: with it, a chat's edits and deletions are found without
 /// reading its messages. Its condition must stand in a query word for word for SQLite to use it.
@@ -47,30 +43,8 @@ const LAYOUT: &str = "
         data TEXT NOT NULL,
         metadata TEXT NOT NULL
     ) STRICT;
+    CREATE UNIQUE INDEX events_in_stream ON events (stream, revision);
     CREATE INDEX events_changing ON events (stream, revision) WHERE event_type <> 'MessageCreated';
-";
-
-/// Where a stream's events are.
-const STREAM_POSITIONS: &str = "
-    CREATE TABLE stream_positions (
-        stream INTEGER NOT NULL,
-        revision INTEGER NOT NULL,
-        position INTEGER NOT NULL,
-        PRIMARY KEY (stream, revision)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE filing (
-        filed INTEGER NOT NULL
-    ) STRICT;
-    INSERT INTO filing (filed) VALUES (0);
-";
-
-/// From version 1, whose index over streams was one that SQLite fills with each event. Of a log that is damaged it takes
-/// what there is.
-const FROM_1: &str = "
-    INSERT OR IGNORE INTO stream_positions
-        SELECT stream, revision, position FROM events ORDER BY stream, revision, position;
-    UPDATE filing SET filed = (SELECT coalesce(max(position), 0) FROM events);
-    DROP INDEX IF EXISTS events_in_stream;
 ";
 
 /// What is in the file is not an event log that this program can read.
@@ -100,6 +74,14 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     Ok(connection)
 }
 
+/// Opens the log for copying its write-ahead log into it.
+pub(super) fn open_for_copying(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    Ok(connection)
+}
+
 pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -119,12 +101,6 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
     let (application, version) = (pragma("application_id"), pragma("user_version"));
     match (application.map_err(classify)?, version.map_err(classify)?) {
         (APPLICATION_ID, VERSION) => {}
-        (APPLICATION_ID, 1) => {
-            tracing::info!("the event log's index of streams is laid out anew");
-            transaction.execute_batch(STREAM_POSITIONS).map_err(classify)?;
-            transaction.execute_batch(FROM_1).map_err(classify)?;
-            transaction.pragma_update(None, "user_version", VERSION).map_err(classify)?;
-        }
         (0, 0) => {
             let tables: u32 = transaction
                 .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -133,7 +109,6 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
                 return Err(foreign(Foreign::OtherProgram));
             }
             transaction.execute_batch(LAYOUT).map_err(classify)?;
-            transaction.execute_batch(STREAM_POSITIONS).map_err(classify)?;
             transaction
                 .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
                 .map_err(classify)?;
