@@ -1,6 +1,6 @@
 //! Errors as clients read them: `application/problem+json` (RFC 9457).
 //!
-//! A handler returns a [`Problem`]. It travels in the response's extensions until the edge ([`crate::edge`]), which
+//! A handler returns a [`Problem`]. It travels in the response's extensions until the edge (`edge.rs`), which
 //! knows the request's id, renders it; so every error has one form, wherever it came from. What the log records
 //! ([`Problem::caused_by`]) never reaches the client.
 

@@ -28,7 +28,7 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct PeerAddr(pub SocketAddr);
 
 /// Who sent a request, and what it belongs to. An extractor in every handler behind the edge
-/// ([`crate::edge`]).
+/// (`edge.rs`).
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     request_id: Arc<str>,

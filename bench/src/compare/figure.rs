@@ -76,8 +76,8 @@ pub struct Chapter {
     pub measured_at: String,
     /// How, in a few words.
     pub setting: String,
-    /// Why there is nothing, or not everything.
-    pub failed: Option<String>,
+    /// Whether something could not be measured. Why is said where the run prints it.
+    pub failed: bool,
     /// What has a goal.
     #[serde(flatten)]
     pub findings: Findings,
@@ -204,7 +204,7 @@ mod tests {
             number: 7,
             measured_at: "2026-11-24T12:00:00Z".to_owned(),
             setting: String::new(),
-            failed: None,
+            failed: false,
             findings: figure(Goal::AtMost(1.0), Measured::Absolute(vec![1.0])).into(),
         };
         let raw = serde_json::to_string(&chapter).unwrap();

@@ -25,14 +25,13 @@ fn named<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The file system and device of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
+/// The file system of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
 fn mounted(mounts: &str, folder: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?.to_owned();
-        let mut after = after.split(' ');
-        let (kind, device) = (after.next()?, after.next()?);
-        folder.starts_with(&point).then(|| (point.len(), format!("{kind} on {device}")))
+        let kind = after.split(' ').next()?;
+        folder.starts_with(&point).then(|| (point.len(), kind.to_owned()))
     };
     mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, disk)| disk)
 }
@@ -46,8 +45,8 @@ mod tests {
         let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       30 22 0:25 / /data rw - xfs /dev/vdb rw\n\
                       31 22 0:26 / /dat rw - tmpfs tmpfs rw";
-        assert_eq!(mounted(mounts, Path::new("/data/bench")).as_deref(), Some("xfs on /dev/vdb"));
-        assert_eq!(mounted(mounts, Path::new("/database")).as_deref(), Some("ext4 on /dev/vda"));
+        assert_eq!(mounted(mounts, Path::new("/data/bench")).as_deref(), Some("xfs"));
+        assert_eq!(mounted(mounts, Path::new("/database")).as_deref(), Some("ext4"));
     }
 
     #[test]

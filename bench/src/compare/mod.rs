@@ -100,6 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         let measured_at =
             OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let measured_at = measured_at.format(&Rfc3339).unwrap_or_default();
+        let failed = failed.is_some();
         let chapter = Chapter { number, measured_at, setting: setting.to_string(), failed, findings };
         report.add(chapter).map_err(Failure::Output)?;
     }

@@ -105,7 +105,7 @@ impl Stage {
             let ready: Ready = reply.json().map_err(io::Error::other)?;
             let mut projections = ready.parts.iter().filter_map(|part| part.projection.as_ref()).peekable();
             let known = projections.peek().is_some();
-            if known && projections.all(|of| of.state == "live" && of.lag_events.unwrap_or(0) == 0) {
+            if known && projections.all(|of| of.state == "live" && of.lag_events == Some(0)) {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -6,7 +6,7 @@ mod ratios;
 mod svg;
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,15 @@ pub struct Report {
     chapters: Vec<Chapter>,
     #[serde(skip)]
     path: Option<PathBuf>,
+}
+
+/// Puts another content in a file's place, whole.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let mut new = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+    new.write_all(content.as_bytes())?;
+    new.persist(path).map(drop).map_err(|error| error.error)
 }
 
 const BEGIN: &str = "<!-- figures: written by chat-bench compare -->";
@@ -47,7 +56,12 @@ impl Report {
     }
 
     /// Adds what was measured, in the place of what was measured for the same number before, and writes everything.
+    ///
+    /// One that failed before anything was measured changes nothing.
     pub fn add(&mut self, chapter: Chapter) -> io::Result<()> {
+        if chapter.failed && chapter.findings.figures.is_empty() {
+            return Ok(());
+        }
         self.chapters.retain(|earlier| earlier.number != chapter.number);
         self.chapters.push(chapter);
         self.chapters.sort_by_key(|chapter| chapter.number);
@@ -68,9 +82,10 @@ impl Report {
         let (_, after) =
             rest.split_once(END).ok_or_else(|| io::Error::other("the report has no second mark"))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        std::fs::write(path, format!("{before}{BEGIN}\n{}{END}{after}", self.text(&name)))?;
+        // Half of what people wrote is not to be left of it.
+        replace(path, &format!("{before}{BEGIN}\n{}{END}{after}", self.text(&name)))?;
         let raw = serde_json::to_string_pretty(self)?;
-        std::fs::write(path.with_extension("json"), raw + "\n")?;
+        replace(&path.with_extension("json"), &(raw + "\n"))?;
         std::fs::write(path.with_file_name(format!("{name}.svg")), ratios::draw(&self.figures()))?;
         for plot in self.chapters.iter().flat_map(|chapter| &chapter.findings.plots) {
             let drawn = match &plot.shape {
@@ -170,14 +185,14 @@ fn row(figure: &Figure) -> String {
 fn section(chapter: &Chapter, name: &str) -> String {
     let mut text = String::new();
     let findings = &chapter.findings;
-    if findings.tables.is_empty() && findings.plots.is_empty() && chapter.failed.is_none() {
+    if findings.tables.is_empty() && findings.plots.is_empty() && !chapter.failed {
         return text;
     }
     // As above.
     let _ =
         writeln!(text, "### Figure {}\n\n{}, {}.\n", chapter.number, chapter.setting, chapter.measured_at);
-    if let Some(failed) = &chapter.failed {
-        let _ = writeln!(text, "Not measured to the end: {failed}\n");
+    if chapter.failed {
+        let _ = writeln!(text, "Not measured to the end.\n");
     }
     for Table { title, head, rows } in &findings.tables {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
@@ -222,7 +237,7 @@ mod tests {
             measured: Measured::Absolute(vec![value]),
         };
         let (measured_at, setting) = ("2026-11-24T12:00:00Z".to_owned(), "1 round".to_owned());
-        Chapter { number, measured_at, setting, failed: None, findings: Findings::from(figure) }
+        Chapter { number, measured_at, setting, failed: false, findings: Findings::from(figure) }
     }
 
     #[test]
