@@ -93,9 +93,9 @@ impl Recent {
         let mut events = Vec::with_capacity(appends.len());
         let mut bytes = 0;
         for (append, outcome) in appends.iter().zip(outcomes) {
-            // What was stored before is where it was.
             let Ok(Appended { position, revision }) = outcome else { continue };
-            if *position <= head {
+            // What was stored before, by an earlier transaction or by this one, is where it was.
+            if position.get() <= head.get() + events.len() as u64 {
                 continue;
             }
             let first = revision.get() + 1 - append.events.len() as u64;
@@ -233,6 +233,12 @@ mod tests {
         keep(&recent, 0, 2, 9);
         recent.keep(Position::new(2), &[&append("a", None, 1, 9)], &[Ok(appended(1, 0))]);
         assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
+        let (a, b) = (append("b", None, 2, 9), append("c", None, 1, 9));
+        let outcomes = [Ok(appended(4, 1)), Ok(appended(4, 1)), Ok(appended(5, 0))];
+        recent.keep(Position::new(2), &[&a, &a, &b], &outcomes);
+        let events = recent.after(Position::new(2), 9).unwrap();
+        let places: Vec<_> = events.iter().map(|event| (event.position.get(), &*event.stream)).collect();
+        assert_eq!(places, [(3, "b"), (4, "b"), (5, "c")]);
     }
 
     #[test]

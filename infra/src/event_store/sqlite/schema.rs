@@ -64,11 +64,11 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     // A statement is compiled once, and not again for what is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
     // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit. Copying that into the file is
-    // for the `checkpointer`: an append would wait for it. An append has found or made its stream's row by itself.
+    // for the `checkpointer`: an append would wait for it.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
-             PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF;",
+             PRAGMA wal_autocheckpoint = 0;",
         )
         .map_err(classify)?;
     Ok(connection)
