@@ -34,8 +34,7 @@ use crate::request::PeerAddr;
 pub struct ServerOptions {
     /// Connections served at a time; more wait in the listener's backlog.
     pub max_connections: usize,
-    /// How long a connection may be silent between requests, before its first one, or inside a request's head: that may
-    /// take as long again.
+    /// How long a connection may be silent between requests, before its first one, or inside a request's head.
     pub idle_timeout: Duration,
     /// How long requests in flight may take to finish after the server was asked to stop.
     pub drain: Duration,
@@ -166,7 +165,7 @@ async fn connection(
             answer(request, peer, app.clone(), Arc::clone(&activity))
         })
     };
-    let builder = protocol();
+    let builder = protocol(options);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = false;
     loop {
@@ -181,8 +180,8 @@ async fn connection(
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing), and one
-            // of them costs every request a timer of its own: this one does neither.
+            // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing): this
+            // one has none.
             () = sleep(options.idle_timeout.saturating_sub(activity.idle())) => {
                 if activity.idle() < options.idle_timeout {
                     continue;
@@ -198,9 +197,14 @@ async fn connection(
     }
 }
 
-fn protocol() -> auto::Builder<TokioExecutor> {
+fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().header_read_timeout(None).max_buf_size(64 * 1024).keep_alive(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.idle_timeout)
+        .max_buf_size(64 * 1024)
+        .keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())

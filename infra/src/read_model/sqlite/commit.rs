@@ -129,31 +129,32 @@ fn update_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
 }
 
 fn insert_messages(db: &Connection, messages: &[NewMessage]) -> Result<()> {
-    let (many, rest) = messages.as_chunks::<ROWS_AT_ONCE>();
-    for (chunks, rows) in [(many.as_flattened().chunks(ROWS_AT_ONCE), ROWS_AT_ONCE), (rest.chunks(1), 1)] {
-        if chunks.len() == 0 {
-            continue;
-        }
-        let mut insert = db.prepare_cached(&inserting_messages(rows))?;
-        for chunk in chunks {
-            let mut index = 0;
-            for message in chunk {
-                let columns: [&dyn ToSql; MESSAGE_COLUMNS] = [
-                    &int(message.number.get()),
-                    &message.body,
-                    &int(message.version.get()),
-                    &message.created_at.millis(),
-                    &message.updated_at.millis(),
-                    &int(message.id.get()),
-                    &int(message.chat_id.get()),
-                ];
-                for column in columns {
-                    index += 1;
-                    insert.raw_bind_parameter(index, column)?;
-                }
+    let (many, rest) = messages.split_at(messages.len() - messages.len() % ROWS_AT_ONCE);
+    insert_by(db, many, ROWS_AT_ONCE)?;
+    insert_by(db, rest, 1)
+}
+
+/// Inserts so many messages with each execution of the statement; their number is a multiple of that.
+fn insert_by(db: &Connection, messages: &[NewMessage], rows: usize) -> Result<()> {
+    let mut insert = db.prepare_cached(&inserting_messages(rows))?;
+    for chunk in messages.chunks(rows) {
+        let mut index = 0;
+        for message in chunk {
+            let columns: [&dyn ToSql; MESSAGE_COLUMNS] = [
+                &int(message.number.get()),
+                &message.body,
+                &int(message.version.get()),
+                &message.created_at.millis(),
+                &message.updated_at.millis(),
+                &int(message.id.get()),
+                &int(message.chat_id.get()),
+            ];
+            for column in columns {
+                index += 1;
+                insert.raw_bind_parameter(index, column)?;
             }
-            insert.raw_execute()?;
         }
+        insert.raw_execute()?;
     }
     Ok(())
 }

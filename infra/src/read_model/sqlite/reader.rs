@@ -35,6 +35,8 @@ struct Pool {
     path: PathBuf,
     /// As many as there are connections at most.
     permits: Arc<Semaphore>,
+    /// Reads that may run on the workers that ask: one worker is left to everything else, even if the disk stands still.
+    at_once: Semaphore,
     /// None of them waits for a lock.
     idle: Mutex<Vec<(FileId, Connection)>>,
     seen: Mutex<Option<Seen>>,
@@ -50,12 +52,16 @@ struct Seen {
     replaced: u64,
 }
 
+/// How many there are; tokio has a worker for each.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 impl SqliteReadModel {
     /// The read model in the file at `path`. The file need not exist yet: until a projector has created it, queries
     /// answer [`ReadModelError::Unavailable`].
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with_connections(path, (2 * processors).clamp(4, 32))
+        Self::with_connections(path, (2 * processors()).clamp(4, 32))
     }
 
     /// The same with at most so many connections; further queries wait for one of them.
@@ -64,6 +70,7 @@ impl SqliteReadModel {
         let pool = Pool {
             path: path.into(),
             permits,
+            at_once: Semaphore::new(processors() - 1),
             idle: Mutex::default(),
             seen: Mutex::default(),
             pace: Pace::default(),
@@ -121,6 +128,7 @@ impl Pool {
         if !Q::FEW_ROWS || !self.pace.is_quick() {
             return Err(query);
         }
+        let Ok(_at_once) = self.at_once.try_acquire() else { return Err(query) };
         let Ok(_permit) = self.permits.try_acquire() else { return Err(query) };
         let Ok(file) = self.file_lately() else { return Err(query) };
         let Some(connection) = self.idle(file) else { return Err(query) };
