@@ -19,3 +19,4 @@ pub mod rate_limit;
 pub mod read_model;
 pub mod redis;
 pub mod search_index;
+mod write_ahead;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::projection::Pace;
 
-/// Chunks that are read ahead.
-const READ_AHEAD: usize = 8;
+/// Chunks that are read ahead: half of the longest stretch of the read model.
+const READ_AHEAD: usize = 32;
 /// The largest chunk, in events.
 const CHUNK: usize = 512;
 /// The smallest chunk, in events.

@@ -1,12 +1,17 @@
 //! A stretch of the log, decoded and sorted by stream: what a fold works on.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use chat_domain::{Event, Position, Revision, StreamId, Timestamp, operation};
 use chat_infra::event_store::{LogId, RecordedEvent};
 
 use crate::parking::{Letters, Parked, Reason};
+
+/// Events from which on two threads share the decoding.
+const MANY: usize = 16_384;
 
 /// Consecutive events of the log.
 #[derive(Debug)]
@@ -55,20 +60,21 @@ pub struct Incoming {
 
 impl Stretch {
     /// Decodes events that follow `from` and go up to `to`.
-    pub fn read(log: LogId, from: Position, to: Position, recorded: Vec<RecordedEvent>) -> Self {
+    pub fn read(log: LogId, from: Position, to: Position, mut recorded: Vec<RecordedEvent>) -> Self {
         let mut streams: Vec<Stream> = Vec::new();
         let mut index: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut events = Vec::with_capacity(recorded.len());
+        let mut indexes = Vec::with_capacity(recorded.len());
         // What operators do says nothing of apps, chats and messages.
-        for event in recorded.into_iter().filter(|event| *event.stream != *operation::STREAM) {
+        recorded.retain(|event| *event.stream != *operation::STREAM);
+        for event in &recorded {
             let stream = *index.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
                 let id = StreamId::parse(name).map_err(|_| Reason::UNKNOWN_STREAM);
                 streams.push(Stream { name: Arc::clone(name), id, parked: false });
                 streams.len() - 1
             });
-            events.push(Incoming::read(event, stream));
+            indexes.push(stream);
         }
-        Self { log, from, to, streams, events }
+        Self { log, from, to, streams, events: decoded(recorded, &indexes) }
     }
 
     /// Events of one stream that were parked, to be tried again where the projection stands.
@@ -121,6 +127,25 @@ impl Stretch {
         }
         letters
     }
+}
+
+/// Decodes events, whose streams have these indexes; many of them on two threads.
+fn decoded(mut recorded: Vec<RecordedEvent>, streams: &[usize]) -> Vec<Incoming> {
+    let read = |events: Vec<RecordedEvent>, streams: &[usize]| -> Vec<Incoming> {
+        events.into_iter().zip(streams).map(|(event, stream)| Incoming::read(event, *stream)).collect()
+    };
+    if recorded.len() < MANY {
+        return read(recorded, streams);
+    }
+    let half = recorded.len() / 2;
+    let later = recorded.split_off(half);
+    let (first, second) = streams.split_at(half);
+    thread::scope(|scope| {
+        let later = scope.spawn(move || read(later, second));
+        let mut events = read(recorded, first);
+        events.extend(later.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        events
+    })
 }
 
 impl Incoming {

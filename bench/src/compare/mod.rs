@@ -76,8 +76,20 @@ pub struct Arguments {
     report: Option<PathBuf>,
 }
 
-/// Measures, prints each figure as it comes, and writes the report where one is asked for.
+/// Measures, until all is measured or Ctrl-C ends it. The servers end and their folders go either way; what was measured
+/// to its end is in the report.
 pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
+    tokio::select! {
+        verdict = measure(arguments) => verdict,
+        pressed = tokio::signal::ctrl_c() => {
+            let interrupted = io::Error::from(io::ErrorKind::Interrupted);
+            Err(Failure::Environment(pressed.err().unwrap_or(interrupted)))
+        }
+    }
+}
+
+/// Measures, prints each figure as it comes, and writes the report where one is asked for.
+async fn measure(arguments: Arguments) -> Result<Verdict, Failure> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
     let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
     let machine = machine::describe(setting.folder());

@@ -17,12 +17,19 @@ use crate::checkpoint::{Checkpoint, Opened};
 use crate::dead_letter::DeadLetter;
 use crate::digest::ContentDigest;
 
-/// Bytes of memory for terms that are not on disk yet; a commit that needs more is written in pieces. What is folded
-/// anew comes in commits that need as much, and is cheaper the larger its pieces are. Between commits none is held.
+/// Threads that index. Small commits take one of them: each makes a segment of its own.
+const WORKERS: usize = 2;
+
+/// Bytes of memory each of them has for terms that are not on disk yet; a commit that needs more is written in pieces.
+/// What is folded anew comes in commits that need as much, and is cheaper the larger its pieces are. Between commits none
+/// is held.
 const MEMORY: usize = 64_000_000;
 
 /// Messages that are handed over together: whether the memory is used up is looked at after each of these.
 const GROUP: usize = 256;
+
+/// Bytes of texts up to which a commit is handed over as one, and so makes one segment.
+const IN_ONE: usize = 512 << 10;
 
 /// Writes the index; the only one that does, while it lives.
 ///
@@ -162,7 +169,9 @@ impl SearchIndexWriter {
             operations.push(UserOperation::Add(self.fields.letter(letter).map_err(damaged)?));
         }
         writer.run(operations).map_err(sort)?;
-        for messages in add.chunks(GROUP).chain(put.chunks(GROUP)) {
+        let bytes: usize = add.iter().chain(&put).map(|message| message.body.len()).sum();
+        let group = if bytes <= IN_ONE { usize::MAX } else { GROUP };
+        for messages in add.chunks(group).chain(put.chunks(group)) {
             let messages = messages.iter().map(|message| UserOperation::Add(self.fields.message(message)));
             writer.run(messages).map_err(sort)?;
         }
@@ -170,10 +179,10 @@ impl SearchIndexWriter {
     }
 }
 
-/// One thread indexes and one merges: a projection is one stream of changes, and the machine has other work.
+/// Few threads index and one merges: a projection is one stream of changes, and the machine has other work.
 fn tantivy_writer(index: &Index) -> Result<IndexWriter, SearchError> {
     let options = IndexWriterOptions::builder()
-        .num_worker_threads(1)
+        .num_worker_threads(WORKERS)
         .num_merge_threads(1)
         .memory_budget_per_thread(MEMORY)
         .build();

@@ -4,6 +4,8 @@ mod fold;
 mod postgres_target;
 mod sqlite_target;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chat_domain::operation::ProjectionName;
 use chat_domain::{AppToken, Position};
@@ -13,6 +15,7 @@ use chat_infra::dead_letter::DeadLetter;
 use chat_infra::event_store::{LogId, RecordedEvent};
 use chat_infra::read_model::{AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
 use quick_cache::unsync::Cache;
+use tokio::task::JoinHandle;
 
 use crate::letters::{Again, LetterBox, Settled};
 use crate::parking::{Letters, Parked};
@@ -31,22 +34,34 @@ pub(crate) const NAME: &str = "read_model";
 const CACHED_APPS: usize = 4_096;
 const CACHED_CHATS: usize = 16_384;
 
+/// A longer stretch is folded in pieces of so many events, each with a commit of its own: while one is stored, the next is
+/// folded.
+const PIECE: usize = 8_192;
+
 /// The read model's projection, through whichever adapter.
 pub struct ReadModelProjection<W> {
-    writer: W,
+    writer: Arc<W>,
     checkpoint: Checkpoint,
     parked: Parked,
     apps: Cache<AppToken, AppRow>,
     chats: Cache<ChatKey, StoredChat>,
 }
 
-impl<W: ReadModelWriter> ReadModelProjection<W> {
+/// A piece of a stretch that is being stored.
+struct Storing {
+    letters: Letters,
+    /// Where it ends.
+    checkpoint: Checkpoint,
+    commit: JoinHandle<Result<(), ReadModelError>>,
+}
+
+impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
     /// Starts from where the read model stands.
     pub async fn load(writer: W) -> Result<Self, ReadModelError> {
         let checkpoint = writer.checkpoint().await?;
         let parked = Parked::load(writer.parked_streams().await?, writer.letter_counts().await?);
         Ok(Self {
-            writer,
+            writer: Arc::new(writer),
             checkpoint,
             parked,
             apps: Cache::new(CACHED_APPS),
@@ -54,8 +69,38 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
         })
     }
 
-    /// The rows that are wanted, as far as they exist.
-    async fn rows(&self, wanted: Wanted) -> Result<Rows, ReadModelError> {
+    /// Folds events that follow `from`, while an earlier piece may still be on its way into storage. What becomes of them
+    /// counts from here on: where it can't be stored, this projection is of no more use.
+    async fn fold_piece(
+        &mut self,
+        (log, from, to): (LogId, Position, Position),
+        events: Vec<RecordedEvent>,
+        storing: &mut Option<Storing>,
+    ) -> Result<(Changes, Letters), ProjectionError> {
+        let count = events.len();
+        let mut stretch = fold_aside(count, move || Stretch::read(log, from, to, events)).await?;
+        stretch.mark(&self.parked);
+        let rows = self.rows(Wanted::by(&stretch), storing).await?;
+        let Folded { changes, apps, chats } =
+            fold_aside(count, move || fold(stretch, rows, clock::now())).await?;
+        let letters = Letters(changes.parked.clone());
+        self.parked.add(&letters);
+        self.remember(apps, chats);
+        Ok((changes, letters))
+    }
+
+    /// Waits until an earlier piece is stored, and stands where it ends.
+    async fn stored(&mut self, storing: &mut Option<Storing>) -> Result<(), ReadModelError> {
+        let Some(Storing { letters, checkpoint, commit }) = storing.take() else { return Ok(()) };
+        commit.await.map_err(|ended| ReadModelError::Unavailable(Box::new(ended)))??;
+        letters.log(NAME);
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    /// The rows that are wanted, as far as they exist. Those that are not kept here are read once an earlier piece is
+    /// stored.
+    async fn rows(&mut self, wanted: Wanted, storing: &mut Option<Storing>) -> Result<Rows, ReadModelError> {
         let mut rows = Rows::default();
         let mut unknown = Vec::new();
         for token in wanted.apps {
@@ -65,6 +110,7 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
             }
         }
         if !unknown.is_empty() {
+            self.stored(storing).await?;
             let apps = self.writer.apps(unknown).await?;
             rows.apps.extend(apps.into_iter().map(|app| (app.token, app)));
         }
@@ -76,6 +122,7 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
             }
         }
         if !unknown.is_empty() {
+            self.stored(storing).await?;
             let chats = self.writer.chats(unknown).await?;
             rows.chats.extend(chats.into_iter().map(|chat| (chat.key(), chat)));
         }
@@ -88,6 +135,7 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
             })
             .collect();
         if !stored.is_empty() {
+            self.stored(storing).await?;
             let messages = self.writer.messages(stored).await?;
             rows.messages.extend(
                 messages.into_iter().map(|message| ((message.chat_id, message.number), message.state)),
@@ -107,7 +155,7 @@ impl<W: ReadModelWriter> ReadModelProjection<W> {
 }
 
 #[async_trait]
-impl<W: ReadModelWriter> Projection for ReadModelProjection<W> {
+impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
     fn checkpoint(&self) -> Checkpoint {
         self.checkpoint
     }
@@ -135,25 +183,35 @@ impl<W: ReadModelWriter> Projection for ReadModelProjection<W> {
         events: Vec<RecordedEvent>,
         up_to: Position,
     ) -> Result<(), ProjectionError> {
-        let (count, from) = (events.len(), self.checkpoint.position);
-        let mut stretch = fold_aside(count, move || Stretch::read(log, from, up_to, events)).await?;
-        stretch.mark(&self.parked);
-        let rows = self.rows(Wanted::by(&stretch)).await?;
-        let Folded { changes, apps, chats } =
-            fold_aside(count, move || fold(stretch, rows, clock::now())).await?;
-        let letters = Letters(changes.parked.clone());
-        self.writer.commit(changes).await?;
-
-        letters.log(NAME);
-        self.parked.add(&letters);
-        self.checkpoint = Checkpoint { log: Some(log), position: up_to };
-        self.remember(apps, chats);
-        Ok(())
+        let mut from = self.checkpoint.position;
+        let mut events = events.into_iter();
+        let mut storing = None;
+        loop {
+            let piece: Vec<_> = events.by_ref().take(PIECE).collect();
+            let to = match piece.last() {
+                Some(event) if events.len() > 0 => event.position,
+                _ => up_to,
+            };
+            let folded = self.fold_piece((log, from, to), piece, &mut storing).await;
+            self.stored(&mut storing).await?;
+            let (changes, letters) = folded?;
+            let checkpoint = Checkpoint { log: Some(log), position: to };
+            if events.len() == 0 {
+                self.writer.commit(changes).await?;
+                letters.log(NAME);
+                self.checkpoint = checkpoint;
+                return Ok(());
+            }
+            let writer = Arc::clone(&self.writer);
+            let commit = tokio::spawn(async move { writer.commit(changes).await });
+            storing = Some(Storing { letters, checkpoint, commit });
+            from = to;
+        }
     }
 }
 
 #[async_trait]
-impl<W: ReadModelWriter> LetterBox for ReadModelProjection<W> {
+impl<W: ReadModelWriter + 'static> LetterBox for ReadModelProjection<W> {
     fn projection(&self) -> ProjectionName {
         ProjectionName::ReadModel
     }
@@ -170,7 +228,7 @@ impl<W: ReadModelWriter> LetterBox for ReadModelProjection<W> {
         let (count, log) = (again.events.len(), again.log);
         let from = self.checkpoint.position;
         let (stretch, piece) = fold_aside(count, move || again.open(from)).await?;
-        let rows = self.rows(Wanted::by(&stretch)).await?;
+        let rows = self.rows(Wanted::by(&stretch), &mut None).await?;
         let Folded { mut changes, apps, chats } =
             fold_aside(count, move || fold(stretch, rows, clock::now())).await?;
         let settled = piece.settle(std::mem::take(&mut changes.parked));

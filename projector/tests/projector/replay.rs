@@ -17,6 +17,7 @@ use chat_test_servers::Postgres;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestCaseResult};
+use sqlx::{Connection as _, PgConnection, raw_sql};
 
 use crate::deadline::within;
 use crate::reference;
@@ -269,6 +270,60 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(same_in_postgres(&database, &namespace, &story, &cuts))?;
     });
+}
+
+/// More events than are stored at once. Later ones change what earlier ones created: chats grow, messages are edited and
+/// deleted, some of them just created, and apps and chats come all along.
+fn long_story() -> Story {
+    let mut happenings = vec![Happening::CreateApp, Happening::CreateChat(0)];
+    for index in 0..20_000_usize {
+        let (app, chat) = (u8::try_from(index % 3).unwrap(), 1 + (index % 5) as u64);
+        happenings.push(match index % 4_000 {
+            100 => Happening::CreateApp,
+            200..205 => Happening::CreateChat(app),
+            300 => Happening::RenameApp(app),
+            other if other % 7 == 0 => Happening::EditMessage(app, chat, 1 + index / 40),
+            other if other % 13 == 0 => Happening::DeleteMessage(app, chat, 1 + index / 60),
+            _ => Happening::CreateMessage(app, chat),
+        });
+    }
+    tell(&happenings)
+}
+
+#[tokio::test]
+async fn a_long_stretch_gives_the_same_rows_as_short_ones() {
+    same_rows_however_it_is_cut(long_story(), vec![(1_000, false)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_piece_of_a_long_stretch_parks_the_next_ones_park_too() {
+    let mut story = long_story();
+    story.events[4_000].data = b"{".to_vec();
+    let database = Postgres::shared().create_database();
+    same_in_postgres(&database, "cut", &story, &[(1_500, true)]).await.unwrap();
+    same_in_postgres(&database, "whole", &story, &[]).await.unwrap();
+    let letters = async |namespace| {
+        let (letters, count) =
+            PostgresReadModel::new(in_postgres(&database, namespace)).dead_letters(20_000).await.unwrap();
+        assert!(count > 100, "{count}");
+        letters.into_iter().map(|letter| (letter.position, letter.stream, letter.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(letters("cut").await, letters("whole").await);
+}
+
+#[tokio::test]
+async fn a_piece_that_can_not_be_stored_ends_its_stretch() {
+    let database = Postgres::shared().create_database();
+    let url = in_postgres(&database, "moved");
+    let target = PostgresReadModelTarget { url: url.clone() };
+    let mut projection = target.open().await.unwrap().0;
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
+    let story = long_story();
+    let folded = projection.fold(LOG, story.events.clone(), story.head()).await;
+    assert!(matches!(folded, Err(ProjectionError::CheckpointMoved)), "{folded:?}");
+    assert_eq!(projection.checkpoint().position, Position::START);
+    assert_eq!(PostgresReadModel::new(url).position().await.unwrap(), Position::new(5));
 }
 
 /// Postgres takes no NUL in a text, and a log may hold anything.

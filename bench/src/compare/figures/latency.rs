@@ -25,10 +25,19 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     };
     let mut rounds = Rounds::default();
     let (mut posts, mut syncs, mut floor) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..setting.rounds {
-        posts.push(post(&stage.server.address).await?);
-        stage.catch_up().await?;
-        syncs.push(fsyncs(setting).await?);
+    for round in 0..setting.rounds {
+        let ours = async || {
+            let latencies = post(&stage.server.address).await?;
+            stage.catch_up().await?;
+            Ok::<_, io::Error>(latencies)
+        };
+        if round % 2 == 0 {
+            posts.push(ours().await?);
+            syncs.push(fsyncs(setting).await?);
+        } else {
+            syncs.push(fsyncs(setting).await?);
+            posts.push(ours().await?);
+        }
         floor.push(post(&bare.address).await?);
         if let (Some(post), Some(sync)) = (posts.last(), syncs.last()) {
             rounds.push(post.p99 as f64, sync.p99 as f64);

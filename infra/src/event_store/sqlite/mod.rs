@@ -5,7 +5,6 @@
 //! and append at the same time: the write-ahead log lets readers be, and each append checks its stream inside its
 //! transaction. Another thread copies the write-ahead log into the file, so that no append waits for that.
 
-mod checkpointer;
 mod reader;
 mod recent;
 mod schema;
@@ -24,7 +23,7 @@ use super::{
     AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
-use crate::durable_folder;
+use crate::{durable_folder, write_ahead};
 use reader::ReaderPool;
 use recent::Recent;
 use subscription::SqliteSubscription;
@@ -65,7 +64,7 @@ impl SqliteEventStore {
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let recent = Arc::new(Recent::default());
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
-        let log = checkpointer::spawn(path).map_err(unavailable)?;
+        let log = write_ahead::spawn("event-log-wal", path).map_err(unavailable)?;
         log.watch(&mut connection).map_err(classify)?;
         writer::spawn(connection, queue, head_sender, Arc::clone(&recent), log).map_err(unavailable)?;
         Ok(Self { log_id, jobs, stream_readers, log_readers, recent, head })

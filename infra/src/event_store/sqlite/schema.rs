@@ -64,21 +64,13 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     // A statement is compiled once, and not again for what is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
     // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit. Copying that into the file is
-    // for the `checkpointer`: an append would wait for it.
+    // for `write_ahead`: an append would wait for it.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
              PRAGMA wal_autocheckpoint = 0;",
         )
         .map_err(classify)?;
-    Ok(connection)
-}
-
-/// Opens the log for copying its write-ahead log into it.
-pub(super) fn open_for_copying(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.execute_batch("PRAGMA synchronous = FULL;")?;
     Ok(connection)
 }
 

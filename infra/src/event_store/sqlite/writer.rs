@@ -7,10 +7,10 @@ use quick_cache::unsync::Cache;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::checkpointer::WrittenAhead;
 use super::reader::{head, last_revision, stream_id};
 use super::recent::Recent;
 use crate::event_store::{AppendError, Appended, StreamAppend};
+use crate::write_ahead::WrittenAhead;
 
 /// Batches that may wait for the thread; more of them wait in their senders.
 pub(super) const QUEUE: usize = 64;

@@ -17,6 +17,7 @@ use crate::dead_letter::{DeadLetter, LetterCounts};
 use crate::read_model::{
     AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
 };
+use crate::write_ahead::{self, WrittenAhead};
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -39,7 +40,7 @@ impl SqliteReadModelWriter {
         let lock = WriteLock::acquire(path)?;
         let (connection, opened) = open_for_writing(path)?;
         load::checkpoint(&connection).map_err(failure)?;
-        Ok((Self::start(Some(lock), connection)?, opened))
+        Ok((Self::start_on(path, lock, connection)?, opened))
     }
 
     /// Moves the file at `path` aside, where there is one, as `<name>.damaged-<unix milliseconds>` (the one moved there
@@ -48,7 +49,7 @@ impl SqliteReadModelWriter {
         let lock = WriteLock::acquire(path)?;
         move_aside(path)?;
         let (connection, _) = open_for_writing(path)?;
-        Self::start(Some(lock), connection)
+        Self::start_on(path, lock, connection)
     }
 
     /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
@@ -66,21 +67,36 @@ impl SqliteReadModelWriter {
     ///
     /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
     pub fn try_out(path: &Path) -> Result<Self, ReadModelError> {
-        let mut writer = Self::start(None, open_to_try_out(path)?)?;
+        let mut writer = Self::start(None, open_to_try_out(path)?, None)?;
         writer.trial = true;
         Ok(writer)
     }
 
-    fn start(lock: Option<WriteLock>, mut connection: Connection) -> Result<Self, ReadModelError> {
+    fn start_on(path: &Path, lock: WriteLock, mut connection: Connection) -> Result<Self, ReadModelError> {
+        let unavailable = |error: std::io::Error| ReadModelError::Unavailable(Box::new(error));
+        let log = write_ahead::spawn("read-model-wal", path).map_err(unavailable)?;
+        log.watch(&mut connection).map_err(failure)?;
+        Self::start(Some(lock), connection, Some(log))
+    }
+
+    fn start(
+        lock: Option<WriteLock>,
+        mut connection: Connection,
+        mut log: Option<WrittenAhead>,
+    ) -> Result<Self, ReadModelError> {
         let (work, queue) = mpsc::channel::<Work>();
         let thread = Builder::new()
             .name("read-model".to_owned())
             .spawn(move || {
                 while let Ok(work) = queue.recv() {
                     work(&mut connection);
+                    if let Some(log) = &mut log {
+                        log.committed(&connection);
+                    }
                 }
-                // The lock outlives the connection: the next writer starts after this one's last word.
+                // The lock outlives the connections: the next writer starts after this one's last word.
                 drop(connection);
+                drop(log);
                 drop(lock);
             })
             .map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;

@@ -1,19 +1,18 @@
-//! Copying the write-ahead log into the file.
+//! Copying a SQLite database's write-ahead log into its file.
 //!
 //! SQLite does it in a commit now and then, and that one waits for pages to be written and synced. Here a thread of its
 //! own does it every few MiB, beside the commits. While commits keep coming it never gets to the very end, and the
 //! write-ahead log grows: where it has grown large, the thread that commits copies the little that is left, and the
 //! next commit starts it anew.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 
-use rusqlite::Connection;
 use rusqlite::hooks::Wal;
-
-use super::schema;
+use rusqlite::{Connection, OpenFlags};
 
 /// Pages that are copied at a time, about: 4 MiB.
 const STEP: usize = 1_024;
@@ -21,10 +20,12 @@ const STEP: usize = 1_024;
 /// Pages from which the write-ahead log is to start anew: 64 MiB.
 const LARGE: usize = 16_384;
 
-const FAILED: &str = "the event log's write-ahead log can't be copied into the file";
+const FAILED: &str = "a database's write-ahead log can't be copied into its file";
 
-/// What the thread that commits knows of the write-ahead log.
-pub(super) struct WrittenAhead {
+/// What the thread that commits knows of the write-ahead log. Its connection is to leave the copying to this, with
+/// `PRAGMA wal_autocheckpoint = 0`. Once this is dropped, nothing of it has the database open.
+pub(crate) struct WrittenAhead {
+    path: PathBuf,
     /// Pages in it after the last commit.
     pages: Arc<AtomicUsize>,
     /// Pages in it when copying was last asked for, and when it was last done here.
@@ -32,31 +33,61 @@ pub(super) struct WrittenAhead {
     done: usize,
     /// Whether the other thread has been asked, or is at it.
     copying: Arc<AtomicBool>,
-    ask: SyncSender<()>,
+    /// `None` only while being dropped.
+    ask: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the thread; it ends with what is returned.
-pub(super) fn spawn(path: &Path) -> std::io::Result<WrittenAhead> {
+/// Starts the thread, with this name; it ends with what is returned.
+pub(crate) fn spawn(name: &str, path: &Path) -> std::io::Result<WrittenAhead> {
     let (ask, asked) = sync_channel(1);
     let copying = Arc::new(AtomicBool::new(false));
     let (path, busy) = (path.to_path_buf(), Arc::clone(&copying));
-    std::thread::Builder::new()
-        .name("event-log-wal".to_owned())
-        .spawn(move || copy_when_asked(&path, &asked, &busy))?;
-    Ok(WrittenAhead { pages: Arc::default(), asked: 0, done: 0, copying, ask })
+    let of = path.clone();
+    let thread = Builder::new().name(name.to_owned()).spawn(move || copy_when_asked(&of, &asked, &busy))?;
+    Ok(WrittenAhead {
+        path,
+        pages: Arc::default(),
+        asked: 0,
+        done: 0,
+        copying,
+        ask: Some(ask),
+        thread: Some(thread),
+    })
+}
+
+impl Drop for WrittenAhead {
+    /// Waits for the copy in progress, milliseconds.
+    fn drop(&mut self) {
+        drop(self.ask.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 fn copy_when_asked(path: &Path, asked: &Receiver<()>, copying: &AtomicBool) {
     let mut connection: Option<Connection> = None;
     while asked.recv().is_ok() {
-        let opened = connection.take().map_or_else(|| schema::open_for_copying(path), Ok);
+        let opened = connection.take().map_or_else(|| open(path), Ok);
         // A connection that failed is closed with its failure, and the next step tries again.
         match opened.and_then(|opened| copy(&opened).map(|()| opened)) {
             Ok(opened) => connection = Some(opened),
-            Err(error) => tracing::warn!(%error, "{FAILED}"),
+            Err(error) => failed(path, &error),
         }
         copying.store(false, Ordering::Release);
     }
+}
+
+fn failed(path: &Path, error: &rusqlite::Error) {
+    tracing::warn!(database = %path.display(), %error, "{FAILED}");
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    Ok(connection)
 }
 
 /// Copies what is committed, as far as no reader is in the way.
@@ -66,7 +97,7 @@ fn copy(connection: &Connection) -> rusqlite::Result<()> {
 
 impl WrittenAhead {
     /// Has the connection tell how large the write-ahead log is.
-    pub(super) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+    pub(crate) fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let seen = Arc::clone(&self.pages);
         connection.wal_hook(Some(move |_: &mut Wal, pages: i32| {
             seen.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
@@ -75,7 +106,7 @@ impl WrittenAhead {
     }
 
     /// A transaction was committed on this connection.
-    pub(super) fn committed(&mut self, connection: &Connection) {
+    pub(crate) fn committed(&mut self, connection: &Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
         // It has started anew.
         self.asked = self.asked.min(pages);
@@ -83,12 +114,12 @@ impl WrittenAhead {
         if pages >= self.asked + STEP && !self.copying.swap(true, Ordering::AcqRel) {
             self.asked = pages;
             // Nobody is there to ask only where the thread has panicked.
-            let _ = self.ask.try_send(());
+            let _ = self.ask.as_ref().map(|ask| ask.try_send(()));
         }
         if pages >= LARGE.max(self.done + STEP) && !self.copying.load(Ordering::Acquire) {
             self.done = pages;
             if let Err(error) = copy(connection) {
-                tracing::warn!(%error, "{FAILED}");
+                failed(&self.path, &error);
             }
         }
     }
