@@ -11,6 +11,7 @@
 //! A file that can't be read any more is moved aside and a new one put in its place under the same name. Readers see
 //! by device and inode that the file is another one, and open it anew.
 
+mod at_once;
 mod commit;
 mod failure;
 mod file;

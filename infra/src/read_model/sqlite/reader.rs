@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, InterruptHandle, params_from_iter};
 use tokio::sync::Semaphore;
 
+use super::at_once::AtOnce;
 use super::failure::{NotCreated, ThreadEnded, failure, is_busy};
 use super::file::{self, BUSY_TIMEOUT, FileId, open_for_reading};
 use super::load;
@@ -35,8 +36,7 @@ struct Pool {
     path: PathBuf,
     /// As many as there are connections at most.
     permits: Arc<Semaphore>,
-    /// Reads that may run on the workers that ask: one worker is left to everything else, even if the disk stands still.
-    at_once: Semaphore,
+    at_once: AtOnce,
     /// None of them waits for a lock.
     idle: Mutex<Vec<(FileId, Connection)>>,
     seen: Mutex<Option<Seen>>,
@@ -70,7 +70,7 @@ impl SqliteReadModel {
         let pool = Pool {
             path: path.into(),
             permits,
-            at_once: Semaphore::new(processors() - 1),
+            at_once: AtOnce::new(processors()),
             idle: Mutex::default(),
             seen: Mutex::default(),
             pace: Pace::default(),
@@ -128,7 +128,7 @@ impl Pool {
         if !Q::FEW_ROWS || !self.pace.is_quick() {
             return Err(query);
         }
-        let Ok(_at_once) = self.at_once.try_acquire() else { return Err(query) };
+        let Some(_running) = self.at_once.begin() else { return Err(query) };
         let Ok(_permit) = self.permits.try_acquire() else { return Err(query) };
         let Ok(file) = self.file_lately() else { return Err(query) };
         let Some(connection) = self.idle(file) else { return Err(query) };
