@@ -6,20 +6,38 @@ use std::time::Duration;
 /// A read that takes longer is held up: by the disk, or because its thread has to wait for a processor.
 const LONG: Duration = Duration::from_millis(1);
 
-/// What a read that was held up counts for, where one that was not counts for one.
-const WEIGHT: u32 = 4;
-
-/// From here on reads are taken to come from the disk: three that were held up, and none between them that was not.
-const HELD_UP: u32 = 3 * WEIGHT;
+/// From here on reads are taken to come from the disk: three on workers that were held up, and none between them that was
+/// not.
+const HELD_UP: u32 = 12;
 
 /// The most that is kept in mind, so that it is made up for before long.
-const MOST: u32 = 16 * WEIGHT;
+const MOST: u32 = 64;
 
-/// Tells from how long reads took, wherever they were made, whether the next one will be over in no time.
+/// Where a read was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On the worker that asked.
+    Worker,
+    /// On a thread for blocking work.
+    Thread,
+}
+
+impl Place {
+    /// What a read that was held up here counts for, where one that was not counts for one.
+    fn weight(self) -> u32 {
+        match self {
+            Self::Worker => 4,
+            Self::Thread => 1,
+        }
+    }
+}
+
+/// Tells from how long reads took whether the next one will be over in no time.
 ///
 /// One read that was held up tells little: on a busy machine every hundredth or so loses its processor for some
-/// milliseconds. Where it is one in five and more, the file is not in memory, and reads had better be made by threads
-/// that may be held up, until they no longer are.
+/// milliseconds. Where it is one in five and more of those on workers, the file is not in memory, and reads had better be
+/// made by threads that may be held up, until no more than half of them are. Of threads there are more than processors,
+/// and they hold up each other.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     held_up: AtomicU32,
@@ -32,9 +50,14 @@ impl Pace {
     }
 
     /// Learns from a read. Of two at the same moment one may be lost, which makes no difference.
-    pub(super) fn took(&self, time: Duration) {
+    pub(super) fn took(&self, time: Duration, place: Place) {
         let held_up = self.held_up.load(Ordering::Relaxed);
-        let now = if time > LONG { (held_up + WEIGHT).min(MOST) } else { held_up.saturating_sub(1) };
+        let now = match held_up + place.weight() {
+            _ if time <= LONG => held_up.saturating_sub(1),
+            // Now that it is known, it takes as many reads to the contrary as can be kept in mind.
+            more if place == Place::Worker && more >= HELD_UP => MOST,
+            more => more.min(MOST),
+        };
         if now != held_up {
             self.held_up.store(now, Ordering::Relaxed);
         }
@@ -50,7 +73,8 @@ mod tests {
 
     fn learn(pace: &Pace, reads: usize, nth_from_disk: usize) {
         for read in 1..=reads {
-            pace.took(if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY });
+            let place = if pace.is_quick() { Place::Worker } else { Place::Thread };
+            pace.took(if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY }, place);
         }
     }
 
@@ -66,11 +90,39 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_in_memory_is_told_after_a_few_reads_whatever_is_read_between() {
-        for nth_from_disk in [1, 2, 3] {
+        for nth_from_disk in [1, 2] {
             let pace = Pace::default();
             learn(&pace, 50, nth_from_disk);
             assert!(!pace.is_quick(), "one in {nth_from_disk}");
         }
+    }
+
+    #[test]
+    fn workers_make_few_reads_of_a_file_that_is_partly_in_memory() {
+        let (pace, mut held_up) = (Pace::default(), 0);
+        for read in 0..1_000 {
+            let (place, time) = match (pace.is_quick(), read % 3) {
+                (true, 0) => (Place::Worker, FROM_DISK),
+                (true, _) => (Place::Worker, FROM_MEMORY),
+                (false, 0) => (Place::Thread, FROM_DISK),
+                (false, _) => (Place::Thread, FROM_MEMORY),
+            };
+            held_up += usize::from(place == Place::Worker && time == FROM_DISK);
+            pace.took(time, place);
+        }
+        assert!(held_up < 50, "{held_up}");
+    }
+
+    #[test]
+    fn threads_that_hold_up_each_other_do_not_keep_reads_on_threads() {
+        let pace = Pace::default();
+        (0..20).for_each(|_| pace.took(FROM_DISK, Place::Worker));
+        assert!(!pace.is_quick());
+        let reads = (0..400).take_while(|read| {
+            pace.took(if read % 3 == 0 { FROM_DISK } else { FROM_MEMORY }, Place::Thread);
+            !pace.is_quick()
+        });
+        assert!(reads.count() < 200);
     }
 
     #[test]

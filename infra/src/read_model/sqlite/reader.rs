@@ -16,7 +16,7 @@ use super::at_once::AtOnce;
 use super::failure::{NotCreated, ThreadEnded, failure, is_busy};
 use super::file::{self, BUSY_TIMEOUT, FileId, open_for_reading};
 use super::load;
-use super::pace::Pace;
+use super::pace::{Pace, Place};
 use crate::contents::Contents;
 use crate::read_model::sql::Engine;
 use crate::read_model::sql::digest::PARTS;
@@ -34,7 +34,8 @@ pub struct SqliteReadModel {
 
 struct Pool {
     path: PathBuf,
-    /// As many as there are connections at most.
+    /// For reads on threads. Those on workers need none: where they did, a few reads that went to threads drew all others
+    /// after them, since whoever waits for a permit comes first.
     permits: Arc<Semaphore>,
     at_once: AtOnce,
     /// None of them waits for a lock.
@@ -64,7 +65,7 @@ impl SqliteReadModel {
         Self::with_connections(path, (2 * processors()).clamp(4, 32))
     }
 
-    /// The same with at most so many connections; further queries wait for one of them.
+    /// The same with at most so many connections beside one for each worker; further queries wait for one of them.
     pub fn with_connections(path: impl Into<PathBuf>, connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(connections.max(1)));
         let pool = Pool {
@@ -129,10 +130,9 @@ impl Pool {
             return Err(query);
         }
         let Some(_running) = self.at_once.begin() else { return Err(query) };
-        let Ok(_permit) = self.permits.try_acquire() else { return Err(query) };
         let Ok(file) = self.file_lately() else { return Err(query) };
         let Some(connection) = self.idle(file) else { return Err(query) };
-        match self.read(&connection, &mut query) {
+        match self.read(&connection, &mut query, Place::Worker) {
             Ok(()) => Ok(answer(query).map_err(failure).inspect(|_| self.keep(file, connection))),
             // It was before the first row.
             Err(error) if is_busy(&error) => {
@@ -157,7 +157,7 @@ impl Pool {
     }
 
     /// Reads a query's rows. It is one statement, and so one read transaction.
-    fn read<Q: Query>(&self, db: &Connection, query: &mut Q) -> rusqlite::Result<()> {
+    fn read<Q: Query>(&self, db: &Connection, query: &mut Q, place: Place) -> rusqlite::Result<()> {
         let started = Instant::now();
         let mut select = db.prepare_cached(Q::SQL)?;
         let mut rows = select.query(params_from_iter(query.params()))?;
@@ -165,7 +165,7 @@ impl Pool {
             query.read(row)?;
         }
         if Q::FEW_ROWS {
-            self.pace.took(started.elapsed());
+            self.pace.took(started.elapsed(), place);
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Engine for SqliteReadModel {
         };
         let pool = Arc::clone(&self.pool);
         self.read(move |db| {
-            pool.read(db, &mut query)?;
+            pool.read(db, &mut query, Place::Thread)?;
             answer(query)
         })
         .await
@@ -278,7 +278,7 @@ mod tests {
         for token in ["a", "b", "c"] {
             let token = AppToken::parse(&token.repeat(36)).unwrap();
             let mut query = GetMessage::new(token, ChatNumber::FIRST, MessageNumber::FIRST);
-            reader.pool.read(&db, &mut query).unwrap();
+            reader.pool.read(&db, &mut query, Place::Worker).unwrap();
         }
         let statement = db.prepare_cached(GetMessage::SQL).unwrap();
         assert!(statement.get_status(StatementStatus::Run) > 0);
