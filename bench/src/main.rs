@@ -92,14 +92,17 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Verdict, Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Load(arguments) => load::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Compare(arguments) => compare::run(arguments).await,
             Command::Bare(arguments) => compare::run_bare(arguments).await,
         }
-    })
+    });
+    // After Ctrl-C, threads may still be at work on what nobody waits for.
+    runtime.shutdown_background();
+    done
 }
 
 /// Writes to standard output, at once.

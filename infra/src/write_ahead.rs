@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, sleep};
+use std::time::Duration;
 
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
@@ -19,6 +20,9 @@ const STEP: usize = 1_024;
 
 /// Pages from which the write-ahead log is to start anew: 64 MiB.
 const LARGE: usize = 16_384;
+
+/// How often a commit that waits for the other thread looks whether it is through.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 const FAILED: &str = "a database's write-ahead log can't be copied into its file";
 
@@ -57,7 +61,7 @@ pub(crate) fn spawn(name: &str, path: &Path) -> std::io::Result<WrittenAhead> {
 }
 
 impl Drop for WrittenAhead {
-    /// Waits for the copy in progress, milliseconds.
+    /// Waits for the copy in progress.
     fn drop(&mut self) {
         drop(self.ask.take());
         if let Some(thread) = self.thread.take() {
@@ -70,12 +74,21 @@ fn copy_when_asked(path: &Path, asked: &Receiver<()>, copying: &AtomicBool) {
     let mut connection: Option<Connection> = None;
     while asked.recv().is_ok() {
         let opened = connection.take().map_or_else(|| open(path), Ok);
+        let _over = Over(copying);
         // A connection that failed is closed with its failure, and the next step tries again.
         match opened.and_then(|opened| copy(&opened).map(|()| opened)) {
             Ok(opened) => connection = Some(opened),
             Err(error) => failed(path, &error),
         }
-        copying.store(false, Ordering::Release);
+    }
+}
+
+/// Tells that a copy is over, however it ended.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -105,22 +118,62 @@ impl WrittenAhead {
         }))
     }
 
-    /// A transaction was committed on this connection.
+    /// To be called after whatever this connection was used for.
     pub(crate) fn committed(&mut self, connection: &Connection) {
         let pages = self.pages.load(Ordering::Relaxed);
         // It has started anew.
         self.asked = self.asked.min(pages);
         self.done = self.done.min(pages);
-        if pages >= self.asked + STEP && !self.copying.swap(true, Ordering::AcqRel) {
-            self.asked = pages;
-            // Nobody is there to ask only where the thread has panicked.
-            let _ = self.ask.as_ref().map(|ask| ask.try_send(()));
+        let is_large = pages >= LARGE.max(self.done + STEP);
+        // Where commits are faster than the disk, they wait.
+        while is_large && pages >= 2 * LARGE && self.copying.load(Ordering::Acquire) {
+            sleep(LOOK_AGAIN);
         }
-        if pages >= LARGE.max(self.done + STEP) && !self.copying.load(Ordering::Acquire) {
+        if is_large && !self.copying.load(Ordering::Acquire) {
             self.done = pages;
             if let Err(error) = copy(connection) {
                 failed(&self.path, &error);
             }
+        } else if pages >= self.asked + STEP && !self.copying.swap(true, Ordering::AcqRel) {
+            self.asked = pages;
+            if self.ask.as_ref().is_none_or(|ask| ask.try_send(()).is_err()) {
+                // The thread has panicked: it is all done here from now on.
+                self.copying.store(false, Ordering::Release);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_write_ahead_log_stays_small_however_large_commits_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.db");
+        let mut connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;
+                 CREATE TABLE blobs (bytes BLOB);",
+            )
+            .unwrap();
+        let mut log = spawn("some-wal", &path).unwrap();
+        log.watch(&mut connection).unwrap();
+        // Each commit is of more pages than a step.
+        for _ in 0..40 {
+            let rows = 2 * STEP;
+            connection
+                .execute_batch(&format!(
+                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+                     INSERT INTO blobs SELECT zeroblob(4000) FROM n"
+                ))
+                .unwrap();
+            log.committed(&connection);
+        }
+        let bytes = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+        // 320 MiB were written.
+        assert!(bytes < 3 * LARGE as u64 * 4_096, "{bytes}");
     }
 }

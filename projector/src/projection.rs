@@ -39,8 +39,8 @@ pub trait Projection: Send + 'static {
     }
 
     /// Folds the events that follow its checkpoint, and moves it to `up_to`. A long stretch may be stored in pieces, of
-    /// which each moves the checkpoint to its end, both or neither. Passes over what operators
-    /// do: whoever feeds a projection from the log calls [`advance`](crate::letters::advance), which carries that out.
+    /// which each moves the checkpoint to its end, both or neither. Passes over what operators do: whoever feeds a
+    /// projection from the log calls [`advance`](crate::letters::advance), which carries that out.
     async fn fold(
         &mut self,
         log: LogId,

@@ -26,6 +26,8 @@ use crate::status::{Reporter, State, Status};
 const HEAD_EVERY: Duration = Duration::from_secs(1);
 /// A stretch whose first event is no older than this when it is applied, is of events as they come.
 const AS_THEY_COME: Duration = Duration::from_secs(1);
+/// A projection that gets so many events at once is no longer live, unless they are of those as they come.
+const BEHIND: usize = 8_192;
 /// How often a projector that stands by tries to take over.
 const TAKE_OVER_EVERY: Duration = Duration::from_millis(250);
 
@@ -268,7 +270,7 @@ impl<T: Target> Runner<T> {
             } else if status.behind_since.is_some() && status.lag(clock::now()) < AS_THEY_COME {
                 // Under load there is always more by the time that a stretch is applied.
                 status.state = State::Live;
-            } else if status.state == State::Live && count >= self.target.pace().max_events {
+            } else if status.state == State::Live && count >= BEHIND {
                 status.state = State::CatchingUp;
             }
         });

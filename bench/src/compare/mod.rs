@@ -76,8 +76,8 @@ pub struct Arguments {
     report: Option<PathBuf>,
 }
 
-/// Measures, until all is measured or Ctrl-C ends it. The servers end and their folders go either way; what was measured
-/// to its end is in the report.
+/// Measures, until all is measured or Ctrl-C ends it. The servers end and their folders go either way (a rebuild that is
+/// at work gets Ctrl-C from the terminal too); what was measured to its end is in the report.
 pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     tokio::select! {
         verdict = measure(arguments) => verdict,
@@ -124,7 +124,7 @@ impl Arguments {
         let beside = std::env::current_exe()?.with_file_name("chat-api");
         let quick = |given, quick| if self.quick { quick } else { given };
         Ok(Setting {
-            program: self.chat_api.clone().unwrap_or(beside),
+            program: self.chat_api.as_ref().unwrap_or(&beside).canonicalize()?,
             folder: self.folder.canonicalize()?,
             texts: Texts::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
             rounds: usize::from(if self.quick { 1 } else { self.rounds }),

@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, Opened};
 use crate::dead_letter::DeadLetter;
 use crate::digest::ContentDigest;
 
-/// Threads that index. Small commits take one of them: each makes a segment of its own.
+/// Threads that index. Each makes a segment of its own, so that a small commit takes only one of them.
 const WORKERS: usize = 2;
 
 /// Bytes of memory each of them has for terms that are not on disk yet; a commit that needs more is written in pieces.
@@ -168,12 +168,17 @@ impl SearchIndexWriter {
         for letter in park.into_iter().chain(mark) {
             operations.push(UserOperation::Add(self.fields.letter(letter).map_err(damaged)?));
         }
-        writer.run(operations).map_err(sort)?;
         let bytes: usize = add.iter().chain(&put).map(|message| message.body.len()).sum();
-        let group = if bytes <= IN_ONE { usize::MAX } else { GROUP };
-        for messages in add.chunks(group).chain(put.chunks(group)) {
-            let messages = messages.iter().map(|message| UserOperation::Add(self.fields.message(message)));
-            writer.run(messages).map_err(sort)?;
+        let messages: Vec<_> = add.iter().chain(&put).collect();
+        let add = |message: &&Document| UserOperation::Add(self.fields.message(message));
+        if bytes <= IN_ONE {
+            operations.extend(messages.iter().map(add));
+            writer.run(operations).map_err(sort)?;
+            return Ok(());
+        }
+        writer.run(operations).map_err(sort)?;
+        for messages in messages.chunks(GROUP) {
+            writer.run(messages.iter().map(add)).map_err(sort)?;
         }
         Ok(())
     }

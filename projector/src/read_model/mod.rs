@@ -47,12 +47,27 @@ pub struct ReadModelProjection<W> {
     chats: Cache<ChatKey, StoredChat>,
 }
 
-/// A piece of a stretch that is being stored.
+/// Events that are folded together: after which position of which log they start, and where they end.
+#[derive(Clone, Copy)]
+struct Span {
+    log: LogId,
+    from: Position,
+    to: Position,
+}
+
+/// A piece of a stretch that is being stored. Dropped before, it is given up: whether it was stored shows when the
+/// projection is opened again.
 struct Storing {
     letters: Letters,
     /// Where it ends.
     checkpoint: Checkpoint,
     commit: JoinHandle<Result<(), ReadModelError>>,
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        self.commit.abort();
+    }
 }
 
 impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
@@ -73,7 +88,7 @@ impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
     /// counts from here on: where it can't be stored, this projection is of no more use.
     async fn fold_piece(
         &mut self,
-        (log, from, to): (LogId, Position, Position),
+        Span { log, from, to }: Span,
         events: Vec<RecordedEvent>,
         storing: &mut Option<Storing>,
     ) -> Result<(Changes, Letters), ProjectionError> {
@@ -91,10 +106,10 @@ impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
 
     /// Waits until an earlier piece is stored, and stands where it ends.
     async fn stored(&mut self, storing: &mut Option<Storing>) -> Result<(), ReadModelError> {
-        let Some(Storing { letters, checkpoint, commit }) = storing.take() else { return Ok(()) };
-        commit.await.map_err(|ended| ReadModelError::Unavailable(Box::new(ended)))??;
-        letters.log(NAME);
-        self.checkpoint = checkpoint;
+        let Some(mut storing) = storing.take() else { return Ok(()) };
+        (&mut storing.commit).await.map_err(|ended| ReadModelError::Unavailable(Box::new(ended)))??;
+        storing.letters.log(NAME);
+        self.checkpoint = storing.checkpoint;
         Ok(())
     }
 
@@ -192,7 +207,7 @@ impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
                 Some(event) if events.len() > 0 => event.position,
                 _ => up_to,
             };
-            let folded = self.fold_piece((log, from, to), piece, &mut storing).await;
+            let folded = self.fold_piece(Span { log, from, to }, piece, &mut storing).await;
             self.stored(&mut storing).await?;
             let (changes, letters) = folded?;
             let checkpoint = Checkpoint { log: Some(log), position: to };
@@ -228,7 +243,8 @@ impl<W: ReadModelWriter + 'static> LetterBox for ReadModelProjection<W> {
         let (count, log) = (again.events.len(), again.log);
         let from = self.checkpoint.position;
         let (stretch, piece) = fold_aside(count, move || again.open(from)).await?;
-        let rows = self.rows(Wanted::by(&stretch), &mut None).await?;
+        let mut nothing_before = None;
+        let rows = self.rows(Wanted::by(&stretch), &mut nothing_before).await?;
         let Folded { mut changes, apps, chats } =
             fold_aside(count, move || fold(stretch, rows, clock::now())).await?;
         let settled = piece.settle(std::mem::take(&mut changes.parked));

@@ -276,7 +276,7 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
 /// deleted, some of them just created, and apps and chats come all along.
 fn long_story() -> Story {
     let mut happenings = vec![Happening::CreateApp, Happening::CreateChat(0)];
-    for index in 0..20_000_usize {
+    for index in 0..30_000_usize {
         let (app, chat) = (u8::try_from(index % 3).unwrap(), 1 + (index % 5) as u64);
         happenings.push(match index % 4_000 {
             100 => Happening::CreateApp,
@@ -293,6 +293,39 @@ fn long_story() -> Story {
 #[tokio::test]
 async fn a_long_stretch_gives_the_same_rows_as_short_ones() {
     same_rows_however_it_is_cut(long_story(), vec![(1_000, false)]).await.unwrap();
+}
+
+/// Pieces that need nothing of what is stored, so that each is folded while the one before is on its way.
+#[tokio::test]
+async fn pieces_are_stored_one_after_the_other_while_the_next_are_folded() {
+    let mut story = Story::default();
+    story.tell(app(1), app_created("one"));
+    for number in 1..=3 {
+        story.tell(app(1), chat_created(number));
+    }
+    for number in 1..=9_000 {
+        for of in 1..=3 {
+            story.tell(chat(1, of), created(number, "on and on"));
+        }
+    }
+    same_rows_however_it_is_cut(story, vec![(4_000, false)]).await.unwrap();
+}
+
+/// Enough events that threads share the work.
+#[test]
+fn many_events_are_decoded_in_their_order() {
+    let mut story = Story::with_chat();
+    story.tell(app(1), chat_created(2));
+    for number in 1..=10_000 {
+        story.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
+    }
+    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+    assert_eq!(stretch.events.len(), story.events.len());
+    for (read, told) in stretch.events.iter().zip(&story.events) {
+        assert_eq!((read.position, read.revision), (told.position, told.revision));
+        assert_eq!(stretch.streams[read.stream].name, told.stream);
+        assert_eq!(read.event.as_ref().unwrap().payload().as_bytes(), told.data);
+    }
 }
 
 #[tokio::test]

@@ -116,7 +116,8 @@ async fn it_goes_on_where_it_was_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_can_be_killed_anywhere() {
     let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 20_000).await;
+    // Some stretches of several pieces each.
+    let head = append_chat(&bench.log, 1, 100_000).await;
     let mut position = Position::START;
     // Each time it is killed as soon as it has got anywhere at all.
     for _ in 0..5 {

@@ -1,6 +1,6 @@
 //! How many reads run on the workers that ask for them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A read that has run for longer may be waiting for the disk.
@@ -9,25 +9,26 @@ const YOUNG: Duration = Duration::from_micros(200);
 /// Sees to it that one worker stays free where the disk stands still, for health checks and for telling clients that it
 /// does.
 ///
-/// Reads are over in some microseconds, and then all workers may make them. The last free worker takes one only if
-/// another began just now: where none did, the others may all be waiting. What is left to chance is a disk that stops
+/// Reads are over in some microseconds, and then all workers may make them. The last free worker takes one only beside
+/// another that began just now: where none did, the others may all be waiting. What is left to chance is a disk that stops
 /// just as two reads of what is not in memory begin.
 #[derive(Debug)]
 pub(super) struct AtOnce {
-    workers: usize,
-    running: AtomicUsize,
     since: Instant,
-    /// When the latest read began, in microseconds after `since`.
-    began: AtomicU64,
+    /// For each worker, when the read that it may be making began, in microseconds after `since`; [`FREE`] if it makes
+    /// none.
+    began: Box<[AtomicU64]>,
 }
+
+const FREE: u64 = u64::MAX;
 
 /// A read that runs on a worker, until dropped.
 #[derive(Debug)]
-pub(super) struct Running<'a>(&'a AtomicUsize);
+pub(super) struct Running<'a>(&'a AtomicU64);
 
 impl AtOnce {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers, running: AtomicUsize::new(0), since: Instant::now(), began: AtomicU64::new(0) }
+        Self { since: Instant::now(), began: (0..workers).map(|_| AtomicU64::new(FREE)).collect() }
     }
 
     /// Lets a read begin, or refuses it: then it is for a thread that may be held up.
@@ -36,23 +37,29 @@ impl AtOnce {
     }
 
     fn begin_at(&self, now: Duration) -> Option<Running<'_>> {
-        let others = self.running.fetch_add(1, Ordering::Relaxed);
-        let running = Running(&self.running);
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let young = || now.saturating_sub(self.began.load(Ordering::Relaxed)) <= YOUNG.as_micros() as u64;
-        // A lone worker is never risked.
-        let last = others + 1 == self.workers;
-        if others >= self.workers || (last && (others == 0 || !young())) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(FREE - 1);
+        let now = micros(now);
+        let (mut free, mut young) = (0, false);
+        for began in &self.began {
+            match began.load(Ordering::Relaxed) {
+                FREE => free += 1,
+                began => young |= now.saturating_sub(began) <= micros(YOUNG),
+            }
+        }
+        if free == 0 || (free == 1 && !young) {
             return None;
         }
-        self.began.store(now, Ordering::Relaxed);
-        Some(running)
+        let place = self
+            .began
+            .iter()
+            .find(|began| began.compare_exchange(FREE, now, Ordering::Relaxed, Ordering::Relaxed).is_ok())?;
+        Some(Running(place))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.store(FREE, Ordering::Relaxed);
     }
 }
 
@@ -82,6 +89,14 @@ mod tests {
         for later in [1_201, 5_000, 1_000_000] {
             assert!(at_once.begin_at(at(later)).is_none(), "{later}");
         }
+    }
+
+    #[test]
+    fn reads_that_are_over_do_not_hide_one_that_waits() {
+        let at_once = AtOnce::new(2);
+        let _waiting = at_once.begin_at(at(0));
+        assert!(at_once.begin_at(at(100)).is_some());
+        assert!(at_once.begin_at(at(250)).is_none());
     }
 
     #[test]

@@ -73,8 +73,8 @@ mod tests {
 
     fn learn(pace: &Pace, reads: usize, nth_from_disk: usize) {
         for read in 1..=reads {
-            let place = if pace.is_quick() { Place::Worker } else { Place::Thread };
-            pace.took(if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY }, place);
+            let took = if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY };
+            pace.took(took, if pace.is_quick() { Place::Worker } else { Place::Thread });
         }
     }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_in_memory_is_told_after_a_few_reads_whatever_is_read_between() {
+    fn a_file_that_is_not_in_memory_is_told_after_a_few_reads() {
         for nth_from_disk in [1, 2] {
             let pace = Pace::default();
             learn(&pace, 50, nth_from_disk);
@@ -101,14 +101,10 @@ mod tests {
     fn workers_make_few_reads_of_a_file_that_is_partly_in_memory() {
         let (pace, mut held_up) = (Pace::default(), 0);
         for read in 0..1_000 {
-            let (place, time) = match (pace.is_quick(), read % 3) {
-                (true, 0) => (Place::Worker, FROM_DISK),
-                (true, _) => (Place::Worker, FROM_MEMORY),
-                (false, 0) => (Place::Thread, FROM_DISK),
-                (false, _) => (Place::Thread, FROM_MEMORY),
-            };
-            held_up += usize::from(place == Place::Worker && time == FROM_DISK);
-            pace.took(time, place);
+            let at = if pace.is_quick() { Place::Worker } else { Place::Thread };
+            let took = if read % 3 == 0 { FROM_DISK } else { FROM_MEMORY };
+            held_up += usize::from(at == Place::Worker && took == FROM_DISK);
+            pace.took(took, at);
         }
         assert!(held_up < 50, "{held_up}");
     }

@@ -30,6 +30,16 @@ pub struct SqliteReadModelWriter {
     trial: bool,
 }
 
+/// What whoever writes the file has of it beside the connection, in the order in which it is let go.
+struct Held {
+    log: WrittenAhead,
+    _lock: WriteLock,
+}
+
+fn unavailable(error: std::io::Error) -> ReadModelError {
+    ReadModelError::Unavailable(Box::new(error))
+}
+
 impl SqliteReadModelWriter {
     /// Opens the file at `path`, and creates it where there is none. Blocks.
     ///
@@ -57,7 +67,7 @@ impl SqliteReadModelWriter {
     /// [`ReadModelError::InUse`] while a writer has it.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {
         let lock = WriteLock::acquire(path)?;
-        remove_database(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+        remove_database(path).map_err(unavailable)?;
         drop(lock);
         Ok(())
     }
@@ -67,39 +77,33 @@ impl SqliteReadModelWriter {
     ///
     /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
     pub fn try_out(path: &Path) -> Result<Self, ReadModelError> {
-        let mut writer = Self::start(None, open_to_try_out(path)?, None)?;
+        let mut writer = Self::start(open_to_try_out(path)?, None)?;
         writer.trial = true;
         Ok(writer)
     }
 
     fn start_on(path: &Path, lock: WriteLock, mut connection: Connection) -> Result<Self, ReadModelError> {
-        let unavailable = |error: std::io::Error| ReadModelError::Unavailable(Box::new(error));
         let log = write_ahead::spawn("read-model-wal", path).map_err(unavailable)?;
         log.watch(&mut connection).map_err(failure)?;
-        Self::start(Some(lock), connection, Some(log))
+        Self::start(connection, Some(Held { log, _lock: lock }))
     }
 
-    fn start(
-        lock: Option<WriteLock>,
-        mut connection: Connection,
-        mut log: Option<WrittenAhead>,
-    ) -> Result<Self, ReadModelError> {
+    fn start(mut connection: Connection, mut held: Option<Held>) -> Result<Self, ReadModelError> {
         let (work, queue) = mpsc::channel::<Work>();
         let thread = Builder::new()
             .name("read-model".to_owned())
             .spawn(move || {
                 while let Ok(work) = queue.recv() {
                     work(&mut connection);
-                    if let Some(log) = &mut log {
+                    if let Some(Held { log, .. }) = &mut held {
                         log.committed(&connection);
                     }
                 }
                 // The lock outlives the connections: the next writer starts after this one's last word.
                 drop(connection);
-                drop(log);
-                drop(lock);
+                drop(held);
             })
-            .map_err(|error| ReadModelError::Unavailable(Box::new(error)))?;
+            .map_err(unavailable)?;
         Ok(Self { work: Some(work), thread: Some(thread), trial: false })
     }
 
