@@ -96,7 +96,7 @@ pub async fn ask(model: &impl ReadModel) -> Everything {
     for app in model.apps(Position::START, 1_000).await.unwrap().value {
         assert_eq!(model.app(app.token).await.unwrap().value.as_ref(), Ok(&app));
         for chat in model.chats(app.token, None, 1_000).await.unwrap().value.unwrap() {
-            let page = model.messages(app.token, chat.number, Window::Newest, 1_000).await.unwrap();
+            let page = model.messages(app.token, chat.number, Window::Newest, 10_000).await.unwrap();
             let listed = page.value.unwrap().messages;
             let mut number = MessageNumber::FIRST;
             loop {
