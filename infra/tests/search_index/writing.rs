@@ -76,6 +76,26 @@ fn changes_that_do_not_start_at_the_checkpoint_leave_no_trace() {
     assert_eq!(fixture.find("three"), ["three"]);
 }
 
+/// Two threads index, and each makes a segment of its own of what it gets.
+#[test]
+fn a_small_commit_makes_one_segment_whatever_is_in_it() {
+    let mut fixture = Fixture::of(&["first draft"]);
+    let segments = |fixture: &Fixture| {
+        let entries = std::fs::read_dir(fixture.dir()).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "store"))
+            .count()
+    };
+    // None of them empties an earlier one, so that all stay.
+    for commit in 1..5 {
+        let (add, put) = (vec![message(10 * commit, "new")], vec![message(10 * commit + 1, "also new")]);
+        let park = vec![letter(100 * commit, "chat-x-1")];
+        let changes = IndexChanges { add, put, park, ..fixture.next_changes() };
+        fixture.writer.commit(changes).unwrap();
+    }
+    assert_eq!(segments(&fixture), 5);
+}
+
 #[test]
 fn dead_letters_are_kept_and_never_found() {
     let mut fixture = Fixture::of(&["a message"]);
