@@ -3,7 +3,7 @@
 //! SQLite does it in a commit now and then, and that one waits for pages to be written and synced. Here a thread of its
 //! own does it every few MiB, beside the commits. While commits keep coming it never gets to the very end, and the
 //! write-ahead log grows: where it has grown large, the thread that commits copies the little that is left, and the
-//! next commit starts it anew.
+//! next commit starts it anew. Where it has grown to twice that, since the disk is slower than the commits, they wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,7 +137,7 @@ impl WrittenAhead {
         } else if pages >= self.asked + STEP && !self.copying.swap(true, Ordering::AcqRel) {
             self.asked = pages;
             if self.ask.as_ref().is_none_or(|ask| ask.try_send(()).is_err()) {
-                // The thread has panicked: it is all done here from now on.
+                // The thread has panicked: all is copied here from now on, each time that it is large.
                 self.copying.store(false, Ordering::Release);
             }
         }

@@ -48,9 +48,12 @@ async fn a_damaged_file_is_moved_aside_and_costs_the_memory() {
     store.complete(&done("a", 1)).await.unwrap();
     drop(store);
     // Its thread closes the file a moment later, and with it takes away what is written ahead.
-    while folder.names().iter().any(|name| name.ends_with("-wal")) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let closed = async {
+        while folder.names().iter().any(|name| name.ends_with("-wal")) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
     for suffix in ["", "-wal", "-shm"] {
         let mut path = folder.path().into_os_string();
         path.push(suffix);

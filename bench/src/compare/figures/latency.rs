@@ -1,5 +1,6 @@
 //! Figure 9: how long a post takes while the server has time to spare.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -23,31 +24,29 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
         let latencies = paced(address, 201, rate, setting.duration, source).await?;
         Ok::<_, io::Error>(latencies.response())
     };
-    let mut rounds = Rounds::default();
-    let (mut posts, mut syncs, mut floor) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..setting.rounds {
-        let ours = async || {
+    let [posts, syncs, floor] = [const { RefCell::new(Vec::new()) }; 3];
+    let rounds = Rounds::measure(
+        setting.rounds,
+        async |_| {
             let latencies = post(&stage.server.address).await?;
             stage.catch_up().await?;
-            Ok::<_, io::Error>(latencies)
-        };
-        if round % 2 == 0 {
-            posts.push(ours().await?);
-            syncs.push(fsyncs(setting).await?);
-        } else {
-            syncs.push(fsyncs(setting).await?);
-            posts.push(ours().await?);
-        }
-        floor.push(post(&bare.address).await?);
-        if let (Some(post), Some(sync)) = (posts.last(), syncs.last()) {
-            rounds.push(post.p99 as f64, sync.p99 as f64);
-        }
-    }
+            posts.borrow_mut().push(latencies);
+            Ok::<_, io::Error>(latencies.p99 as f64)
+        },
+        async |_| {
+            let latencies = fsyncs(setting).await?;
+            syncs.borrow_mut().push(latencies);
+            let bare = post(&bare.address).await?;
+            floor.borrow_mut().push(bare);
+            Ok(latencies.p99 as f64)
+        },
+    )
+    .await?;
     let title = format!("Latency of a POST at {rate:.0}/s, half of the peak, in µs (medians of the rounds)");
     let mut table = Table::new(title, &["", "p50", "p90", "p99", "p99.9", "max"]);
-    table.rows.push(row("POST of a message", &posts));
-    table.rows.push(row("the same to the bare handler", &floor));
-    table.rows.push(row("write of 4 KiB and fsync, with nothing else going on", &syncs));
+    table.rows.push(row("POST of a message", &posts.take()));
+    table.rows.push(row("the same to the bare handler", &floor.take()));
+    table.rows.push(row("write of 4 KiB and fsync, with nothing else going on", &syncs.take()));
     findings.tables.push(table);
     findings.figures.push(Figure {
         number: 9,

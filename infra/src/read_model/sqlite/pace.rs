@@ -36,7 +36,7 @@ impl Place {
 ///
 /// One read that was held up tells little: on a busy machine every hundredth or so loses its processor for some
 /// milliseconds. Where it is one in five and more of those on workers, the file is not in memory, and reads had better be
-/// made by threads that may be held up, until no more than half of them are. Of threads there are more than processors,
+/// made by threads that may be held up, until fewer than half of them are. Of threads there are more than processors,
 /// and they hold up each other.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
