@@ -64,7 +64,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
             "pgbench that takes the next number of a chat's row and inserts the message in one statement"
                 .to_owned(),
         unit: "messages/s".to_owned(),
-        goal: Goal::AtLeast(2.0),
+        goal: Goal::AtLeast(2.25),
         measured: Measured::Ratio(rounds.await?),
     });
     Ok(())
