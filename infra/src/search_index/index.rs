@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chat_domain::Position;
-use tantivy::query::TermQuery;
+use tantivy::index::SegmentId;
+use tantivy::query::{Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument};
 
 use super::checkpoint::from_payload;
 use super::clauses::clauses;
 use super::folder::{self, damaged, sort, unavailable};
-use super::plan::plan;
+use super::plan::{Plan, plan};
 use super::schema::{Fields, Letters, Stored, schema};
 use super::snippet::snippet;
-use super::top::{Top, TopHits};
+use super::top::{self, Columns, Page, Top};
 use super::{Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest};
 use crate::checkpoint::Checkpoint;
 use crate::contents::{Contents, Key, Kind};
@@ -54,11 +55,15 @@ struct Loader {
     reader: IndexReader,
     /// The list of segments that was loaded last, as it was stored.
     meta: Vec<u8>,
+    /// Those of each segment of the current snapshot.
+    columns: HashMap<SegmentId, Columns>,
 }
 
 /// One commit.
 struct Snapshot {
     searcher: Searcher,
+    /// Those of each segment, in the searcher's order.
+    columns: Vec<Columns>,
     checkpoint: Checkpoint,
 }
 
@@ -80,7 +85,7 @@ impl SearchIndex {
             .doc_store_cache_num_blocks(CACHED_BLOCKS)
             .try_into()
             .map_err(sort)?;
-        let loader = Loader { index, reader, meta };
+        let mut loader = Loader { index, reader, meta, columns: HashMap::new() };
         let current = RwLock::new(Arc::new(loader.snapshot()?));
         let shared = Shared { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
         Ok(Self(Arc::new(shared)))
@@ -141,7 +146,7 @@ impl SearchIndex {
         let snapshot = self.snapshot();
         let clauses = clauses(&request.query);
         let top = match plan(&self.0.fields, &request.scope, &clauses, request.fuzzy) {
-            Some(query) => snapshot.searcher.search(&query, &TopHits::of(request)).map_err(sort)?,
+            Some(plan) => snapshot.carry_out(&plan, Page::of(request))?,
             None => Top::default(),
         };
         let mut hits = Vec::with_capacity(top.matches.len());
@@ -165,7 +170,7 @@ impl SearchIndex {
         let mut documents = HashMap::with_capacity(keys.len());
         for key in keys {
             let query = TermQuery::new(self.0.fields.key_term(key), IndexRecordOption::Basic);
-            let found = snapshot.searcher.search(&query, &TopHits::oldest(1)).map_err(sort)?;
+            let found = snapshot.page(&query, Page::oldest(1))?;
             for found in found.matches {
                 if let Stored::Message(document) = snapshot.read(&self.0.fields, found.address)? {
                     documents.insert(*key, document);
@@ -177,7 +182,7 @@ impl SearchIndex {
 
     /// Events that are parked, the first `limit` of them by position, and how many there are in all.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
-        self.found(&self.snapshot(), Letters::Parked, None, TopHits::oldest(limit))
+        self.found(&self.snapshot(), Letters::Parked, None, Page::oldest(limit))
     }
 
     /// A page of events that are parked or were discarded, and how many of each there are.
@@ -187,13 +192,13 @@ impl SearchIndex {
             WhichLetters::Standing => Letters::Standing,
             WhichLetters::All => Letters::All,
         };
-        let page = TopHits::oldest_after(list.after, list.limit);
+        let page = Page::oldest_after(list.after, list.limit);
         let (found, _) = self.found(&snapshot, which, list.stream.as_deref(), page)?;
         let mut letters = Vec::with_capacity(found.len());
         for letter in found {
             // Nobody waits behind what was given up, nor behind one that waits itself.
             let waiting = if letter.stands() && letter.discarded.is_none() {
-                let all = TopHits::oldest(0);
+                let all = Page::oldest(0);
                 self.found(&snapshot, Letters::Parked, Some(&letter.stream), all)?.1.saturating_sub(1)
             } else {
                 0
@@ -213,7 +218,7 @@ impl SearchIndex {
     pub fn letter(&self, position: Position) -> Result<Option<DeadLetter>, SearchError> {
         let snapshot = self.snapshot();
         let query = TermQuery::new(self.0.fields.letter_term(position), IndexRecordOption::Basic);
-        let found = snapshot.searcher.search(&query, &TopHits::oldest(1)).map_err(sort)?;
+        let found = snapshot.page(&query, Page::oldest(1))?;
         let Some(found) = found.matches.first() else { return Ok(None) };
         match snapshot.read(&self.0.fields, found.address)? {
             Stored::Letter(letter) => Ok(Some(letter)),
@@ -224,7 +229,7 @@ impl SearchIndex {
     /// The first `limit` parked letters of a stream, by position.
     pub fn parked_of(&self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, SearchError> {
         let snapshot = self.snapshot();
-        Ok(self.found(&snapshot, Letters::Parked, Some(stream), TopHits::oldest(limit))?.0)
+        Ok(self.found(&snapshot, Letters::Parked, Some(stream), Page::oldest(limit))?.0)
     }
 
     fn found(
@@ -232,10 +237,10 @@ impl SearchIndex {
         snapshot: &Snapshot,
         letters: Letters,
         stream: Option<&str>,
-        page: TopHits,
+        page: Page,
     ) -> Result<(Vec<DeadLetter>, u64), SearchError> {
         let query = TermQuery::new(self.0.fields.letters_term(letters, stream), IndexRecordOption::Basic);
-        let found = snapshot.searcher.search(&query, &page).map_err(sort)?;
+        let found = snapshot.page(&query, page)?;
         let mut letters = Vec::with_capacity(found.matches.len());
         for found in found.matches {
             if let Stored::Letter(letter) = snapshot.read(&self.0.fields, found.address)? {
@@ -246,7 +251,7 @@ impl SearchIndex {
     }
 
     fn counts(&self, snapshot: &Snapshot) -> Result<LetterCounts, SearchError> {
-        let count = |letters| Ok(self.found(snapshot, letters, None, TopHits::oldest(0))?.1);
+        let count = |letters| Ok(self.found(snapshot, letters, None, Page::oldest(0))?.1);
         Ok(LetterCounts { parked: count(Letters::Parked)?, discarded: count(Letters::Discarded)? })
     }
 
@@ -307,6 +312,20 @@ fn add_message(contents: &mut Contents, message: &Document) {
 }
 
 impl Snapshot {
+    /// The page of a plan. Where scores don't decide which matches are on it, only those that are get one.
+    fn carry_out(&self, plan: &Plan, page: Page) -> Result<Top, SearchError> {
+        if page.by_score() {
+            return self.page(plan.scored.as_ref(), page);
+        }
+        let mut top = self.page(plan.found.as_ref(), page)?;
+        top::score(&self.searcher, plan.scored.as_ref(), &mut top.matches).map_err(sort)?;
+        Ok(top)
+    }
+
+    fn page(&self, query: &dyn Query, page: Page) -> Result<Top, SearchError> {
+        self.searcher.search(query, &page.collect(&self.columns)).map_err(sort)
+    }
+
     fn read(&self, fields: &Fields, address: DocAddress) -> Result<Stored, SearchError> {
         let stored: TantivyDocument = self.searcher.doc(address).map_err(sort)?;
         fields.read(&stored).map_err(damaged)
@@ -316,7 +335,7 @@ impl Snapshot {
 impl Loader {
     /// The reader's segments with the checkpoint they were committed with. Another process may commit between the two
     /// being read, so they are compared and read again until they belong together.
-    fn snapshot(&self) -> Result<Snapshot, SearchError> {
+    fn snapshot(&mut self) -> Result<Snapshot, SearchError> {
         loop {
             let searcher = self.reader.searcher();
             let metas = self.index.load_metas().map_err(sort)?;
@@ -324,9 +343,26 @@ impl Loader {
                 metas.segments.iter().map(|segment| (segment.id(), segment.delete_opstamp())).collect();
             if *searcher.generation().segments() == listed {
                 let Some(payload) = metas.payload else { return Err(SearchError::NotCreated) };
-                return Ok(Snapshot { searcher, checkpoint: from_payload(&payload)? });
+                let columns = self.columns_of(&searcher)?;
+                return Ok(Snapshot { searcher, columns, checkpoint: from_payload(&payload)? });
             }
             self.reader.reload().map_err(sort)?;
         }
+    }
+
+    /// Those of each segment, opened for segments that are new.
+    fn columns_of(&mut self, searcher: &Searcher) -> Result<Vec<Columns>, SearchError> {
+        let mut all = Vec::with_capacity(searcher.segment_readers().len());
+        let mut before = std::mem::take(&mut self.columns);
+        for reader in searcher.segment_readers() {
+            let id = reader.segment_id();
+            let columns = match before.remove(&id) {
+                Some(columns) => columns,
+                None => Columns::open(reader).map_err(sort)?,
+            };
+            self.columns.insert(id, columns.clone());
+            all.push(columns);
+        }
+        Ok(all)
     }
 }

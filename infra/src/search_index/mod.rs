@@ -8,9 +8,9 @@
 //!   payload) as the documents, durably.
 //!
 //! How a search is answered, in the order of the modules: `fold` takes case and diacritics from the text, `words` cuts
-//! it (`plain` the common scripts), `terms` says under which terms a word is filed; `clauses` reads what a person typed, `plan` makes a tantivy query
-//! of it, `top` collects the page, and `occurrences` and `snippet` show where a message matches. `folder`, `schema`,
-//! `checkpoint`, `writer`, `merges` and `index` keep it on disk.
+//! it (`plain` the common scripts), `terms` says under which terms a word is filed; `clauses` reads what a person typed,
+//! `plan` makes tantivy queries of it (`ways` of a word), `top` collects the page, and `occurrences` and `snippet` show
+//! where a message matches. `folder`, `schema`, `checkpoint`, `writer`, `merges` and `index` keep it on disk.
 
 mod checkpoint;
 mod clauses;
@@ -26,6 +26,7 @@ mod script;
 mod snippet;
 mod terms;
 mod top;
+mod ways;
 mod words;
 mod writer;
 

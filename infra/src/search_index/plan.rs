@@ -1,15 +1,14 @@
 //! From clauses to a tantivy query whose scores are small whole numbers.
 
 use tantivy::Term;
-use tantivy::query::{
-    BooleanQuery, ConstScoreQuery, DisjunctionMaxQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery,
-};
+use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 
 use super::Scope;
 use super::clauses::{Clause, QueryWord};
 use super::schema::Fields;
 use super::terms::Placed;
+use super::ways::Ways;
 
 // What a word of the query adds to a message's score, by its best match there. A message's score is the sum.
 const WHOLE: u16 = 8;
@@ -17,48 +16,81 @@ const START: u16 = 4;
 const INSIDE: u16 = 2;
 const TYPO: u16 = 1;
 
-/// The query that finds what holds every clause; `None` where there is no clause, which finds nothing.
-pub(super) fn plan(
-    fields: &Fields,
-    scope: &Scope,
-    clauses: &[Clause],
-    fuzzy: bool,
-) -> Option<Box<dyn Query>> {
+/// What finds the messages that hold every clause.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Finds them, and does not say how well they match.
+    pub found: Box<dyn Query>,
+    /// Finds the same, and scores them.
+    pub scored: Box<dyn Query>,
+}
+
+/// How a query is carried out; `None` where there is no clause, which finds nothing.
+pub(super) fn plan(fields: &Fields, scope: &Scope, clauses: &[Clause], fuzzy: bool) -> Option<Plan> {
     if clauses.is_empty() {
         return None;
     }
     let scope = TermQuery::new(fields.scope_term(scope), IndexRecordOption::Basic);
-    let mut musts = vec![(Occur::Must, scored(Box::new(scope), 0))];
+    let mut found: Vec<Box<dyn Query>> = vec![Box::new(scope.clone())];
+    let mut scores = vec![scored(Box::new(scope), 0)];
     for clause in clauses {
-        let query = match clause {
-            Clause::Word(word) => any_way(fields.body, word, fuzzy),
-            Clause::Phrase(phrase) => {
-                let words = u16::try_from(phrase.len()).unwrap_or(u16::MAX);
-                scored(adjacent(fields.body, phrase.terms())?, WHOLE.saturating_mul(words))
+        match clause {
+            Clause::Word(word) => {
+                let ways = ways(fields.body, word, fuzzy);
+                found.push(any(widest(&ways)));
+                scores.push(any(ways));
             }
-        };
-        musts.push((Occur::Must, query));
+            Clause::Phrase(phrase) => {
+                let query = adjacent(fields.body, phrase.terms())?;
+                let words = u16::try_from(phrase.len()).unwrap_or(u16::MAX);
+                found.push(query.box_clone());
+                scores.push(scored(query, WHOLE.saturating_mul(words)));
+            }
+        }
     }
-    Some(Box::new(BooleanQuery::new(musts)))
+    Some(Plan { found: all(found), scored: all(scores) })
 }
 
-/// Finds a word in each way it may match; the best way counts.
-fn any_way(body: Field, word: &QueryWord, fuzzy: bool) -> Box<dyn Query> {
+fn all(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
+    Box::new(BooleanQuery::new(queries.into_iter().map(|query| (Occur::Must, query)).collect()))
+}
+
+/// A way to find a word, and what it scores.
+type Way = (Box<dyn Query>, u16);
+
+/// Each way a word may match.
+fn ways(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<Way> {
     let mut ways = Vec::new();
     if let Some(whole) = word.whole() {
-        ways.push(scored(one(body, &whole), WHOLE));
+        ways.push((one(body, &whole), WHOLE));
     }
-    ways.extend(adjacent(body, word.starting()).map(|query| scored(query, START)));
-    ways.extend(adjacent(body, word.inside()).map(|query| scored(query, INSIDE)));
+    ways.extend(adjacent(body, word.starting()).map(|query| (query, START)));
+    ways.extend(adjacent(body, word.inside()).map(|query| (query, INSIDE)));
     if fuzzy
         && word.typos() > 0
         && let Some(whole) = word.whole()
     {
         // Only whole-word terms are within reach: what starts otherwise is at most three characters long.
         let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.typos(), true);
-        ways.push(scored(Box::new(query), TYPO));
+        ways.push((Box::new(query), TYPO));
     }
-    Box::new(DisjunctionMaxQuery::new(ways))
+    ways
+}
+
+/// The ways that find all that any does: a whole word starts with itself, and what starts with a word holds it. Words
+/// but for a typing error are something else.
+fn widest(ways: &[Way]) -> Vec<Way> {
+    let exact = ways.iter().rposition(|(_, score)| *score > TYPO);
+    let typos = ways.iter().position(|(_, score)| *score == TYPO);
+    exact.into_iter().chain(typos).map(|way| (ways[way].0.box_clone(), ways[way].1)).collect()
+}
+
+/// Finds a word in any of these ways; the best way counts.
+fn any(mut ways: Vec<Way>) -> Box<dyn Query> {
+    match (ways.pop(), ways.is_empty()) {
+        (Some((way, score)), true) => scored(way, score),
+        (last, _) => Box::new(Ways::new(ways.into_iter().chain(last))),
+    }
 }
 
 /// Finds terms at their places relative to each other.

@@ -1,23 +1,49 @@
 //! The hits of a page: the best of all that match, in the order asked for, after the cursor, and how many match.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use chat_domain::{Position, Timestamp};
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::Column;
-use tantivy::{DocAddress, DocId, Score, SegmentOrdinal, SegmentReader};
+use tantivy::query::{EnableScoring, Query};
+use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader};
 
 use super::{SearchCursor, SearchRequest, Sort};
 
-/// Collects a page. Scores are whole numbers and positions are unique, so the order has no ties.
+/// What a page goes by, of each message of a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    positions: Column<u64>,
+    times: Column<i64>,
+}
+
+impl Columns {
+    /// Opens those of a segment. They never change.
+    pub fn open(reader: &SegmentReader) -> tantivy::Result<Self> {
+        let fast = reader.fast_fields();
+        Ok(Self {
+            positions: fast.u64(super::schema::POSITION)?,
+            times: fast.i64(super::schema::CREATED_AT)?,
+        })
+    }
+}
+
+/// Which page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TopHits {
+pub(super) struct Page {
     limit: usize,
     sort: Sort,
-    from: i64,
-    to: i64,
+    /// The times, in milliseconds, that a message may be from; `None`: any.
+    times: Option<(i64, i64)>,
     after: Option<Rank>,
+}
+
+/// Collects a page. Scores are whole numbers and positions are unique, so the order has no ties.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopHits<'a> {
+    page: Page,
+    /// Those of each segment.
+    columns: &'a [Columns],
 }
 
 /// A hit's place in the order: smaller comes first.
@@ -29,7 +55,7 @@ pub(super) struct Rank(Reverse<u64>, u64);
 pub(super) struct Match {
     /// Where it is stored.
     pub address: DocAddress,
-    /// How well it matches.
+    /// How well it matches; 0 where that was not looked at ([`score`] does).
     pub score: u64,
     /// When it was created, as a position of the log.
     pub position: Position,
@@ -46,28 +72,45 @@ pub(super) struct Top {
     pub more: bool,
 }
 
-impl TopHits {
+impl Page {
     /// The page that a request asks for.
     pub fn of(request: &SearchRequest) -> Self {
+        let bounded = request.from.is_some() || request.to.is_some();
+        let from = request.from.map_or(i64::MIN, Timestamp::millis);
+        let to = request.to.map_or(i64::MAX, Timestamp::millis);
         Self {
             limit: request.limit,
             sort: request.sort,
-            from: request.from.map_or(i64::MIN, Timestamp::millis),
-            to: request.to.map_or(i64::MAX, Timestamp::millis),
+            times: bounded.then_some((from, to)),
             after: request
                 .cursor
                 .map(|SearchCursor { score, position }| Rank::of(request.sort, score, position.get())),
         }
     }
 
-    /// The oldest, whatever they score.
+    /// The oldest.
     pub fn oldest(limit: usize) -> Self {
-        Self { limit, sort: Sort::Oldest, from: i64::MIN, to: i64::MAX, after: None }
+        Self { limit, sort: Sort::Oldest, times: None, after: None }
     }
 
     /// The oldest of those after a position.
     pub fn oldest_after(position: Position, limit: usize) -> Self {
         Self { after: Some(Rank::of(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
+    }
+
+    /// Whether scores decide what is on it.
+    pub fn by_score(&self) -> bool {
+        self.sort == Sort::Relevance
+    }
+
+    /// How many matches are kept: one more than the page has, to know whether there is another page.
+    fn kept(&self) -> usize {
+        self.limit.saturating_add(1)
+    }
+
+    /// Collects it.
+    pub fn collect(self, columns: &[Columns]) -> TopHits<'_> {
+        TopHits { page: self, columns }
     }
 }
 
@@ -81,59 +124,53 @@ impl Rank {
     }
 }
 
-impl Collector for TopHits {
+impl Collector for TopHits<'_> {
     type Fruit = Top;
     type Child = SegmentTop;
 
     fn for_segment(&self, segment: SegmentOrdinal, reader: &SegmentReader) -> tantivy::Result<SegmentTop> {
-        let fast = reader.fast_fields();
-        Ok(SegmentTop {
-            page: *self,
-            segment,
-            positions: fast.u64(super::schema::POSITION)?,
-            times: fast.i64(super::schema::CREATED_AT)?,
-            best: BinaryHeap::new(),
-            total: 0,
-        })
+        let columns = match self.columns.get(segment as usize) {
+            Some(columns) => columns.clone(),
+            None => Columns::open(reader)?,
+        };
+        Ok(SegmentTop { page: self.page, segment, columns, best: Vec::new(), worst: None, total: 0 })
     }
 
     fn requires_scoring(&self) -> bool {
-        true
+        self.page.by_score()
     }
 
     fn merge_fruits(&self, segments: Vec<(Vec<(Rank, Match)>, u64)>) -> tantivy::Result<Top> {
         let total = segments.iter().map(|(_, total)| total).sum();
         let mut best: Vec<_> = segments.into_iter().flat_map(|(best, _)| best).collect();
         best.sort_unstable_by_key(|(rank, _)| *rank);
-        let more = best.len() > self.limit;
-        best.truncate(self.limit);
+        let more = best.len() > self.page.limit;
+        best.truncate(self.page.limit);
         Ok(Top { matches: best.into_iter().map(|(_, found)| found).collect(), total, more })
     }
 }
 
 /// Collects from one segment.
 pub(super) struct SegmentTop {
-    page: TopHits,
+    page: Page,
     segment: SegmentOrdinal,
-    positions: Column<u64>,
-    times: Column<i64>,
-    /// The best so far, the worst of them on top; one more than the page, to know whether there is another page.
-    best: BinaryHeap<Ranked>,
+    columns: Columns,
+    /// The best so far, up to twice as many as are kept.
+    best: Vec<(Rank, Match)>,
+    /// Once there are more than are kept: the worst of those that are. What is worse need not be looked at.
+    worst: Option<Rank>,
     total: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Ranked(Rank, Match);
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+impl SegmentTop {
+    /// Drops all but the best that are kept.
+    fn drop_the_worst(&mut self) {
+        let kept = self.page.kept();
+        if self.best.len() > kept {
+            let (_, (worst, _), _) = self.best.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
+            self.worst = Some(*worst);
+            self.best.truncate(kept);
+        }
     }
 }
 
@@ -141,34 +178,57 @@ impl SegmentCollector for SegmentTop {
     type Fruit = (Vec<(Rank, Match)>, u64);
 
     fn collect(&mut self, doc: DocId, score: Score) {
-        let time = self.times.first(doc).unwrap_or_default();
-        if time < self.page.from || time > self.page.to {
-            return;
+        if let Some((from, to)) = self.page.times {
+            let time = self.columns.times.first(doc).unwrap_or_default();
+            if time < from || time > to {
+                return;
+            }
         }
         self.total += 1;
-        let position = self.positions.first(doc).unwrap_or_default();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "scores are sums of small whole numbers"
-        )]
-        let score = score.round() as u64;
+        let position = self.columns.positions.first(doc).unwrap_or_default();
+        let score = whole(score);
         let rank = Rank::of(self.page.sort, score, position);
-        if self.page.after.is_some_and(|after| rank <= after) {
+        if self.page.after.is_some_and(|after| rank <= after) || self.worst.is_some_and(|worst| worst < rank)
+        {
             return;
         }
-        let full = self.best.len() > self.page.limit;
-        if full && self.best.peek().is_some_and(|worst| worst.0 <= rank) {
-            return;
-        }
-        if full {
-            self.best.pop();
+        if self.best.len() >= self.page.kept().saturating_mul(2) {
+            self.drop_the_worst();
         }
         let address = DocAddress::new(self.segment, doc);
-        self.best.push(Ranked(rank, Match { address, score, position: Position::new(position) }));
+        self.best.push((rank, Match { address, score, position: Position::new(position) }));
     }
 
-    fn harvest(self) -> Self::Fruit {
-        (self.best.into_iter().map(|Ranked(rank, found)| (rank, found)).collect(), self.total)
+    fn harvest(mut self) -> Self::Fruit {
+        self.drop_the_worst();
+        (self.best, self.total)
     }
+}
+
+/// Scores matches that were found by a query that does not; `scored` finds the same, and does.
+pub(super) fn score(searcher: &Searcher, scored: &dyn Query, matches: &mut [Match]) -> tantivy::Result<()> {
+    let weight = scored.weight(EnableScoring::enabled_from_searcher(searcher))?;
+    let mut in_order: Vec<_> = matches.iter_mut().collect();
+    in_order.sort_unstable_by_key(|found| found.address);
+    for of_a_segment in in_order.chunk_by_mut(|a, b| a.address.segment_ord == b.address.segment_ord) {
+        let mut scorer = weight.scorer(searcher.segment_reader(of_a_segment[0].address.segment_ord), 1.0)?;
+        for found in of_a_segment {
+            if scorer.doc() < found.address.doc_id {
+                scorer.seek(found.address.doc_id);
+            }
+            if scorer.doc() == found.address.doc_id {
+                found.score = whole(scorer.score());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "scores are sums of small whole numbers"
+)]
+fn whole(score: Score) -> u64 {
+    score.round() as u64
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use chat_infra::search_index::{SearchRequest, Sort};
 use proptest::prelude::*;
 
-use crate::fixture::{Fixture, request};
+use crate::fixture::{Fixture, message, request};
 
 /// Text of letters of many scripts, marks, joiners, emoji and punctuation.
 fn any_text() -> impl Strategy<Value = String> {
@@ -92,6 +93,29 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
+    /// Only the order by relevance needs the score of everything that matches; the others look at less.
+    #[test]
+    fn every_order_finds_the_same_with_the_same_scores(
+        texts in prop::collection::vec("[ab漢字]{1,9}( [ab漢字]{1,9}){0,3}", 1..20),
+        query in "[ab漢字]{1,7}( [ab漢字]{1,7})?",
+        fuzzy in any::<bool>(),
+    ) {
+        let mut index = Fixture::new();
+        for (number, text) in (1..).zip(&texts) {
+            index.put(vec![message(number, text)]);
+        }
+        let found = |sort| {
+            let page = index.index.search(&SearchRequest { fuzzy, sort, limit: 100, ..request(&query) }).unwrap();
+            let mut hits: Vec<_> = page.hits.iter().map(|hit| (hit.document.created_position, hit.score)).collect();
+            hits.sort_unstable();
+            (page.total, hits)
+        };
+        let by_relevance = found(Sort::Relevance);
+        prop_assert!(by_relevance.1.iter().all(|(_, score)| *score > 0));
+        prop_assert_eq!(&found(Sort::Newest), &by_relevance);
+        prop_assert_eq!(&found(Sort::Oldest), &by_relevance);
+    }
+
     #[test]
     fn a_snippet_is_the_text_but_for_marks_and_cuts(text in any_text(), from in any::<prop::sample::Index>()) {
         let chars: Vec<char> = text.chars().collect();
@@ -151,12 +175,7 @@ fn bodies_made_to_annoy_are_indexed_and_shown_in_time() {
     for text in &texts {
         let query: String = text.chars().take(300).collect();
         for query in [query.clone(), format!("\"{query}\"")] {
-            for hit in index
-                .index
-                .search(&chat_infra::search_index::SearchRequest { fuzzy: true, ..request(&query) })
-                .unwrap()
-                .hits
-            {
+            for hit in index.index.search(&SearchRequest { fuzzy: true, ..request(&query) }).unwrap().hits {
                 assert!(hit.snippet.len() < 100_000, "{}", hit.snippet.len());
             }
         }

@@ -43,8 +43,8 @@ impl Target for SearchIndexTarget {
 
     fn pace(&self) -> Pace {
         // A commit writes and syncs a segment, whatever is in it, and segments have to be merged again: under load,
-        // commits take a third of the time at most. A message that comes alone does not wait.
-        Pace { max_events: 65_536, max_bytes: 32 << 20, rest: 2, max_rest: Duration::from_millis(100) }
+        // there is a rest after each. A message that comes alone does not wait.
+        Pace { max_events: 65_536, max_bytes: 32 << 20, rest: 1, max_rest: Duration::from_millis(50) }
     }
 
     async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
