@@ -45,7 +45,13 @@ pub(crate) fn run(role: Role, options: &Options) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::because("the runtime could not be started", &error))?;
-    runtime.block_on(start(role, options, address))
+    // On a worker, which goes on to use the memory that starting leaves free; this thread would keep it.
+    let options = options.clone();
+    let running = runtime.spawn(async move { start(role, &options, address).await });
+    match runtime.block_on(running) {
+        Ok(outcome) => outcome,
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
 }
 
 /// Without an admin token, whoever reaches the listener is an operator: then nobody from elsewhere may reach it.

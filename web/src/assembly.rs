@@ -88,7 +88,7 @@ enum Audience {
     Operators,
 }
 
-type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter>;
+type Around = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter + Send>;
 
 impl Api {
     /// Routes that change something: a late answer leaves open whether they did.
@@ -108,7 +108,7 @@ impl Api {
 
     /// Puts a layer around the limits too: it sees what they refuse.
     #[must_use]
-    pub fn around(mut self, layer: impl FnOnce(OpenApiRouter) -> OpenApiRouter + 'static) -> Self {
+    pub fn around(mut self, layer: impl FnOnce(OpenApiRouter) -> OpenApiRouter + Send + 'static) -> Self {
         self.around = Some(Box::new(layer));
         self
     }

@@ -122,9 +122,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
     check(&connection)?;
-    // 4 MiB of page cache, which the inner pages of ten million messages' trees fit in. Each connection has its own, and
-    // fills it where more is stored.
-    connection.execute_batch("PRAGMA cache_size = -4096;").map_err(failure)?;
+    // 2 MiB of page cache, which the inner pages of five million messages' trees fit in. Each connection has its own, and
+    // fills it where more is stored; what does not fit is in the operating system's cache.
+    connection.execute_batch("PRAGMA cache_size = -2048;").map_err(failure)?;
     // Without this, a statement is compiled anew for each value that its plan might depend on.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failure)?;
     Ok(connection)

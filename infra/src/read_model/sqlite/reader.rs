@@ -88,7 +88,7 @@ impl SqliteReadModel {
         let connection = opened.await.map_err(ended)??;
         let _interrupt = InterruptOnDrop(connection.get_interrupt_handle());
         let checked = tokio::task::spawn_blocking(move || {
-            // Each page is read once: 4 MiB of them, for as long as a large file takes, would be kept for nothing.
+            // Each page is read once: 2 MiB of them, for as long as a large file takes, would be kept for nothing.
             connection.execute_batch("PRAGMA cache_size = -512")?;
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
         });
