@@ -89,7 +89,7 @@ impl Feed {
 
     /// Tells how long the last stretch took to apply.
     pub(crate) fn applied_in(&mut self, took: Duration) {
-        self.rests_until = Instant::now() + took.saturating_mul(self.pace.rest).min(self.pace.max_rest);
+        self.rests_until = Instant::now() + took.mul_f64(self.pace.rest).min(self.pace.max_rest);
     }
 
     fn is_empty(&self) -> bool {

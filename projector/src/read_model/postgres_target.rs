@@ -27,7 +27,7 @@ impl Target for PostgresReadModelTarget {
 
     fn pace(&self) -> Pace {
         // A commit is a handful of round trips: under load they are shared by more events.
-        Pace { max_events: 32_768, max_bytes: 24 << 20, rest: 4, max_rest: Duration::from_millis(8) }
+        Pace { max_events: 32_768, max_bytes: 24 << 20, rest: 4.0, max_rest: Duration::from_millis(8) }
     }
 
     async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {

@@ -30,7 +30,7 @@ impl Target for SqliteReadModelTarget {
     fn pace(&self) -> Pace {
         // A commit writes a page for each chat that it touches, and one that holds few events costs each of them several
         // times as much. Under load they are gathered for as long as nobody notices.
-        Pace { max_events: 32_768, max_bytes: 24 << 20, rest: 3, max_rest: Duration::from_millis(6) }
+        Pace { max_events: 32_768, max_bytes: 24 << 20, rest: 3.0, max_rest: Duration::from_millis(6) }
     }
 
     async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
