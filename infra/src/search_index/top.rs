@@ -205,9 +205,9 @@ impl SegmentCollector for SegmentTop {
     }
 }
 
-/// Scores matches that were found by a query that does not; `scored` finds the same, and does.
-pub(super) fn score(searcher: &Searcher, scored: &dyn Query, matches: &mut [Match]) -> tantivy::Result<()> {
-    let weight = scored.weight(EnableScoring::enabled_from_searcher(searcher))?;
+/// Scores matches that were found without it, by a query that finds the same.
+pub(super) fn score(searcher: &Searcher, query: &dyn Query, matches: &mut [Match]) -> tantivy::Result<()> {
+    let weight = query.weight(EnableScoring::enabled_from_searcher(searcher))?;
     let mut in_order: Vec<_> = matches.iter_mut().collect();
     in_order.sort_unstable_by_key(|found| found.address);
     for of_a_segment in in_order.chunk_by_mut(|a, b| a.address.segment_ord == b.address.segment_ord) {

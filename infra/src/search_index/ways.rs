@@ -263,7 +263,7 @@ mod tests {
 
             // Among others that all have to match, in whichever place.
             for place in 0..=others.len() {
-                let among = |query: &Box<dyn Query>| {
+                let among = |query: &dyn Query| {
                     let mut all: Vec<Box<dyn Query>> = others.iter().map(|words| self::query(text, words)).collect();
                     all.insert(place, query.box_clone());
                     let musts = all.into_iter().enumerate().map(|(index, query)| {
@@ -272,7 +272,7 @@ mod tests {
                     });
                     found(&searcher, &BooleanQuery::new(musts.collect()))
                 };
-                prop_assert_eq!(among(&ways), among(&largest));
+                prop_assert_eq!(among(ways.as_ref()), among(largest.as_ref()));
             }
         }
     }
