@@ -87,7 +87,7 @@ pub struct Pace {
     /// Enough, once the events have so many bytes.
     pub max_bytes: usize,
     /// After a stretch, events are gathered for so many times as long as it took to apply, so that applying takes a
-    /// share of the time only. An event that comes later than that is applied at once. 0: no rest.
+    /// share of the time only. An event that comes later than that is applied at once. Finite and not negative; 0: no rest.
     pub rest: f64,
     /// The longest rest.
     pub max_rest: Duration,

@@ -100,3 +100,47 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    /// One request at a time, which never gets an answer of its own.
+    fn one_at_a_time(
+        after: Duration,
+    ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
+        let deadline = Deadline { after, code: ErrorCode::RequestTimeout };
+        let limits = Limits { slots: Arc::new(Slots::new(1)), deadline };
+        limits.layer(service_fn(async |_: Request| {
+            std::future::pending::<Result<Response, Infallible>>().await
+        }))
+    }
+
+    fn request() -> Request {
+        Request::new(Body::empty())
+    }
+
+    #[tokio::test]
+    async fn a_request_beyond_those_in_flight_is_refused_until_one_ends_or_is_given_up() {
+        let service = one_at_a_time(Duration::from_hours(1));
+        let first = service.clone().call(request());
+        let second = service.clone().oneshot(request()).await.unwrap();
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        let third = std::pin::pin!(service.clone().call(request()));
+        assert!(futures::poll!(third).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_misses_its_deadline_is_answered_and_frees_its_slot() {
+        let service = one_at_a_time(Duration::from_secs(1));
+        for _ in 0..2 {
+            let late = service.clone().oneshot(request()).await.unwrap();
+            assert_eq!(late.status(), Problem::of(ErrorCode::RequestTimeout).into_response().status());
+        }
+    }
+}

@@ -55,14 +55,14 @@ struct Loader {
     reader: IndexReader,
     /// The list of segments that was loaded last, as it was stored.
     meta: Vec<u8>,
-    /// Those of each segment of the current snapshot.
+    /// The columns of each segment of the current snapshot.
     columns: HashMap<SegmentId, Columns>,
 }
 
 /// One commit.
 struct Snapshot {
     searcher: Searcher,
-    /// Those of each segment, in the searcher's order.
+    /// The columns of each segment, in the searcher's order.
     columns: Vec<Columns>,
     checkpoint: Checkpoint,
 }
@@ -145,7 +145,7 @@ impl SearchIndex {
     pub fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         let snapshot = self.snapshot();
         let clauses = clauses(&request.query);
-        let top = match plan(&self.0.fields, &request.scope, &clauses, request.fuzzy) {
+        let top = match plan(&self.0.fields, request, &clauses) {
             Some(plan) => snapshot.carry_out(&plan, Page::of(request))?,
             None => Top::default(),
         };
@@ -312,12 +312,10 @@ fn add_message(contents: &mut Contents, message: &Document) {
 }
 
 impl Snapshot {
-    /// The page of a plan. Where scores don't decide which matches are on it, only those that are get one.
+    /// The page of a plan. What is found without scores gets them where it is on the page.
     fn carry_out(&self, plan: &Plan, page: Page) -> Result<Top, SearchError> {
-        if page.by_score() {
-            return self.page(plan.scored.as_ref(), page);
-        }
-        let mut top = self.page(plan.found.as_ref(), page)?;
+        let Some(found) = &plan.found else { return self.page(plan.scored.as_ref(), page.scored()) };
+        let mut top = self.page(found.as_ref(), page)?;
         top::score(&self.searcher, plan.scored.as_ref(), &mut top.matches).map_err(sort)?;
         Ok(top)
     }
@@ -350,7 +348,7 @@ impl Loader {
         }
     }
 
-    /// Those of each segment, opened for segments that are new.
+    /// The columns of each segment, opened for segments that are new.
     fn columns_of(&mut self, searcher: &Searcher) -> Result<Vec<Columns>, SearchError> {
         let mut all = Vec::with_capacity(searcher.segment_readers().len());
         let mut before = std::mem::take(&mut self.columns);

@@ -1,14 +1,14 @@
-//! From clauses to a tantivy query whose scores are small whole numbers.
+//! From clauses to tantivy queries whose scores are small whole numbers.
 
 use tantivy::Term;
 use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 
-use super::Scope;
 use super::clauses::{Clause, QueryWord};
 use super::schema::Fields;
 use super::terms::Placed;
 use super::ways::Ways;
+use super::{SearchRequest, Sort};
 
 // What a word of the query adds to a message's score, by its best match there. A message's score is the sum.
 const WHOLE: u16 = 8;
@@ -19,36 +19,42 @@ const TYPO: u16 = 1;
 /// What finds the messages that hold every clause.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Finds them, and does not say how well they match.
-    pub found: Box<dyn Query>,
-    /// Finds the same, and scores them.
+    /// Finds them and scores them.
     pub scored: Box<dyn Query>,
+    /// Finds the same, and does not say how well it matches: where scores don't decide what is on the page, this looks at
+    /// less. `None` where they do, and where typing errors are forgiven, which are dear to look up twice.
+    pub found: Option<Box<dyn Query>>,
 }
 
-/// How a query is carried out; `None` where there is no clause, which finds nothing.
-pub(super) fn plan(fields: &Fields, scope: &Scope, clauses: &[Clause], fuzzy: bool) -> Option<Plan> {
+/// How a search is carried out; `None` where there is no clause, which finds nothing.
+pub(super) fn plan(fields: &Fields, request: &SearchRequest, clauses: &[Clause]) -> Option<Plan> {
     if clauses.is_empty() {
         return None;
     }
-    let scope = TermQuery::new(fields.scope_term(scope), IndexRecordOption::Basic);
-    let mut found: Vec<Box<dyn Query>> = vec![Box::new(scope.clone())];
-    let mut scores = vec![scored(Box::new(scope), 0)];
+    let scope = TermQuery::new(fields.scope_term(&request.scope), IndexRecordOption::Basic);
+    let found_first = request.sort != Sort::Relevance && !request.fuzzy;
+    let mut found: Option<Vec<Box<dyn Query>>> = found_first.then(|| vec![Box::new(scope.clone()) as _]);
+    let mut scoring = vec![scored(Box::new(scope), 0)];
     for clause in clauses {
         match clause {
             Clause::Word(word) => {
-                let ways = ways(fields.body, word, fuzzy);
-                found.push(any(widest(&ways)));
-                scores.push(any(ways));
+                let ways = ways(fields.body, word, request.fuzzy);
+                if let (Some(found), Some((widest, _))) = (&mut found, ways.last()) {
+                    found.push(widest.box_clone());
+                }
+                scoring.push(any(ways));
             }
             Clause::Phrase(phrase) => {
                 let query = adjacent(fields.body, phrase.terms())?;
                 let words = u16::try_from(phrase.len()).unwrap_or(u16::MAX);
-                found.push(query.box_clone());
-                scores.push(scored(query, WHOLE.saturating_mul(words)));
+                if let Some(found) = &mut found {
+                    found.push(query.box_clone());
+                }
+                scoring.push(scored(query, WHOLE.saturating_mul(words)));
             }
         }
     }
-    Some(Plan { found: all(found), scored: all(scores) })
+    Some(Plan { scored: all(scoring), found: found.map(all) })
 }
 
 fn all(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
@@ -58,7 +64,8 @@ fn all(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
 /// A way to find a word, and what it scores.
 type Way = (Box<dyn Query>, u16);
 
-/// Each way a word may match.
+/// Each way a word may match, the narrowest first: a whole word starts with itself, and what starts with a word holds it. So
+/// the last finds all, but for words with a typing error, which come after it where they are forgiven.
 fn ways(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<Way> {
     let mut ways = Vec::new();
     if let Some(whole) = word.whole() {
@@ -75,14 +82,6 @@ fn ways(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<Way> {
         ways.push((Box::new(query), TYPO));
     }
     ways
-}
-
-/// The ways that find all that any does: a whole word starts with itself, and what starts with a word holds it. Words
-/// but for a typing error are something else.
-fn widest(ways: &[Way]) -> Vec<Way> {
-    let exact = ways.iter().rposition(|(_, score)| *score > TYPO);
-    let typos = ways.iter().position(|(_, score)| *score == TYPO);
-    exact.into_iter().chain(typos).map(|way| (ways[way].0.box_clone(), ways[way].1)).collect()
 }
 
 /// Finds a word in any of these ways; the best way counts.

@@ -10,7 +10,7 @@ use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, Segmen
 
 use super::{SearchCursor, SearchRequest, Sort};
 
-/// What a page goes by, of each message of a segment.
+/// What a page goes by, of each document of a segment.
 #[derive(Clone, Debug)]
 pub(super) struct Columns {
     positions: Column<u64>,
@@ -36,13 +36,15 @@ pub(super) struct Page {
     /// The times, in milliseconds, that a message may be from; `None`: any.
     times: Option<(i64, i64)>,
     after: Option<Rank>,
+    /// Whether matches are scored as they are found.
+    scored: bool,
 }
 
 /// Collects a page. Scores are whole numbers and positions are unique, so the order has no ties.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TopHits<'a> {
     page: Page,
-    /// Those of each segment.
+    /// The columns of each segment.
     columns: &'a [Columns],
 }
 
@@ -85,12 +87,13 @@ impl Page {
             after: request
                 .cursor
                 .map(|SearchCursor { score, position }| Rank::of(request.sort, score, position.get())),
+            scored: false,
         }
     }
 
     /// The oldest.
     pub fn oldest(limit: usize) -> Self {
-        Self { limit, sort: Sort::Oldest, times: None, after: None }
+        Self { limit, sort: Sort::Oldest, times: None, after: None, scored: false }
     }
 
     /// The oldest of those after a position.
@@ -98,9 +101,9 @@ impl Page {
         Self { after: Some(Rank::of(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
     }
 
-    /// Whether scores decide what is on it.
-    pub fn by_score(&self) -> bool {
-        self.sort == Sort::Relevance
+    /// The same, with matches scored as they are found.
+    pub fn scored(self) -> Self {
+        Self { scored: true, ..self }
     }
 
     /// How many matches are kept: one more than the page has, to know whether there is another page.
@@ -108,7 +111,7 @@ impl Page {
         self.limit.saturating_add(1)
     }
 
-    /// Collects it.
+    /// What collects it, given the columns of each segment.
     pub fn collect(self, columns: &[Columns]) -> TopHits<'_> {
         TopHits { page: self, columns }
     }
@@ -128,16 +131,13 @@ impl Collector for TopHits<'_> {
     type Fruit = Top;
     type Child = SegmentTop;
 
-    fn for_segment(&self, segment: SegmentOrdinal, reader: &SegmentReader) -> tantivy::Result<SegmentTop> {
-        let columns = match self.columns.get(segment as usize) {
-            Some(columns) => columns.clone(),
-            None => Columns::open(reader)?,
-        };
+    fn for_segment(&self, segment: SegmentOrdinal, _: &SegmentReader) -> tantivy::Result<SegmentTop> {
+        let columns = self.columns[segment as usize].clone();
         Ok(SegmentTop { page: self.page, segment, columns, best: Vec::new(), worst: None, total: 0 })
     }
 
     fn requires_scoring(&self) -> bool {
-        self.page.by_score()
+        self.page.scored
     }
 
     fn merge_fruits(&self, segments: Vec<(Vec<(Rank, Match)>, u64)>) -> tantivy::Result<Top> {
@@ -216,6 +216,7 @@ pub(super) fn score(searcher: &Searcher, query: &dyn Query, matches: &mut [Match
             if scorer.doc() < found.address.doc_id {
                 scorer.seek(found.address.doc_id);
             }
+            debug_assert_eq!(scorer.doc(), found.address.doc_id, "both queries find the same");
             if scorer.doc() == found.address.doc_id {
                 found.score = whole(scorer.score());
             }

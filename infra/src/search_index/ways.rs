@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tantivy::query::{EnableScoring, Explanation, Query, Scorer, Weight};
-use tantivy::{DocId, DocSet, Score, SeekDangerResult, SegmentReader, TERMINATED, TantivyError, Term};
+use tantivy::{DocId, DocSet, Score, SeekDangerResult, SegmentReader, TERMINATED, TantivyError};
 
 /// Finds what any of its ways finds; the score is that of the best way that does.
 ///
@@ -45,10 +45,6 @@ impl Query for Ways {
         let weigh =
             |Way { by, score }: &Way<Box<dyn Query>>| Ok(Way { by: by.weight(disabled)?, score: *score });
         Ok(Box::new(WaysWeight(self.0.iter().map(weigh).collect::<tantivy::Result<_>>()?)))
-    }
-
-    fn query_terms<'a>(&'a self, visitor: &mut dyn FnMut(&'a Term, bool)) {
-        self.0.iter().for_each(|way| way.by.query_terms(visitor));
     }
 }
 
@@ -123,7 +119,7 @@ struct Standing {
 }
 
 impl Standing {
-    /// Whether this way finds a document. Those that it is asked for rise.
+    /// Whether this way finds a document. It must be asked for documents in rising order.
     fn has(&mut self, doc: DocId) -> bool {
         if self.at.doc() < doc || self.at == At::Before(doc) {
             self.at = At::of(doc, self.by.seek_danger(doc));
@@ -145,8 +141,8 @@ impl WaysScorer {
         if doc >= TERMINATED {
             return SeekDangerResult::SeekLowerBound(TERMINATED);
         }
-        if let Some(way) = self.ways.iter_mut().find_map(|way| way.has(doc).then_some(way.score)) {
-            (self.doc, self.score) = (doc, way);
+        if let Some(score) = self.ways.iter_mut().find_map(|way| way.has(doc).then_some(way.score)) {
+            (self.doc, self.score) = (doc, score);
             return SeekDangerResult::Found;
         }
         SeekDangerResult::SeekLowerBound(self.bound())
@@ -206,7 +202,7 @@ mod tests {
     use proptest::prelude::*;
     use tantivy::query::{BooleanQuery, ConstScoreQuery, DisjunctionMaxQuery, Occur, PhraseQuery, TermQuery};
     use tantivy::schema::{Field, IndexRecordOption, Schema, TEXT};
-    use tantivy::{Index, Searcher, doc};
+    use tantivy::{Index, Searcher, Term, doc};
 
     use super::*;
 
@@ -233,7 +229,7 @@ mod tests {
     }
 
     /// A word, or two next to each other.
-    fn query(text: Field, words: &str) -> Box<dyn Query> {
+    fn finding(text: Field, words: &str) -> Box<dyn Query> {
         let terms: Vec<_> = words.split(' ').map(|word| Term::from_field_text(text, word)).collect();
         match <[Term; 1]>::try_from(terms) {
             Ok([term]) => Box::new(TermQuery::new(term, IndexRecordOption::Basic)),
@@ -253,22 +249,21 @@ mod tests {
             let (searcher, text) = index(&texts);
             let scored: Vec<_> = ways.iter().zip([1_u16, 8, 2, 4]).collect();
             let largest = scored.iter().map(|(words, score)| {
-                let query = ConstScoreQuery::new(query(text, words), f32::from(*score));
-                Box::new(query) as Box<dyn Query>
+                Box::new(ConstScoreQuery::new(finding(text, words), f32::from(*score))) as Box<dyn Query>
             });
             let largest: Box<dyn Query> = Box::new(DisjunctionMaxQuery::new(largest.collect()));
             let ways: Box<dyn Query> =
-                Box::new(Ways::new(scored.iter().map(|(words, score)| (query(text, words), *score))));
+                Box::new(Ways::new(scored.iter().map(|(words, score)| (finding(text, words), *score))));
             prop_assert_eq!(found(&searcher, &ways), found(&searcher, &largest));
 
             // Among others that all have to match, in whichever place.
             for place in 0..=others.len() {
                 let among = |query: &dyn Query| {
-                    let mut all: Vec<Box<dyn Query>> = others.iter().map(|words| self::query(text, words)).collect();
+                    let mut all: Vec<Box<dyn Query>> = others.iter().map(|words| finding(text, words)).collect();
                     all.insert(place, query.box_clone());
                     let musts = all.into_iter().enumerate().map(|(index, query)| {
-                        let score = if index == place { query } else { Box::new(ConstScoreQuery::new(query, 0.0)) };
-                        (Occur::Must, score)
+                        let query = if index == place { query } else { Box::new(ConstScoreQuery::new(query, 0.0)) };
+                        (Occur::Must, query)
                     });
                     found(&searcher, &BooleanQuery::new(musts.collect()))
                 };

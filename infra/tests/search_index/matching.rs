@@ -1,5 +1,7 @@
 //! Words, starts, insides, phrases and typing errors, and which of them come first.
 
+use chat_infra::search_index::{SearchRequest, Sort};
+
 use crate::fixture::{Fixture, request};
 
 #[test]
@@ -183,6 +185,17 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
 fn a_typo_counts_least_and_the_other_ways_still_count() {
     let index = Fixture::of(&["from here", "platforms", "forms", "form"]);
     assert_eq!(index.find_fuzzy("form"), ["form", "forms", "platforms", "from here"]);
+}
+
+#[test]
+fn typos_are_forgiven_in_every_order() {
+    let index = Fixture::of(&["search box", "cat", "the serach"]);
+    for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
+        let page = index.index.search(&SearchRequest { fuzzy: true, sort, ..request("serach") }).unwrap();
+        let mut found: Vec<_> = page.hits.iter().map(|hit| (&*hit.document.body, hit.score)).collect();
+        found.sort_unstable();
+        assert_eq!((page.total, found), (2, vec![("search box", 1), ("the serach", 8)]), "{sort:?}");
+    }
 }
 
 #[test]

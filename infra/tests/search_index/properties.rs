@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use chat_infra::search_index::{SearchRequest, Sort};
+use chat_domain::ChatNumber;
+use chat_infra::search_index::{Document, IndexChanges, Scope, SearchRequest, Sort};
 use proptest::prelude::*;
 
-use crate::fixture::{Fixture, message, request};
+use crate::fixture::{Fixture, app, message, request};
 
 /// Text of letters of many scripts, marks, joiners, emoji and punctuation.
 fn any_text() -> impl Strategy<Value = String> {
@@ -29,6 +30,14 @@ fn any_text() -> impl Strategy<Value = String> {
 fn letters(text: &str) -> Vec<Vec<char>> {
     let runs = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|run| !run.is_empty());
     runs.map(|run| run.chars().collect()).collect()
+}
+
+/// Every other message in the second chat.
+fn in_one_of_two_chats(mut message: Document) -> Document {
+    if message.key.message.get().is_multiple_of(2) {
+        message.key.chat = ChatNumber::try_from(2).unwrap();
+    }
+    message
 }
 
 proptest! {
@@ -96,24 +105,38 @@ proptest! {
     /// Only the order by relevance needs the score of everything that matches; the others look at less.
     #[test]
     fn every_order_finds_the_same_with_the_same_scores(
-        texts in prop::collection::vec("[ab漢字]{1,9}( [ab漢字]{1,9}){0,3}", 1..20),
-        query in "[ab漢字]{1,7}( [ab漢字]{1,7})?",
+        texts in prop::collection::vec(any_text(), 1..8),
+        alike in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
+        (commit, deleted) in (1_usize..30, 2_u64..9),
+        (of, from, length) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1_usize..10),
         fuzzy in any::<bool>(),
     ) {
+        let texts: Vec<String> = texts.into_iter().chain(alike).collect();
         let mut index = Fixture::new();
-        for (number, text) in (1..).zip(&texts) {
-            index.put(vec![message(number, text)]);
+        let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
+        for messages in messages.chunks(commit) {
+            index.put(messages.iter().cloned().map(in_one_of_two_chats).collect());
         }
-        let found = |sort| {
-            let page = index.index.search(&SearchRequest { fuzzy, sort, limit: 100, ..request(&query) }).unwrap();
-            let mut hits: Vec<_> = page.hits.iter().map(|hit| (hit.document.created_position, hit.score)).collect();
-            hits.sort_unstable();
-            (page.total, hits)
-        };
-        let by_relevance = found(Sort::Relevance);
-        prop_assert!(by_relevance.1.iter().all(|(_, score)| *score > 0));
-        prop_assert_eq!(&found(Sort::Newest), &by_relevance);
-        prop_assert_eq!(&found(Sort::Oldest), &by_relevance);
+        let gone = messages.iter().cloned().map(in_one_of_two_chats).map(|message| message.key);
+        let gone = gone.filter(|key| key.message.get().is_multiple_of(deleted)).collect();
+        index.writer.commit(IndexChanges { delete: gone, ..index.next_changes() }).unwrap();
+
+        let chars: Vec<char> = of.get(&texts).chars().collect();
+        let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
+        for scope in [Scope::App(app()), request("").scope] {
+            let request = SearchRequest { fuzzy, scope, ..request(&query) };
+            let found = |sort| {
+                let page = index.index.search(&SearchRequest { sort, ..request.clone() }).unwrap();
+                let mut hits: Vec<_> =
+                    page.hits.iter().map(|hit| (hit.document.created_position, hit.score)).collect();
+                hits.sort_unstable();
+                (page.total, hits)
+            };
+            let by_relevance = found(Sort::Relevance);
+            prop_assert!(by_relevance.1.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
+            prop_assert_eq!(&found(Sort::Newest), &by_relevance, "{:?} in {:?}", query, texts);
+            prop_assert_eq!(&found(Sort::Oldest), &by_relevance, "{:?} in {:?}", query, texts);
+        }
     }
 
     #[test]

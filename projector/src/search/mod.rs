@@ -43,9 +43,8 @@ impl Target for SearchIndexTarget {
 
     fn pace(&self) -> Pace {
         // A commit writes and syncs a segment, whatever is in it, and segments have to be merged again: under load,
-        // there is a rest after each. More comes in during a longer rest, and makes the next commit longer, and its rest:
-        // at half of what the machine can do this stays short, and goes up to the longest where there is more to do than
-        // time. A message that comes alone does not wait.
+        // there is a rest after each, short at half of what the machine can do and long at the peak (decision 20). A
+        // message that comes alone does not wait.
         Pace { max_events: 65_536, max_bytes: 32 << 20, rest: 0.5, max_rest: Duration::from_millis(100) }
     }
 
