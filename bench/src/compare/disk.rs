@@ -30,8 +30,16 @@ pub fn sizes(folder: &Path) -> io::Result<Sizes> {
     Ok(sizes)
 }
 
-/// What a file takes, or a folder with all that is in it.
+/// What a file takes, or a folder with all that is in it. What goes away meanwhile, as segments that were merged and logs
+/// that were copied do, takes nothing.
 pub fn bytes(path: &Path) -> io::Result<f64> {
+    match read_bytes(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0.0),
+        read => read,
+    }
+}
+
+fn read_bytes(path: &Path) -> io::Result<f64> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_dir() {
         return Ok(metadata.len() as f64);
