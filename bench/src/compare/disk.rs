@@ -19,7 +19,7 @@ pub fn sizes(folder: &Path) -> io::Result<Sizes> {
     let mut sizes = Sizes::default();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let bytes = bytes(&entry.path())?;
+        let bytes = listed(&entry.path())?;
         match entry.file_name().to_string_lossy().as_ref() {
             name if name.starts_with("events.db") => sizes.log += bytes,
             name if name.starts_with("read-model") => sizes.read_model += bytes,
@@ -30,23 +30,24 @@ pub fn sizes(folder: &Path) -> io::Result<Sizes> {
     Ok(sizes)
 }
 
-/// What a file takes, or a folder with all that is in it. What goes away meanwhile, as segments that were merged and logs
-/// that were copied do, takes nothing.
+/// What a file takes, or a folder with all that is in it.
 pub fn bytes(path: &Path) -> io::Result<f64> {
-    match read_bytes(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0.0),
-        read => read,
-    }
-}
-
-fn read_bytes(path: &Path) -> io::Result<f64> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_dir() {
         return Ok(metadata.len() as f64);
     }
     let mut all = 0.0;
     for entry in std::fs::read_dir(path)? {
-        all += bytes(&entry?.path())?;
+        all += listed(&entry?.path())?;
     }
     Ok(all)
+}
+
+/// The same of what a folder listed. What goes away meanwhile, as segments that were merged and logs that were copied do,
+/// takes nothing.
+fn listed(path: &Path) -> io::Result<f64> {
+    match bytes(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0.0),
+        read => read,
+    }
 }
