@@ -31,7 +31,7 @@ pub fn sizes(folder: &Path) -> io::Result<Sizes> {
 }
 
 /// What a file takes, or a folder with all that is in it.
-pub fn bytes(path: &Path) -> io::Result<f64> {
+fn bytes(path: &Path) -> io::Result<f64> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_dir() {
         return Ok(metadata.len() as f64);
