@@ -11,7 +11,7 @@ use chat_infra::read_model::{
 };
 
 use crate::parking::{Letters, Reason};
-use crate::stretch::{Claim, Fact, Gap, Step, Stretch};
+use crate::stretch::{Claim, Fact, Gap, Incoming, Step, Stream, Stretch};
 
 /// Rows as they are stored, as far as a stretch touches them.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ pub struct Wanted {
 impl Wanted {
     /// What the stretch touches, parked streams left out.
     pub fn by(stretch: &Stretch) -> Self {
-        let mut wanted = Self::default();
+        let mut wanted = Self { messages: touched(stretch), ..Self::default() };
         for stream in stretch.streams.iter().filter(|stream| !stream.parked) {
             match stream.id {
                 Ok(StreamId::App(token)) => wanted.apps.push(token),
@@ -47,19 +47,26 @@ impl Wanted {
                 Err(_) => {}
             }
         }
-        for incoming in &stretch.events {
-            let stream = &stretch.streams[incoming.stream];
-            if let (Ok(StreamId::Chat(app, number)), false) = (&stream.id, stream.parked) {
-                let message = match &incoming.event {
-                    Ok(Event::MessageEdited(edited)) => edited.message_number,
-                    Ok(Event::MessageDeleted(deleted)) => deleted.message_number,
-                    _ => continue,
-                };
-                wanted.messages.insert((ChatKey { app: *app, number: *number }, message));
-            }
-        }
         wanted
     }
+}
+
+/// The messages that a stretch edits or deletes, parked streams left out.
+fn touched(stretch: &Stretch) -> HashSet<(ChatKey, MessageNumber)> {
+    let touch = |incoming: &Incoming| {
+        let message = match incoming.event.as_ref().ok()? {
+            Event::MessageEdited(edited) => edited.message_number,
+            Event::MessageDeleted(deleted) => deleted.message_number,
+            _ => return None,
+        };
+        match stretch.streams[incoming.stream] {
+            Stream { id: Ok(StreamId::Chat(app, number)), parked: false, .. } => {
+                Some((ChatKey { app, number }, message))
+            }
+            _ => None,
+        }
+    };
+    stretch.events.iter().filter_map(touch).collect()
 }
 
 /// What a stretch comes to.
@@ -76,7 +83,7 @@ pub struct Folded {
 /// Folds a stretch. The rows are those that [`Wanted::by`] names, as far as they exist.
 pub fn fold(stretch: Stretch, rows: Rows, now: Timestamp) -> Folded {
     let (log, from, to) = (stretch.log, stretch.from, stretch.to);
-    let mut fold = Fold::new(rows);
+    let mut fold = Fold::new(rows, touched(&stretch));
     let Letters(parked) = stretch.apply(
         now,
         |_| Claim::Fold,
@@ -121,14 +128,16 @@ enum Message {
 struct Fold {
     apps: HashMap<AppToken, Work<AppRow>>,
     chats: HashMap<ChatKey, Work<StoredChat>>,
+    /// Of those that are stored or created here, the [`touched`] ones.
     messages: HashMap<(Position, MessageNumber), Message>,
+    touched: HashSet<(ChatKey, MessageNumber)>,
     /// `None` once deleted.
     created: Vec<Option<NewMessage>>,
     tombstones: Vec<Tombstone>,
 }
 
 impl Fold {
-    fn new(rows: Rows) -> Self {
+    fn new(rows: Rows, touched: HashSet<(ChatKey, MessageNumber)>) -> Self {
         let message = |state| match state {
             MessageState::Present { id, version, created_at } => {
                 Message::Stored { id, version, created_at, edited: None }
@@ -139,6 +148,7 @@ impl Fold {
             apps: rows.apps.into_iter().map(|(token, row)| (token, Work::stored(row))).collect(),
             chats: rows.chats.into_iter().map(|(key, row)| (key, Work::stored(row))).collect(),
             messages: rows.messages.into_iter().map(|(key, state)| (key, message(state))).collect(),
+            touched,
             created: Vec::new(),
             tombstones: Vec::new(),
         }
@@ -218,7 +228,9 @@ impl Fold {
             Event::MessageCreated(MessageCreated { message_number: number, body }) => {
                 chat.row.last_message = Some(number);
                 chat.row.row.message_count += 1;
-                self.messages.insert((id, number), Message::Created(self.created.len()));
+                if self.touched.contains(&(key, number)) {
+                    self.messages.insert((id, number), Message::Created(self.created.len()));
+                }
                 self.created.push(Some(NewMessage {
                     id: fact.position,
                     chat_id: id,

@@ -15,23 +15,23 @@ use crate::stretch::{Claim, Fact, Step, Stretch};
 /// The documents to load before a stretch can be folded: those that are edited or deleted, and not created in it
 /// before that.
 pub fn wanted(stretch: &Stretch) -> HashSet<MessageKey> {
-    let mut created = HashSet::new();
     let mut wanted = HashSet::new();
-    for incoming in &stretch.events {
+    // Backwards, so that a creation takes back what comes after it.
+    for incoming in stretch.events.iter().rev() {
         let stream = &stretch.streams[incoming.stream];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.parked) else { continue };
         let key = |message| MessageKey { app: *app, chat: *chat, message };
-        let touched = match &incoming.event {
-            Ok(Event::MessageCreated(event)) => {
-                created.insert(key(event.message_number));
-                continue;
+        match &incoming.event {
+            Ok(Event::MessageCreated(event)) if !wanted.is_empty() => {
+                wanted.remove(&key(event.message_number));
             }
-            Ok(Event::MessageEdited(event)) => key(event.message_number),
-            Ok(Event::MessageDeleted(event)) => key(event.message_number),
-            _ => continue,
-        };
-        if !created.contains(&touched) {
-            wanted.insert(touched);
+            Ok(Event::MessageEdited(event)) => {
+                wanted.insert(key(event.message_number));
+            }
+            Ok(Event::MessageDeleted(event)) => {
+                wanted.insert(key(event.message_number));
+            }
+            _ => {}
         }
     }
     wanted
