@@ -10,7 +10,7 @@ use chat_domain::Position;
 use tantivy::index::SegmentId;
 use tantivy::query::{Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument};
+use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
 
 use super::checkpoint::from_payload;
 use super::clauses::clauses;
@@ -27,7 +27,7 @@ use crate::digest::ContentDigest;
 use crate::event_store::LogId;
 
 /// Blocks of stored documents that are kept unpacked in each segment.
-const CACHED_BLOCKS: usize = 8;
+const CACHED_BLOCKS: usize = 4;
 
 /// Answers searches. Clones are the same index, and cheap.
 ///
@@ -55,8 +55,6 @@ struct Loader {
     reader: IndexReader,
     /// The list of segments that was loaded last, as it was stored.
     meta: Vec<u8>,
-    /// The columns of each segment of the current snapshot.
-    columns: HashMap<SegmentId, Columns>,
 }
 
 /// One commit.
@@ -85,8 +83,8 @@ impl SearchIndex {
             .doc_store_cache_num_blocks(CACHED_BLOCKS)
             .try_into()
             .map_err(sort)?;
-        let mut loader = Loader { index, reader, meta, columns: HashMap::new() };
-        let current = RwLock::new(Arc::new(loader.snapshot()?));
+        let loader = Loader { index, reader, meta };
+        let current = RwLock::new(Arc::new(loader.snapshot(None)?));
         let shared = Shared { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
         Ok(Self(Arc::new(shared)))
     }
@@ -119,7 +117,7 @@ impl SearchIndex {
         if meta == loader.meta {
             return Ok(false);
         }
-        self.load(&mut loader)?;
+        self.load(&loader)?;
         // What was read before loading: if there was a commit in between, the next call loads once more.
         loader.meta = meta;
         Ok(true)
@@ -127,12 +125,12 @@ impl SearchIndex {
 
     /// Loads what was committed in this process.
     pub(super) fn reload(&self) -> Result<(), SearchError> {
-        self.load(&mut self.0.loader.lock().unwrap_or_else(PoisonError::into_inner))
+        self.load(&self.0.loader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn load(&self, loader: &mut Loader) -> Result<(), SearchError> {
+    fn load(&self, loader: &Loader) -> Result<(), SearchError> {
         loader.reader.reload().map_err(sort)?;
-        let snapshot = Arc::new(loader.snapshot()?);
+        let snapshot = Arc::new(loader.snapshot(Some(&self.snapshot()))?);
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         Ok(())
     }
@@ -324,6 +322,11 @@ impl Snapshot {
         self.searcher.search(query, &page.collect(&self.columns)).map_err(sort)
     }
 
+    fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &Columns)> {
+        let segments = self.searcher.segment_readers().iter().map(SegmentReader::segment_id);
+        segments.zip(&self.columns)
+    }
+
     fn read(&self, fields: &Fields, address: DocAddress) -> Result<Stored, SearchError> {
         let stored: TantivyDocument = self.searcher.doc(address).map_err(sort)?;
         fields.read(&stored).map_err(damaged)
@@ -333,7 +336,9 @@ impl Snapshot {
 impl Loader {
     /// The reader's segments with the checkpoint they were committed with. Another process may commit between the two
     /// being read, so they are compared and read again until they belong together.
-    fn snapshot(&mut self) -> Result<Snapshot, SearchError> {
+    ///
+    /// Segments that the snapshot before has too share their columns with it.
+    fn snapshot(&self, before: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
         loop {
             let searcher = self.reader.searcher();
             let metas = self.index.load_metas().map_err(sort)?;
@@ -341,26 +346,20 @@ impl Loader {
                 metas.segments.iter().map(|segment| (segment.id(), segment.delete_opstamp())).collect();
             if *searcher.generation().segments() == listed {
                 let Some(payload) = metas.payload else { return Err(SearchError::NotCreated) };
-                let columns = self.columns_of(&searcher)?;
+                let columns = columns(&searcher, before)?;
                 return Ok(Snapshot { searcher, columns, checkpoint: from_payload(&payload)? });
             }
             self.reader.reload().map_err(sort)?;
         }
     }
+}
 
-    /// The columns of each segment, opened for segments that are new.
-    fn columns_of(&mut self, searcher: &Searcher) -> Result<Vec<Columns>, SearchError> {
-        let mut all = Vec::with_capacity(searcher.segment_readers().len());
-        let mut before = std::mem::take(&mut self.columns);
-        for reader in searcher.segment_readers() {
-            let id = reader.segment_id();
-            let columns = match before.remove(&id) {
-                Some(columns) => columns,
-                None => Columns::open(reader).map_err(sort)?,
-            };
-            self.columns.insert(id, columns.clone());
-            all.push(columns);
-        }
-        Ok(all)
-    }
+/// The columns of each segment, opened for those that were not there before.
+fn columns(searcher: &Searcher, before: Option<&Snapshot>) -> Result<Vec<Columns>, SearchError> {
+    let opened: HashMap<_, _> = before.into_iter().flat_map(Snapshot::columns_by_segment).collect();
+    let of = |reader: &SegmentReader| match opened.get(&reader.segment_id()) {
+        Some(columns) => Ok((*columns).clone()),
+        None => Columns::open(reader).map_err(sort),
+    };
+    searcher.segment_readers().iter().map(of).collect()
 }
