@@ -76,8 +76,8 @@ pub struct Arguments {
     report: Option<PathBuf>,
 }
 
-/// Measures, until all is measured or Ctrl-C ends it. The servers end and their folders go either way (a rebuild that is
-/// at work gets Ctrl-C from the terminal too); what was measured to its end is in the report.
+/// Measures, until all is measured or Ctrl-C ends it. What it started ends and its folders go either way; what was
+/// measured to its end is in the report.
 pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     tokio::select! {
         verdict = measure(arguments) => verdict,
@@ -93,7 +93,12 @@ async fn measure(arguments: Arguments) -> Result<Verdict, Failure> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
     let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
     let machine = machine::describe(setting.folder());
-    let mut report = Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
+    let (mut report, of_another) =
+        Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
+    if let Some(machine) = of_another {
+        let said = format!("The report has the figures of {machine}; it is begun anew.\n");
+        crate::say(&said).map_err(Failure::Output)?;
+    }
     let mut verdict = Verdict::Fine;
     for number in figures::ALL.into_iter().filter(|number| arguments.wants(*number)) {
         let mut findings = Findings::default();

@@ -69,7 +69,7 @@ async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut T
     tokio::time::sleep(REST.min(setting.duration)).await;
     let idle = stage.server.memory()?;
     memory.rows.push(row(&format!("{messages}, started anew"), idle));
-    let words = Query::draw(&seed, Kind::Word, setting.queries());
+    let words = Query::draw(&seed, Kind::Word, setting.queries())?;
     let searching = words.iter().map(|query| query.path(&stage.app, Scope::App)).collect();
     read_all(setting, &stage, searching).await?;
     let busy = stage.server.memory()?;
@@ -79,7 +79,7 @@ async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut T
     let mut searches = Vec::new();
     for scope in Scope::ALL {
         for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries()).into();
+            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries())?.into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
             for _ in 0..setting.rounds {
                 let took = ours(&stage.server.address, &stage.app, &queries, scope).await?.took;

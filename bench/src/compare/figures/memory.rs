@@ -30,7 +30,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     }
     table.rows.push(row("after posts at full speed", stage.server.memory()?));
     stage.catch_up().await?;
-    read_all(setting, &stage, searches(setting, &stage)).await?;
+    read_all(setting, &stage, searches(setting, &stage)?).await?;
     let busy = stage.server.memory()?;
     table.rows.push(row("after reads and searches at full speed", busy));
     tokio::time::sleep(REST.min(setting.duration)).await;
@@ -61,10 +61,10 @@ pub(super) async fn read_all(setting: &Setting, stage: &Stage, searches: Vec<Str
 }
 
 /// Searches for words of the corpus.
-fn searches(setting: &Setting, stage: &Stage) -> Vec<String> {
+fn searches(setting: &Setting, stage: &Stage) -> io::Result<Vec<String>> {
     let seed = Seed::new(&setting.texts, setting.chats(), setting.texts.corpus().len() as u64);
-    let words = Query::draw(&seed, Kind::Word, 1_000);
-    words.iter().map(|query| query.path(&stage.app, Scope::App)).collect()
+    let words = Query::draw(&seed, Kind::Word, 1_000)?;
+    Ok(words.iter().map(|query| query.path(&stage.app, Scope::App)).collect())
 }
 
 /// A row of what a process has in memory.

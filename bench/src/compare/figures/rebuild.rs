@@ -68,8 +68,9 @@ async fn rebuild(
     command.args(["projections", "rebuild", projection, "--from-scratch", "--until", &head.to_string()]);
     command.args(["--execute", "--operator", "bench", "--reason", "measured", "-o", "json", "--data-dir"]);
     command.arg(folder).args(arguments).stdin(Stdio::null());
+    let mut command = tokio::process::Command::from(command);
     let started = Instant::now();
-    let done = tokio::task::spawn_blocking(move || command.output()).await.map_err(io::Error::other)??;
+    let done = command.kill_on_drop(true).output().await?;
     if !done.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
     }

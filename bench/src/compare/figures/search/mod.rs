@@ -41,7 +41,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     let mut classes = Vec::new();
     for scope in Scope::ALL {
         for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries()).into();
+            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries())?.into();
             let mut class =
                 Class { name: format!("{} {}", kind.name(), scope.name()), rounds: Default::default() };
             // The first round is not counted: what is read from the disk once is not what is measured.

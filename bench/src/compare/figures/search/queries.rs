@@ -1,5 +1,7 @@
 //! What is searched for: pieces of messages that are there.
 
+use std::io;
+
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -85,8 +87,11 @@ impl Scope {
 
 impl Query {
     /// So many queries, drawn from messages at random, always the same ones.
-    pub fn draw(seed: &Seed, kind: Kind, count: usize) -> Vec<Self> {
-        /// Messages without a fitting word are passed over; a corpus may have none.
+    ///
+    /// # Errors
+    /// Where hardly a message has a fitting word.
+    pub fn draw(seed: &Seed, kind: Kind, count: usize) -> io::Result<Vec<Self>> {
+        /// Messages without a fitting word are passed over.
         const TRIES: usize = 1_000;
         let mut random = StdRng::seed_from_u64(7);
         let mut drawn = Vec::new();
@@ -99,7 +104,12 @@ impl Query {
                 drawn.push(Self { kind, text, chat: message.chat });
             }
         }
-        drawn
+        if drawn.len() < count {
+            let (name, found) = (kind.name(), drawn.len());
+            let error = format!("the corpus is too small to draw {count} of {name} from it: {found} found");
+            return Err(io::Error::other(error));
+        }
+        Ok(drawn)
     }
 
     /// The path of the API that searches, newest first.
@@ -159,7 +169,7 @@ mod tests {
     fn each_kind_is_in_a_message_of_its_chat_and_as_it_says() {
         let seed = seed();
         for kind in Kind::ALL {
-            let queries = Query::draw(&seed, kind, 50);
+            let queries = Query::draw(&seed, kind, 50).unwrap();
             assert_eq!(queries.len(), 50);
             for Query { text, chat, .. } in &queries {
                 let found = (0..seed.messages)
@@ -181,9 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_corpus_that_is_too_small_is_told() {
+        let seed = Seed::new(&Texts::new(vec!["a b c".to_owned()]), 2, 100);
+        let error = Query::draw(&seed, Kind::Word, 9).unwrap_err().to_string();
+        assert!(error.ends_with("0 found"), "{error}");
+    }
+
+    #[test]
     fn the_same_queries_are_drawn_again() {
         let seed = seed();
-        assert_eq!(Query::draw(&seed, Kind::Word, 9), Query::draw(&seed, Kind::Word, 9));
+        let draw = || Query::draw(&seed, Kind::Word, 9).unwrap();
+        assert_eq!(draw(), draw());
     }
 
     #[test]
