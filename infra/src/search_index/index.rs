@@ -319,7 +319,7 @@ impl Snapshot {
     }
 
     fn page(&self, query: &dyn Query, page: Page) -> Result<Top, SearchError> {
-        self.searcher.search(query, &page.collect(&self.columns)).map_err(sort)
+        top::collect(&self.searcher, &self.columns, query, page).map_err(sort)
     }
 
     fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &Columns)> {

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 
 use chat_domain::{Position, Timestamp};
-use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::Column;
-use tantivy::query::{EnableScoring, Query};
+use tantivy::query::{EnableScoring, Query, Weight};
 use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader};
 
 use super::{SearchCursor, SearchRequest, Sort};
@@ -38,14 +37,6 @@ pub(super) struct Page {
     after: Option<Rank>,
     /// Whether matches are scored as they are found.
     scored: bool,
-}
-
-/// Collects a page. Scores are whole numbers and positions are unique, so the order has no ties.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TopHits<'a> {
-    page: Page,
-    /// The columns of each segment.
-    columns: &'a [Columns],
 }
 
 /// A hit's place in the order: smaller comes first.
@@ -111,13 +102,19 @@ impl Page {
         self.limit.saturating_add(1)
     }
 
-    /// What collects it, given the columns of each segment.
-    pub fn collect(self, columns: &[Columns]) -> TopHits<'_> {
-        TopHits { page: self, columns }
+    /// The best place in the order that anything of a segment can have.
+    fn first_of(&self, columns: &Columns) -> Rank {
+        match self.sort {
+            Sort::Relevance => Rank::FIRST,
+            Sort::Newest => Rank::of(self.sort, 0, columns.positions.max_value()),
+            Sort::Oldest => Rank::of(self.sort, 0, columns.positions.min_value()),
+        }
     }
 }
 
 impl Rank {
+    const FIRST: Self = Self(Reverse(u64::MAX), 0);
+
     fn of(sort: Sort, score: u64, position: u64) -> Self {
         match sort {
             Sort::Relevance => Self(Reverse(score), u64::MAX - position),
@@ -127,81 +124,108 @@ impl Rank {
     }
 }
 
-impl Collector for TopHits<'_> {
-    type Fruit = Top;
-    type Child = SegmentTop;
-
-    fn for_segment(&self, segment: SegmentOrdinal, _: &SegmentReader) -> tantivy::Result<SegmentTop> {
-        let columns = self.columns[segment as usize].clone();
-        Ok(SegmentTop { page: self.page, segment, columns, best: Vec::new(), worst: None, total: 0 })
+/// Collects the page of what a query finds, given the columns of each segment. Scores are whole numbers and positions are
+/// unique, so the order has no ties.
+///
+/// Segments come in the order of the best that they can have. Once a page is full of better ones, what matches in a
+/// segment is counted and not looked at: of a large index most is old, and pages are of what is new.
+pub(super) fn collect(
+    searcher: &Searcher,
+    columns: &[Columns],
+    query: &dyn Query,
+    page: Page,
+) -> tantivy::Result<Top> {
+    let scoring = if page.scored {
+        EnableScoring::enabled_from_searcher(searcher)
+    } else {
+        EnableScoring::disabled_from_searcher(searcher)
+    };
+    let weight = query.weight(scoring)?;
+    let mut segments: Vec<_> = (0..).zip(columns).collect();
+    segments.sort_by_cached_key(|(_, columns)| page.first_of(columns));
+    let mut collected = Collected { page, best: Vec::new(), worst: None, total: 0 };
+    for (segment, columns) in segments {
+        collected.collect(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
+        collected.drop_the_worst();
     }
-
-    fn requires_scoring(&self) -> bool {
-        self.page.scored
-    }
-
-    fn merge_fruits(&self, segments: Vec<(Vec<(Rank, Match)>, u64)>) -> tantivy::Result<Top> {
-        let total = segments.iter().map(|(_, total)| total).sum();
-        let mut best: Vec<_> = segments.into_iter().flat_map(|(best, _)| best).collect();
-        best.sort_unstable_by_key(|(rank, _)| *rank);
-        let more = best.len() > self.page.limit;
-        best.truncate(self.page.limit);
-        Ok(Top { matches: best.into_iter().map(|(_, found)| found).collect(), total, more })
-    }
+    Ok(collected.into_top())
 }
 
-/// Collects from one segment.
-pub(super) struct SegmentTop {
+/// What was collected so far.
+struct Collected {
     page: Page,
-    segment: SegmentOrdinal,
-    columns: Columns,
-    /// The best so far, up to twice as many as are kept.
+    /// The best, up to twice as many as are kept.
     best: Vec<(Rank, Match)>,
-    /// Once there are more than are kept: the worst of those that are. What is worse need not be looked at.
+    /// Once there are as many as are kept: the worst of those that are. What is worse need not be looked at.
     worst: Option<Rank>,
     total: u64,
 }
 
-impl SegmentTop {
-    /// Drops all but the best that are kept.
-    fn drop_the_worst(&mut self) {
-        let kept = self.page.kept();
-        if self.best.len() > kept {
-            let (_, (worst, _), _) = self.best.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
-            self.worst = Some(*worst);
-            self.best.truncate(kept);
+impl Collected {
+    fn collect(
+        &mut self,
+        weight: &dyn Weight,
+        segment: SegmentOrdinal,
+        reader: &SegmentReader,
+        columns: &Columns,
+    ) -> tantivy::Result<()> {
+        if self.page.times.is_none() && self.is_too_bad(self.page.first_of(columns)) {
+            self.total += u64::from(weight.count(reader)?);
+            return Ok(());
+        }
+        let (alive, scored) = (reader.alive_bitset(), self.page.scored);
+        let mut look = |doc: DocId, score: Score| {
+            if alive.is_none_or(|alive| alive.is_alive(doc)) {
+                self.look(DocAddress::new(segment, doc), columns, score);
+            }
+        };
+        if scored {
+            weight.for_each(reader, &mut look)
+        } else {
+            weight.for_each_no_score(reader, &mut |docs| docs.iter().for_each(|doc| look(*doc, 0.0)))
         }
     }
-}
 
-impl SegmentCollector for SegmentTop {
-    type Fruit = (Vec<(Rank, Match)>, u64);
-
-    fn collect(&mut self, doc: DocId, score: Score) {
+    fn look(&mut self, address: DocAddress, columns: &Columns, score: Score) {
         if let Some((from, to)) = self.page.times {
-            let time = self.columns.times.first(doc).unwrap_or_default();
+            let time = columns.times.first(address.doc_id).unwrap_or_default();
             if time < from || time > to {
                 return;
             }
         }
         self.total += 1;
-        let position = self.columns.positions.first(doc).unwrap_or_default();
+        let position = columns.positions.first(address.doc_id).unwrap_or_default();
         let score = whole(score);
         let rank = Rank::of(self.page.sort, score, position);
-        if self.page.after.is_some_and(|after| rank <= after) || self.worst.is_some_and(|worst| worst < rank)
-        {
+        if self.page.after.is_some_and(|after| rank <= after) || self.is_too_bad(rank) {
             return;
         }
         if self.best.len() >= self.page.kept().saturating_mul(2) {
             self.drop_the_worst();
         }
-        let address = DocAddress::new(self.segment, doc);
         self.best.push((rank, Match { address, score, position: Position::new(position) }));
     }
 
-    fn harvest(mut self) -> Self::Fruit {
-        self.drop_the_worst();
-        (self.best, self.total)
+    fn is_too_bad(&self, rank: Rank) -> bool {
+        self.worst.is_some_and(|worst| worst < rank)
+    }
+
+    /// Drops all but the best that are kept.
+    fn drop_the_worst(&mut self) {
+        let kept = self.page.kept();
+        if self.best.len() >= kept {
+            let (_, (worst, _), _) = self.best.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
+            self.worst = Some(*worst);
+            self.best.truncate(kept);
+        }
+    }
+
+    fn into_top(self) -> Top {
+        let Self { page, mut best, total, .. } = self;
+        best.sort_unstable_by_key(|(rank, _)| *rank);
+        let more = best.len() > page.limit;
+        best.truncate(page.limit);
+        Top { matches: best.into_iter().map(|(_, found)| found).collect(), total, more }
     }
 }
 

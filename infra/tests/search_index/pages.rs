@@ -1,25 +1,24 @@
 //! Order, bounds, cursors, totals, scopes and snippets of whole pages.
 
 use chat_domain::{AppToken, ChatNumber, Position, Timestamp};
-use chat_infra::search_index::{Document, MessageKey, Scope, SearchPage, SearchRequest, Sort};
+use chat_infra::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest, Sort};
 
-use crate::fixture::{Fixture, app, message, request, texts};
+use crate::fixture::{Fixture, app, key, message, request, texts};
 
-/// 60 messages in 6 commits, of which 40 match "fox" in different ways.
+/// 60 messages in 6 commits, of which 40 match "fox" in different ways. One more commit has some of them again, of all
+/// times, as edited ones are, and another one has taken away ten more that would match.
 fn many() -> Fixture {
     let mut fixture = Fixture::new();
+    let nth = |number: u64| {
+        let text = ["fox", "foxes", "outfoxed", "fox fox", "cat", "fox gone"];
+        message(number, &format!("{} {number}", text[usize::try_from(number % 6).unwrap()]))
+    };
     for batch in 0..6 {
-        let numbers = batch * 10 + 1..=batch * 10 + 10;
-        fixture.put(
-            numbers
-                .map(|number| {
-                    let text = ["fox", "foxes", "outfoxed", "fox fox", "cat", "dog"]
-                        [usize::try_from(number % 6).unwrap()];
-                    message(number, &format!("{text} {number}"))
-                })
-                .collect(),
-        );
+        fixture.put((batch * 10 + 1..=batch * 10 + 10).map(nth).collect());
     }
+    fixture.put([7, 31, 56].map(nth).to_vec());
+    let delete = (5..60).step_by(6).map(key).collect();
+    fixture.writer.commit(IndexChanges { delete, ..fixture.next_changes() }).unwrap();
     fixture
 }
 
@@ -70,6 +69,9 @@ fn bounds_take_in_both_ends() {
     assert_eq!(page.total, 4);
     let page = fixture.index.search(&SearchRequest { to: from, limit: 2, ..request("fox") }).unwrap();
     assert_eq!((page.total, page.next.is_some()), (8, true));
+    let late = SearchRequest { from: to, sort: Sort::Newest, limit: 2, ..request("fox") };
+    let page = fixture.index.search(&late).unwrap();
+    assert_eq!((&texts(&page)[..], page.total), (&["fox 60", "fox fox 57"].map(str::to_owned)[..], 30));
 }
 
 #[test]
@@ -81,8 +83,8 @@ fn a_page_of_nothing_still_counts() {
 #[test]
 fn a_page_says_as_of_which_position_it_is() {
     let fixture = many();
-    assert_eq!(fixture.index.search(&request("fox")).unwrap().position, Position::new(6));
-    assert_eq!(fixture.index.position(), Position::new(6));
+    assert_eq!(fixture.index.search(&request("fox")).unwrap().position, Position::new(8));
+    assert_eq!(fixture.index.position(), Position::new(8));
 }
 
 #[test]
