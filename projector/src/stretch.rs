@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
-use chat_domain::{Event, Position, Revision, StreamId, Timestamp, operation};
+use chat_domain::{Event, MessageNumber, Position, Revision, StreamId, Timestamp, operation};
 use chat_infra::event_store::{LogId, RecordedEvent};
 
 use crate::parking::{Letters, Parked, Reason};
@@ -149,6 +149,15 @@ fn decoded(mut recorded: Vec<RecordedEvent>, streams: &[usize]) -> Vec<Incoming>
 }
 
 impl Incoming {
+    /// The message that it edits or deletes.
+    pub fn touched(&self) -> Option<MessageNumber> {
+        match self.event.as_ref().ok()? {
+            Event::MessageEdited(edited) => Some(edited.message_number),
+            Event::MessageDeleted(deleted) => Some(deleted.message_number),
+            _ => None,
+        }
+    }
+
     /// Decodes an event of the stream with this index.
     pub fn read(event: RecordedEvent, stream: usize) -> Self {
         let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);

@@ -23,7 +23,7 @@ mod stage;
 mod texts;
 mod wire;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,11 +93,11 @@ async fn measure(arguments: Arguments) -> Result<Verdict, Failure> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
     let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
     let machine = machine::describe(setting.folder());
-    let (mut report, of_another) =
-        Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
-    if let Some(machine) = of_another {
-        let said = format!("The report has the figures of {machine}; it is begun anew.\n");
-        crate::say(&said).map_err(Failure::Output)?;
+    let mut report = Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
+    if let Some(machine) = &report.instead_of {
+        let said = "its figures go when the first one is measured";
+        // Where stderr is gone, that is no reason to measure nothing.
+        let _ = writeln!(io::stderr(), "The report is of another machine, and {said}: {machine}");
     }
     let mut verdict = Verdict::Fine;
     for number in figures::ALL.into_iter().filter(|number| arguments.wants(*number)) {

@@ -1,9 +1,11 @@
 //! The hits of a page: the best of all that match, in the order asked for, after the cursor, and how many match.
 
 use std::cmp::Reverse;
+use std::ops::RangeInclusive;
 
 use chat_domain::{Position, Timestamp};
 use tantivy::columnar::Column;
+use tantivy::fastfield::AliveBitSet;
 use tantivy::query::{EnableScoring, Query, Weight};
 use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, SegmentReader};
 
@@ -102,19 +104,20 @@ impl Page {
         self.limit.saturating_add(1)
     }
 
-    /// The best place in the order that anything of a segment can have.
-    fn first_of(&self, columns: &Columns) -> Rank {
-        match self.sort {
-            Sort::Relevance => Rank::FIRST,
-            Sort::Newest => Rank::of(self.sort, 0, columns.positions.max_value()),
-            Sort::Oldest => Rank::of(self.sort, 0, columns.positions.min_value()),
-        }
+    /// Between which places in the order everything of a segment is, by the positions that it holds. By relevance, that
+    /// says nothing.
+    fn span(&self, columns: &Columns) -> Option<RangeInclusive<Rank>> {
+        let (lowest, highest) = (columns.positions.min_value(), columns.positions.max_value());
+        let (first, last) = match self.sort {
+            Sort::Relevance => return None,
+            Sort::Newest => (highest, lowest),
+            Sort::Oldest => (lowest, highest),
+        };
+        Some(Rank::of(self.sort, 0, first)..=Rank::of(self.sort, 0, last))
     }
 }
 
 impl Rank {
-    const FIRST: Self = Self(Reverse(u64::MAX), 0);
-
     fn of(sort: Sort, score: u64, position: u64) -> Self {
         match sort {
             Sort::Relevance => Self(Reverse(score), u64::MAX - position),
@@ -127,8 +130,9 @@ impl Rank {
 /// Collects the page of what a query finds, given the columns of each segment. Scores are whole numbers and positions are
 /// unique, so the order has no ties.
 ///
-/// Segments come in the order of the best that they can have. Once a page is full of better ones, what matches in a
-/// segment is counted and not looked at: of a large index most is old, and pages are of what is new.
+/// Segments come in the order of the best that they can have. Where nothing of a segment can be on the page, since the page
+/// is full of better ones by then or comes after all of them, what matches is counted and not looked at: of a large index
+/// most is old, and pages are of what is new.
 pub(super) fn collect(
     searcher: &Searcher,
     columns: &[Columns],
@@ -142,26 +146,27 @@ pub(super) fn collect(
     };
     let weight = query.weight(scoring)?;
     let mut segments: Vec<_> = (0..).zip(columns).collect();
-    segments.sort_by_cached_key(|(_, columns)| page.first_of(columns));
-    let mut collected = Collected { page, best: Vec::new(), worst: None, total: 0 };
+    segments.sort_by_cached_key(|(_, columns)| page.span(columns).map(|span| *span.start()));
+    let mut best = Best { page, matches: Vec::new(), worst: None, total: 0 };
     for (segment, columns) in segments {
-        collected.collect(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
-        collected.drop_the_worst();
+        best.collect(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
+        best.drop_the_worst();
     }
-    Ok(collected.into_top())
+    Ok(best.into_top())
 }
 
-/// What was collected so far.
-struct Collected {
+/// The best so far.
+struct Best {
     page: Page,
-    /// The best, up to twice as many as are kept.
-    best: Vec<(Rank, Match)>,
+    /// Up to twice as many as are kept.
+    matches: Vec<(Rank, Match)>,
     /// Once there are as many as are kept: the worst of those that are. What is worse need not be looked at.
     worst: Option<Rank>,
+    /// How many match, good or bad.
     total: u64,
 }
 
-impl Collected {
+impl Best {
     fn collect(
         &mut self,
         weight: &dyn Weight,
@@ -169,11 +174,15 @@ impl Collected {
         reader: &SegmentReader,
         columns: &Columns,
     ) -> tantivy::Result<()> {
-        if self.page.times.is_none() && self.is_too_bad(self.page.first_of(columns)) {
-            self.total += u64::from(weight.count(reader)?);
-            return Ok(());
+        let alive = reader.alive_bitset();
+        if self.is_on_another_page(columns) {
+            // tantivy's own way to count looks at more where a scope is a part of a segment.
+            return weight.for_each_no_score(reader, &mut |docs| {
+                let count = |alive: &AliveBitSet| docs.iter().filter(|doc| alive.is_alive(**doc)).count();
+                self.total += alive.map_or(docs.len(), count) as u64;
+            });
         }
-        let (alive, scored) = (reader.alive_bitset(), self.page.scored);
+        let scored = self.page.scored;
         let mut look = |doc: DocId, score: Score| {
             if alive.is_none_or(|alive| alive.is_alive(doc)) {
                 self.look(DocAddress::new(segment, doc), columns, score);
@@ -184,6 +193,15 @@ impl Collected {
         } else {
             weight.for_each_no_score(reader, &mut |docs| docs.iter().for_each(|doc| look(*doc, 0.0)))
         }
+    }
+
+    /// Whether nothing of a segment is on this page, whatever matches. Where a search is bounded in time, each match has to
+    /// be asked for its own, on whatever page it is.
+    fn is_on_another_page(&self, columns: &Columns) -> bool {
+        self.page.times.is_none()
+            && self.page.span(columns).is_some_and(|span| {
+                self.is_too_bad(*span.start()) || self.page.after.is_some_and(|after| *span.end() <= after)
+            })
     }
 
     fn look(&mut self, address: DocAddress, columns: &Columns, score: Score) {
@@ -200,10 +218,10 @@ impl Collected {
         if self.page.after.is_some_and(|after| rank <= after) || self.is_too_bad(rank) {
             return;
         }
-        if self.best.len() >= self.page.kept().saturating_mul(2) {
+        if self.matches.len() >= self.page.kept().saturating_mul(2) {
             self.drop_the_worst();
         }
-        self.best.push((rank, Match { address, score, position: Position::new(position) }));
+        self.matches.push((rank, Match { address, score, position: Position::new(position) }));
     }
 
     fn is_too_bad(&self, rank: Rank) -> bool {
@@ -213,19 +231,19 @@ impl Collected {
     /// Drops all but the best that are kept.
     fn drop_the_worst(&mut self) {
         let kept = self.page.kept();
-        if self.best.len() >= kept {
-            let (_, (worst, _), _) = self.best.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
+        if self.matches.len() >= kept {
+            let (_, (worst, _), _) = self.matches.select_nth_unstable_by_key(kept - 1, |(rank, _)| *rank);
             self.worst = Some(*worst);
-            self.best.truncate(kept);
+            self.matches.truncate(kept);
         }
     }
 
     fn into_top(self) -> Top {
-        let Self { page, mut best, total, .. } = self;
-        best.sort_unstable_by_key(|(rank, _)| *rank);
-        let more = best.len() > page.limit;
-        best.truncate(page.limit);
-        Top { matches: best.into_iter().map(|(_, found)| found).collect(), total, more }
+        let Self { page, mut matches, total, .. } = self;
+        matches.sort_unstable_by_key(|(rank, _)| *rank);
+        let more = matches.len() > page.limit;
+        matches.truncate(page.limit);
+        Top { matches: matches.into_iter().map(|(_, found)| found).collect(), total, more }
     }
 }
 

@@ -6,7 +6,8 @@ use chat_infra::search_index::{Document, IndexChanges, MessageKey, Scope, Search
 use crate::fixture::{Fixture, app, key, message, request, texts};
 
 /// 60 messages in 6 commits, of which 40 match "fox" in different ways. One more commit has some of them again, of all
-/// times, as edited ones are, and another one has taken away ten more that would match.
+/// times, as edited ones are, and another one has taken away ten more that would match. These are 7 segments: with 8, they
+/// would be merged.
 fn many() -> Fixture {
     let mut fixture = Fixture::new();
     let nth = |number: u64| {

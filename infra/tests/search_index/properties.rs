@@ -107,9 +107,9 @@ proptest! {
     fn every_order_finds_the_same_with_the_same_scores(
         texts in prop::collection::vec(any_text(), 1..8),
         alike in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
-        (commit, deleted) in (1_usize..30, 2_u64..9),
+        (commit, deleted) in (1_usize..30, 2_u64..20),
         (of, from, length) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1_usize..10),
-        fuzzy in any::<bool>(),
+        (fuzzy, limit) in (any::<bool>(), 0_usize..6),
     ) {
         let texts: Vec<String> = texts.into_iter().chain(alike).collect();
         let mut index = Fixture::new();
@@ -125,17 +125,19 @@ proptest! {
         let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
         for scope in [Scope::App(app()), request("").scope] {
             let request = SearchRequest { fuzzy, scope, ..request(&query) };
-            let found = |sort| {
-                let page = index.index.search(&SearchRequest { sort, ..request.clone() }).unwrap();
-                let mut hits: Vec<_> =
-                    page.hits.iter().map(|hit| (hit.document.created_position, hit.score)).collect();
-                hits.sort_unstable();
-                (page.total, hits)
+            let found = |sort, limit| {
+                let page = index.index.search(&SearchRequest { sort, limit, ..request.clone() }).unwrap();
+                let hits = page.hits.iter().map(|hit| (hit.document.created_position, hit.score));
+                (page.total, hits.collect::<Vec<_>>())
             };
-            let by_relevance = found(Sort::Relevance);
-            prop_assert!(by_relevance.1.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
-            prop_assert_eq!(&found(Sort::Newest), &by_relevance, "{:?} in {:?}", query, texts);
-            prop_assert_eq!(&found(Sort::Oldest), &by_relevance, "{:?} in {:?}", query, texts);
+            let (total, mut all) = found(Sort::Relevance, texts.len());
+            prop_assert!(all.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
+            all.sort_unstable();
+            let first = |all: &[_]| (total, all[..limit.min(all.len())].to_vec());
+            prop_assert_eq!(found(Sort::Oldest, texts.len()), (total, all.clone()), "{:?} in {:?}", query, texts);
+            prop_assert_eq!(found(Sort::Oldest, limit), first(&all), "{:?} in {:?}", query, texts);
+            all.reverse();
+            prop_assert_eq!(found(Sort::Newest, limit), first(&all), "{:?} in {:?}", query, texts);
         }
     }
 

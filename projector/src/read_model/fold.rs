@@ -53,12 +53,8 @@ impl Wanted {
 
 /// The messages that a stretch edits or deletes, parked streams left out.
 fn touched(stretch: &Stretch) -> HashSet<(ChatKey, MessageNumber)> {
-    let touch = |incoming: &Incoming| {
-        let message = match incoming.event.as_ref().ok()? {
-            Event::MessageEdited(edited) => edited.message_number,
-            Event::MessageDeleted(deleted) => deleted.message_number,
-            _ => return None,
-        };
+    let touched = |incoming: &Incoming| {
+        let message = incoming.touched()?;
         match stretch.streams[incoming.stream] {
             Stream { id: Ok(StreamId::Chat(app, number)), parked: false, .. } => {
                 Some((ChatKey { app, number }, message))
@@ -66,7 +62,7 @@ fn touched(stretch: &Stretch) -> HashSet<(ChatKey, MessageNumber)> {
             _ => None,
         }
     };
-    stretch.events.iter().filter_map(touch).collect()
+    stretch.events.iter().filter_map(touched).collect()
 }
 
 /// What a stretch comes to.
@@ -128,7 +124,7 @@ enum Message {
 struct Fold {
     apps: HashMap<AppToken, Work<AppRow>>,
     chats: HashMap<ChatKey, Work<StoredChat>>,
-    /// Of those that are stored or created here, the [`touched`] ones.
+    /// The [`touched`] ones, once they are there.
     messages: HashMap<(Position, MessageNumber), Message>,
     touched: HashSet<(ChatKey, MessageNumber)>,
     /// `None` once deleted.
@@ -241,8 +237,8 @@ impl Fold {
                     updated_at: fact.recorded_at,
                 }));
             }
-            // Of the numbers that the chat has come to, only those are missing whose messages were discarded: what is
-            // done to such a message goes with it.
+            // Of the touched messages up to the chat's last number, only those are missing that were discarded: what is done
+            // to such a message goes with it.
             Event::MessageEdited(edited) => {
                 if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
                     edit(message, &mut self.created, edited.body.into_string(), fact.recorded_at)?;

@@ -16,22 +16,15 @@ use crate::stretch::{Claim, Fact, Step, Stretch};
 /// before that.
 pub fn wanted(stretch: &Stretch) -> HashSet<MessageKey> {
     let mut wanted = HashSet::new();
-    // Backwards, so that a creation takes back what comes after it.
+    // Backwards, so that a creation takes back what comes after it. Mostly there is nothing to take back.
     for incoming in stretch.events.iter().rev() {
         let stream = &stretch.streams[incoming.stream];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.parked) else { continue };
         let key = |message| MessageKey { app: *app, chat: *chat, message };
-        match &incoming.event {
-            Ok(Event::MessageCreated(event)) if !wanted.is_empty() => {
-                wanted.remove(&key(event.message_number));
-            }
-            Ok(Event::MessageEdited(event)) => {
-                wanted.insert(key(event.message_number));
-            }
-            Ok(Event::MessageDeleted(event)) => {
-                wanted.insert(key(event.message_number));
-            }
-            _ => {}
+        if let Some(message) = incoming.touched() {
+            wanted.insert(key(message));
+        } else if let (Ok(Event::MessageCreated(created)), false) = (&incoming.event, wanted.is_empty()) {
+            wanted.remove(&key(created.message_number));
         }
     }
     wanted

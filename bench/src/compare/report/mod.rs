@@ -19,6 +19,9 @@ use super::rounds::median;
 pub struct Report {
     machine: String,
     chapters: Vec<Chapter>,
+    /// The machine whose figures are at the path, where it is another one. They are given up with the first chapter.
+    #[serde(skip)]
+    pub instead_of: Option<String>,
     #[serde(skip)]
     path: Option<PathBuf>,
 }
@@ -37,9 +40,9 @@ const END: &str = "<!-- end of figures -->";
 
 impl Report {
     /// A report at this path, if there is to be one. Figures that an earlier run on such a machine has left in it stay
-    /// until they are measured anew. Those of another machine don't: then that is returned beside it.
-    pub fn open(path: Option<PathBuf>, machine: String) -> io::Result<(Self, Option<String>)> {
-        let (mut chapters, mut of_another) = (Vec::new(), None);
+    /// until they are measured anew.
+    pub fn open(path: Option<PathBuf>, machine: String) -> io::Result<Self> {
+        let (mut chapters, mut instead_of) = (Vec::new(), None);
         if let Some(path) = &path {
             match std::fs::read(path.with_extension("json")) {
                 Ok(raw) => {
@@ -47,14 +50,14 @@ impl Report {
                     if earlier.machine == machine {
                         chapters = earlier.chapters;
                     } else {
-                        of_another = Some(earlier.machine);
+                        instead_of = Some(earlier.machine);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok((Self { machine, chapters, path }, of_another))
+        Ok(Self { machine, chapters, instead_of, path })
     }
 
     /// Adds what was measured, in the place of what was measured for the same number before, and writes everything.
@@ -248,7 +251,7 @@ mod tests {
         let path = folder.path().join("report.md");
         std::fs::write(&path, format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
         let open_on = |machine: &str| Report::open(Some(path.clone()), machine.to_owned()).unwrap();
-        let open = || open_on("a machine").0;
+        let open = || open_on("a machine");
         let mut report = open();
         report.add(chapter(8, 1.0)).unwrap();
         report.add(chapter(2, 30.0)).unwrap();
@@ -259,10 +262,10 @@ mod tests {
         assert!(text.contains("| 2 | a figure | 30.00 ms"), "{text}");
         assert!(text.contains("| 8 | a figure | 21.00 ms"), "{text}");
         assert!(text.contains("0 of 2 goals"), "{text}");
-        assert_eq!(open_on("a machine").1, None);
-        let (other, of_another) = open_on("another machine");
+        assert_eq!(open().instead_of, None);
+        let other = open_on("another machine");
         assert!(other.chapters.is_empty());
-        assert_eq!(of_another.as_deref(), Some("a machine"));
+        assert_eq!(other.instead_of.as_deref(), Some("a machine"));
     }
 
     #[test]
@@ -270,7 +273,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.md");
         std::fs::write(&path, "by hand").unwrap();
-        let (mut report, _) = Report::open(Some(path.clone()), String::new()).unwrap();
+        let mut report = Report::open(Some(path.clone()), String::new()).unwrap();
         assert!(report.add(chapter(1, 1.0)).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "by hand");
     }

@@ -31,6 +31,8 @@ struct Class {
 /// time.
 pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
     let seed = Seed::new(&setting.texts, setting.chats(), setting.messages);
+    let draw = |kind| Ok((kind, Query::draw(&seed, kind, setting.queries())?.into()));
+    let drawn: Vec<(Kind, Arc<[Query]>)> = Kind::ALL.into_iter().map(draw).collect::<io::Result<_>>()?;
     let folder = setting.new_folder()?;
     seed.write(folder.path()).await?;
     let stage = Stage::on(setting, folder, &seed).await?;
@@ -40,8 +42,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
     let mut pg_trgm = PgTrgm::new(&server, &seed).await?;
     let mut classes = Vec::new();
     for scope in Scope::ALL {
-        for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries())?.into();
+        for (kind, queries) in &drawn {
             let mut class =
                 Class { name: format!("{} {}", kind.name(), scope.name()), rounds: Default::default() };
             // The first round is not counted: what is read from the disk once is not what is measured.
@@ -50,11 +51,11 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
                     let engine = (round + turn) % ENGINES.len();
                     let app = &stage.app;
                     let answers = match engine {
-                        0 => ours(&stage.server.address, app, &queries, scope).await?,
-                        1 => fts5.ask(app, &queries, scope, Wanted::Page).await?,
-                        2 => pg_trgm.ask(app, &queries, scope, Wanted::Page).await?,
-                        3 => fts5.ask(app, &queries, scope, Wanted::PageAndTotal).await?,
-                        _ => pg_trgm.ask(app, &queries, scope, Wanted::PageAndTotal).await?,
+                        0 => ours(&stage.server.address, app, queries, scope).await?,
+                        1 => fts5.ask(app, queries, scope, Wanted::Page).await?,
+                        2 => pg_trgm.ask(app, queries, scope, Wanted::Page).await?,
+                        3 => fts5.ask(app, queries, scope, Wanted::PageAndTotal).await?,
+                        _ => pg_trgm.ask(app, queries, scope, Wanted::PageAndTotal).await?,
                     };
                     if round > 0 {
                         class.rounds[engine].push(answers);

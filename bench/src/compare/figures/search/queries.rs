@@ -89,7 +89,7 @@ impl Query {
     /// So many queries, drawn from messages at random, always the same ones.
     ///
     /// # Errors
-    /// Where hardly a message has a fitting word.
+    /// Where hardly a message has a fitting piece.
     pub fn draw(seed: &Seed, kind: Kind, count: usize) -> io::Result<Vec<Self>> {
         /// Messages without a fitting word are passed over.
         const TRIES: usize = 1_000;
@@ -106,7 +106,8 @@ impl Query {
         }
         if drawn.len() < count {
             let (name, found) = (kind.name(), drawn.len());
-            let error = format!("the corpus is too small to draw {count} of {name} from it: {found} found");
+            let error =
+                format!("too few messages hold a {name} to search for: {found} of {count} queries drawn");
             return Err(io::Error::other(error));
         }
         Ok(drawn)
@@ -191,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_that_is_too_small_is_told() {
+    fn a_corpus_with_nothing_to_search_for_is_told() {
         let seed = Seed::new(&Texts::new(vec!["a b c".to_owned()]), 2, 100);
         let error = Query::draw(&seed, Kind::Word, 9).unwrap_err().to_string();
-        assert!(error.ends_with("0 found"), "{error}");
+        assert!(error.ends_with("0 of 9 queries drawn"), "{error}");
     }
 
     #[test]
