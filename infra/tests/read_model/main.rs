@@ -4,4 +4,5 @@
 
 mod contract;
 mod postgres;
+mod rows;
 mod sqlite;

@@ -16,9 +16,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use crate::contract::{
-    Sides, a_trial_leaves_nothing, app, changes, chat_number, read_model_contract, token, with_messages,
-};
+use crate::contract::{a_trial_leaves_nothing, read_model_contract};
+use crate::rows::{Sides, app, changes, chat_number, token, with_messages};
 
 /// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);

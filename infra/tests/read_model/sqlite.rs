@@ -12,9 +12,8 @@ use chat_infra::read_model::{
 
 use futures::FutureExt;
 
-use crate::contract::{
-    Sides, a_trial_leaves_nothing, app, changes, chat_number, read_model_contract, token, with_messages,
-};
+use crate::contract::{a_trial_leaves_nothing, read_model_contract};
+use crate::rows::{Sides, app, changes, chat_number, token, with_messages};
 
 fn open(folder: &Path) -> Sides {
     let path = folder.join("below/read-model.db");
@@ -142,16 +141,27 @@ async fn more_queries_than_connections_take_turns() {
     }
 }
 
-#[tokio::test]
-async fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let sides = open(folder.path());
-    with_messages(&sides, 100).await;
-    sides.reader.position().await.unwrap();
-    let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 50);
-    let page = page.now_or_never().expect("handed to another thread").unwrap();
-    assert_eq!(page.value.unwrap().messages.len(), 50);
-    assert!(sides.reader.digest().now_or_never().is_none(), "reading everything takes its time");
+#[test]
+fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let sides = open(folder.path());
+        with_messages(&sides, 100).await;
+        sides.reader.position().await.unwrap();
+        // What is handed to the only thread for blocking work from here on waits.
+        let (free, taken) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || taken.recv());
+        let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 50);
+        let page = page.now_or_never().expect("handed to another thread").unwrap();
+        assert_eq!(page.value.unwrap().messages.len(), 50);
+        let mut digest = sides.reader.digest();
+        assert!((&mut digest).now_or_never().is_none(), "reading everything takes its time");
+        drop(free);
+        digest.await.unwrap();
+        assert!(busy.await.unwrap().is_err());
+    });
 }
 
 /// Runs a test of this program again, in a working directory of its own.
