@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::FromRef;
-use chat_infra::event_store::EventStore;
-use chat_infra::read_model::ReadModel;
 use chat_operations::answer::{Envelope, Finding};
 use chat_operations::projections::Projections;
+use chat_ports::event_store::EventStore;
+use chat_ports::read_model::ReadModel;
 use chat_web::Problem;
 use chat_web::admin::AdminAccess;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};

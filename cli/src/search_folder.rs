@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chat_infra::search_index::{SearchError, SearchIndex, SearchPage, SearchRequest};
+use chat_ports::search_index::{SearchError, SearchPage, SearchRequest};
 use chat_query_api::Search;
+use chat_search::SearchIndex;
 
 /// The index in a folder that a projector keeps, in this process or in another.
 pub(crate) struct SearchFolder {

@@ -5,8 +5,8 @@
 //! use chat_command_api::command::Command;
 //! use chat_command_api::writer::{CommandHandler, WriterConfig};
 //! use chat_domain::{AppName, AppToken, Metadata, Position, Timestamp};
-//! use chat_infra::counters::InProcessCounters;
-//! use chat_infra::event_store::SqliteEventStore;
+//! use chat_ports::counters::InProcessCounters;
+//! use chat_sqlite::SqliteEventStore;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::{Actor, ActorKind, EventId};
 use chat_domain::{ExpectedRevision, Metadata, Operation, operation};
-use chat_infra::clock;
-use chat_infra::event_store::{
+use chat_ports::clock;
+use chat_ports::event_store::{
     AppendError, Appended, EventStore, EventStoreError, NewEvent, ReadFrom, Select, StreamAppend, StreamRead,
 };
 use thiserror::Error;

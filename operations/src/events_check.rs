@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chat_domain::event::DecodeError;
 use chat_domain::{Event, Metadata, Operation, Position, Revision, StreamId, operation};
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::parking::Reason;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use chat_infra::durable_folder::{parent, sync_parent};
+use chat_files::durable_folder::{parent, sync_parent};
 use tempfile::NamedTempFile;
 
 /// Who may read a file.

@@ -19,11 +19,12 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
     StreamId,
 };
-use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
-use chat_infra::read_model::PostgresUrl;
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_postgres::PostgresUrl;
 use chat_projector::Projector;
 use chat_projector::projection::Target;
 use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
+use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -185,7 +186,7 @@ fn new(event: &Event) -> NewEvent {
         id: EventId::new(Uuid::now_v7()),
         event_type: event.event_type(),
         schema_version: SchemaVersion::CURRENT,
-        recorded_at: chat_infra::clock::now(),
+        recorded_at: chat_ports::clock::now(),
         data: event.payload(),
         metadata: METADATA.into(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     AppendError, Appended, Batch, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent,
     StreamAppend, StreamRead, Subscription,
 };
@@ -184,7 +184,8 @@ mod tests {
     use chat_domain::event::{AppCreated, SchemaVersion};
     use chat_domain::metadata::EventId;
     use chat_domain::{AppName, Event, ExpectedRevision};
-    use chat_infra::event_store::{NewEvent, SqliteEventStore};
+    use chat_ports::event_store::NewEvent;
+    use chat_sqlite::SqliteEventStore;
     use tokio::time::timeout;
     use uuid::Uuid;
 

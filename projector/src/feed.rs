@@ -7,7 +7,7 @@ use std::mem;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::event_store::{Batch, EventStoreError, RecordedEvent, Subscription};
+use chat_ports::event_store::{Batch, EventStoreError, RecordedEvent, Subscription};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};

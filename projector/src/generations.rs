@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chat_domain::operation::{self, Copy, Generation, Operation, ProjectionName};
 use chat_domain::{Position, Revision};
-use chat_infra::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
 use tokio::sync::watch;
 use tokio::time::sleep;
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_infra::clock;
-use chat_infra::notice::{Capacity, FileNotices, Notice};
-use chat_infra::read_model::{PostgresNotices, PostgresUrl};
+use chat_files::notice::FileNotices;
+use chat_ports::clock;
+use chat_ports::notice::{Capacity, Notice};
+use chat_postgres::{PostgresNotices, PostgresUrl};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 

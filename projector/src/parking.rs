@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chat_domain::event::DecodeError;
 use chat_domain::{Event, Position, Revision, Timestamp, Unfoldable};
-use chat_infra::dead_letter::{DeadLetter, LetterCounts, WAITS};
+use chat_ports::dead_letter::{DeadLetter, LetterCounts, WAITS};
 
 use crate::letters::Settled;
 

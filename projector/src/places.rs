@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_infra::contents::Contents;
-use chat_infra::dead_letter::{LetterList, LetterPage};
-use chat_infra::durable_folder::beside;
-use chat_infra::event_store::EventStore;
-use chat_infra::notice::{Capacity, FileNotices, Notice};
-use chat_infra::read_model::{
-    PostgresNotices, PostgresReadModel, PostgresReadModelWriter, PostgresUrl, ReadModel, SqliteReadModel,
-    SqliteReadModelWriter,
-};
-use chat_infra::search_index::{SearchError, SearchIndex, SearchIndexWriter};
+use chat_files::durable_folder::beside;
+use chat_files::notice::FileNotices;
+use chat_ports::contents::Contents;
+use chat_ports::dead_letter::{LetterList, LetterPage};
+use chat_ports::event_store::EventStore;
+use chat_ports::notice::{Capacity, Notice};
+use chat_ports::read_model::ReadModel;
+use chat_ports::search_index::SearchError;
+use chat_postgres::{PostgresNotices, PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+use chat_search::{SearchIndex, SearchIndexWriter};
+use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 use tokio::sync::watch;
 
 use crate::projection::{Projection, ProjectionError, Target};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_infra::checkpoint::{Checkpoint, Opened};
-use chat_infra::event_store::{EventStoreError, LogId, RecordedEvent};
-use chat_infra::read_model::ReadModelError;
-use chat_infra::search_index::SearchError;
+use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_ports::event_store::{EventStoreError, LogId, RecordedEvent};
+use chat_ports::read_model::ReadModelError;
+use chat_ports::search_index::SearchError;
 use thiserror::Error;
 
 use crate::letters::LetterBox;

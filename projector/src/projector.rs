@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use chat_domain::Position;
-use chat_infra::event_store::EventStore;
+use chat_ports::event_store::EventStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

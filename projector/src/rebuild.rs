@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use chat_domain::Position;
-use chat_infra::digest::ContentDigest;
-use chat_infra::event_store::{EventStore, EventStoreError};
-use chat_infra::read_model::{ReadModel, SqliteReadModel};
-use chat_infra::search_index::SearchIndex;
+use chat_ports::digest::ContentDigest;
+use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_ports::read_model::ReadModel;
+use chat_search::SearchIndex;
+use chat_sqlite::SqliteReadModel;
 use thiserror::Error;
 
 use crate::letters::advance;

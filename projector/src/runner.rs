@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use chat_domain::Position;
-use chat_infra::checkpoint::{Checkpoint, Opened};
-use chat_infra::clock;
-use chat_infra::event_store::{Batch, EventStore, EventStoreError, LogId};
+use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_ports::clock;
+use chat_ports::event_store::{Batch, EventStore, EventStoreError, LogId};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use chat_domain::{Event, MessageNumber, Position, Revision, StreamId, Timestamp, operation};
-use chat_infra::event_store::{LogId, RecordedEvent};
+use chat_ports::event_store::{LogId, RecordedEvent};
 
 use crate::parking::{Letters, Parked, Reason};
 

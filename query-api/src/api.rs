@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRef;
 use chat_domain::Position;
-use chat_infra::event_store::EventStore;
-use chat_infra::read_model::ReadModel;
+use chat_ports::event_store::EventStore;
+use chat_ports::read_model::ReadModel;
 use chat_web::admin::AdminAccess;
 use tokio::sync::watch;
 

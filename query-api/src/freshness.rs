@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::read_model::Snapshot;
+use chat_ports::read_model::Snapshot;
 use chat_web::consistency::Freshness;
 use chat_web::{ErrorCode, Problem};
 use metrics::{counter, histogram};

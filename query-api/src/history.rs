@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead, creation,
 };
 use thiserror::Error;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chat_domain::{Position, Timestamp};
-use chat_infra::clock;
-use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_ports::clock;
+use chat_ports::event_store::{EventStore, EventStoreError};
 use tokio::sync::Mutex as Look;
 use tokio::time::{Instant, timeout};
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use chat_infra::read_model::Snapshot;
-use chat_infra::search_index::{
-    MAX_QUERY_BYTES, MAX_QUERY_WORDS, SearchError, SearchPage, SearchRequest, query_words,
-};
+use chat_ports::read_model::Snapshot;
+use chat_ports::search_index::{SearchError, SearchPage, SearchRequest};
+use chat_search::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, query_words};
 use chat_web::{ErrorCode, Problem};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

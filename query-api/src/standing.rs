@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponseParts, ResponseParts};
 use chat_domain::Position;
-use chat_infra::read_model::{Missing, Snapshot};
+use chat_ports::read_model::{Missing, Snapshot};
 use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken, READ_MODEL_LAG};
 use chat_web::{ErrorCode, Problem};
 use http::HeaderValue;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use chat_infra::rate_limit::RateLimits;
+use chat_ports::rate_limit::RateLimits;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 

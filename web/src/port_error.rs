@@ -1,10 +1,10 @@
 //! What clients read when a port fails.
 
 use chat_domain::text::InvalidText;
-use chat_infra::counters::CountersError;
-use chat_infra::event_store::EventStoreError;
-use chat_infra::read_model::ReadModelError;
-use chat_infra::search_index::SearchError;
+use chat_ports::counters::CountersError;
+use chat_ports::event_store::EventStoreError;
+use chat_ports::read_model::ReadModelError;
+use chat_ports::search_index::SearchError;
 
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;

@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn the_log_reads_the_whole_chain_of_causes() {
         let inner = std::io::Error::other("disk full");
-        let outer = chat_infra::counters::CountersError(Box::new(inner));
+        let outer = chat_ports::counters::CountersError(Box::new(inner));
         assert_eq!(chain(&outer), "the counters can't be reached now: disk full");
     }
 

@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chat_domain::AppToken;
-use chat_infra::rate_limit::{Allowance, RateLimits};
+use chat_ports::rate_limit::{Allowance, RateLimits};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -63,8 +63,8 @@ impl RateLimit {
         })
     }
 
-    fn shared_quota(self) -> chat_infra::rate_limit::Quota {
-        chat_infra::rate_limit::Quota { requests: self.requests, window: self.window() }
+    fn shared_quota(self) -> chat_ports::rate_limit::Quota {
+        chat_ports::rate_limit::Quota { requests: self.requests, window: self.window() }
     }
 
     fn quota(self) -> Quota {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Request};
 use chat_domain::metadata::ActorKind;
 use chat_domain::{Actor, Metadata};
-use chat_infra::clock;
+use chat_ports::clock;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};

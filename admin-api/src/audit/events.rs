@@ -3,11 +3,11 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
-use chat_infra::event_store::RecordedEvent;
 use chat_operations::answer::Envelope;
 use chat_operations::audit::{
     EventPage, ListRequest, Order, ShownEvent, Touched, Trace, WhichEvent, find, list, show, touched, trace,
 };
+use chat_ports::event_store::RecordedEvent;
 use chat_web::admin::Admin;
 use chat_web::extract::Query;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};

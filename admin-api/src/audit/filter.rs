@@ -1,7 +1,7 @@
 //! Which events are meant, as a query string says it.
 
-use chat_infra::clock;
 use chat_operations::audit::{EventFilter, FilterWords};
+use chat_ports::clock;
 use chat_web::Problem;
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use chat_test_servers::Postgres;
+use chat_testing::Postgres;
 use sqlx::{Connection as _, PgConnection};
 
 use super::setting::Setting;

@@ -13,8 +13,9 @@ use chat_domain::{
     Actor, AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
     Revision, StreamId, Timestamp,
 };
-use chat_infra::clock;
-use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
+use chat_ports::clock;
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
 use super::texts::Texts;

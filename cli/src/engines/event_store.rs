@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_infra::event_store::{EventStore, EventStoreError, KurrentDbEventStore, LogId, SqliteEventStore};
+use chat_kurrentdb::KurrentDbEventStore;
+use chat_ports::event_store::{EventStore, EventStoreError, LogId};
+use chat_sqlite::SqliteEventStore;
 
 use super::{EventLog, wait_for};
 use crate::failure::Failure;

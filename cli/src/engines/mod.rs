@@ -7,10 +7,10 @@ mod waiting;
 use std::fmt;
 use std::path::PathBuf;
 
-use chat_infra::event_store::KurrentDbUrl;
-use chat_infra::read_model::PostgresUrl;
-use chat_infra::redis::{InvalidRedisUrl, RedisUrl};
+use chat_kurrentdb::KurrentDbUrl;
+use chat_postgres::PostgresUrl;
 use chat_projector::places::ProjectionPlaces;
+use chat_redis::{InvalidRedisUrl, RedisUrl};
 
 use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chat_infra::counters::{Counters, InProcessCounters, RedisCounters};
-use chat_infra::event_store::LogId;
-use chat_infra::idempotency::{RedisReservations, Reservations, SqliteReservations};
-use chat_infra::rate_limit::{RateLimits, RedisRateLimits};
-use chat_infra::redis::RedisConnection;
+use chat_ports::counters::{Counters, InProcessCounters};
+use chat_ports::event_store::LogId;
+use chat_ports::idempotency::Reservations;
+use chat_ports::rate_limit::RateLimits;
+use chat_redis::RedisConnection;
+use chat_redis::RedisCounters;
+use chat_redis::RedisRateLimits;
+use chat_redis::RedisReservations;
+use chat_sqlite::SqliteReservations;
 
 use super::Places;
 use crate::failure::Failure;

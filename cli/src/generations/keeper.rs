@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_infra::event_store::EventStore;
+use chat_ports::event_store::EventStore;
 use chat_projector::generations::Generations;
 use chat_projector::places::ProjectionPlaces;
 use chat_projector::{ProjectorHandle, State, Status};

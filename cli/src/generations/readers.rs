@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_infra::read_model::ReadModel;
+use chat_ports::read_model::ReadModel;
 use chat_projector::Status;
 use chat_projector::generations::{Generations, Line, Pair};
 use chat_projector::places::ProjectionPlaces;

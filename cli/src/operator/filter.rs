@@ -1,7 +1,7 @@
 //! Which events are meant, as the command line says it.
 
-use chat_infra::clock;
 use chat_operations::audit::{EventFilter, FilterWords};
+use chat_ports::clock;
 use clap::Args;
 
 use crate::failure::Failure;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chat_domain::operation::ProjectionName;
-use chat_infra::event_store::EventStore;
-use chat_infra::read_model::ReadModel;
 use chat_operations::acts::Operator;
+use chat_ports::event_store::EventStore;
+use chat_ports::read_model::ReadModel;
 use chat_projector::generations::Generations;
 
 use super::{Common, Deed};

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
-use chat_infra::event_store::{EventStore, NewEvent, StreamAppend};
-use chat_test_servers::postgres::Postgres;
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_testing::postgres::Postgres;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub struct Stage {
 impl Stage {
     /// On both line-ups.
     pub async fn both() -> [Self; 2] {
-        let server = chat_test_servers::kurrentdb::StandIn::start().expect("a server");
+        let server = chat_testing::kurrentdb::StandIn::start().expect("a server");
         let embedded = Setting { name: "embedded", folder: folder(), server: None };
         let at_scale = Setting { name: "at_scale", folder: folder(), server: Some(server) };
         let database = Postgres::shared().create_database();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Revision, Timestamp};
-use chat_infra::event_store::{NewEvent, StreamAppend};
+use chat_ports::event_store::{NewEvent, StreamAppend};
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_infra::read_model::{PostgresReadModel, PostgresUrl, ReadModel};
-use chat_test_servers::port;
-use chat_test_servers::postgres::Postgres;
-use chat_test_servers::redis::Redis;
+use chat_ports::read_model::ReadModel;
+use chat_postgres::{PostgresReadModel, PostgresUrl};
+use chat_testing::port;
+use chat_testing::postgres::Postgres;
+use chat_testing::redis::Redis;
 use tempfile::TempDir;
 use tokio::time::sleep;
 

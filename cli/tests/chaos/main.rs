@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cast::{Cast, Log};
-use chat_test_servers::kurrentdb::{FaultPlan, StandIn};
+use chat_testing::kurrentdb::{FaultPlan, StandIn};
 use faults::Faults;
 use ledger::Ledger;
 use load::Until;

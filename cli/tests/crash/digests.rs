@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use chat_infra::read_model::{ReadModel, SqliteReadModel};
-use chat_infra::search_index::SearchIndex;
+use chat_ports::read_model::ReadModel;
+use chat_search::SearchIndex;
+use chat_sqlite::SqliteReadModel;
 
 use crate::harness::line_up::folder;
 use crate::harness::process::Options;

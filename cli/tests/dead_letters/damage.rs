@@ -7,10 +7,11 @@ use chat_domain::metadata::EventId;
 use chat_domain::{
     Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position, Revision, Timestamp,
 };
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, ReadFrom, RecordedEvent, Select,
-    SqliteEventStore, StreamAppend, StreamRead,
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::event_store::{
+    EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend, StreamRead,
 };
+use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
 use crate::stage::Stage;

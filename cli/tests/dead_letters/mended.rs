@@ -1,7 +1,7 @@
 //! Events that an older program could not read, and this one can: the projections are folded as that one would have.
 
-use chat_infra::event_store::EventStore;
-use chat_infra::read_model::PostgresUrl;
+use chat_ports::event_store::EventStore;
+use chat_postgres::PostgresUrl;
 use chat_projector::projection::{Projection, Target};
 use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use chat_projector::search::SearchIndexTarget;

@@ -10,9 +10,9 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Revision, StreamId,
     Timestamp,
 };
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, SqliteEventStore, StreamAppend,
-};
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_sqlite::SqliteEventStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use chat_infra::read_model::PostgresUrl;
-use chat_test_servers::kurrentdb::StandIn;
-use chat_test_servers::postgres::Postgres;
+use chat_postgres::PostgresUrl;
+use chat_testing::kurrentdb::StandIn;
+use chat_testing::postgres::Postgres;
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 use tempfile::TempDir;

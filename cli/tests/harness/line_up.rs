@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_test_servers::postgres::Postgres;
-use chat_test_servers::redis::Redis;
+use chat_testing::postgres::Postgres;
+use chat_testing::redis::Redis;
 use tempfile::TempDir;
 
 use super::client::Client;

@@ -8,10 +8,10 @@ use std::process::Output;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend,
-};
-use chat_test_servers::kurrentdb::StandIn;
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
+use chat_sqlite::SqliteEventStore;
+use chat_testing::kurrentdb::StandIn;
 use tempfile::TempDir;
 use uuid::Uuid;
 

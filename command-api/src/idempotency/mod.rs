@@ -11,8 +11,8 @@ use std::time::Duration;
 use chat_domain::event::{AppCreated, ChatCreated, MessageCreated};
 use chat_domain::metadata::{self, Fingerprint};
 use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId};
-use chat_infra::event_store::EventStoreError;
-use chat_infra::idempotency::{
+use chat_ports::event_store::EventStoreError;
+use chat_ports::idempotency::{
     Answer, Created, Done, Grant, KeyId, LogIs, Owner, Renewed, Reservations, ReservationsError, Reserved,
     Trace, Wish, fingerprint,
 };

@@ -1,8 +1,8 @@
 //! A batch: numbers, decisions, one append, answers.
 
 use chat_domain::{Event, ExpectedRevision, StreamId};
-use chat_infra::counters::{CounterKey, Reservation};
-use chat_infra::event_store::{AppendError, Appended, NewEvent, StreamAppend};
+use chat_ports::counters::{CounterKey, Reservation};
+use chat_ports::event_store::{AppendError, Appended, NewEvent, StreamAppend};
 use futures::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;

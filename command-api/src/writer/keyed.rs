@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chat_domain::metadata::{EventId, Fingerprint};
 use chat_domain::{ExpectedRevision, Metadata, StreamId, Timestamp};
-use chat_infra::event_store::RecordedEvent;
-use chat_infra::idempotency::{Claim, Grant, KeyId};
+use chat_ports::event_store::RecordedEvent;
+use chat_ports::idempotency::{Claim, Grant, KeyId};
 
 use super::lease::Lease;
 use super::lookup::Lookup;

@@ -4,7 +4,7 @@ use chat_domain::{
     ChatNumber, Event, ExpectedRevision, MessageNumber, Position, Revision, StreamId, Unfoldable,
     application, chat,
 };
-use chat_infra::counters::CounterKey;
+use chat_ports::counters::CounterKey;
 use quick_cache::Weighter;
 
 use crate::command::{Command, Rejection};

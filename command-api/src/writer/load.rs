@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_domain::event::DecodeError;
 use chat_domain::{AppToken, ChatNumber, Event, Revision, StreamId, Unfoldable, Version, application, chat};
-use chat_infra::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
 use thiserror::Error;
 use tokio::time::Instant;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Timestamp;
-use chat_infra::event_store::{EventSearch, EventStore, EventStoreError, RecordedEvent};
-use chat_infra::idempotency::KeyId;
+use chat_ports::event_store::{EventSearch, EventStore, EventStoreError, RecordedEvent};
+use chat_ports::idempotency::KeyId;
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// How far the clocks of the machines that stamp events and reservations may be apart.

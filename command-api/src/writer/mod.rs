@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chat_domain::{Metadata, Position, Timestamp};
-use chat_infra::counters::Counters;
-use chat_infra::event_store::EventStore;
+use chat_ports::counters::Counters;
+use chat_ports::event_store::EventStore;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;

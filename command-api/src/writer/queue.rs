@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chat_domain::{ExpectedRevision, Position, StreamId, Timestamp};
-use chat_infra::event_store::MAX_APPEND_BYTES;
+use chat_ports::event_store::MAX_APPEND_BYTES;
 use futures::FutureExt;
 use quick_cache::unsync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chat_command_api::command::CommandError;
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::{Position, Timestamp};
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chat_command_api::command::{Command, CommandError};
 use chat_domain::{AppToken, ChatNumber, Event, MessageBody, Position, StreamId};
-use chat_infra::counters::{Counters, InProcessCounters};
-use chat_infra::event_store::{EventStore, KurrentDbEventStore, KurrentDbUrl, RecordedEvent};
-use chat_test_servers::kurrentdb::{FaultPlan, StandIn};
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::counters::{Counters, InProcessCounters};
+use chat_ports::event_store::{EventStore, RecordedEvent};
+use chat_testing::kurrentdb::{FaultPlan, StandIn};
 use futures::future::join_all;
 
 use crate::stage::{Client, writer_on};

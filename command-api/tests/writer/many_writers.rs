@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chat_command_api::command::Command;
 use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
-use chat_infra::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use chat_ports::counters::{CounterKey, Counters, InProcessCounters, Reservation};
 use futures::future::join_all;
 
 use crate::stage::{Client, Stage, refusal, writer_on};

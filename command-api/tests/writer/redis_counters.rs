@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use chat_command_api::command::CommandError;
 use chat_domain::{AppToken, ChatNumber, Precondition};
-use chat_infra::counters::RedisCounters;
-use chat_infra::redis::{RedisConnection, RedisUrl};
-use chat_test_servers::redis::Redis;
+use chat_redis::RedisCounters;
+use chat_redis::{RedisConnection, RedisUrl};
+use chat_testing::redis::Redis;
 use futures::future::{join, join_all};
 
 use crate::stage::{Client, Stage, writer_on};

@@ -8,8 +8,9 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Metadata, Position, Precondition,
     Timestamp,
 };
-use chat_infra::counters::{Counters, InProcessCounters};
-use chat_infra::event_store::{EventStore, RecordedEvent, SqliteEventStore};
+use chat_ports::counters::{Counters, InProcessCounters};
+use chat_ports::event_store::{EventStore, RecordedEvent};
+use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 
 pub struct Stage {

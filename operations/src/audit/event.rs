@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Actor, Event, Metadata, Operation, Position, Revision, Timestamp, operation};
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;

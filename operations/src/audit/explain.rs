@@ -1,8 +1,8 @@
 //! Why a row is as it is: each field with the event that set it, and whether the log says the same.
 
 use chat_domain::{Position, StreamId};
-use chat_infra::event_store::{EventStore, EventStoreError};
-use chat_infra::read_model::{ReadModel, ReadModelError};
+use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_ports::read_model::{ReadModel, ReadModelError};
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;

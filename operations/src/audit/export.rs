@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use chat_domain::Metadata;
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use thiserror::Error;
 
 use super::event::AuditedEvent;

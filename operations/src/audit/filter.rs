@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppToken, ChatNumber, Event, Metadata, Operation, Position, StreamId, Timestamp};
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! The state as it was, and what changed between two points.
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;

@@ -1,6 +1,6 @@
 //! An event as a line of JSON: in an export and in a replay.
 
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 
 use super::event::AuditedEvent;
 

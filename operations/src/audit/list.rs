@@ -1,7 +1,7 @@
 //! Pages of events.
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,7 +1,7 @@
 //! A row as readers see it, under the names that clients read its fields by.
 
 use chat_domain::{Position, Timestamp};
-use chat_infra::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, ReadModelError};
+use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, ReadModelError};
 use serde_json::{Value, json};
 
 use super::state::Existence;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision, StreamId, Timestamp};
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead, creation,
 };
 
@@ -39,8 +39,8 @@ pub struct Found {
 /// A read of the log through a filter.
 ///
 /// ```
-/// # async fn example(log: &dyn chat_infra::event_store::EventStore)
-/// # -> Result<(), chat_infra::event_store::EventStoreError> {
+/// # async fn example(log: &dyn chat_ports::event_store::EventStore)
+/// # -> Result<(), chat_ports::event_store::EventStoreError> {
 /// use chat_operations::audit::{EventFilter, Order, Scan};
 ///
 /// let filter = EventFilter { types: vec!["MessageDeleted".to_owned()], ..EventFilter::default() };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision, Timestamp};
-use chat_infra::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
 
 use super::time::CLOCKS_APART;
 

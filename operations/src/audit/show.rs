@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Metadata, Position, Revision, Timestamp, operation};
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     EventSearch, EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead,
 };
 use serde::Serialize;

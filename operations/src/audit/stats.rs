@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chat_domain::{Metadata, Position, StreamId, Timestamp};
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
 

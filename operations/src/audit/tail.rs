@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, EventStoreError, Subscription};
+use chat_ports::event_store::{EventStore, EventStoreError, Subscription};
 
 use super::event::AuditedEvent;
 use super::filter::EventFilter;

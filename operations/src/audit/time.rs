@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::{Position, Timestamp};
-use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serializer;
 
 use super::seek;

@@ -1,7 +1,7 @@
 //! What an event does: the rows and documents that it touches, and what of that still holds.
 
 use chat_domain::{Event, MessageNumber, Position, StreamId, operation};
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::parking::Reason;
 use serde::Serialize;
 use utoipa::ToSchema;

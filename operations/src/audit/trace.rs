@@ -1,7 +1,7 @@
 //! What belongs together: the requests of a correlation, and the events that each of them caused.
 
 use chat_domain::{Actor, Metadata, Position};
-use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 

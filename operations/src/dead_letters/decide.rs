@@ -6,7 +6,7 @@ use chat_domain::operation::{
     Copy, DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionName,
 };
 use chat_domain::{Operation, Position, StreamId};
-use chat_infra::dead_letter::{LetterList, WhichLetters};
+use chat_ports::dead_letter::{LetterList, WhichLetters};
 use chat_projector::letters::advance;
 use chat_projector::places::Place;
 use chat_projector::projection::{Projection, ProjectionError};

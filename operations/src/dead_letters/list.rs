@@ -2,7 +2,7 @@
 
 use chat_domain::Position;
 use chat_domain::operation::{Generation, ProjectionName};
-use chat_infra::dead_letter::{LetterList, WhichLetters};
+use chat_ports::dead_letter::{LetterList, WhichLetters};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -11,7 +11,7 @@ pub mod trial;
 
 use chat_domain::operation::{Copy, ProjectionName};
 use chat_domain::{Position, Revision};
-use chat_infra::dead_letter::{DeadLetter, LetterList, LetterPage, ListedLetter, WhichLetters};
+use chat_ports::dead_letter::{DeadLetter, LetterList, LetterPage, ListedLetter, WhichLetters};
 use chat_projector::letters::Outcome;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -2,7 +2,7 @@
 
 use chat_domain::operation::ProjectionName;
 use chat_domain::{Position, Revision};
-use chat_infra::event_store::{ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{ReadFrom, RecordedEvent, Select, StreamRead};
 use chat_projector::parking::Reason;
 use serde::Serialize;
 use serde_json::Value;

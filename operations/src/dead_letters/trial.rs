@@ -2,7 +2,7 @@
 
 use chat_domain::Position;
 use chat_domain::operation::ProjectionName;
-use chat_infra::clock;
+use chat_ports::clock;
 use chat_projector::letters::{Act, Deed, carry_out};
 use serde::Serialize;
 use utoipa::ToSchema;

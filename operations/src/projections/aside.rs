@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use chat_domain::operation::{self, ProjectionName};
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId};
-use chat_infra::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
-use chat_infra::read_model::{Missing, ReadModel, Snapshot, SqliteReadModel, SqliteReadModelWriter};
-use chat_infra::search_index::{MessageKey, SearchIndex};
+use chat_ports::event_store::{EventStore, LogId, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::read_model::{Missing, ReadModel, Snapshot};
+use chat_ports::search_index::MessageKey;
 use chat_projector::letters::{Act, advance};
 use chat_projector::projection::{Projection, ProjectionError, Target};
 use chat_projector::read_model::{ReadModelProjection, SqliteReadModelTarget};
 use chat_projector::search::{SearchIndexTarget, SearchProjection};
+use chat_search::SearchIndex;
+use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -67,7 +69,7 @@ impl Shelf {
                     // As of the snapshot's position or later.
                     let position = index.position();
                     let key = MessageKey { app, chat, message };
-                    Ok::<_, chat_infra::search_index::SearchError>((
+                    Ok::<_, chat_ports::search_index::SearchError>((
                         position,
                         index.documents(&[key])?.remove(&key),
                     ))

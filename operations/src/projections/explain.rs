@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use chat_domain::operation::{self, Copy};
 use chat_domain::{Event, Position, StreamId};
-use chat_infra::contents::{Difference, Key, Kind};
-use chat_infra::event_store::{EventStore, RecordedEvent};
-use chat_infra::search_index::SearchIndex;
+use chat_ports::contents::{Difference, Key, Kind};
+use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_projector::places::Place;
+use chat_search::SearchIndex;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chat_domain::operation::Copy;
-use chat_infra::clock;
-use chat_infra::notice::Capacity;
+use chat_ports::clock;
+use chat_ports::notice::Capacity;
 use tokio::time::{Instant, sleep};
 
 use super::Projections;

@@ -2,9 +2,8 @@
 
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_domain::{Position, Timestamp};
-use chat_infra::clock;
-use chat_infra::notice::{Capacity, Notice};
-use chat_infra::{read_model, search_index};
+use chat_ports::clock;
+use chat_ports::notice::{Capacity, Notice};
 use chat_projector::generations::Standing;
 use chat_projector::places::Place;
 use serde::Serialize;
@@ -154,8 +153,8 @@ async fn look_at(
 
 fn version(place: &Place) -> u32 {
     match place {
-        Place::ReadModel(_) => read_model::VERSION.unsigned_abs(),
-        Place::SearchIndex(_) => search_index::VERSION,
+        Place::ReadModel(_) => chat_sql::tables::VERSION.unsigned_abs(),
+        Place::SearchIndex(_) => chat_search::VERSION,
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_infra::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_projector::generations::Generations;
 use chat_projector::places::{Place, ProjectionPlaces};
 use chat_projector::projection::ProjectionError;

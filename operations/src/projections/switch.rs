@@ -2,7 +2,7 @@
 
 use chat_domain::Position;
 use chat_domain::operation::{Copy, Operation, ProjectionName, ProjectionsPromoted, ProjectionsRolledBack};
-use chat_infra::event_store::Appended;
+use chat_ports::event_store::Appended;
 use chat_projector::generations::Generations;
 use chat_projector::{Policy, State};
 use serde::Serialize;

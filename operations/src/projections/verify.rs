@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use chat_domain::operation::{Copy, Generation, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
-use chat_infra::contents::{Difference, Kind};
-use chat_infra::event_store::RecordedEvent;
-use chat_infra::read_model::ReadModel;
+use chat_ports::contents::{Difference, Kind};
+use chat_ports::event_store::RecordedEvent;
+use chat_ports::read_model::ReadModel;
 use chat_projector::Policy;
 use chat_projector::places::{ProjectionPlaces, Rows};
 use rand::RngExt as _;
@@ -102,7 +102,7 @@ pub async fn sample(
     let suspect = Suspect::of(projections, live)?;
     let generations = projections.generations().await?;
     let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
-    let unreadable = |error: chat_infra::read_model::ReadModelError| failed(live, &place, error.into());
+    let unreadable = |error: chat_ports::read_model::ReadModelError| failed(live, &place, error.into());
     let end = rows.position().await.map_err(unreadable)?;
     let mut verified = Verified {
         name,
@@ -143,7 +143,7 @@ async fn live(projections: &Projections, name: ProjectionName) -> Result<Copy, P
 async fn any_chat(
     rows: &dyn ReadModel,
     end: Position,
-) -> Result<Option<(chat_domain::AppToken, Option<ChatNumber>)>, chat_infra::read_model::ReadModelError> {
+) -> Result<Option<(chat_domain::AppToken, Option<ChatNumber>)>, chat_ports::read_model::ReadModelError> {
     let from = Position::new(rand::rng().random_range(0..=end.get()));
     let mut found = rows.apps(from, 1).await?.value;
     if found.is_empty() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision};
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 
 use super::ProofError;

@@ -17,7 +17,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, RecordedEvent};
+use chat_ports::event_store::{EventStore, RecordedEvent};
 
 use super::checkpoint::{Checkpoint, number};
 use super::inclusion::{self, PathBuilder};

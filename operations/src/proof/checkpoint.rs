@@ -14,7 +14,7 @@
 use std::fmt;
 
 use chat_domain::{Position, Timestamp};
-use chat_infra::event_store::LogId;
+use chat_ports::event_store::LogId;
 use serde::{Serialize, Serializer};
 
 use super::ProofError;

@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -75,33 +76,43 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// The start of a PKCS#8 document (RFC 8410) that holds an Ed25519 key: the 32 bytes of the seed follow.
+const PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
 /// The key that signs. Not `Debug`: it is a secret.
 pub struct SigningKey {
     name: KeyName,
     pair: Ed25519KeyPair,
+    /// The key as PKCS#8.
+    der: Vec<u8>,
 }
 
 impl SigningKey {
     /// Draws a key from the operating system's random source.
     pub fn generate(name: KeyName) -> Result<Self, ProofError> {
-        let pair = Ed25519KeyPair::generate().map_err(|_| ProofError::Key("no key could be drawn"))?;
-        Ok(Self { name, pair })
+        const FAILED: ProofError = ProofError::Key("no key could be drawn");
+        let mut der = PKCS8.to_vec();
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).map_err(|_| FAILED)?;
+        der.extend_from_slice(&seed);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| FAILED)?;
+        Ok(Self { name, pair, der })
     }
 
     /// Reads what [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which then has the usual name.
     pub fn from_pem(text: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 key as PKCS#8 in PEM");
         let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
-        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| WRONG)?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| WRONG)?;
         let name = text.lines().find_map(|line| line.strip_prefix(NAME)).map(KeyName::parse);
         let name = name.transpose().map_err(|_| ProofError::Key("the key's name can't be one"))?;
-        Ok(Self { name: name.unwrap_or_default(), pair })
+        Ok(Self { name: name.unwrap_or_default(), pair, der })
     }
 
     /// The key as PKCS#8 in PEM, after a line with its name. It is to be kept where nobody else reads it.
-    pub fn to_pem(&self) -> Result<String, ProofError> {
-        let der = self.pair.to_pkcs8v1().map_err(|_| ProofError::Key("the key can't be written"))?;
-        Ok(format!("{NAME}{}\n{}", self.name, to_pem(der.as_ref(), "PRIVATE KEY")))
+    pub fn to_pem(&self) -> String {
+        format!("{NAME}{}\n{}", self.name, to_pem(&self.der, "PRIVATE KEY"))
     }
 
     /// The key that checks what this one signs.
@@ -222,7 +233,7 @@ mod tests {
     #[test]
     fn a_key_reads_back_with_its_name() {
         let key = SigningKey::generate(KeyName::parse("example.com/audit").unwrap()).unwrap();
-        let again = SigningKey::from_pem(&key.to_pem().unwrap()).unwrap();
+        let again = SigningKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(again.name(), key.name());
         assert_eq!(again.sign(b"text"), key.sign(b"text"));
         let public = key.verifying_key();

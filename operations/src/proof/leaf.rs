@@ -21,7 +21,7 @@
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision, Timestamp};
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 

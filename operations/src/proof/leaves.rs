@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_infra::durable_folder::beside;
+use chat_files::durable_folder::beside;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 

@@ -25,7 +25,7 @@ mod walk;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chat_infra::event_store::EventStoreError;
+use chat_ports::event_store::EventStoreError;
 use thiserror::Error;
 
 /// Told of each so many events how many have been read: for whoever waits.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision};
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -240,8 +240,9 @@ mod tests {
     use super::*;
     use chat_domain::ExpectedRevision;
     use chat_domain::event::SchemaVersion;
-    use chat_infra::clock;
-    use chat_infra::event_store::{NewEvent, SqliteEventStore, StreamAppend};
+    use chat_ports::clock;
+    use chat_ports::event_store::{NewEvent, StreamAppend};
+    use chat_sqlite::SqliteEventStore;
     use uuid::Uuid;
 
     #[tokio::test(flavor = "multi_thread")]

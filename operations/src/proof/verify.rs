@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use chat_domain::{Operation, Position, Revision, operation};
-use chat_infra::clock;
-use chat_infra::event_store::{
+use chat_ports::clock;
+use chat_ports::event_store::{
     EventStore, EventStoreError, LogId, ReadFrom, RecordedEvent, Select, StreamRead,
 };
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 
 /// Events that are read at once.
 const PAGE: usize = 512;

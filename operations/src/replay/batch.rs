@@ -1,7 +1,7 @@
 //! Events that go out together.
 
 use chat_domain::Position;
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 
 use crate::audit::line;
 

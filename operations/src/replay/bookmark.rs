@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_infra::durable_folder::beside;
-use chat_infra::event_store::LogId;
+use chat_files::durable_folder::beside;
+use chat_ports::event_store::LogId;
 use serde::{Deserialize, Serialize};
 
 use super::ReplayError;

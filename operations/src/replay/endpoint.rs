@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat_domain::Position;
-use chat_infra::event_store::LogId;
+use chat_ports::event_store::LogId;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
@@ -146,7 +146,7 @@ impl Endpoint {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let provider = rustls::crypto::ring::default_provider();
         let https = if options.url.scheme_str() == Some("https") {
             HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(no_roots)?
         } else {

@@ -23,7 +23,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use http::StatusCode;
 use serde::Serialize;
 use thiserror::Error;

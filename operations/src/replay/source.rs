@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::event_store::{Batch, EventStore, EventStoreError, RecordedEvent, Subscription};
+use chat_ports::event_store::{Batch, EventStore, EventStoreError, RecordedEvent, Subscription};
 
 use super::Tell;
 

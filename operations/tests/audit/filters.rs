@@ -2,9 +2,9 @@
 
 use chat_domain::metadata::{Actor, ActorKind};
 use chat_domain::{Position, StreamId};
-use chat_infra::event_store::{EventStore, RecordedEvent};
 use chat_operations::audit::filter::Needle;
 use chat_operations::audit::{EventFilter, Order, Point, Scan};
+use chat_ports::event_store::{EventStore, RecordedEvent};
 use proptest::prelude::*;
 
 use crate::story::*;

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_infra::event_store::{
+use chat_operations::audit::Existence::{Absent, Deleted, Present};
+use chat_operations::audit::{Existence, State, Subject, at, difference, state, touched};
+use chat_ports::event_store::{
     AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
-use chat_operations::audit::Existence::{Absent, Deleted, Present};
-use chat_operations::audit::{Existence, State, Subject, at, difference, state, touched};
 use serde_json::json;
 
 use crate::story::*;

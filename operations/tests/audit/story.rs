@@ -10,11 +10,10 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position,
     Revision, StreamId, Timestamp,
 };
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, ReadFrom, Select, SqliteEventStore,
-    StreamAppend, StreamRead,
-};
-use chat_test_servers::kurrentdb::StandIn;
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::event_store::{EventStore, NewEvent, ReadFrom, Select, StreamAppend, StreamRead};
+use chat_sqlite::SqliteEventStore;
+use chat_testing::kurrentdb::StandIn;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -1,9 +1,9 @@
 //! Alterations by direct SQL, many of them drawn at random.
 
 use chat_domain::Position;
-use chat_infra::event_store::EventStore;
 use chat_operations::proof::alteration::Alteration;
 use chat_operations::proof::structure::{self, Fault};
+use chat_ports::event_store::EventStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;

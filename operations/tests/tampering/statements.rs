@@ -3,7 +3,6 @@
 use std::fs;
 
 use chat_domain::{Operation, Position, Timestamp};
-use chat_infra::event_store::EventStore;
 use chat_operations::audit::Point;
 use chat_operations::proof::bundle::{self, Proof};
 use chat_operations::proof::key::{KeyName, SigningKey};
@@ -11,6 +10,7 @@ use chat_operations::proof::leaves::Standing;
 use chat_operations::proof::structure;
 use chat_operations::proof::verify::{self, Signature, signature_of};
 use chat_operations::proof::{ProofError, leaf, note::Note};
+use chat_ports::event_store::EventStore;
 
 use crate::log::{EVENTS, Signed, open, operator};
 

@@ -2,7 +2,7 @@
 
 use chat_domain::operation::{self, ProjectionName};
 use chat_domain::{Operation, Position, Timestamp};
-use chat_infra::event_store::RecordedEvent;
+use chat_ports::event_store::RecordedEvent;
 
 /// What an operator decided about parked events.
 #[derive(Clone, Debug, PartialEq, Eq)]

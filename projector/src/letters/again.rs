@@ -1,8 +1,8 @@
 //! Parked events on their way into a projection once more.
 
 use chat_domain::Position;
-use chat_infra::dead_letter::{DeadLetter, Discarded};
-use chat_infra::event_store::{LogId, RecordedEvent};
+use chat_ports::dead_letter::{DeadLetter, Discarded};
+use chat_ports::event_store::{LogId, RecordedEvent};
 
 use crate::parking::Reason;
 use crate::stretch::{Incoming, Stretch};

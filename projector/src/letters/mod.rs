@@ -19,8 +19,8 @@ mod again;
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::operation::ProjectionName;
-use chat_infra::dead_letter::{DeadLetter, Discarded};
-use chat_infra::event_store::{
+use chat_ports::dead_letter::{DeadLetter, Discarded};
+use chat_ports::event_store::{
     EventStore, EventStoreError, LogId, ReadFrom, RecordedEvent, Select, StreamRead,
 };
 

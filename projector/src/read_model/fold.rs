@@ -6,7 +6,7 @@ use chat_domain::event::MessageCreated;
 use chat_domain::{
     AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Timestamp, Version, application, chat,
 };
-use chat_infra::read_model::{
+use chat_ports::read_model::{
     AppRow, Changes, ChatKey, ChatRow, EditedMessage, MessageState, NewMessage, StoredChat, Tombstone,
 };
 

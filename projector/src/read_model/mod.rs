@@ -9,11 +9,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat_domain::operation::ProjectionName;
 use chat_domain::{AppToken, Position};
-use chat_infra::checkpoint::Checkpoint;
-use chat_infra::clock;
-use chat_infra::dead_letter::DeadLetter;
-use chat_infra::event_store::{LogId, RecordedEvent};
-use chat_infra::read_model::{AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
+use chat_ports::checkpoint::Checkpoint;
+use chat_ports::clock;
+use chat_ports::dead_letter::DeadLetter;
+use chat_ports::event_store::{LogId, RecordedEvent};
+use chat_ports::read_model::{AppRow, Changes, ChatKey, ReadModelError, ReadModelWriter, StoredChat};
 use quick_cache::unsync::Cache;
 use tokio::task::JoinHandle;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_infra::checkpoint::Opened;
-use chat_infra::read_model::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+use chat_ports::checkpoint::Opened;
+use chat_postgres::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
 
 use super::{NAME, ReadModelProjection};
 use crate::notices::{self, Board};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_infra::checkpoint::Opened;
-use chat_infra::notice::FileNotices;
-use chat_infra::read_model::{ReadModelError, SqliteReadModel, SqliteReadModelWriter};
+use chat_files::notice::FileNotices;
+use chat_ports::checkpoint::Opened;
+use chat_ports::read_model::ReadModelError;
+use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use super::{NAME, ReadModelProjection};
 use crate::notices::Board;

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use chat_domain::{Event, StreamId, Timestamp, Version};
-use chat_infra::search_index::{Document, IndexChanges, MessageKey};
+use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 
 use crate::parking::{Letters, Reason};
 use crate::stretch::{Claim, Fact, Step, Stretch};

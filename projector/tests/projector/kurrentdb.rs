@@ -6,16 +6,17 @@ use std::sync::Arc;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend,
-};
-use chat_infra::read_model::{ReadModel, SqliteReadModel};
-use chat_infra::search_index::SearchIndex;
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
+use chat_ports::read_model::ReadModel;
 use chat_projector::projection::{Projection, Target};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::search::SearchIndexTarget;
 use chat_projector::{Projector, State, rebuild_digests};
-use chat_test_servers::kurrentdb::StandIn;
+use chat_search::SearchIndex;
+use chat_sqlite::SqliteEventStore;
+use chat_sqlite::SqliteReadModel;
+use chat_testing::kurrentdb::StandIn;
 use tokio::sync::watch;
 use uuid::Uuid;
 

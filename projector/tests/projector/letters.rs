@@ -9,17 +9,20 @@ use chat_domain::operation::{
     DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionName, STREAM,
 };
 use chat_domain::{Event, ExpectedRevision, Operation, Position, Revision, StreamId};
-use chat_infra::dead_letter::DeadLetter;
-use chat_infra::digest::ContentDigest;
-use chat_infra::event_store::{EventStore, NewEvent, RecordedEvent, SqliteEventStore, StreamAppend};
-use chat_infra::read_model::{Missing, PostgresReadModel, PostgresUrl, ReadModel, SqliteReadModel, Window};
-use chat_infra::search_index::SearchIndex;
+use chat_ports::dead_letter::DeadLetter;
+use chat_ports::digest::ContentDigest;
+use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
+use chat_ports::read_model::{Missing, ReadModel, Window};
+use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_projector::letters::{PIECE, advance};
 use chat_projector::projection::{Projection, Target};
 use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
 use chat_projector::rebuild_digests;
 use chat_projector::search::SearchIndexTarget;
-use chat_test_servers::Postgres;
+use chat_search::SearchIndex;
+use chat_sqlite::SqliteEventStore;
+use chat_sqlite::SqliteReadModel;
+use chat_testing::Postgres;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use chat_infra::dead_letter::DeadLetter;
-use chat_infra::read_model::{Missing, ReadModel, SqliteReadModel, SqliteReadModelWriter};
+use chat_ports::dead_letter::DeadLetter;
+use chat_ports::read_model::{Missing, ReadModel};
 use chat_projector::projection::Projection;
 use chat_projector::read_model::ReadModelProjection;
+use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use crate::story::*;
 

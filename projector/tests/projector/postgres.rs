@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, SqliteEventStore};
-use chat_infra::read_model::{PostgresReadModel, PostgresUrl, ReadModel, Snapshot};
+use chat_ports::event_store::EventStore;
+use chat_ports::read_model::{ReadModel, Snapshot};
+use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_projector::read_model::PostgresReadModelTarget;
 use chat_projector::{Projector, ProjectorHandle, State, rebuild_digests};
-use chat_test_servers::Postgres;
+use chat_sqlite::SqliteEventStore;
+use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tempfile::TempDir;
 use tokio::sync::watch;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chat_domain::{Position, Timestamp, Version};
-use chat_infra::read_model::{AppRow, Changes, ChatRow, MessageState, StoredChat, Tombstone};
+use chat_ports::read_model::{AppRow, Changes, ChatRow, MessageState, StoredChat, Tombstone};
 use chat_projector::read_model::{Rows, Wanted, fold};
 use chat_projector::stretch::Stretch;
 

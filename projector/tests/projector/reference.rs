@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Version};
-use chat_infra::event_store::RecordedEvent;
-use chat_infra::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, Window};
+use chat_ports::event_store::RecordedEvent;
+use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, Window};
 
 /// All that queries can see.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_infra::checkpoint::{Checkpoint, Opened};
-use chat_infra::event_store::{EventStore, LogId, RecordedEvent, SqliteEventStore};
-use chat_infra::read_model::{ReadModel, SqliteReadModel};
+use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
+use chat_ports::read_model::ReadModel;
 use chat_projector::letters::LetterBox;
 use chat_projector::projection::{Pace, Projection, ProjectionError, Target};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::{Policy, Projector, ProjectorHandle, State, rebuild_digests};
+use chat_sqlite::SqliteEventStore;
+use chat_sqlite::SqliteReadModel;
 use tempfile::TempDir;
 use tokio::sync::watch;
 

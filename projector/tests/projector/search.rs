@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use chat_domain::Position;
-use chat_infra::event_store::{EventStore, SqliteEventStore};
-use chat_infra::search_index::SearchIndex;
+use chat_ports::event_store::EventStore;
 use chat_projector::search::SearchIndexTarget;
 use chat_projector::{Projector, ProjectorHandle, rebuild_digests};
+use chat_search::SearchIndex;
+use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 use tokio::sync::watch;
 

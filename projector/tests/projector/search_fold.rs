@@ -1,7 +1,7 @@
 //! The search index's fold: given documents, when a stretch of the log comes, then changes.
 
 use chat_domain::{Position, Timestamp, Version};
-use chat_infra::search_index::{Document, IndexChanges, MessageKey};
+use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 use chat_projector::search::{fold, wanted};
 use chat_projector::stretch::Stretch;
 

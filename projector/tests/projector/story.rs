@@ -11,7 +11,7 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
     StreamId, Timestamp,
 };
-use chat_infra::event_store::{EventStore, LogId, NewEvent, RecordedEvent, StreamAppend};
+use chat_ports::event_store::{EventStore, LogId, NewEvent, RecordedEvent, StreamAppend};
 use uuid::Uuid;
 
 pub const LOG: LogId = LogId(Uuid::from_u128(7));

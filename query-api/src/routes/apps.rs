@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Position, Timestamp};
-use chat_infra::read_model::AppRow;
+use chat_ports::read_model::AppRow;
 use chat_web::admin::Admin;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, IfNoneMatch, Query};

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{ChatNumber, Timestamp};
-use chat_infra::read_model::ChatRow;
+use chat_ports::read_model::ChatRow;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
 use chat_web::{Problem, openapi, problem_responses};

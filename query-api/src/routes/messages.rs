@@ -3,7 +3,7 @@
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageNumber, Timestamp};
-use chat_infra::read_model::{MessagePage, MessageRow, Window};
+use chat_ports::read_model::{MessagePage, MessageRow, Window};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};

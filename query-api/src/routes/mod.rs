@@ -12,7 +12,7 @@ mod search;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Timestamp, Version};
-use chat_infra::read_model::{ReadModelError, Snapshot};
+use chat_ports::read_model::{ReadModelError, Snapshot};
 use chat_web::Problem;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{IfNoneMatch, etag};

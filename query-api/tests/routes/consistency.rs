@@ -1,6 +1,6 @@
 //! `Consistency-Token`, `Prefer: wait`, `Read-Model-Lag`
 
-use chat_infra::search_index::SearchPage;
+use chat_ports::search_index::SearchPage;
 use chat_web::consistency::ConsistencyToken;
 use serde_json::json;
 

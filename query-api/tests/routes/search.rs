@@ -1,7 +1,7 @@
 //! `POST` and `GET …/messages/search`
 
 use chat_domain::{ChatNumber, Position};
-use chat_infra::search_index::{Scope, SearchCursor, SearchPage, Sort};
+use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort};
 use serde_json::json;
 
 use crate::stage::*;

@@ -15,12 +15,13 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
     StreamId, Timestamp, Version,
 };
-use chat_infra::event_store::{EventStore, NewEvent, SqliteEventStore, StreamAppend};
-use chat_infra::read_model::SqliteReadModel;
-use chat_infra::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_ports::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
 use chat_projector::read_model::SqliteReadModelTarget;
 use chat_projector::{Projector, ProjectorHandle};
 use chat_query_api::{Progress, Projections, QueryApi, QueryPorts, Search, router};
+use chat_sqlite::SqliteEventStore;
+use chat_sqlite::SqliteReadModel;
 use chat_web::admin::{AdminAccess, AdminToken};
 use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::metrics::Metrics;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chat_domain::Position;
-use chat_infra::search_index::SearchPage;
+use chat_ports::search_index::SearchPage;
 use chat_web::consistency::ConsistencyToken;
 
 use crate::stage::*;

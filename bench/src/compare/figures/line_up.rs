@@ -5,8 +5,8 @@ use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use chat_test_servers::Postgres;
-use chat_test_servers::redis::Redis;
+use chat_testing::Postgres;
+use chat_testing::redis::Redis;
 use tempfile::TempDir;
 
 use crate::compare::figure::{Figure, Findings, Goal, Measured};

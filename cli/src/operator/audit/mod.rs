@@ -16,7 +16,7 @@ mod trace;
 
 use std::process::ExitCode;
 
-use chat_infra::event_store::EventStoreError;
+use chat_ports::event_store::EventStoreError;
 use clap::Subcommand;
 
 use super::answer::{self, Answer};

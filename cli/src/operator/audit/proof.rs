@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_infra::durable_folder::beside;
+use chat_files::durable_folder::beside;
 use chat_operations::audit::Point;
 use chat_operations::new_file::{NewFile, Readers};
 use chat_operations::proof::bundle::{self, Proof};
@@ -106,7 +106,7 @@ pub(super) fn keygen(arguments: &Keygen) -> Result<Answer, Failure> {
     let public = beside(out, ".pub");
     let key =
         SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
-    let pem = key.to_pem().map_err(|error| Failure::because("no key was made", &error))?;
+    let pem = key.to_pem();
     let verifying = key.verifying_key();
     // The private key last: where it is, its public key is too.
     write_new(&public, &verifying.to_file(), Readers::Anybody)?;

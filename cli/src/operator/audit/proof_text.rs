@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use chat_infra::event_store::RecordedEvent;
 use chat_operations::audit::event::AuditedEvent;
 use chat_operations::proof::alteration::{Alteration, Stands};
 use chat_operations::proof::bundle::Shown;
@@ -11,6 +10,7 @@ use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::leaves::Standing;
 use chat_operations::proof::structure::{Fault, Structure};
 use chat_operations::proof::verify::{Missing, Signature, Verdict};
+use chat_ports::event_store::RecordedEvent;
 use serde_json::{Value, json};
 
 use super::super::text::escaped;

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: &Show) -> Result<Answer, Failure> {
 pub(super) async fn found(
     stage: &Stage,
     which: WhichEvent,
-) -> Result<chat_infra::event_store::RecordedEvent, Failure> {
+) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
     let found = find(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
     found.ok_or_else(|| match which {
         WhichEvent::At(position) => Failure::new(format!("no event is at position {position}")),

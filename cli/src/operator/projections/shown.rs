@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use chat_infra::contents::{Difference, Kind};
 use chat_operations::projections::compare::Comparison;
 use chat_operations::projections::switch::Switched;
 use chat_operations::projections::{Explained, Named};
+use chat_ports::contents::{Difference, Kind};
 use serde_json::Value;
 
 use crate::operator::text::{escaped, stream};

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_infra::event_store::LogId;
 use chat_operations::replay::{Destination, EndpointOptions, Shape};
+use chat_ports::event_store::LogId;
 
 use super::{Body, Command};
 use crate::failure::Failure;

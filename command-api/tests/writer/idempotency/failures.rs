@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chat_command_api::command::{Command, CommandError, When};
 use chat_command_api::idempotency::RequestKey;
 use chat_domain::{AppToken, Metadata};
-use chat_infra::idempotency::Terms;
+use chat_ports::idempotency::Terms;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_infra::event_store::{
+use chat_ports::event_store::{
     AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
-use chat_infra::idempotency::{
+use chat_ports::idempotency::{
     Done, KeyId, LogIs, Owner, Renewed, Reservations, ReservationsError, Reserved, Terms, Wish,
 };
 use tokio::sync::{Notify, watch};

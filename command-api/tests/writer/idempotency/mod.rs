@@ -15,15 +15,17 @@ use chat_command_api::command::{Carried, Command, CommandError};
 use chat_command_api::idempotency::{Idempotency, RequestKey};
 use chat_command_api::writer::{CommandHandler, WriterConfig};
 use chat_domain::{AppName, AppToken, ChatNumber, Event, MessageBody, Metadata, Position};
-use chat_infra::clock;
-use chat_infra::counters::{CounterKey, Counters, InProcessCounters, Reservation};
-use chat_infra::event_store::{
-    EventStore, KurrentDbEventStore, KurrentDbUrl, LogId, RecordedEvent, SqliteEventStore,
-};
-use chat_infra::idempotency::{RedisReservations, Reservations, SqliteReservations, Terms};
-use chat_infra::redis::{RedisConnection, RedisUrl};
-use chat_test_servers::kurrentdb::StandIn;
-use chat_test_servers::redis::Redis;
+use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
+use chat_ports::clock;
+use chat_ports::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
+use chat_ports::idempotency::{Reservations, Terms};
+use chat_redis::RedisReservations;
+use chat_redis::{RedisConnection, RedisUrl};
+use chat_sqlite::SqliteEventStore;
+use chat_sqlite::SqliteReservations;
+use chat_testing::kurrentdb::StandIn;
+use chat_testing::redis::Redis;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chat_command_api::command::{Carried, CommandError, When};
 use chat_domain::AppToken;
-use chat_infra::idempotency::Terms;
+use chat_ports::idempotency::Terms;
 use futures::future::join_all;
 use tokio::time::sleep;
 

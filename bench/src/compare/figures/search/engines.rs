@@ -186,7 +186,7 @@ impl PgTrgm {
         "SELECT count(*) FROM messages WHERE app = $1 AND body ILIKE $2 AND chat = $3";
 
     /// Stores what a seeded log holds, indexed at its best.
-    pub async fn new(server: &Arc<chat_test_servers::Postgres>, seed: &Seed) -> io::Result<Self> {
+    pub async fn new(server: &Arc<chat_testing::Postgres>, seed: &Seed) -> io::Result<Self> {
         let url = postgres::database_of_all_scripts(server).await?;
         let mut connection = postgres::connect(&url).await?;
         let failed = io::Error::other;

@@ -1,0 +1,207 @@
+//! Appending to a server that fails.
+
+use std::time::{Duration, Instant};
+
+use chat_domain::{ExpectedRevision, Revision};
+use chat_ports::event_store::{AppendError, EventStoreError, MAX_APPEND_BYTES, ReadFrom, Select};
+use chat_testing::kurrentdb::Fault;
+
+use super::{SHORT, impatient, open_at, server};
+use chat_ports::contract_tests::event_store::space::{Space, event, soon};
+
+/// Appends under each fault in turn, and finds each append stored once and answered.
+async fn stored_once_in_spite_of(faults: &[Fault]) {
+    let (server, log) = server().await;
+    let before = server.appends();
+    let mut expected = ExpectedRevision::NoStream;
+    for fault in faults {
+        server.fail_next(*fault);
+        let appended = soon(log.append_one("s", expected, vec![event("A"), event("B")])).await;
+        let appended = appended.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
+        let last = log.all().await.pop().unwrap();
+        assert_eq!((last.position, last.revision), (appended.position, appended.revision), "{fault:?}");
+        expected = ExpectedRevision::Exact(appended.revision);
+    }
+    assert_eq!(log.all().await.len(), faults.len() * 2);
+    assert!(server.appends() > before);
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_is_lost_is_stored_once_and_answered() {
+    stored_once_in_spite_of(&[Fault::CutAfter; 3]).await;
+}
+
+#[tokio::test]
+async fn an_append_that_was_dropped_is_sent_again() {
+    stored_once_in_spite_of(&[Fault::CutBefore; 3]).await;
+}
+
+#[tokio::test]
+async fn an_append_that_timed_out_at_the_server_is_stored_once_and_answered() {
+    stored_once_in_spite_of(&[Fault::DeadlineAfter, Fault::TimeoutAfter]).await;
+}
+
+#[tokio::test]
+async fn an_append_to_a_node_that_is_not_ready_or_not_the_leader_is_sent_again() {
+    stored_once_in_spite_of(&[Fault::NotReady, Fault::NotLeader, Fault::NotLeader, Fault::NotReady]).await;
+}
+
+#[tokio::test]
+async fn a_position_that_an_answer_lacks_is_looked_up() {
+    stored_once_in_spite_of(&[Fault::NoPosition; 2]).await;
+}
+
+#[tokio::test]
+async fn an_append_that_conflicts_with_itself_is_recognised() {
+    let (server, log) = server().await;
+    server.fail_next(Fault::CutAfter);
+    server.fail_next(Fault::Forgets);
+    let appended =
+        log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
+    assert_eq!(appended.revision, Revision::new(1));
+    assert_eq!(log.all().await[1].position, appended.position);
+}
+
+#[tokio::test]
+async fn an_append_that_was_dropped_and_then_overtaken_conflicts() {
+    let (server, log) = server().await;
+    server.fail_next(Fault::CutBefore);
+    server.fail_next(Fault::Slow(Duration::from_secs(1)));
+    let overtaken = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let overtaking = async {
+        while server.appends() < 3 {
+            tokio::task::yield_now().await;
+        }
+        log.append_one("s", ExpectedRevision::NoStream, vec![event("B")]).await
+    };
+    let (overtaken, overtaking) = tokio::join!(overtaken, overtaking);
+    overtaking.unwrap();
+    assert!(matches!(overtaken, Err(AppendError::Conflict)), "{overtaken:?}");
+    assert_eq!(log.all().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_stored_nothing_and_is_found_again() {
+    let (server, log) = impatient().await;
+    server.go_down();
+    let asked = Instant::now();
+    let unread = log.head().await;
+    assert!(matches!(unread, Err(EventStoreError::Unavailable(_))), "{unread:?}");
+    // Nothing can have been sent by now.
+    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert!(asked.elapsed() < SHORT.total * 4, "it took {:?}", asked.elapsed());
+    server.come_up().unwrap();
+    log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    assert_eq!(log.all().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_in_time_is_waited_for() {
+    let (server, log) = server().await;
+    server.go_down();
+    let append = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let come_back = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.come_up().unwrap();
+    };
+    let (appended, ()) = tokio::join!(append, come_back);
+    appended.unwrap();
+}
+
+/// What comes of an append to a server that takes it and never answers, and of the same append sent later.
+async fn unanswered(silence: Fault) {
+    let (server, log) = impatient().await;
+    for _ in 0..10 {
+        server.fail_next(silence);
+    }
+    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let asked = Instant::now();
+    let unknown = log.send(sent.clone()).await;
+    assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
+    assert!(asked.elapsed() < SHORT.total * 2, "it took {:?}", asked.elapsed());
+    while server.appends() < 12 {
+        let _ = log.send(sent.clone()).await;
+    }
+    let appended = log.send(sent).await.unwrap();
+    let stored = log.all().await;
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].position, appended.position);
+}
+
+#[tokio::test]
+async fn an_append_that_is_never_answered_is_unknown_until_it_is_sent_again() {
+    tokio::join!(unanswered(Fault::SilentBefore), unanswered(Fault::SilentAfter));
+}
+
+#[tokio::test]
+async fn a_leader_that_changes_is_followed() {
+    let (first, log) = server().await;
+    let second = first.join().unwrap();
+    // The URL names a node that is not the leader.
+    let through_follower = log.through(open_at(&second.url()).await);
+    through_follower.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    second.lead();
+    log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
+    through_follower.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
+    assert_eq!(log.all().await.len(), 3);
+    assert_eq!(through_follower.read("a", ReadFrom::End, Select::All, 10).await, [0]);
+}
+
+#[tokio::test]
+async fn a_cluster_goes_on_without_a_node() {
+    let first = chat_testing::kurrentdb::StandIn::start().unwrap();
+    let second = first.join().unwrap();
+    let log = Space::in_log(open_at(&first.cluster_url()).await).await;
+    log.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    first.go_down();
+    second.lead();
+    log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
+    second.go_down();
+    first.come_up().unwrap();
+    first.lead();
+    log.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
+    assert_eq!(log.all().await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_append_beyond_the_servers_limit_is_refused_at_once_and_stores_nothing() {
+    let (server, log) = server().await;
+    let mut large = event("A");
+    large.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES * 2));
+    let before = server.appends();
+    let refused = log.append_one("s", ExpectedRevision::NoStream, vec![large]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert_eq!(server.appends(), before + 1);
+    assert_eq!(log.all().await, []);
+}
+
+#[tokio::test]
+async fn a_deleted_stream_is_damage() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 2]).await;
+    server.delete_for_good(&log.name("s"));
+    let read = log.read_stream(log.read_of("s", ReadFrom::End, Select::All, 1)).await;
+    assert!(matches!(read, Err(EventStoreError::Damaged(_))), "{read:?}");
+    let expected = ExpectedRevision::Exact(Revision::new(1));
+    let refused = log.append_one("s", expected, vec![event("B")]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_streams_are_appended_to_at_once() {
+    const STREAMS: usize = 200;
+    let (server, log) = server().await;
+    for _ in 0..STREAMS {
+        server.fail_next(Fault::Slow(Duration::from_millis(50)));
+    }
+    let appends = (0..STREAMS)
+        .map(|stream| log.append_to(&stream.to_string(), ExpectedRevision::NoStream, vec![event("A")]))
+        .collect();
+    let asked = Instant::now();
+    let outcomes = log.append(appends).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    // One after another they would take ten seconds.
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert_eq!(log.all().await.len(), STREAMS);
+}

@@ -1,0 +1,154 @@
+//! Reading and following a log that is shared with others, on a server that fails.
+
+use std::time::{Duration, Instant};
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use chat_ports::event_store::{Batch, EventSearch, EventStoreError, Subscription};
+use chat_testing::kurrentdb::StandIn;
+
+use super::server;
+use chat_ports::contract_tests::event_store::space::{Space, event, soon};
+
+/// Waits until the subscription has got to the log's end, and returns how far that is. Nothing comes on the way.
+async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) -> Position {
+    let end = log.head().await.unwrap();
+    loop {
+        let Batch { events, up_to } = soon(subscription.next(10)).await.unwrap();
+        assert_eq!(events, []);
+        assert!(up_to <= log.head().await.unwrap());
+        if up_to >= end {
+            return up_to;
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_of_others_stay_out() {
+    let (server, log) = server().await;
+    server.write_foreign("orders-1", 3);
+    log.fill("s", &["A"; 2]).await;
+    server.write_foreign("$settings", 3);
+    server.write_foreign("application-1", 3);
+    assert_eq!(log.all().await.len(), 2);
+    assert_eq!(log.read_all(Position::START, 100).await.unwrap(), log.all().await);
+    assert!(log.head().await.unwrap() > log.all().await[1].position);
+    let mut subscription = log.subscribe(Position::START).await.unwrap();
+    assert_eq!(log.hear(&mut subscription, 2).await, log.all().await);
+    reach_the_end(&log, &mut subscription).await;
+    assert!(!log.counts_events());
+}
+
+#[tokio::test]
+async fn checkpoints_move_on_while_others_write() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"]).await;
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    log.hear(&mut subscription, 1).await;
+    // Many: the server tells. A few: the subscription looks.
+    for many in [1_000, 1_000, 3] {
+        server.write_foreign("orders-1", many);
+        let up_to = reach_the_end(&log, &mut subscription).await;
+        let mut again = log.subscribe(up_to).await.unwrap();
+        let (heard, ()) = tokio::join!(log.hear(&mut again, 1), async {
+            let last = log.all().await.pop().unwrap();
+            log.append_one("s", ExpectedRevision::Exact(last.revision), vec![event("B")]).await.unwrap();
+        });
+        assert_eq!(heard, log.all_after(up_to).await);
+        log.hear(&mut subscription, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_from_the_end_reaches_it_where_others_wrote_last() {
+    let (server, log) = server().await;
+    log.fill("s", &["A"; 3]).await;
+    let last = log.all().await.pop().unwrap().position;
+    server.write_foreign("orders-1", 2);
+    let mut subscription = log.subscribe(last).await.unwrap();
+    reach_the_end(&log, &mut subscription).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_breaks_says_so_and_another_one_goes_on_from_there() {
+    type Break = fn(&StandIn);
+    let breaks: [Break; 3] = [StandIn::end_subscriptions, StandIn::cut_connections, |server| {
+        server.go_down();
+        server.come_up().unwrap();
+    }];
+    let (server, log) = server().await;
+    let (mut up_to, mut heard) = (log.start, Vec::new());
+    for (round, broken) in breaks.iter().enumerate() {
+        let mut subscription = log.subscribe(up_to).await.unwrap();
+        log.fill(&round.to_string(), &["A"; 5]).await;
+        broken(&server);
+        let failed = loop {
+            match soon(subscription.next(3)).await {
+                Ok(batch) => {
+                    up_to = batch.up_to;
+                    heard.extend(batch.events);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(failed, EventStoreError::Unavailable(_)), "{failed:?}");
+        assert!(soon(subscription.next(3)).await.is_err());
+    }
+    let all = log.all().await;
+    let mut subscription = log.subscribe(up_to).await.unwrap();
+    heard.extend(log.hear(&mut subscription, all.len() - heard.len()).await);
+    assert_eq!(heard, all);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
+    const EVENTS: u64 = 400;
+    let (server, log) = server().await;
+    for stream in 0..EVENTS / 4 {
+        let mut large = Vec::new();
+        for _ in 0..4 {
+            let mut event = event("A");
+            event.data = format!("\"{}\"", "x".repeat(100 << 10));
+            large.push(event);
+        }
+        log.append_one(&stream.to_string(), ExpectedRevision::NoStream, large).await.unwrap();
+    }
+    let mut subscriptions = Vec::new();
+    for _ in 0..4 {
+        subscriptions.push(log.subscribe(log.start).await.unwrap());
+    }
+    // What is on its way arrives, and then nothing more is taken from the server.
+    let mut seen = (server.delivered(), Instant::now());
+    while seen.1.elapsed() < Duration::from_millis(500) {
+        log.head().await.unwrap();
+        if server.delivered() != seen.0 {
+            seen = (server.delivered(), Instant::now());
+        }
+    }
+    // Some 15 MB each: the channel's 128 events, the connection's window, what sockets and pipes hold.
+    assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were taken", seen.0, EVENTS * 4);
+    assert_eq!(log.hear(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
+}
+
+#[tokio::test]
+async fn an_event_of_another_program_in_a_stream_of_this_one_is_read_as_of_no_known_version() {
+    let (server, log) = server().await;
+    server.write_foreign(&log.name("s"), 1);
+    let event = log.all().await.pop().unwrap();
+    assert_eq!(event.schema_version, SchemaVersion(0));
+    assert_eq!(event.event_type, "Foreign");
+    assert!(event.decode().is_err());
+}
+
+#[tokio::test]
+async fn an_event_is_not_looked_for_where_it_can_not_be() {
+    let (_server, log) = server().await;
+    log.fill("s", &["A"; 3]).await;
+    let first = log.all().await.remove(0);
+    let search = |since| EventSearch { id: first.id, stream: log.name("s").into(), since };
+    let recorded = first.recorded_at.millis();
+    // Clocks may differ by a little.
+    let close = log.find(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
+    assert_eq!(close, Some(first.clone()));
+    assert_eq!(log.find(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);
+}

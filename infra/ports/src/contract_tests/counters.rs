@@ -1,0 +1,191 @@
+//! The cases. An adapter joins with one line: `counters_contract!(open)`, where `open()` gives a function that opens a
+//! handle on the same counters each time, as several processes have.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::counters::{CounterKey, Counters, Reservation};
+use chat_domain::{AppToken, ChatNumber};
+use futures::future::join_all;
+use uuid::Uuid;
+
+pub type Handle = Arc<dyn Counters>;
+
+/// Runs the contract suite on one adapter.
+#[macro_export]
+macro_rules! counters_contract {
+    ($open:path: $($case:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                $crate::contract_tests::counters::$case($open()).await;
+            }
+        )+
+    };
+    ($open:path) => {
+        $crate::counters_contract! { $open:
+            a_range_starts_after_its_floor
+            ranges_follow_each_other_without_a_gap
+            a_floor_raises_a_counter_that_is_behind
+            a_floor_that_was_passed_changes_nothing
+            many_counters_are_answered_in_order
+            a_counter_that_is_asked_for_twice_at_once_gives_two_ranges
+            apps_and_chats_are_counted_apart
+            no_wishes_are_no_ranges
+            numbers_that_were_set_back_are_handed_out_again
+            a_counter_that_has_moved_on_is_not_set_back
+            a_counter_that_nobody_used_is_not_set_back
+            racing_handles_share_the_numbers_out
+            racing_handles_raise_a_counter_once
+        }
+    };
+}
+
+pub fn an_app() -> AppToken {
+    let random = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
+    let mut random = random.iter().flat_map(Uuid::as_bytes).cycle();
+    AppToken::generate(|bytes| bytes.fill_with(|| *random.next().unwrap()))
+}
+
+pub fn messages(app: AppToken, chat: u64) -> CounterKey {
+    CounterKey::Messages(app, ChatNumber::try_from(chat).unwrap())
+}
+
+/// The first number of a range.
+pub async fn take(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
+    counters.reserve(&[Reservation { key, count, floor }]).await.unwrap()[0]
+}
+
+pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
+    let (counters, app) = (open(), an_app());
+    assert_eq!(take(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
+    assert_eq!(take(&*counters, messages(app, 1), 5, 41).await, 42);
+    // A floor that the range reaches beyond.
+    assert_eq!(take(&*counters, messages(app, 2), 100, 3).await, 4);
+}
+
+pub async fn ranges_follow_each_other_without_a_gap(open: impl Fn() -> Handle) {
+    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+    assert_eq!(take(&*one, key, 3, 0).await, 1);
+    assert_eq!(take(&*other, key, 1, 0).await, 4);
+    assert_eq!(take(&*one, key, 200, 4).await, 5);
+    assert_eq!(take(&*other, key, 1, 100).await, 205);
+}
+
+pub async fn a_floor_raises_a_counter_that_is_behind(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(an_app(), 1));
+    assert_eq!(take(&*counters, key, 2, 0).await, 1);
+    assert_eq!(take(&*counters, key, 2, 10).await, 11);
+    assert_eq!(take(&*counters, key, 1, 0).await, 13);
+}
+
+pub async fn a_floor_that_was_passed_changes_nothing(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(an_app(), 1));
+    take(&*counters, key, 10, 0).await;
+    assert_eq!(take(&*counters, key, 1, 10).await, 11);
+    assert_eq!(take(&*counters, key, 1, 9).await, 12);
+}
+
+pub async fn many_counters_are_answered_in_order(open: impl Fn() -> Handle) {
+    let counters = open();
+    let apps: Vec<AppToken> = (0..25).map(|_| an_app()).collect();
+    let mut wishes = Vec::new();
+    for (index, &app) in apps.iter().enumerate() {
+        let index = index as u64;
+        wishes.push(Reservation { key: CounterKey::Chats(app), count: 1 + index, floor: 100 * index });
+        for chat in 1..=20 {
+            wishes.push(Reservation { key: messages(app, chat), count: chat, floor: index });
+        }
+    }
+    let follows = |last: &dyn Fn(&Reservation) -> u64| -> Vec<u64> {
+        wishes.iter().map(|wish| last(wish) + 1).collect()
+    };
+    assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor));
+    assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor + wish.count));
+}
+
+pub async fn a_counter_that_is_asked_for_twice_at_once_gives_two_ranges(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(an_app(), 1));
+    for floor in [0, 100] {
+        let twice = [Reservation { key, count: 5, floor }, Reservation { key, count: 5, floor }];
+        let mut firsts = counters.reserve(&twice).await.unwrap();
+        firsts.sort_unstable();
+        assert_eq!(firsts, [floor + 1, floor + 6]);
+    }
+}
+
+pub async fn apps_and_chats_are_counted_apart(open: impl Fn() -> Handle) {
+    let (counters, app, other) = (open(), an_app(), an_app());
+    let keys = [
+        CounterKey::Chats(app),
+        CounterKey::Chats(other),
+        messages(app, 1),
+        messages(app, 11),
+        messages(app, u64::from(u32::MAX)),
+        messages(other, 1),
+    ];
+    for round in 1..=3 {
+        for key in keys {
+            assert_eq!(take(&*counters, key, 1, 0).await, round, "{key:?}");
+        }
+    }
+}
+
+pub async fn no_wishes_are_no_ranges(open: impl Fn() -> Handle) {
+    assert!(open().reserve(&[]).await.unwrap().is_empty());
+}
+
+pub async fn numbers_that_were_set_back_are_handed_out_again(open: impl Fn() -> Handle) {
+    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+    take(&*one, key, 8, 0).await;
+    one.rewind(key, 8, 3).await.unwrap();
+    assert_eq!(take(&*other, key, 1, 3).await, 4);
+    other.rewind(key, 4, 0).await.unwrap();
+    assert_eq!(take(&*one, key, 1, 0).await, 1);
+}
+
+pub async fn a_counter_that_has_moved_on_is_not_set_back(open: impl Fn() -> Handle) {
+    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+    take(&*one, key, 8, 0).await;
+    take(&*other, key, 1, 0).await;
+    one.rewind(key, 8, 3).await.unwrap();
+    assert_eq!(take(&*one, key, 1, 0).await, 10);
+}
+
+pub async fn a_counter_that_nobody_used_is_not_set_back(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(an_app(), 1));
+    counters.rewind(key, 8, 3).await.unwrap();
+    assert_eq!(take(&*counters, key, 1, 0).await, 1);
+}
+
+/// Takes ranges of different sizes with several handles at once: all numbers, and whether none came twice.
+async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeSet<u64> {
+    const RANGES: u64 = 40;
+    let racer = |counters: Handle| {
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            for range in 0..RANGES {
+                let count = 1 + range % 3;
+                let first = take(&*counters, key, count, floor).await;
+                taken.extend(first..first + count);
+            }
+            taken
+        })
+    };
+    let racers: Vec<_> = (0..6).map(|_| racer(open())).collect();
+    let taken: Vec<u64> = join_all(racers).await.into_iter().flat_map(Result::unwrap).collect();
+    let different: BTreeSet<u64> = taken.iter().copied().collect();
+    assert_eq!(different.len(), taken.len(), "a number was handed out twice");
+    different
+}
+
+pub async fn racing_handles_share_the_numbers_out(open: impl Fn() -> Handle) {
+    let taken = race(&open, messages(an_app(), 1), 0).await;
+    assert_eq!(taken, (1..=taken.len() as u64).collect());
+}
+
+pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
+    const FLOOR: u64 = 1_000;
+    let taken = race(&open, messages(an_app(), 1), FLOOR).await;
+    assert!(taken.first().is_some_and(|first| *first > FLOOR), "a number of the log was handed out");
+}

@@ -1,0 +1,364 @@
+//! The cases. An adapter joins with one line: `event_store_contract!(Place)`, where `Place::new` makes a place for a log,
+//! `None` where there can be none, and `open` opens a handle on the log that is there; opening twice gives two handles
+//! on the same log, as two processes have.
+//!
+//! A place may be a server that others use, and that keeps what earlier runs left. So each case has names of its own,
+//! and looks at its own streams.
+
+pub mod space;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event_store::{AppendError, EventSearch, MAX_APPEND_BYTES, ReadFrom, RecordedEvent, Select};
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Revision};
+use uuid::Uuid;
+
+use space::{Log, Space, event, soon};
+
+/// Runs the contract suite on one adapter.
+#[macro_export]
+macro_rules! event_store_contract {
+    ($place:ty: $($case:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let Some(place) = <$place>::new() else { return };
+                $crate::contract_tests::event_store::$case(async || place.open().await).await;
+            }
+        )+
+    };
+    ($place:ty) => {
+        $crate::event_store_contract! { $place:
+            an_append_is_read_back_as_it_was
+            revisions_count_from_zero_and_positions_rise
+            a_wrong_expected_revision_conflicts_and_stores_nothing
+            a_conflict_fails_its_own_stream_only
+            an_append_sent_again_answers_as_the_first_time
+            an_append_sent_again_after_others_answers_as_the_first_time
+            other_events_at_a_taken_place_conflict
+            an_append_of_the_largest_size_is_taken
+            a_stream_reads_both_ways_and_from_anywhere
+            a_read_selects_by_type
+            a_stream_that_does_not_exist_reads_as_empty
+            an_event_is_found_by_its_id
+            the_whole_log_reads_in_order_from_any_position
+            the_whole_log_reads_backwards_from_its_end_and_any_position
+            a_subscription_gives_what_is_stored_and_then_what_comes
+            a_subscription_hears_another_handle
+            a_subscription_hears_handles_that_append_in_turn
+            dropping_a_subscriptions_wait_loses_nothing
+            racing_writers_fill_a_stream_without_gap_or_double
+            a_reader_never_finds_an_event_before_one_it_has_seen
+            a_log_keeps_its_id_and_its_events
+        }
+    };
+}
+
+const START: ReadFrom = ReadFrom::Forwards(Revision::FIRST);
+
+pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let sent = event("A");
+    let appended = log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
+    let events = log.read_stream(log.read_of("s", START, Select::All, 10)).await.unwrap();
+    let expected = RecordedEvent {
+        position: appended.position,
+        stream: log.name("s").into(),
+        revision: Revision::FIRST,
+        id: sent.id,
+        event_type: "A".to_owned(),
+        schema_version: sent.schema_version,
+        recorded_at: sent.recorded_at,
+        data: sent.data.into_bytes(),
+        metadata: sent.metadata.as_bytes().to_vec(),
+    };
+    assert_eq!(events, std::slice::from_ref(&expected));
+    assert_eq!(log.all().await, [expected]);
+}
+
+pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let first = log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
+    assert!(first.position > log.start);
+    assert_eq!(first.revision, Revision::new(1));
+    let after = ExpectedRevision::Exact(first.revision);
+    let second = log.append_one("s", after, vec![event("C")]).await.unwrap();
+    assert_eq!(second.revision, Revision::new(2));
+    assert!(second.position > first.position);
+    assert!(log.head().await.unwrap() >= second.position);
+    assert_eq!(log.read("s", START, Select::All, 10).await, [0, 1, 2]);
+}
+
+pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    log.fill("s", &["A", "A"]).await;
+    for expected in [
+        ExpectedRevision::NoStream,
+        ExpectedRevision::Exact(Revision::FIRST),
+        ExpectedRevision::Exact(Revision::new(2)),
+    ] {
+        let refused = log.append_one("s", expected, vec![event("B")]).await;
+        assert!(matches!(refused, Err(AppendError::Conflict)), "{expected:?}: {refused:?}");
+    }
+    let too_early = log.append_to("t", ExpectedRevision::Exact(Revision::FIRST), vec![event("B")]);
+    assert!(matches!(log.send(too_early).await, Err(AppendError::Conflict)));
+    assert_eq!(log.all().await.len(), 2);
+}
+
+pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    log.fill("taken", &["A"]).await;
+    let outcomes = log
+        .append(vec![
+            log.append_to("before", ExpectedRevision::NoStream, vec![event("A")]),
+            log.append_to("taken", ExpectedRevision::NoStream, vec![event("B"), event("B")]),
+            log.append_to("after", ExpectedRevision::NoStream, vec![event("A")]),
+        ])
+        .await;
+    assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
+    assert_eq!(log.read("taken", START, Select::All, 10).await, [0]);
+    assert_eq!(log.read("before", START, Select::All, 10).await, [0]);
+    assert_eq!(log.read("after", START, Select::All, 10).await, [0]);
+}
+
+pub async fn an_append_sent_again_answers_as_the_first_time(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]);
+    let first = log.send(sent.clone()).await.unwrap();
+    let again = log.send(sent).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(log.all().await.len(), 2);
+}
+
+pub async fn an_append_sent_again_after_others_answers_as_the_first_time(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    let first = log.send(sent.clone()).await.unwrap();
+    let next = log.append_to("s", ExpectedRevision::Exact(first.revision), vec![event("B")]);
+    log.send(next).await.unwrap();
+    assert_eq!(log.send(sent).await.unwrap(), first);
+    assert_eq!(log.all().await.len(), 2);
+}
+
+pub async fn other_events_at_a_taken_place_conflict(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
+    log.send(sent.clone()).await.unwrap();
+    // The first event is the stored one, the second never was.
+    let longer = log.append_to("s", ExpectedRevision::NoStream, vec![sent.events[0].clone(), event("B")]);
+    assert!(matches!(log.send(longer).await, Err(AppendError::Conflict)));
+    assert_eq!(log.all().await.len(), 1);
+}
+
+pub async fn an_append_of_the_largest_size_is_taken(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    // The longest message at its worst: each byte takes six in JSON.
+    let mut largest = event("A");
+    largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
+    let mut rest = event("A");
+    let taken = largest.data.len() + largest.metadata.len() + rest.metadata.len() + "\"\"".len();
+    rest.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - taken));
+    let sent = vec![largest, rest];
+    log.append_one("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
+    let stored = log.all().await;
+    let payloads: Vec<&[u8]> = stored.iter().map(|event| &*event.data).collect();
+    assert_eq!(payloads, [sent[0].data.as_bytes(), sent[1].data.as_bytes()]);
+}
+
+pub async fn a_stream_reads_both_ways_and_from_anywhere(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    log.fill("s", &["A"; 5]).await;
+    log.fill("other", &["A"; 5]).await;
+    let from = |revision| ReadFrom::Forwards(Revision::new(revision));
+    let back = |revision| ReadFrom::Backwards(Revision::new(revision));
+    assert_eq!(log.read("s", START, Select::All, 3).await, [0, 1, 2]);
+    assert_eq!(log.read("s", from(3), Select::All, 10).await, [3, 4]);
+    assert_eq!(log.read("s", from(5), Select::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", ReadFrom::End, Select::All, 2).await, [4, 3]);
+    assert_eq!(log.read("s", back(1), Select::All, 10).await, [1, 0]);
+    assert_eq!(log.read("s", back(99), Select::All, 1).await, [4]);
+}
+
+pub async fn a_read_selects_by_type(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let (created, edited) = ("MessageCreated", "MessageEdited");
+    log.fill("s", &[created, edited, created, edited, edited]).await;
+    assert_eq!(log.read("s", START, Select::Only(created), 10).await, [0, 2]);
+    assert_eq!(log.read("s", ReadFrom::End, Select::Only(created), 1).await, [2]);
+    assert_eq!(log.read("s", START, Select::Except(created), 2).await, [1, 3]);
+    assert_eq!(log.read("s", ReadFrom::End, Select::Except(edited), 10).await, [2, 0]);
+}
+
+pub async fn a_stream_that_does_not_exist_reads_as_empty(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    assert_eq!(log.read("s", START, Select::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", ReadFrom::End, Select::All, 10).await, [0; 0]);
+}
+
+pub async fn an_event_is_found_by_its_id(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let types = ["A"; 300];
+    log.fill("s", &types).await;
+    let stored = log.read_stream(log.read_of("s", START, Select::All, 300)).await.unwrap();
+    let since = stored[0].recorded_at;
+    let search = |id, stream: &str| EventSearch { id, stream: log.name(stream).into(), since };
+    for event in [&stored[0], &stored[150], &stored[299]] {
+        let found = log.find(search(event.id, "s")).await.unwrap();
+        assert_eq!(found.as_ref(), Some(event));
+    }
+    let unknown = EventId::new(Uuid::new_v4());
+    assert_eq!(log.find(search(unknown, "s")).await.unwrap(), None);
+    assert_eq!(log.find(search(unknown, "no such stream")).await.unwrap(), None);
+}
+
+pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    assert_eq!(log.all().await, []);
+    for stream in ["a", "b", "c"] {
+        log.fill(stream, &["A", "B"]).await;
+    }
+    let events = log.all().await;
+    assert!(events.is_sorted_by(|a, b| a.position < b.position));
+    let streams: Vec<&str> = events.iter().map(|event| &*event.stream).collect();
+    assert_eq!(streams, ["a", "a", "b", "b", "c", "c"].map(|stream| log.name(stream)));
+    let (start, end) = (events[1].position, log.head().await.unwrap());
+    let later = log.read_all(start, 2).await.unwrap();
+    assert_eq!(later.len(), 2);
+    assert!(later.iter().all(|event| event.position > start));
+    assert_eq!(log.all_after(start).await, events[2..]);
+    assert!(log.read_all(end, 2).await.unwrap().iter().all(|event| event.position > end));
+}
+
+pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    for stream in ["a", "b", "c"] {
+        log.fill(stream, &["A", "B"]).await;
+    }
+    let events = log.all().await;
+    for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
+        let (mut backwards, mut from) = (Vec::new(), before);
+        // Others may write to the log meanwhile, and it may be long: it is read to where these names begin.
+        loop {
+            let more = log.read_all_backwards(from, 4).await.unwrap();
+            assert!(more.len() <= 4);
+            let Some(last) = more.last() else { break };
+            from = Some(last.position);
+            let done = last.position <= log.start;
+            backwards.extend(more.into_iter().filter(|event| log.owns(event)));
+            if done {
+                break;
+            }
+        }
+        backwards.reverse();
+        let end = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
+        assert!(end.eq(&backwards), "before {before:?}");
+    }
+    assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
+}
+
+pub async fn a_subscription_gives_what_is_stored_and_then_what_comes(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    log.fill("a", &["A"; 3]).await;
+    let start = log.all().await[0].position;
+    let mut subscription = log.subscribe(start).await.unwrap();
+    assert_eq!(log.hear(&mut subscription, 2).await, log.all().await[1..]);
+    let (heard, ()) = tokio::join!(log.hear(&mut subscription, 1), log.fill("b", &["B"]));
+    assert_eq!(heard, log.all().await[3..]);
+}
+
+pub async fn a_subscription_hears_another_handle(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let other = log.through(open().await);
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    let (heard, ()) = tokio::join!(log.hear(&mut subscription, 1), other.fill("b", &["B"]));
+    assert_eq!(heard, log.all().await);
+}
+
+pub async fn a_subscription_hears_handles_that_append_in_turn(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let other = log.through(open().await);
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    let mut late = log.subscribe(log.start).await.unwrap();
+    let mut heard = Vec::new();
+    for (turn, stream) in ["a", "b", "c"].iter().enumerate() {
+        log.fill(stream, &["A"; 2]).await;
+        if turn == 1 {
+            heard.extend(log.hear(&mut subscription, 1).await);
+        }
+        other.fill(&format!("{stream}-other"), &["B"; 2]).await;
+        let rest = (turn + 1) * 4 - heard.len();
+        heard.extend(log.hear(&mut subscription, rest).await);
+    }
+    assert_eq!(heard, log.all().await);
+    assert_eq!(log.hear(&mut late, 12).await, heard);
+}
+
+pub async fn dropping_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    let mut subscription = log.subscribe(log.start).await.unwrap();
+    let hear_in_glances = async {
+        let mut heard = Vec::new();
+        while heard.len() < 30 {
+            let glance = tokio::time::timeout(Duration::from_micros(300), subscription.next(2)).await;
+            let Ok(batch) = glance else { continue };
+            heard.extend(batch.unwrap().events.into_iter().filter(|event| log.owns(event)));
+        }
+        heard
+    };
+    let (heard, ()) = tokio::join!(soon(hear_in_glances), log.fill("a", &["A"; 30]));
+    assert_eq!(heard, log.all().await);
+}
+
+pub async fn racing_writers_fill_a_stream_without_gap_or_double(open: impl AsyncFn() -> Log) {
+    const WRITERS: usize = 4;
+    const EACH: usize = 20;
+    let log = Space::in_log(open().await).await;
+    let handles = [log.through(open().await), log];
+    let write = async |log: &Space| {
+        let mut stored = 0;
+        while stored < EACH {
+            let last = log.read("s", ReadFrom::End, Select::All, 1).await;
+            let expected = ExpectedRevision::after(last.first().copied().map(Revision::new));
+            match log.append_one("s", expected, vec![event("A")]).await {
+                Ok(_) => stored += 1,
+                Err(AppendError::Conflict) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    let writers = (0..WRITERS).map(|writer| write(&handles[writer % 2]));
+    futures::future::join_all(writers).await;
+    let revisions = handles[0].read("s", START, Select::All, 1_000).await;
+    assert_eq!(revisions, (0..(WRITERS * EACH) as u64).collect::<Vec<_>>());
+}
+
+pub async fn a_reader_never_finds_an_event_before_one_it_has_seen(open: impl AsyncFn() -> Log) {
+    const STREAMS: usize = 4;
+    const EACH: usize = 50;
+    let log = Space::in_log(open().await).await;
+    let handles = [log.through(open().await), log].map(Arc::new);
+    let writers: Vec<_> = (0..STREAMS)
+        .map(|stream| {
+            let log = Arc::clone(&handles[stream % 2]);
+            tokio::spawn(async move { log.fill(&format!("s{stream}"), &["A"; EACH]).await })
+        })
+        .collect();
+    let mut subscription = handles[0].subscribe(handles[0].start).await.unwrap();
+    let seen = handles[0].hear(&mut subscription, STREAMS * EACH).await;
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(seen, handles[1].all().await);
+}
+
+pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
+    let log = Space::in_log(open().await).await;
+    log.fill("s", &["A"; 2]).await;
+    let (id, events) = (log.log_id().await.unwrap(), log.all().await);
+    let again = log.through(open().await);
+    drop(log);
+    assert_eq!(again.log_id().await.unwrap(), id);
+    assert_eq!(again.all().await, events);
+}

@@ -1,0 +1,134 @@
+//! Names in a log that are nobody else's, and what the cases do with them.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event_store::{
+    AppendError, Appended, EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend, StreamRead,
+    Subscription,
+};
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use uuid::Uuid;
+
+pub type Log = Arc<dyn EventStore>;
+
+/// A handle on a log, and names in it that are nobody else's.
+pub struct Space {
+    log: Log,
+    prefix: Arc<str>,
+    /// Where the log ended before.
+    pub start: Position,
+}
+
+impl Deref for Space {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Space {
+    pub async fn in_log(log: Log) -> Self {
+        let start = log.head().await.unwrap();
+        // Only streams of apps and chats are read from the whole log.
+        Self { log, prefix: format!("app-{}-", Uuid::new_v4().simple()).into(), start }
+    }
+
+    /// The same names, through another handle.
+    pub fn through(&self, log: Log) -> Self {
+        Self { log, prefix: Arc::clone(&self.prefix), start: self.start }
+    }
+
+    pub fn name(&self, stream: &str) -> String {
+        format!("{}{stream}", self.prefix)
+    }
+
+    pub fn append_to(&self, stream: &str, expected: ExpectedRevision, events: Vec<NewEvent>) -> StreamAppend {
+        StreamAppend { stream: self.name(stream).into(), expected, events }
+    }
+
+    pub async fn append_one(
+        &self,
+        stream: &str,
+        expected: ExpectedRevision,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, AppendError> {
+        self.send(self.append_to(stream, expected, events)).await
+    }
+
+    pub async fn send(&self, append: StreamAppend) -> Result<Appended, AppendError> {
+        self.log.append(vec![append]).await.pop().unwrap()
+    }
+
+    /// Appends `types` to a new stream, one append each.
+    pub async fn fill(&self, stream: &str, types: &[&'static str]) {
+        let mut expected = ExpectedRevision::NoStream;
+        for event_type in types {
+            let appended = self.append_one(stream, expected, vec![event(event_type)]).await.unwrap();
+            expected = ExpectedRevision::Exact(appended.revision);
+        }
+    }
+
+    pub fn read_of(&self, stream: &str, from: ReadFrom, select: Select, limit: usize) -> StreamRead {
+        StreamRead { stream: self.name(stream).into(), from, select, limit }
+    }
+
+    /// The revisions that a read returns.
+    pub async fn read(&self, stream: &str, from: ReadFrom, select: Select, limit: usize) -> Vec<u64> {
+        let events = self.log.read_stream(self.read_of(stream, from, select, limit)).await.unwrap();
+        events.iter().map(|event| event.revision.get()).collect()
+    }
+
+    /// All events of these names.
+    pub async fn all(&self) -> Vec<RecordedEvent> {
+        self.all_after(self.start).await
+    }
+
+    /// The events of these names after a position.
+    pub async fn all_after(&self, mut after: Position) -> Vec<RecordedEvent> {
+        let mut events = Vec::new();
+        loop {
+            let more = self.log.read_all(after, 100).await.unwrap();
+            let Some(last) = more.last() else { return events };
+            after = last.position;
+            events.extend(more.into_iter().filter(|event| self.owns(event)));
+        }
+    }
+
+    /// The next events of these names, as many as asked for.
+    pub async fn hear(&self, subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<RecordedEvent> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let batch = soon(subscription.next(7)).await.unwrap();
+            assert!(batch.events.len() <= 7);
+            let last = batch.events.last().map_or(self.start, |event| event.position);
+            assert!(batch.up_to >= last, "{last} is past {}", batch.up_to);
+            heard.extend(batch.events.into_iter().filter(|event| self.owns(event)));
+        }
+        heard
+    }
+
+    pub fn owns(&self, event: &RecordedEvent) -> bool {
+        event.stream.starts_with(&*self.prefix)
+    }
+}
+
+pub fn event(event_type: &'static str) -> NewEvent {
+    NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        event_type,
+        schema_version: SchemaVersion(3),
+        recorded_at: Timestamp::from_millis(1_790_000_000_007),
+        data: r#"{"body":"Grüße 🦊 \u0001"}"#.to_owned(),
+        metadata: r#"{"command":"Test"}"#.into(),
+    }
+}
+
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it should have happened by now")
+}

@@ -1,0 +1,345 @@
+//! The cases. An adapter joins with one line: `reservations_contract!(Place)`, where a [`Place`] is an empty store;
+//! opening it twice gives two handles, as two processes have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::idempotency::{
+    Answer, Claim, Created, Done, Grant, KeyId, LogIs, Owner, Renewed, Reservations, Reserved, Terms, Trace,
+    Wish, fingerprint,
+};
+use chat_domain::metadata::Fingerprint;
+use chat_domain::{AppToken, Position};
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+
+pub type Store = Arc<dyn Reservations>;
+
+/// Where an adapter keeps what it keeps.
+pub trait Place {
+    async fn new() -> Self;
+    /// A handle for the one log that most cases need.
+    fn open(&self, terms: Terms) -> Store;
+}
+
+/// Runs the contract suite on one adapter.
+#[macro_export]
+macro_rules! reservations_contract {
+    ($place:ty: $($case:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let place = <$place as $crate::contract_tests::idempotency::Place>::new().await;
+                $crate::contract_tests::idempotency::$case(&place).await;
+            }
+        )+
+    };
+    ($place:ty) => {
+        $crate::reservations_contract! { $place:
+            a_key_is_granted_once
+            an_owner_that_asks_again_is_granted_the_same_again
+            another_payload_is_told
+            an_answer_is_told_to_whoever_asks_again
+            an_answer_holds_the_token_of_a_new_app
+            a_released_key_is_granted_as_if_for_the_first_time
+            a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn
+            a_renewed_lease_does_not_run_out
+            a_lease_that_ran_out_and_was_not_taken_over_is_renewed
+            who_lost_a_key_can_neither_renew_nor_release_it
+            a_key_that_was_taken_over_stays_doubtful_when_it_is_released
+            who_lost_a_key_can_still_complete_it
+            an_answer_stays_whoever_releases_or_renews_late
+            of_many_who_wish_at_once_one_is_granted
+            answers_are_kept_for_so_long_and_no_longer
+            what_nobody_completed_is_forgotten_in_the_end
+            a_store_without_memory_reserves_nothing
+            a_memory_that_began_later_grants_nothing_while_older_leases_may_run_and_doubts_then
+            a_memory_that_has_begun_does_not_begin_again
+            another_process_sees_the_same
+        }
+    };
+}
+
+/// Longer than any test: what ends does so because it was made to.
+pub const LASTING: Terms = Terms { lease: Duration::from_mins(10), kept: Duration::from_mins(100) };
+
+/// Over as soon as one looks again.
+const FLEETING: Terms = Terms { lease: Duration::from_millis(20), ..LASTING };
+
+pub fn key(name: &str) -> KeyId {
+    KeyId::of("CreateMessage", "chat", name)
+}
+
+pub fn wish(name: &str) -> Wish {
+    Wish { key: key(name), fingerprint: fingerprint(b"payload"), owner: Owner::draw(), app: None }
+}
+
+pub fn done(name: &str, number: u64) -> Done {
+    let answer = Answer { position: Position::new(40 + number), created: Created::Number(number) };
+    Done { key: key(name), fingerprint: fingerprint(b"payload"), answer }
+}
+
+pub async fn begun(place: &impl Place, terms: Terms) -> Store {
+    let store = place.open(terms);
+    store.begin(LogIs::Empty).await.unwrap();
+    store
+}
+
+pub async fn granted(store: &Store, wish: &Wish) -> Grant {
+    match store.reserve(wish).await.unwrap() {
+        Reserved::Granted(grant) => grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks until the answer is another than `InFlight`.
+pub async fn no_longer_in_flight(store: &Store, wish: &Wish) -> Reserved {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match store.reserve(wish).await.unwrap() {
+            Reserved::InFlight(_) if Instant::now() < deadline => sleep(Duration::from_millis(2)).await,
+            reserved => return reserved,
+        }
+    }
+}
+
+async fn taken_over(store: &Store, wish: &Wish) -> Trace {
+    match no_longer_in_flight(store, wish).await {
+        Reserved::Granted(Grant { claim: Claim::Doubtful, trace }) => trace,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Makes sure that something lasted so long, give or take the millisecond that times are cut off at.
+#[track_caller]
+fn assert_lasted(lasted: Duration, so_long: Duration) {
+    assert!(lasted + Duration::from_millis(1) >= so_long, "{lasted:?} instead of {so_long:?}");
+}
+
+pub async fn a_key_is_granted_once(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let before = clock::now();
+    let grant = granted(&store, &wish("a")).await;
+    assert_eq!(grant.claim, Claim::First);
+    assert!((before..=clock::now()).contains(&grant.trace.since), "{grant:?}");
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(grant.trace));
+    assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First);
+}
+
+pub async fn an_owner_that_asks_again_is_granted_the_same_again(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let owner = wish("a");
+    let first = granted(&store, &owner).await;
+    assert_eq!(granted(&store, &owner).await, first);
+    let store = begun(place, FLEETING).await;
+    let other = wish("a");
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+    let trace = taken_over(&store, &other).await;
+    assert_eq!(granted(&store, &other).await, Grant { claim: Claim::Doubtful, trace });
+}
+
+pub async fn another_payload_is_told(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let other = Wish { fingerprint: fingerprint(b"other"), ..wish("a") };
+    granted(&store, &wish("a")).await;
+    assert_eq!(store.reserve(&other).await.unwrap(), Reserved::OtherPayload);
+    store.complete(&done("a", 1)).await.unwrap();
+    assert_eq!(store.reserve(&other).await.unwrap(), Reserved::OtherPayload);
+}
+
+pub async fn an_answer_is_told_to_whoever_asks_again(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    granted(&store, &wish("a")).await;
+    store.complete(&done("a", u64::from(u32::MAX) + 7)).await.unwrap();
+    for _ in 0..2 {
+        let answer = done("a", u64::from(u32::MAX) + 7).answer;
+        assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(answer));
+    }
+}
+
+pub async fn an_answer_holds_the_token_of_a_new_app(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let app = AppToken::generate(|bytes| bytes.fill(9));
+    granted(&store, &Wish { app: Some(app), ..wish("a") }).await;
+    let answer = Answer { position: Position::new(1), created: Created::App(app) };
+    store.complete(&Done { answer, ..done("a", 1) }).await.unwrap();
+    let another = AppToken::generate(|bytes| bytes.fill(8));
+    let again = Wish { app: Some(another), ..wish("a") };
+    assert_eq!(store.reserve(&again).await.unwrap(), Reserved::Done(answer));
+}
+
+pub async fn a_released_key_is_granted_as_if_for_the_first_time(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let first = wish("a");
+    granted(&store, &first).await;
+    store.release(key("a"), first.owner).await.unwrap();
+    let other = Wish { fingerprint: Fingerprint::new([7; 16]), ..wish("a") };
+    assert_eq!(granted(&store, &other).await.claim, Claim::First);
+}
+
+pub async fn a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn(place: &impl Place) {
+    let terms = Terms { lease: Duration::from_millis(300), ..LASTING };
+    let store = begun(place, terms).await;
+    let drawn = AppToken::generate(|bytes| bytes.fill(9));
+    let asked = Instant::now();
+    let first = granted(&store, &Wish { app: Some(drawn), ..wish("a") }).await;
+    let later = Wish { app: Some(AppToken::generate(|bytes| bytes.fill(8))), ..wish("a") };
+    let trace = taken_over(&store, &later).await;
+    assert_lasted(asked.elapsed(), terms.lease);
+    assert_eq!(trace, first.trace);
+    assert_eq!(trace.app, Some(drawn));
+}
+
+pub async fn a_renewed_lease_does_not_run_out(place: &impl Place) {
+    // Long enough for a busy machine to renew in time.
+    let terms = Terms { lease: Duration::from_secs(2), ..LASTING };
+    let store = begun(place, terms).await;
+    let owner = wish("a");
+    granted(&store, &owner).await;
+    let started = Instant::now();
+    while started.elapsed() < terms.lease * 3 / 2 {
+        assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+        let other = store.reserve(&wish("a")).await.unwrap();
+        assert!(matches!(other, Reserved::InFlight(_)), "{other:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub async fn a_lease_that_ran_out_and_was_not_taken_over_is_renewed(place: &impl Place) {
+    let store = begun(place, FLEETING).await;
+    let owner = wish("a");
+    granted(&store, &owner).await;
+    let ran_out = Instant::now() + FLEETING.lease * 2;
+    tokio::time::sleep_until(ran_out).await;
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+}
+
+pub async fn who_lost_a_key_can_neither_renew_nor_release_it(place: &impl Place) {
+    let store = begun(place, FLEETING).await;
+    let (first, second) = (wish("a"), wish("a"));
+    granted(&store, &first).await;
+    taken_over(&store, &second).await;
+    assert_eq!(store.renew(key("a"), first.owner).await.unwrap(), Renewed::Lost);
+    store.release(key("a"), first.owner).await.unwrap();
+    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), Renewed::Held);
+}
+
+pub async fn a_key_that_was_taken_over_stays_doubtful_when_it_is_released(place: &impl Place) {
+    let store = begun(place, FLEETING).await;
+    let second = wish("a");
+    let first = granted(&store, &wish("a")).await;
+    taken_over(&store, &second).await;
+    store.release(key("a"), second.owner).await.unwrap();
+    let third = granted(&store, &wish("a")).await;
+    assert_eq!(third, Grant { claim: Claim::Doubtful, trace: first.trace });
+}
+
+pub async fn who_lost_a_key_can_still_complete_it(place: &impl Place) {
+    let store = begun(place, FLEETING).await;
+    let second = wish("a");
+    granted(&store, &wish("a")).await;
+    taken_over(&store, &second).await;
+    store.complete(&done("a", 3)).await.unwrap();
+    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), Renewed::Lost);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 3).answer));
+}
+
+pub async fn an_answer_stays_whoever_releases_or_renews_late(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    let owner = wish("a");
+    granted(&store, &owner).await;
+    store.complete(&done("a", 3)).await.unwrap();
+    store.release(key("a"), owner.owner).await.unwrap();
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Lost);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 3).answer));
+}
+
+pub async fn of_many_who_wish_at_once_one_is_granted(place: &impl Place) {
+    let stores = [begun(place, LASTING).await, place.open(LASTING)];
+    for round in 0..20 {
+        let name = format!("key {round}");
+        let wishes: Vec<Wish> = (0..20).map(|_| wish(&name)).collect();
+        let asked = wishes.iter().enumerate().map(|(index, wish)| stores[index % 2].reserve(wish));
+        let reserved: Vec<Reserved> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+        let grants = reserved.iter().filter(|reserved| matches!(reserved, Reserved::Granted(_))).count();
+        let in_flight = reserved.iter().filter(|reserved| matches!(reserved, Reserved::InFlight(_))).count();
+        assert_eq!((grants, in_flight), (1, 19), "{reserved:?}");
+    }
+}
+
+pub async fn answers_are_kept_for_so_long_and_no_longer(place: &impl Place) {
+    let terms = Terms { kept: Duration::from_secs(1), ..LASTING };
+    let store = begun(place, terms).await;
+    let completed = Instant::now();
+    store.complete(&done("a", 1)).await.unwrap();
+    let deadline = completed + Duration::from_secs(20);
+    loop {
+        let reserved = store.reserve(&wish("a")).await.unwrap();
+        if reserved != Reserved::Done(done("a", 1).answer) {
+            assert_lasted(completed.elapsed(), terms.kept);
+            assert!(matches!(reserved, Reserved::Granted(Grant { claim: Claim::First, .. })), "{reserved:?}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "kept for longer than {:?}", terms.kept);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub async fn what_nobody_completed_is_forgotten_in_the_end(place: &impl Place) {
+    let terms = Terms { lease: Duration::ZERO, kept: Duration::from_millis(300) };
+    let store = begun(place, terms).await;
+    granted(&store, &wish("a")).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Another payload, since asking with the same one takes the key over and keeps it in mind.
+    let other = Wish { fingerprint: fingerprint(b"other"), ..wish("a") };
+    loop {
+        match store.reserve(&other).await.unwrap() {
+            Reserved::OtherPayload => assert!(Instant::now() < deadline, "never forgotten"),
+            reserved => break assert!(matches!(reserved, Reserved::Granted(_)), "{reserved:?}"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub async fn a_store_without_memory_reserves_nothing(place: &impl Place) {
+    let store = place.open(LASTING);
+    let owner = wish("a");
+    assert_eq!(store.reserve(&owner).await.unwrap(), Reserved::NoMemory);
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Lost);
+    store.begin(LogIs::Empty).await.unwrap();
+    assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
+}
+
+pub async fn a_memory_that_began_later_grants_nothing_while_older_leases_may_run_and_doubts_then(
+    place: &impl Place,
+) {
+    let terms = Terms { lease: Duration::from_millis(300), ..LASTING };
+    let store = place.open(terms);
+    let began = Instant::now();
+    store.begin(LogIs::Begun).await.unwrap();
+    let reserved = no_longer_in_flight(&store, &wish("a")).await;
+    assert_lasted(began.elapsed(), terms.lease);
+    let Reserved::Granted(Grant { claim: Claim::Doubtful, trace }) = reserved else { panic!("{reserved:?}") };
+    let ago = clock::now().millis() - trace.since.millis();
+    assert!(ago >= i64::try_from(terms.kept.as_millis()).unwrap(), "only {ago} ms ago");
+
+    let forgotten = Terms { kept: Duration::from_millis(1), ..terms };
+    let store = place.open(forgotten);
+    assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First, "what came before is too old to count");
+}
+
+pub async fn a_memory_that_has_begun_does_not_begin_again(place: &impl Place) {
+    let store = begun(place, LASTING).await;
+    place.open(LASTING).begin(LogIs::Begun).await.unwrap();
+    assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
+}
+
+pub async fn another_process_sees_the_same(place: &impl Place) {
+    let (store, other) = (begun(place, LASTING).await, place.open(LASTING));
+    let owner = wish("a");
+    let grant = granted(&store, &owner).await;
+    assert_eq!(other.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(grant.trace));
+    other.complete(&done("a", 5)).await.unwrap();
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 5).answer));
+}

@@ -1,0 +1,17 @@
+//! The contract suites: the promises of each port as test cases, which every adapter runs.
+//!
+//! An adapter joins with one line in its tests, for example `event_store_contract!(Folder)`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
+#![expect(missing_docs, reason = "the names of the cases say what they check")]
+#![allow(async_fn_in_trait)]
+
+pub mod counters;
+pub mod event_store;
+pub mod idempotency;
+pub mod read_model;

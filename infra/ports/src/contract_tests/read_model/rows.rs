@@ -1,0 +1,137 @@
+//! Both sides of a read model, and rows to write into it.
+
+use std::sync::Arc;
+
+use crate::dead_letter::{DeadLetter, Discarded};
+use crate::event_store::LogId;
+use crate::read_model::{
+    AppRow, Changes, ChatRow, NewMessage, ReadModel, ReadModelWriter, StoredChat, Tombstone, Window,
+};
+use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
+use uuid::Uuid;
+
+pub struct Sides {
+    pub writer: Box<dyn ReadModelWriter>,
+    pub reader: Arc<dyn ReadModel>,
+}
+
+pub const LOG: LogId = LogId(Uuid::from_u128(1));
+
+pub fn token(app: char) -> AppToken {
+    AppToken::parse(&app.to_string().repeat(36)).unwrap()
+}
+
+pub fn chat_number(number: u64) -> ChatNumber {
+    ChatNumber::try_from(number).unwrap()
+}
+
+pub fn message_number(number: u64) -> MessageNumber {
+    MessageNumber::try_from(number).unwrap()
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + millis)
+}
+
+pub fn app(position: u64, app: char) -> AppRow {
+    AppRow {
+        created_position: Position::new(position),
+        token: token(app),
+        name: AppName::parse(format!("app {app}")).unwrap(),
+        chat_count: 1,
+        last_chat: Some(chat_number(1)),
+        version: Version::new(2),
+        created_at: at(1),
+        updated_at: at(2),
+    }
+}
+
+pub fn chat(position: u64, app: &AppRow, number: u64) -> StoredChat {
+    StoredChat {
+        id: Position::new(position),
+        app_id: app.created_position,
+        app: app.token,
+        last_message: None,
+        row: ChatRow {
+            number: chat_number(number),
+            message_count: 0,
+            version: Version::new(0),
+            created_at: at(3),
+            updated_at: at(4),
+        },
+    }
+}
+
+pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
+    NewMessage {
+        id: Position::new(position),
+        chat_id: chat.id,
+        number: message_number(number),
+        body: format!("message {number}"),
+        version: Version::new(1),
+        created_at: at(5),
+        updated_at: at(6),
+    }
+}
+
+pub fn tombstone(message: &NewMessage, stored: bool) -> Tombstone {
+    Tombstone {
+        id: message.id,
+        chat_id: message.chat_id,
+        number: message.number,
+        stored,
+        version: Version::new(2),
+        created_at: message.created_at,
+        deleted_at: at(9),
+    }
+}
+
+pub fn letter(position: u64, stream: &str) -> DeadLetter {
+    DeadLetter {
+        position: Position::new(position),
+        stream: stream.to_owned(),
+        event_type: "AppSold".to_owned(),
+        reason: "unknown event type".to_owned(),
+        parked_at: at(10),
+        revision: Revision::new(position),
+        discarded: None,
+    }
+}
+
+pub fn changes(from: u64, to: u64) -> Changes {
+    Changes::none(LOG, Position::new(from), Position::new(to))
+}
+
+/// An app `a` at 1 with a chat at 2 that has `messages` messages from 11 on; the checkpoint is at 1000.
+pub async fn with_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat, Vec<NewMessage>) {
+    let app = app(1, 'a');
+    let mut chat = chat(2, &app, 1);
+    let messages: Vec<_> = (1..=messages).map(|n| message(10 + n, &chat, n)).collect();
+    chat.last_message = messages.last().map(|message| message.number);
+    chat.row.message_count = messages.len() as u64;
+    let all = Changes {
+        new_apps: vec![app.clone()],
+        new_chats: vec![chat.clone()],
+        new_messages: messages.clone(),
+        ..changes(0, 1_000)
+    };
+    sides.writer.commit(all).await.unwrap();
+    (app, chat, messages)
+}
+
+pub async fn delete(sides: &Sides, messages: &[NewMessage], numbers: impl IntoIterator<Item = usize>) {
+    let deleted_messages = numbers.into_iter().map(|number| tombstone(&messages[number - 1], true)).collect();
+    sides.writer.commit(Changes { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
+}
+
+/// The numbers on a page, and whether there are older and newer messages.
+pub async fn page(sides: &Sides, window: Window, limit: usize) -> (Vec<u64>, bool, bool) {
+    let page = sides.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
+    let numbers = page.messages.iter().map(|message| message.number.get()).collect();
+    (numbers, page.older, page.newer)
+}
+
+pub fn discarded(by: u64) -> Discarded {
+    let reason = "it is \"broken\"".to_owned();
+    Discarded { by: Position::new(by), at: at(11), reason, acknowledged: None }
+}

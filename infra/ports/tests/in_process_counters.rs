@@ -1,0 +1,28 @@
+//! In process: the contract, and what is its own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use chat_ports::counters::{Counters, InProcessCounters};
+
+use chat_ports::contract_tests::counters::{Handle, an_app, messages, take};
+use chat_ports::counters_contract;
+
+fn open() -> impl Fn() -> Handle {
+    let counters: Handle = Arc::new(InProcessCounters::default());
+    move || Arc::clone(&counters)
+}
+
+counters_contract!(open);
+
+#[tokio::test]
+async fn counters_that_were_dropped_for_want_of_room_start_again_from_their_floors() {
+    let counters = InProcessCounters::with_capacity(2);
+    let app = an_app();
+    for chat in 1..=100 {
+        assert_eq!(take(&counters, messages(app, chat), 7, 10).await, 11);
+    }
+    counters.rewind(messages(app, 1), 17, 10).await.unwrap();
+    assert_eq!(take(&counters, messages(app, 1), 1, 17).await, 18);
+}

@@ -1,0 +1,266 @@
+//! Writing a set of changes, in one transaction: one statement a set, its rows as arrays of columns.
+
+use chat_domain::Position;
+use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
+use sqlx::{Connection, Error, PgConnection, Result, query};
+
+use super::failure::RowsGone;
+use chat_ports::dead_letter::DeadLetter;
+use chat_ports::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
+use chat_sql::load::{MARK, MOVE_CHECKPOINT};
+use chat_sql::row::{int, last_chat, last_message, of_discarded};
+use chat_sql::{apps, chats, dead_letters, deleted_messages, messages};
+
+/// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
+pub(super) async fn commit(db: &mut PgConnection, changes: Changes) -> Result<bool> {
+    let mut transaction = db.begin().await?;
+    let moved = write(&mut transaction, changes).await?;
+    if moved {
+        transaction.commit().await?;
+    }
+    Ok(moved)
+}
+
+/// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
+/// start.
+pub(super) async fn write(db: &mut PgConnection, changes: Changes) -> Result<bool> {
+    if !move_checkpoint(db, &changes).await? {
+        return Ok(false);
+    }
+    insert_apps(db, &changes.new_apps).await?;
+    update_apps(db, &changes.changed_apps).await?;
+    insert_chats(db, &changes.new_chats).await?;
+    update_chats(db, &changes.changed_chats).await?;
+    insert_messages(db, &changes.new_messages).await?;
+    edit_messages(db, &changes.edited_messages).await?;
+    delete_messages(db, &changes.deleted_messages).await?;
+    park(db, &changes.parked).await?;
+    unpark(db, &changes.unparked).await?;
+    mark(db, &changes.marked).await?;
+    Ok(true)
+}
+
+async fn move_checkpoint(db: &mut PgConnection, changes: &Changes) -> Result<bool> {
+    let moved = query(MOVE_CHECKPOINT)
+        .bind(changes.log.0.to_string())
+        .bind(int(changes.to.get()))
+        .bind(int(changes.from.get()))
+        .execute(db)
+        .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+async fn insert_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
+    if apps.is_empty() {
+        return Ok(());
+    }
+    query(concat!(
+        "INSERT INTO apps (",
+        apps!(""),
+        ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+           $7::bigint[], $8::bigint[])"
+    ))
+    .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
+    .bind(apps.iter().map(|app| app.token.expose()).bind_iter())
+    .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
+    .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat).bind_iter())
+    .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
+    .bind(apps.iter().map(|app| app.created_at.millis()).bind_iter())
+    .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn update_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
+    if apps.is_empty() {
+        return Ok(());
+    }
+    let updated = query(
+        "UPDATE apps a SET name = n.name, chat_count = n.chat_count, last_chat = n.last_chat, version = n.version,
+         updated_at = n.updated_at
+         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+         AS n (id, name, chat_count, last_chat, version, updated_at) WHERE a.id = n.id",
+    )
+    .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
+    .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
+    .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat).bind_iter())
+    .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
+    .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
+    .execute(db)
+    .await?;
+    all("apps", &updated, apps.len())
+}
+
+async fn insert_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()> {
+    if chats.is_empty() {
+        return Ok(());
+    }
+    query(concat!(
+        "INSERT INTO chats (",
+        chats!(""),
+        ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+           $7::bigint[], $8::bigint[])"
+    ))
+    .bind(chats.iter().map(|chat| int(chat.row.number.get())).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.row.message_count)).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.row.version.get())).bind_iter())
+    .bind(chats.iter().map(|chat| chat.row.created_at.millis()).bind_iter())
+    .bind(chats.iter().map(|chat| chat.row.updated_at.millis()).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.id.get())).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.app_id.get())).bind_iter())
+    .bind(chats.iter().map(last_message).bind_iter())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn update_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()> {
+    if chats.is_empty() {
+        return Ok(());
+    }
+    let updated = query(
+        "UPDATE chats c SET message_count = n.message_count, last_message = n.last_message, version = n.version,
+         updated_at = n.updated_at
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+         AS n (id, message_count, last_message, version, updated_at) WHERE c.id = n.id",
+    )
+    .bind(chats.iter().map(|chat| int(chat.id.get())).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.row.message_count)).bind_iter())
+    .bind(chats.iter().map(last_message).bind_iter())
+    .bind(chats.iter().map(|chat| int(chat.row.version.get())).bind_iter())
+    .bind(chats.iter().map(|chat| chat.row.updated_at.millis()).bind_iter())
+    .execute(db)
+    .await?;
+    all("chats", &updated, chats.len())
+}
+
+async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    query(concat!(
+        "INSERT INTO messages (",
+        messages!(""),
+        ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+           $7::bigint[])"
+    ))
+    .bind(messages.iter().map(|message| int(message.number.get())).bind_iter())
+    .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
+    .bind(messages.iter().map(|message| int(message.version.get())).bind_iter())
+    .bind(messages.iter().map(|message| message.created_at.millis()).bind_iter())
+    .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
+    .bind(messages.iter().map(|message| int(message.id.get())).bind_iter())
+    .bind(messages.iter().map(|message| int(message.chat_id.get())).bind_iter())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn edit_messages(db: &mut PgConnection, messages: &[EditedMessage]) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let updated = query(
+        "UPDATE messages m SET version = n.version, updated_at = n.updated_at, body = n.body
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+         AS n (id, version, updated_at, body) WHERE m.id = n.id",
+    )
+    .bind(messages.iter().map(|message| int(message.id.get())).bind_iter())
+    .bind(messages.iter().map(|message| int(message.version.get())).bind_iter())
+    .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
+    .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
+    .execute(db)
+    .await?;
+    all("messages", &updated, messages.len())
+}
+
+async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Result<()> {
+    if tombstones.is_empty() {
+        return Ok(());
+    }
+    let stored: Vec<i64> = tombstones
+        .iter()
+        .filter(|tombstone| tombstone.stored)
+        .map(|tombstone| int(tombstone.id.get()))
+        .collect();
+    let expected = stored.len();
+    let deleted = query("DELETE FROM messages WHERE id = ANY($1)").bind(stored).execute(&mut *db).await?;
+    all("messages", &deleted, expected)?;
+    query(concat!(
+        "INSERT INTO deleted_messages (",
+        deleted_messages!(),
+        ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])"
+    ))
+    .bind(tombstones.iter().map(|tombstone| int(tombstone.chat_id.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| int(tombstone.number.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| int(tombstone.id.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| int(tombstone.version.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| tombstone.created_at.millis()).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| tombstone.deleted_at.millis()).bind_iter())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn park(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    query(concat!(
+        "INSERT INTO dead_letters (",
+        dead_letters!(),
+        ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+           $7::bigint[], $8::bigint[], $9::text[], $10::bigint[])"
+    ))
+    .bind(letters.iter().map(|letter| int(letter.position.get())).bind_iter())
+    .bind(letters.iter().map(|letter| letter.stream.as_str()).bind_iter())
+    .bind(letters.iter().map(|letter| int(letter.revision.get())).bind_iter())
+    .bind(letters.iter().map(|letter| letter.event_type.as_str()).bind_iter())
+    .bind(letters.iter().map(|letter| letter.reason.as_str()).bind_iter())
+    .bind(letters.iter().map(|letter| letter.parked_at.millis()).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).0).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).1).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).2).bind_iter())
+    .bind(letters.iter().map(|letter| of_discarded(letter).3).bind_iter())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn unpark(db: &mut PgConnection, positions: &[Position]) -> Result<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<i64> = positions.iter().map(|position| int(position.get())).collect();
+    let deleted = query("DELETE FROM dead_letters WHERE position = ANY($1)").bind(keys).execute(db).await?;
+    all("dead_letters", &deleted, positions.len())
+}
+
+/// One at a time: an act of an operator marks two at most.
+async fn mark(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
+    for letter in letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
+        let marked = query(MARK)
+            .bind(&letter.reason)
+            .bind(discarded)
+            .bind(discarded_at)
+            .bind(discard_reason)
+            .bind(acknowledged)
+            .bind(int(letter.position.get()))
+            .execute(&mut *db)
+            .await?;
+        all("dead_letters", &marked, 1)?;
+    }
+    Ok(())
+}
+
+fn all(table: &'static str, result: &PgQueryResult, expected: usize) -> Result<()> {
+    let changed = result.rows_affected();
+    if usize::try_from(changed) == Ok(expected) {
+        return Ok(());
+    }
+    Err(Error::Decode(Box::new(RowsGone { table, changed, expected })))
+}

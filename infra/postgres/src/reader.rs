@@ -1,0 +1,130 @@
+//! The query side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use sqlx::{Connection, PgConnection, PgTransaction, query};
+use tokio::time::timeout;
+
+use super::failure::{Inconsistent, OtherVersion, Silent, reading};
+use super::pool::Pool;
+use super::row::PostgresRow;
+use super::session;
+use super::url::PostgresUrl;
+use chat_ports::contents::Contents;
+use chat_ports::read_model::{ReadModelError, Snapshot};
+use chat_sql::digest::PARTS;
+use chat_sql::load::CHECKPOINT;
+use chat_sql::query::Query;
+use chat_sql::row;
+use chat_sql::tables::VERSION;
+use chat_sql::{SqlEngine, SqlReadModel};
+
+/// How long Postgres may be silent while everything is read.
+const SILENCE: Duration = Duration::from_mins(1);
+
+/// What always holds, each as a statement that answers `true`, and what it means when it does not.
+const INVARIANTS: [(&str, &str); 3] = [
+    (
+        "SELECT (SELECT coalesce(sum(chat_count), 0) FROM apps) = (SELECT count(*) FROM chats)",
+        "apps count other chats than there are",
+    ),
+    (
+        "SELECT (SELECT coalesce(sum(message_count), 0) FROM chats) = (SELECT count(*) FROM messages)",
+        "chats count other messages than there are",
+    ),
+    (
+        "SELECT coalesce((SELECT max(id) FROM messages), 0) <= (SELECT max(position) FROM checkpoint)",
+        "there are messages beyond the checkpoint",
+    ),
+];
+
+/// The read model in Postgres, for queries.
+pub type PostgresReadModel = SqlReadModel<PostgresEngine>;
+
+/// Postgres as an engine of the read model. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct PostgresEngine {
+    url: PostgresUrl,
+    pool: Arc<Pool>,
+}
+
+impl PostgresEngine {
+    /// How many bytes of disk it takes, indexes included.
+    pub async fn bytes(&self) -> Result<u64, ReadModelError> {
+        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relkind = 'r'",
+        )
+        .bind(self.url.namespace_name())
+        .fetch_one(&mut connection)
+        .await
+        .map_err(reading)?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Reads everything, beside everything else, and answers [`ReadModelError::Damaged`] where Postgres finds a page that
+    /// it can't read or where the rows do not add up. Dropping the future ends it.
+    pub async fn verify(&self) -> Result<(), ReadModelError> {
+        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
+        let mut snapshot = snapshot(&mut connection).await?;
+        for (holds, otherwise) in INVARIANTS {
+            let holds: bool = sqlx::query_scalar(holds).fetch_one(&mut *snapshot).await.map_err(reading)?;
+            if !holds {
+                return Err(ReadModelError::Damaged(Box::new(Inconsistent(otherwise))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A transaction whose statements all see the same.
+async fn snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>, ReadModelError> {
+    connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(reading)
+}
+
+fn other_version() -> ReadModelError {
+    ReadModelError::Damaged(Box::new(OtherVersion(VERSION)))
+}
+
+impl SqlEngine for PostgresEngine {
+    type Location = PostgresUrl;
+
+    fn new(url: PostgresUrl) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with_connections(url, (4 * processors).clamp(8, 32))
+    }
+
+    /// A query waits at most a second for a connection.
+    fn with_connections(url: PostgresUrl, connections: usize) -> Self {
+        let pool = Arc::new(Pool::new(session::queries(&url), connections));
+        Self { url, pool }
+    }
+
+    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Answer, ReadModelError> {
+        for row in self.pool.rows(&query).await? {
+            query.read(&PostgresRow(&row)).map_err(reading)?;
+        }
+        query.answer().ok_or_else(other_version)
+    }
+
+    async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
+        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
+        let mut snapshot = snapshot(&mut connection).await?;
+        let checkpoint = query(CHECKPOINT).fetch_optional(&mut *snapshot).await.map_err(reading)?;
+        let position =
+            row::checkpoint(&PostgresRow(&checkpoint.ok_or_else(other_version)?)).map_err(reading)?.position;
+        let mut value = Contents::default();
+        for part in &PARTS {
+            let mut rows = query(part.sql).fetch(&mut *snapshot);
+            let silent = |_| ReadModelError::Unavailable(Box::new(Silent(SILENCE)));
+            while let Some(row) = timeout(SILENCE, rows.try_next()).await.map_err(silent)?.map_err(reading)? {
+                part.add(&mut value, &PostgresRow(&row)).map_err(reading)?;
+            }
+        }
+        Ok(Snapshot { position, value })
+    }
+}

@@ -1,0 +1,222 @@
+//! The connection against real servers, which are paused, killed and started again.
+
+use std::future::Future;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
+use redis::Value;
+use tokio::time::Instant;
+
+use super::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
+
+static TWICE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return redis.call('INCRBY', KEYS[1], 2 * ARGV[1])"));
+
+/// Redis is used again this soon after it is back.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a pipeline may take beside its patience, on a machine with much to do.
+const GRACE: Duration = Duration::from_millis(500);
+
+fn connect(url: &str) -> RedisConnection {
+    RedisConnection::open(&url.parse().unwrap()).unwrap()
+}
+
+fn increase(keys: &[&str]) -> Pipeline<'static> {
+    let mut pipeline = Pipeline::default();
+    for &key in keys {
+        let mut command = redis::cmd("INCR");
+        command.arg(key);
+        pipeline.command(command);
+    }
+    pipeline
+}
+
+fn numbers(replies: Vec<Reply>) -> Vec<i64> {
+    let number = |reply: Reply| match reply {
+        Ok(Value::Int(number)) => number,
+        other => panic!("{other:?}"),
+    };
+    replies.into_iter().map(number).collect()
+}
+
+/// Tries until it succeeds, and says how long that took.
+async fn time_until_it_answers(connection: &RedisConnection) -> Duration {
+    let begun = Instant::now();
+    while connection.check().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never answers again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begun.elapsed()
+}
+
+async fn takes_at_most<T>(limit: Duration, what: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let result = what.await;
+    assert!(begun.elapsed() <= limit, "took {:?}", begun.elapsed());
+    result
+}
+
+async fn answers_in_order(url: &str) {
+    let connection = connect(url);
+    let keys: Vec<String> = (0..100).map(|key| format!("{{{key}}}:n")).collect();
+    let mut pipeline = increase(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+    for (count, key) in keys.iter().enumerate() {
+        pipeline.script(&TWICE, key, count);
+    }
+    let replies = numbers(connection.run(&pipeline).await.unwrap());
+    let expected: Vec<i64> = [1; 100].into_iter().chain((0..100).map(|count| 1 + 2 * count)).collect();
+    assert_eq!(replies, expected);
+}
+
+#[tokio::test]
+async fn a_server_answers_in_order() {
+    let redis = Redis::start().unwrap();
+    answers_in_order(&redis.url()).await;
+}
+
+#[tokio::test]
+async fn a_cluster_answers_in_order() {
+    let cluster = RedisCluster::start().unwrap();
+    answers_in_order(&cluster.url()).await;
+    assert!(cluster.keys().unwrap().into_iter().all(|keys| keys > 0), "not every server has keys");
+}
+
+#[tokio::test]
+async fn a_paused_server_of_a_cluster_does_not_hold_up_the_others() {
+    let cluster = RedisCluster::start().unwrap();
+    let connection = connect(&cluster.url());
+    let keys: Vec<String> = (0..20).map(|key| format!("{{{key}}}:n")).collect();
+    connection.run(&increase(&keys.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
+    let (paused, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| cluster.has(0, key).unwrap());
+    cluster.pause(0).unwrap();
+    let bound = RedisConnection::PATIENCE + GRACE;
+    takes_at_most(bound, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
+    for key in &others {
+        takes_at_most(bound, connection.run(&increase(&[key]))).await.unwrap();
+    }
+    cluster.resume(0).unwrap();
+    let begun = Instant::now();
+    while connection.run(&increase(&[paused[0]])).await.is_err() {
+        assert!(begun.elapsed() < SOON, "the server that goes on is not used");
+    }
+}
+
+#[tokio::test]
+async fn a_watched_server_answers_in_order_and_is_followed_when_another_takes_over() {
+    let redis = RedisSentinel::start().unwrap();
+    answers_in_order(&redis.url()).await;
+    let connection = connect(&redis.url());
+    connection.check().await.unwrap();
+    redis.fail_over().unwrap();
+    let begun = Instant::now();
+    while connection.run(&increase(&["a"])).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the new master is not found");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_redis_forgot_is_carried_out_once() {
+    let redis = Redis::start().unwrap();
+    let connection = connect(&redis.url());
+    let mut pipeline = increase(&["a"]);
+    pipeline.script(&TWICE, "a", 5);
+    pipeline.script(&TWICE, "b", 1);
+    assert_eq!(numbers(connection.run(&pipeline).await.unwrap()), [1, 11, 2]);
+    redis.command(&["SCRIPT", "FLUSH"]).unwrap();
+    assert_eq!(numbers(connection.run(&pipeline).await.unwrap()), [12, 22, 4]);
+}
+
+#[tokio::test]
+async fn a_refused_command_leaves_its_neighbours_alone() {
+    let redis = Redis::start().unwrap();
+    redis.command(&["SET", "text", "text"]).unwrap();
+    let mut replies = connect(&redis.url()).run(&increase(&["a", "text", "b"])).await.unwrap();
+    assert!(replies.remove(1).is_err());
+    assert_eq!(numbers(replies), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_paused_server_is_not_waited_for_and_is_used_again_when_it_goes_on() {
+    let redis = Redis::start().unwrap();
+    let connection = connect(&redis.url());
+    connection.check().await.unwrap();
+    redis.pause().unwrap();
+    let bound = RedisConnection::PATIENCE + GRACE;
+    takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
+    // It is known to be away now.
+    let many = async {
+        for _ in 0..20 {
+            connection.run(&increase(&["a"])).await.unwrap_err();
+        }
+    };
+    takes_at_most(bound, many).await;
+    redis.resume().unwrap();
+    let back = time_until_it_answers(&connection).await;
+    assert!(back < SOON, "{back:?}");
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_used_again() {
+    let mut redis = Redis::start().unwrap();
+    let connection = connect(&redis.url());
+    assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [1]);
+    redis.restart().unwrap();
+    let back = time_until_it_answers(&connection).await;
+    assert!(back < SOON, "{back:?}");
+    assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [2]);
+}
+
+#[tokio::test]
+async fn a_server_that_may_not_write_is_as_good_as_none() {
+    let (redis, master) = (Redis::start().unwrap(), Redis::start().unwrap());
+    let connection = connect(&redis.url());
+    connection.run(&increase(&["a"])).await.unwrap();
+    redis.command(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).unwrap();
+    connection.run(&increase(&["a"])).await.unwrap_err();
+    redis.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    connection.run(&increase(&["a"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_nothing_went_over_it_fails_nobody() {
+    let redis = Redis::start().unwrap();
+    let connection = connect(&redis.url());
+    for round in 1..=20 {
+        assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [round]);
+        redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_yet_is_found_when_it_is() {
+    let mut redis = Redis::start().unwrap();
+    redis.kill().unwrap();
+    let connection = connect(&redis.url());
+    let unavailable: RedisUnavailable = connection.check().await.unwrap_err();
+    assert_eq!(unavailable.to_string(), "there is no connection to Redis");
+    let cause = std::error::Error::source(&unavailable).unwrap().to_string();
+    assert!(cause.contains("refused"), "{cause}");
+    redis.restart().unwrap();
+    let back = time_until_it_answers(&connection).await;
+    assert!(back < SOON, "{back:?}");
+}
+
+#[tokio::test]
+async fn a_user_and_a_password_open_the_server() {
+    let redis = Redis::start().unwrap();
+    redis.command(&["ACL", "SETUSER", "chat", "on", ">p@ss", "~*", "+@all"]).unwrap();
+    let url = |password: &str| redis.url().replace("://", &format!("://chat:{password}@"));
+    connect(&url("p%40ss")).check().await.unwrap();
+    let refused = connect(&url("other")).check().await.unwrap_err();
+    let told = format!("{refused:?}");
+    assert!(told.contains("AuthenticationFailed") && !told.contains("other"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_no_panic() {
+    let redis = Redis::start().unwrap();
+    connect(&redis.url().replace("redis:", "rediss:")).check().await.unwrap_err();
+}

@@ -1,0 +1,294 @@
+//! Redis: the contract on one server, on a cluster and under a sentinel, and what is its own.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use chat_domain::AppToken;
+use chat_ports::counters::{CounterKey, Counters, Reservation};
+use chat_ports::event_store::LogId;
+use chat_redis::RedisCounters;
+use chat_redis::{RedisConnection, RedisUrl};
+use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use chat_ports::contract_tests::counters::{Handle, an_app, messages, take};
+use chat_ports::counters_contract;
+
+// The servers of the contract end with the process. Its cases share them, each with a log of its own.
+
+mod one_server {
+    use super::*;
+
+    static REDIS: LazyLock<Redis> = LazyLock::new(|| Redis::start().unwrap());
+
+    counters_contract!(open);
+
+    fn open() -> impl Fn() -> Handle {
+        handles(&REDIS.url())
+    }
+}
+
+mod cluster {
+    use super::*;
+
+    static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start().unwrap());
+
+    counters_contract!(open);
+
+    fn open() -> impl Fn() -> Handle {
+        handles(&CLUSTER.url())
+    }
+}
+
+mod under_a_sentinel {
+    use super::*;
+
+    static SENTINEL: LazyLock<RedisSentinel> = LazyLock::new(|| RedisSentinel::start().unwrap());
+
+    counters_contract!(open);
+
+    fn open() -> impl Fn() -> Handle {
+        handles(&SENTINEL.url())
+    }
+}
+
+fn handles(url: &str) -> impl Fn() -> Handle + use<> {
+    let (url, log) = (url.to_owned(), a_log());
+    move || Arc::new(RedisCounters::new(connect(&url), log))
+}
+
+fn connect(url: &str) -> RedisConnection {
+    RedisConnection::open(&url.parse::<RedisUrl>().unwrap()).unwrap()
+}
+
+fn a_log() -> LogId {
+    LogId(Uuid::new_v4())
+}
+
+/// A server of its own, and counters there.
+fn alone() -> (Redis, RedisCounters) {
+    let redis = Redis::start().unwrap();
+    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    (redis, counters)
+}
+
+/// The only key that there is.
+fn only_key(redis: &Redis) -> String {
+    let keys = redis.command(&["KEYS", "*"]).unwrap();
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    keys[0].clone()
+}
+
+fn set(redis: &Redis, key: &str, value: &str) {
+    redis.command(&["SET", key, value]).unwrap();
+}
+
+fn seconds_to_live(redis: &Redis, key: &str) -> i64 {
+    redis.command(&["TTL", key]).unwrap()[0].parse().unwrap()
+}
+
+/// Takes one number, trying until Redis answers.
+async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 {
+    const SOON: Duration = Duration::from_secs(1);
+    let begun = Instant::now();
+    loop {
+        match counters.reserve(&[Reservation { key, count: 1, floor }]).await {
+            Ok(firsts) => return firsts[0],
+            Err(error) => assert!(begun.elapsed() < SOON, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flushed_counter_is_raised_from_the_floor() {
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    redis.flush().unwrap();
+    assert_eq!(take(&counters, key, 3, 10).await, 11);
+    assert_eq!(take(&counters, key, 1, 13).await, 14);
+}
+
+#[tokio::test]
+async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor() {
+    let (mut redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    redis.restart_empty().unwrap();
+    assert_eq!(take_soon(&counters, key, 10).await, 11);
+}
+
+#[tokio::test]
+async fn a_counter_of_a_server_that_was_restarted_goes_on() {
+    let (mut redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    redis.restart().unwrap();
+    assert_eq!(take_soon(&counters, key, 0).await, 11);
+}
+
+#[tokio::test]
+async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    set(&redis, &only_key(&redis), "7");
+    assert_eq!(take(&counters, key, 2, 10).await, 11);
+    set(&redis, &only_key(&redis), "11");
+    assert_eq!(take(&counters, key, 5, 12).await, 13);
+}
+
+#[tokio::test]
+async fn what_is_no_counter_is_replaced() {
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    let name = only_key(&redis);
+    for garbage in ["text", "", "1.5", "-3", "nan", "inf", "1e300", "9223372036854775807"] {
+        set(&redis, &name, garbage);
+        assert_eq!(take(&counters, key, 1, 10).await, 11, "{garbage:?}");
+        assert_eq!(take(&counters, key, 1, 11).await, 12, "{garbage:?}");
+    }
+    redis.command(&["DEL", &name]).unwrap();
+    redis.command(&["RPUSH", &name, "a", "list"]).unwrap();
+    // Nothing there can be set back.
+    counters.rewind(key, 10, 5).await.unwrap();
+    assert_eq!(take(&counters, key, 1, 10).await, 11);
+}
+
+#[tokio::test]
+async fn a_counter_far_ahead_can_be_set_back_exactly() {
+    const AHEAD: u64 = (1 << 60) + 1;
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 1, 0).await;
+    set(&redis, &only_key(&redis), &AHEAD.to_string());
+    assert_eq!(take(&counters, key, 1, 5).await, AHEAD + 1);
+    counters.rewind(key, AHEAD, 5).await.unwrap();
+    assert_eq!(take(&counters, key, 1, 5).await, AHEAD + 2);
+    counters.rewind(key, AHEAD + 2, 5).await.unwrap();
+    assert_eq!(take(&counters, key, 1, 5).await, 6);
+}
+
+#[tokio::test]
+async fn one_counter_that_forgot_leaves_the_others_of_its_batch_alone() {
+    let (redis, counters) = alone();
+    let app = an_app();
+    take(&counters, messages(app, 1), 10, 0).await;
+    redis.flush().unwrap();
+    take(&counters, messages(app, 2), 10, 0).await;
+    let wish = |chat| Reservation { key: messages(app, chat), count: 1, floor: 10 };
+    assert_eq!(counters.reserve(&[wish(2), wish(1), wish(2)]).await.unwrap(), [11, 11, 12]);
+}
+
+#[tokio::test]
+async fn a_paused_server_is_an_error_soon_and_counts_on_when_it_goes_on() {
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 1, 0).await;
+    redis.pause().unwrap();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let error = counters.reserve(&[Reservation { key, count: 1, floor: 1 }]).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(1), "waited {:?}", begun.elapsed());
+        assert_eq!(error.to_string(), "the counters can't be reached now");
+    }
+    redis.resume().unwrap();
+    assert!(take_soon(&counters, key, 1).await > 1);
+}
+
+#[tokio::test]
+async fn counters_are_there_as_soon_as_their_server_is() {
+    let mut redis = Redis::start().unwrap();
+    redis.kill().unwrap();
+    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    let key = messages(an_app(), 1);
+    counters.reserve(&[Reservation { key, count: 1, floor: 5 }]).await.unwrap_err();
+    redis.restart().unwrap();
+    assert_eq!(take_soon(&counters, key, 5).await, 6);
+}
+
+#[tokio::test]
+async fn counters_survive_a_change_of_masters() {
+    let redis = RedisSentinel::start().unwrap();
+    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    let key = messages(an_app(), 1);
+    take(&counters, key, 10, 0).await;
+    redis.fail_over().unwrap();
+    let begun = Instant::now();
+    while counters.reserve(&[Reservation { key, count: 1, floor: 10 }]).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the new master is not found");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(take(&counters, key, 1, 10).await > 11);
+}
+
+#[tokio::test]
+async fn two_logs_in_one_redis_do_not_meet() {
+    let redis = Redis::start().unwrap();
+    let key = messages(an_app(), 1);
+    let (one, other) = (
+        RedisCounters::new(connect(&redis.url()), a_log()),
+        RedisCounters::new(connect(&redis.url()), a_log()),
+    );
+    assert_eq!(take(&one, key, 100, 0).await, 1);
+    assert_eq!(take(&other, key, 1, 0).await, 1);
+}
+
+#[tokio::test]
+async fn keys_name_no_token_and_keep_an_apps_together() {
+    let (redis, counters) = alone();
+    let app: AppToken = an_app();
+    for key in [CounterKey::Chats(app), messages(app, 1), messages(app, 2)] {
+        take(&counters, key, 1, 0).await;
+    }
+    let keys = redis.command(&["KEYS", "*"]).unwrap();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    let tag = |key: &String| key.split(['{', '}']).nth(1).unwrap().to_owned();
+    for key in &keys {
+        assert!(!key.contains(app.expose()), "{key}");
+        assert_eq!(tag(key).len(), 32, "{key}");
+        assert_eq!(tag(key), tag(&keys[0]));
+    }
+}
+
+#[tokio::test]
+async fn a_counter_that_is_not_used_expires() {
+    let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
+    let almost = expiry - 60..=expiry;
+    let (redis, counters) = alone();
+    let key = messages(an_app(), 1);
+    take(&counters, key, 1, 0).await;
+    let name = only_key(&redis);
+    let renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
+    let age = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
+    renewed("when it is new");
+
+    age();
+    take(&counters, key, 10, 1).await;
+    assert!(seconds_to_live(&redis, &name) <= 1_000);
+    take(&counters, key, 60, 11).await;
+    renewed("when it has counted for a while");
+
+    age();
+    counters.rewind(key, 71, 70).await.unwrap();
+    renewed("when it is set back");
+
+    redis.flush().unwrap();
+    take(&counters, key, 1, 70).await;
+    renewed("when it is raised");
+}
+
+#[tokio::test]
+async fn no_secret_shows() {
+    let redis = Redis::start().unwrap();
+    let url: RedisUrl = redis.url().replace("://", "://user:secret@").parse().unwrap();
+    let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), a_log());
+    let app = an_app();
+    let wish = Reservation { key: CounterKey::Chats(app), count: 1, floor: 0 };
+    let error = counters.reserve(&[wish]).await.unwrap_err();
+    let shown = format!("{url} {url:?} {error} {error:?} {wish:?}");
+    assert!(!shown.contains("secret") && !shown.contains(app.expose()), "{shown}");
+}

@@ -1,0 +1,79 @@
+//! The rate limit's promises, held against real Redis.
+
+use std::time::Duration;
+
+use chat_domain::AppToken;
+use chat_ports::event_store::LogId;
+use chat_ports::rate_limit::{Allowance, Quota, RateLimits};
+use chat_redis::RedisConnection;
+use chat_redis::RedisRateLimits;
+use chat_testing::redis::Redis;
+use uuid::Uuid;
+
+fn app(letter: char) -> AppToken {
+    AppToken::parse(&letter.to_string().repeat(36)).unwrap()
+}
+
+fn quota(requests: u32, seconds: u64) -> Quota {
+    Quota { requests: requests.try_into().unwrap(), window: Duration::from_secs(seconds) }
+}
+
+/// Limits as a process of their own would see them.
+fn limits(redis: &Redis) -> RedisRateLimits {
+    let connection = RedisConnection::open(&redis.url().parse().unwrap()).unwrap();
+    RedisRateLimits::new(connection, LogId(Uuid::from_u128(1)))
+}
+
+#[tokio::test]
+async fn processes_account_for_an_apps_requests_together() {
+    let redis = Redis::start().unwrap();
+    let (one, other) = (limits(&redis), limits(&redis));
+    let hourly = quota(3, 3_600);
+    for (limits, left) in [(&one, 2), (&other, 1), (&one, 0)] {
+        let Allowance { remaining, reset, wait } = limits.count(app('a'), hourly).await.unwrap();
+        assert_eq!((remaining, wait), (left, None));
+        let used = Duration::from_mins(20) * (3 - left);
+        assert!(reset <= used && reset + Duration::from_mins(1) > used, "{reset:?} of {used:?}");
+    }
+    let refused = other.count(app('a'), hourly).await.unwrap();
+    assert_eq!(refused.remaining, 0);
+    let wait = refused.wait.unwrap();
+    assert!(wait <= Duration::from_mins(20) && wait > Duration::from_mins(19), "{wait:?}");
+    // Another app has its own.
+    assert_eq!(other.count(app('b'), hourly).await.unwrap().remaining, 2);
+}
+
+#[tokio::test]
+async fn what_is_used_up_grows_back() {
+    let redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    let slowly = quota(3, 9);
+    for _ in 0..3 {
+        limits.count(app('a'), slowly).await.unwrap();
+    }
+    let wait = limits.count(app('a'), slowly).await.unwrap().wait.unwrap();
+    assert!(wait <= Duration::from_secs(3), "{wait:?}");
+    tokio::time::sleep(wait).await;
+    assert_eq!(limits.count(app('a'), slowly).await.unwrap().wait, None);
+}
+
+#[tokio::test]
+async fn keys_go_when_all_has_grown_back_and_hold_no_token() {
+    let redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    let keys = redis.command(&["KEYS", "*"]).unwrap();
+    assert_eq!(keys.len(), 1);
+    assert!(!keys[0].contains("aaaa"), "{keys:?}");
+    let left: u64 = redis.command(&["PTTL", &keys[0]]).unwrap()[0].parse().unwrap();
+    assert!(left <= 6_000, "{left} ms");
+}
+
+#[tokio::test]
+async fn nobody_knows_what_is_left_while_redis_is_away() {
+    let mut redis = Redis::start().unwrap();
+    let limits = limits(&redis);
+    limits.count(app('a'), quota(10, 60)).await.unwrap();
+    redis.kill().unwrap();
+    assert!(limits.count(app('a'), quota(10, 60)).await.is_err());
+}

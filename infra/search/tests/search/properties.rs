@@ -1,0 +1,209 @@
+//! Any text: it indexes, and is found by its words, their starts and their insides; also text made to annoy.
+
+use std::time::{Duration, Instant};
+
+use chat_domain::ChatNumber;
+use chat_ports::search_index::{Document, IndexChanges, Scope, SearchRequest, Sort};
+use proptest::prelude::*;
+
+use crate::fixture::{Fixture, app, message, request};
+
+/// Text of letters of many scripts, marks, joiners, emoji and punctuation.
+fn any_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[a-zA-Z]{1,9}",
+        "[à-žА-я]{1,6}",
+        "[\u{0621}-\u{064A}\u{064B}-\u{0652}]{1,6}",
+        "[\u{05D0}-\u{05EA}\u{05B0}-\u{05BC}\"']{1,6}",
+        "[\u{0904}-\u{0950}]{1,6}",
+        "[\u{0E01}-\u{0E3A}\u{0E40}-\u{0E4E}]{1,8}",
+        "[\u{4E00}-\u{4E20}\u{3041}-\u{3060}\u{30A1}-\u{30C0}]{1,6}",
+        "[가-깋]{1,5}",
+        "[😀-😏🇦-🇿\u{200D}\u{FE0F}\u{1F3FB}]{1,5}",
+        "[ .,'’_·\"\u{200B}\u{200C}\u{AD}-]{1,3}",
+        "\\PC{1,4}",
+    ];
+    prop::collection::vec(piece, 1..12).prop_map(|pieces| pieces.concat())
+}
+
+/// Runs of letters, as a person would pick them from a text to search for.
+fn letters(text: &str) -> Vec<Vec<char>> {
+    let runs = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|run| !run.is_empty());
+    runs.map(|run| run.chars().collect()).collect()
+}
+
+/// Every other message in the second chat.
+fn in_one_of_two_chats(mut message: Document) -> Document {
+    if message.key.message.get().is_multiple_of(2) {
+        message.key.chat = ChatNumber::try_from(2).unwrap();
+    }
+    message
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_found_by_itself(texts in prop::collection::vec(any_text(), 1..8)) {
+        // Quotes are syntax, and taking one away may leave a mark without what it stood on.
+        let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
+        let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let index = Fixture::of(&texts);
+        for text in &texts {
+            let words = chat_search::query_words(text);
+            prop_assert!(words == 0 || index.finds(text, text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_part_of_three_letters_finds_its_text(
+        texts in prop::collection::vec("[a-d]{1,12}( [a-d]{1,12}){0,3}", 1..10),
+        from in 0_usize..12,
+        length in 1_usize..12,
+    ) {
+        let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let index = Fixture::of(&all);
+        for text in &all {
+            for run in letters(text) {
+                let from = from % run.len();
+                let part: String = run[from..].iter().take(length).collect();
+                let mut expected: Vec<&str> = all
+                    .iter()
+                    .copied()
+                    .filter(|text| text.split(' ').any(|word| {
+                        word.starts_with(&part) || (part.len() > 2 && word.contains(&part))
+                    }))
+                    .collect();
+                let mut found = index.find(&part);
+                expected.sort_unstable();
+                found.sort_unstable();
+                prop_assert_eq!(found, expected, "{}", part);
+            }
+        }
+    }
+
+    #[test]
+    fn a_phrase_finds_just_the_texts_that_hold_it(
+        texts in prop::collection::vec("[ab]{1,2}( [ab]{1,2}){0,5}", 1..10),
+        phrase in "[ab]{1,2}( [ab]{1,2}){0,2}",
+    ) {
+        let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let index = Fixture::of(&all);
+        let words: Vec<&str> = phrase.split(' ').collect();
+        let mut expected: Vec<&str> = all
+            .iter()
+            .copied()
+            .filter(|text| text.split(' ').collect::<Vec<_>>().windows(words.len()).any(|window| window == words))
+            .collect();
+        let mut found = index.find(&format!("\"{phrase}\""));
+        expected.sort_unstable();
+        found.sort_unstable();
+        prop_assert_eq!(found, expected);
+    }
+
+    /// Only the order by relevance needs the score of everything that matches; the others look at less.
+    #[test]
+    fn every_order_finds_the_same_with_the_same_scores(
+        texts in prop::collection::vec(any_text(), 1..8),
+        alike in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
+        (commit, deleted) in (1_usize..30, 2_u64..20),
+        (of, from, length) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1_usize..10),
+        (fuzzy, limit) in (any::<bool>(), 0_usize..6),
+    ) {
+        let texts: Vec<String> = texts.into_iter().chain(alike).collect();
+        let mut index = Fixture::new();
+        let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
+        for messages in messages.chunks(commit) {
+            index.put(messages.iter().cloned().map(in_one_of_two_chats).collect());
+        }
+        let gone = messages.iter().cloned().map(in_one_of_two_chats).map(|message| message.key);
+        let gone = gone.filter(|key| key.message.get().is_multiple_of(deleted)).collect();
+        index.writer.commit(IndexChanges { delete: gone, ..index.next_changes() }).unwrap();
+
+        let chars: Vec<char> = of.get(&texts).chars().collect();
+        let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
+        for scope in [Scope::App(app()), request("").scope] {
+            let request = SearchRequest { fuzzy, scope, ..request(&query) };
+            let found = |sort, limit| {
+                let page = index.index.search(&SearchRequest { sort, limit, ..request.clone() }).unwrap();
+                let hits = page.hits.iter().map(|hit| (hit.document.created_position, hit.score));
+                (page.total, hits.collect::<Vec<_>>())
+            };
+            let (total, mut all) = found(Sort::Relevance, texts.len());
+            prop_assert!(all.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
+            all.sort_unstable();
+            let first = |all: &[_]| (total, all[..limit.min(all.len())].to_vec());
+            prop_assert_eq!(found(Sort::Oldest, texts.len()), (total, all.clone()), "{:?} in {:?}", query, texts);
+            prop_assert_eq!(found(Sort::Oldest, limit), first(&all), "{:?} in {:?}", query, texts);
+            all.reverse();
+            prop_assert_eq!(found(Sort::Newest, limit), first(&all), "{:?} in {:?}", query, texts);
+        }
+    }
+
+    #[test]
+    fn a_snippet_is_the_text_but_for_marks_and_cuts(text in any_text(), from in any::<prop::sample::Index>()) {
+        let chars: Vec<char> = text.chars().collect();
+        let from = from.index(chars.len());
+        let query: String = chars[from..].iter().take(4).collect();
+        let index = Fixture::of(&[&text]);
+        for hit in index.index.search(&request(&query)).unwrap().hits {
+            prop_assert_eq!(hit.snippet.matches("<mark>").count(), hit.snippet.matches("</mark>").count());
+            prop_assert!(hit.snippet.contains("<mark>"), "{:?} in {:?}: {}", query, text, hit.snippet);
+            let plain = hit.snippet.replace("<mark>", "").replace("</mark>", "");
+            prop_assert!(!plain.contains(['<', '>', '"', '\'']));
+            let plain = plain
+                .replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&quot;", "\"")
+                .replace("&#39;", "'")
+                .replace("&amp;", "&");
+            prop_assert!(text.contains(plain.trim_matches('…')), "{:?} from {:?}", plain, text);
+        }
+    }
+}
+
+/// Bodies of the greatest length, each of a kind that is easy to get wrong or slow on.
+fn hostile() -> Vec<String> {
+    let fill = |piece: &str| piece.repeat(65_536 / piece.len());
+    vec![
+        fill("a"),
+        fill("ab"),
+        fill("\u{301}"),
+        format!("e{}", fill("\u{301}\u{323}").get(..65_532).unwrap()),
+        fill("😀"),
+        fill("🇩"),
+        fill("👩\u{200D}"),
+        fill("\u{202E}x\u{2067}"),
+        fill("漢"),
+        fill("가"),
+        fill("\u{1100}"),
+        fill("ก"),
+        fill("क्"),
+        fill("\u{FDFA}"),
+        fill("a'"),
+        fill("\"a "),
+        fill("a."),
+        fill("\u{200B}"),
+        fill("\u{FFFF}"),
+        fill("<\"&'>"),
+        fill("x "),
+    ]
+}
+
+#[test]
+fn bodies_made_to_annoy_are_indexed_and_shown_in_time() {
+    let bodies = hostile();
+    let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let index = Fixture::of(&texts);
+    for text in &texts {
+        let query: String = text.chars().take(300).collect();
+        for query in [query.clone(), format!("\"{query}\"")] {
+            for hit in index.index.search(&SearchRequest { fuzzy: true, ..request(&query) }).unwrap().hits {
+                assert!(hit.snippet.len() < 100_000, "{}", hit.snippet.len());
+            }
+        }
+    }
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+}

@@ -1,0 +1,186 @@
+//! Queries for one thing. Each answers with one row: the position, and what was found on the way, or nothing.
+
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
+
+use super::query::{Query, number};
+use super::row::{self, Row, Value};
+use super::tables::version;
+use crate::{apps, chat_row, message_row};
+use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
+
+/// The position, and what was found there.
+type Found<T> = Option<Snapshot<Result<T, Missing>>>;
+
+/// The position.
+#[derive(Default)]
+pub struct GetPosition {
+    found: Option<Position>,
+}
+
+impl Query for GetPosition {
+    type Answer = Position;
+
+    const FEW_ROWS: bool = true;
+
+    const SQL: &'static str = concat!("SELECT k.position FROM checkpoint k WHERE k.layout = ", version!());
+
+    fn params(&self) -> Vec<Value<'_>> {
+        Vec::new()
+    }
+
+    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+        self.found = Some(row::position(row, 0)?);
+        Ok(())
+    }
+
+    fn answer(self) -> Option<Position> {
+        self.found
+    }
+}
+
+/// An app.
+pub struct GetApp {
+    token: AppToken,
+    found: Found<AppRow>,
+}
+
+impl GetApp {
+    /// Queries one app.
+    pub fn new(token: AppToken) -> Self {
+        Self { token, found: None }
+    }
+}
+
+impl Query for GetApp {
+    type Answer = Snapshot<Result<AppRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
+
+    const SQL: &'static str = concat!(
+        "SELECT k.position, ",
+        apps!("a."),
+        " FROM checkpoint k LEFT JOIN apps a ON a.token = $1 WHERE k.layout = ",
+        version!()
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        vec![Value::Text(self.token.expose())]
+    }
+
+    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+        let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(row::app(row, 1)?) };
+        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        Ok(())
+    }
+
+    fn answer(self) -> Option<Self::Answer> {
+        self.found
+    }
+}
+
+/// A chat.
+pub struct GetChat {
+    token: AppToken,
+    chat: ChatNumber,
+    found: Found<ChatRow>,
+}
+
+impl GetChat {
+    /// Queries one chat.
+    pub fn new(token: AppToken, chat: ChatNumber) -> Self {
+        Self { token, chat, found: None }
+    }
+}
+
+impl Query for GetChat {
+    type Answer = Snapshot<Result<ChatRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
+
+    const SQL: &'static str = concat!(
+        "SELECT k.position, a.id, ",
+        chat_row!("c."),
+        " FROM checkpoint k
+          LEFT JOIN apps a ON a.token = $1
+          LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
+          WHERE k.layout = ",
+        version!()
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        vec![Value::Text(self.token.expose()), number(self.chat.get())]
+    }
+
+    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+        let value = if row::is_null(row, 1)? {
+            Err(Missing::App)
+        } else if row::is_null(row, 2)? {
+            Err(Missing::Chat)
+        } else {
+            Ok(row::chat(row, 2)?)
+        };
+        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        Ok(())
+    }
+
+    fn answer(self) -> Option<Self::Answer> {
+        self.found
+    }
+}
+
+/// A message.
+pub struct GetMessage {
+    token: AppToken,
+    chat: ChatNumber,
+    message: MessageNumber,
+    found: Found<MessageRow>,
+}
+
+impl GetMessage {
+    /// Queries one message.
+    pub fn new(token: AppToken, chat: ChatNumber, message: MessageNumber) -> Self {
+        Self { token, chat, message, found: None }
+    }
+}
+
+impl Query for GetMessage {
+    type Answer = Snapshot<Result<MessageRow, Missing>>;
+
+    const FEW_ROWS: bool = true;
+
+    const SQL: &'static str = concat!(
+        "SELECT k.position, a.id, c.id, d.id, ",
+        message_row!("m."),
+        " FROM checkpoint k
+          LEFT JOIN apps a ON a.token = $1
+          LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
+          LEFT JOIN messages m ON m.chat_id = c.id AND m.number = $3
+          LEFT JOIN deleted_messages d ON m.id IS NULL AND d.chat_id = c.id AND d.number = $3
+          WHERE k.layout = ",
+        version!()
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        vec![Value::Text(self.token.expose()), number(self.chat.get()), number(self.message.get())]
+    }
+
+    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+        let value = if row::is_null(row, 1)? {
+            Err(Missing::App)
+        } else if row::is_null(row, 2)? {
+            Err(Missing::Chat)
+        } else if !row::is_null(row, 4)? {
+            Ok(row::message(row, 4)?)
+        } else if row::is_null(row, 3)? {
+            Err(Missing::Message)
+        } else {
+            Err(Missing::Deleted)
+        };
+        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        Ok(())
+    }
+
+    fn answer(self) -> Option<Self::Answer> {
+        self.found
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading, on connections that can't write.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{Position, Revision, Timestamp};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{classify, schema};
+use chat_ports::event_store::{EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+
+/// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
+const READ_BYTES: usize = 8 << 20;
+
+/// A few read-only connections, opened when they are first needed. More reads than connections wait their turn.
+pub(super) struct ReaderPool {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+}
+
+impl ReaderPool {
+    pub(super) fn new(path: &Path, connections: usize) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            idle: Mutex::new(Vec::new()),
+            turns: Arc::new(Semaphore::new(connections)),
+        }
+    }
+
+    /// Runs `work` on a connection, on a thread where it may block.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, EventStoreError> {
+        let unavailable =
+            |error: Box<dyn std::error::Error + Send + Sync>| EventStoreError::Unavailable(error);
+        let turn =
+            Arc::clone(&self.turns).acquire_owned().await.map_err(|error| unavailable(error.into()))?;
+        let pool = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let idle = pool.idle().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => schema::open_for_reading(&pool.path).map_err(classify)?,
+            };
+            // A connection that failed is closed with its failure.
+            let value = work(&connection).map_err(classify)?;
+            pool.idle().push(connection);
+            Ok(value)
+        });
+        task.await.unwrap_or_else(|error| Err(unavailable(error.into())))
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn head(connection: &Connection) -> rusqlite::Result<Position> {
+    let mut statement = connection.prepare_cached("SELECT max(position) FROM events")?;
+    let last: Option<u64> = statement.query_row([], |row| row.get(0))?;
+    Ok(last.map_or(Position::START, Position::new))
+}
+
+pub(super) fn all(
+    connection: &Connection,
+    after: Position,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
+    in_order(connection, "> ?1 ORDER BY position ASC", after.get(), limit)
+}
+
+pub(super) fn all_backwards(
+    connection: &Connection,
+    before: Option<Position>,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let before = before.map_or(i64::MAX as u64, Position::get);
+    in_order(connection, "< ?1 ORDER BY position DESC", before, limit)
+}
+
+fn in_order(
+    connection: &Connection,
+    bound: &str,
+    from: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE position {bound} LIMIT ?2"
+    );
+    // No event is further on than SQLite can count.
+    let from = from.min(i64::MAX as u64);
+    // Events of one stream often come together: they share its name.
+    let mut last: Option<Arc<str>> = None;
+    collect(connection, &sql, &[&from, &limit], |row| {
+        let name = text(row, 8)?;
+        let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
+        last = Some(Arc::clone(&shared));
+        recorded(row, shared)
+    })
+}
+
+/// The event of this id, through the index that keeps ids unique.
+pub(super) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RecordedEvent>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE events.id = ?1"
+    );
+    let read = |row: &Row<'_>| recorded(row, (&*text(row, 8)?).into());
+    collect(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
+}
+
+pub(super) fn stream(connection: &Connection, read: &StreamRead) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let Some(stream) = stream_id(connection, &read.stream)? else { return Ok(Vec::new()) };
+    let (bound, from) = match read.from {
+        ReadFrom::Forwards(from) => (">= ?2 ORDER BY revision ASC", from.get()),
+        ReadFrom::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
+        ReadFrom::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
+    };
+    let from = from.min(i64::MAX as u64);
+    // Types are names from our own code, and written out they let SQLite use `events_changing`.
+    let types = match read.select {
+        Select::All => String::new(),
+        Select::Only(only) => format!("AND event_type = '{only}'"),
+        Select::Except(except) => format!("AND event_type <> '{except}'"),
+    };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 {types} AND revision {bound} LIMIT ?3");
+    collect(connection, &sql, &[&stream, &from, &read.limit], |row| recorded(row, Arc::clone(&read.stream)))
+}
+
+pub(super) fn stream_id(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM streams WHERE name = ?")?;
+    statement.query_row([name], |row| row.get(0)).optional()
+}
+
+pub(super) fn last_revision(connection: &Connection, stream: i64) -> rusqlite::Result<Option<Revision>> {
+    let mut statement = connection.prepare_cached("SELECT max(revision) FROM events WHERE stream = ?")?;
+    let last: Option<u64> = statement.query_row(params![stream], |row| row.get(0))?;
+    Ok(last.map(Revision::new))
+}
+
+const COLUMNS: &str =
+    "position, revision, events.id, event_type, schema_version, recorded_at, data, metadata";
+
+fn collect(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn ToSql],
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<RecordedEvent>,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let event = read(row)?;
+        bytes += event.data.len() + event.metadata.len();
+        events.push(event);
+        if bytes >= READ_BYTES {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+/// A name, with a sign in the place of what is no text: a damaged one is for whoever knows streams and types to report.
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
+    Ok(String::from_utf8_lossy(bytes(row, column)?))
+}
+
+/// A payload, read as bytes, whatever its type became: a damaged one is for whoever decodes it to report.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    })
+}
+
+fn recorded(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
+    Ok(RecordedEvent {
+        position: Position::new(row.get(0)?),
+        stream,
+        revision: Revision::new(row.get(1)?),
+        id: EventId::new(row.get::<_, [u8; 16]>(2).map(Uuid::from_bytes)?),
+        event_type: text(row, 3)?.into_owned(),
+        schema_version: SchemaVersion(row.get(4)?),
+        recorded_at: Timestamp::from_millis(row.get(5)?),
+        data: bytes(row, 6)?.to_vec(),
+        metadata: bytes(row, 7)?.to_vec(),
+    })
+}

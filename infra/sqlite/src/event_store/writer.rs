@@ -1,0 +1,233 @@
+//! The thread that appends.
+
+use std::sync::Arc;
+
+use chat_domain::{ExpectedRevision, Position, Revision};
+use quick_cache::unsync::Cache;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::reader::{head, last_revision, stream_id};
+use super::recent::Recent;
+use crate::write_ahead::WrittenAhead;
+use chat_ports::event_store::{AppendError, Appended, StreamAppend};
+
+/// Batches that may wait for the thread; more of them wait in their senders.
+pub(super) const QUEUE: usize = 64;
+
+/// Appends that share a transaction at most, so that none waits long for its neighbours.
+const APPENDS_A_TRANSACTION: usize = 4_096;
+
+/// Streams whose end is remembered between transactions.
+const REMEMBERED_STREAMS: usize = 20_000;
+
+pub(super) struct Job {
+    pub(super) appends: Vec<StreamAppend>,
+    pub(super) answer: oneshot::Sender<Vec<Result<Appended, AppendError>>>,
+}
+
+pub(super) fn spawn(
+    connection: Connection,
+    mut queue: mpsc::Receiver<Job>,
+    head: watch::Sender<Position>,
+    recent: Arc<Recent>,
+    mut log: WrittenAhead,
+) -> std::io::Result<()> {
+    let work = move || {
+        let mut writer =
+            Writer { connection, streams: Cache::new(REMEMBERED_STREAMS), foreign: -1, head, recent };
+        while let Some(first) = queue.blocking_recv() {
+            let mut jobs = vec![first];
+            let mut appends = jobs[0].appends.len();
+            while appends < APPENDS_A_TRANSACTION
+                && let Ok(job) = queue.try_recv()
+            {
+                appends += job.appends.len();
+                jobs.push(job);
+            }
+            writer.carry_out(jobs);
+            log.committed(&writer.connection);
+        }
+    };
+    std::thread::Builder::new().name("event-log".to_owned()).spawn(work).map(drop)
+}
+
+struct Writer {
+    connection: Connection,
+    streams: Cache<Arc<str>, Stream>,
+    /// SQLite's `data_version`: changes when another connection has written, and what is remembered may be old.
+    foreign: i64,
+    head: watch::Sender<Position>,
+    recent: Arc<Recent>,
+}
+
+/// A stream's row, and its last event.
+#[derive(Clone, Copy)]
+struct Stream {
+    id: i64,
+    last: Option<Revision>,
+}
+
+/// Why a transaction was given up.
+enum GivenUp {
+    /// An event's id is stored already, somewhere. The rest of the transaction must not suffer from it.
+    DuplicateId,
+    /// Nothing was stored.
+    Failed(Arc<rusqlite::Error>),
+    /// The commit failed on its way to the disk.
+    Unknown(Arc<rusqlite::Error>),
+}
+
+impl From<rusqlite::Error> for GivenUp {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+type Outcome = Result<Appended, AppendError>;
+
+impl Writer {
+    fn carry_out(&mut self, jobs: Vec<Job>) {
+        let appends: Vec<&StreamAppend> = jobs.iter().flat_map(|job| &job.appends).collect();
+        let mut outcomes = self.append_all(&appends).into_iter();
+        for job in jobs {
+            let answer = outcomes.by_ref().take(job.appends.len()).collect();
+            // Whoever asked may have gone; what is stored is stored.
+            let _ = job.answer.send(answer);
+        }
+    }
+
+    fn append_all(&mut self, appends: &[&StreamAppend]) -> Vec<Outcome> {
+        match self.transact(appends) {
+            Ok(outcomes) => outcomes,
+            // One after the other: only the append with the known id fails.
+            Err(GivenUp::DuplicateId) if appends.len() > 1 => {
+                appends.iter().flat_map(|append| self.append_all(&[append])).collect()
+            }
+            Err(given_up) => appends.iter().map(|_| Err(given_up.as_append_error())).collect(),
+        }
+    }
+
+    fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
+        let Self { connection, streams, foreign, head: known_head, recent } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if *foreign != version {
+            streams.clear();
+            *foreign = version;
+        }
+        let done = write(&transaction, streams, appends).map_err(|error| {
+            let duplicate = matches!(&error, rusqlite::Error::SqliteFailure(failure, _)
+                if failure.code == ErrorCode::ConstraintViolation);
+            if duplicate { GivenUp::DuplicateId } else { error.into() }
+        });
+        let done = done.and_then(|(outcomes, before, position)| {
+            transaction.commit().map_err(|error| match &error {
+                rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
+                    GivenUp::Unknown(Arc::new(error))
+                }
+                _ => error.into(),
+            })?;
+            recent.keep(before, appends, &outcomes);
+            known_head.send_replace(position);
+            Ok(outcomes)
+        });
+        if done.is_err() {
+            // What was remembered of this transaction did not come to be.
+            streams.clear();
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+        }
+        done
+    }
+}
+
+impl GivenUp {
+    fn as_append_error(&self) -> AppendError {
+        match self {
+            Self::DuplicateId => AppendError::Conflict,
+            Self::Failed(error) => AppendError::Unavailable(Box::new(Arc::clone(error))),
+            Self::Unknown(error) => AppendError::OutcomeUnknown(Box::new(Arc::clone(error))),
+        }
+    }
+}
+
+/// Writes what does not conflict; returns an outcome for each append, and the log's last position before and after.
+fn write(
+    transaction: &Transaction<'_>,
+    streams: &mut Cache<Arc<str>, Stream>,
+    appends: &[&StreamAppend],
+) -> rusqlite::Result<(Vec<Outcome>, Position, Position)> {
+    let before = head(transaction)?;
+    let mut position = before;
+    let mut outcomes = Vec::with_capacity(appends.len());
+    for append in appends {
+        let known = streams.get(&append.stream).copied();
+        let stream = match known {
+            Some(stream) => Some(stream),
+            None => find(transaction, &append.stream)?,
+        };
+        if ExpectedRevision::after(stream.and_then(|stream| stream.last)) != append.expected {
+            outcomes.push(stored_before(transaction, append)?.ok_or(AppendError::Conflict));
+            continue;
+        }
+        let id = match stream {
+            Some(stream) => stream.id,
+            None => transaction
+                .prepare_cached("INSERT INTO streams (name) VALUES (?)")?
+                .insert([&append.stream])?,
+        };
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO events (position, stream, revision, id, event_type, schema_version, recorded_at, data, metadata)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        let mut revision = append.expected.next();
+        for (index, event) in append.events.iter().enumerate() {
+            if index > 0 {
+                revision = revision.next();
+            }
+            position = Position::new(position.get() + 1);
+            insert.execute(params![
+                position.get(),
+                id,
+                revision.get(),
+                event.id.uuid().as_bytes(),
+                event.event_type,
+                event.schema_version.0,
+                event.recorded_at.millis(),
+                event.data,
+                event.metadata,
+            ])?;
+        }
+        streams.insert(Arc::clone(&append.stream), Stream { id, last: Some(revision) });
+        outcomes.push(Ok(Appended { position, revision }));
+    }
+    Ok((outcomes, before, position))
+}
+
+fn find(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<Stream>> {
+    let Some(id) = stream_id(transaction, name)? else { return Ok(None) };
+    Ok(Some(Stream { id, last: last_revision(transaction, id)? }))
+}
+
+/// Whether an append that seems to come too late was stored already: the same ids at the same places of the stream.
+fn stored_before(transaction: &Transaction<'_>, append: &StreamAppend) -> rusqlite::Result<Option<Appended>> {
+    let Some(id) = stream_id(transaction, &append.stream)? else { return Ok(None) };
+    let mut find =
+        transaction.prepare_cached("SELECT position, id FROM events WHERE stream = ? AND revision = ?")?;
+    let mut revision = append.expected.next();
+    let mut last = None;
+    for (index, event) in append.events.iter().enumerate() {
+        if index > 0 {
+            revision = revision.next();
+        }
+        let mut rows = find.query(params![id, revision.get()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        if row.get::<_, [u8; 16]>(1)? != *event.id.uuid().as_bytes() {
+            return Ok(None);
+        }
+        last = Some(Appended { position: Position::new(row.get(0)?), revision });
+    }
+    Ok(last)
+}

@@ -1,0 +1,120 @@
+//! SQLite: the contract, and what is its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chat_domain::{ExpectedRevision, Position};
+use chat_ports::event_store::{AppendError, EventStoreError, ReadFrom, Select};
+use chat_sqlite::SqliteEventStore;
+use tempfile::TempDir;
+
+use chat_ports::contract_tests::event_store::space::{Log, Space, event};
+use chat_ports::event_store_contract;
+
+struct Folder(TempDir);
+
+impl Folder {
+    #[expect(clippy::unnecessary_wraps, reason = "the contract asks")]
+    fn new() -> Option<Self> {
+        Some(Self(tempfile::tempdir().unwrap()))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("below/events.db")
+    }
+
+    #[expect(clippy::unused_async, reason = "the contract asks")]
+    async fn open(&self) -> Log {
+        Arc::new(SqliteEventStore::open(&self.file()).unwrap())
+    }
+}
+
+event_store_contract!(Folder);
+
+#[tokio::test]
+async fn an_empty_log_ends_at_its_start() {
+    let folder = Folder::new().unwrap();
+    let log = folder.open().await;
+    assert_eq!(log.head().await.unwrap(), Position::START);
+    assert_eq!(log.read_all(Position::START, 10).await.unwrap(), []);
+    assert!(log.counts_events());
+}
+
+#[tokio::test]
+async fn an_id_stored_elsewhere_conflicts_and_its_neighbours_go_on() {
+    let folder = Folder::new().unwrap();
+    let log = Space::in_log(folder.open().await).await;
+    let known = event("A");
+    log.append_one("s", ExpectedRevision::NoStream, vec![known.clone()]).await.unwrap();
+    let outcomes = log
+        .append(vec![
+            log.append_to("t", ExpectedRevision::NoStream, vec![event("A")]),
+            log.append_to("u", ExpectedRevision::NoStream, vec![event("A"), known]),
+            log.append_to("v", ExpectedRevision::NoStream, vec![event("A")]),
+        ])
+        .await;
+    assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
+    assert_eq!(log.all().await.len(), 3);
+    assert_eq!(log.read("u", ReadFrom::End, Select::All, 10).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_event_log_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let text = "Dear diary, ".repeat(100);
+    std::fs::write(&path, &text).unwrap();
+    let refused = SqliteEventStore::open(&path).map(drop);
+    assert!(matches!(refused, Err(EventStoreError::Damaged(_))), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+    let path = folder.path().join("other.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
+    let refused = SqliteEventStore::open(&path).map(drop);
+    assert!(matches!(refused, Err(EventStoreError::Damaged(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_version_is_refused() {
+    let folder = Folder::new().unwrap();
+    drop(folder.open().await);
+    let path = folder.file();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let refused = SqliteEventStore::open(&path).map(drop);
+    assert!(matches!(refused, Err(EventStoreError::Damaged(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_read_of_large_events_stops_early_and_goes_on() {
+    let folder = Folder::new().unwrap();
+    let log = Space::in_log(folder.open().await).await;
+    let mut events = Vec::new();
+    for _ in 0..20 {
+        let mut large = event("A");
+        large.data = format!("\"{}\"", "x".repeat(1 << 20));
+        events.push(large);
+    }
+    log.append_one("s", ExpectedRevision::NoStream, events).await.unwrap();
+    let mut after = Position::START;
+    let mut reads = Vec::new();
+    loop {
+        let events = log.read_all(after, 1_000).await.unwrap();
+        let Some(last) = events.last() else { break };
+        after = last.position;
+        reads.push(events.len());
+    }
+    assert_eq!(reads.iter().sum::<usize>(), 20);
+    assert!(reads.len() > 1, "{reads:?}");
+}
+
+#[tokio::test]
+async fn a_payload_damaged_on_disk_is_read_as_it_is() {
+    let folder = Folder::new().unwrap();
+    let log = Space::in_log(folder.open().await).await;
+    log.append_one("s", ExpectedRevision::NoStream, vec![event("MessageCreated")]).await.unwrap();
+    let connection = rusqlite::Connection::open(folder.file()).unwrap();
+    connection.execute("UPDATE events SET data = CAST(x'ff00' AS TEXT)", []).unwrap();
+    let events = log.read_all(Position::START, 10).await.unwrap();
+    assert_eq!(events[0].data, [0xff, 0]);
+    assert!(events[0].decode().is_err());
+}

@@ -1,0 +1,117 @@
+//! SQLite: streams are found whole, while others append and read, in this process and in others.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chat_domain::{ExpectedRevision, Revision};
+use chat_ports::event_store::{AppendError, ReadFrom, Select};
+use chat_sqlite::SqliteEventStore;
+
+use chat_ports::contract_tests::event_store::space::{Space, event};
+
+const EVENTS: u64 = 24_000;
+const STREAMS: u64 = 5;
+const AT_ONCE: u64 = 100;
+
+async fn open(path: &Path) -> Space {
+    Space::in_log(Arc::new(SqliteEventStore::open(path).unwrap())).await
+}
+
+/// Streams that take turns.
+async fn fill(log: &Space) {
+    for turn in 0..EVENTS / STREAMS / AT_ONCE {
+        let expected = ExpectedRevision::after((turn * AT_ONCE).checked_sub(1).map(Revision::new));
+        let append = |stream: u64| {
+            let event_type = if stream == 0 { "A" } else { "MessageCreated" };
+            let events = (0..AT_ONCE).map(|_| event(event_type)).collect();
+            log.append_to(&stream.to_string(), expected, events)
+        };
+        for outcome in log.append((0..STREAMS).map(append).collect()).await {
+            outcome.unwrap();
+        }
+    }
+}
+
+/// Reads every stream, both ways, from everywhere.
+async fn check(log: &Space) {
+    let each = EVENTS / STREAMS;
+    for stream in (0..STREAMS).map(|stream| stream.to_string()) {
+        for from in (0..each).step_by(331) {
+            let forwards = ReadFrom::Forwards(Revision::new(from));
+            let expected: Vec<u64> = (from..each).take(700).collect();
+            assert_eq!(log.read(&stream, forwards, Select::All, 700).await, expected, "{stream} from {from}");
+            let backwards = ReadFrom::Backwards(Revision::new(from));
+            let expected: Vec<u64> = (0..=from).rev().take(700).collect();
+            assert_eq!(log.read(&stream, backwards, Select::All, 700).await, expected, "{stream} to {from}");
+        }
+        let last = log.read(&stream, ReadFrom::End, Select::All, 1).await;
+        assert_eq!(last, [each - 1], "{stream}");
+    }
+    let only = log.read("0", ReadFrom::End, Select::Only("A"), 10_000).await;
+    assert_eq!(only.len() as u64, each);
+    assert_eq!(log.read("1", ReadFrom::End, Select::Only("A"), 10_000).await, [0; 0]);
+    assert_eq!(log.read("1", ReadFrom::End, Select::Except("MessageCreated"), 10_000).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn streams_are_read_whole_through_any_handle_and_each_knows_what_the_other_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = open(&path).await;
+    fill(&log).await;
+    check(&log).await;
+
+    let again = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    check(&again).await;
+    let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
+    again.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
+    // The first handle did not append it, and knows of it nevertheless.
+    let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
+    assert_eq!(log.read("1", ReadFrom::End, Select::All, 1).await, [EVENTS / STREAMS]);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_read_after_another_process_appended_ends_where_that_one_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.db");
+    let log = open(&path).await;
+    let other = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    let first = ExpectedRevision::Exact(Revision::FIRST);
+    log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
+    other.append_one("0", first, vec![event("A")]).await.unwrap();
+    assert_eq!(log.read("0", ReadFrom::End, Select::All, 9).await, [1, 0]);
+    let refused = log.append_one("0", first, vec![event("A")]).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
+}
+
+/// Readers learn of a commit at any moment of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_mislaid_while_one_reads_and_another_appends() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(&folder.path().join("events.db")).await);
+    let reading = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            while log.read("1", ReadFrom::End, Select::All, 1).await.last() != Some(&(EVENTS / STREAMS - 1)) {
+            }
+        }
+    });
+    fill(&log).await;
+    reading.await.unwrap();
+    check(&log).await;
+}
+
+#[tokio::test]
+async fn an_append_that_was_stored_is_known_again_wherever_it_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(&folder.path().join("events.db")).await;
+    let first = log.append_to("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);
+    let stored = log.send(first.clone()).await.unwrap();
+    assert_eq!(log.send(first.clone()).await.unwrap(), stored);
+    for stream in 1..=EVENTS / AT_ONCE {
+        let events = (0..AT_ONCE).map(|_| event("A")).collect();
+        log.append_one(&stream.to_string(), ExpectedRevision::NoStream, events).await.unwrap();
+    }
+    assert_eq!(log.send(first).await.unwrap(), stored);
+}

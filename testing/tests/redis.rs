@@ -1,0 +1,77 @@
+//! Private instances of Redis do what tests ask of them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
+
+fn get(redis: &Redis, key: &str) -> Vec<String> {
+    redis.command(&["GET", key]).unwrap()
+}
+
+#[test]
+fn a_restarted_server_keeps_its_data_on_the_same_port() {
+    let mut redis = Redis::start().unwrap();
+    let url = redis.url();
+    redis.command(&["SET", "a", "1"]).unwrap();
+    redis.restart().unwrap();
+    assert_eq!(get(&redis, "a"), ["1"]);
+    redis.kill().unwrap();
+    redis.restart().unwrap();
+    assert_eq!(get(&redis, "a"), ["1"]);
+    assert_eq!(redis.url(), url);
+}
+
+#[test]
+fn a_server_forgets_when_it_is_flushed_or_restarted_empty() {
+    let mut redis = Redis::start().unwrap();
+    redis.command(&["SET", "a", "1"]).unwrap();
+    redis.flush().unwrap();
+    assert!(get(&redis, "a").is_empty());
+    redis.command(&["SET", "a", "1"]).unwrap();
+    redis.restart_empty().unwrap();
+    assert!(get(&redis, "a").is_empty());
+}
+
+#[test]
+fn a_paused_server_answers_when_it_goes_on() {
+    let redis = Redis::start().unwrap();
+    redis.command(&["SET", "a", "1"]).unwrap();
+    redis.pause().unwrap();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| get(&redis, "a"));
+        redis.resume().unwrap();
+        assert_eq!(answer.join().unwrap(), ["1"]);
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_server() {
+    let redis = Redis::start().unwrap();
+    let folder = redis.command(&["CONFIG", "GET", "dir"]).unwrap().pop().unwrap();
+    assert!(Path::new(&folder).is_dir());
+    let url = redis.url();
+    drop(redis);
+    assert!(!Path::new(&folder).exists());
+    assert!(std::net::TcpStream::connect(url.trim_start_matches("redis://")).is_err());
+}
+
+#[test]
+fn a_cluster_spreads_keys_over_its_servers() {
+    let begun = Instant::now();
+    let cluster = RedisCluster::start().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(15), "took {:?}", begun.elapsed());
+    assert_eq!(cluster.keys().unwrap(), [0, 0, 0]);
+    assert_eq!(cluster.url().matches("127.0.0.1:").count(), 3);
+    cluster.flush().unwrap();
+}
+
+#[test]
+fn a_sentinel_makes_the_replica_the_master() {
+    let redis = RedisSentinel::start().unwrap();
+    redis.fail_over().unwrap();
+    redis.flush().unwrap();
+    redis.fail_over().unwrap();
+}
