@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::FromRef;
-use chat_operations::answer::{Envelope, Finding};
+use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::Projections;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_web::Problem;
-use chat_web::admin::AdminAccess;
+use chat_web::admin_auth::AdminAccess;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 /// Reads of long stretches of the log at a time; more wait their turn.
-const SCANS: usize = 4;
+const MAX_CONCURRENT_SCANS: usize = 4;
 
 /// Tails at a time; more are refused.
-const TAILS: usize = 64;
+const MAX_CONCURRENT_TAILS: usize = 64;
 
 /// The read model that readers see at the moment: another one once an operator has promoted it.
-pub type SeenReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
+pub type LiveReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
 
 /// What operators' questions are answered from.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct AdminPorts {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
     /// What readers see.
-    pub read_model: SeenReadModel,
+    pub read_model: LiveReadModel,
     /// The projections and their generations.
     pub projections: Arc<Projections>,
 }
@@ -36,32 +36,32 @@ pub struct AdminPorts {
 #[derive(Clone)]
 pub struct AdminApi {
     pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) read_model: SeenReadModel,
+    pub(crate) read_model: LiveReadModel,
     pub(crate) projections: Arc<Projections>,
-    pub(crate) tails: Arc<Semaphore>,
+    pub(crate) tail_permits: Arc<Semaphore>,
     /// Whether the process is ending: whatever goes on for ever ends then.
-    pub(crate) stopping: watch::Receiver<bool>,
-    scans: Arc<Semaphore>,
+    pub(crate) shutdown: watch::Receiver<bool>,
+    scan_permits: Arc<Semaphore>,
     access: AdminAccess,
 }
 
 impl AdminApi {
     /// The operators' side over these ports, for who has access, until the process stops.
-    pub fn new(ports: AdminPorts, access: AdminAccess, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(ports: AdminPorts, access: AdminAccess, shutdown: watch::Receiver<bool>) -> Self {
         Self {
             event_store: ports.event_store,
             read_model: ports.read_model,
             projections: ports.projections,
-            tails: Arc::new(Semaphore::new(TAILS)),
-            stopping,
-            scans: Arc::new(Semaphore::new(SCANS)),
+            tail_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_TAILS)),
+            shutdown,
+            scan_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_SCANS)),
             access,
         }
     }
 
     /// Waits for the turn to read a long stretch of the log.
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.scans.acquire().await.map_err(Problem::internal)
+    pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.scan_permits.acquire().await.map_err(Problem::internal)
     }
 }
 
@@ -72,9 +72,9 @@ impl FromRef<AdminApi> for AdminAccess {
 }
 
 /// An answer in its frame.
-pub(crate) type Answer<T> = Result<Json<Envelope<T>>, Problem>;
+pub(crate) type EnvelopeResult<T> = Result<Json<Envelope<T>>, Problem>;
 
 /// Frames an answer.
-pub(crate) fn framed<T: Finding>(data: T) -> Json<Envelope<T>> {
-    Json(Envelope::of(data))
+pub(crate) fn envelope<T: Report>(data: T) -> Json<Envelope<T>> {
+    Json(Envelope::for_report(data))
 }

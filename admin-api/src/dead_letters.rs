@@ -2,12 +2,12 @@
 
 use axum::extract::{Path, State};
 use chat_domain::Position;
-use chat_domain::operation::ProjectionName;
-use chat_operations::answer::{Envelope, Finding};
-use chat_operations::dead_letters::list::{Asked, Listing, list};
-use chat_operations::dead_letters::show::{Shown, show};
+use chat_domain::operator_action::ProjectionName;
+use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
+use chat_operations::dead_letters::show::{DeadLetterDetails, show};
+use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
-use chat_web::admin::Admin;
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-use crate::api::{Answer, framed};
-use crate::projections::problem;
-use crate::query::{malformed, number, position};
+use crate::api::{EnvelopeResult, envelope};
+use crate::projections::projections_problem;
+use crate::query_params::{malformed_parameter, parse_number, parse_position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_dead_letters)).routes(routes!(show_dead_letter))
@@ -45,10 +45,10 @@ pub(crate) struct ListParams {
 /// A page of letters.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
-pub(crate) struct Letters(Listing);
+pub(crate) struct Letters(DeadLetterListing);
 
-impl Finding for Letters {
-    fn is_finding(&self) -> bool {
+impl Report for Letters {
+    fn has_findings(&self) -> bool {
         !self.0.letters.is_empty()
     }
 }
@@ -56,9 +56,9 @@ impl Finding for Letters {
 /// A letter, whole.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
-pub(crate) struct WholeLetter(Shown);
+pub(crate) struct WholeLetter(DeadLetterDetails);
 
-impl Finding for WholeLetter {}
+impl Report for WholeLetter {}
 
 problem_responses!(pub(crate) ListFails:
     MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
@@ -72,22 +72,22 @@ problem_responses!(pub(crate) ListFails:
     responses((status = 200, description = "The letters", body = Envelope<Letters>), ListFails),
 )]
 pub(crate) async fn list_dead_letters(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
-) -> Answer<Letters> {
-    let asked = Asked {
-        projections: projections(params.projection.as_deref())?,
+) -> EnvelopeResult<Letters> {
+    let asked = ListOptions {
+        projections: parse_projections(params.projection.as_deref())?,
         stream: params.stream,
         all: match params.all.as_deref() {
             None | Some("false") => false,
             Some("true") => true,
-            Some(_) => return Err(malformed("all", "`true` or `false`")),
+            Some(_) => return Err(malformed_parameter("all", "`true` or `false`")),
         },
-        after: position("after", params.after.as_deref())?.unwrap_or(Position::START),
-        limit: number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
+        after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
+        limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
-    Ok(framed(Letters(list(&api.projections, &asked).await.map_err(problem)?)))
+    Ok(envelope(Letters(list(&api.projections, &asked).await.map_err(projections_problem)?)))
 }
 
 problem_responses!(pub(crate) ShowFails:
@@ -104,25 +104,25 @@ problem_responses!(pub(crate) ShowFails:
     responses((status = 200, description = "The event", body = Envelope<WholeLetter>), ShowFails),
 )]
 pub(crate) async fn show_dead_letter(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Path(at): Path<String>,
-) -> Answer<WholeLetter> {
-    let position = at.parse().map(Position::new).map_err(|_| Problem::of(ErrorCode::EventNotFound))?;
+) -> EnvelopeResult<WholeLetter> {
+    let position = at.parse().map(Position::new).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
-        Ok(shown) => Ok(framed(WholeLetter(shown))),
-        Err(ProjectionsError::Nothing(_)) => Err(Problem::new(
+        Ok(shown) => Ok(envelope(WholeLetter(shown))),
+        Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
             "no event at this position is parked or was discarded",
         )),
-        Err(error) => Err(problem(error)),
+        Err(error) => Err(projections_problem(error)),
     }
 }
 
-fn projections(name: Option<&str>) -> Result<Vec<ProjectionName>, Problem> {
+fn parse_projections(name: Option<&str>) -> Result<Vec<ProjectionName>, Problem> {
     let Some(name) = name else { return Ok(ProjectionName::ALL.to_vec()) };
     let named = ProjectionName::ALL.into_iter().find(|projection| projection.as_str() == name);
     named
         .map(|projection| vec![projection])
-        .ok_or_else(|| malformed("projection", "`read_model` or `search_index`"))
+        .ok_or_else(|| malformed_parameter("projection", "`read_model` or `search_index`"))
 }

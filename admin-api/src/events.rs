@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use chat_domain::Position;
-use chat_operations::answer::Envelope;
-use chat_operations::events_check::{Asked, Checked, check};
-use chat_web::admin::Admin;
+use chat_operations::envelope::Envelope;
+use chat_operations::events_check::{CheckOptions, EventsCheck, check};
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
 use chat_web::{openapi, problem_responses};
 use serde::Deserialize;
@@ -13,9 +13,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-use crate::api::{Answer, framed};
-use crate::audit::LOOK_AT_MOST;
-use crate::query::{number, position};
+use crate::api::{EnvelopeResult, envelope};
+use crate::audit::MAX_SCANNED_EVENTS;
+use crate::query_params::{parse_number, parse_position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(check_events))
@@ -42,18 +42,18 @@ problem_responses!(pub(crate) CheckFails:
 /// there are any.
 #[utoipa::path(
     get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
-    responses((status = 200, description = "What was found", body = Envelope<Checked>), CheckFails),
+    responses((status = 200, description = "What was found", body = Envelope<EventsCheck>), CheckFails),
 )]
 pub(crate) async fn check_events(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<CheckParams>,
-) -> Answer<Checked> {
-    let asked = Asked {
-        after: position("after", params.after.as_deref())?.unwrap_or(Position::START),
-        limit: number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
-        look_at_most: LOOK_AT_MOST,
+) -> EnvelopeResult<EventsCheck> {
+    let asked = CheckOptions {
+        after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
+        max_findings: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
+        max_events: MAX_SCANNED_EVENTS,
     };
-    let _turn = api.turn().await?;
-    Ok(framed(check(&*api.event_store, asked, |_| {}).await?))
+    let _turn = api.acquire_scan_permit().await?;
+    Ok(envelope(check(&*api.event_store, asked, |_| {}).await?))
 }

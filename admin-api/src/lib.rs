@@ -8,11 +8,11 @@ mod api;
 pub mod audit;
 pub mod dead_letters;
 pub mod events;
-mod link;
+mod link_header;
 pub mod projections;
-mod query;
+mod query_params;
 
-pub use api::{AdminApi, AdminPorts, SeenReadModel};
+pub use api::{AdminApi, AdminPorts, LiveReadModel};
 
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,7 +23,7 @@ pub fn router(api: AdminApi) -> OpenApiRouter {
 }
 
 /// What [`router`] serves, for processes that do not.
-pub fn document() -> OpenApi {
+pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }
 

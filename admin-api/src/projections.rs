@@ -1,10 +1,10 @@
 //! Questions about the projections.
 
 use axum::extract::State;
-use chat_operations::answer::{Envelope, Finding};
+use chat_operations::envelope::{Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_operations::projections::list::{Listed, list};
-use chat_web::admin::Admin;
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-use crate::api::{Answer, framed};
+use crate::api::{EnvelopeResult, envelope};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_projections))
@@ -23,7 +23,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
 #[serde(transparent)]
 pub(crate) struct Generations(Vec<Listed>);
 
-impl Finding for Generations {}
+impl Report for Generations {}
 
 problem_responses!(pub(crate) ListFails:
     AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
@@ -36,14 +36,17 @@ problem_responses!(pub(crate) ListFails:
     get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
     responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),
 )]
-pub(crate) async fn list_projections(_: Admin, State(api): State<AdminApi>) -> Answer<Generations> {
-    Ok(framed(Generations(list(&api.projections).await.map_err(problem)?)))
+pub(crate) async fn list_projections(
+    _: AuthorizedAdmin,
+    State(api): State<AdminApi>,
+) -> EnvelopeResult<Generations> {
+    Ok(envelope(Generations(list(&api.projections).await.map_err(projections_problem)?)))
 }
 
 /// What a client reads where the projections can't be looked at.
-pub(crate) fn problem(error: ProjectionsError) -> Problem {
+pub(crate) fn projections_problem(error: ProjectionsError) -> Problem {
     match error {
-        ProjectionsError::Log(error) => error.into(),
-        error => Problem::of(ErrorCode::ReadModelUnavailable).caused_by(error),
+        ProjectionsError::EventStore(error) => error.into(),
+        error => Problem::from_code(ErrorCode::ReadModelUnavailable).caused_by(error),
     }
 }

@@ -23,17 +23,17 @@ pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-t
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long an answer may take: longer than any wait the server grants.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Source = Box<dyn StdError + Send + Sync>;
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no server to talk to.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The URL is not one.
     #[error("{url} is not a server's address: give one such as http://127.0.0.1:8000")]
-    Url {
+    InvalidUrl {
         /// What was given.
         url: String,
     },
@@ -43,7 +43,7 @@ pub enum ServerError {
         /// Where.
         url: String,
         /// What went wrong.
-        source: Source,
+        source: BoxError,
     },
     /// Something answers, but not what was asked for.
     #[error("{url} answered {answer} to {request}")]
@@ -68,7 +68,7 @@ pub struct Server {
 impl Server {
     /// Reads `http://host:port`.
     pub fn parse(url: &str) -> Result<Self, ServerError> {
-        let wrong = || ServerError::Url { url: url.to_owned() };
+        let wrong = || ServerError::InvalidUrl { url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") || !uri.path().trim_matches('/').is_empty() {
             return Err(wrong());
@@ -113,30 +113,30 @@ pub struct Call {
     /// The body, empty for none.
     pub body: Bytes,
     /// Whether it changes nothing, so that sending it twice is the same as once.
-    pub repeatable: bool,
+    pub is_idempotent: bool,
 }
 
 impl Call {
     /// A `GET`.
     pub fn get(path: String) -> Self {
-        Self { method: Method::GET, path, headers: HeaderMap::new(), body: Bytes::new(), repeatable: true }
+        Self { method: Method::GET, path, headers: HeaderMap::new(), body: Bytes::new(), is_idempotent: true }
     }
 
     /// A `POST` of this as JSON, which creates something.
     pub fn post(path: String, body: &serde_json::Value) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Self { method: Method::POST, path, headers, body: body.to_string().into(), repeatable: false }
+        Self { method: Method::POST, path, headers, body: body.to_string().into(), is_idempotent: false }
     }
 
     /// A `POST` of this as JSON, which only asks.
-    pub fn ask(path: String, body: &serde_json::Value) -> Self {
-        Self { repeatable: true, ..Self::post(path, body) }
+    pub fn post_query(path: String, body: &serde_json::Value) -> Self {
+        Self { is_idempotent: true, ..Self::post(path, body) }
     }
 
     /// The same with one header more.
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -203,10 +203,10 @@ impl Reply {
 pub enum SendError {
     /// The request never left: sending it again is safe.
     #[error("the request could not be sent")]
-    Unsent(#[source] Source),
+    Unsent(#[source] BoxError),
     /// The request left and no answer came: it may have been carried out.
     #[error("the answer was lost")]
-    Lost(#[source] Source),
+    Lost(#[source] BoxError),
 }
 
 /// A connection that is opened when needed and opened again when it was lost.
@@ -224,12 +224,12 @@ impl Connection {
 
     /// Sends a request and waits for its answer.
     pub async fn send(&mut self, call: &Call) -> Result<Reply, SendError> {
-        let mut sender = match self.idle().await {
+        let mut sender = match self.take_idle().await {
             Some(sender) => sender,
             None => self.connect().await.map_err(SendError::Unsent)?,
         };
         let request = self.request(call).map_err(|error| SendError::Unsent(error.into()))?;
-        let reply = timeout(ANSWER_WITHIN, exchange(&mut sender, request))
+        let reply = timeout(RESPONSE_TIMEOUT, exchange(&mut sender, request))
             .await
             .unwrap_or_else(|elapsed| Err(SendError::Lost(elapsed.into())))?;
         self.sender = Some(sender);
@@ -245,14 +245,14 @@ impl Connection {
     }
 
     /// The connection of the request before, unless the server has closed it.
-    async fn idle(&mut self) -> Option<SendRequest<Full<Bytes>>> {
+    async fn take_idle(&mut self) -> Option<SendRequest<Full<Bytes>>> {
         let mut sender = self.sender.take()?;
         sender.ready().await.ok()?;
         Some(sender)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Source> {
-        let stream = timeout(CONNECT_WITHIN, TcpStream::connect(&self.server.address)).await??;
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, BoxError> {
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.server.address)).await??;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // What ends the connection is seen by the request that was under way.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(Server::parse("http://127.0.0.1:8000").unwrap().address, "127.0.0.1:8000");
         assert_eq!(Server::parse("http://chat.example/").unwrap().address, "chat.example:80");
         for wrong in ["", "localhost", "127.0.0.1:8000", "https://chat.example", "http://chat.example/api"] {
-            assert!(matches!(Server::parse(wrong), Err(ServerError::Url { .. })), "{wrong}");
+            assert!(matches!(Server::parse(wrong), Err(ServerError::InvalidUrl { .. })), "{wrong}");
         }
     }
 

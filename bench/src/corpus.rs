@@ -56,7 +56,7 @@ pub struct Chat {
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct CorpusLine {
     app: String,
     chat: String,
     body: String,
@@ -78,7 +78,7 @@ impl Corpus {
             (1..).zip(lines.lines()).filter(|(_, text)| !matches!(text, Ok(text) if text.is_empty()));
         for (line, text) in numbered.take(limit.unwrap_or(usize::MAX)) {
             let text = text.map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
-            let read: Line = serde_json::from_str(&text).map_err(|source| CorpusError::Line {
+            let read: CorpusLine = serde_json::from_str(&text).map_err(|source| CorpusError::Line {
                 path: path.to_owned(),
                 line,
                 source,

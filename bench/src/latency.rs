@@ -10,12 +10,12 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// The longest latency told apart from longer ones, in microseconds: one hour.
-const LONGEST: u64 = 3_600_000_000;
+const MAX_MICROS: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// When a request was due, sent and answered, on one clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct RequestTimes {
     /// When it should have been sent; with no rate asked for, when it was sent.
     pub due: Duration,
     /// When it was sent.
@@ -38,14 +38,14 @@ impl Latencies {
     }
 
     /// Adds a request.
-    pub fn record(&mut self, times: Times) {
+    pub fn record(&mut self, times: RequestTimes) {
         self.response.saturating_record(micros(times.answered.saturating_sub(times.due)));
         self.service.saturating_record(micros(times.answered.saturating_sub(times.sent)));
     }
 
     /// Adds the latency of a request that was sent when it was due.
-    pub fn record_one(&mut self, latency: Duration) {
-        self.record(Times { due: Duration::ZERO, sent: Duration::ZERO, answered: latency });
+    pub fn record_latency(&mut self, latency: Duration) {
+        self.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered: latency });
     }
 
     /// Adds all requests of `other`.
@@ -57,12 +57,12 @@ impl Latencies {
 
     /// From the time a request was due to its answer.
     pub fn response(&self) -> Percentiles {
-        Percentiles::of(&self.response)
+        Percentiles::from_histogram(&self.response)
     }
 
     /// From the time a request was sent to its answer.
-    pub fn service(&self) -> Percentiles {
-        Percentiles::of(&self.service)
+    pub fn service_times(&self) -> Percentiles {
+        Percentiles::from_histogram(&self.service)
     }
 }
 
@@ -82,7 +82,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    fn from_histogram(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() }
     }
@@ -94,7 +94,7 @@ fn micros(duration: Duration) -> u64 {
 
 #[expect(clippy::expect_used, reason = "the bounds are constants that a test constructs with")]
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, SIGNIFICANT_DIGITS).expect("valid bounds")
+    Histogram::new_with_bounds(1, MAX_MICROS, SIGNIFICANT_DIGITS).expect("valid bounds")
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         let mut latencies = Latencies::new();
         for latency in 1..=1_000 {
             let sent = millis(latency * 7);
-            latencies.record(Times { due: sent, sent, answered: sent + millis(latency) });
+            latencies.record(RequestTimes { due: sent, sent, answered: sent + millis(latency) });
         }
         let percentiles = latencies.response();
         assert_near(percentiles.p50, millis(500));
@@ -125,7 +125,7 @@ mod tests {
         assert_near(percentiles.p99, millis(990));
         assert_near(percentiles.p99_9, millis(999));
         assert_near(percentiles.max, millis(1_000));
-        assert_eq!(latencies.service(), percentiles);
+        assert_eq!(latencies.service_times(), percentiles);
     }
 
     #[test]
@@ -139,11 +139,11 @@ mod tests {
             let sent = due.max(free);
             let begun = if (millis(2_000)..millis(4_000)).contains(&sent) { millis(4_000) } else { sent };
             free = begun + millis(1);
-            latencies.record(Times { due, sent, answered: free });
+            latencies.record(RequestTimes { due, sent, answered: free });
         }
         // Only one request in a thousand was under way during the stall …
-        assert_near(latencies.service().p99, millis(1));
-        assert_near(latencies.service().max, millis(2_001));
+        assert_near(latencies.service_times().p99, millis(1));
+        assert_near(latencies.service_times().max, millis(2_001));
         // … but a fifth of all were due in it, and those after it waited for the backlog.
         assert_near(latencies.response().p50, millis(1));
         assert!(latencies.response().p90 > 800_000, "{:?}", latencies.response());
@@ -154,21 +154,24 @@ mod tests {
     fn adding_up_is_the_same_as_recording_together() {
         let (mut all, mut parts) = (Latencies::new(), [Latencies::new(), Latencies::new()]);
         for request in 0..100_u64 {
-            let times =
-                Times { due: millis(request), sent: millis(request + 1), answered: millis(request * 3 + 2) };
+            let times = RequestTimes {
+                due: millis(request),
+                sent: millis(request + 1),
+                answered: millis(request * 3 + 2),
+            };
             all.record(times);
             parts[usize::from(request % 3 == 0)].record(times);
         }
         let [mut sum, other] = parts;
         sum.add(&other);
-        assert_eq!((sum.response(), sum.service()), (all.response(), all.service()));
+        assert_eq!((sum.response(), sum.service_times()), (all.response(), all.service_times()));
     }
 
     #[test]
     fn what_is_longer_than_the_longest_counts_as_the_longest() {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
-        latencies.record(Times { due: Duration::ZERO, sent: Duration::ZERO, answered });
-        assert!(latencies.response().max >= LONGEST);
+        latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });
+        assert!(latencies.response().max >= MAX_MICROS);
     }
 }

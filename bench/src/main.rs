@@ -4,7 +4,6 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 a finding (a message that was not
 //! acknowledged, or that reads back wrong), 2 usage or environment.
 
-mod caller;
 mod client;
 mod compare;
 mod corpus;
@@ -13,6 +12,7 @@ mod load;
 mod manifest;
 mod progress;
 mod report;
+mod retrying_client;
 mod tally;
 mod verify;
 
@@ -67,7 +67,7 @@ enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
-    Findings,
+    FigureResults,
 }
 
 impl Verdict {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments.command) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
-        Ok(Verdict::Findings) => ExitCode::from(1),
+        Ok(Verdict::FigureResults) => ExitCode::from(1),
         Err(failure) => {
             // Where stderr is gone too, the exit code is all there is to say.
             let _ = writeln!(std::io::stderr(), "chat-bench: {failure}");
@@ -106,7 +106,7 @@ fn run(command: Command) -> Result<Verdict, Failure> {
 }
 
 /// Writes to standard output, at once.
-fn say(text: &str) -> std::io::Result<()> {
+fn write_stdout(text: &str) -> std::io::Result<()> {
     let mut output = std::io::stdout();
     output.write_all(text.as_bytes())?;
     output.flush()

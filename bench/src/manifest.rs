@@ -62,7 +62,7 @@ pub struct Chat {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line<'a> {
+struct ManifestLine<'a> {
     app: std::borrow::Cow<'a, str>,
     app_token: std::borrow::Cow<'a, str>,
     chat: u64,
@@ -93,11 +93,8 @@ impl Manifest {
         let mut indices = HashMap::new();
         for (line, text) in (1..).zip(BufReader::new(File::open(path).map_err(io)?).lines()) {
             let text = text.map_err(io)?;
-            let read: Line<'_> = serde_json::from_str(&text).map_err(|source| ManifestError::Line {
-                path: path.to_owned(),
-                line,
-                source,
-            })?;
+            let read: ManifestLine<'_> = serde_json::from_str(&text)
+                .map_err(|source| ManifestError::Line { path: path.to_owned(), line, source })?;
             let index = *indices.entry(read.app_token.into_owned()).or_insert_with_key(|token: &String| {
                 let (name, token) = (read.app.into_owned(), token.clone());
                 manifest.apps.push(App { name, token, chats: BTreeMap::new() });
@@ -128,7 +125,13 @@ impl Chat {
         let uncertain = self.uncertain.iter().map(|body| (None, body));
         for (number, body) in certain.chain(uncertain) {
             let (app, app_token, body) = (app.name.as_str(), app.token.as_str(), body.as_str());
-            let line = Line { app: app.into(), app_token: app_token.into(), chat, number, body: body.into() };
+            let line = ManifestLine {
+                app: app.into(),
+                app_token: app_token.into(),
+                chat,
+                number,
+                body: body.into(),
+            };
             serde_json::to_writer(&mut *file, &line)?;
             file.write_all(b"\n")?;
         }

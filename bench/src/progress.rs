@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-const BAR_EVERY: Duration = Duration::from_millis(100);
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Work under way, counted by any number of tasks.
 pub struct Progress {
@@ -23,7 +23,7 @@ impl Progress {
     pub fn start(what: &'static str, total: u64) -> Self {
         let done = Arc::new(AtomicU64::new(0));
         if !std::io::stderr().is_terminal() {
-            let display = tokio::spawn(lines(what, total, Arc::clone(&done)));
+            let display = tokio::spawn(write_lines(what, total, Arc::clone(&done)));
             return Self { done, display, bar: None };
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
@@ -31,7 +31,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
-        let display = tokio::spawn(follow(bar.clone(), Arc::clone(&done)));
+        let display = tokio::spawn(draw_bar(bar.clone(), Arc::clone(&done)));
         Self { done, display, bar: Some(bar) }
     }
 
@@ -50,18 +50,18 @@ impl Drop for Progress {
     }
 }
 
-async fn follow(bar: ProgressBar, done: Arc<AtomicU64>) {
-    let mut ticks = tokio::time::interval(BAR_EVERY);
+async fn draw_bar(bar: ProgressBar, done: Arc<AtomicU64>) {
+    let mut ticks = tokio::time::interval(REDRAW_INTERVAL);
     loop {
         ticks.tick().await;
         bar.set_position(done.load(Ordering::Relaxed));
     }
 }
 
-async fn lines(what: &'static str, total: u64, done: Arc<AtomicU64>) {
+async fn write_lines(what: &'static str, total: u64, done: Arc<AtomicU64>) {
     let start = Instant::now();
     loop {
-        tokio::time::sleep(LINE_EVERY).await;
+        tokio::time::sleep(LINE_INTERVAL).await;
         let now = done.load(Ordering::Relaxed);
         let rate = now * 1_000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let left =

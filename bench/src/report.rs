@@ -12,11 +12,11 @@ use crate::tally::Tally;
 use crate::verify::{AppReport, VerifyReport};
 
 /// Findings shown of one app; JSON has them all.
-const FINDINGS_SHOWN: usize = 5;
+const MAX_FINDINGS_PER_APP: usize = 5;
 
 /// How to print a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// For people.
     #[default]
     Table,
@@ -54,7 +54,7 @@ impl LoadReport {
         if self.acknowledged == self.messages && self.visibility.problems.is_empty() {
             Verdict::Fine
         } else {
-            Verdict::Findings
+            Verdict::FigureResults
         }
     }
 
@@ -75,42 +75,46 @@ struct LoadJson<'a> {
 }
 
 /// Prints what came of a load, and of verifying it.
-pub fn print_load(load: &LoadReport, verification: Option<&VerifyReport>, format: Format) -> io::Result<()> {
+pub fn print_load(
+    load: &LoadReport,
+    verification: Option<&VerifyReport>,
+    format: OutputFormat,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if format == Format::Json {
+    if format == OutputFormat::Json {
         let json = LoadJson { load, messages_per_second: load.throughput(), verification };
-        return json_line(&mut out, &json);
+        return write_json(&mut out, &json);
     }
-    load_table(&mut out, load)?;
+    write_load_table(&mut out, load)?;
     if let Some(verification) = verification {
         writeln!(out)?;
-        verification_table(&mut out, verification)?;
+        write_verification_table(&mut out, verification)?;
     }
     Ok(())
 }
 
 /// Prints what came of verifying.
-pub fn print_verification(report: &VerifyReport, format: Format) -> io::Result<()> {
+pub fn print_verification(report: &VerifyReport, format: OutputFormat) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        Format::Json => json_line(&mut out, report),
-        Format::Table => verification_table(&mut out, report),
+        OutputFormat::Json => write_json(&mut out, report),
+        OutputFormat::Table => write_verification_table(&mut out, report),
     }
 }
 
-fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
 
-fn load_table(out: &mut impl Write, load: &LoadReport) -> io::Result<()> {
+fn write_load_table(out: &mut impl Write, load: &LoadReport) -> io::Result<()> {
     writeln!(out, "messages      {} of {} acknowledged", load.acknowledged, load.messages)?;
     writeln!(out, "duration      {:.3} s", load.seconds)?;
     writeln!(out, "throughput    {:.0} messages/s", load.throughput())?;
     if let Some(latency) = load.latency {
-        percentiles(out, "latency", latency, "from when it was due")?;
+        write_percentiles(out, "latency", latency, "from when it was due")?;
     }
-    percentiles(out, "service time", load.service_time, "from when it was sent")?;
+    write_percentiles(out, "service time", load.service_time, "from when it was sent")?;
     let after = |millis: Option<f64>| match millis {
         Some(millis) => format!("{millis:.1} ms after the last 201"),
         None => "not seen".to_owned(),
@@ -126,13 +130,13 @@ fn load_table(out: &mut impl Write, load: &LoadReport) -> io::Result<()> {
     load.visibility.problems.iter().try_for_each(|problem| writeln!(out, "problem       {problem}"))
 }
 
-fn percentiles(out: &mut impl Write, title: &str, of: Percentiles, note: &str) -> io::Result<()> {
+fn write_percentiles(out: &mut impl Write, title: &str, of: Percentiles, note: &str) -> io::Result<()> {
     let shown = [("p50", of.p50), ("p90", of.p90), ("p99", of.p99), ("p99.9", of.p99_9), ("max", of.max)]
         .map(|(name, micros)| format!("{name} {}.{:03}", micros / 1_000, micros % 1_000));
     writeln!(out, "{title:<13} {} ms, {note}", shown.join("  "))
 }
 
-fn verification_table(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
+fn write_verification_table(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     let width = report.apps.iter().map(|app| app.app.chars().count()).max().unwrap_or(0).max(5);
     writeln!(
         out,
@@ -141,7 +145,7 @@ fn verification_table(out: &mut impl Write, report: &VerifyReport) -> io::Result
     )?;
     let mut total = AppReport { app: "total".to_owned(), ..AppReport::default() };
     for app in &report.apps {
-        row(out, width, app)?;
+        write_app_row(out, width, app)?;
         total.chats += app.chats;
         total.messages += app.messages;
         total.pages += app.pages;
@@ -151,19 +155,19 @@ fn verification_table(out: &mut impl Write, report: &VerifyReport) -> io::Result
         total.hits += app.hits;
         total.findings.extend(app.findings.iter().cloned());
     }
-    row(out, width, &total)?;
+    write_app_row(out, width, &total)?;
     for app in &report.apps {
-        for finding in app.findings.iter().take(FINDINGS_SHOWN) {
+        for finding in app.findings.iter().take(MAX_FINDINGS_PER_APP) {
             writeln!(out, "{}: {finding}", app.app)?;
         }
-        if let Some(more) = app.findings.len().checked_sub(FINDINGS_SHOWN).filter(|more| *more > 0) {
+        if let Some(more) = app.findings.len().checked_sub(MAX_FINDINGS_PER_APP).filter(|more| *more > 0) {
             writeln!(out, "{}: and {more} more", app.app)?;
         }
     }
     Ok(())
 }
 
-fn row(out: &mut impl Write, width: usize, app: &AppReport) -> io::Result<()> {
+fn write_app_row(out: &mut impl Write, width: usize, app: &AppReport) -> io::Result<()> {
     writeln!(
         out,
         "{:<width$} {:>6} {:>9} {:>6} {:>6} {:>6} {:>7} {:>8} {:>8}",

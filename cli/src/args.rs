@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chat_web::admin::AdminToken;
+use chat_web::admin_auth::AdminToken;
 use chat_web::client_address::TrustedProxies;
 use chat_web::rate_limit::RateLimit;
 use clap::{Args, Parser, Subcommand, ValueEnum};

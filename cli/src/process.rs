@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_admin_api::{AdminApi, AdminPorts};
-use chat_command_api::idempotency::Idempotency;
-use chat_command_api::writer::{CommandHandler, WriterConfig};
-use chat_domain::operation::ProjectionName;
+use chat_command_api::service_times::CommandService;
+use chat_command_api::writer::{WriterConfig, WriterHandle};
+use chat_domain::operator_action::ProjectionName;
 use chat_operations::projections::Projections;
 use chat_ports::clock;
 use chat_ports::counters::Counters;
 use chat_ports::event_store::{EventStore, EventStoreError};
-use chat_ports::idempotency::Reservations;
+use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::Generations;
 use chat_query_api::{QueryApi, QueryPorts};
-use chat_web::admin::AdminAccess;
-use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
+use chat_web::admin_auth::AdminAccess;
 use chat_web::metrics::Metrics;
-use chat_web::server::{Drained, ServerOptions, serve};
-use chat_web::system::System;
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::server::{DrainOutcome, ServerOptions, serve};
+use chat_web::system_routes::SystemServices;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -116,11 +116,11 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         queried: readers.as_ref().filter(|_| keepers.statuses().is_empty()).map(Readers::in_use),
     };
     let (drain, draining) = watch::channel(false);
-    let mut apis = Apis::default();
+    let mut apis = ApiSet::default();
     let writer_task = writer.map(|(commands, task)| {
         let handler = commands.handler().clone();
         let routes = chat_command_api::routes::router(commands);
-        let api = Api::commands(routes);
+        let api = ApiRoutes::commands(routes);
         apis.served
             .push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
         task
@@ -128,11 +128,11 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     if let Some(readers) = readers {
         serve_readers(&mut apis, readers, event_store, &places, options, draining);
     } else {
-        apis.documented.push(chat_query_api::document());
-        apis.documented_admin.push(chat_admin_api::document());
+        apis.documented.push(chat_query_api::openapi_document());
+        apis.documented_admin.push(chat_admin_api::openapi_document());
     }
     if !role.takes_commands() {
-        apis.documented.push(chat_command_api::routes::document());
+        apis.documented.push(chat_command_api::routes::openapi_document());
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,
@@ -142,7 +142,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         deadline: Duration::from_secs(options.request_timeout),
         ..HttpOptions::default()
     };
-    let app = assemble(apis, System::new(Arc::new(readiness), metrics), &http);
+    let app = build_router(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
     banner::show(role, options, &places, address);
 
     let server =
@@ -159,7 +159,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             if role.takes_commands() && tokio::time::timeout(PATIENCE, writer_task).await.is_err() {
                 tracing::warn!("stopped with commands unanswered");
             }
-            if let Drained::Cut(connections) = drained {
+            if let DrainOutcome::Cut(connections) = drained {
                 tracing::warn!(connections, "stopped with requests unanswered");
             }
             Ok(())
@@ -174,7 +174,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
 
 /// Adds what answers queries and operators' questions, and keeps it on the generations that operators promote.
 fn serve_readers(
-    apis: &mut Apis,
+    apis: &mut ApiSet,
     readers: Readers,
     event_store: Arc<dyn EventStore>,
     places: &Places,
@@ -189,14 +189,14 @@ fn serve_readers(
     };
     let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
     let api = QueryApi::new(ports, readers.progress(), access.clone());
-    apis.served.push(Api::queries(chat_query_api::router(api.clone())));
+    apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
     let seen = readers.in_use();
     let ports = AdminPorts {
         event_store: Arc::clone(&event_store),
         read_model: Arc::new(move || Arc::clone(&seen.borrow().read_model)),
         projections: Arc::new(Projections { log: event_store, places: places.projections() }),
     };
-    apis.served.push(Api::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
+    apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
     tokio::spawn(readers.keep(api));
 }
 
@@ -221,11 +221,11 @@ async fn start_following(event_store: &Arc<dyn EventStore>) -> Result<watch::Rec
 async fn start_writer(
     event_store: &Arc<dyn EventStore>,
     counters: Arc<dyn Counters>,
-    reservations: Arc<dyn Reservations>,
+    reservations: Arc<dyn IdempotencyStore>,
 ) -> Result<(Idempotency, JoinHandle<()>), Failure> {
     let head = wait_for("the event log", || event_store.head(), EventStoreError::retryable).await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    let (handler, task) = CommandHandler::spawn(WriterConfig {
+    let (handler, task) = WriterHandle::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
         counters,
         clock: clock::now,

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_command_api::writer::CommandHandler;
+use chat_command_api::writer::WriterHandle;
 use chat_domain::Position;
 use chat_ports::clock;
-use chat_ports::dead_letter::{LetterCounts, LetterList, WhichLetters};
+use chat_ports::dead_letter::{DeadLetterCounts, DeadLetterFilter, DeadLetterQuery};
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
-use chat_projector::State;
+use chat_projector::ProjectorState;
 use chat_redis::RedisConnection;
-use chat_web::system::{Part, Projection, Readiness, Status};
+use chat_web::system_routes::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
 
 use crate::generations::InUse;
@@ -22,8 +22,8 @@ use crate::generations::InUse;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A list without letters, which comes with their counts.
-const NO_LETTER: LetterList =
-    LetterList { after: Position::START, limit: 0, which: WhichLetters::Standing, stream: None };
+const NO_LETTER: DeadLetterQuery =
+    DeadLetterQuery { after: Position::START, limit: 0, which: DeadLetterFilter::Standing, stream: None };
 
 /// A projection that trails the log by more than this is worth a look.
 const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
@@ -32,11 +32,11 @@ const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
 pub(crate) struct Parts {
     pub(crate) event_store: Arc<dyn EventStore>,
     /// What takes commands, if this process does.
-    pub(crate) writer: Option<CommandHandler>,
+    pub(crate) writer: Option<WriterHandle>,
     /// What hands out this process's numbers, where that is Redis.
     pub(crate) redis: Option<RedisConnection>,
     /// The projectors of this process.
-    pub(crate) projectors: Vec<watch::Receiver<chat_projector::Status>>,
+    pub(crate) projectors: Vec<watch::Receiver<chat_projector::ProjectorStatus>>,
     /// What queries are answered from, where other processes keep it.
     pub(crate) queried: Option<watch::Receiver<InUse>>,
 }
@@ -93,7 +93,7 @@ impl Parts {
     async fn of_queried(
         &self,
         name: &str,
-        found: Result<(Position, LetterCounts), String>,
+        found: Result<(Position, DeadLetterCounts), String>,
         head: Option<&Position>,
     ) -> Part {
         let (position, letters) = match found {
@@ -124,7 +124,7 @@ impl Parts {
 }
 
 /// A projection that this process keeps.
-fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option<u64>) -> Part {
+fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_events: Option<u64>) -> Part {
     let lag = status.lag(clock::now());
     let reason = match status.state {
         _ if ended => Err("it has ended".to_owned()),
@@ -133,7 +133,7 @@ fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option
         State::Stopped => Err("it has stopped".to_owned()),
         State::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
         State::StandingBy | State::CatchingUp | State::Live => {
-            let letters = LetterCounts { parked: status.parked, discarded: status.discarded };
+            let letters = DeadLetterCounts { parked: status.parked, discarded: status.discarded };
             Ok(letters_reason(letters).or_else(|| lag_reason(lag)))
         }
     };
@@ -149,8 +149,8 @@ fn of_projector(status: &chat_projector::Status, ended: bool, lag_events: Option
     Part { projection: Some(projection), ..part(status.name, reason) }
 }
 
-fn letters_reason(letters: LetterCounts) -> Option<String> {
-    let LetterCounts { parked, discarded } = letters;
+fn letters_reason(letters: DeadLetterCounts) -> Option<String> {
+    let DeadLetterCounts { parked, discarded } = letters;
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
     let given_up = || format!("{discarded} events were discarded, and nobody has acknowledged it");
     waits.or_else(|| (discarded > 0).then(given_up))

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chat_ports::search_index::{SearchError, SearchPage, SearchRequest};
-use chat_query_api::Search;
-use chat_search::SearchIndex;
+use chat_query_api::MessageSearch;
+use chat_search::TantivyIndex;
 
 /// The index in a folder that a projector keeps, in this process or in another.
 pub(crate) struct SearchFolder {
     path: PathBuf,
-    index: Mutex<Option<Arc<SearchIndex>>>,
+    index: Mutex<Option<Arc<TantivyIndex>>>,
 }
 
 impl SearchFolder {
@@ -19,12 +19,12 @@ impl SearchFolder {
     }
 
     /// The index as it was committed last. Blocks.
-    pub(crate) fn index(&self) -> Result<Arc<SearchIndex>, SearchError> {
+    pub(crate) fn index(&self) -> Result<Arc<TantivyIndex>, SearchError> {
         let index = {
             let mut opened = self.index.lock().unwrap_or_else(PoisonError::into_inner);
             match &*opened {
                 Some(index) => Arc::clone(index),
-                None => Arc::clone(opened.insert(Arc::new(SearchIndex::open(&self.path)?))),
+                None => Arc::clone(opened.insert(Arc::new(TantivyIndex::open(&self.path)?))),
             }
         };
         index.refresh()?;

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use chat_domain::{
-    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Position, Precondition, StreamId,
-    application, chat,
+    AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Position, Precondition, StreamId, app,
+    chat,
 };
 use thiserror::Error;
 
@@ -59,7 +59,7 @@ impl Command {
     }
 
     /// The command with the token that was drawn for a new app before, where there was one.
-    pub(crate) fn with_app(self, drawn: Option<AppToken>) -> Self {
+    pub(crate) fn with_app_token(self, drawn: Option<AppToken>) -> Self {
         match (self, drawn) {
             (Self::CreateApp { name, .. }, Some(app)) => Self::CreateApp { app, name },
             (command, _) => command,
@@ -76,22 +76,24 @@ impl Command {
         const FIELDS: usize = 64;
         FIELDS
             + match self {
-                Self::CreateApp { name, .. } | Self::RenameApp { name, .. } => json_bytes(name.as_str()),
+                Self::CreateApp { name, .. } | Self::RenameApp { name, .. } => {
+                    escaped_json_len(name.as_str())
+                }
                 Self::CreateMessage { body, .. } | Self::EditMessage { body, .. } => {
-                    json_bytes(body.as_str())
+                    escaped_json_len(body.as_str())
                 }
                 Self::CreateChat { .. } | Self::DeleteMessage { .. } => 0,
             }
     }
 
     /// Whether deciding needs to know which messages were edited or deleted.
-    pub(crate) fn needs_changes(&self) -> bool {
+    pub(crate) fn needs_full_state(&self) -> bool {
         matches!(self, Self::EditMessage { .. } | Self::DeleteMessage { .. })
     }
 }
 
 /// How many bytes a text takes in JSON.
-fn json_bytes(text: &str) -> usize {
+fn escaped_json_len(text: &str) -> usize {
     let escaped = |byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
         0..0x20 => "\\u0000".len(),
@@ -102,7 +104,7 @@ fn json_bytes(text: &str) -> usize {
 
 /// A command that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct AppendedEvent {
     /// The event, durable in the log.
     pub event: Event,
     /// A position of the log at or shortly after the event's: a reader that has got here sees the event.
@@ -111,22 +113,22 @@ pub struct Recorded {
 
 /// A command that was carried out, now or before under the same idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carried {
+pub struct CommandOutcome {
     /// What was recorded.
-    pub recorded: Recorded,
+    pub appended: AppendedEvent,
     /// The app that it belongs to: for a new one, the token that was recorded and not another one drawn since.
     pub app: AppToken,
     /// Whether it was this command that did it.
-    pub when: When,
+    pub execution: ExecutionKind,
 }
 
 /// Whether a command was carried out now or before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum ExecutionKind {
     /// Now: the event was appended for this command.
-    Now,
+    New,
     /// Before: nothing was appended.
-    Before,
+    Replayed,
 }
 
 /// Why a command was not carried out.
@@ -146,7 +148,7 @@ pub enum CommandError {
     CountersUnavailable(#[source] Cause),
     /// The store of idempotency keys can't be reached. Nothing was appended.
     #[error("the store of idempotency keys is not available")]
-    KeysUnavailable(#[source] Cause),
+    IdempotencyStoreUnavailable(#[source] Cause),
     /// A command with the same idempotency key is being carried out, or may be. Nothing was appended.
     #[error("a command with this idempotency key is still running")]
     KeyInFlight,
@@ -190,13 +192,13 @@ pub enum Rejection {
     NumberOutOfOrder,
 }
 
-impl From<application::Rejection> for Rejection {
-    fn from(rejection: application::Rejection) -> Self {
+impl From<app::Rejection> for Rejection {
+    fn from(rejection: app::Rejection) -> Self {
         match rejection {
-            application::Rejection::AlreadyExists => Self::TokenTaken,
-            application::Rejection::NotFound => Self::AppNotFound,
-            application::Rejection::PreconditionFailed(_) => Self::PreconditionFailed,
-            application::Rejection::NumberOutOfOrder { .. } => Self::NumberOutOfOrder,
+            app::Rejection::AlreadyExists => Self::TokenTaken,
+            app::Rejection::NotFound => Self::AppNotFound,
+            app::Rejection::PreconditionFailed(_) => Self::PreconditionFailed,
+            app::Rejection::NumberOutOfOrder { .. } => Self::NumberOutOfOrder,
         }
     }
 }
@@ -220,7 +222,7 @@ mod tests {
     fn a_text_takes_as_many_bytes_as_serde_writes() {
         for text in ["", "Hi", "Grüße 🦊", "\"\\\n\r\t\u{8}\u{c}", "\u{1}\u{1f}\u{7f}\u{2028}/"] {
             let written = serde_json::to_string(text).unwrap();
-            assert_eq!(json_bytes(text) + "\"\"".len(), written.len(), "{written}");
+            assert_eq!(escaped_json_len(text) + "\"\"".len(), written.len(), "{written}");
         }
     }
 }

@@ -28,6 +28,6 @@
 //! ```
 
 pub mod command;
-pub mod idempotency;
 pub mod routes;
+pub mod service;
 pub mod writer;

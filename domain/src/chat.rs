@@ -1,6 +1,6 @@
 //! The decider of a chat's stream: MessageCreated, MessageEdited and MessageDeleted.
 //!
-//! That the chat exists is told by its app's stream ([`crate::application::State::has_chat`]); a chat without
+//! That the chat exists is told by its app's stream ([`crate::app::State::has_chat`]); a chat without
 //! messages has no events of its own.
 
 use std::collections::BTreeMap;
@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::event::{MessageCreated, MessageDeleted, MessageEdited};
-use crate::{Event, MessageBody, MessageNumber, Precondition, Unfoldable, Version};
+use crate::{Event, EvolveError, MessageBody, MessageNumber, Precondition, Version};
 
 /// A chat as its stream tells it, as far as deciding needs it: its size grows with edits and deletions, not with
 /// messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     last_message: Option<MessageNumber>,
-    changed: BTreeMap<MessageNumber, Changed>,
+    changed_messages: BTreeMap<MessageNumber, ChangedMessage>,
 }
 
 /// A message that is no longer as it was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Changed {
+struct ChangedMessage {
     version: Version,
     deleted: bool,
 }
@@ -75,37 +75,37 @@ impl State {
     /// A chat with messages up to `last_message`, none of them edited or deleted: where a fold of the later edits
     /// and deletions starts, so that deciding need not read every message.
     pub fn with_messages(last_message: Option<MessageNumber>) -> Self {
-        Self { last_message, changed: BTreeMap::new() }
+        Self { last_message, changed_messages: BTreeMap::new() }
     }
 
     /// The message created last.
-    pub fn last_message(&self) -> Option<MessageNumber> {
+    pub fn last_message_number(&self) -> Option<MessageNumber> {
         self.last_message
     }
 
     /// The number of the next message.
-    pub fn next_message(&self) -> MessageNumber {
+    pub fn next_message_number(&self) -> MessageNumber {
         MessageNumber::after(self.last_message)
     }
 
     /// Messages that exist: created and not deleted.
     pub fn message_count(&self) -> u64 {
-        let deleted = self.changed.values().filter(|changed| changed.deleted).count() as u64;
+        let deleted = self.changed_messages.values().filter(|changed| changed.deleted).count() as u64;
         self.last_message.map_or(0, MessageNumber::get) - deleted
     }
 
     /// How many messages were edited or deleted: what the state's memory grows with.
-    pub fn changed_messages(&self) -> usize {
-        self.changed.len()
+    pub fn changed_message_count(&self) -> usize {
+        self.changed_messages.len()
     }
 
-    fn version_of(&self, number: MessageNumber) -> Result<Version, Rejection> {
+    fn message_version(&self, number: MessageNumber) -> Result<Version, Rejection> {
         if Some(number) > self.last_message {
             return Err(Rejection::NotFound(number));
         }
-        match self.changed.get(&number) {
-            Some(Changed { deleted: true, .. }) => Err(Rejection::Deleted(number)),
-            Some(Changed { version, .. }) => Ok(*version),
+        match self.changed_messages.get(&number) {
+            Some(ChangedMessage { deleted: true, .. }) => Err(Rejection::Deleted(number)),
+            Some(ChangedMessage { version, .. }) => Ok(*version),
             None => Ok(Version::new(1)),
         }
     }
@@ -115,42 +115,43 @@ impl State {
 pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     match command {
         Command::CreateMessage { number, body } => {
-            let next = state.next_message();
+            let next = state.next_message_number();
             if number != next {
                 return Err(Rejection::NumberOutOfOrder { next });
             }
             Ok(MessageCreated { message_number: number, body }.into())
         }
         Command::EditMessage { number, body, precondition } => {
-            let version = state.version_of(number)?;
+            let version = state.message_version(number)?;
             if !precondition.holds(version) {
                 return Err(Rejection::PreconditionFailed(version));
             }
             Ok(MessageEdited { message_number: number, body }.into())
         }
         Command::DeleteMessage { number } => {
-            state.version_of(number)?;
+            state.message_version(number)?;
             Ok(MessageDeleted { message_number: number }.into())
         }
     }
 }
 
 /// Folds one event of the chat's stream into its state.
-pub fn evolve(mut state: State, event: &Event) -> Result<State, Unfoldable> {
-    let unfoldable = |reason| Unfoldable { event: event.event_type(), reason };
+pub fn evolve(mut state: State, event: &Event) -> Result<State, EvolveError> {
+    let evolve_error = |reason| EvolveError { event: event.event_type(), reason };
     let (number, deleted) = match event {
         Event::MessageCreated(created) => {
-            if created.message_number != state.next_message() {
-                return Err(unfoldable("its number is not the next one"));
+            if created.message_number != state.next_message_number() {
+                return Err(evolve_error("its number is not the next one"));
             }
             state.last_message = Some(created.message_number);
             return Ok(state);
         }
         Event::MessageEdited(edited) => (edited.message_number, false),
         Event::MessageDeleted(deleted) => (deleted.message_number, true),
-        _ => return Err(unfoldable("it belongs in an app's stream")),
+        _ => return Err(evolve_error("it belongs in an app's stream")),
     };
-    let version = state.version_of(number).map_err(|_| unfoldable("the message does not exist"))?.next();
-    state.changed.insert(number, Changed { version, deleted });
+    let version =
+        state.message_version(number).map_err(|_| evolve_error("the message does not exist"))?.next();
+    state.changed_messages.insert(number, ChangedMessage { version, deleted });
     Ok(state)
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::{AppName, ChatNumber, MessageBody, MessageNumber};
 
 /// Makes an enum of events, a struct for the payload of each, and how they are stored.
-macro_rules! payloads {
+macro_rules! define_events {
     (
         $(#[$enum_doc:meta])* pub enum $enum:ident;
         $($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ $(,)? })+
@@ -62,7 +62,7 @@ macro_rules! payloads {
                 version: $crate::event::SchemaVersion,
                 payload: &[u8],
             ) -> Result<Self, $crate::event::DecodeError> {
-                match $crate::event::lifted(event_type, version, payload)? {
+                match $crate::event::upcast_to_current(event_type, version, payload)? {
                     None => Self::from_payload(event_type, payload),
                     Some(lifted) => Self::from_payload(event_type, lifted.as_bytes()),
                 }
@@ -77,9 +77,9 @@ macro_rules! payloads {
         }
     };
 }
-pub(crate) use payloads;
+pub(crate) use define_events;
 
-payloads! {
+define_events! {
     /// A fact about an app, a chat or a message.
     pub enum Event;
 
@@ -152,13 +152,13 @@ pub enum DecodeError {
     UnknownVersion(SchemaVersion),
     /// The payload does not have the shape of its version.
     #[error("broken payload")]
-    Payload(#[from] serde_json::Error),
+    InvalidPayload(#[from] serde_json::Error),
 }
 
 /// Lifts the payload of one event type from one schema version to the next.
 struct Upcaster {
     event_type: &'static str,
-    from: SchemaVersion,
+    from_version: SchemaVersion,
     upcast: fn(serde_json::Value) -> serde_json::Value,
 }
 
@@ -166,7 +166,7 @@ struct Upcaster {
 const UPCASTERS: &[Upcaster] = &[];
 
 /// The payload in the current schema version; `None` where it is in that already.
-pub(crate) fn lifted(
+pub(crate) fn upcast_to_current(
     event_type: &str,
     version: SchemaVersion,
     payload: &[u8],
@@ -188,10 +188,12 @@ fn upcast(
 ) -> serde_json::Value {
     let step = upcasters
         .iter()
-        .filter(|upcaster| upcaster.event_type == event_type && upcaster.from >= version)
-        .min_by_key(|upcaster| upcaster.from);
+        .filter(|upcaster| upcaster.event_type == event_type && upcaster.from_version >= version)
+        .min_by_key(|upcaster| upcaster.from_version);
     match step {
-        Some(step) => upcast(upcasters, event_type, SchemaVersion(step.from.0 + 1), (step.upcast)(payload)),
+        Some(step) => {
+            upcast(upcasters, event_type, SchemaVersion(step.from_version.0 + 1), (step.upcast)(payload))
+        }
         None => payload,
     }
 }
@@ -202,20 +204,28 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn older_payloads_are_lifted_one_version_at_a_time() {
+    fn upcasts_older_payloads_one_version_at_a_time() {
         let upcasters = [
-            Upcaster { event_type: "A", from: SchemaVersion(3), upcast: |was| json!({ "from_3": was }) },
-            Upcaster { event_type: "A", from: SchemaVersion(1), upcast: |was| json!({ "from_1": was }) },
-            Upcaster { event_type: "B", from: SchemaVersion(1), upcast: |_| json!("not this type") },
+            Upcaster {
+                event_type: "A",
+                from_version: SchemaVersion(3),
+                upcast: |was| json!({ "from_3": was }),
+            },
+            Upcaster {
+                event_type: "A",
+                from_version: SchemaVersion(1),
+                upcast: |was| json!({ "from_1": was }),
+            },
+            Upcaster { event_type: "B", from_version: SchemaVersion(1), upcast: |_| json!("not this type") },
         ];
-        let lifted = |version| upcast(&upcasters, "A", SchemaVersion(version), json!(0));
-        assert_eq!(lifted(1), json!({ "from_3": { "from_1": 0 } }));
-        assert_eq!(lifted(2), json!({ "from_3": 0 }));
-        assert_eq!(lifted(4), json!(0));
+        let upcast_from = |version| upcast(&upcasters, "A", SchemaVersion(version), json!(0));
+        assert_eq!(upcast_from(1), json!({ "from_3": { "from_1": 0 } }));
+        assert_eq!(upcast_from(2), json!({ "from_3": 0 }));
+        assert_eq!(upcast_from(4), json!(0));
     }
 
     #[test]
-    fn versions_from_the_future_and_unknown_types_are_told_apart() {
+    fn distinguishes_unknown_versions_from_unknown_types() {
         let newer = SchemaVersion(SchemaVersion::CURRENT.0 + 1);
         assert!(matches!(Event::decode("AppCreated", newer, b"{}"), Err(DecodeError::UnknownVersion(_))));
         assert!(matches!(
@@ -224,7 +234,7 @@ mod tests {
         ));
         assert!(matches!(
             Event::decode("AppCreated", SchemaVersion::CURRENT, br#"{"name":""}"#),
-            Err(DecodeError::Payload(_))
+            Err(DecodeError::InvalidPayload(_))
         ));
     }
 }

@@ -19,12 +19,12 @@
 //! [`application`] and [`chat`] are the two deciders. [`event`] is what they emit and how it is stored;
 //! [`stream`] says where. [`operation`] is what operators do. The other modules are types that can't hold a wrong value.
 
-pub mod application;
+pub mod app;
 pub mod chat;
 pub mod event;
 pub mod metadata;
 pub mod number;
-pub mod operation;
+pub mod operator_action;
 pub mod position;
 pub mod stream;
 pub mod text;
@@ -35,7 +35,7 @@ pub mod version;
 pub use event::Event;
 pub use metadata::{Actor, Metadata};
 pub use number::{ChatNumber, MessageNumber};
-pub use operation::Operation;
+pub use operator_action::OperatorAction;
 pub use position::{ExpectedRevision, Position, Revision};
 pub use stream::StreamId;
 pub use text::{AppName, MessageBody};
@@ -49,7 +49,7 @@ use thiserror::Error;
 /// damaged or written by something else.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{event} does not follow from the events before it: {reason}")]
-pub struct Unfoldable {
+pub struct EvolveError {
     /// The event's type, such as `MessageCreated`.
     pub event: &'static str,
     /// What does not fit.

@@ -24,7 +24,7 @@ pub struct Actor {
 
 impl Actor {
     /// How much of a `User-Agent` is kept, in characters.
-    pub const MAX_USER_AGENT: usize = 256;
+    pub const MAX_USER_AGENT_CHARS: usize = 256;
 }
 
 /// On whose behalf a command was carried out.
@@ -57,29 +57,29 @@ pub struct Metadata {
     pub causation_id: String,
     /// What the command was known by to a client that may send it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<IdempotencyMetadata>,
 }
 
 /// Recorded with the event of a command that came with an idempotency key. The event's id derives from the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Idempotency {
+pub struct IdempotencyMetadata {
     /// Of the payload that the key came with: another one under the same key is another command.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: PayloadFingerprint,
 }
 
 /// A digest of a command's payload. Shown and stored as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Fingerprint([u8; 16]);
+pub struct PayloadFingerprint([u8; 16]);
 
 /// Text that is not a fingerprint.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a fingerprint is 32 hexadecimal digits")]
 pub struct InvalidFingerprint;
 
-impl Fingerprint {
+impl PayloadFingerprint {
     /// The fingerprint with these bytes.
-    pub const fn new(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
@@ -89,19 +89,19 @@ impl Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for PayloadFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
-impl From<Fingerprint> for String {
-    fn from(fingerprint: Fingerprint) -> Self {
+impl From<PayloadFingerprint> for String {
+    fn from(fingerprint: PayloadFingerprint) -> Self {
         fingerprint.to_string()
     }
 }
 
-impl TryFrom<String> for Fingerprint {
+impl TryFrom<String> for PayloadFingerprint {
     type Error = InvalidFingerprint;
 
     fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_from_before_there_were_idempotency_keys_still_reads() -> Result<(), serde_json::Error> {
+    fn reads_metadata_without_an_idempotency_key() -> Result<(), serde_json::Error> {
         let older =
             r#"{"command":"CreateMessage","actor":{"kind":"app"},"correlation_id":"c","causation_id":"r"}"#;
         let read: Metadata = serde_json::from_str(older)?;
@@ -146,12 +146,12 @@ mod tests {
     fn a_fingerprint_is_stored_as_hexadecimal_digits() -> Result<(), serde_json::Error> {
         let mut bytes = [0; 16];
         bytes[15] = 0xfe;
-        let idempotency = Idempotency { fingerprint: Fingerprint::new(bytes) };
+        let idempotency = IdempotencyMetadata { fingerprint: PayloadFingerprint::from_bytes(bytes) };
         let stored = r#"{"fingerprint":"000000000000000000000000000000fe"}"#;
         assert_eq!(serde_json::to_string(&idempotency)?, stored);
-        assert_eq!(serde_json::from_str::<Idempotency>(stored)?, idempotency);
+        assert_eq!(serde_json::from_str::<IdempotencyMetadata>(stored)?, idempotency);
         for wrong in ["", "fe", &"g".repeat(32), &format!("+{}", "0".repeat(31))] {
-            assert_eq!(Fingerprint::try_from(wrong.to_owned()), Err(InvalidFingerprint), "{wrong}");
+            assert_eq!(PayloadFingerprint::try_from(wrong.to_owned()), Err(InvalidFingerprint), "{wrong}");
         }
         Ok(())
     }

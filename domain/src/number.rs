@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_has_one_spelling() {
+    fn parses_only_canonical_decimal_numbers() {
         assert_eq!(ChatNumber::parse("17").map(ChatNumber::get), Ok(17));
         for wrong in
             ["", "0", "-1", "+1", "01", "1.0", " 1", "1a", "9223372036854775808", "99999999999999999999"]

@@ -74,7 +74,7 @@ pub enum ExpectedRevision {
 
 impl ExpectedRevision {
     /// Expects a stream of which `last` is the last event.
-    pub fn after(last: Option<Revision>) -> Self {
+    pub fn from_last_revision(last: Option<Revision>) -> Self {
         last.map_or(Self::NoStream, Self::Exact)
     }
 

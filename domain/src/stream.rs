@@ -18,18 +18,18 @@ pub enum StreamId {
 /// A stream name that is not one of this system's.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not a stream of apps or chats")]
-pub struct UnknownStream;
+pub struct InvalidStreamName;
 
 impl StreamId {
     /// Reads a stream's name.
-    pub fn parse(name: &str) -> Result<Self, UnknownStream> {
+    pub fn parse(name: &str) -> Result<Self, InvalidStreamName> {
         if let Some(token) = name.strip_prefix("app-") {
-            return AppToken::parse(token).map(Self::App).map_err(|_| UnknownStream);
+            return AppToken::parse(token).map(Self::App).map_err(|_| InvalidStreamName);
         }
         let (token, number) =
-            name.strip_prefix("chat-").and_then(|rest| rest.split_once('-')).ok_or(UnknownStream)?;
-        let token = AppToken::parse(token).map_err(|_| UnknownStream)?;
-        let number = ChatNumber::parse(number).map_err(|_| UnknownStream)?;
+            name.strip_prefix("chat-").and_then(|rest| rest.split_once('-')).ok_or(InvalidStreamName)?;
+        let token = AppToken::parse(token).map_err(|_| InvalidStreamName)?;
+        let number = ChatNumber::parse(number).map_err(|_| InvalidStreamName)?;
         Ok(Self::Chat(token, number))
     }
 
@@ -73,7 +73,7 @@ mod tests {
             format!("chat-{token}"),
             format!("chat-{token}-0"),
         ] {
-            assert_eq!(StreamId::parse(&name), Err(UnknownStream), "{name}");
+            assert_eq!(StreamId::parse(&name), Err(InvalidStreamName), "{name}");
         }
     }
 }

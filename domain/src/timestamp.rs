@@ -23,7 +23,7 @@ impl Timestamp {
     }
 
     /// The time as it is shown. A page of messages shows a hundred times: this takes a fraction of what formatting does.
-    pub fn rfc3339(self) -> Rfc3339Text {
+    pub fn to_rfc3339(self) -> Rfc3339Text {
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
             .ok()
             .filter(|time| time.year() >= 0)
@@ -32,10 +32,10 @@ impl Timestamp {
         let (hour, minute, second) = time.to_hms();
         let (year, millis) = (year.unsigned_abs(), u32::try_from(self.0.rem_euclid(1_000)).unwrap_or(0));
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        digits(&mut text[..4], year);
-        digits(&mut text[20..23], millis);
-        for (at, value) in [(5, u8::from(month)), (8, day), (11, hour), (14, minute), (17, second)] {
-            digits(&mut text[at..at + 2], u32::from(value));
+        write_digits(&mut text[..4], year);
+        write_digits(&mut text[20..23], millis);
+        for (offset, value) in [(5, u8::from(month)), (8, day), (11, hour), (14, minute), (17, second)] {
+            write_digits(&mut text[offset..offset + 2], u32::from(value));
         }
         Rfc3339Text(text)
     }
@@ -49,7 +49,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.rfc3339().as_str())
+        f.write_str(self.to_rfc3339().as_str())
     }
 }
 
@@ -65,9 +65,9 @@ impl Rfc3339Text {
 }
 
 /// Writes a number with leading zeros. It has no more digits than there are places.
-fn digits(places: &mut [u8], mut number: u32) {
-    for place in places.iter_mut().rev() {
-        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+fn write_digits(buffer: &mut [u8], mut number: u32) {
+    for digit in buffer.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
         number /= 10;
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_time_has_its_place() {
+    fn formats_every_part_of_a_timestamp() {
         for text in [
             "1970-01-01T00:00:00.000Z",
             "1969-12-31T23:59:59.999Z",

@@ -21,7 +21,7 @@ const IN_ALPHABET: [bool; 256] = {
 };
 
 /// The largest multiple of 58 that fits a byte: bytes from here on would favour the first letters.
-const UNBIASED: u8 = 232;
+const UNBIASED_BYTE_LIMIT: u8 = 232;
 
 /// An app's secret token: 36 base58 characters, 210 bits from the operating system's random source.
 ///
@@ -33,7 +33,7 @@ pub struct AppToken([u8; AppToken::LENGTH]);
 /// Text that is not an app token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an app token is {} base58 characters", AppToken::LENGTH)]
-pub struct InvalidToken;
+pub struct InvalidAppToken;
 
 impl AppToken {
     /// Characters in a token.
@@ -46,7 +46,7 @@ impl AppToken {
         let mut random = [0; 64];
         while filled < token.len() {
             fill(&mut random);
-            for byte in random.iter().filter(|byte| **byte < UNBIASED).take(token.len() - filled) {
+            for byte in random.iter().filter(|byte| **byte < UNBIASED_BYTE_LIMIT).take(token.len() - filled) {
                 token[filled] = ALPHABET[usize::from(byte % 58)];
                 filled += 1;
             }
@@ -55,12 +55,12 @@ impl AppToken {
     }
 
     /// Reads a token as it stands in a path or a stream name.
-    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
-        let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidToken)?;
+    pub fn parse(text: &str) -> Result<Self, InvalidAppToken> {
+        let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidAppToken)?;
         if bytes.iter().all(|byte| IN_ALPHABET[usize::from(*byte)]) {
             Ok(Self(bytes))
         } else {
-            Err(InvalidToken)
+            Err(InvalidAppToken)
         }
     }
 
@@ -95,7 +95,7 @@ impl fmt::Debug for AppToken {
 mod tests {
     use super::*;
 
-    fn counting() -> impl FnMut(&mut [u8]) {
+    fn counting_bytes() -> impl FnMut(&mut [u8]) {
         let mut next = 0_u8;
         move |buffer| {
             for byte in buffer {
@@ -107,12 +107,12 @@ mod tests {
 
     #[test]
     fn a_generated_token_parses_back() {
-        let token = AppToken::generate(counting());
+        let token = AppToken::generate(counting_bytes());
         assert_eq!(AppToken::parse(token.expose()), Ok(token));
     }
 
     #[test]
-    fn random_bytes_that_would_favour_some_letters_are_dropped() {
+    fn discards_random_bytes_that_would_bias_the_token() {
         let mut rounds = 0;
         let token = AppToken::generate(|buffer| {
             buffer.fill(if rounds == 0 { 255 } else { 57 });
@@ -126,13 +126,13 @@ mod tests {
     fn text_of_another_form_is_no_token() {
         let token = "a".repeat(36);
         for wrong in ["", &token[1..], &format!("{token}a"), &"0".repeat(36), &"é".repeat(18)] {
-            assert_eq!(AppToken::parse(wrong), Err(InvalidToken), "{wrong}");
+            assert_eq!(AppToken::parse(wrong), Err(InvalidAppToken), "{wrong}");
         }
     }
 
     #[test]
     fn debug_does_not_give_the_token_away() {
-        let token = AppToken::generate(counting());
+        let token = AppToken::generate(counting_bytes());
         assert_eq!(format!("{token:?}"), "AppToken(1234…)");
     }
 }

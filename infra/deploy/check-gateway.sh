@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Checks gateway/haproxy.cfg with real processes: two command-apis, two query-apis and their projectors on one embedded
-# log, HAProxy in front, everything on loopback and in a temporary folder that is removed again.
+# event store behind HAProxy, all on loopback and in a temporary folder that is removed at the end.
 #
-#   infra/deploy/check-gateway.sh [BINARY]      BINARY: target/release/chat-api, or else target/debug/chat-api
+#   infra/deploy/check-gateway.sh [BINARY]      # target/release/chat-api, or target/debug/chat-api if there is none
 #
-# Every kind of request passes through the gateway. Then each process is stopped and started, and killed and started,
-# while clients send traffic: an orderly stop may cost no request, a kill only the commands that the process was at.
+# Sends every kind of request through the gateway. Then stops, kills and restarts each process while clients send
+# traffic: a stop must not fail any request, a kill only the commands that were in flight in that process.
 # Needs haproxy, curl, jq and sqlite3. Exit code 0: fine, 1: a finding, 2: something is missing.
 # shellcheck disable=SC2031
 set -euo pipefail
 
-# Nothing here takes minutes: whatever hangs ends after three, through the same clean-up.
+# A run that hangs is terminated after three minutes, and cleans up.
 if [[ -z ${CHECK_GATEWAY_BOUNDED:-} ]]; then
   CHECK_GATEWAY_BOUNDED=1 exec timeout --kill-after=20 180 "$0" "$@"
 fi
@@ -51,16 +51,16 @@ finding() {
   exit 1
 }
 
-# Waits until a command succeeds, ten seconds at most.
+# Waits up to ten seconds until a command succeeds.
 until_true() {
   local deadline=$((SECONDS + 10))
   until "$@" >/dev/null 2>&1; do
-    ((SECONDS < deadline)) || finding "waited in vain for: $*"
+    ((SECONDS < deadline)) || finding "timed out: $*"
     sleep 0.05
   done
 }
 
-# Eight ports in a row on which nobody listens.
+# Prints the first of eight consecutive free ports.
 free_ports() {
   local base port taken
   for _ in {1..50}; do
@@ -73,7 +73,7 @@ free_ports() {
   finding "no free ports"
 }
 
-# Nothing of the caller's environment: engines, folders, limits.
+# Ignores the caller's settings: engines, folders, limits.
 unset DATA_DIR DATABASE_URL EVENT_STORE_URL LISTEN_ADDR MAX_IN_FLIGHT RATE_LIMIT REDIS_URL SEARCH_INDEX_DIR
 base=$(free_ports)
 export ADMIN_TOKEN=check-gateway TRUSTED_PROXIES=127.0.0.1 LOG_FORMAT=json RUST_LOG=warn
@@ -87,8 +87,8 @@ declare -A address=(
 )
 gateway=http://$GATEWAY_ADDR
 
-# Each query-api has a search folder of its own, kept by a projector beside it, as in production. Read model and log are
-# shared; the second projector stands by for the read model.
+# Each query-api has its own search folder with its own projector, as in production. Read model and event store are
+# shared; for the read model, the second projector is on standby.
 start() {
   local name=$1 role=${1%-[12]} number=${1##*-}
   "$binary" "$role" --data-dir "$work/data" --search-index-dir "$work/search-$number/index" \
@@ -104,7 +104,7 @@ stop() {
 
 ready() { [[ $(curl -s -o /dev/null -w '%{http_code}' "http://${address[$1]}/readyz") == 200 ]]; }
 
-# up NAME COUNT: in so many of the two backends that have a process, the gateway holds it fit for requests.
+# up NAME COUNT: the process is up in COUNT of the two backends that it belongs to.
 up() {
   local metrics
   metrics=$(curl -sf "http://$GATEWAY_METRICS_ADDR/metrics") || return
@@ -125,7 +125,7 @@ done
 # ---- every kind of request ------------------------------------------------------------------------------------------
 
 checks=0
-# expect STATUS METHOD PATH [curl's options]: leaves the answer in $work/head and $work/body.
+# expect STATUS METHOD PATH [OPTION OF CURL…]: leaves the response in $work/head and $work/body.
 expect() {
   local status=$1 method=$2 path=$3 got
   shift 3
@@ -137,11 +137,11 @@ expect() {
 }
 header() { grep -i "^$1:" "$work/head" | head -1 | cut -d: -f2- | tr -d '\r' | sed 's/^ *//'; }
 body() { jq -r "$1" "$work/body"; }
-# problem CODE: the answer is a problem document with this code, and names the request.
+# problem CODE: the response is a problem document with this code and the id of the request.
 problem() {
   [[ $(header content-type) == application/problem+json ]] || finding "not a problem document: $(cat "$work/head")"
   [[ $(body .code) == "$1" ]] || finding "code $(body .code) instead of $1"
-  [[ $(body .request_id) == "$(header x-request-id)" ]] || finding "the problem names another request"
+  [[ $(body .request_id) == "$(header x-request-id)" ]] || finding "the problem has the id of another request"
 }
 json=(-H 'Content-Type: application/json')
 api=/api/v1/apps
@@ -165,20 +165,20 @@ expect 200 PUT "$api/$app" "${json[@]}" -d '{"name":"renamed"}'
 expect 201 POST "$api/$app/chats"
 chat=$api/$app/chats/1
 expect 201 POST "$chat/messages" "${json[@]}" -d '{"body":"The quick brown fox"}' -H 'X-Request-Id: mine-1'
-[[ $(header x-request-id) == mine-1 ]] || finding "the request's id is $(header x-request-id)"
+[[ $(header x-request-id) == mine-1 ]] || finding "the id of the request is $(header x-request-id)"
 expect 200 PUT "$chat/messages/1" "${json[@]}" -d '{"body":"The quick red fox"}'
 expect 201 POST "$chat/messages" "${json[@]}" -d '{"body":"gone soon"}'
 expect 204 DELETE "$chat/messages/2"
 read_own=(-H "Consistency-Token: $(header consistency-token)" -H 'Prefer: wait=10')
 
-# Both query-apis have seen it.
+# Both query-apis return the changes.
 for _ in {1..4}; do
   expect 200 GET "$api/$app" "${read_own[@]}"
-  [[ $(body .name) == renamed ]] || finding "the app is named $(body .name)"
+  [[ $(body .name) == renamed ]] || finding "the name of the app is $(body .name)"
   expect 200 HEAD "$api/$app" "${read_own[@]}"
   expect 200 GET "$api/$app/chats" "${read_own[@]}"
   expect 200 GET "$chat" "${read_own[@]}"
-  [[ $(body .message_count) == 1 ]] || finding "$(body .message_count) messages are counted"
+  [[ $(body .message_count) == 1 ]] || finding "message_count is $(body .message_count)"
   expect 304 GET "$chat" "${read_own[@]}" -H "If-None-Match: $(header etag)"
   expect 200 GET "$chat/messages?limit=1" "${read_own[@]}"
   expect 200 GET "$chat/messages/1/history" "${read_own[@]}"
@@ -190,7 +190,7 @@ for _ in {1..4}; do
     [[ $(body .total) == 1 ]] || finding "the search found $(body .total)"
   done
 done
-# The address that an event is recorded under is the client's, whatever it claims.
+# Events are recorded with the address of the connection, not with an address from the client's headers.
 expect 201 POST "$api/$app/chats" --interface 127.0.0.2 -H 'X-Forwarded-For: 192.0.2.1' -H 'Forwarded: for=192.0.2.1'
 recorded=$(sqlite3 -readonly "$work/data/events.db" 'SELECT metadata FROM events ORDER BY position DESC LIMIT 1')
 [[ $(jq -r .actor.address <<<"$recorded") == 127.0.0.2 ]] || finding "recorded: $recorded"
@@ -204,24 +204,25 @@ expect 422 POST "$chat/messages" "${json[@]}" -d '{"body":" "}' && problem body_
 printf '{"body":"%065536d"}' 0 >"$work/large"
 expect 201 POST "$chat/messages" "${json[@]}" --data-binary "@$work/large"
 printf '{"body":"%0600000d"}' 0 >"$work/too-large"
-# Who asks before sending surely sees the answer; others may find the connection closed while they send.
+# A client that sends "Expect: 100-continue" always gets the response; others may see the connection closed while
+# they send.
 expect 413 POST "$chat/messages" "${json[@]}" --data-binary "@$work/too-large" -H 'Expect: 100-continue'
 problem payload_too_large
 
-# counted ROLE PATTERN: the requests of a kind that the processes of a role have answered.
+# counted ROLE PATTERN: the number of requests that match and that the processes of a role have answered.
 counted() {
   for name in "$1-1" "$1-2"; do curl -s "http://${address[$name]}/metrics"; done |
     awk -v pattern="$2" '$0 ~ "^http_requests_total" && $0 ~ pattern { sum += $2 } END { print sum + 0 }'
 }
-[[ $(counted query-api '"(PUT|DELETE)"') == 0 ]] || finding "a query-api was sent a command"
-[[ $(counted command-api '"GET",route="/api') == 0 ]] || finding "a command-api was sent a query"
+[[ $(counted query-api '"(PUT|DELETE)"') == 0 ]] || finding "a command reached a query-api"
+[[ $(counted command-api '"GET",route="/api') == 0 ]] || finding "a query reached a command-api"
 [[ $(counted query-api '"POST",route=".*search"') == 8 ]] || finding "not every search reached a query-api"
-echo "requests: $checks answered as expected"
+echo "requests: $checks got the expected response"
 
-# ---- processes come and go ------------------------------------------------------------------------------------------
+# ---- stops, kills and starts ---------------------------------------------------------------------------------------
 
-# Four apps, so that both command-apis have some; a writer and a reader each, with connections that are kept. A line of
-# what they write is an answer's body and its status.
+# Four apps, so that both command-apis get some. Each has a writer and a reader with persistent connections, which write
+# the body and the status of each response on one line.
 touch "$work/sending"
 senders=()
 for number in 1 2 3 4; do
@@ -233,7 +234,7 @@ for number in 1 2 3 4; do
   expect 200 GET "$api/${traffic[number]}" -H "Consistency-Token: $token" -H 'Prefer: wait=10'
   url=$gateway$api/${traffic[number]}/chats/1/messages
   (while [[ -e $work/sending ]]; do
-    curl -s --max-time 20 "${json[@]}" -d '{"body":"to and fro"}' -w '|%{http_code}\n' "$url?n=[1-20]" || true
+    curl -s --max-time 20 "${json[@]}" -d '{"body":"hello"}' -w '|%{http_code}\n' "$url?n=[1-20]" || true
   done >"$work/written-$number") &
   senders+=($!)
   (while [[ -e $work/sending ]]; do
@@ -243,12 +244,12 @@ for number in 1 2 3 4; do
   senders+=($!)
 done
 
-# Complete lines only: the last one may be half written.
+# Complete lines only: the last line may be partly written.
 answers() { grep -hE '\|[0-9]{3}$' "$work/$1"-[1-4] || true; }
 failures() { answers "$1" | grep -vE '\|20[01]$' || true; }
 answered() { answers "$1" | wc -l; }
 failed() { failures "$1" | wc -l; }
-# Waits until so many more requests were answered: that what happened was felt.
+# Waits for 60 more responses of both kinds, so that the traffic has met the change.
 more_traffic() {
   local written read
   written=$(($(answered written) + 60)) read=$(($(answered read) + 60))
@@ -266,8 +267,8 @@ for name in command-api-1 command-api-2 query-api-1 query-api-2; do
     until_true in_use "$name"
     more_traffic
     lost=$(($(failed written) - before))
-    echo "$name, SIG$signal and start: $lost commands without an answer of their own"
-    # One in flight a writer at most, where the process was killed; none where it was asked to stop.
+    echo "$name, SIG$signal and start: $lost commands failed"
+    # After SIGKILL at most one command in flight of each writer; after SIGTERM none.
     allowed=0
     [[ $signal == KILL && $name == command-* ]] && allowed=4
     ((lost <= allowed)) || finding "$lost commands failed: $(failures written | tail -3)"
@@ -279,7 +280,7 @@ wait "${senders[@]}"
 
 failures written >"$work/unknown"
 [[ $(grep -vc '"code":"outcome_unknown".*|503$' "$work/unknown" || true) == 0 ]] ||
-  finding "a command failed otherwise than as outcome_unknown: $(grep -v outcome_unknown "$work/unknown" | head -3)"
+  finding "a command failed, but not with outcome_unknown: $(grep -v outcome_unknown "$work/unknown" | head -3)"
 for number in 1 2 3 4; do
   acknowledged=$(grep -oE '"message_number":[0-9]+' "$work/written-$number" | sort | uniq -c | awk '$1 > 1' | wc -l)
   [[ $acknowledged == 0 ]] || finding "a number was acknowledged twice"
@@ -287,14 +288,14 @@ for number in 1 2 3 4; do
   expect 201 POST "$api/${traffic[number]}/chats/1/messages" "${json[@]}" -d '{"body":"last"}'
   next=$(body .message_number)
   expect 200 GET "$api/${traffic[number]}/chats/1" -H "Consistency-Token: $(header consistency-token)" -H 'Prefer: wait=10'
-  [[ $(body .message_count) == "$next" ]] || finding "message $next is there, $(body .message_count) are counted"
-  ((next > last)) || finding "message $last was acknowledged, and $next came after it"
+  [[ $(body .message_count) == "$next" ]] || finding "the last number is $next, but message_count is $(body .message_count)"
+  ((next > last)) || finding "message $next was created after $last was acknowledged"
 done
-echo "traffic: $(answered written) commands and $(answered read) queries, $(wc -l <"$work/unknown") commands unknown"
+echo "traffic: $(answered written) commands and $(answered read) queries, $(wc -l <"$work/unknown") outcomes unknown"
 
 # ---- killed with a request in flight --------------------------------------------------------------------------------
 
-# at NAME: a request is at this process.
+# at NAME: this process has a request in flight.
 at() {
   local side=queries metrics
   [[ $1 == command-* ]] && side=commands
@@ -302,8 +303,8 @@ at() {
   grep -q "^haproxy_server_current_sessions{proxy=\"$side\",server=\"$1\"} 1" <<<"$metrics"
 }
 
-# A stopped process takes requests and answers nothing. One of the two gets the command and is killed with it; the other
-# one goes on, and would answer if it were given the command too.
+# A process that is paused with SIGSTOP accepts requests and does not answer. One of the two gets the command and is
+# killed with it; the other one goes on, and would answer if the gateway sent it the command again.
 for name in command-api-1 command-api-2; do kill -STOP "${pids[$name]}"; done
 (expect 503 POST "$api/$app/chats" && problem outcome_unknown && [[ $(header retry-after) == 1 ]]) &
 sent=$!
@@ -313,37 +314,37 @@ killed=command-api-1 other=command-api-2
 at "$killed" || killed=command-api-2 other=command-api-1
 stop KILL "$killed"
 kill -CONT "${pids[$other]}"
-wait "$sent" || finding "a command in flight was not answered outcome_unknown"
+wait "$sent" || finding "the command in flight was not answered with outcome_unknown"
 start "$killed"
 for name in command-api-1 command-api-2; do until_true in_use "$name"; done
 expect 201 POST "$api/$app/chats"
-[[ $(body .chat_number) == 3 ]] || finding "the command of before was sent twice: chat $(body .chat_number)"
+[[ $(body .chat_number) == 3 ]] || finding "the command was sent twice: the next chat has number $(body .chat_number)"
 
-# A query that was at a killed process is answered by the other one.
+# A query in flight in a killed process is answered by the other process.
 kill -STOP "${pids[query-api-1]}"
 asked=()
 for number in 1 2; do
-  # shellcheck disable=SC2030,SC2031  # answers of its own, in the subshell alone
+  # shellcheck disable=SC2030,SC2031  # each subshell has its own folder of responses
   (work=$work/asked-$number && mkdir -p "$work" && expect 200 GET "$api/$app") &
   asked+=($!)
 done
 until_true at query-api-1
 stop KILL query-api-1
-wait "${asked[@]}" || finding "a query in flight was not answered"
+wait "${asked[@]}" || finding "the query in flight was not answered"
 start query-api-1
 until_true in_use query-api-1
-echo "in flight: a command was answered outcome_unknown and not sent twice, a query was answered by the other process"
+echo "in flight: the command got outcome_unknown and was not retried, the query was retried on the other process"
 
-# ---- nobody is there ------------------------------------------------------------------------------------------------
+# ---- no process is ready --------------------------------------------------------------------------------------------
 
 for name in command-api-1 command-api-2; do stop TERM "$name"; done
 for name in command-api-1 command-api-2; do until_true gone "$name"; done
-expect 503 POST $api "${json[@]}" -d '{"name":"nobody"}' && problem overloaded
+expect 503 POST $api "${json[@]}" -d '{"name":"refused"}' && problem overloaded
 [[ $(header retry-after) == 1 ]] || finding "Retry-After is missing"
 expect 503 GET /readyz
 [[ $(body '.parts[0].status') == down && $(body '.parts[1].status') == ok ]] || finding "readiness says $(cat "$work/body")"
 expect 200 GET "$api/$app"
-# A process that is not ready answers for itself as long as no other is ready.
+# If no process is ready, one that is alive answers, and its error names the reason.
 mv "$work/data/read-model.db" "$work/data/read-model.db.away"
 for name in projector-1 projector-2; do stop KILL "$name"; done
 for name in query-api-1 query-api-2; do
@@ -351,7 +352,7 @@ for name in query-api-1 query-api-2; do
   start "$name"
 done
 for name in query-api-1 query-api-2; do until_true up "$name" 1; done
-says_why() (expect 503 GET "$api/$app" && [[ $(body .code) == read_model_unavailable ]])
-until_true says_why
+names_the_reason() (expect 503 GET "$api/$app" && [[ $(body .code) == read_model_unavailable ]])
+until_true names_the_reason
 problem read_model_unavailable
-echo "nobody there: problem documents with Retry-After"
+echo "no process ready: problem documents with Retry-After"

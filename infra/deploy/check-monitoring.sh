@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks that alerts and dashboards ask for what there is: rules and their tests pass, every query parses, and every
-# metric in them is counted somewhere in the sources or by the gateway.
+# Checks alerts and dashboard: the rules and their tests pass, every query parses, and the sources or the gateway record
+# every metric that they use.
 #
 # Needs promtool (Debian: prometheus), haproxy, curl and jq. Exit code 0: fine, 1: a finding, 2: something is missing.
 set -euo pipefail
@@ -25,12 +25,12 @@ queries() {
 queries | jq -R '{record: "checked", expr: .}' | jq -s '{groups: [{name: "dashboard", rules: .}]}' >"$work/rules.json"
 promtool check rules --lint=none "$work/rules.json" >/dev/null
 
-# What is there: names in the sources, with what Prometheus makes of histograms, and what HAProxy exports.
-known() {
+# The metrics that exist: names in the sources, with the suffixes of histograms, and the metrics of HAProxy.
+existing() {
   grep -rhoE --include='*.rs' --exclude-dir=target '(counter|gauge|histogram)!\(\s*"[a-z_]+"' "$root" |
     grep -oE '"[a-z_]+"' | tr -d '"' | sort -u | while read -r name; do
       printf '%s\n' "$name" "${name}_sum" "${name}_count"
-      # Only these have buckets (web/src/metrics.rs); others are summaries.
+      # Only histograms in seconds have buckets; the others are summaries.
       [[ $name != *_seconds ]] || echo "${name}_bucket"
     done
   echo up
@@ -45,16 +45,17 @@ for _ in {1..100}; do
   curl -s -o /dev/null "http://127.0.0.1:$port/metrics" && break
   sleep 0.05
 done
-known "$port" | sort -u >"$work/known"
+existing "$port" | sort -u >"$work/existing"
 
-# Metrics alone: a name before a brace, a bracket, or an end; labels and functions are other words.
-asked() {
+# The metrics that alerts and dashboard use, recognized by their prefixes.
+used() {
   { queries; awk '/alert:/ { rule = 1 } rule' "$here/prometheus/alerts.yml" | sed -n '/expr:/,/for:\|labels:/p'; } |
     grep -oE '\b(up|(http|commands?|counter|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
 }
-missing=$(asked | comm -23 - "$work/known")
+missing=$(used | comm -23 - "$work/existing")
 if [[ -n $missing ]]; then
-  echo "FINDING: nobody counts: $missing" >&2
+  echo "FINDING: these metrics do not exist: $missing" >&2
   exit 1
 fi
-echo "$(queries | wc -l) queries and $(grep -c 'alert:' "$here/prometheus/alerts.yml") alerts ask for $(asked | wc -l) metrics, all of which exist"
+alerts=$(grep -c 'alert:' "$here/prometheus/alerts.yml")
+echo "$(queries | wc -l) queries and $alerts alerts use $(used | wc -l) metrics, all of which exist"

@@ -4,39 +4,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chat_domain::event::DecodeError;
-use chat_domain::{Event, Metadata, Operation, Position, Revision, StreamId, operation};
+use chat_domain::{Event, Metadata, OperatorAction, Position, Revision, StreamId, operator_action};
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
-use chat_projector::parking::Reason;
+use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answer;
+use crate::envelope;
 
 /// Events that are read at once, at most.
-const PAGE: usize = 1_024;
+const PAGE_EVENTS: usize = 1_024;
 /// Streams whose ends are remembered, to see that nothing is missing in them. Of more of them, some are not checked for
 /// that.
-const STREAMS: usize = 65_536;
+const MAX_TRACKED_STREAMS: usize = 65_536;
 /// Types that are counted each for itself.
-const TYPES: usize = 256;
+const MAX_COUNTED_TYPES: usize = 256;
 /// Types beyond these.
-const OTHER: &str = "(others)";
+const OTHER_TYPES: &str = "(others)";
 
 /// What to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct CheckOptions {
     /// Events after this position.
     pub after: Position,
     /// Findings that are listed; the others are counted.
-    pub limit: usize,
+    pub max_findings: usize,
     /// About how many events to read at most.
-    pub look_at_most: u64,
+    pub max_events: u64,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
-pub struct Checked {
+pub struct EventsCheck {
     /// Up to where the log was read: its end when the check began, unless that was too far.
     #[schema(value_type = u64)]
     pub position: Position,
@@ -47,20 +47,20 @@ pub struct Checked {
     pub types: BTreeMap<String, u64>,
     /// How many findings there are, by problem.
     #[schema(value_type = Object)]
-    pub problems: BTreeMap<Problem, u64>,
+    pub problems: BTreeMap<EventProblem, u64>,
     /// The first of them.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<EventFinding>,
 }
 
 /// Something that is not as this program would have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventFinding)]
-pub struct Finding {
+pub struct EventFinding {
     /// The event's place in the log.
     #[schema(value_type = u64)]
     pub position: Position,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: EventProblem,
     /// The same as a sentence, which quotes nothing of the payload.
     pub detail: String,
     /// The event's stream.
@@ -78,7 +78,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = EventProblem)]
-pub enum Problem {
+pub enum EventProblem {
     /// The stream is neither an app's nor a chat's nor the operators'.
     UnknownStream,
     /// No event has this type.
@@ -93,7 +93,7 @@ pub enum Problem {
     Gap,
 }
 
-impl Problem {
+impl EventProblem {
     /// As answers show it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -107,15 +107,15 @@ impl Problem {
     }
 }
 
-impl answer::Finding for Checked {
-    fn is_finding(&self) -> bool {
-        self.found() > 0
+impl envelope::Report for EventsCheck {
+    fn has_findings(&self) -> bool {
+        self.finding_count() > 0
     }
 }
 
-impl Checked {
+impl EventsCheck {
     /// How many findings there are.
-    pub fn found(&self) -> u64 {
+    pub fn finding_count(&self) -> u64 {
         self.problems.values().sum()
     }
 }
@@ -123,14 +123,14 @@ impl Checked {
 /// Reads the log from after a position, to its end at most. `progress` is told now and then how many events were read.
 pub async fn check(
     log: &dyn EventStore,
-    asked: Asked,
+    options: CheckOptions,
     mut progress: impl FnMut(u64),
-) -> Result<Checked, EventStoreError> {
+) -> Result<EventsCheck, EventStoreError> {
     let head = log.head().await?;
-    let mut checked = Checked { position: asked.after, ..Checked::default() };
-    let mut ends = Ends { from_start: asked.after == Position::START, revisions: HashMap::new() };
+    let mut checked = EventsCheck { position: options.after, ..EventsCheck::default() };
+    let mut ends = NextRevisions { from_start: options.after == Position::START, revisions: HashMap::new() };
     loop {
-        let events = log.read_all(checked.position, PAGE).await?;
+        let events = log.read_all(checked.position, PAGE_EVENTS).await?;
         let events: Vec<_> = events.into_iter().filter(|event| event.position <= head).collect();
         let Some(last) = events.last() else {
             checked.position = checked.position.max(head);
@@ -139,33 +139,33 @@ pub async fn check(
         checked.position = last.position;
         for event in &events {
             checked.count(event);
-            let problems = [look(event), metadata(event), ends.gap(event)];
+            let problems = [decoding_problem(event), metadata_problem(event), ends.gap_before(event)];
             for (problem, detail) in problems.into_iter().flatten() {
-                checked.report(asked.limit, event, problem, detail);
+                checked.report(options.max_findings, event, problem, detail);
             }
         }
         progress(checked.events);
-        if checked.events >= asked.look_at_most {
+        if checked.events >= options.max_events {
             return Ok(checked);
         }
     }
 }
 
-impl Checked {
+impl EventsCheck {
     fn count(&mut self, event: &RecordedEvent) {
         self.events += 1;
         if let Some(count) = self.types.get_mut(&event.event_type) {
             *count += 1;
             return;
         }
-        let name = if self.types.len() < TYPES { event.event_type.as_str() } else { OTHER };
+        let name = if self.types.len() < MAX_COUNTED_TYPES { event.event_type.as_str() } else { OTHER_TYPES };
         *self.types.entry(name.to_owned()).or_default() += 1;
     }
 
-    fn report(&mut self, limit: usize, event: &RecordedEvent, problem: Problem, detail: String) {
+    fn report(&mut self, limit: usize, event: &RecordedEvent, problem: EventProblem, detail: String) {
         *self.problems.entry(problem).or_default() += 1;
         if self.findings.len() < limit {
-            self.findings.push(Finding {
+            self.findings.push(EventFinding {
                 position: event.position,
                 problem,
                 detail,
@@ -179,44 +179,44 @@ impl Checked {
 }
 
 /// What keeps this program from reading an event.
-fn look(event: &RecordedEvent) -> Option<(Problem, String)> {
+fn decoding_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
     let RecordedEvent { event_type, schema_version, data, .. } = event;
-    let error = if *event.stream == *operation::STREAM {
-        Operation::decode(event_type, *schema_version, data).err()
+    let error = if *event.stream == *operator_action::STREAM {
+        OperatorAction::decode(event_type, *schema_version, data).err()
     } else if StreamId::parse(&event.stream).is_err() {
-        return Some((Problem::UnknownStream, Reason::UNKNOWN_STREAM.as_str().to_owned()));
+        return Some((EventProblem::UnknownStream, DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned()));
     } else {
         Event::decode(event_type, *schema_version, data).err()
     }?;
     let problem = match &error {
-        DecodeError::UnknownType => Problem::UnknownType,
-        DecodeError::UnknownVersion(_) => Problem::UnknownVersion,
-        DecodeError::Payload(_) => Problem::BrokenPayload,
+        DecodeError::UnknownType => EventProblem::UnknownType,
+        DecodeError::UnknownVersion(_) => EventProblem::UnknownVersion,
+        DecodeError::InvalidPayload(_) => EventProblem::BrokenPayload,
     };
-    Some((problem, Reason::from(&error).as_str().to_owned()))
+    Some((problem, DeadLetterReason::from(&error).as_str().to_owned()))
 }
 
-fn metadata(event: &RecordedEvent) -> Option<(Problem, String)> {
+fn metadata_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
     let error = serde_json::from_slice::<Metadata>(&event.metadata).err()?;
     // What serde says may quote it.
     let place = format!("its metadata can't be read (line {}, column {})", error.line(), error.column());
-    Some((Problem::BrokenMetadata, place))
+    Some((EventProblem::BrokenMetadata, place))
 }
 
 /// The next revisions of streams.
-struct Ends {
+struct NextRevisions {
     /// Whether a stream that is not among them starts here.
     from_start: bool,
     revisions: HashMap<Arc<str>, Revision>,
 }
 
-impl Ends {
-    fn gap(&mut self, event: &RecordedEvent) -> Option<(Problem, String)> {
+impl NextRevisions {
+    fn gap_before(&mut self, event: &RecordedEvent) -> Option<(EventProblem, String)> {
         let next = event.revision.next();
         let expected = if let Some(expected) = self.revisions.get_mut(&event.stream) {
             std::mem::replace(expected, next)
         } else {
-            if self.revisions.len() >= STREAMS {
+            if self.revisions.len() >= MAX_TRACKED_STREAMS {
                 self.revisions.clear();
                 self.from_start = false;
             }
@@ -224,6 +224,8 @@ impl Ends {
             self.from_start.then_some(Revision::FIRST)?
         };
         let (found, expected) = (event.revision.get(), expected.get());
-        (found != expected).then(|| (Problem::Gap, Reason::revision(found, expected).as_str().to_owned()))
+        (found != expected).then(|| {
+            (EventProblem::Gap, DeadLetterReason::unexpected_revision(found, expected).as_str().to_owned())
+        })
     }
 }

@@ -4,12 +4,12 @@
 //! Everything here works on the ports, beside a running system or without one. What an operator does, as opposed to
 //! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
 
-pub mod acts;
-pub mod answer;
+pub mod atomic_file;
 pub mod audit;
 pub mod dead_letters;
+pub mod envelope;
 pub mod events_check;
-pub mod new_file;
+pub mod operator_actions;
 pub mod projections;
 pub mod proof;
 pub mod replay;

@@ -9,13 +9,13 @@ pub(crate) struct Backoff {
     failures: u32,
 }
 
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(5);
+const INITIAL_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 impl Backoff {
     /// The next pause.
-    pub(crate) fn pause(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+    pub(crate) fn next_pause(&mut self) -> Duration {
+        let full = INITIAL_PAUSE.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE);
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(rand::random_range(0.5..=1.0))
     }
@@ -33,13 +33,13 @@ mod tests {
     #[test]
     fn pauses_grow_to_five_seconds_and_start_over_after_a_success() {
         let mut backoff = Backoff::default();
-        let first = backoff.pause();
-        assert!(first >= FIRST / 2 && first <= FIRST, "{first:?}");
+        let first = backoff.next_pause();
+        assert!(first >= INITIAL_PAUSE / 2 && first <= INITIAL_PAUSE, "{first:?}");
         for _ in 0..100 {
-            assert!(backoff.pause() <= LONGEST);
+            assert!(backoff.next_pause() <= MAX_PAUSE);
         }
-        assert!(backoff.pause() >= LONGEST / 2);
+        assert!(backoff.next_pause() >= MAX_PAUSE / 2);
         backoff.reset();
-        assert!(backoff.pause() <= FIRST);
+        assert!(backoff.next_pause() <= INITIAL_PAUSE);
     }
 }

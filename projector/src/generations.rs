@@ -7,31 +7,33 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::operation::{self, Copy, Generation, Operation, ProjectionName};
+use chat_domain::operator_action::{self, Generation, OperatorAction, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Revision};
-use chat_ports::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
+};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// How often the stream is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Acts that are read at once.
-const PAGE: usize = 256;
+const PAGE_EVENTS: usize = 256;
 
 /// Which generations there are, as of some act.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generations {
-    read_model: Line,
-    search_index: Line,
+    read_model: GenerationHistory,
+    search_index: GenerationHistory,
     /// The revision that the next act has.
-    next: Option<Revision>,
+    next_revision: Option<Revision>,
     /// Where the last act is that changed something here.
     pub changed_at: Position,
 }
 
 /// The generations of one projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct GenerationHistory {
     /// Which one readers see.
     pub live: Generation,
     /// The ones that they saw before it, the last one last. A rollback goes back to that.
@@ -47,7 +49,7 @@ pub struct Line {
 /// What a generation is to readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum GenerationState {
     /// They see it.
     Live,
     /// They saw it before the one that is live; a rollback goes back to it.
@@ -58,7 +60,7 @@ pub enum Standing {
     LeftOver,
 }
 
-impl Standing {
+impl GenerationState {
     /// In snake case.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +72,7 @@ impl Standing {
     }
 }
 
-impl Default for Line {
+impl Default for GenerationHistory {
     fn default() -> Self {
         Self {
             live: Generation::FIRST,
@@ -82,33 +84,36 @@ impl Default for Line {
     }
 }
 
-impl Line {
+impl GenerationHistory {
     /// The one to go back to.
     pub fn previous(&self) -> Option<Generation> {
         self.before.last().copied()
     }
 
     /// The number that the next rebuild gets.
-    pub fn next(&self) -> Generation {
+    pub fn next_generation(&self) -> Generation {
         self.highest.next()
     }
 
     /// All that were not removed, in order.
-    pub fn all(&self) -> Vec<(Generation, Standing)> {
-        let mut all = vec![(self.live, Standing::Live)];
+    pub fn all(&self) -> Vec<(Generation, GenerationState)> {
+        let mut all = vec![(self.live, GenerationState::Live)];
         let previous = self.previous();
         all.extend(self.before.iter().map(|generation| {
-            let standing =
-                if Some(*generation) == previous { Standing::Previous } else { Standing::LeftOver };
+            let standing = if Some(*generation) == previous {
+                GenerationState::Previous
+            } else {
+                GenerationState::LeftOver
+            };
             (*generation, standing)
         }));
-        all.extend(self.building.map(|generation| (generation, Standing::Building)));
-        all.extend(self.left_over.iter().map(|generation| (*generation, Standing::LeftOver)));
+        all.extend(self.building.map(|generation| (generation, GenerationState::Building)));
+        all.extend(self.left_over.iter().map(|generation| (*generation, GenerationState::LeftOver)));
         all.sort_unstable_by_key(|(generation, _)| *generation);
         all
     }
 
-    fn start(&mut self, generation: Generation) {
+    fn start_build(&mut self, generation: Generation) {
         if let Some(given_up) = self.building.replace(generation).filter(|other| *other != generation) {
             self.left_over.insert(given_up);
         }
@@ -120,7 +125,7 @@ impl Line {
         if generation == self.live {
             return;
         }
-        self.forget(generation);
+        self.remove(generation);
         self.before.push(self.live);
         self.live = generation;
         self.highest = self.highest.max(generation);
@@ -130,18 +135,18 @@ impl Line {
         if generation == self.live {
             return;
         }
-        self.forget(generation);
+        self.remove(generation);
         self.left_over.insert(self.live);
         self.live = generation;
     }
 
-    fn drop(&mut self, generation: Generation) {
+    fn remove_unless_live(&mut self, generation: Generation) {
         if generation != self.live {
-            self.forget(generation);
+            self.remove(generation);
         }
     }
 
-    fn forget(&mut self, generation: Generation) {
+    fn remove(&mut self, generation: Generation) {
         self.before.retain(|other| *other != generation);
         self.left_over.remove(&generation);
         self.building = self.building.filter(|other| *other != generation);
@@ -150,7 +155,7 @@ impl Line {
 
 impl Generations {
     /// The generations of a projection.
-    pub fn of(&self, projection: ProjectionName) -> &Line {
+    pub fn of(&self, projection: ProjectionName) -> &GenerationHistory {
         match projection {
             ProjectionName::ReadModel => &self.read_model,
             ProjectionName::SearchIndex => &self.search_index,
@@ -158,19 +163,22 @@ impl Generations {
     }
 
     /// Which ones readers see.
-    pub fn live(&self) -> Pair {
-        Pair { read_model: self.read_model.live, search_index: self.search_index.live }
+    pub fn live(&self) -> GenerationSet {
+        GenerationSet { read_model: self.read_model.live, search_index: self.search_index.live }
     }
 
     /// Takes in what an operator did at a position. Other acts change nothing here.
-    pub fn take(&mut self, operation: &Operation, at: Position) {
-        let (copies, change): (&[Copy], fn(&mut Line, Generation)) = match operation {
-            Operation::RebuildStarted(act) => (&act.copies, Line::start),
-            Operation::ProjectionsPromoted(act) => (&act.copies, Line::promote),
-            Operation::ProjectionsRolledBack(act) => (&act.copies, Line::roll_back),
-            Operation::ProjectionsDropped(act) => (&act.copies, Line::drop),
-            _ => return,
-        };
+    pub fn apply(&mut self, operation: &OperatorAction, at: Position) {
+        let (copies, change): (&[ProjectionGeneration], fn(&mut GenerationHistory, Generation)) =
+            match operation {
+                OperatorAction::RebuildStarted(act) => (&act.copies, GenerationHistory::start_build),
+                OperatorAction::ProjectionsPromoted(act) => (&act.copies, GenerationHistory::promote),
+                OperatorAction::ProjectionsRolledBack(act) => (&act.copies, GenerationHistory::roll_back),
+                OperatorAction::ProjectionsDropped(act) => {
+                    (&act.copies, GenerationHistory::remove_unless_live)
+                }
+                _ => return,
+            };
         for copy in copies {
             let line = match copy.projection {
                 ProjectionName::ReadModel => &mut self.read_model,
@@ -181,9 +189,9 @@ impl Generations {
         self.changed_at = at;
     }
 
-    fn take_recorded(&mut self, event: &RecordedEvent) {
-        match Operation::decode(&event.event_type, event.schema_version, &event.data) {
-            Ok(operation) => self.take(&operation, event.position),
+    fn apply_recorded(&mut self, event: &RecordedEvent) {
+        match OperatorAction::decode(&event.event_type, event.schema_version, &event.data) {
+            Ok(operation) => self.apply(&operation, event.position),
             // A newer program's act, say. What it means for readers can't be told here.
             Err(error) => tracing::warn!(
                 position = event.position.get(),
@@ -192,29 +200,29 @@ impl Generations {
                 "an operator's act can't be read, and is passed over"
             ),
         }
-        self.next = Some(event.revision.next());
+        self.next_revision = Some(event.revision.next());
     }
 
     /// Reads on in the operators' stream, to its end.
-    pub async fn read_on(&mut self, log: &dyn EventStore) -> Result<(), EventStoreError> {
+    pub async fn catch_up(&mut self, log: &dyn EventStore) -> Result<(), EventStoreError> {
         loop {
-            let from = ReadFrom::Forwards(self.next.unwrap_or(Revision::FIRST));
-            let stream: Arc<str> = operation::STREAM.into();
-            let read = StreamRead { stream, from, select: Select::All, limit: PAGE };
+            let from = ReadStart::Forwards(self.next_revision.unwrap_or(Revision::FIRST));
+            let stream: Arc<str> = operator_action::STREAM.into();
+            let read = StreamRead { stream, start: from, filter: EventTypeFilter::All, limit: PAGE_EVENTS };
             let events = log.read_stream(read).await?;
             if events.is_empty() {
                 return Ok(());
             }
             for event in &events {
-                self.take_recorded(event);
+                self.apply_recorded(event);
             }
         }
     }
 
     /// Reads them from the log.
-    pub async fn read(log: &dyn EventStore) -> Result<Self, EventStoreError> {
+    pub async fn load(log: &dyn EventStore) -> Result<Self, EventStoreError> {
         let mut generations = Self::default();
-        generations.read_on(log).await?;
+        generations.catch_up(log).await?;
         Ok(generations)
     }
 
@@ -225,9 +233,9 @@ impl Generations {
         tokio::spawn(async move {
             let mut generations = known.borrow().clone();
             while !known.is_closed() {
-                sleep(LOOK_EVERY).await;
+                sleep(POLL_INTERVAL).await;
                 // Whoever reads the log for its own sake says what is wrong with it.
-                if generations.read_on(&*log).await.is_ok() {
+                if generations.catch_up(&*log).await.is_ok() {
                     known.send_if_modified(|known| {
                         let changed = known.changed_at != generations.changed_at;
                         known.clone_from(&generations);
@@ -242,14 +250,14 @@ impl Generations {
 
 /// A generation of each projection: what a reader sees together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pair {
+pub struct GenerationSet {
     /// Of the read model.
     pub read_model: Generation,
     /// Of the search index.
     pub search_index: Generation,
 }
 
-impl Pair {
+impl GenerationSet {
     /// The generation of one of the two.
     pub fn of(self, projection: ProjectionName) -> Generation {
         match projection {
@@ -261,7 +269,7 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use chat_domain::operation::{
+    use chat_domain::operator_action::{
         ProjectionsDropped, ProjectionsPromoted, ProjectionsRolledBack, RebuildStarted,
     };
 
@@ -270,9 +278,11 @@ mod tests {
     const ROWS: ProjectionName = ProjectionName::ReadModel;
     const INDEX: ProjectionName = ProjectionName::SearchIndex;
 
-    fn copies(of: &[(ProjectionName, u32)]) -> Vec<Copy> {
-        let copy =
-            |(projection, number): &(_, _)| Copy { projection: *projection, generation: number_of(*number) };
+    fn copies(of: &[(ProjectionName, u32)]) -> Vec<ProjectionGeneration> {
+        let copy = |(projection, number): &(_, _)| ProjectionGeneration {
+            projection: *projection,
+            generation: number_of(*number),
+        };
         of.iter().map(copy).collect()
     }
 
@@ -280,46 +290,47 @@ mod tests {
         Generation(number)
     }
 
-    fn started(of: &[(ProjectionName, u32)]) -> Operation {
+    fn started(of: &[(ProjectionName, u32)]) -> OperatorAction {
         RebuildStarted { copies: copies(of), reason: String::new() }.into()
     }
 
-    fn promoted(of: &[(ProjectionName, u32)]) -> Operation {
+    fn promoted(of: &[(ProjectionName, u32)]) -> OperatorAction {
         ProjectionsPromoted { copies: copies(of), reason: String::new() }.into()
     }
 
-    fn rolled_back(of: &[(ProjectionName, u32)]) -> Operation {
+    fn rolled_back(of: &[(ProjectionName, u32)]) -> OperatorAction {
         ProjectionsRolledBack { copies: copies(of), reason: String::new() }.into()
     }
 
-    fn dropped(of: &[(ProjectionName, u32)]) -> Operation {
+    fn dropped(of: &[(ProjectionName, u32)]) -> OperatorAction {
         ProjectionsDropped { copies: copies(of), reason: String::new() }.into()
     }
 
-    fn after(acts: &[Operation]) -> Generations {
+    fn generations_after(acts: &[OperatorAction]) -> Generations {
         let mut generations = Generations::default();
         for (act, position) in acts.iter().zip(1..) {
-            generations.take(act, Position::new(position));
+            generations.apply(act, Position::new(position));
         }
         generations
     }
 
-    fn pair(read_model: u32, search_index: u32) -> Pair {
-        Pair { read_model: Generation(read_model), search_index: Generation(search_index) }
+    fn generation_set(read_model: u32, search_index: u32) -> GenerationSet {
+        GenerationSet { read_model: Generation(read_model), search_index: Generation(search_index) }
     }
 
     #[test]
     fn before_any_rebuild_the_first_generation_is_live() {
-        let generations = after(&[]);
-        assert_eq!(generations.live(), pair(1, 1));
-        assert_eq!(generations.of(ROWS).all(), [(Generation(1), Standing::Live)]);
-        assert_eq!(generations.of(ROWS).next(), Generation(2));
+        let generations = generations_after(&[]);
+        assert_eq!(generations.live(), generation_set(1, 1));
+        assert_eq!(generations.of(ROWS).all(), [(Generation(1), GenerationState::Live)]);
+        assert_eq!(generations.of(ROWS).next_generation(), Generation(2));
     }
 
     #[test]
     fn a_promotion_moves_all_that_it_names_at_once_and_keeps_what_was_before() {
-        let generations = after(&[started(&[(ROWS, 2), (INDEX, 2)]), promoted(&[(ROWS, 2), (INDEX, 2)])]);
-        assert_eq!(generations.live(), pair(2, 2));
+        let generations =
+            generations_after(&[started(&[(ROWS, 2), (INDEX, 2)]), promoted(&[(ROWS, 2), (INDEX, 2)])]);
+        assert_eq!(generations.live(), generation_set(2, 2));
         for name in ProjectionName::ALL {
             assert_eq!(generations.of(name).previous(), Some(Generation(1)));
             assert_eq!(generations.of(name).building, None);
@@ -328,17 +339,20 @@ mod tests {
 
     #[test]
     fn a_projection_that_is_rebuilt_alone_moves_alone() {
-        let generations = after(&[started(&[(INDEX, 2)]), promoted(&[(INDEX, 2)])]);
-        assert_eq!(generations.live(), pair(1, 2));
+        let generations = generations_after(&[started(&[(INDEX, 2)]), promoted(&[(INDEX, 2)])]);
+        assert_eq!(generations.live(), generation_set(1, 2));
     }
 
     #[test]
     fn a_rollback_goes_back_and_leaves_the_newer_one_over() {
         let there_and_back = [started(&[(ROWS, 2)]), promoted(&[(ROWS, 2)]), rolled_back(&[(ROWS, 1)])];
-        let line = after(&there_and_back).of(ROWS).clone();
-        assert_eq!(line.all(), [(Generation(1), Standing::Live), (Generation(2), Standing::LeftOver)]);
+        let line = generations_after(&there_and_back).of(ROWS).clone();
+        assert_eq!(
+            line.all(),
+            [(Generation(1), GenerationState::Live), (Generation(2), GenerationState::LeftOver)]
+        );
         assert_eq!(line.previous(), None);
-        assert_eq!(line.next(), Generation(3), "no number is given out twice");
+        assert_eq!(line.next_generation(), Generation(3), "no number is given out twice");
     }
 
     #[test]
@@ -349,16 +363,19 @@ mod tests {
             rolled_back(&[(ROWS, 1)]),
             promoted(&[(ROWS, 2)]),
         ];
-        let line = after(&acts).of(ROWS).clone();
-        assert_eq!(line.all(), [(Generation(1), Standing::Previous), (Generation(2), Standing::Live)]);
+        let line = generations_after(&acts).of(ROWS).clone();
+        assert_eq!(
+            line.all(),
+            [(Generation(1), GenerationState::Previous), (Generation(2), GenerationState::Live)]
+        );
     }
 
     #[test]
     fn a_second_rebuild_leaves_the_first_one_over() {
-        let line = after(&[started(&[(ROWS, 2)]), started(&[(ROWS, 3)])]).of(ROWS).clone();
+        let line = generations_after(&[started(&[(ROWS, 2)]), started(&[(ROWS, 3)])]).of(ROWS).clone();
         assert_eq!(line.building, Some(Generation(3)));
         assert_eq!(line.left_over, BTreeSet::from([Generation(2)]));
-        let resumed = after(&[started(&[(ROWS, 2)]), started(&[(ROWS, 2)])]).of(ROWS).clone();
+        let resumed = generations_after(&[started(&[(ROWS, 2)]), started(&[(ROWS, 2)])]).of(ROWS).clone();
         assert_eq!((resumed.building, resumed.left_over.len()), (Some(Generation(2)), 0));
     }
 
@@ -366,8 +383,8 @@ mod tests {
     fn what_was_dropped_is_gone_and_what_is_live_is_not() {
         let acts =
             [started(&[(ROWS, 2)]), promoted(&[(ROWS, 2)]), dropped(&[(ROWS, 1)]), dropped(&[(ROWS, 2)])];
-        let line = after(&acts).of(ROWS).clone();
-        assert_eq!(line.all(), [(Generation(2), Standing::Live)]);
-        assert_eq!(line.next(), Generation(3));
+        let line = generations_after(&acts).of(ROWS).clone();
+        assert_eq!(line.all(), [(Generation(2), GenerationState::Live)]);
+        assert_eq!(line.next_generation(), Generation(3));
     }
 }

@@ -20,24 +20,24 @@
 //! | `projection_batch_seconds` | histogram | how long a batch took to fold and commit |
 
 mod backoff;
-pub mod bounded;
-mod feed;
+pub mod bounded_log;
+pub mod dead_letters;
 pub mod generations;
-pub mod letters;
-mod notices;
-pub mod parking;
-pub mod places;
+mod heartbeats;
+mod read_ahead;
+
+pub mod decoded_batch;
 pub mod projection;
+pub mod projection_store;
 mod projector;
 pub mod read_model;
-mod rebuild;
 mod runner;
+mod scratch_build;
 pub mod search;
 pub mod status;
-pub mod stretch;
 
-pub use notices::Board;
+pub use heartbeats::HeartbeatPublisher;
 pub use projector::{Projector, ProjectorHandle};
-pub use rebuild::{Digests, RebuildError, rebuild_digests};
-pub use runner::Policy;
-pub use status::{State, Status};
+pub use runner::RecoveryPolicy;
+pub use scratch_build::{ProjectionDigests, ScratchBuildError, compute_scratch_digests};
+pub use status::{ProjectorState, ProjectorStatus};

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_ports::checkpoint::{Checkpoint, Opened};
 use chat_ports::event_store::{EventStoreError, LogId, RecordedEvent};
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
 use thiserror::Error;
 
-use crate::letters::LetterBox;
-use crate::notices::Board;
+use crate::dead_letters::DeadLetterQueue;
+use crate::heartbeats::HeartbeatPublisher;
 
 /// A projection, open for writing.
 ///
@@ -21,26 +21,26 @@ use crate::notices::Board;
 #[async_trait]
 pub trait Projection: Send + 'static {
     /// Where it stands.
-    fn checkpoint(&self) -> Checkpoint;
+    fn checkpoint(&self) -> ProjectionCheckpoint;
 
     /// How many events it has parked.
-    fn parked(&self) -> u64;
+    fn dead_letter_count(&self) -> u64;
 
     /// How many of them were discarded, and nobody has acknowledged it.
-    fn discarded(&self) -> u64;
+    fn discarded_count(&self) -> u64;
 
     /// What it has parked, for operators' acts.
-    fn letter_box(&mut self) -> &mut dyn LetterBox;
+    fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue;
 
     /// Looks whether what is stored still stands where this does. An engine elsewhere may have lost the end of it, and
     /// where no event comes, nothing else would show that.
-    async fn check(&mut self) -> Result<(), ProjectionError> {
+    async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }
 
     /// Folds the events that follow its checkpoint, and moves it to `up_to`. A long stretch may be stored in pieces, of
     /// which each moves the checkpoint to its end, both or neither. Passes over what operators do: whoever feeds a
-    /// projection from the log calls [`advance`](crate::letters::advance), which carries that out.
+    /// projection from the log calls [`advance`](crate::dead_letters::advance), which carries that out.
     async fn fold(
         &mut self,
         log: LogId,
@@ -51,7 +51,7 @@ pub trait Projection: Send + 'static {
 
 /// A place where a projection is kept.
 #[async_trait]
-pub trait Target: Send + Sync + 'static {
+pub trait ProjectionStore: Send + Sync + 'static {
     /// The projection kept there.
     type Projection: Projection;
 
@@ -59,10 +59,10 @@ pub trait Target: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// How events are gathered for it.
-    fn pace(&self) -> Pace;
+    fn pacing(&self) -> BatchPacing;
 
     /// Opens what is there, and creates it where there is nothing.
-    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError>;
+    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError>;
 
     /// Reads all that is there, and fails with [`ProjectionError::Damaged`] where it finds what opening did not show.
     /// Runs beside the fold; dropping the future ends it.
@@ -71,24 +71,24 @@ pub trait Target: Send + Sync + 'static {
     }
 
     /// Where the projector tells other processes what it does.
-    fn board(&self) -> Option<Box<dyn Board>> {
+    fn heartbeats(&self) -> Option<Box<dyn HeartbeatPublisher>> {
         None
     }
 
     /// Puts aside what is there, and opens a new one, at the start of the log.
-    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError>;
+    async fn recreate(&self) -> Result<Self::Projection, ProjectionError>;
 }
 
 /// How many events go into one stretch, and how soon one stretch follows another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
+pub struct BatchPacing {
     /// At most so many events.
     pub max_events: usize,
     /// Enough, once the events have so many bytes.
     pub max_bytes: usize,
     /// After a stretch, events are gathered for so many times as long as it took to apply, so that applying takes a
     /// share of the time only. An event that comes later than that is applied at once. Finite and not negative; 0: no rest.
-    pub rest: f64,
+    pub rest_factor: f64,
     /// The longest rest.
     pub max_rest: Duration,
 }
@@ -138,14 +138,14 @@ impl From<SearchError> for ProjectionError {
 
 /// Events up to which a stretch is folded where it is; more go to a thread for blocking work, so that a long fold does
 /// not hold up the requests that share the runtime.
-const FOLDED_IN_PLACE: usize = 256;
+const MAX_INLINE_EVENTS: usize = 256;
 
 /// Runs work over `events` events, elsewhere if it is long.
-pub(crate) async fn fold_aside<T: Send + 'static>(
+pub(crate) async fn run_inline_or_blocking<T: Send + 'static>(
     events: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ProjectionError> {
-    if events <= FOLDED_IN_PLACE {
+    if events <= MAX_INLINE_EVENTS {
         return Ok(work());
     }
     let ended = |error| ProjectionError::Unavailable(Box::new(error));

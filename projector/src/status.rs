@@ -14,11 +14,11 @@ use tokio::sync::watch;
 
 /// What a projector is about, and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct ProjectorStatus {
     /// The projection's name.
     pub name: &'static str,
     /// What it is doing.
-    pub state: State,
+    pub state: ProjectorState,
     /// Everything up to here is folded in and visible to queries. Known from when the projection is open; while
     /// standing by it does not move here, as another process moves it.
     pub position: Position,
@@ -27,9 +27,9 @@ pub struct Status {
     /// When the oldest event that is known not to be folded in yet was recorded; `None` where there is none.
     pub behind_since: Option<Timestamp>,
     /// How many events are parked.
-    pub parked: u64,
+    pub dead_letters: u64,
     /// Events that this projector has folded or parked since it started.
-    pub folded: u64,
+    pub events_processed: u64,
     /// How many events were discarded, and nobody has acknowledged it.
     pub discarded: u64,
     /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
@@ -39,7 +39,7 @@ pub struct Status {
 
 /// What a projector is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum ProjectorState {
     /// It opens its storage and the log.
     Starting,
     /// Something that it needs is out of reach; [`Status::last_error`] says what. It tries again.
@@ -56,7 +56,7 @@ pub enum State {
     Stopped,
 }
 
-impl State {
+impl ProjectorState {
     /// The state's name, in snake case.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,17 +71,17 @@ impl State {
     }
 }
 
-impl Status {
+impl ProjectorStatus {
     /// Of a projector that is about to start.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
-            state: State::Starting,
+            state: ProjectorState::Starting,
             position: Position::START,
             head: Position::START,
             behind_since: None,
-            parked: 0,
-            folded: 0,
+            dead_letters: 0,
+            events_processed: 0,
             discarded: 0,
             last_error: None,
         }
@@ -102,64 +102,68 @@ impl Status {
 }
 
 /// Publishes a status, and keeps the metrics in step with it.
-pub(crate) struct Reporter {
-    status: watch::Sender<Status>,
+pub(crate) struct StatusReporter {
+    status: watch::Sender<ProjectorStatus>,
     metrics: Metrics,
     /// Whether the gauges are this projector's: of several generations of a projection, one sets them.
-    gauged: Arc<AtomicBool>,
+    publishes_gauges: Arc<AtomicBool>,
 }
 
 struct Metrics {
     position: Gauge,
     lag_events: Gauge,
     lag_seconds: Gauge,
-    parked: Gauge,
+    dead_letters: Gauge,
     discarded: Gauge,
     events: Counter,
     batch_seconds: Histogram,
 }
 
-impl Reporter {
+impl StatusReporter {
     pub(crate) fn new(name: &'static str) -> Self {
-        describe();
+        describe_metrics();
         let metrics = Metrics {
             position: gauge!("projection_position", "projection" => name),
             lag_events: gauge!("projection_lag_events", "projection" => name),
             lag_seconds: gauge!("projection_lag_seconds", "projection" => name),
-            parked: gauge!("projection_parked_events", "projection" => name),
+            dead_letters: gauge!("projection_parked_events", "projection" => name),
             discarded: gauge!("projection_discarded_events", "projection" => name),
             events: counter!("projection_events_total", "projection" => name),
             batch_seconds: histogram!("projection_batch_seconds", "projection" => name),
         };
-        Self { status: watch::Sender::new(Status::new(name)), metrics, gauged: Arc::new(true.into()) }
+        Self {
+            status: watch::Sender::new(ProjectorStatus::new(name)),
+            metrics,
+            publishes_gauges: Arc::new(true.into()),
+        }
     }
 
     /// Says whether the gauges are this projector's.
-    pub(crate) fn gauged(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.gauged)
+    pub(crate) fn publishes_gauges(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.publishes_gauges)
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<ProjectorStatus> {
         self.status.subscribe()
     }
 
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> ProjectorStatus {
         self.status.borrow().clone()
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> ProjectorState {
         self.status.borrow().state
     }
 
     /// Changes the status; watchers wake where that made a difference.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut ProjectorStatus)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);
             status.head = status.head.max(status.position);
             *status != before
         });
-        if !self.gauged.load(Ordering::Relaxed) {
+        if !self.publishes_gauges.load(Ordering::Relaxed) {
             return;
         }
         let status = self.status.borrow();
@@ -170,22 +174,22 @@ impl Reporter {
         {
             self.metrics.position.set(status.position.get() as f64);
             self.metrics.lag_events.set(status.lag_events() as f64);
-            self.metrics.parked.set(status.parked as f64);
+            self.metrics.dead_letters.set(status.dead_letters as f64);
             self.metrics.discarded.set(status.discarded as f64);
         }
         self.metrics.lag_seconds.set(status.lag(clock::now()).as_secs_f64());
     }
 
     /// Counts a stretch that was applied.
-    pub(crate) fn applied(&self, events: usize, took: Duration) {
-        self.status.send_modify(|status| status.folded += events as u64);
+    pub(crate) fn record_batch(&self, events: usize, took: Duration) {
+        self.status.send_modify(|status| status.events_processed += events as u64);
         self.metrics.events.increment(events as u64);
         self.metrics.batch_seconds.record(took.as_secs_f64());
     }
 }
 
 /// The texts that go with the metrics; the table in the crate's documentation says the same.
-fn describe() {
+fn describe_metrics() {
     describe_gauge!("projection_position", "The log position up to which the projection has folded");
     describe_gauge!("projection_lag_events", "Log positions between the projection and the end of the log");
     describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn a_projection_trails_by_the_age_of_the_oldest_event_it_lacks() {
         let now = Timestamp::from_millis(10_000);
-        let mut status = Status::new("test");
+        let mut status = ProjectorStatus::new("test");
         assert_eq!(status.lag(now), Duration::ZERO);
         status.behind_since = Some(Timestamp::from_millis(9_250));
         assert_eq!(status.lag(now), Duration::from_millis(750));

@@ -6,13 +6,13 @@ use axum::extract::FromRef;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
-use chat_web::admin::AdminAccess;
+use chat_web::admin_auth::AdminAccess;
 use tokio::sync::watch;
 
-use crate::floor::{Floor, Settling, Shown};
-use crate::freshness::Waiting;
-use crate::lag::Log;
-use crate::search::{Search, SearchGate};
+use crate::consistency_wait::ConsistencyWaiter;
+use crate::lag::LagMeter;
+use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, MonotonicReadGuard};
+use crate::search::{MessageSearch, SearchExecutor};
 
 /// The ports that queries read.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct QueryPorts {
     /// Apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// What messages say.
-    pub search: Arc<dyn Search>,
+    pub search: Arc<dyn MessageSearch>,
     /// Histories, and where the log ends.
     pub event_store: Arc<dyn EventStore>,
 }
@@ -28,7 +28,7 @@ pub struct QueryPorts {
 /// How far the projections are, where a projector of the same process tells. A query that waits for a position wakes as
 /// soon as it is reached, rather than at its next look.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct ProjectionProgress {
     /// The read model's position.
     pub read_model: Option<watch::Receiver<Position>>,
     /// The search index's position.
@@ -36,15 +36,15 @@ pub struct Progress {
 }
 
 /// Projections to answer from instead of those before.
-pub struct Projections {
+pub struct PromotedProjections {
     /// Apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// What messages say.
-    pub search: Arc<dyn Search>,
+    pub search: Arc<dyn MessageSearch>,
     /// How far both are, where a projector of this process tells.
-    pub progress: Progress,
+    pub progress: ProjectionProgress,
     /// The positions that they were seen at: of the read model, and of the search index.
-    pub reached: (Position, Position),
+    pub positions: (Position, Position),
 }
 
 /// The query side. Cheap to clone.
@@ -52,127 +52,135 @@ pub struct Projections {
 /// What it answers from can be replaced while it does ([`QueryApi::switch`]).
 #[derive(Clone)]
 pub struct QueryApi {
-    current: Arc<RwLock<Current>>,
-    fixed: Arc<Fixed>,
+    live: Arc<RwLock<LiveState>>,
+    shared: Arc<SharedState>,
 }
 
 /// What stays as long as the process.
-pub(crate) struct Fixed {
+pub(crate) struct SharedState {
     pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) log: Log,
-    pub(crate) waiting: Waiting,
-    shown: Shown,
+    pub(crate) lag_meter: LagMeter,
+    pub(crate) consistency_waiter: ConsistencyWaiter,
+    answered_positions: AnsweredPositions,
     admin: AdminAccess,
 }
 
-struct Current {
-    sources: Arc<Sources>,
-    settling: Option<Settling>,
+struct LiveState {
+    projections: Arc<LiveProjections>,
+    monotonic_guard: Option<MonotonicReadGuard>,
 }
 
 /// The projections that queries are answered from: replaced together, and never one without the other.
-pub(crate) struct Sources {
+pub(crate) struct LiveProjections {
     pub(crate) read_model: Arc<dyn ReadModel>,
-    pub(crate) search: SearchGate,
-    pub(crate) progress: Progress,
+    pub(crate) search: SearchExecutor,
+    pub(crate) progress: ProjectionProgress,
     /// The newest positions that answers from these have shown.
-    pub(crate) answered: Shown,
+    pub(crate) answered_positions: AnsweredPositions,
 }
 
 /// The query side as one request sees it, from its start to its end.
 #[derive(Clone)]
-pub(crate) struct View {
-    pub(crate) sources: Arc<Sources>,
+pub(crate) struct QueryContext {
+    pub(crate) projections: Arc<LiveProjections>,
     /// What the answer must hold whatever the client asks for.
-    pub(crate) floor: Floor,
-    pub(crate) fixed: Arc<Fixed>,
+    pub(crate) minimum_positions: MinimumPositions,
+    pub(crate) shared: Arc<SharedState>,
 }
 
 impl QueryApi {
     /// The query side over these ports.
-    pub fn new(ports: QueryPorts, progress: Progress, admin: AdminAccess) -> Self {
+    pub fn new(ports: QueryPorts, progress: ProjectionProgress, admin: AdminAccess) -> Self {
         let QueryPorts { read_model, search, event_store } = ports;
-        let sources = Arc::new(Sources {
+        let sources = Arc::new(LiveProjections {
             read_model,
-            search: SearchGate::new(search),
+            search: SearchExecutor::new(search),
             progress,
-            answered: Shown::default(),
+            answered_positions: AnsweredPositions::default(),
         });
-        let fixed = Fixed {
-            log: Log::new(Arc::clone(&event_store)),
+        let fixed = SharedState {
+            lag_meter: LagMeter::new(Arc::clone(&event_store)),
             event_store,
-            waiting: Waiting::new(),
-            shown: Shown::default(),
+            consistency_waiter: ConsistencyWaiter::new(),
+            answered_positions: AnsweredPositions::default(),
             admin,
         };
-        Self { current: Arc::new(RwLock::new(Current { sources, settling: None })), fixed: Arc::new(fixed) }
+        Self {
+            live: Arc::new(RwLock::new(LiveState { projections: sources, monotonic_guard: None })),
+            shared: Arc::new(fixed),
+        }
     }
 
     /// Answers from other projections from here on. Requests that have begun end on those that they began with; answers
     /// to later ones are as of no earlier position than any that was given before, by whichever.
-    pub fn switch(&self, to: Projections) {
-        let Projections { read_model, search, progress, reached } = to;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let search = current.sources.search.over(search);
-        let sources = Sources { read_model, search, progress, answered: Shown::at(reached) };
-        let before = std::mem::replace(&mut current.sources, Arc::new(sources));
-        let settling = Settling::after(&before, current.settling.take());
-        current.settling = Some(settling);
+    pub fn switch_over(&self, to: PromotedProjections) {
+        let PromotedProjections { read_model, search, progress, positions: reached } = to;
+        let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let search = current.projections.search.with_index(search);
+        let sources = LiveProjections {
+            read_model,
+            search,
+            progress,
+            answered_positions: AnsweredPositions::from_positions(reached),
+        };
+        let before = std::mem::replace(&mut current.projections, Arc::new(sources));
+        let settling = MonotonicReadGuard::after_switch_over(&before, current.monotonic_guard.take());
+        current.monotonic_guard = Some(settling);
     }
 
     /// The newest positions that answers have shown: of the read model, and of the search index.
-    pub fn shown(&self) -> (Position, Position) {
-        self.fixed.shown.newest()
+    pub fn answered_positions(&self) -> (Position, Position) {
+        self.shared.answered_positions.newest()
     }
 
-    fn view(&self) -> View {
-        let (sources, floor) = self.sources();
-        View { sources, floor, fixed: Arc::clone(&self.fixed) }
+    fn context(&self) -> QueryContext {
+        let (sources, floor) = self.live_projections();
+        QueryContext { projections: sources, minimum_positions: floor, shared: Arc::clone(&self.shared) }
     }
 
-    fn sources(&self) -> (Arc<Sources>, Floor) {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let sources = Arc::clone(&current.sources);
-        let Some(settling) = &current.settling else { return (sources, Floor::default()) };
-        let floor = settling.floor(&self.fixed.shown, &sources.answered);
+    fn live_projections(&self) -> (Arc<LiveProjections>, MinimumPositions) {
+        let current = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let sources = Arc::clone(&current.projections);
+        let Some(settling) = &current.monotonic_guard else { return (sources, MinimumPositions::default()) };
+        let floor = settling.minimum_positions(&self.shared.answered_positions, &sources.answered_positions);
         drop(current);
-        if floor.is_none() {
-            self.settle(&sources);
+        if floor.is_unconstrained() {
+            self.end_switch_over(&sources);
         }
         (sources, floor)
     }
 
     /// The switch is over: nothing is asked of answers any more but what clients ask.
-    fn settle(&self, sources: &Arc<Sources>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&current.sources, sources) {
-            current.settling = None;
+    fn end_switch_over(&self, sources: &Arc<LiveProjections>) {
+        let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current.projections, sources) {
+            current.monotonic_guard = None;
         }
     }
 }
 
-impl View {
+impl QueryContext {
     /// An answer from the read model is about to be given.
-    pub(crate) fn showing_rows(&self, position: Position) {
-        self.sources.answered.rows(position);
-        self.fixed.shown.rows(position);
+    pub(crate) fn record_read_model_answer(&self, position: Position) {
+        self.projections.answered_positions.record_read_model(position);
+        self.shared.answered_positions.record_read_model(position);
     }
 
     /// An answer from the search index is about to be given.
-    pub(crate) fn showing_documents(&self, position: Position) {
-        self.sources.answered.documents(position);
-        self.fixed.shown.documents(position);
+    pub(crate) fn record_search_answer(&self, position: Position) {
+        self.projections.answered_positions.record_search_index(position);
+        self.shared.answered_positions.record_search_index(position);
     }
 }
 
-impl FromRef<QueryApi> for View {
+impl FromRef<QueryApi> for QueryContext {
     fn from_ref(api: &QueryApi) -> Self {
-        api.view()
+        api.context()
     }
 }
 
 impl FromRef<QueryApi> for AdminAccess {
     fn from_ref(api: &QueryApi) -> Self {
-        api.fixed.admin.clone()
+        api.shared.admin.clone()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
 use chat_ports::event_store::{
-    EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead, creation,
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
 };
 use thiserror::Error;
 use tracing::warn;
@@ -16,24 +16,24 @@ const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
 /// Events read at once: each may hold a body of 64 KiB.
-const CHUNK: usize = 128;
+const READ_BATCH: usize = 128;
 
 /// A message as one event left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) event: &'static str,
+pub(crate) struct HistoryEntry {
+    pub(crate) event_type: &'static str,
     /// `None`: deleted.
     pub(crate) body: Option<String>,
-    pub(crate) at: Timestamp,
+    pub(crate) recorded_at: Timestamp,
     revision: Revision,
 }
 
 /// Some versions of a message, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct History {
-    pub(crate) versions: Vec<Version>,
+pub(crate) struct HistoryPage {
+    pub(crate) entries: Vec<HistoryEntry>,
     /// After which revision to go on, if there is more.
-    pub(crate) next: Option<Revision>,
+    pub(crate) next_after: Option<Revision>,
     /// The last event that was looked at.
     pub(crate) position: Position,
 }
@@ -42,13 +42,13 @@ pub(crate) struct History {
 #[derive(Debug, Error)]
 pub(crate) enum HistoryError {
     #[error("no such app")]
-    NoApp,
+    AppNotFound,
     #[error("no such chat")]
-    NoChat,
+    ChatNotFound,
     #[error("no such message")]
-    NoMessage,
+    MessageNotFound,
     #[error(transparent)]
-    Store(#[from] EventStoreError),
+    EventStore(#[from] EventStoreError),
 }
 
 /// Which message.
@@ -60,44 +60,46 @@ pub(crate) struct MessageId {
 }
 
 /// Reads up to `limit` versions of a message, those after `after` if that is given.
-pub(crate) async fn read(
+pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,
     after: Option<Revision>,
     limit: usize,
-) -> Result<History, HistoryError> {
+) -> Result<HistoryPage, HistoryError> {
     let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
-    let chat = Stream { store, name: stream };
-    let mut history = History { versions: Vec::new(), next: None, position: Position::START };
-    let created = creation::message_created(store, id.app, id.chat, id.number).await?;
+    let chat = StreamReader { store, name: stream };
+    let mut history = HistoryPage { entries: Vec::new(), next_after: None, position: Position::START };
+    let created = creation_lookup::find_message_created(store, id.app, id.chat, id.number).await?;
     let Some(created) = created else {
-        return Err(what_is_missing(store, id).await?);
+        return Err(missing_resource(store, id).await?);
     };
     if after.is_none() {
-        history.take(&created, id.number);
+        history.push_if_about(&created, id.number);
     }
     let mut from = created.revision.max(after.unwrap_or(Revision::FIRST)).next();
     loop {
-        let events = chat.read(ReadFrom::Forwards(from), Select::Except(MESSAGE_CREATED), CHUNK).await?;
+        let events = chat
+            .read(ReadStart::Forwards(from), EventTypeFilter::Except(MESSAGE_CREATED), READ_BATCH)
+            .await?;
         let Some(last) = events.last() else { return Ok(history) };
         from = last.revision.next();
         for event in &events {
-            if history.versions.len() == limit && about(event) == Some(id.number) {
-                history.next = history.versions.last().map(|version| version.revision);
+            if history.entries.len() == limit && message_number(event) == Some(id.number) {
+                history.next_after = history.entries.last().map(|version| version.revision);
                 return Ok(history);
             }
-            history.take(event, id.number);
+            history.push_if_about(event, id.number);
         }
-        if history.versions.last().is_some_and(|version| version.body.is_none()) {
+        if history.entries.last().is_some_and(|version| version.body.is_none()) {
             // Nothing follows a deletion.
             return Ok(history);
         }
     }
 }
 
-impl History {
+impl HistoryPage {
     /// Adds the event if it is about the message.
-    fn take(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
+    fn push_if_about(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
         self.position = self.position.max(recorded.position);
         let event = match recorded.decode() {
             Ok(event) => event,
@@ -115,10 +117,10 @@ impl History {
             _ => return,
         };
         if of == number {
-            self.versions.push(Version {
-                event: event_type,
+            self.entries.push(HistoryEntry {
+                event_type,
                 body: body.map(chat_domain::MessageBody::into_string),
-                at: recorded.recorded_at,
+                recorded_at: recorded.recorded_at,
                 revision: recorded.revision,
             });
         }
@@ -126,37 +128,39 @@ impl History {
 }
 
 /// The message that an event is about.
-fn about(recorded: &RecordedEvent) -> Option<MessageNumber> {
+fn message_number(recorded: &RecordedEvent) -> Option<MessageNumber> {
     recorded.decode().ok()?.message_number()
 }
 
 /// Which of a message's three names names nothing.
-async fn what_is_missing(store: &dyn EventStore, id: MessageId) -> Result<HistoryError, EventStoreError> {
-    let app = Stream { store, name: StreamId::App(id.app).to_string().into() };
-    if app.read(ReadFrom::Forwards(Revision::FIRST), Select::All, 1).await?.is_empty() {
-        return Ok(HistoryError::NoApp);
+async fn missing_resource(store: &dyn EventStore, id: MessageId) -> Result<HistoryError, EventStoreError> {
+    let app = StreamReader { store, name: StreamId::App(id.app).to_string().into() };
+    if app.read(ReadStart::Forwards(Revision::FIRST), EventTypeFilter::All, 1).await?.is_empty() {
+        return Ok(HistoryError::AppNotFound);
     }
-    let last = app.read(ReadFrom::End, Select::Only(CHAT_CREATED), 1).await?;
+    let last = app.read(ReadStart::End, EventTypeFilter::Only(CHAT_CREATED), 1).await?;
     let last = last.first().and_then(|recorded| match recorded.decode() {
         Ok(Event::ChatCreated(created)) => Some(created.chat_number),
         _ => None,
     });
     // Chats are numbered without gaps.
-    Ok(if last < Some(id.chat) { HistoryError::NoChat } else { HistoryError::NoMessage })
+    Ok(if last < Some(id.chat) { HistoryError::ChatNotFound } else { HistoryError::MessageNotFound })
 }
 
-struct Stream<'a> {
+struct StreamReader<'a> {
     store: &'a dyn EventStore,
     name: Arc<str>,
 }
 
-impl Stream<'_> {
+impl StreamReader<'_> {
     async fn read(
         &self,
-        from: ReadFrom,
-        select: Select,
+        from: ReadStart,
+        select: EventTypeFilter,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.store.read_stream(StreamRead { stream: Arc::clone(&self.name), from, select, limit }).await
+        self.store
+            .read_stream(StreamRead { stream: Arc::clone(&self.name), start: from, filter: select, limit })
+            .await
     }
 }

@@ -6,15 +6,15 @@
 //! holds it.
 
 mod api;
-mod floor;
-mod freshness;
+mod consistency_wait;
 mod history;
 mod lag;
-mod page;
+mod monotonic_reads;
+mod pagination;
+mod response_position;
 mod routes;
 mod search;
-mod standing;
 
-pub use api::{Progress, Projections, QueryApi, QueryPorts};
-pub use routes::{document, router};
-pub use search::Search;
+pub use api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts};
+pub use routes::{openapi_document, router};
+pub use search::MessageSearch;

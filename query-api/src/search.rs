@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use chat_ports::read_model::Snapshot;
 use chat_ports::search_index::{SearchError, SearchPage, SearchRequest};
-use chat_search::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, query_words};
+use chat_search::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
 use chat_web::{ErrorCode, Problem};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// What answers searches. Its methods block.
-pub trait Search: Send + Sync + 'static {
+pub trait MessageSearch: Send + Sync + 'static {
     /// Finds messages.
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError>;
 }
 
 /// How long a search waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs searches on threads made for blocking, a few at a time: more would only take turns on the same cores.
-pub(crate) struct SearchGate {
-    index: Arc<dyn Search>,
-    slots: Arc<Semaphore>,
+pub(crate) struct SearchExecutor {
+    index: Arc<dyn MessageSearch>,
+    permits: Arc<Semaphore>,
 }
 
-impl SearchGate {
-    pub(crate) fn new(index: Arc<dyn Search>) -> Self {
+impl SearchExecutor {
+    pub(crate) fn new(index: Arc<dyn MessageSearch>) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { index, slots: Arc::new(Semaphore::new(2 * cores)) }
+        Self { index, permits: Arc::new(Semaphore::new(2 * cores)) }
     }
 
     /// The same turns, for searches of another index.
-    pub(crate) fn over(&self, index: Arc<dyn Search>) -> Self {
-        Self { index, slots: Arc::clone(&self.slots) }
+    pub(crate) fn with_index(&self, index: Arc<dyn MessageSearch>) -> Self {
+        Self { index, permits: Arc::clone(&self.permits) }
     }
 
     pub(crate) async fn search(&self, request: &SearchRequest) -> Result<Snapshot<SearchPage>, Problem> {
-        let turn = timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
+        let turn = timeout(QUEUE_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(ErrorCode::Overloaded.into()) };
         let (index, request) = (Arc::clone(&self.index), request.clone());
         let searched = tokio::task::spawn_blocking(move || {
@@ -53,7 +53,7 @@ impl SearchGate {
 
 /// Refuses queries that the index would not read to their end: what it ignored would seem to have matched.
 pub(crate) fn check_length(query: &str) -> Result<(), Problem> {
-    if query.len() > MAX_QUERY_BYTES || query_words(query) > MAX_QUERY_WORDS {
+    if query.len() > MAX_QUERY_BYTES || count_query_words(query) > MAX_QUERY_WORDS {
         return Err(ErrorCode::QueryTooLong.into());
     }
     Ok(())
@@ -77,7 +77,7 @@ mod tests {
             let long = sign.repeat(300);
             assert!(long.len() < MAX_QUERY_BYTES);
             let refused = check_length(&long).is_err();
-            assert_eq!(refused, query_words(&long) > MAX_QUERY_WORDS, "{sign}");
+            assert_eq!(refused, count_query_words(&long) > MAX_QUERY_WORDS, "{sign}");
             assert!(check_length(&sign.repeat(342)).is_err(), "{sign}");
         }
     }

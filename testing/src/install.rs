@@ -13,11 +13,11 @@ pub struct Program {
     /// What people call it.
     pub title: &'static str,
     /// Debian's and Ubuntu's package.
-    pub debian: &'static str,
+    pub debian_package: &'static str,
     /// Homebrew's package.
-    pub homebrew: &'static str,
+    pub homebrew_package: &'static str,
     /// Folders to look in beside those of `PATH`. A component `*` is any folder, the last in order of version first.
-    pub folders: &'static [&'static str],
+    pub search_folders: &'static [&'static str],
 }
 
 /// The path of a program, which is installed first where it is not there.
@@ -36,11 +36,11 @@ pub fn find_or_install(program: &Program) -> PathBuf {
         return path;
     }
     let attempt = install(program);
-    find(program).unwrap_or_else(|| panic!("{}", missing(program, &attempt)))
+    find(program).unwrap_or_else(|| panic!("{}", missing_message(program, &attempt)))
 }
 
-fn missing(program: &Program, attempt: &str) -> String {
-    let Program { name, title, debian, homebrew, .. } = program;
+fn missing_message(program: &Program, attempt: &str) -> String {
+    let Program { name, title, debian_package: debian, homebrew_package: homebrew, .. } = program;
     format!(
         "the tests need {title}: there is no program {name}, and {attempt}. Install it with\n\n    \
          sudo apt-get install {debian}      (Debian, Ubuntu)\n    brew install {homebrew}      (macOS)\n\n\
@@ -50,12 +50,16 @@ fn missing(program: &Program, attempt: &str) -> String {
 
 fn find(program: &Program) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = program.folders.iter().flat_map(|pattern| matching(pattern)).chain(env::split_paths(&path));
+    let folders = program
+        .search_folders
+        .iter()
+        .flat_map(|pattern| expand_pattern(pattern))
+        .chain(env::split_paths(&path));
     folders.map(|folder| folder.join(program.name)).find(|path| path.is_file())
 }
 
 /// The folders of a pattern with at most one `*`.
-fn matching(pattern: &str) -> Vec<PathBuf> {
+fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     let Some((parent, below)) = pattern.split_once("/*") else { return vec![PathBuf::from(pattern)] };
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let mut versions: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -89,17 +93,17 @@ fn install(program: &Program) -> String {
             command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]).args(arguments);
             runs(&mut command)
         };
-        let install = ["install", "-y", "--no-install-recommends", program.debian];
+        let install = ["install", "-y", "--no-install-recommends", program.debian_package];
         if apt(&install) || (apt(&["update"]) && apt(&install)) {
-            return format!("the package {} does not have it", program.debian);
+            return format!("the package {} does not have it", program.debian_package);
         }
-        return format!("apt-get could not install the package {}", program.debian);
+        return format!("apt-get could not install the package {}", program.debian_package);
     }
     if has("brew") {
-        if runs(Command::new("brew").args(["install", program.homebrew])) {
-            return format!("the package {} does not have it", program.homebrew);
+        if runs(Command::new("brew").args(["install", program.homebrew_package])) {
+            return format!("the package {} does not have it", program.homebrew_package);
         }
-        return format!("brew could not install the package {}", program.homebrew);
+        return format!("brew could not install the package {}", program.homebrew_package);
     }
     "this system has neither apt-get nor brew to install it".to_owned()
 }
@@ -117,15 +121,15 @@ mod tests {
     const NOWHERE: Program = Program {
         name: "no-such-program",
         title: "Nothing",
-        debian: "no-such-package",
-        homebrew: "no-such-formula",
-        folders: &["/usr/lib/*/bin"],
+        debian_package: "no-such-package",
+        homebrew_package: "no-such-formula",
+        search_folders: &["/usr/lib/*/bin"],
     };
 
     #[test]
-    fn what_is_missing_is_named_with_what_to_do() {
+    fn names_a_missing_program_and_how_to_install_it() {
         assert_eq!(find(&NOWHERE), None);
-        let sentence = missing(&NOWHERE, "nobody may install it");
+        let sentence = missing_message(&NOWHERE, "nobody may install it");
         assert!(sentence.contains("no program no-such-program, and nobody may install it"), "{sentence}");
         assert!(sentence.contains("apt-get install no-such-package"), "{sentence}");
     }
@@ -137,7 +141,7 @@ mod tests {
             fs::create_dir_all(folder.path().join(version).join("bin")).unwrap();
         }
         let pattern = format!("{}/*/bin", folder.path().display());
-        let found: Vec<PathBuf> = matching(&pattern);
+        let found: Vec<PathBuf> = expand_pattern(&pattern);
         assert_eq!(found[0], folder.path().join("17/bin"));
         assert_eq!(found.len(), 3);
     }

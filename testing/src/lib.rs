@@ -9,6 +9,6 @@ pub mod kurrentdb;
 pub mod port;
 pub mod postgres;
 pub mod redis;
-pub mod supervised;
+pub mod supervised_server;
 
 pub use postgres::Postgres;

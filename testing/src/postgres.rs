@@ -13,21 +13,21 @@ use uuid::Uuid;
 
 use crate::install::{Program, find_or_install};
 use crate::port;
-use crate::supervised::{Server, Supervised, tail};
+use crate::supervised_server::{Server, SupervisedServer, tail_log};
 
 /// Found first, and the other programs beside it.
 const INITDB: Program = Program {
     name: "initdb",
     title: "Postgres",
-    debian: "postgresql",
-    homebrew: "postgresql@17",
-    folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/*/bin", "/usr/local/opt/*/bin"],
+    debian_package: "postgresql",
+    homebrew_package: "postgresql@17",
+    search_folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/*/bin", "/usr/local/opt/*/bin"],
 };
 
 /// Long enough for a busy machine: a start takes a fraction of a second.
-const DEADLINE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How often it is looked whether the server answers.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What differs from Postgres's own settings. Nothing is synced: a test may kill the server, which loses nothing that
 /// the operating system has taken, and can't switch off the machine.
@@ -43,17 +43,17 @@ const SETTINGS: &[&str] = &[
 /// password.
 #[derive(Debug)]
 pub struct Postgres {
-    programs: PathBuf,
+    bin_folder: PathBuf,
     folder: PathBuf,
     user: Option<(u32, u32)>,
     port: u16,
     password: String,
     /// The running server last. Those before it have ended; each of their supervisors removes the folder when it goes,
     /// so all go together.
-    servers: Vec<Supervised>,
+    servers: Vec<SupervisedServer>,
     /// Settings beside [`SETTINGS`], which they overrule.
     settings: Vec<String>,
-    running: bool,
+    is_running: bool,
 }
 
 impl Postgres {
@@ -83,7 +83,7 @@ impl Postgres {
     /// Where it can't be started.
     pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
         let programs = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
-        let user = user();
+        let user = unprivileged_user();
         let folder = tempfile::Builder::new().prefix("chat-postgres-").tempdir_in(parent);
         let folder = folder.unwrap_or_else(|error| panic!("no temporary folder: {error}")).keep();
         let password = Uuid::new_v4().simple().to_string();
@@ -96,24 +96,28 @@ impl Postgres {
             }
         }
         let mut postgres = Self {
-            programs,
+            bin_folder: programs,
             folder,
             user,
             port: 0,
             password,
             servers: Vec::new(),
             settings: settings.iter().map(ToString::to_string).collect(),
-            running: false,
+            is_running: false,
         };
-        postgres.initialise();
-        let deadline = Instant::now() + DEADLINE;
+        postgres.run_initdb();
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            postgres.port = port::free().unwrap_or_else(|error| panic!("no port is free: {error}"));
+            postgres.port = port::find_free().unwrap_or_else(|error| panic!("no port is free: {error}"));
             if postgres.launch() {
                 return postgres;
             }
             // Somebody else took the port.
-            assert!(Instant::now() < deadline, "Postgres does not start:\n{}", tail(&postgres.log()));
+            assert!(
+                Instant::now() < deadline,
+                "Postgres does not start:\n{}",
+                tail_log(&postgres.log_file())
+            );
         }
     }
 
@@ -124,7 +128,7 @@ impl Postgres {
     /// Where Postgres refuses.
     pub fn create_database(&self) -> String {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let made = self.program("createdb").arg(&name).output();
+        let made = self.client_command("createdb").arg(&name).output();
         let made = made.unwrap_or_else(|error| panic!("createdb can't be run: {error}"));
         assert!(made.status.success(), "no database: {}", String::from_utf8_lossy(&made.stderr));
         let (password, port) = (&self.password, self.port);
@@ -143,9 +147,13 @@ impl Postgres {
     /// Where it does not start again.
     pub fn restart(&mut self) {
         self.stop();
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.launch() {
-            assert!(Instant::now() < deadline, "Postgres does not start again:\n{}", tail(&self.log()));
+            assert!(
+                Instant::now() < deadline,
+                "Postgres does not start again:\n{}",
+                tail_log(&self.log_file())
+            );
         }
     }
 
@@ -155,7 +163,7 @@ impl Postgres {
     ///
     /// Where it does not end.
     pub fn stop(&mut self) {
-        self.end("INT", |postgres| vec![postgres.pid()]);
+        self.signal_and_wait("INT", |postgres| vec![postgres.pid()]);
     }
 
     /// Kills the server and all its processes (SIGKILL). [`Postgres::restart`] starts it again.
@@ -164,38 +172,38 @@ impl Postgres {
     ///
     /// Where it does not end.
     pub fn kill(&mut self) {
-        self.end("KILL", Self::processes);
+        self.signal_and_wait("KILL", Self::process_ids);
     }
 
     /// Stops the server and all its processes (SIGSTOP): connections stay open, and nobody answers.
     pub fn pause(&self) {
         // The one that starts others comes first.
-        signal("STOP", &[self.pid()]);
-        signal("STOP", &self.processes());
+        send_signal("STOP", &[self.pid()]);
+        send_signal("STOP", &self.process_ids());
     }
 
     /// Lets a paused server go on.
     pub fn resume(&self) {
-        signal("CONT", &self.processes());
+        send_signal("CONT", &self.process_ids());
     }
 
-    fn end(&mut self, how: &str, whom: impl FnOnce(&Self) -> Vec<u32>) {
-        if !std::mem::take(&mut self.running) {
+    fn signal_and_wait(&mut self, how: &str, select_pids: impl FnOnce(&Self) -> Vec<u32>) {
+        if !std::mem::take(&mut self.is_running) {
             return;
         }
-        let processes = self.processes();
-        signal(how, &whom(self));
-        let deadline = Instant::now() + DEADLINE;
+        let processes = self.process_ids();
+        send_signal(how, &select_pids(self));
+        let deadline = Instant::now() + TIMEOUT;
         // A child that lives on would keep the shared memory, and the next server from starting.
         while processes.iter().any(|pid| is_alive(*pid)) {
-            assert!(Instant::now() < deadline, "Postgres does not end:\n{}", tail(&self.log()));
-            sleep(LOOK_EVERY);
+            assert!(Instant::now() < deadline, "Postgres does not end:\n{}", tail_log(&self.log_file()));
+            sleep(POLL_INTERVAL);
         }
     }
 
-    fn initialise(&self) {
-        let mut initdb = Command::new(self.programs.join("initdb"));
-        initdb.arg("--pgdata").arg(self.data()).arg("--pwfile").arg(self.folder.join("password"));
+    fn run_initdb(&self) {
+        let mut initdb = Command::new(self.bin_folder.join("initdb"));
+        initdb.arg("--pgdata").arg(self.data_folder()).arg("--pwfile").arg(self.folder.join("password"));
         initdb.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]);
         initdb.args(["--no-sync", "--no-instructions"]).current_dir("/");
         if let Some((user, group)) = self.user {
@@ -208,7 +216,8 @@ impl Postgres {
     /// Starts the server; `false` where it ended instead of answering.
     fn launch(&mut self) -> bool {
         let text = |path: &Path| path.display().to_string();
-        let mut command = vec![text(&self.programs.join("postgres")), "-D".to_owned(), text(&self.data())];
+        let mut command =
+            vec![text(&self.bin_folder.join("postgres")), "-D".to_owned(), text(&self.data_folder())];
         let own = [format!("port={}", self.port), format!("unix_socket_directories={}", text(&self.folder))];
         let chosen = self.settings.iter().cloned();
         for setting in SETTINGS.iter().map(ToString::to_string).chain(chosen).chain(own) {
@@ -217,48 +226,48 @@ impl Postgres {
         let server = Server {
             command,
             user: self.user,
-            log: self.log(),
-            stop: "QUIT",
-            remove: Some(self.folder.clone()),
+            log: self.log_file(),
+            stop_signal: "QUIT",
+            remove_on_exit: Some(self.folder.clone()),
         };
-        let started = Supervised::start(&server);
+        let started = SupervisedServer::start(&server);
         self.servers.push(started.unwrap_or_else(|error| panic!("Postgres can't be run: {error}")));
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + TIMEOUT;
         // Asked through its socket, which lies in its own folder: on the port, another server might answer.
-        while !self.program("pg_isready").status().is_ok_and(|status| status.success()) {
-            assert!(Instant::now() < deadline, "Postgres does not answer:\n{}", tail(&self.log()));
+        while !self.client_command("pg_isready").status().is_ok_and(|status| status.success()) {
+            assert!(Instant::now() < deadline, "Postgres does not answer:\n{}", tail_log(&self.log_file()));
             if !is_alive(self.pid()) {
                 return false;
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
-        self.running = true;
+        self.is_running = true;
         true
     }
 
     /// A client program, such as `psql`, told where the server is. It reads and says nothing unless told otherwise.
-    pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+    pub fn client_command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin_folder.join(name));
         command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string());
         command.env("PGUSER", "postgres").env("PGPASSWORD", &self.password).env("PGDATABASE", "postgres");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
-    fn data(&self) -> PathBuf {
+    fn data_folder(&self) -> PathBuf {
         self.folder.join("data")
     }
 
-    fn log(&self) -> PathBuf {
+    fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }
 
     fn pid(&self) -> u32 {
-        self.servers.last().map_or(0, Supervised::pid)
+        self.servers.last().map_or(0, SupervisedServer::pid)
     }
 
     /// The server's first process and its children, each of which serves a connection or a task.
-    fn processes(&self) -> Vec<u32> {
+    fn process_ids(&self) -> Vec<u32> {
         let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
         let listed = listed.unwrap_or_else(|error| panic!("ps can't be run: {error}"));
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -283,7 +292,7 @@ impl Drop for Postgres {
 }
 
 /// Whom Postgres runs as: it refuses to be root.
-fn user() -> Option<(u32, u32)> {
+fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let answer = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
         String::from_utf8(answer.stdout).ok()?.trim().parse().ok()
@@ -298,7 +307,7 @@ fn user() -> Option<(u32, u32)> {
 }
 
 /// Sends a signal to each process that is still there.
-fn signal(name: &str, processes: &[u32]) {
+fn send_signal(name: &str, processes: &[u32]) {
     let processes = processes.iter().map(ToString::to_string);
     let _ = Command::new("kill").arg(format!("-{name}")).args(processes).stderr(Stdio::null()).status();
 }
@@ -313,9 +322,9 @@ fn is_alive(pid: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn ask(postgres: &Postgres, sql: &str) -> String {
+    fn query(postgres: &Postgres, sql: &str) -> String {
         let answer = postgres
-            .program("psql")
+            .client_command("psql")
             .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql])
             .stdout(Stdio::piped())
             .output()
@@ -331,15 +340,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_outlives_a_restart_and_a_kill_and_nothing_is_left_at_the_end() {
+    fn data_survives_restart_and_kill_and_drop_removes_everything() {
         let mut postgres = Postgres::start();
-        ask(&postgres, "CREATE TABLE kept (n int)");
+        query(&postgres, "CREATE TABLE kept (n int)");
         postgres.restart();
-        ask(&postgres, "INSERT INTO kept VALUES (1)");
+        query(&postgres, "INSERT INTO kept VALUES (1)");
         postgres.kill();
-        assert_eq!(ask(&postgres, "SELECT n FROM kept"), "", "nobody answers");
+        assert_eq!(query(&postgres, "SELECT n FROM kept"), "", "nobody answers");
         postgres.restart();
-        assert_eq!(ask(&postgres, "SELECT n FROM kept"), "1");
+        assert_eq!(query(&postgres, "SELECT n FROM kept"), "1");
         let (folder, pid) = (postgres.folder.clone(), postgres.pid());
         drop(postgres);
         assert!(!folder.exists() && !is_alive(pid));
@@ -349,9 +358,9 @@ mod tests {
     fn a_paused_instance_answers_once_it_goes_on() {
         let postgres = Postgres::start();
         postgres.pause();
-        let silent = postgres.program("pg_isready").args(["--timeout", "1"]).status().unwrap();
+        let silent = postgres.client_command("pg_isready").args(["--timeout", "1"]).status().unwrap();
         assert!(!silent.success());
         postgres.resume();
-        assert_eq!(ask(&postgres, "SELECT 1"), "1");
+        assert_eq!(query(&postgres, "SELECT 1"), "1");
     }
 }

@@ -21,41 +21,41 @@ pub struct TrustedProxies(Arc<[IpNet]>);
 /// Text that does not name addresses and networks.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("trusted proxies are addresses or networks with commas between them: 10.0.0.7,192.168.0.0/16,::1")]
-pub struct InvalidProxies;
+pub struct InvalidTrustedProxies;
 
 impl FromStr for TrustedProxies {
-    type Err = InvalidProxies;
+    type Err = InvalidTrustedProxies;
 
-    fn from_str(text: &str) -> Result<Self, InvalidProxies> {
+    fn from_str(text: &str) -> Result<Self, InvalidTrustedProxies> {
         let network = |text: &str| {
             let address = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidProxies)
+            text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidTrustedProxies)
         };
         text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 
 impl TrustedProxies {
-    fn trust(&self, address: IpAddr) -> bool {
+    fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
     /// The client of a request that came from `peer`: the first address on the way back that is no trusted proxy.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
-        if !self.trust(peer) {
+        if !self.is_trusted(peer) {
             return client;
         }
         // Each proxy adds at the end whom it heard from; several headers are one list.
         let hops = headers.get_all(X_FORWARDED_FOR).iter().rev().flat_map(|value| {
             let list = value.to_str().unwrap_or_default();
-            list.rsplit(',').map(|hop| address(hop.trim()))
+            list.rsplit(',').map(|hop| parse_address(hop.trim()))
         });
         for hop in hops.take(MAX_HOPS) {
             let Some(hop) = hop else { break };
             client = hop;
-            if !self.trust(hop) {
+            if !self.is_trusted(hop) {
                 break;
             }
         }
@@ -64,7 +64,7 @@ impl TrustedProxies {
 }
 
 /// An address, with or without a port.
-fn address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
@@ -79,11 +79,11 @@ mod tests {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
         }
         let proxies = if trusted.is_empty() { TrustedProxies::default() } else { trusted.parse().unwrap() };
-        proxies.client(peer.parse().unwrap(), &headers).to_string()
+        proxies.client_address(peer.parse().unwrap(), &headers).to_string()
     }
 
     #[test]
-    fn nobodys_word_counts_by_default() {
+    fn ignores_x_forwarded_for_by_default() {
         assert_eq!(client("", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
         assert_eq!(client("10.0.0.0/8", "203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_way_back() {
+    fn stops_at_a_hop_that_is_not_an_address() {
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &[]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["198.51.100.1, unknown"]), "10.0.0.7");
         assert_eq!(client("10.0.0.0/8", "10.0.0.7", &["unknown, 10.0.0.8"]), "10.0.0.8");
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn proxies_are_addresses_and_networks() {
         for wrong in ["", "proxy", "10.0.0.0/33", "10.0.0.1,,10.0.0.2", "10.0.0.1;10.0.0.2"] {
-            assert_eq!(wrong.parse::<TrustedProxies>(), Err(InvalidProxies), "{wrong}");
+            assert_eq!(wrong.parse::<TrustedProxies>(), Err(InvalidTrustedProxies), "{wrong}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(2);
 /// How long a query waits at most.
 pub const MAX_WAIT: Duration = Duration::from_secs(10);
 
-const PREFIX: &str = "v1-";
+const TOKEN_PREFIX: &str = "v1-";
 
 /// A position of the log in the form that clients carry around: opaque to them, `v1-` and base 36 to us.
 ///
@@ -51,7 +51,7 @@ impl FromStr for ConsistencyToken {
     type Err = InvalidConsistencyToken;
 
     fn from_str(text: &str) -> Result<Self, InvalidConsistencyToken> {
-        let digits = text.strip_prefix(PREFIX).ok_or(InvalidConsistencyToken)?;
+        let digits = text.strip_prefix(TOKEN_PREFIX).ok_or(InvalidConsistencyToken)?;
         if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'z')) {
             return Err(InvalidConsistencyToken);
         }
@@ -75,7 +75,7 @@ impl fmt::Display for ConsistencyToken {
                 break;
             }
         }
-        write!(f, "{PREFIX}{}", std::str::from_utf8(&digits[start..]).unwrap_or_default())
+        write!(f, "{TOKEN_PREFIX}{}", std::str::from_utf8(&digits[start..]).unwrap_or_default())
     }
 }
 
@@ -90,16 +90,16 @@ impl From<ConsistencyToken> for HeaderValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The answer must hold everything up to here.
-    pub at_least: Option<Position>,
+    pub min_position: Option<Position>,
     /// How long to wait for that.
-    pub wait: Duration,
+    pub max_wait: Duration,
 }
 
 impl<S: Sync> FromRequestParts<S> for Freshness {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        Ok(Self { at_least: newest_token(&parts.headers)?, wait: preferred_wait(&parts.headers) })
+        Ok(Self { min_position: newest_token(&parts.headers)?, max_wait: preferred_wait(&parts.headers) })
     }
 }
 
@@ -130,11 +130,11 @@ fn preferred_wait(headers: &HeaderMap) -> Duration {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .find_map(wait_preference)
+        .find_map(parse_wait_preference)
         .map_or(DEFAULT_WAIT, |seconds| Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
-fn wait_preference(preference: &str) -> Option<u64> {
+fn parse_wait_preference(preference: &str) -> Option<u64> {
     let (preference, _parameters) = preference.split_once(';').unwrap_or((preference, ""));
     let (name, value) = preference.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("wait") {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_none_is_told_by_its_header() {
+    fn names_the_header_of_a_malformed_token() {
         let problem = newest_token(&headers(&[("consistency-token", "yesterday")])).unwrap_err();
         assert_eq!(problem.code(), ErrorCode::MalformedQuery);
         assert!(problem.detail().contains("Consistency-Token"));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_longer_than_the_cap() {
+    fn caps_the_preferred_wait() {
         let wait = |value| preferred_wait(&headers(&[("prefer", value)])).as_secs();
         assert_eq!(wait("wait=11"), 10);
         assert_eq!(wait("wait=99999999999999999999999"), 10);
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_preference_that_makes_no_sense_is_ignored() {
         for value in ["wait=-1", "wait=", "wait", "wait=soon", "wait=1.5", "waiting=9", ",;="] {
-            assert_eq!(wait_preference(value), None, "{value}");
+            assert_eq!(parse_wait_preference(value), None, "{value}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the command API and the query API share over HTTP.
 //!
-//! A handler takes typed input ([`extract`], [`request::RequestContext`], [`consistency::Freshness`]) and returns its
+//! A handler takes typed input ([`extract`], [`request_context::RequestContext`], [`consistency::Freshness`]) and returns its
 //! answer or a [`Problem`]:
 //!
 //! ```
@@ -24,25 +24,25 @@
 //! [`assembly`] puts the APIs' routes, the system routes and the layers around them together; [`server`] serves the
 //! result on a listener.
 
-mod accounts;
-pub mod admin;
-pub mod assembly;
+pub mod admin_auth;
 pub mod client_address;
 pub mod consistency;
 mod docs;
-mod edge;
-mod elsewhere;
 pub mod error_code;
 pub mod extract;
-mod limits;
+mod http_metrics;
+mod load_limits;
 pub mod metrics;
 pub mod openapi;
 mod port_error;
 pub mod problem;
 pub mod rate_limit;
-pub mod request;
+pub mod request_context;
+mod request_middleware;
+pub mod router;
+mod routes_of_other_roles;
 pub mod server;
-pub mod system;
+pub mod system_routes;
 
 pub use error_code::ErrorCode;
 pub use problem::Problem;

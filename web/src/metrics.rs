@@ -6,11 +6,11 @@ use metrics::{Unit, describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Upper bounds of the buckets of every `…_seconds` histogram: 0.1 ms to 10 s.
-const SECONDS: &[f64] =
+const DURATION_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// How often samples are folded into their buckets.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What `/metrics` shows.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ impl Metrics {
     }
 
     /// Keeps the memory of histograms bounded while nobody scrapes them. Never returns: to be spawned.
-    pub async fn upkeep(self) {
-        let mut ticks = tokio::time::interval(UPKEEP);
+    pub async fn run_upkeep(self) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
             self.0.run_upkeep();
@@ -46,7 +46,7 @@ impl Metrics {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
-    PrometheusBuilder::new().set_buckets_for_metric(seconds, SECONDS)
+    PrometheusBuilder::new().set_buckets_for_metric(seconds, DURATION_BUCKETS)
 }
 
 fn describe() {

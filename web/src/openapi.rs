@@ -30,10 +30,10 @@ pub const PROJECTIONS: &str = "projections";
 pub const SYSTEM: &str = "system";
 
 /// The security scheme of admin routes.
-pub const ADMIN: &str = "admin";
+pub const ADMIN_SECURITY_SCHEME: &str = "admin";
 
 /// The document without any path: to be filled by each API's `OpenApiRouter`.
-pub fn base() -> utoipa::openapi::OpenApi {
+pub fn base_document() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
@@ -70,12 +70,12 @@ pub use utoipa::IntoResponses;
 pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
 /// What any API route may answer.
-const EVERYWHERE: &[ErrorCode] = &[ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
+const COMMON_ERRORS: &[ErrorCode] = &[ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
 
 #[doc(hidden)]
 pub fn problem_responses(codes: &[ErrorCode]) -> ResponseMap {
     let mut statuses: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
-    for code in codes.iter().chain(EVERYWHERE) {
+    for code in codes.iter().chain(COMMON_ERRORS) {
         let same_status = statuses.entry(code.status().as_u16()).or_default();
         if !same_status.contains(code) {
             same_status.push(*code);
@@ -140,7 +140,10 @@ struct AdminScheme;
 impl Modify for AdminScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme(ADMIN, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme(
+            ADMIN_SECURITY_SCHEME,
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
     }
 }
 

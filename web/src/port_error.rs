@@ -11,8 +11,8 @@ use crate::problem::Problem;
 
 impl From<EventStoreError> for Problem {
     fn from(error: EventStoreError) -> Self {
-        if error.retryable() {
-            return Self::of(ErrorCode::EventStoreUnavailable).caused_by(error);
+        if error.is_retryable() {
+            return Self::from_code(ErrorCode::EventStoreUnavailable).caused_by(error);
         }
         // Clients would retry for ever what an operator has to repair.
         Self::internal(error)
@@ -21,7 +21,7 @@ impl From<EventStoreError> for Problem {
 
 impl From<CountersError> for Problem {
     fn from(error: CountersError) -> Self {
-        Self::of(ErrorCode::CountersUnavailable).caused_by(error)
+        Self::from_code(ErrorCode::CountersUnavailable).caused_by(error)
     }
 }
 
@@ -29,22 +29,22 @@ impl From<CountersError> for Problem {
 
 impl From<ReadModelError> for Problem {
     fn from(error: ReadModelError) -> Self {
-        let grave = !error.retryable();
-        Self::of(ErrorCode::ReadModelUnavailable).caused_by(error).grave_if(grave)
+        let needs_attention = !error.is_retryable();
+        Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error).needs_attention_if(needs_attention)
     }
 }
 
 impl From<SearchError> for Problem {
     fn from(error: SearchError) -> Self {
-        let grave = !error.retryable();
-        Self::of(ErrorCode::ReadModelUnavailable).caused_by(error).grave_if(grave)
+        let needs_attention = !error.is_retryable();
+        Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error).needs_attention_if(needs_attention)
     }
 }
 
 impl Problem {
     /// Why a text can't be an app's name.
-    pub fn invalid_name(error: InvalidText) -> Self {
-        Self::of(match error {
+    pub fn invalid_app_name(error: InvalidText) -> Self {
+        Self::from_code(match error {
             InvalidText::Blank => ErrorCode::NameBlank,
             InvalidText::TooLong => ErrorCode::NameTooLong,
             InvalidText::Nul => ErrorCode::TextInvalid,
@@ -52,8 +52,8 @@ impl Problem {
     }
 
     /// Why a text can't be a message's body.
-    pub fn invalid_body(error: InvalidText) -> Self {
-        Self::of(match error {
+    pub fn invalid_message_body(error: InvalidText) -> Self {
+        Self::from_code(match error {
             InvalidText::Blank => ErrorCode::BodyBlank,
             InvalidText::TooLong => ErrorCode::BodyTooLong,
             InvalidText::Nul => ErrorCode::TextInvalid,
@@ -66,23 +66,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_retry_may_mend_is_called_unavailable() {
+    fn only_retryable_errors_are_unavailable() {
         let away = Problem::from(EventStoreError::Unavailable("away".into()));
-        assert_eq!((away.code(), away.is_grave()), (ErrorCode::EventStoreUnavailable, false));
+        assert_eq!((away.code(), away.needs_attention()), (ErrorCode::EventStoreUnavailable, false));
         let damaged = Problem::from(EventStoreError::Damaged("torn".into()));
-        assert_eq!((damaged.code(), damaged.is_grave()), (ErrorCode::Internal, true));
+        assert_eq!((damaged.code(), damaged.needs_attention()), (ErrorCode::Internal, true));
     }
 
     #[test]
-    fn a_damaged_projection_is_unavailable_to_clients_and_grave_to_operators() {
+    fn a_damaged_projection_is_unavailable_and_needs_attention() {
         let cases: [(Problem, bool); 4] = [
             (ReadModelError::Unavailable("away".into()).into(), false),
             (ReadModelError::Damaged("torn".into()).into(), true),
             (SearchError::NotCreated.into(), false),
             (SearchError::Damaged("torn".into()).into(), true),
         ];
-        for (problem, grave) in cases {
-            assert_eq!((problem.code(), problem.is_grave()), (ErrorCode::ReadModelUnavailable, grave));
+        for (problem, needs_attention) in cases {
+            assert_eq!(
+                (problem.code(), problem.needs_attention()),
+                (ErrorCode::ReadModelUnavailable, needs_attention)
+            );
         }
     }
 }

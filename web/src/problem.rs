@@ -38,23 +38,23 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
     /// Whether the cause is one that someone has to look at.
-    grave: bool,
+    needs_attention: bool,
 }
 
 impl Problem {
     /// A problem with a sentence for the client, in lower case and without a full stop.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        let grave = code.status() == StatusCode::INTERNAL_SERVER_ERROR;
-        Self { code, detail: detail.into(), headers: Vec::new(), cause: None, grave }
+        let needs_attention = code.status() == StatusCode::INTERNAL_SERVER_ERROR;
+        Self { code, detail: detail.into(), headers: Vec::new(), cause: None, needs_attention }
     }
 
     /// A fault of the server. The client learns nothing but that, and the request id to ask about.
     pub fn internal(cause: impl Into<Cause>) -> Self {
-        Self::of(ErrorCode::Internal).caused_by(cause)
+        Self::from_code(ErrorCode::Internal).caused_by(cause)
     }
 
     /// A problem with the code's own sentence.
-    pub fn of(code: ErrorCode) -> Self {
+    pub fn from_code(code: ErrorCode) -> Self {
         Self::new(code, code.default_detail())
     }
 
@@ -65,14 +65,14 @@ impl Problem {
     }
 
     /// Marks a cause that does not pass by itself, whatever the client is told.
-    pub(crate) fn grave_if(mut self, grave: bool) -> Self {
-        self.grave |= grave;
+    pub(crate) fn needs_attention_if(mut self, needs_attention: bool) -> Self {
+        self.needs_attention |= needs_attention;
         self
     }
 
     #[cfg(test)]
-    pub(crate) fn is_grave(&self) -> bool {
-        self.grave
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.needs_attention
     }
 
     /// Adds a header to the response.
@@ -82,7 +82,7 @@ impl Problem {
     }
 
     /// Says after how many seconds trying again makes sense, in place of the usual one second of a 503.
-    pub fn retry_after(self, seconds: u64) -> Self {
+    pub fn with_retry_after(self, seconds: u64) -> Self {
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
@@ -107,18 +107,18 @@ impl Problem {
             status if status.is_client_error() => ErrorCode::MalformedQuery,
             _ => ErrorCode::Internal,
         };
-        Self::of(code)
+        Self::from_code(code)
     }
 
     /// Writes the cause to the log, once, under the request's id.
     pub(crate) fn log(&self, request_id: &str) {
         let Some(cause) = &self.cause else { return };
-        let (code, cause) = (self.code.as_str(), chain(&**cause));
+        let (code, cause) = (self.code.as_str(), format_error_chain(&**cause));
         match self.code.status() {
-            _ if self.grave => error!(code, request_id, cause, "a request failed"),
+            _ if self.needs_attention => error!(code, request_id, cause, "a request failed"),
             // While an engine is away every request fails alike: a few lines a second say as much as all of them.
             status if status.is_server_error() => {
-                if let Some(suppressed) = OUTAGES.admit() {
+                if let Some(suppressed) = OUTAGE_LOG_THROTTLE.admit() {
                     warn!(code, request_id, cause, suppressed, "a request failed");
                 } else {
                     debug!(code, request_id, cause, "a request failed");
@@ -142,7 +142,7 @@ impl Problem {
 
 impl From<ErrorCode> for Problem {
     fn from(code: ErrorCode) -> Self {
-        Self::of(code)
+        Self::from_code(code)
     }
 }
 
@@ -169,7 +169,7 @@ pub(crate) struct ProblemBody {
     /// The page that explains the code.
     #[serde(rename = "type")]
     #[schema(example = "/docs/errors/app_not_found")]
-    kind: String,
+    type_uri: String,
     /// The code in words.
     #[schema(example = "App not found")]
     title: String,
@@ -193,7 +193,7 @@ pub(crate) struct ProblemBody {
 impl ProblemBody {
     fn new(code: ErrorCode, detail: &str, request_id: &str) -> Self {
         Self {
-            kind: format!("/docs/errors/{code}"),
+            type_uri: format!("/docs/errors/{code}"),
             title: code.title().to_owned(),
             status: code.status().as_u16(),
             code,
@@ -210,7 +210,7 @@ impl ProblemBody {
 }
 
 /// An error and what caused it, on one line.
-fn chain(error: &dyn StdError) -> String {
+fn format_error_chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -222,16 +222,17 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 /// Lets a few lines a second through.
-struct Throttle {
+struct LogThrottle {
     /// The second since the process started in the upper half, lines in it in the lower.
     window: AtomicU64,
     suppressed: AtomicU64,
 }
 
-static OUTAGES: Throttle = Throttle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
+static OUTAGE_LOG_THROTTLE: LogThrottle =
+    LogThrottle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
 
-impl Throttle {
-    const LINES_A_SECOND: u64 = 5;
+impl LogThrottle {
+    const MAX_LINES_PER_SECOND: u64 = 5;
 
     /// Whether a line may be written, and how many were not since the last one.
     fn admit(&self) -> Option<u64> {
@@ -249,7 +250,7 @@ impl Throttle {
             })
             .unwrap_or_default()
             .max(first_of_second);
-        if line & u64::from(u32::MAX) < Self::LINES_A_SECOND {
+        if line & u64::from(u32::MAX) < Self::MAX_LINES_PER_SECOND {
             return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
         self.suppressed.fetch_add(1, Ordering::Relaxed);
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_outage_writes_a_few_lines_a_second_and_counts_the_rest() {
-        let throttle = Throttle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
+        let throttle = LogThrottle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
         let written = (0..100).filter(|_| throttle.admit_in_second(7).is_some()).count();
         assert_eq!(written, 5);
         assert_eq!(throttle.admit_in_second(8), Some(95));
@@ -274,14 +275,14 @@ mod tests {
     fn the_log_reads_the_whole_chain_of_causes() {
         let inner = std::io::Error::other("disk full");
         let outer = chat_ports::counters::CountersError(Box::new(inner));
-        assert_eq!(chain(&outer), "the counters can't be reached now: disk full");
+        assert_eq!(format_error_chain(&outer), "the counters can't be reached now: disk full");
     }
 
     #[test]
-    fn a_503_says_when_to_come_back() {
-        let usual = Problem::of(ErrorCode::Overloaded).into_response();
+    fn a_503_carries_retry_after() {
+        let usual = Problem::from_code(ErrorCode::Overloaded).into_response();
         assert_eq!(usual.headers()[RETRY_AFTER], "1");
-        let later = Problem::of(ErrorCode::Overloaded).retry_after(7).into_response();
+        let later = Problem::from_code(ErrorCode::Overloaded).with_retry_after(7).into_response();
         assert_eq!(later.headers()[RETRY_AFTER], "7");
         assert_eq!(later.status(), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chat_domain::AppToken;
-use chat_ports::rate_limit::{Allowance, RateLimits};
+use chat_ports::rate_limit::{RateLimitStatus, SharedRateLimiter};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -28,7 +28,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// How many apps are accounted for at a time. The cache keeps keys that come back over keys seen once, so that made-up
 /// tokens push out each other and not an app at its limit.
-const MAX_APPS: usize = 100_000;
+const MAX_TRACKED_APPS: usize = 100_000;
 
 /// So many requests in so much time: `100/s`, `600/m`, `10000/h`. An app may use them all at once; they grow back
 /// evenly.
@@ -112,38 +112,39 @@ type AppLimiter<C> = Limiter<NotKeyed, InMemoryState, C, StateInformationMiddlew
 pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
     limit: RateLimit,
     /// Where all processes account together, if they do.
-    shared: Option<Arc<dyn RateLimits>>,
+    shared: Option<Arc<dyn SharedRateLimiter>>,
     clock: C,
-    apps: Cache<AppToken, Arc<AppLimiter<C>>>,
+    limiters: Cache<AppToken, Arc<AppLimiter<C>>>,
 }
 
 impl RateLimiter {
-    pub(crate) fn new(limit: RateLimit, shared: Option<Arc<dyn RateLimits>>) -> Self {
-        Self { shared, ..Self::with_clock(limit, DefaultClock::default(), MAX_APPS) }
+    pub(crate) fn new(limit: RateLimit, shared: Option<Arc<dyn SharedRateLimiter>>) -> Self {
+        Self { shared, ..Self::with_clock(limit, DefaultClock::default(), MAX_TRACKED_APPS) }
     }
 }
 
 impl<C: Clock + Clone> RateLimiter<C> {
     fn with_clock(limit: RateLimit, clock: C, max_apps: usize) -> Self {
-        Self { limit, shared: None, clock, apps: Cache::new(max_apps) }
+        Self { limit, shared: None, clock, limiters: Cache::new(max_apps) }
     }
 
     /// Counts with the other processes, and for this one alone while that is not possible: a limit that can't be told
     /// is no reason to refuse everybody, or nobody.
-    async fn count_with_others(&self, app: AppToken) -> Allowance {
-        let Some(shared) = &self.shared else { return self.count(app) };
+    async fn count_shared(&self, app: AppToken) -> RateLimitStatus {
+        let Some(shared) = &self.shared else { return self.count_locally(app) };
         match shared.count(app, self.limit.shared_quota()).await {
             Ok(allowance) => allowance,
             Err(error) => {
                 metrics::counter!("rate_limit_unshared_total").increment(1);
                 tracing::debug!(error = &error as &dyn std::error::Error, "counting for this process alone");
-                self.count(app)
+                self.count_locally(app)
             }
         }
     }
 
-    fn count(&self, app: AppToken) -> Allowance {
-        let limiter = self.apps.get_or_insert_with(&app, || Ok::<_, std::convert::Infallible>(self.fresh()));
+    fn count_locally(&self, app: AppToken) -> RateLimitStatus {
+        let limiter =
+            self.limiters.get_or_insert_with(&app, || Ok::<_, std::convert::Infallible>(self.new_limiter()));
         let Ok(limiter) = limiter;
         let (remaining, wait) = match limiter.check() {
             Ok(state) => (state.remaining_burst_capacity(), None),
@@ -151,17 +152,18 @@ impl<C: Clock + Clone> RateLimiter<C> {
         };
         let used = self.limit.requests.get().saturating_sub(remaining);
         let reset = self.limit.window() / self.limit.requests.get() * used;
-        Allowance { remaining, reset, wait }
+        RateLimitStatus { remaining, reset_after: reset, retry_after: wait }
     }
 
-    fn fresh(&self) -> Arc<AppLimiter<C>> {
+    fn new_limiter(&self) -> Arc<AppLimiter<C>> {
         let limiter = Limiter::direct_with_clock(self.limit.quota(), self.clock.clone());
         Arc::new(limiter.with_middleware())
     }
 
     /// The headers of draft-ietf-httpapi-ratelimit-headers-10, which are structured fields (RFC 9651).
-    fn add_headers(&self, allowance: Allowance, response: &mut Response) {
-        let left = format!("\"default\";r={};t={}", allowance.remaining, whole_seconds(allowance.reset));
+    fn add_headers(&self, allowance: RateLimitStatus, response: &mut Response) {
+        let left =
+            format!("\"default\";r={};t={}", allowance.remaining, seconds_rounded_up(allowance.reset_after));
         let policy = format!("\"default\";q={};w={}", self.limit.requests, self.limit.window().as_secs());
         for (name, value) in [(RATE_LIMIT, left), (RATE_LIMIT_POLICY, policy)] {
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -172,13 +174,13 @@ impl<C: Clock + Clone> RateLimiter<C> {
 }
 
 /// A time in seconds, rounded up: coming back at that time is never too early.
-fn whole_seconds(time: Duration) -> u64 {
+fn seconds_rounded_up(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// The middleware. A path without an app's token in it, or with something else in the token's place, is not counted;
 /// neither is one that is not UTF-8, which the route itself refuses.
-pub(crate) async fn limit_app<C>(
+pub(crate) async fn enforce_rate_limit<C>(
     State(limiter): State<Arc<RateLimiter<C>>>,
     params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
@@ -192,12 +194,12 @@ where
     let Some(Ok(app)) = token.map(|(_, value)| AppToken::parse(value)) else {
         return next.run(request).await;
     };
-    let allowance = limiter.count_with_others(app).await;
-    let mut response = match allowance.wait {
+    let allowance = limiter.count_shared(app).await;
+    let mut response = match allowance.retry_after {
         None => next.run(request).await,
-        Some(wait) => {
-            Problem::of(ErrorCode::RateLimited).retry_after(whole_seconds(wait).max(1)).into_response()
-        }
+        Some(wait) => Problem::from_code(ErrorCode::RateLimited)
+            .with_retry_after(seconds_rounded_up(wait).max(1))
+            .into_response(),
     };
     limiter.add_headers(allowance, &mut response);
     response
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_has_one_form() {
+    fn parses_only_the_canonical_form() {
         for limit in ["100/s", "600/m", "10000/h"] {
             assert_eq!(limit.parse::<RateLimit>().unwrap().to_string(), limit);
         }
@@ -230,28 +232,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_up_grows_back_evenly_and_each_app_has_its_own() {
+    fn replenishes_evenly_and_separately_for_each_app() {
         let clock = FakeRelativeClock::default();
         let limiter = RateLimiter::with_clock("60/m".parse().unwrap(), clock.clone(), 10);
         for left in (0..60).rev() {
-            assert_eq!(limiter.count(app('a')).remaining, left);
+            assert_eq!(limiter.count_locally(app('a')).remaining, left);
         }
-        let refused = limiter.count(app('a'));
-        assert_eq!((refused.remaining, refused.wait), (0, Some(Duration::from_secs(1))));
-        assert_eq!(refused.reset, Duration::from_mins(1));
-        assert_eq!(limiter.count(app('b')).wait, None);
+        let refused = limiter.count_locally(app('a'));
+        assert_eq!((refused.remaining, refused.retry_after), (0, Some(Duration::from_secs(1))));
+        assert_eq!(refused.reset_after, Duration::from_mins(1));
+        assert_eq!(limiter.count_locally(app('b')).retry_after, None);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(limiter.count(app('a')).wait, None);
-        assert!(limiter.count(app('a')).wait.is_some());
+        assert_eq!(limiter.count_locally(app('a')).retry_after, None);
+        assert!(limiter.count_locally(app('a')).retry_after.is_some());
     }
 
     #[test]
-    fn made_up_tokens_neither_grow_the_cache_nor_free_an_app_at_its_limit() {
+    fn made_up_tokens_do_not_evict_an_app_at_its_limit() {
         // The cache is in parts, of which each has to be large enough to tell who comes back.
         let limiter = RateLimiter::with_clock("10/h".parse().unwrap(), FakeRelativeClock::default(), 10_000);
         let greedy = app('g');
         for _ in 0..11 {
-            limiter.count(greedy);
+            limiter.count_locally(greedy);
         }
         let mut number = 0_u64;
         for _ in 0..500 {
@@ -261,20 +263,20 @@ mod tests {
                     buffer.fill(1);
                     buffer[..8].copy_from_slice(&number.to_le_bytes().map(|byte| byte % 58));
                 });
-                limiter.count(made_up);
+                limiter.count_locally(made_up);
             }
-            assert!(limiter.count(greedy).wait.is_some());
+            assert!(limiter.count_locally(greedy).retry_after.is_some());
         }
-        assert!(limiter.apps.len() <= 10_000);
+        assert!(limiter.limiters.len() <= 10_000);
     }
 
     #[tokio::test]
-    async fn answers_say_what_is_left_and_a_refusal_when_to_come_back() {
+    async fn responses_carry_rate_limit_headers() {
         let limiter =
             Arc::new(RateLimiter::with_clock("2/m".parse().unwrap(), FakeRelativeClock::default(), 10));
         let routes = Router::new()
             .route("/apps/{app_token}", get(|| async {}))
-            .route_layer(from_fn_with_state(limiter, limit_app));
+            .route_layer(from_fn_with_state(limiter, enforce_rate_limit));
         let ask = async |path: String| {
             routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
         };

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use crate::request::PeerAddr;
+use crate::request_context::PeerAddr;
 
 /// How the listener treats connections.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub struct ServerOptions {
     /// How long a connection may be silent between requests, before its first one, or inside a request's head.
     pub idle_timeout: Duration,
     /// How long requests in flight may take to finish after the server was asked to stop.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
 }
 
 impl Default for ServerOptions {
@@ -45,18 +45,18 @@ impl Default for ServerOptions {
         Self {
             max_connections: 10_000,
             idle_timeout: Duration::from_secs(75),
-            drain: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(20),
         }
     }
 }
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
+pub enum DrainOutcome {
     /// Every request in flight was answered.
-    Completely,
+    Completed,
     /// Time ran out; this many connections were cut.
-    Cut(usize),
+    ConnectionsAborted(usize),
 }
 
 /// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes; then lets requests in flight
@@ -66,61 +66,61 @@ pub async fn serve(
     app: Router,
     options: ServerOptions,
     stop: impl Future<Output = ()>,
-) -> Drained {
-    let slots = Arc::new(Semaphore::new(options.max_connections));
+) -> DrainOutcome {
+    let connection_permits = Arc::new(Semaphore::new(options.max_connections));
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
-    let mut accept = Accept { listener, failing: false };
+    let mut acceptor = Acceptor { listener, is_failing: false };
     loop {
-        let (stream, peer, slot) = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             biased;
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept.next(&slots) => accepted,
+            accepted = acceptor.accept(&connection_permits) => accepted,
         };
-        connections.spawn(connection(stream, peer, app.clone(), options, stopped.clone(), slot));
+        connections.spawn(serve_connection(stream, peer, app.clone(), options, stopped.clone(), permit));
     }
-    drop(accept);
+    drop(acceptor);
     stopping.send_replace(true);
-    drain(connections, options.drain).await
+    drain(connections, options.drain_timeout).await
 }
 
-async fn drain(mut connections: JoinSet<()>, limit: Duration) -> Drained {
+async fn drain(mut connections: JoinSet<()>, limit: Duration) -> DrainOutcome {
     while connections.try_join_next().is_some() {}
     if !connections.is_empty() {
         info!(connections = connections.len(), "finishing requests in flight");
     }
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(limit, all).await.is_ok() {
-        return Drained::Completely;
+        return DrainOutcome::Completed;
     }
-    let cut = connections.len();
-    warn!(connections = cut, "requests in flight did not finish in time and are cut off");
+    let aborted = connections.len();
+    warn!(connections = aborted, "requests in flight did not finish in time and are cut off");
     connections.shutdown().await;
-    Drained::Cut(cut)
+    DrainOutcome::ConnectionsAborted(aborted)
 }
 
-struct Accept {
+struct Acceptor {
     listener: TcpListener,
-    failing: bool,
+    is_failing: bool,
 }
 
-impl Accept {
+impl Acceptor {
     /// The next connection, once there is a slot for it.
-    async fn next(&mut self, slots: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&mut self, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
-            let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
                 // The semaphore is never closed.
                 std::future::pending::<()>().await;
                 continue;
             };
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    if std::mem::take(&mut self.failing) {
+                    if std::mem::take(&mut self.is_failing) {
                         info!("connections are accepted again");
                     }
-                    return (stream, peer, slot);
+                    return (stream, peer, permit);
                 }
                 Err(error) => self.back_off(&error).await,
             }
@@ -139,7 +139,7 @@ impl Accept {
         if broken {
             return;
         }
-        if !std::mem::replace(&mut self.failing, true) {
+        if !std::mem::replace(&mut self.is_failing, true) {
             warn!(%error, "connections can't be accepted now");
         }
         sleep(Duration::from_millis(100)).await;
@@ -147,25 +147,25 @@ impl Accept {
 }
 
 /// Serves one connection to its end.
-async fn connection(
+async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
     options: ServerOptions,
     mut stopped: watch::Receiver<bool>,
-    _slot: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
-    let _open = OpenConnection::count();
+    let _open_connection = OpenConnection::count();
     // An answer is one write; waiting for more to send would only delay it. Failing costs latency and nothing else.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(ConnectionActivity::new());
     let service = {
         let activity = Arc::clone(&activity);
         service_fn(move |request: Request<Incoming>| {
-            answer(request, peer, app.clone(), Arc::clone(&activity))
+            serve_request(request, peer, app.clone(), Arc::clone(&activity))
         })
     };
-    let builder = protocol(options);
+    let builder = connection_builder(options);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = false;
     loop {
@@ -182,8 +182,8 @@ async fn connection(
             }
             // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing): this
             // one has none.
-            () = sleep(options.idle_timeout.saturating_sub(activity.idle())) => {
-                if activity.idle() < options.idle_timeout {
+            () = sleep(options.idle_timeout.saturating_sub(activity.idle_time())) => {
+                if activity.idle_time() < options.idle_timeout {
                     continue;
                 }
                 if std::mem::replace(&mut closing, true) {
@@ -197,7 +197,7 @@ async fn connection(
     }
 }
 
-fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
+fn connection_builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -216,29 +216,29 @@ fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn answer(
+async fn serve_request(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     mut app: Router,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 ) -> Result<Response, Infallible> {
-    let _busy = Busy::begin(&activity);
+    let _in_flight = InFlightRequest::begin(&activity);
     request.extensions_mut().insert(PeerAddr(peer));
     let response = app.call(request).await?;
     // What is there as a whole goes out at once. A stream is not silence for as long as the client takes what it brings.
     if response.body().size_hint().exact().is_some() {
         return Ok(response);
     }
-    Ok(response.map(|body| Body::new(Streaming { body, activity: Arc::clone(&activity) })))
+    Ok(response.map(|body| Body::new(ActivityTrackingBody { body, activity: Arc::clone(&activity) })))
 }
 
 /// A body that comes bit by bit, and shows that its connection is of use.
-struct Streaming {
+struct ActivityTrackingBody {
     body: Body,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
-impl HttpBody for Streaming {
+impl HttpBody for ActivityTrackingBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -263,46 +263,48 @@ impl HttpBody for Streaming {
 }
 
 /// When a connection was last of use.
-struct Activity {
+struct ConnectionActivity {
     opened: Instant,
     in_flight: AtomicUsize,
     /// Milliseconds after `opened`.
-    last: AtomicU64,
+    last_active_millis: AtomicU64,
 }
 
-impl Activity {
+impl ConnectionActivity {
     fn new() -> Self {
-        Self { opened: Instant::now(), in_flight: AtomicUsize::new(0), last: AtomicU64::new(0) }
+        Self { opened: Instant::now(), in_flight: AtomicUsize::new(0), last_active_millis: AtomicU64::new(0) }
     }
 
     fn touch(&self) {
-        self.last.store(self.age(), Ordering::Relaxed);
+        self.last_active_millis.store(self.age_millis(), Ordering::Relaxed);
     }
 
-    fn age(&self) -> u64 {
+    fn age_millis(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How long nothing has been asked.
-    fn idle(&self) -> Duration {
+    fn idle_time(&self) -> Duration {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.age().saturating_sub(self.last.load(Ordering::Relaxed)))
+        Duration::from_millis(
+            self.age_millis().saturating_sub(self.last_active_millis.load(Ordering::Relaxed)),
+        )
     }
 }
 
 /// A request in flight.
-struct Busy<'a>(&'a Activity);
+struct InFlightRequest<'a>(&'a ConnectionActivity);
 
-impl<'a> Busy<'a> {
-    fn begin(activity: &'a Activity) -> Self {
+impl<'a> InFlightRequest<'a> {
+    fn begin(activity: &'a ConnectionActivity) -> Self {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
         Self(activity)
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for InFlightRequest<'_> {
     fn drop(&mut self) {
         self.0.touch();
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
-use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
 use chat_web::extract::JsonBody;
 use chat_web::metrics::Metrics;
-use chat_web::system::{Part, Projection, Readiness, Status, System};
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::system_routes::{Part, Projection, Readiness, Status, SystemServices};
 use chat_web::{ErrorCode, Problem};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -75,9 +75,13 @@ fn served(options: &HttpOptions) -> Served {
             }),
         );
     let health = Arc::new(Health::default());
-    let system = System::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
+    let system = SystemServices::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
     Served {
-        app: assemble(Apis { served: vec![Api::commands(routes)], ..Apis::default() }, system, options),
+        app: build_router(
+            ApiSet { served: vec![ApiRoutes::commands(routes)], ..ApiSet::default() },
+            system,
+            options,
+        ),
         health,
         arrived,
     }
@@ -137,7 +141,7 @@ async fn every_failure_has_the_same_form_wherever_it_comes_from() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_and_one_at_it_is_not() {
-    let app = served(&HttpOptions { max_body: 100, ..HttpOptions::default() }).app;
+    let app = served(&HttpOptions { max_body_bytes: 100, ..HttpOptions::default() }).app;
     let body = |size: usize| Body::from(format!("{{{}}}", " ".repeat(size - 2)));
     assert_eq!(ask(&app, Request::post("/api/v1/takes"), body(100)).await.status, 200);
     let refused = ask(&app, Request::post("/api/v1/takes"), body(101)).await;

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::get;
-use chat_web::request::PeerAddr;
-use chat_web::server::{Drained, ServerOptions, serve};
+use chat_web::request_context::PeerAddr;
+use chat_web::server::{DrainOutcome, ServerOptions, serve};
 use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Running {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    ended: JoinHandle<Drained>,
+    ended: JoinHandle<DrainOutcome>,
     /// Says when a request to `/slow` has reached its handler.
     slow: mpsc::Receiver<()>,
     /// Lets `/slow` answer.
@@ -107,18 +107,18 @@ async fn requests_in_flight_finish_after_the_server_is_asked_to_stop() {
     assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
     server.go.send(()).await.unwrap();
     assert!(read_until(&mut busy, "\r\n\r\nslow").await.starts_with("HTTP/1.1 200"));
-    assert_eq!(timeout(DEADLINE, server.ended).await.unwrap().unwrap(), Drained::Completely);
+    assert_eq!(timeout(DEADLINE, server.ended).await.unwrap().unwrap(), DrainOutcome::Completed);
 }
 
 #[tokio::test]
 async fn requests_that_do_not_finish_in_time_are_cut() {
-    let options = ServerOptions { drain: Duration::from_millis(50), ..ServerOptions::default() };
+    let options = ServerOptions { drain_timeout: Duration::from_millis(50), ..ServerOptions::default() };
     let mut server = start(options).await;
     let mut busy = TcpStream::connect(server.address).await.unwrap();
     get_on(&mut busy, "/slow").await;
     server.slow.recv().await.unwrap();
     server.stop.send(()).unwrap();
-    assert_eq!(timeout(DEADLINE, server.ended).await.unwrap().unwrap(), Drained::Cut(1));
+    assert_eq!(timeout(DEADLINE, server.ended).await.unwrap().unwrap(), DrainOutcome::ConnectionsAborted(1));
     closed(&mut busy).await;
 }
 

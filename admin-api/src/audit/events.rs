@@ -3,23 +3,24 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
-use chat_operations::answer::Envelope;
 use chat_operations::audit::{
-    EventPage, ListRequest, Order, ShownEvent, Touched, Trace, WhichEvent, find, list, show, touched, trace,
+    EventPage, EventSelector, ListRequest, Order, ShownEvent, Touched, Trace, event_effects, find_event,
+    list, show, trace,
 };
+use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
-use chat_web::admin::Admin;
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::LOOK_AT_MOST;
+use super::MAX_SCANNED_EVENTS;
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::api::{Answer, framed};
-use crate::link;
-use crate::query::{malformed, number};
+use crate::api::{EnvelopeResult, envelope};
+use crate::link_header;
+use crate::query_params::{malformed_parameter, parse_number};
 
 /// Which part of the list.
 #[derive(Deserialize, IntoParams)]
@@ -53,7 +54,7 @@ problem_responses!(pub(super) EventFails:
     ),
 )]
 pub(super) async fn list_events(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     OriginalUri(uri): OriginalUri,
     Query(filter): Query<FilterParams>,
@@ -62,14 +63,15 @@ pub(super) async fn list_events(
     let (order, bound) = match page.order.as_deref() {
         None | Some("newest") => (Order::NewestFirst, "before"),
         Some("oldest") => (Order::OldestFirst, "after"),
-        Some(_) => return Err(malformed("order", "newest or oldest")),
+        Some(_) => return Err(malformed_parameter("order", "newest or oldest")),
     };
-    let limit = number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
-    let request = ListRequest { filter: filter.filter()?, order, limit, look_at_most: LOOK_AT_MOST };
-    let _turn = api.turn().await?;
+    let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
+    let request =
+        ListRequest { filter: filter.into_filter()?, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
+    let _turn = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
-    let next = page.next.and_then(|next| link::next(&uri, bound, next));
-    Ok((next, framed(page)).into_response())
+    let next = page.next.and_then(|next| link_header::next_page_header(&uri, bound, next));
+    Ok((next, envelope(page)).into_response())
 }
 
 /// `/audit/events/{event}`
@@ -90,13 +92,13 @@ pub(super) struct EventPath {
     responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventFails),
 )]
 pub(super) async fn show_event(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
-) -> Answer<ShownEvent> {
-    let event = found(&api, path).await?;
-    let _turn = api.turn().await?;
-    Ok(framed(show(&*api.event_store, &event).await?))
+) -> EnvelopeResult<ShownEvent> {
+    let event = load_event(&api, path).await?;
+    let _turn = api.acquire_scan_permit().await?;
+    Ok(envelope(show(&*api.event_store, &event).await?))
 }
 
 /// Say what an event touches
@@ -107,29 +109,32 @@ pub(super) async fn show_event(
     responses((status = 200, description = "What it touches", body = Envelope<Touched>), EventFails),
 )]
 pub(super) async fn explain_event(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
-) -> Answer<Touched> {
-    let event = found(&api, path).await?;
-    let _turn = api.turn().await?;
-    Ok(framed(touched(&*api.event_store, &event).await?))
+) -> EnvelopeResult<Touched> {
+    let event = load_event(&api, path).await?;
+    let _turn = api.acquire_scan_permit().await?;
+    Ok(envelope(event_effects(&*api.event_store, &event).await?))
 }
 
 /// The event of a path. One of the wrong form names none.
-async fn found(api: &AdminApi, path: Result<Path<String>, PathRejection>) -> Result<RecordedEvent, Problem> {
-    let none = || Problem::of(ErrorCode::EventNotFound);
+async fn load_event(
+    api: &AdminApi,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<RecordedEvent, Problem> {
+    let none = || Problem::from_code(ErrorCode::EventNotFound);
     let Path(text) = path.map_err(|_| none())?;
-    let which = WhichEvent::parse(&text).ok_or_else(none)?;
-    let _turn = api.turn().await?;
-    let found = find(&*api.event_store, which, LOOK_AT_MOST).await?;
+    let which = EventSelector::parse(&text).ok_or_else(none)?;
+    let _turn = api.acquire_scan_permit().await?;
+    let found = find_event(&*api.event_store, which, MAX_SCANNED_EVENTS).await?;
     found.ok_or_else(|| match which {
         // An engine whose positions do not count events does not find them by their ids either.
-        WhichEvent::Of(_) if !api.event_store.counts_events() => Problem::new(
+        EventSelector::Id(_) if !api.event_store.has_contiguous_positions() => Problem::new(
             ErrorCode::EventNotFound,
             "not among the newest 200,000 events, the only ones looked through for an id here; ask by position",
         ),
-        WhichEvent::Of(_) | WhichEvent::At(_) => none(),
+        EventSelector::Id(_) | EventSelector::Position(_) => none(),
     })
 }
 
@@ -153,13 +158,13 @@ pub(super) struct TracePath {
     responses((status = 200, description = "The trace; empty where nothing belongs to it", body = Envelope<Trace>), AuditFails),
 )]
 pub(super) async fn trace_correlation(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
     Query(filter): Query<FilterParams>,
-) -> Answer<Trace> {
-    let Path(id) = path.map_err(|_| malformed("correlation_id", "text"))?;
-    let filter = filter.filter()?;
-    let _turn = api.turn().await?;
-    Ok(framed(trace(&*api.event_store, &id, filter, LOOK_AT_MOST).await?))
+) -> EnvelopeResult<Trace> {
+    let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
+    let filter = filter.into_filter()?;
+    let _turn = api.acquire_scan_permit().await?;
+    Ok(envelope(trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?))
 }

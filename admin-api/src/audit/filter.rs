@@ -1,12 +1,12 @@
 //! Which events are meant, as a query string says it.
 
-use chat_operations::audit::{EventFilter, FilterWords};
+use chat_operations::audit::{EventFilter, EventFilterParams};
 use chat_ports::clock;
 use chat_web::Problem;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::query::malformed;
+use crate::query_params::malformed_parameter;
 
 /// Which events: those that everything given fits.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
@@ -50,9 +50,9 @@ pub(super) struct FilterParams {
 }
 
 impl FilterParams {
-    pub(super) fn filter(self) -> Result<EventFilter, Problem> {
+    pub(super) fn into_filter(self) -> Result<EventFilter, Problem> {
         let types = self.types.iter().flat_map(|types| types.split(','));
-        let words = FilterWords {
+        let words = EventFilterParams {
             types: types.map(str::to_owned).filter(|name| !name.is_empty()).collect(),
             stream: self.stream,
             app: self.app,
@@ -67,6 +67,6 @@ impl FilterParams {
             before: self.before,
             text: self.text,
         };
-        EventFilter::parse(words, clock::now()).map_err(|error| malformed(error.part, error.must))
+        EventFilter::parse(words, clock::now()).map_err(|error| malformed_parameter(error.part, error.must))
     }
 }

@@ -1,25 +1,25 @@
 //! `GET /audit/stats`
 
 use axum::extract::State;
-use chat_operations::answer::Envelope;
 use chat_operations::audit::{Stats, stats};
-use chat_web::admin::Admin;
+use chat_operations::envelope::Envelope;
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
 use chat_web::openapi;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::LOOK_AT_MOST;
+use super::MAX_SCANNED_EVENTS;
 use super::events::AuditFails;
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::api::{Answer, framed};
-use crate::query::number;
+use crate::api::{EnvelopeResult, envelope};
+use crate::query_params::parse_number;
 
 /// How much to name.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct TopParams {
+pub(super) struct StatsParams {
     /// Types, apps, actors and streams named, 1 to 100; 10 unless given.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
     top: Option<String>,
@@ -30,17 +30,17 @@ pub(super) struct TopParams {
 /// By type, app, actor and hour, and the streams that grow: of the newest 200,000 that are looked at. `next` says where
 /// the rest begins, as `before`.
 #[utoipa::path(
-    get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, TopParams), security(("admin" = [])),
+    get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
     responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditFails),
 )]
 pub(super) async fn count_events(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
-    Query(top): Query<TopParams>,
-) -> Answer<Stats> {
-    let top = number("top", top.top.as_deref(), 10, (1, 100))?;
-    let filter = filter.filter()?;
-    let _turn = api.turn().await?;
-    Ok(framed(stats(&*api.event_store, filter, top, LOOK_AT_MOST, |_| {}).await?))
+    Query(top): Query<StatsParams>,
+) -> EnvelopeResult<Stats> {
+    let top = parse_number("top", top.top.as_deref(), 10, (1, 100))?;
+    let filter = filter.into_filter()?;
+    let _turn = api.acquire_scan_permit().await?;
+    Ok(envelope(stats(&*api.event_store, filter, top, MAX_SCANNED_EVENTS, |_| {}).await?))
 }

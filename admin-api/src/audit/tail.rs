@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use chat_domain::Position;
-use chat_operations::audit::{AuditedEvent, News, Tail};
-use chat_web::admin::Admin;
+use chat_operations::audit::{AuditedEvent, Tail, TailBatch};
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use futures::Stream;
@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
-use super::LOOK_AT_MOST;
+use super::MAX_SCANNED_EVENTS;
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::query::{malformed, number};
+use crate::query_params::{malformed_parameter, parse_number};
 
 /// How long a tail is silent at most: what stands between server and client may cut silent connections.
-const BEAT: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where to begin.
 #[derive(Deserialize, IntoParams)]
@@ -65,78 +65,82 @@ problem_responses!(pub(super) TailFails:
     ),
 )]
 pub(super) async fn tail_events(
-    _: Admin,
+    _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
     Query(params): Query<TailParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let last = number("last", params.last.as_deref(), 0, (0, 1_000))?;
-    let filter = filter.filter()?;
-    let after = resumed_after(&headers)?.or(filter.after);
-    let permit = Arc::clone(&api.tails).try_acquire_owned();
-    let permit = permit.map_err(|error| Problem::of(ErrorCode::Overloaded).caused_by(error))?;
+    let last = parse_number("last", params.last.as_deref(), 0, (0, 1_000))?;
+    let filter = filter.into_filter()?;
+    let after = parse_last_event_id(&headers)?.or(filter.after);
+    let permit = Arc::clone(&api.tail_permits).try_acquire_owned();
+    let permit = permit.map_err(|error| Problem::from_code(ErrorCode::Overloaded).caused_by(error))?;
     let (last, tail) = if let Some(after) = after {
-        (Vec::new(), Tail::from(Arc::clone(&api.event_store), filter, after))
+        (Vec::new(), Tail::start_after(Arc::clone(&api.event_store), filter, after))
     } else {
-        let _turn = api.turn().await?;
-        Tail::after_the_last(Arc::clone(&api.event_store), filter, last, LOOK_AT_MOST).await?
+        let _turn = api.acquire_scan_permit().await?;
+        Tail::start_at_end(Arc::clone(&api.event_store), filter, last, MAX_SCANNED_EVENTS).await?
     };
-    let following = Following {
+    let following = TailStream {
         tail,
-        ready: last.iter().filter_map(sent).collect(),
-        beat: Instant::now() + BEAT,
-        stopping: api.stopping,
+        pending: last.iter().filter_map(to_sse_event).collect(),
+        keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
+        shutdown: api.shutdown,
         _permit: permit,
     };
-    Ok(Sse::new(stream::unfold(following, Following::next)))
+    Ok(Sse::new(stream::unfold(following, TailStream::next)))
 }
 
-fn resumed_after(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(id) = headers.get("last-event-id") else { return Ok(None) };
     let position = id.to_str().ok().and_then(|id| id.parse().ok()).map(Position::new);
-    position.map(Some).ok_or_else(|| malformed("Last-Event-ID", "the `id` of an event of this tail"))
+    position
+        .map(Some)
+        .ok_or_else(|| malformed_parameter("Last-Event-ID", "the `id` of an event of this tail"))
 }
 
 /// A tail on its way to a client.
-struct Following {
+struct TailStream {
     tail: Tail,
-    ready: VecDeque<Event>,
+    pending: VecDeque<Event>,
     /// When something is to be sent at last.
-    beat: Instant,
-    stopping: watch::Receiver<bool>,
+    keep_alive_due: Instant,
+    shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Following {
+impl TailStream {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                self.beat = Instant::now() + BEAT;
+            if let Some(event) = self.pending.pop_front() {
+                self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
                 return Some((Ok(event), self));
             }
             let news = tokio::select! {
                 biased;
                 // An error means that whoever could stop the process is gone.
-                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
-                news = timeout_at(self.beat, self.tail.next()) => news,
+                _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
+                news = timeout_at(self.keep_alive_due, self.tail.next_batch()) => news,
             };
             match news {
-                Ok(Ok(News { events, .. })) => self.ready.extend(events.iter().filter_map(sent)),
+                Ok(Ok(TailBatch { events, .. })) => {
+                    self.pending.extend(events.iter().filter_map(to_sse_event))
+                }
                 Ok(Err(error)) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "the log can't be followed");
                     return None;
                 }
                 Err(_) => {
                     let up_to = self.tail.up_to().to_string();
-                    self.ready.push_back(Event::default().comment("still here").id(up_to));
+                    self.pending.push_back(Event::default().comment("still here").id(up_to));
                 }
             }
         }
     }
 }
 
-fn sent(event: &AuditedEvent) -> Option<Event> {
+fn to_sse_event(event: &AuditedEvent) -> Option<Event> {
     // An event of the log always serializes: its payload is JSON or base64.
     let data = serde_json::to_string(event).ok()?;
     Some(Event::default().id(event.position.to_string()).data(data))

@@ -18,13 +18,13 @@ pub struct Figure {
     /// What it should be.
     pub goal: Goal,
     /// The measurements.
-    pub measured: Measured,
+    pub measured: Measurements,
 }
 
 /// Measurements, one a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measured {
+pub enum Measurements {
     /// Of two sides: the ratio is what counts.
     Ratio(Rounds),
     /// Of one side: the value itself counts.
@@ -45,13 +45,13 @@ impl Figure {
     /// What the goal is about: the median of the ratios, or of the values.
     pub fn value(&self) -> f64 {
         match &self.measured {
-            Measured::Ratio(rounds) => median(&rounds.ratios),
-            Measured::Absolute(values) => median(values),
+            Measurements::Ratio(rounds) => median(&rounds.ratios),
+            Measurements::Absolute(values) => median(values),
         }
     }
 
     /// Whether it is what it should be.
-    pub fn reached(&self) -> bool {
+    pub fn meets_goal(&self) -> bool {
         match self.goal {
             Goal::AtLeast(least) => self.value() >= least,
             Goal::AtMost(most) => self.value() <= most,
@@ -69,7 +69,7 @@ impl Figure {
 
 /// Everything measured for one number of the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chapter {
+pub struct ReportSection {
     /// The number.
     pub number: u32,
     /// When it was measured, RFC 3339.
@@ -80,12 +80,12 @@ pub struct Chapter {
     pub failed: bool,
     /// What has a goal.
     #[serde(flatten)]
-    pub findings: Findings,
+    pub findings: FigureResults,
 }
 
 /// What measuring one number came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Findings {
+pub struct FigureResults {
     /// What has a goal.
     pub figures: Vec<Figure>,
     /// What explains it.
@@ -94,13 +94,13 @@ pub struct Findings {
     pub plots: Vec<Plot>,
 }
 
-impl From<Vec<Figure>> for Findings {
+impl From<Vec<Figure>> for FigureResults {
     fn from(figures: Vec<Figure>) -> Self {
         Self { figures, ..Self::default() }
     }
 }
 
-impl From<Figure> for Findings {
+impl From<Figure> for FigureResults {
     fn from(figure: Figure) -> Self {
         vec![figure].into()
     }
@@ -132,19 +132,19 @@ pub struct Plot {
     /// What it shows.
     pub title: String,
     /// What is drawn.
-    pub shape: Shape,
+    pub shape: PlotKind,
 }
 
 /// How a picture shows its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Shape {
+pub enum PlotKind {
     /// Lines over a logarithmic axis, each with its points.
     Lines {
         /// What the horizontal axis counts.
         across: String,
         /// The lines.
-        lines: Vec<Line>,
+        lines: Vec<Series>,
     },
     /// Bars in groups, on a logarithmic axis.
     Bars {
@@ -159,7 +159,7 @@ pub enum Shape {
 
 /// A line of a plot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct Series {
     /// What it shows.
     pub name: String,
     /// From left to right.
@@ -170,7 +170,7 @@ pub struct Line {
 mod tests {
     use super::*;
 
-    fn figure(goal: Goal, measured: Measured) -> Figure {
+    fn figure(goal: Goal, measured: Measurements) -> Figure {
         Figure {
             number: 1,
             name: "a".to_owned(),
@@ -185,29 +185,29 @@ mod tests {
     fn a_ratio_is_judged_round_by_round_and_not_by_the_medians_of_both_sides() {
         let rounds =
             Rounds { ours: vec![1.0, 8.0, 3.0], theirs: vec![2.0, 8.0, 4.0], ratios: vec![0.5, 1.0, 0.75] };
-        let figure = figure(Goal::AtLeast(0.75), Measured::Ratio(rounds));
+        let figure = figure(Goal::AtLeast(0.75), Measurements::Ratio(rounds));
         assert!((figure.value() - 0.75).abs() < f64::EPSILON);
-        assert!(figure.reached());
+        assert!(figure.meets_goal());
     }
 
     #[test]
     fn more_is_better_or_worse_as_the_goal_says() {
-        let measured = || Measured::Absolute(vec![10.0]);
+        let measured = || Measurements::Absolute(vec![10.0]);
         assert!(figure(Goal::AtMost(20.0), measured()).score() > 1.0);
         assert!(figure(Goal::AtLeast(20.0), measured()).score() < 1.0);
-        assert!(!figure(Goal::AtMost(9.9), measured()).reached());
+        assert!(!figure(Goal::AtMost(9.9), measured()).meets_goal());
     }
 
     #[test]
     fn a_chapter_reads_back_from_the_raw_figures() {
-        let chapter = Chapter {
+        let chapter = ReportSection {
             number: 7,
             measured_at: "2026-11-24T12:00:00Z".to_owned(),
             setting: String::new(),
             failed: false,
-            findings: figure(Goal::AtMost(1.0), Measured::Absolute(vec![1.0])).into(),
+            findings: figure(Goal::AtMost(1.0), Measurements::Absolute(vec![1.0])).into(),
         };
         let raw = serde_json::to_string(&chapter).unwrap();
-        assert_eq!(serde_json::from_str::<Chapter>(&raw).unwrap(), chapter);
+        assert_eq!(serde_json::from_str::<ReportSection>(&raw).unwrap(), chapter);
     }
 }

@@ -8,17 +8,19 @@ use std::thread::available_parallelism;
 pub fn describe(folder: &Path) -> String {
     let cores = available_parallelism().map_or(1, usize::from);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let processor = named(&read("/proc/cpuinfo"), "model name").unwrap_or("unknown processor").to_owned();
-    let memory = named(&read("/proc/meminfo"), "MemTotal")
+    let processor =
+        field_value(&read("/proc/cpuinfo"), "model name").unwrap_or("unknown processor").to_owned();
+    let memory = field_value(&read("/proc/meminfo"), "MemTotal")
         .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
         .map_or_else(|| "unknown".to_owned(), |kibibytes| format!("{} GiB of", kibibytes.div_ceil(1 << 20)));
     let kernel = read("/proc/sys/kernel/osrelease");
-    let disk = mounted(&read("/proc/self/mountinfo"), folder).unwrap_or_else(|| "an unknown disk".to_owned());
+    let disk =
+        file_system_of(&read("/proc/self/mountinfo"), folder).unwrap_or_else(|| "an unknown disk".to_owned());
     format!("{cores} cores ({processor}), {memory} memory, Linux {}, data on {disk}", kernel.trim())
 }
 
 /// The value of a line `name : value`.
-fn named<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+fn field_value<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
     lines.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
         (found.trim() == name).then(|| value.trim())
@@ -26,7 +28,7 @@ fn named<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The file system of the innermost mount that holds a folder (proc(5), `/proc/pid/mountinfo`).
-fn mounted(mounts: &str, folder: &Path) -> Option<String> {
+fn file_system_of(mounts: &str, folder: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?.to_owned();
@@ -45,12 +47,12 @@ mod tests {
         let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       30 22 0:25 / /data rw - xfs /dev/vdb rw\n\
                       31 22 0:26 / /dat rw - tmpfs tmpfs rw";
-        assert_eq!(mounted(mounts, Path::new("/data/bench")).as_deref(), Some("xfs"));
-        assert_eq!(mounted(mounts, Path::new("/database")).as_deref(), Some("ext4"));
+        assert_eq!(file_system_of(mounts, Path::new("/data/bench")).as_deref(), Some("xfs"));
+        assert_eq!(file_system_of(mounts, Path::new("/database")).as_deref(), Some("ext4"));
     }
 
     #[test]
     fn a_value_is_found_by_its_name() {
-        assert_eq!(named("model\t\t: 1\nmodel name\t: A B\n", "model name"), Some("A B"));
+        assert_eq!(field_value("model\t\t: 1\nmodel name\t: A B\n", "model name"), Some("A B"));
     }
 }

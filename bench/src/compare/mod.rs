@@ -5,23 +5,23 @@
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 
-mod bare;
-mod blast;
-mod disk;
+mod baseline_server;
+mod closed_loop;
+mod disk_usage;
 mod figure;
 mod figures;
 mod machine;
-mod paced;
+mod open_loop;
 mod postgres;
-mod process;
+mod raw_http;
 mod report;
 mod requests;
 mod rounds;
-mod seed;
-mod setting;
-mod stage;
-mod texts;
-mod wire;
+mod run_config;
+mod seeded_log;
+mod server_process;
+mod system_under_test;
+mod text_generator;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -34,11 +34,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::corpus::Corpus;
 use crate::{Failure, Verdict};
 
-pub use bare::{Arguments as BareArguments, run as run_bare};
-use figure::{Chapter, Figure, Findings};
+pub use baseline_server::{Arguments as BareArguments, run as run_bare};
+use figure::{Figure, FigureResults, ReportSection};
 use report::Report;
-use setting::Setting;
-use texts::Texts;
+use run_config::RunConfig;
+use text_generator::TextGenerator;
 
 /// What to compare, and for how long.
 #[derive(Debug, Args)]
@@ -94,48 +94,48 @@ async fn measure(arguments: Arguments) -> Result<Verdict, Failure> {
     let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
     let machine = machine::describe(setting.folder());
     let mut report = Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
-    if let Some(machine) = &report.instead_of {
+    if let Some(machine) = &report.other_machine {
         let said = "its figures go when the first one is measured";
         // Where stderr is gone, that is no reason to measure nothing.
         let _ = writeln!(io::stderr(), "The report is of another machine, and {said}: {machine}");
     }
     let mut verdict = Verdict::Fine;
     for number in figures::ALL.into_iter().filter(|number| arguments.wants(*number)) {
-        let mut findings = Findings::default();
+        let mut findings = FigureResults::default();
         let measured = figures::measure(number, &setting, &mut findings).await;
         for figure in &findings.figures {
-            crate::say(&report::line(figure)).map_err(Failure::Output)?;
+            crate::write_stdout(&report::figure_line(figure)).map_err(Failure::Output)?;
         }
         let failed = measured.err().map(|error| error.to_string());
         if let Some(failed) = &failed {
-            crate::say(&format!("{number:>2}  not measured to the end: {failed}\n"))
+            crate::write_stdout(&format!("{number:>2}  not measured to the end: {failed}\n"))
                 .map_err(Failure::Output)?;
         }
-        if failed.is_some() || !findings.figures.iter().all(Figure::reached) {
-            verdict = Verdict::Findings;
+        if failed.is_some() || !findings.figures.iter().all(Figure::meets_goal) {
+            verdict = Verdict::FigureResults;
         }
         let measured_at =
             OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let measured_at = measured_at.format(&Rfc3339).unwrap_or_default();
         let failed = failed.is_some();
-        let chapter = Chapter { number, measured_at, setting: setting.to_string(), failed, findings };
+        let chapter = ReportSection { number, measured_at, setting: setting.to_string(), failed, findings };
         report.add(chapter).map_err(Failure::Output)?;
     }
     Ok(verdict)
 }
 
 impl Arguments {
-    fn setting(&self, corpus: Corpus) -> io::Result<Setting> {
+    fn setting(&self, corpus: Corpus) -> io::Result<RunConfig> {
         let beside = std::env::current_exe()?.with_file_name("chat-api");
         let quick = |given, quick| if self.quick { quick } else { given };
-        Ok(Setting {
+        Ok(RunConfig {
             program: self.chat_api.as_ref().unwrap_or(&beside).canonicalize()?,
             folder: self.folder.canonicalize()?,
-            texts: Texts::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
+            texts: TextGenerator::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
             rounds: usize::from(if self.quick { 1 } else { self.rounds }),
             duration: if self.quick { Duration::from_secs(1) } else { self.seconds },
             messages: quick(self.messages, 20_000),
-            largest: quick(self.largest, 10_000),
+            max_growth_messages: quick(self.largest, 10_000),
         })
     }
 

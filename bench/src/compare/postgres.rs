@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chat_testing::Postgres;
 use sqlx::{Connection as _, PgConnection};
 
-use super::setting::Setting;
+use super::run_config::RunConfig;
 
 /// What differs from Postgres's own settings: enough memory for what is measured, and nothing that loses data.
 const SETTINGS: [&str; 10] = [
@@ -23,7 +23,7 @@ const SETTINGS: [&str; 10] = [
 ];
 
 /// Starts one. It ends when the last one who holds it lets go.
-pub async fn start(setting: &Setting) -> io::Result<Arc<Postgres>> {
+pub async fn start(setting: &RunConfig) -> io::Result<Arc<Postgres>> {
     let folder = setting.folder().to_owned();
     let started = tokio::task::spawn_blocking(move || Postgres::start_in(&folder, &SETTINGS));
     started.await.map(Arc::new).map_err(io::Error::other)
@@ -37,7 +37,7 @@ pub async fn database(server: &Arc<Postgres>) -> io::Result<String> {
 
 /// The URL of a new database that knows letters of all scripts: in the locale that tests use, trigrams are made of
 /// Latin ones only.
-pub async fn database_of_all_scripts(server: &Arc<Postgres>) -> io::Result<String> {
+pub async fn create_unicode_database(server: &Arc<Postgres>) -> io::Result<String> {
     let url = database(server).await?;
     let create = "CREATE DATABASE all_scripts TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";
     sqlx::raw_sql(create).execute(&mut connect(&url).await?).await.map_err(io::Error::other)?;

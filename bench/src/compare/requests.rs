@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use crate::compare::blast::Source;
+use crate::compare::closed_loop::RequestSource;
 
 /// Posts texts to chats in turn, so that every chat gets the same share.
 pub struct Posts {
@@ -23,12 +23,12 @@ impl Posts {
     }
 }
 
-impl Source for Posts {
+impl RequestSource for Posts {
     fn write(&self, nth: u64, request: &mut Vec<u8>) -> bool {
         if nth >= self.limit {
             return false;
         }
-        post(request, pick(&self.paths, nth), pick(&self.bodies, nth));
+        post(request, cycled(&self.paths, nth), cycled(&self.bodies, nth));
         true
     }
 }
@@ -39,10 +39,10 @@ pub struct Gets {
     pub paths: Vec<String>,
 }
 
-impl Source for Gets {
+impl RequestSource for Gets {
     fn write(&self, nth: u64, request: &mut Vec<u8>) -> bool {
         // Writing to a Vec can't fail.
-        let _ = write!(request, "GET {} HTTP/1.1\r\nhost: bench\r\n\r\n", pick(&self.paths, nth));
+        let _ = write!(request, "GET {} HTTP/1.1\r\nhost: bench\r\n\r\n", cycled(&self.paths, nth));
         true
     }
 }
@@ -57,7 +57,7 @@ pub fn post(request: &mut Vec<u8>, path: &str, body: &str) {
     );
 }
 
-fn pick(all: &[String], nth: u64) -> &str {
+fn cycled(all: &[String], nth: u64) -> &str {
     &all[usize::try_from(nth).unwrap_or(0) % all.len()]
 }
 

@@ -18,13 +18,13 @@ use crate::corpus::Corpus;
 use crate::latency::Latencies;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
-use crate::report::{self, Format, LoadReport};
+use crate::report::{self, LoadReport, OutputFormat};
 use crate::tally::Tally;
 use crate::verify::{self, Sampling};
 use crate::{Failure, Verdict};
 
 use schedule::{Order, Rate, Schedule};
-use worker::{Outcome, Worker};
+use worker::{Worker, WorkerOutcome};
 
 /// What to post, and how.
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub struct Arguments {
     sampling: Sampling,
     /// How to print the result.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// Posts, measures, reports.
@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     let server = Arc::new(Server::parse(&arguments.url)?);
     server.probe().await?;
 
-    let targets = Arc::new(setup::create(&corpus, &server).await?);
+    let targets = Arc::new(setup::create_targets(&corpus, &server).await?);
     let order = if arguments.shuffle {
         Order::Shuffled { seed: arguments.sampling.seed }
     } else {
@@ -77,12 +77,13 @@ pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     };
     let run = post(&corpus, &targets, &server, order, &arguments).await;
 
-    let visibility = visibility::wait(&run.outcomes, run.last_acknowledged, &corpus, &targets, &server).await;
-    let manifest = manifest(&corpus, &targets, &run.outcomes);
+    let visibility =
+        visibility::measure(&run.outcomes, run.last_acknowledged, &corpus, &targets, &server).await;
+    let manifest = build_manifest(&corpus, &targets, &run.outcomes);
     if let Some(path) = &arguments.manifest {
         manifest.write(path)?;
     }
-    let report = summary(&corpus, &run, arguments.rate, visibility);
+    let report = build_report(&corpus, &run, arguments.rate, visibility);
     let mut verdict = report.verdict();
     let verified = if arguments.verify {
         let verified = verify::check(manifest, &server, &arguments.sampling, arguments.connections).await;
@@ -96,8 +97,8 @@ pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
 }
 
 /// What came of posting.
-struct Run {
-    outcomes: Vec<Outcome>,
+struct LoadRun {
+    outcomes: Vec<WorkerOutcome>,
     duration: Duration,
     last_acknowledged: Instant,
 }
@@ -108,7 +109,7 @@ async fn post(
     server: &Arc<Server>,
     order: Order,
     arguments: &Arguments,
-) -> Run {
+) -> LoadRun {
     let progress = Progress::start("messages", corpus.messages() as u64);
     let counter: Arc<AtomicU64> = progress.counter();
     let start = Instant::now();
@@ -127,7 +128,7 @@ async fn post(
     let mut outcomes = Vec::with_capacity(workers.len());
     for worker in workers {
         // A worker that panicked counts as one that did nothing: its messages show as not sent.
-        outcomes.push(worker.await.unwrap_or_else(|_| Outcome::new()));
+        outcomes.push(worker.await.unwrap_or_else(|_| WorkerOutcome::new()));
     }
     let last_acknowledged = outcomes
         .iter()
@@ -135,10 +136,10 @@ async fn post(
         .map(|mark| mark.at)
         .max()
         .unwrap_or(start);
-    Run { outcomes, duration: last_acknowledged - start, last_acknowledged }
+    LoadRun { outcomes, duration: last_acknowledged - start, last_acknowledged }
 }
 
-fn manifest(corpus: &Corpus, targets: &setup::Targets, outcomes: &[Outcome]) -> Manifest {
+fn build_manifest(corpus: &Corpus, targets: &setup::Targets, outcomes: &[WorkerOutcome]) -> Manifest {
     let mut manifest = targets.manifest(corpus);
     for outcome in outcomes {
         for (item, number) in &outcome.posted {
@@ -150,14 +151,19 @@ fn manifest(corpus: &Corpus, targets: &setup::Targets, outcomes: &[Outcome]) -> 
     manifest
 }
 
-fn summary(corpus: &Corpus, run: &Run, rate: Option<Rate>, visibility: visibility::Visibility) -> LoadReport {
+fn build_report(
+    corpus: &Corpus,
+    run: &LoadRun,
+    rate: Option<Rate>,
+    visibility: visibility::Visibility,
+) -> LoadReport {
     let (mut latencies, mut retried, mut failed) = (Latencies::new(), Tally::default(), Tally::default());
     for outcome in &run.outcomes {
         latencies.add(&outcome.latencies);
         retried.add(&outcome.retried);
         failed.add(&outcome.failed);
     }
-    let acknowledged: usize = run.outcomes.iter().map(Outcome::acknowledged).sum();
+    let acknowledged: usize = run.outcomes.iter().map(WorkerOutcome::acknowledged).sum();
     let unsent = (corpus.messages() - acknowledged) as u64 - failed.total();
     failed.count_many("not sent", unsent);
     LoadReport {
@@ -165,7 +171,7 @@ fn summary(corpus: &Corpus, run: &Run, rate: Option<Rate>, visibility: visibilit
         acknowledged,
         seconds: run.duration.as_secs_f64(),
         latency: rate.map(|_| latencies.response()),
-        service_time: latencies.service(),
+        service_time: latencies.service_times(),
         retried,
         failed,
         visibility,

@@ -32,7 +32,7 @@ impl FromStr for Rate {
 
 impl Rate {
     /// When the request with this index, from 0, is due.
-    fn due(self, index: u64) -> Duration {
+    fn due_at(self, index: u64) -> Duration {
         let nanos = u128::from(index) * 1_000_000_000 / u128::from(self.0.get());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
@@ -52,7 +52,7 @@ pub enum Order {
 
 /// A message of the corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct MessageIndex {
     /// The index of its chat.
     pub chat: usize,
     /// Its index in the chat.
@@ -76,20 +76,20 @@ pub struct Schedule {
     /// As many permits as there are idle lanes; closed when nothing is left.
     ready: Semaphore,
     unfinished: AtomicUsize,
-    pace: Option<Pace>,
+    pacer: Option<Pacer>,
 }
 
 /// A message to post now. It must be handed back ([`Schedule::finish`]) for the next one of its chat to follow.
-pub struct Turn {
+pub struct ScheduledMessage {
     lane: Lane,
     /// When it was due, where a rate was asked for.
     pub due: Option<Duration>,
 }
 
-impl Turn {
+impl ScheduledMessage {
     /// Which message.
-    pub fn item(&self) -> Item {
-        Item { chat: self.lane.chat, message: self.lane.message }
+    pub fn message_index(&self) -> MessageIndex {
+        MessageIndex { chat: self.lane.chat, message: self.lane.message }
     }
 }
 
@@ -97,8 +97,8 @@ impl Schedule {
     /// A schedule that begins now.
     pub fn start(corpus: &Corpus, order: Order, rate: Option<Rate>, start: Instant) -> Self {
         let lanes: BinaryHeap<_> = match order {
-            Order::Conversations => conversations(corpus),
-            Order::Shuffled { seed } => shuffled(corpus, StdRng::seed_from_u64(seed)),
+            Order::Conversations => conversation_lanes(corpus),
+            Order::Shuffled { seed } => shuffled_lanes(corpus, StdRng::seed_from_u64(seed)),
         }
         .into_iter()
         .map(Reverse)
@@ -108,7 +108,7 @@ impl Schedule {
             ready: Semaphore::new(lanes.len()),
             idle: Mutex::new(lanes),
             unfinished: AtomicUsize::new(corpus.messages()),
-            pace: rate.map(|rate| Pace::start(rate, start, corpus.messages() as u64)),
+            pacer: rate.map(|rate| Pacer::start(rate, start, corpus.messages() as u64)),
         }
     }
 
@@ -118,18 +118,18 @@ impl Schedule {
     }
 
     /// The next message, once there is one that may be posted and it is due; `None` when all are posted.
-    pub async fn next(&self) -> Option<Turn> {
+    pub async fn next(&self) -> Option<ScheduledMessage> {
         self.ready.acquire().await.ok()?.forget();
-        let due = match &self.pace {
+        let due = match &self.pacer {
             Some(pace) => Some(pace.next().await?),
             None => None,
         };
         let lane = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?.0;
-        Some(Turn { lane, due })
+        Some(ScheduledMessage { lane, due })
     }
 
     /// Says that a turn is over.
-    pub fn finish(&self, turn: &Turn, corpus: &Corpus) {
+    pub fn finish(&self, turn: &ScheduledMessage, corpus: &Corpus) {
         let mut lane = turn.lane;
         lane.message += 1;
         if lane.message < lane.end {
@@ -145,8 +145,8 @@ impl Schedule {
     /// Hands out nothing more.
     pub fn stop(&self) {
         self.ready.close();
-        if let Some(pace) = &self.pace {
-            pace.due.close();
+        if let Some(pace) = &self.pacer {
+            pace.due_permits.close();
         }
     }
 }
@@ -156,7 +156,7 @@ fn rank(message: usize, of: usize) -> u64 {
     ((2 * message as u64 + 1) << 24) / of as u64
 }
 
-fn conversations(corpus: &Corpus) -> Vec<Lane> {
+fn conversation_lanes(corpus: &Corpus) -> Vec<Lane> {
     let chats = corpus.chats.iter().enumerate();
     chats
         .map(|(chat, Chat { bodies, .. })| Lane {
@@ -168,7 +168,7 @@ fn conversations(corpus: &Corpus) -> Vec<Lane> {
         .collect()
 }
 
-fn shuffled(corpus: &Corpus, mut random: StdRng) -> Vec<Lane> {
+fn shuffled_lanes(corpus: &Corpus, mut random: StdRng) -> Vec<Lane> {
     let mut ranks: Vec<u64> = (0..corpus.messages() as u64).collect();
     ranks.shuffle(&mut random);
     let items = corpus.chats.iter().enumerate();
@@ -182,40 +182,40 @@ fn shuffled(corpus: &Corpus, mut random: StdRng) -> Vec<Lane> {
 }
 
 /// Lets requests go when they are due.
-struct Pace {
+struct Pacer {
     rate: Rate,
     /// A permit for each request that is due and not yet taken.
-    due: Arc<Semaphore>,
+    due_permits: Arc<Semaphore>,
     taken: AtomicU64,
 }
 
-impl Pace {
+impl Pacer {
     /// A thread of its own keeps time: the runtime's timer only tells whole milliseconds.
     fn start(rate: Rate, start: Instant, requests: u64) -> Self {
-        let due = Arc::new(Semaphore::new(0));
-        let permits = Arc::downgrade(&due);
-        thread::spawn(move || keep_time(rate, start, requests, &permits));
-        Self { rate, due, taken: AtomicU64::new(0) }
+        let due_permits = Arc::new(Semaphore::new(0));
+        let permits = Arc::downgrade(&due_permits);
+        thread::spawn(move || release_due_permits(rate, start, requests, &permits));
+        Self { rate, due_permits, taken: AtomicU64::new(0) }
     }
 
     async fn next(&self) -> Option<Duration> {
-        self.due.acquire().await.ok()?.forget();
-        Some(self.rate.due(self.taken.fetch_add(1, Ordering::Relaxed)))
+        self.due_permits.acquire().await.ok()?.forget();
+        Some(self.rate.due_at(self.taken.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
-fn keep_time(rate: Rate, start: Instant, requests: u64, permits: &Weak<Semaphore>) {
+fn release_due_permits(rate: Rate, start: Instant, requests: u64, permits: &Weak<Semaphore>) {
     let mut let_go = 0;
     while let_go < requests {
         let now = start.elapsed();
         let mut due = 0;
-        while let_go < requests && rate.due(let_go) <= now {
+        while let_go < requests && rate.due_at(let_go) <= now {
             (let_go, due) = (let_go + 1, due + 1);
         }
         let Some(permits) = permits.upgrade() else { return };
         permits.add_permits(due);
         drop(permits);
-        thread::sleep(rate.due(let_go).saturating_sub(start.elapsed()));
+        thread::sleep(rate.due_at(let_go).saturating_sub(start.elapsed()));
     }
 }
 
@@ -229,11 +229,11 @@ mod tests {
         Corpus { apps: vec!["a".to_owned()], chats }
     }
 
-    async fn all(corpus: &Corpus, order: Order, rate: Option<Rate>) -> Vec<(Item, Option<Duration>)> {
+    async fn all(corpus: &Corpus, order: Order, rate: Option<Rate>) -> Vec<(MessageIndex, Option<Duration>)> {
         let schedule = Schedule::start(corpus, order, rate, Instant::now());
         let mut turns = Vec::new();
         while let Some(turn) = schedule.next().await {
-            turns.push((turn.item(), turn.due));
+            turns.push((turn.message_index(), turn.due));
             schedule.finish(&turn, corpus);
         }
         turns
@@ -267,7 +267,7 @@ mod tests {
         let corpus = corpus(&[3, 1]);
         let schedule = Schedule::start(&corpus, Order::Conversations, None, Instant::now());
         let (first, second) = (schedule.next().await.unwrap(), schedule.next().await.unwrap());
-        assert_ne!(first.item().chat, second.item().chat);
+        assert_ne!(first.message_index().chat, second.message_index().chat);
         assert!(schedule.ready.try_acquire().is_err());
         schedule.finish(&first, &corpus);
         schedule.finish(&second, &corpus);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::caller::{CallError, Caller};
 use crate::client::{Call, Server, ServerError};
 use crate::corpus::Corpus;
 use crate::manifest::{App, Manifest};
+use crate::retrying_client::{CallError, RetryingClient};
 
 /// Where the messages of a corpus go.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ struct ChatCreated {
 }
 
 /// Creates one app for each app of the corpus and one chat for each chat.
-pub async fn create(corpus: &Corpus, server: &Arc<Server>) -> Result<Targets, ServerError> {
-    let mut caller = Caller::new(Arc::clone(server));
+pub async fn create_targets(corpus: &Corpus, server: &Arc<Server>) -> Result<Targets, ServerError> {
+    let mut caller = RetryingClient::new(Arc::clone(server));
     let mut targets = Targets { apps: Vec::new(), chats: Vec::new() };
     for name in &corpus.apps {
         let call = Call::post("/api/v1/apps".to_owned(), &json!({ "name": name }));
@@ -74,7 +74,7 @@ pub async fn create(corpus: &Corpus, server: &Arc<Server>) -> Result<Targets, Se
 }
 
 async fn request<T: for<'a> Deserialize<'a>>(
-    caller: &mut Caller,
+    caller: &mut RetryingClient,
     call: Call,
     request: &'static str,
     server: &Server,

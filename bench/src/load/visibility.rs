@@ -8,13 +8,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::setup::Targets;
-use super::worker::{Mark, Outcome};
-use crate::caller::{CallError, Caller};
+use super::worker::{Acknowledgement, WorkerOutcome};
 use crate::client::{CONSISTENCY_TOKEN, Call, PREFER, Server, encode_query};
 use crate::corpus::Corpus;
+use crate::retrying_client::{CallError, RetryingClient};
 
 /// How long one query may wait for the projections, in seconds: the most that the server grants.
-const WAIT: &str = "wait=10";
+const PREFER_WAIT: &str = "wait=10";
 /// Characters of a body that are searched for.
 const QUERY_CHARS: usize = 20;
 
@@ -33,42 +33,43 @@ pub struct Visibility {
 #[derive(Clone, Copy)]
 enum Query {
     Read,
-    Search,
+    SearchCheck,
 }
 
 /// Waits until the last message of every connection can be read and everything up to it can be searched.
 ///
 /// Timed is what was acknowledged last. Answers can overtake one another, so the last message of each other
 /// connection is asked for afterwards, untimed.
-pub async fn wait(
-    outcomes: &[Outcome],
+pub async fn measure(
+    outcomes: &[WorkerOutcome],
     last_acknowledged: Instant,
     corpus: &Corpus,
     targets: &Targets,
     server: &Arc<Server>,
 ) -> Visibility {
-    let mut marks: Vec<&Mark> = outcomes.iter().filter_map(|outcome| outcome.last.as_ref()).collect();
+    let mut marks: Vec<&Acknowledgement> =
+        outcomes.iter().filter_map(|outcome| outcome.last.as_ref()).collect();
     marks.sort_by_key(|mark| mark.at);
     let Some(last) = marks.pop() else { return Visibility::default() };
-    let ask = async |mark: &Mark, query| {
-        let mut caller = Caller::new(Arc::clone(server));
+    let ask = async |mark: &Acknowledgement, query| {
+        let mut caller = RetryingClient::new(Arc::clone(server));
         check(&mut caller, mark, query, corpus, targets).await?;
         Ok::<_, String>(millis(last_acknowledged.elapsed()))
     };
-    let (read, searched) = tokio::join!(ask(last, Query::Read), ask(last, Query::Search));
+    let (read, searched) = tokio::join!(ask(last, Query::Read), ask(last, Query::SearchCheck));
     let mut visibility = Visibility::default();
     let mut note = |outcome: Result<f64, String>| outcome.map_err(|why| visibility.problems.push(why)).ok();
     let (readable, searchable) = (note(read), note(searched));
     for mark in marks {
         note(ask(mark, Query::Read).await);
-        note(ask(mark, Query::Search).await);
+        note(ask(mark, Query::SearchCheck).await);
     }
     Visibility { readable_after_ms: readable, searchable_after_ms: searchable, ..visibility }
 }
 
 async fn check(
-    caller: &mut Caller,
-    mark: &Mark,
+    caller: &mut RetryingClient,
+    mark: &Acknowledgement,
     query: Query,
     corpus: &Corpus,
     targets: &Targets,
@@ -76,7 +77,7 @@ async fn check(
     let messages = targets.messages_path(corpus, mark.item.chat);
     let path = match query {
         Query::Read => format!("{messages}/{}", mark.number),
-        Query::Search => {
+        Query::SearchCheck => {
             let body = &corpus.chats[mark.item.chat].bodies[mark.item.message];
             let start: String = body.trim().chars().take(QUERY_CHARS).collect();
             format!("{messages}/search?limit=1&query={}", encode_query(&start))
@@ -86,18 +87,18 @@ async fn check(
         return Err("the answer to a message carried no Consistency-Token".to_owned());
     };
     let call = Call::get(path.clone())
-        .with(CONSISTENCY_TOKEN, token.clone())
-        .with(PREFER, HeaderValue::from_static(WAIT));
+        .with_header(CONSISTENCY_TOKEN, token.clone())
+        .with_header(PREFER, HeaderValue::from_static(PREFER_WAIT));
     match caller.call(&call).await {
         Ok(_) => Ok(()),
         Err(error @ (CallError::Refused(_) | CallError::Uncertain(_) | CallError::Unreachable)) => {
-            Err(format!("GET {} answered {error}", hide_token(&path)))
+            Err(format!("GET {} answered {error}", redact_token(&path)))
         }
     }
 }
 
 /// The path without the app's token, which is a credential.
-fn hide_token(path: &str) -> String {
+fn redact_token(path: &str) -> String {
     let mut segments: Vec<&str> = path.split('/').collect();
     if let Some(token) = segments.get_mut(4) {
         *token = "{app_token}";

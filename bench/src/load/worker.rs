@@ -8,18 +8,18 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::schedule::{Item, Schedule};
+use super::schedule::{MessageIndex, Schedule};
 use super::setup::Targets;
-use crate::caller::{CallError, Caller};
 use crate::client::{CONSISTENCY_TOKEN, Call, Server};
 use crate::corpus::Corpus;
-use crate::latency::{Latencies, Times};
+use crate::latency::{Latencies, RequestTimes};
+use crate::retrying_client::{CallError, RetryingClient};
 use crate::tally::Tally;
 
 /// What a worker did.
-pub struct Outcome {
+pub struct WorkerOutcome {
     /// Messages with the number that each got; no number where the answer was lost.
-    pub posted: Vec<(Item, Option<u64>)>,
+    pub posted: Vec<(MessageIndex, Option<u64>)>,
     /// The latencies of those acknowledged, retries included.
     pub latencies: Latencies,
     /// Requests that were sent again.
@@ -27,14 +27,14 @@ pub struct Outcome {
     /// Messages that were not acknowledged.
     pub failed: Tally,
     /// The last acknowledgement.
-    pub last: Option<Mark>,
+    pub last: Option<Acknowledgement>,
 }
 
 /// A message that was acknowledged, and the token with which a query sees it.
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub struct Acknowledgement {
     /// Which message of the corpus.
-    pub item: Item,
+    pub item: MessageIndex,
     /// Its number.
     pub number: u64,
     /// The answer's `Consistency-Token`.
@@ -43,7 +43,7 @@ pub struct Mark {
     pub at: Instant,
 }
 
-impl Outcome {
+impl WorkerOutcome {
     /// Nothing done.
     pub fn new() -> Self {
         Self {
@@ -66,8 +66,8 @@ pub struct Worker {
     corpus: Arc<Corpus>,
     targets: Arc<Targets>,
     schedule: Arc<Schedule>,
-    caller: Caller,
-    outcome: Outcome,
+    caller: RetryingClient,
+    outcome: WorkerOutcome,
 }
 
 #[derive(Deserialize)]
@@ -83,19 +83,19 @@ impl Worker {
         server: Arc<Server>,
         schedule: Arc<Schedule>,
     ) -> Self {
-        Self { corpus, targets, schedule, caller: Caller::new(server), outcome: Outcome::new() }
+        Self { corpus, targets, schedule, caller: RetryingClient::new(server), outcome: WorkerOutcome::new() }
     }
 
     /// Posts until nothing is left, counting each message that is done with.
-    pub async fn run(mut self, done: Arc<AtomicU64>) -> Outcome {
+    pub async fn run(mut self, done: Arc<AtomicU64>) -> WorkerOutcome {
         while let Some(turn) = self.schedule.next().await {
             let sent = self.schedule.now();
-            let posted = self.post(turn.item()).await;
+            let posted = self.post(turn.message_index()).await;
             match posted {
                 Ok(()) => {
                     let answered = self.schedule.now();
                     let due = turn.due.unwrap_or(sent);
-                    self.outcome.latencies.record(Times { due, sent, answered });
+                    self.outcome.latencies.record(RequestTimes { due, sent, answered });
                 }
                 Err(CallError::Unreachable) => {
                     self.outcome.failed.count(&CallError::Unreachable.to_string());
@@ -105,18 +105,18 @@ impl Worker {
                 Err(error) => {
                     self.outcome.failed.count(&error.to_string());
                     if let CallError::Uncertain(_) = error {
-                        self.outcome.posted.push((turn.item(), None));
+                        self.outcome.posted.push((turn.message_index(), None));
                     }
                 }
             }
             done.fetch_add(1, Ordering::Relaxed);
             self.schedule.finish(&turn, &self.corpus);
         }
-        self.outcome.retried = self.caller.take_retried();
+        self.outcome.retried = self.caller.take_retries();
         self.outcome
     }
 
-    async fn post(&mut self, item: Item) -> Result<(), CallError> {
+    async fn post(&mut self, item: MessageIndex) -> Result<(), CallError> {
         let body = &self.corpus.chats[item.chat].bodies[item.message];
         let path = self.targets.messages_path(&self.corpus, item.chat);
         let reply = self.caller.call(&Call::post(path, &json!({ "body": body }))).await?;
@@ -127,7 +127,7 @@ impl Worker {
         let number = created.message_number;
         self.outcome.posted.push((item, Some(number)));
         let token = reply.headers.get(CONSISTENCY_TOKEN).cloned();
-        self.outcome.last = Some(Mark { item, number, token, at });
+        self.outcome.last = Some(Acknowledgement { item, number, token, at });
         Ok(())
     }
 }

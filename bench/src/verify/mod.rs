@@ -1,9 +1,9 @@
 //! `chat-bench verify`: reads back everything a manifest lists, and searches for words of it.
 
-mod fold;
+mod normalize;
+mod query_sampling;
 mod read_back;
 mod search;
-mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::caller::Caller;
 use crate::client::Server;
 use crate::manifest::{App, Manifest};
 use crate::progress::Progress;
-use crate::report::{self, Format};
+use crate::report::{self, OutputFormat};
+use crate::retrying_client::RetryingClient;
 use crate::{Failure, Verdict};
 
 /// What to verify.
@@ -38,7 +38,7 @@ pub struct Arguments {
     sampling: Sampling,
     /// How to print the result.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// Which words to search for.
@@ -85,7 +85,11 @@ pub struct AppReport {
 impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn verdict(&self) -> Verdict {
-        if self.apps.iter().all(|app| app.findings.is_empty()) { Verdict::Fine } else { Verdict::Findings }
+        if self.apps.iter().all(|app| app.findings.is_empty()) {
+            Verdict::Fine
+        } else {
+            Verdict::FigureResults
+        }
     }
 }
 
@@ -113,7 +117,7 @@ pub async fn check(
         .into_iter()
         .map(|app| {
             let task =
-                check_app(app, Arc::clone(server), sampling.clone(), Arc::clone(&turns), progress.counter());
+                verify_app(app, Arc::clone(server), sampling.clone(), Arc::clone(&turns), progress.counter());
             tokio::spawn(task)
         })
         .collect();
@@ -127,7 +131,7 @@ pub async fn check(
     report
 }
 
-async fn check_app(
+async fn verify_app(
     app: App,
     server: Arc<Server>,
     sampling: Sampling,
@@ -137,7 +141,7 @@ async fn check_app(
     let mut report = AppReport { app: app.name.clone(), ..AppReport::default() };
     // The semaphore is never closed.
     let Ok(_turn) = turns.acquire().await else { return report };
-    let mut caller = Caller::new(server);
+    let mut caller = RetryingClient::new(server);
     read_back::check(&app, &mut caller, &mut report).await;
     let random = StdRng::seed_from_u64(sampling.seed);
     search::check(&app, &mut caller, random, sampling.samples, &mut report).await;

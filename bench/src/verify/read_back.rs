@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::AppReport;
-use crate::caller::Caller;
 use crate::client::{Call, Reply};
 use crate::manifest::{App, Chat};
+use crate::retrying_client::RetryingClient;
 
 /// The largest page that the server gives.
-const PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
 struct AppBody {
@@ -41,7 +41,7 @@ struct Message {
 }
 
 /// Compares an app's counts, chats and messages with what was posted.
-pub async fn check(app: &App, caller: &mut Caller, report: &mut AppReport) {
+pub async fn check(app: &App, caller: &mut RetryingClient, report: &mut AppReport) {
     if let Err(finding) = check_counts(app, caller, report).await {
         report.findings.push(finding);
     }
@@ -54,7 +54,7 @@ pub async fn check(app: &App, caller: &mut Caller, report: &mut AppReport) {
     }
 }
 
-async fn check_counts(app: &App, caller: &mut Caller, report: &mut AppReport) -> Result<(), String> {
+async fn check_counts(app: &App, caller: &mut RetryingClient, report: &mut AppReport) -> Result<(), String> {
     let path = format!("/api/v1/apps/{}", app.token);
     let (body, _): (AppBody, _) = get(caller, &path).await?;
     if body.chat_count != app.chats.len() as u64 {
@@ -62,7 +62,7 @@ async fn check_counts(app: &App, caller: &mut Caller, report: &mut AppReport) ->
         findings.push(format!("chat_count is {}, {} chats were created", body.chat_count, app.chats.len()));
     }
     let mut counts = BTreeMap::new();
-    let mut page = Some(format!("{path}/chats?limit={PAGE}"));
+    let mut page = Some(format!("{path}/chats?limit={PAGE_SIZE}"));
     while let Some(path) = page {
         let (body, reply): (ChatsBody, _) = get(caller, &path).await?;
         counts.extend(body.chats.into_iter().map(|chat| (chat.chat_number, chat.message_count)));
@@ -87,10 +87,10 @@ async fn check_counts(app: &App, caller: &mut Caller, report: &mut AppReport) ->
 async fn check_chat(
     app: &App,
     chat: u64,
-    caller: &mut Caller,
+    caller: &mut RetryingClient,
     report: &mut AppReport,
 ) -> Result<Vec<Message>, String> {
-    let path = format!("/api/v1/apps/{}/chats/{chat}/messages?limit={PAGE}", app.token);
+    let path = format!("/api/v1/apps/{}/chats/{chat}/messages?limit={PAGE_SIZE}", app.token);
     let mut forwards = Vec::new();
     let mut page = Some(format!("{path}&after=0"));
     while let Some(path) = page {
@@ -151,7 +151,7 @@ fn compare(number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<Stri
     }
 }
 
-async fn get<T: DeserializeOwned>(caller: &mut Caller, path: &str) -> Result<(T, Reply), String> {
+async fn get<T: DeserializeOwned>(caller: &mut RetryingClient, path: &str) -> Result<(T, Reply), String> {
     let reply =
         caller.call(&Call::get(path.to_owned())).await.map_err(|error| format!("a GET failed: {error}"))?;
     let body = reply.json().map_err(|error| format!("a body of another form: {error}"))?;

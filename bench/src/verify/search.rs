@@ -9,20 +9,20 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::AppReport;
-use super::fold::{loose, strict, without_diacritics};
-use super::words::{Kind, Pick, pick};
-use crate::caller::Caller;
+use super::normalize::{loose_form, strict_form, without_diacritics};
+use super::query_sampling::{MatchKind, SampledQuery, sample_query};
 use crate::client::{Call, encode_query};
 use crate::manifest::App;
+use crate::retrying_client::RetryingClient;
 
 /// The largest page that the server gives.
-const PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 
 /// A message: its chat's number and its own.
-type Key = (u64, u64);
+type MessageKey = (u64, u64);
 
-struct Posted<'a> {
-    key: Key,
+struct PostedMessage<'a> {
+    key: MessageKey,
     body: &'a str,
     strict: String,
     loose: String,
@@ -51,7 +51,7 @@ enum Scope {
 }
 
 impl Scope {
-    fn holds(self, key: Key) -> bool {
+    fn contains(self, key: MessageKey) -> bool {
         match self {
             Self::Chat(chat) => key.0 == chat,
             Self::App => true,
@@ -62,33 +62,34 @@ impl Scope {
 /// Searches for up to `samples` queries of each kind, in each spelling, in their chat and in the app.
 pub async fn check(
     app: &App,
-    caller: &mut Caller,
+    caller: &mut RetryingClient,
     mut random: StdRng,
     samples: usize,
     report: &mut AppReport,
 ) {
-    let posted: Vec<Posted<'_>> = app
+    let posted: Vec<PostedMessage<'_>> = app
         .chats
         .iter()
         .flat_map(|(chat, content)| content.messages.iter().map(|(number, body)| ((*chat, *number), body)))
-        .map(|(key, body)| Posted { key, body, strict: strict(body), loose: loose(body) })
+        .map(|(key, body)| PostedMessage { key, body, strict: strict_form(body), loose: loose_form(body) })
         .collect();
     // A message that may be there or not may be among the hits or not: it is no use to compare.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
         report.findings.push("not searched: the answers to some messages were lost".to_owned());
         return;
     }
-    for kind in Kind::ALL {
+    for kind in MatchKind::ALL {
         let mut order: Vec<usize> = (0..posted.len()).collect();
         order.shuffle(&mut random);
-        let picks =
-            order.into_iter().filter_map(|index| Some((index, pick(posted[index].body, kind, &mut random)?)));
-        let picks: Vec<(usize, Pick)> = picks.take(samples).collect();
+        let picks = order
+            .into_iter()
+            .filter_map(|index| Some((index, sample_query(posted[index].body, kind, &mut random)?)));
+        let picks: Vec<(usize, SampledQuery)> = picks.take(samples).collect();
         for (source, pick) in picks {
             let source = &posted[source];
             for spelling in spellings(&pick.text) {
                 for scope in [Scope::Chat(source.key.0), Scope::App] {
-                    let search = Search {
+                    let search = SearchCheck {
                         posted: &posted,
                         source: source.key,
                         pick: &pick,
@@ -100,9 +101,9 @@ pub async fn check(
                         Err(finding) => report.findings.push(search.describe(kind, &finding)),
                     }
                     match kind {
-                        Kind::Word => report.words += 1,
-                        Kind::Start => report.starts += 1,
-                        Kind::Inside => report.insides += 1,
+                        MatchKind::Word => report.words += 1,
+                        MatchKind::Prefix => report.starts += 1,
+                        MatchKind::Substring => report.insides += 1,
                     }
                 }
             }
@@ -116,7 +117,7 @@ fn spellings(text: &str) -> Vec<String> {
     let upper = text.to_uppercase();
     // A letter whose capital is another letter's too (the Turkish dotless i) is not the same in the other case.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
-    if strict(&other_case) == strict(text) {
+    if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
     }
     spellings.push(without_diacritics(text));
@@ -125,17 +126,17 @@ fn spellings(text: &str) -> Vec<String> {
     spellings
 }
 
-struct Search<'a> {
-    posted: &'a [Posted<'a>],
-    source: Key,
-    pick: &'a Pick,
+struct SearchCheck<'a> {
+    posted: &'a [PostedMessage<'a>],
+    source: MessageKey,
+    pick: &'a SampledQuery,
     spelling: &'a str,
     scope: Scope,
 }
 
-impl Search<'_> {
+impl SearchCheck<'_> {
     /// Searches and checks the hits; how many there are, or what is wrong with them.
-    async fn run(&self, app: &App, caller: &mut Caller) -> Result<usize, String> {
+    async fn run(&self, app: &App, caller: &mut RetryingClient) -> Result<usize, String> {
         let mut found = BTreeMap::new();
         let (mut total, mut cursor) = (None, None);
         loop {
@@ -149,7 +150,9 @@ impl Search<'_> {
             for hit in page.messages {
                 check_snippet(&hit)?;
                 match found.entry(self.key(&hit)?) {
-                    Entry::Occupied(twice) => return Err(format!("{} is found twice", name(*twice.key()))),
+                    Entry::Occupied(twice) => {
+                        return Err(format!("{} is found twice", message_name(*twice.key())));
+                    }
                     Entry::Vacant(first) => drop(first.insert(hit.body)),
                 }
             }
@@ -164,26 +167,31 @@ impl Search<'_> {
         self.compare(&found)
     }
 
-    async fn page(&self, app: &App, caller: &mut Caller, cursor: Option<&str>) -> Result<SearchBody, String> {
+    async fn page(
+        &self,
+        app: &App,
+        caller: &mut RetryingClient,
+        cursor: Option<&str>,
+    ) -> Result<SearchBody, String> {
         let base = format!("/api/v1/apps/{}", app.token);
         // One scope is asked by POST and one by GET, so that both are tried.
         let call = match self.scope {
             Scope::Chat(chat) => {
-                let query = json!({ "query": self.spelling, "limit": PAGE, "cursor": cursor });
-                Call::ask(format!("{base}/chats/{chat}/messages/search"), &query)
+                let query = json!({ "query": self.spelling, "limit": PAGE_SIZE, "cursor": cursor });
+                Call::post_query(format!("{base}/chats/{chat}/messages/search"), &query)
             }
             Scope::App => {
                 let cursor =
                     cursor.map(|cursor| format!("&cursor={}", encode_query(cursor))).unwrap_or_default();
                 let query = encode_query(self.spelling);
-                Call::get(format!("{base}/messages/search?query={query}&limit={PAGE}{cursor}"))
+                Call::get(format!("{base}/messages/search?query={query}&limit={PAGE_SIZE}{cursor}"))
             }
         };
         let reply = caller.call(&call).await.map_err(|error| format!("the search failed: {error}"))?;
         reply.json().map_err(|error| format!("a body of another form: {error}"))
     }
 
-    fn key(&self, hit: &Hit) -> Result<Key, String> {
+    fn key(&self, hit: &Hit) -> Result<MessageKey, String> {
         match (self.scope, hit.chat_number) {
             (Scope::Chat(chat), Some(number)) if number == chat => Ok((chat, hit.message_number)),
             (Scope::Chat(_), Some(number)) => Err(format!("a hit is of chat {number}")),
@@ -193,40 +201,40 @@ impl Search<'_> {
     }
 
     /// Holds the hits against what must be found and what may be.
-    fn compare(&self, found: &BTreeMap<Key, String>) -> Result<usize, String> {
-        let (must, may) = (strict(&self.pick.text), loose(self.spelling));
-        let in_scope = self.posted.iter().filter(|posted| self.scope.holds(posted.key));
+    fn compare(&self, found: &BTreeMap<MessageKey, String>) -> Result<usize, String> {
+        let (must, may) = (strict_form(&self.pick.text), loose_form(self.spelling));
+        let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));
         for posted in in_scope {
             let hit = found.get(&posted.key);
             let expected =
-                posted.key == self.source || (self.pick.found_inside && posted.strict.contains(&must));
+                posted.key == self.source || (self.pick.matches_substrings && posted.strict.contains(&must));
             if expected && hit.is_none() {
-                return Err(format!("{} is not found", name(posted.key)));
+                return Err(format!("{} is not found", message_name(posted.key)));
             }
             if hit.is_some() && !posted.loose.contains(&may) {
-                return Err(format!("{} is found, but does not hold it", name(posted.key)));
+                return Err(format!("{} is found, but does not hold it", message_name(posted.key)));
             }
             if hit.is_some_and(|body| body != posted.body) {
-                return Err(format!("{} is found with another body", name(posted.key)));
+                return Err(format!("{} is found with another body", message_name(posted.key)));
             }
         }
         if let Some(foreign) = found.keys().find(|key| self.posted.iter().all(|posted| posted.key != **key)) {
-            return Err(format!("{} is found, but was never posted", name(*foreign)));
+            return Err(format!("{} is found, but was never posted", message_name(*foreign)));
         }
         Ok(found.len())
     }
 
-    fn describe(&self, kind: Kind, finding: &str) -> String {
+    fn describe(&self, kind: MatchKind, finding: &str) -> String {
         let kind = match kind {
-            Kind::Word => "the word",
-            Kind::Start => "the start of a word",
-            Kind::Inside => "the inside of a word",
+            MatchKind::Word => "the word",
+            MatchKind::Prefix => "the start of a word",
+            MatchKind::Substring => "the inside of a word",
         };
         let place = match self.scope {
             Scope::Chat(chat) => format!("in chat {chat}"),
             Scope::App => "in the app".to_owned(),
         };
-        format!("{kind} {:?} of {}, searched {place}: {finding}", self.spelling, name(self.source))
+        format!("{kind} {:?} of {}, searched {place}: {finding}", self.spelling, message_name(self.source))
     }
 }
 
@@ -239,7 +247,7 @@ fn check_snippet(hit: &Hit) -> Result<(), String> {
     Ok(())
 }
 
-fn name((chat, message): Key) -> String {
+fn message_name((chat, message): MessageKey) -> String {
     format!("message {message} of chat {chat}")
 }
 
@@ -255,14 +263,20 @@ mod tests {
         assert_eq!(spellings("ılık"), ["ılık"]);
     }
 
-    fn compare(found: &[(Key, &str)], spelling: &str, found_inside: bool) -> Result<usize, String> {
+    fn compare(found: &[(MessageKey, &str)], spelling: &str, found_inside: bool) -> Result<usize, String> {
         let bodies = [((1, 1), "a red fox"), ((1, 2), "foxes, Réd"), ((2, 1), "a box"), ((2, 2), "FOX")];
         let posted: Vec<_> = bodies
             .iter()
-            .map(|(key, body)| Posted { key: *key, body, strict: strict(body), loose: loose(body) })
+            .map(|(key, body)| PostedMessage {
+                key: *key,
+                body,
+                strict: strict_form(body),
+                loose: loose_form(body),
+            })
             .collect();
-        let pick = Pick { text: spelling.to_owned(), found_inside };
-        let search = Search { posted: &posted, source: (1, 1), pick: &pick, spelling, scope: Scope::App };
+        let pick = SampledQuery { text: spelling.to_owned(), matches_substrings: found_inside };
+        let search =
+            SearchCheck { posted: &posted, source: (1, 1), pick: &pick, spelling, scope: Scope::App };
         search.compare(&found.iter().map(|(key, body)| (*key, (*body).to_owned())).collect())
     }
 

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 
 use chat_kurrentdb::KurrentDbUrl;
 use chat_postgres::PostgresUrl;
-use chat_projector::places::ProjectionPlaces;
+use chat_projector::projection_store::ProjectionLocations;
 use chat_redis::{InvalidRedisUrl, RedisUrl};
 
 use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;
 
-pub(crate) use chat_projector::places::Rows;
+pub(crate) use chat_projector::projection_store::Rows;
 pub(crate) use event_store::{open_event_store, open_existing_event_store};
 pub(crate) use shared::Shared;
 pub(crate) use waiting::wait_for;
@@ -49,8 +49,8 @@ impl Places {
     }
 
     /// Where the generations of the projections are.
-    pub(crate) fn projections(&self) -> ProjectionPlaces {
-        ProjectionPlaces { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
+    pub(crate) fn projections(&self) -> ProjectionLocations {
+        ProjectionLocations { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
     }
 
     /// As far as an operator's command needs to know: without what processes share beside the log.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use chat_ports::counters::{Counters, InProcessCounters};
 use chat_ports::event_store::LogId;
-use chat_ports::idempotency::Reservations;
-use chat_ports::rate_limit::RateLimits;
+use chat_ports::idempotency::IdempotencyStore;
+use chat_ports::rate_limit::SharedRateLimiter;
 use chat_redis::RedisConnection;
 use chat_redis::RedisCounters;
-use chat_redis::RedisRateLimits;
-use chat_redis::RedisReservations;
-use chat_sqlite::SqliteReservations;
+use chat_redis::RedisIdempotencyStore;
+use chat_redis::RedisRateLimiter;
+use chat_sqlite::SqliteIdempotencyStore;
 
 use super::Places;
 use crate::failure::Failure;
@@ -46,11 +46,11 @@ impl Shared {
     }
 
     /// Who is at work on which idempotency key.
-    pub(crate) fn reservations(&self) -> Result<Arc<dyn Reservations>, Failure> {
+    pub(crate) fn reservations(&self) -> Result<Arc<dyn IdempotencyStore>, Failure> {
         if let Some(connection) = self.redis() {
-            return Ok(Arc::new(RedisReservations::new(connection, self.log)));
+            return Ok(Arc::new(RedisIdempotencyStore::new(connection, self.log)));
         }
-        let reservations = SqliteReservations::new(&self.reservations, self.log);
+        let reservations = SqliteIdempotencyStore::new(&self.reservations, self.log);
         let reservations = reservations.map_err(|error| {
             Failure::because("the thread for idempotency keys could not be started", &error)
         })?;
@@ -58,8 +58,8 @@ impl Shared {
     }
 
     /// Where processes account for the requests of apps together; `None` where each does for itself.
-    pub(crate) fn rate_limits(&self) -> Option<Arc<dyn RateLimits>> {
-        let limits = RedisRateLimits::new(self.redis()?, self.log);
+    pub(crate) fn rate_limits(&self) -> Option<Arc<dyn SharedRateLimiter>> {
+        let limits = RedisRateLimiter::new(self.redis()?, self.log);
         Some(Arc::new(limits))
     }
 }

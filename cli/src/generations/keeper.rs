@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
 use chat_projector::generations::Generations;
-use chat_projector::places::ProjectionPlaces;
-use chat_projector::{ProjectorHandle, State, Status};
+use chat_projector::projection_store::ProjectionLocations;
+use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -19,13 +19,13 @@ use super::readers::at_hand;
 /// How often it is looked whether a projector has lingered for long enough.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-type Statuses = Arc<Mutex<HashMap<Copy, watch::Receiver<Status>>>>;
+type Statuses = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
 /// What every keeper works with.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) places: ProjectionPlaces,
+    pub(crate) places: ProjectionLocations,
     pub(crate) generations: watch::Receiver<Generations>,
     pub(crate) stopping: watch::Receiver<bool>,
     /// How long the projector of a generation goes on after the next one has caught up with it: longer than a query may
@@ -45,7 +45,7 @@ pub(crate) struct Keepers {
 struct Kept {
     projection: ProjectionName,
     /// Of the generation that is in use.
-    status: watch::Receiver<Status>,
+    status: watch::Receiver<ProjectorStatus>,
     join: JoinHandle<()>,
 }
 
@@ -70,7 +70,7 @@ impl Keepers {
     }
 
     /// What the projectors of the generations in use are about.
-    pub(crate) fn statuses(&self) -> Vec<watch::Receiver<Status>> {
+    pub(crate) fn statuses(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
         self.kept.iter().map(|kept| kept.status.clone()).collect()
     }
 
@@ -103,7 +103,7 @@ impl Watched {
     }
 
     /// What the projector of a generation is about, once there is one.
-    pub(crate) fn status(&self, copy: Copy) -> Option<watch::Receiver<Status>> {
+    pub(crate) fn status(&self, copy: Copy) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&copy).cloned()
     }
 }
@@ -124,7 +124,7 @@ struct Running {
 
 impl Keeper {
     /// Keeps what is live until the process stops.
-    async fn run(mut self, live: Generation, told: watch::Sender<Status>) {
+    async fn run(mut self, live: Generation, told: watch::Sender<ProjectorStatus>) {
         let mut in_use = live;
         self.keep_up_what_readers_have(&mut in_use).await;
         let mut stopping = self.around.stopping.clone();
@@ -174,7 +174,7 @@ impl Keeper {
             running.superseded = None;
             return;
         }
-        let copy = Copy { projection: self.projection, generation };
+        let copy = ProjectionGeneration { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
         let handle = self.around.places.of(copy).project(Arc::clone(&self.around.event_store), stopped);
         handle.gauged.store(self.running.is_empty(), Ordering::Relaxed);
@@ -190,7 +190,7 @@ impl Keeper {
         let position = match status.state {
             State::Live => Some(status.position),
             State::StandingBy => {
-                let copy = Copy { projection: self.projection, generation };
+                let copy = ProjectionGeneration { projection: self.projection, generation };
                 self.around.places.of(copy).position().await.ok()
             }
             _ => None,
@@ -216,7 +216,7 @@ impl Keeper {
             let Some(running) = self.running.remove(&generation) else { continue };
             running.stop.send_replace(true);
             let _ = running.handle.join.await;
-            let copy = Copy { projection: self.projection, generation };
+            let copy = ProjectionGeneration { projection: self.projection, generation };
             self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&copy);
             let projection = self.projection.as_str();
             tracing::info!(projection, generation = generation.0, "this generation is not kept up any more");
@@ -230,11 +230,11 @@ impl Keeper {
         }
     }
 
-    fn status_of(&self, generation: Generation) -> Status {
+    fn status_of(&self, generation: Generation) -> ProjectorStatus {
         // It was started just now.
         let running = self.running.get(&generation);
         running.map_or_else(
-            || Status::new(self.projection.as_str()),
+            || ProjectorStatus::new(self.projection.as_str()),
             |running| running.handle.status.borrow().clone(),
         )
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::read_model::ReadModel;
-use chat_projector::Status;
-use chat_projector::generations::{Generations, Line, Pair};
-use chat_projector::places::ProjectionPlaces;
-use chat_query_api::{Progress, Projections, QueryApi};
+use chat_projector::ProjectorStatus;
+use chat_projector::generations::{GenerationHistory, GenerationSet, Generations};
+use chat_projector::projection_store::ProjectionLocations;
+use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -27,14 +27,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What queries are answered from.
 #[derive(Clone)]
 pub(crate) struct InUse {
-    pub(crate) pair: Pair,
+    pub(crate) pair: GenerationSet,
     pub(crate) read_model: Arc<dyn ReadModel>,
     pub(crate) search: Arc<SearchFolder>,
 }
 
 /// Keeps queries on the generations that operators have promoted.
 pub(crate) struct Readers {
-    places: ProjectionPlaces,
+    places: ProjectionLocations,
     generations: watch::Receiver<Generations>,
     watched: Watched,
     in_use: watch::Sender<InUse>,
@@ -43,7 +43,7 @@ pub(crate) struct Readers {
 impl Readers {
     /// Opens what is live, or where that is not at hand yet, what was live before it.
     pub(crate) async fn open(
-        places: ProjectionPlaces,
+        places: ProjectionLocations,
         generations: watch::Receiver<Generations>,
         watched: Watched,
     ) -> Self {
@@ -54,7 +54,7 @@ impl Readers {
             at_hand(&places, ProjectionName::ReadModel, known.of(ProjectionName::ReadModel)).await;
         let search_index =
             at_hand(&places, ProjectionName::SearchIndex, known.of(ProjectionName::SearchIndex)).await;
-        let pair = Pair { read_model, search_index };
+        let pair = GenerationSet { read_model, search_index };
         let in_use = watch::Sender::new(open(&places, pair, None));
         Self { places, generations, watched, in_use }
     }
@@ -65,7 +65,7 @@ impl Readers {
     }
 
     /// How far the projections in use are.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> ProjectionProgress {
         self.progress_of(self.in_use.borrow().pair)
     }
 
@@ -87,7 +87,7 @@ impl Readers {
             };
             let progress = self.progress_of(wanted);
             let (read_model, search) = (Arc::clone(&next.read_model), Arc::clone(&next.search));
-            api.switch(Projections { read_model, search, progress, reached });
+            api.switch(PromotedProjections { read_model, search, progress, reached });
             self.in_use.send_replace(next);
             tracing::info!(
                 read_model = wanted.read_model.0,
@@ -100,7 +100,7 @@ impl Readers {
     /// Waits until the next generations have reached what the ones in use have; `None` where they are not close by.
     async fn caught_up(&self, api: &QueryApi, now: &InUse, next: &InUse) -> Option<(Position, Position)> {
         for projection in ProjectionName::ALL {
-            let copy = Copy { projection, generation: next.pair.of(projection) };
+            let copy = ProjectionGeneration { projection, generation: next.pair.of(projection) };
             if self.watched.keeps(projection) && self.watched.status(copy).is_none() {
                 return None;
             }
@@ -123,17 +123,21 @@ impl Readers {
     }
 
     /// Where projectors of this process keep these generations, they tell.
-    fn progress_of(&self, pair: Pair) -> Progress {
+    fn progress_of(&self, pair: GenerationSet) -> ProjectionProgress {
         let told = |projection| {
-            let status = self.watched.status(Copy { projection, generation: pair.of(projection) })?;
+            let status =
+                self.watched.status(ProjectionGeneration { projection, generation: pair.of(projection) })?;
             Some(positions(status))
         };
-        Progress { read_model: told(ProjectionName::ReadModel), search: told(ProjectionName::SearchIndex) }
+        ProjectionProgress {
+            read_model: told(ProjectionName::ReadModel),
+            search: told(ProjectionName::SearchIndex),
+        }
     }
 }
 
 /// The readers of a pair. One that is in use already is taken as it is.
-fn open(places: &ProjectionPlaces, pair: Pair, now: Option<&InUse>) -> InUse {
+fn open(places: &ProjectionLocations, pair: GenerationSet, now: Option<&InUse>) -> InUse {
     let same_rows = now.filter(|now| now.pair.read_model == pair.read_model);
     let same_index = now.filter(|now| now.pair.search_index == pair.search_index);
     InUse {
@@ -150,12 +154,13 @@ fn open(places: &ProjectionPlaces, pair: Pair, now: Option<&InUse>) -> InUse {
 /// The generation to start with: the live one, unless it is not there yet, or behind the one before it, as where this
 /// machine was off when it was promoted.
 pub(super) async fn at_hand(
-    places: &ProjectionPlaces,
+    places: &ProjectionLocations,
     projection: ProjectionName,
     line: &Line,
 ) -> Generation {
     let Some(previous) = line.previous() else { return line.live };
-    let position = async |generation| places.of(Copy { projection, generation }).position().await.ok();
+    let position =
+        async |generation| places.of(ProjectionGeneration { projection, generation }).position().await.ok();
     match (position(line.live).await, position(previous).await) {
         (now, Some(before)) if now < Some(before) => previous,
         _ => line.live,
@@ -169,7 +174,7 @@ async fn documents(folder: &Arc<SearchFolder>) -> Option<Position> {
 }
 
 /// The positions alone out of a projector's status.
-fn positions(mut status: watch::Receiver<Status>) -> watch::Receiver<Position> {
+fn positions(mut status: watch::Receiver<ProjectorStatus>) -> watch::Receiver<Position> {
     let (positions, receiver) = watch::channel(status.borrow().position);
     tokio::spawn(async move {
         while status.changed().await.is_ok() {

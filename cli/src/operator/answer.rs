@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use chat_operations::answer::{Envelope, Finding};
+use chat_operations::envelope::{Envelope, Finding};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -11,7 +11,7 @@ use super::Output;
 use super::text::escaped;
 use crate::failure::Failure;
 
-pub(super) use chat_operations::answer::{Diagnostic, Severity, Status};
+pub(super) use chat_operations::envelope::{Diagnostic, Severity, Status};
 
 /// A command's answer.
 pub(super) struct Answer {

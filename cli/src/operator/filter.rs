@@ -1,6 +1,6 @@
 //! Which events are meant, as the command line says it.
 
-use chat_operations::audit::{EventFilter, FilterWords};
+use chat_operations::audit::{EventFilter, EventFilterParams};
 use chat_ports::clock;
 use clap::Args;
 
@@ -56,9 +56,9 @@ impl FilterOptions {
     }
 
     /// The same, as it was written.
-    pub(super) fn words(&self, to: Option<&str>) -> FilterWords {
+    pub(super) fn words(&self, to: Option<&str>) -> EventFilterParams {
         let given = self.clone();
-        FilterWords {
+        EventFilterParams {
             stream: given.stream,
             app: given.app,
             chat: given.chat,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use chat_domain::operation::ProjectionName;
-use chat_operations::acts::Operator;
+use chat_domain::operator_action::ProjectionName;
+use chat_operations::operator_actions::Operator;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
 use chat_projector::generations::Generations;

@@ -8,14 +8,14 @@ use chat_domain::{AppName, AppToken};
 use chat_web::extract::{AppPath, IdempotencyKey, IfMatch, JsonBody};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
-use chat_web::request::RequestContext;
+use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Done, Headers, created, done_at};
+use super::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
-use crate::idempotency::{Idempotency, RequestKey};
+use crate::service::{CommandService, FingerprintedKey};
 
 /// An app's name.
 #[derive(Deserialize, ToSchema)]
@@ -27,7 +27,7 @@ pub(super) struct NewName {
 
 impl NewName {
     fn parse(self) -> Result<AppName, Problem> {
-        AppName::parse(self.name).map_err(Problem::invalid_name)
+        AppName::parse(self.name).map_err(Problem::invalid_app_name)
     }
 }
 
@@ -77,24 +77,24 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_app(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     uri: OriginalUri,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<NewName>,
 ) -> Result<Response, Problem> {
     let name = body.parse()?;
-    let key = key.map(|key| RequestKey::new(key, name.as_str()));
-    let command = Command::CreateApp { app: draw_token()?, name: name.clone() };
+    let key = key.map(|key| FingerprintedKey::new(key, name.as_str()));
+    let command = Command::CreateApp { app: generate_token()?, name: name.clone() };
     let metadata = context.metadata(command.name(), ActorKind::Anonymous);
-    let carried = idempotency.handle(command, metadata, key).await?;
+    let carried = idempotency.execute(command, metadata, key).await?;
     let token = carried.app.expose();
     let body = AppCreated {
         status: "success",
         message: "App created successfully",
         data: NewApp { app_token: token.to_owned(), name: name.into_string() },
     };
-    Ok(created(&uri, token, &carried, Json(body)))
+    Ok(created_response(&uri, token, &carried, Json(body)))
 }
 
 /// Rename an app
@@ -109,19 +109,19 @@ pub(super) async fn create_app(
     ),
 )]
 pub(super) async fn rename_app(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     IfMatch(precondition): IfMatch,
     JsonBody(body): JsonBody<NewName>,
-) -> Result<(Headers<1>, Json<Done>), Problem> {
+) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
     let command = Command::RenameApp { app, name: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.handler().handle(command, &metadata).await?;
-    Ok((done_at(recorded.position), Json(Done::new("App renamed successfully"))))
+    let recorded = idempotency.writer().execute(command, &metadata).await?;
+    Ok((consistency_token_header(recorded.position), Json(Done::new("App renamed successfully"))))
 }
 
-fn draw_token() -> Result<AppToken, Problem> {
+fn generate_token() -> Result<AppToken, Problem> {
     let mut drawn = Ok(());
     let token = AppToken::generate(|bytes| {
         if let Err(error) = getrandom::fill(bytes) {

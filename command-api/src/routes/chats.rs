@@ -8,14 +8,14 @@ use chat_domain::metadata::ActorKind;
 use chat_web::extract::{AppPath, IdempotencyKey, OptionalJsonBody};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
-use chat_web::request::RequestContext;
+use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::created;
+use super::created_response;
 use crate::command::Command;
-use crate::idempotency::{Idempotency, RequestKey};
+use crate::service::{CommandService, FingerprintedKey};
 
 /// A new chat.
 #[derive(Serialize, ToSchema)]
@@ -48,7 +48,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_chat(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     uri: OriginalUri,
@@ -57,12 +57,12 @@ pub(super) async fn create_chat(
 ) -> Result<Response, Problem> {
     let command = Command::CreateChat { app };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let key = key.map(|key| RequestKey::new(key, body));
-    let carried = idempotency.handle(command, metadata, key).await?;
-    let Event::ChatCreated(event) = &carried.recorded.event else {
+    let key = key.map(|key| FingerprintedKey::new(key, body));
+    let carried = idempotency.execute(command, metadata, key).await?;
+    let Event::ChatCreated(event) = &carried.appended.event else {
         return Err(Problem::internal("a chat's creation recorded something else"));
     };
     let chat_number = event.chat_number.get();
     let body = ChatCreated { message: "Chat created successfully", chat_number };
-    Ok(created(&uri, chat_number, &carried, Json(body)))
+    Ok(created_response(&uri, chat_number, &carried, Json(body)))
 }

@@ -8,15 +8,15 @@ use chat_domain::{Event, MessageBody};
 use chat_web::extract::{ChatPath, IdempotencyKey, IfMatch, JsonBody, MessagePath};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
-use chat_web::request::RequestContext;
+use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Done, Headers, created, done_at};
+use super::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
-use crate::idempotency::{Idempotency, RequestKey};
+use crate::service::{CommandService, FingerprintedKey};
 
 /// A message's text.
 #[derive(Deserialize, ToSchema)]
@@ -28,7 +28,7 @@ pub(super) struct NewBody {
 
 impl NewBody {
     fn parse(self) -> Result<MessageBody, Problem> {
-        MessageBody::parse(self.body).map_err(Problem::invalid_body)
+        MessageBody::parse(self.body).map_err(Problem::invalid_message_body)
     }
 }
 
@@ -70,7 +70,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_message(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
@@ -78,16 +78,16 @@ pub(super) async fn create_message(
     JsonBody(body): JsonBody<NewBody>,
 ) -> Result<Response, Problem> {
     let body = body.parse()?;
-    let key = key.map(|key| RequestKey::new(key, body.as_str()));
+    let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
     let command = Command::CreateMessage { app, chat, body };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let carried = idempotency.handle(command, metadata, key).await?;
-    let Event::MessageCreated(event) = &carried.recorded.event else {
+    let carried = idempotency.execute(command, metadata, key).await?;
+    let Event::MessageCreated(event) = &carried.appended.event else {
         return Err(Problem::internal("a message's creation recorded something else"));
     };
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
-    Ok(created(&uri, message_number, &carried, Json(body)))
+    Ok(created_response(&uri, message_number, &carried, Json(body)))
 }
 
 /// Edit a message
@@ -103,16 +103,16 @@ pub(super) async fn create_message(
     ),
 )]
 pub(super) async fn edit_message(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     IfMatch(precondition): IfMatch,
     JsonBody(body): JsonBody<NewBody>,
-) -> Result<(Headers<1>, Json<Done>), Problem> {
+) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
     let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.handler().handle(command, &metadata).await?;
-    Ok((done_at(recorded.position), Json(Done::new("Message edited successfully"))))
+    let recorded = idempotency.writer().execute(command, &metadata).await?;
+    Ok((consistency_token_header(recorded.position), Json(Done::new("Message edited successfully"))))
 }
 
 /// Delete a message
@@ -129,12 +129,12 @@ pub(super) async fn edit_message(
     ),
 )]
 pub(super) async fn delete_message(
-    State(idempotency): State<Idempotency>,
+    State(idempotency): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
-) -> Result<(StatusCode, Headers<1>), Problem> {
+) -> Result<(StatusCode, HeaderPairs<1>), Problem> {
     let command = Command::DeleteMessage { app, chat, message };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.handler().handle(command, &metadata).await?;
-    Ok((StatusCode::NO_CONTENT, done_at(recorded.position)))
+    let recorded = idempotency.writer().execute(command, &metadata).await?;
+    Ok((StatusCode::NO_CONTENT, consistency_token_header(recorded.position)))
 }

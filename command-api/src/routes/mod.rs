@@ -19,21 +19,21 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::command::{Carried, When};
-use crate::idempotency::Idempotency;
-use crate::writer::CommandHandler;
+use crate::command::{CommandOutcome, ExecutionKind};
+use crate::service::CommandService;
+use crate::writer::WriterHandle;
 
 /// All routes that change something, and their part of the OpenAPI document. Mount them under the API's prefix.
-pub fn router(idempotency: Idempotency) -> OpenApiRouter {
+pub fn router(idempotency: CommandService) -> OpenApiRouter {
     routes().with_state(idempotency)
 }
 
 /// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
-pub fn document() -> OpenApi {
+pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }
 
-fn routes() -> OpenApiRouter<Idempotency> {
+fn routes() -> OpenApiRouter<CommandService> {
     OpenApiRouter::new()
         .routes(routes!(apps::create_app))
         .routes(routes!(apps::rename_app))
@@ -44,13 +44,17 @@ fn routes() -> OpenApiRouter<Idempotency> {
 
 /// Gives every answer of these routes, refusals too, a `Consistency-Token`: what was decided on is visible from there
 /// on. To be put around everything that may refuse a command.
-pub fn with_consistency_tokens(routes: OpenApiRouter, handler: CommandHandler) -> OpenApiRouter {
-    routes.layer(from_fn_with_state(handler, say_how_far))
+pub fn with_consistency_tokens(routes: OpenApiRouter, handler: WriterHandle) -> OpenApiRouter {
+    routes.layer(from_fn_with_state(handler, add_consistency_token))
 }
 
-async fn say_how_far(State(handler): State<CommandHandler>, request: Request, next: Next) -> Response {
+async fn add_consistency_token(
+    State(handler): State<WriterHandle>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = next.run(request).await;
-    let token = || ConsistencyToken(handler.seen()).into();
+    let token = || ConsistencyToken(handler.observed_position()).into();
     response.headers_mut().entry(CONSISTENCY_TOKEN).or_insert_with(token);
     response
 }
@@ -69,22 +73,23 @@ impl Done {
     }
 }
 
-type Headers<const N: usize> = [(HeaderName, HeaderValue); N];
+type HeaderPairs<const N: usize> = [(HeaderName, HeaderValue); N];
 
-fn done_at(position: Position) -> Headers<1> {
+fn consistency_token_header(position: Position) -> HeaderPairs<1> {
     [(CONSISTENCY_TOKEN, ConsistencyToken(position).into())]
 }
 
 /// 201, and where the new resource is: below the collection that the request went to.
-fn created(
+fn created_response(
     collection: &OriginalUri,
     member: impl std::fmt::Display,
-    carried: &Carried,
+    outcome: &CommandOutcome,
     body: impl IntoResponse,
 ) -> Response {
     let location = format!("{}/{member}", collection.path().trim_end_matches('/'));
-    let mut response = (StatusCode::CREATED, done_at(carried.recorded.position), body).into_response();
-    if carried.when == When::Before {
+    let mut response =
+        (StatusCode::CREATED, consistency_token_header(outcome.appended.position), body).into_response();
+    if outcome.execution == ExecutionKind::Replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     // The path came as a URI, so it is a header value too.

@@ -4,7 +4,7 @@ use chat_web::{ErrorCode, Problem};
 
 use crate::command::{CommandError, Rejection};
 
-const KEYS_UNAVAILABLE: &str = "idempotency keys can't be looked up now; nothing was changed";
+const IDEMPOTENCY_STORE_UNAVAILABLE: &str = "idempotency keys can't be looked up now; nothing was changed";
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
@@ -14,15 +14,18 @@ impl From<CommandError> for Problem {
             CommandError::EventStoreUnavailable(_) => ErrorCode::EventStoreUnavailable,
             CommandError::CountersUnavailable(_) => ErrorCode::CountersUnavailable,
             // The store of keys is where the counters are.
-            CommandError::KeysUnavailable(_) => {
-                return Self::new(ErrorCode::CountersUnavailable, KEYS_UNAVAILABLE).caused_by(error);
+            CommandError::IdempotencyStoreUnavailable(_) => {
+                return Self::new(ErrorCode::CountersUnavailable, IDEMPOTENCY_STORE_UNAVAILABLE)
+                    .caused_by(error);
             }
-            CommandError::KeyInFlight => return Self::of(ErrorCode::IdempotencyInFlight).retry_after(1),
+            CommandError::KeyInFlight => {
+                return Self::from_code(ErrorCode::IdempotencyInFlight).with_retry_after(1);
+            }
             CommandError::KeyReused => ErrorCode::IdempotencyKeyReused,
             CommandError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
             CommandError::Internal(_) => ErrorCode::Internal,
         };
-        Self::of(code).caused_by(error)
+        Self::from_code(code).caused_by(error)
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use chat_command_api::command::CommandError;
-use chat_command_api::writer::{CommandHandler, WriterConfig};
+use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{Position, Timestamp};
 use chat_ports::event_store::{
-    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
 
@@ -31,7 +31,7 @@ impl EventStore for Faulty {
         self.log.log_id().await
     }
 
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let count = appends.len();
         match self.fault.load(Ordering::SeqCst) {
             REFUSES => (0..count).map(|_| Err(AppendError::Unavailable("away".into()))).collect(),
@@ -60,8 +60,8 @@ impl EventStore for Faulty {
         self.log.read_all_backwards(before, limit).await
     }
 
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find(wanted).await
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
@@ -118,16 +118,16 @@ async fn one_command_more_than_may_wait_is_refused_at_once() {
         event_store: Arc::clone(&log) as Arc<dyn EventStore>,
         counters: Arc::clone(&stage.counters),
         clock: || Timestamp::from_millis(0),
-        queue: 2,
-        cache_bytes: WriterConfig::CACHE_BYTES,
+        queue_capacity: 2,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let writer = Client(CommandHandler::spawn(config).0);
+    let writer = Client(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
     log.fault.store(HANGS, Ordering::SeqCst);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
     let third = async {
-        while writer.0.free() > 0 {
+        while writer.0.available_capacity() > 0 {
             tokio::task::yield_now().await;
         }
         writer.create_chat(app).await
@@ -145,11 +145,11 @@ async fn the_writer_ends_when_its_last_handler_is_gone_and_all_is_answered() {
         event_store: Arc::clone(&stage.log),
         counters: Arc::clone(&stage.counters),
         clock: || Timestamp::from_millis(0),
-        queue: 10,
-        cache_bytes: WriterConfig::CACHE_BYTES,
+        queue_capacity: 10,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let (handler, task) = CommandHandler::spawn(config);
+    let (handler, task) = WriterHandle::spawn(config);
     let writer = Client(handler);
     let app = writer.create_app().await;
     let last = tokio::spawn({

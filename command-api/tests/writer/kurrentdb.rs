@@ -8,12 +8,12 @@ use chat_domain::{AppToken, ChatNumber, Event, MessageBody, Position, StreamId};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::counters::{Counters, InProcessCounters};
 use chat_ports::event_store::{EventStore, RecordedEvent};
-use chat_testing::kurrentdb::{FaultPlan, StandIn};
+use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use futures::future::join_all;
 
 use crate::stage::{Client, writer_on};
 
-async fn open(server: &StandIn) -> Arc<dyn EventStore> {
+async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
@@ -54,7 +54,7 @@ async fn send_messages(
 async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
     const ROUNDS: usize = 20;
     const A_ROUND: usize = 12;
-    let server = StandIn::start().unwrap();
+    let server = FakeKurrentDb::start().unwrap();
     let shared = counters();
     let writers = [
         writer_on(open(&server).await, Arc::clone(&shared)),
@@ -63,7 +63,7 @@ async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
     ];
     let app = writers[0].create_app().await;
     let chats = [writers[0].create_chat(app).await.unwrap(), writers[1].create_chat(app).await.unwrap()];
-    server.fail_by(FaultPlan {
+    server.set_fault_plan(FaultPlan {
         seed: 11,
         lost_answers: 5,
         dropped: 7,
@@ -85,7 +85,7 @@ async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
             }
         }
     }
-    server.fail_by(FaultPlan::default());
+    server.set_fault_plan(FaultPlan::default());
     let log = open(&server).await;
     for (chat, acknowledged) in chats.into_iter().zip(acknowledged) {
         let stored = message_numbers(&events_of(&*log, StreamId::Chat(app, chat)).await);
@@ -105,7 +105,7 @@ async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
 #[tokio::test]
 async fn large_messages_to_one_chat_are_appended_in_portions_that_the_server_takes() {
     const MESSAGES: u64 = 40;
-    let server = StandIn::start().unwrap();
+    let server = FakeKurrentDb::start().unwrap();
     let log = open(&server).await;
     let writer = writer_on(Arc::clone(&log), counters());
     let app = writer.create_app().await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chat_command_api::command::Command;
 use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
-use chat_ports::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use futures::future::join_all;
 
 use crate::stage::{Client, Stage, refusal, writer_on};
@@ -63,13 +63,13 @@ async fn numbers_handed_to_a_writer_that_died_are_handed_out_again() {
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
     let key = CounterKey::Messages(app, chat);
-    stage.counters.reserve(&[Reservation { key, count: 5, floor: 0 }]).await.unwrap();
+    stage.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
     let asked = Instant::now();
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
     assert!(asked.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", asked.elapsed());
     // The counter follows the log again: the next number is there at once, and right.
-    let next = stage.counters.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap();
+    let next = stage.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);
 }
 
@@ -83,7 +83,7 @@ async fn a_writer_whose_predecessor_is_in_flight_waits_for_it() {
     let chat = writer.create_chat(app).await.unwrap();
     // Number 1 is handed out; whoever has it appends it while the writer waits with number 2.
     let key = CounterKey::Messages(app, chat);
-    fast.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap();
+    fast.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let late = async {
         tokio::task::yield_now().await;
         predecessor.create_message(app, chat).await

@@ -132,10 +132,10 @@ async fn an_event_carries_its_circumstances() {
     };
     let app = AppToken::generate(|bytes| bytes.fill(7));
     let name = AppName::parse("app".to_owned()).unwrap();
-    let recorded = writer.0.handle(Command::CreateApp { app, name }, &metadata).await.unwrap();
+    let recorded = writer.0.execute(Command::CreateApp { app, name }, &metadata).await.unwrap();
     let events = stage.events().await;
     assert_eq!(events[0].position, recorded.position);
     assert_eq!(events[0].decode().unwrap(), recorded.event);
     assert_eq!(serde_json::from_slice::<Metadata>(&events[0].metadata).unwrap(), metadata);
-    assert_eq!(writer.0.seen(), recorded.position);
+    assert_eq!(writer.0.observed_position(), recorded.position);
 }

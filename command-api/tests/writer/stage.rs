@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use chat_command_api::command::{Command, CommandError, Recorded};
-use chat_command_api::writer::{CommandHandler, WriterConfig};
+use chat_command_api::command::{AppendedEvent, Command, CommandError};
+use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{
     AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Metadata, Position, Precondition,
     Timestamp,
@@ -55,22 +55,22 @@ pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) 
         event_store,
         counters,
         clock,
-        queue: WriterConfig::QUEUE,
-        cache_bytes: WriterConfig::CACHE_BYTES,
+        queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    Client(CommandHandler::spawn(config).0)
+    Client(WriterHandle::spawn(config).0)
 }
 
 /// Sends commands to one writer.
 #[derive(Clone)]
-pub struct Client(pub CommandHandler);
+pub struct Client(pub WriterHandle);
 
-pub type Outcome = Result<Recorded, CommandError>;
+pub type Outcome = Result<AppendedEvent, CommandError>;
 
 impl Client {
     pub async fn send(&self, command: Command) -> Outcome {
-        self.0.handle(command, &Metadata::default()).await
+        self.0.execute(command, &Metadata::default()).await
     }
 
     pub async fn create_app(&self) -> AppToken {

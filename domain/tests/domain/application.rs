@@ -1,8 +1,8 @@
 //! What an app accepts and refuses.
 
-use chat_domain::application::{Command, Rejection, State};
+use chat_domain::app::{Command, Rejection, State};
 use chat_domain::event::{AppCreated, AppRenamed, ChatCreated, MessageCreated};
-use chat_domain::{Event, Precondition, Unfoldable, Version};
+use chat_domain::{Event, EvolveError, Precondition, Version};
 
 use crate::given::{self, Application, Decider, body, chat_number, message_number, name};
 
@@ -95,7 +95,7 @@ fn an_app_has_the_chats_up_to_the_last_number() {
     assert!(!state.has_chat(chat_number(3)));
     assert!(!given([created()]).state().has_chat(chat_number(1)));
     assert!(!State::Absent.has_chat(chat_number(1)));
-    assert_eq!(State::Absent.next_chat(), chat_number(1));
+    assert_eq!(State::Absent.next_chat_number(), chat_number(1));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_stream_that_does_not_begin_with_its_creation_does_not_fold() {
     for first in [renamed("x"), chat(1)] {
         let reason = "the app was not created";
         let event = first.event_type();
-        assert_eq!(Application::fold(&[first]), Err(Unfoldable { event, reason }));
+        assert_eq!(Application::fold(&[first]), Err(EvolveError { event, reason }));
     }
 }
 

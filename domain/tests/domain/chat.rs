@@ -115,8 +115,8 @@ fn deleted_messages_are_not_counted() {
     assert_eq!(given([]).state().message_count(), 0);
     let state = given([created(1), created(2), created(3), edited(1), deleted(2)]).state();
     assert_eq!(state.message_count(), 2);
-    assert_eq!(state.last_message(), Some(message_number(3)));
-    assert_eq!(state.changed_messages(), 2);
+    assert_eq!(state.last_message_number(), Some(message_number(3)));
+    assert_eq!(state.changed_message_count(), 2);
 }
 
 #[test]

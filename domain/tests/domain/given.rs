@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use chat_domain::{AppName, ChatNumber, Event, MessageBody, MessageNumber, Unfoldable, application, chat};
+use chat_domain::{AppName, ChatNumber, Event, EvolveError, MessageBody, MessageNumber, app, chat};
 
 /// What a decider's tests need of it.
 pub trait Decider {
@@ -17,10 +17,10 @@ pub trait Decider {
     fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection>;
 
     /// Folds an event.
-    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable>;
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, EvolveError>;
 
     /// Folds a whole stream.
-    fn fold(events: &[Event]) -> Result<Self::State, Unfoldable> {
+    fn fold(events: &[Event]) -> Result<Self::State, EvolveError> {
         events.iter().try_fold(Self::State::default(), Self::evolve)
     }
 }
@@ -29,16 +29,16 @@ pub trait Decider {
 pub struct Application;
 
 impl Decider for Application {
-    type State = application::State;
-    type Command = application::Command;
-    type Rejection = application::Rejection;
+    type State = app::State;
+    type Command = app::Command;
+    type Rejection = app::Rejection;
 
     fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection> {
-        application::decide(state, command)
+        app::decide(state, command)
     }
 
-    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable> {
-        application::evolve(state, event)
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, EvolveError> {
+        app::evolve(state, event)
     }
 }
 
@@ -54,7 +54,7 @@ impl Decider for Chat {
         chat::decide(state, command)
     }
 
-    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, Unfoldable> {
+    fn evolve(state: Self::State, event: &Event) -> Result<Self::State, EvolveError> {
         chat::evolve(state, event)
     }
 }
@@ -72,8 +72,8 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = Event>) -> Given<D> {
 
 impl<D: Decider> Given<D> {
     /// Decides the command.
-    pub fn when(self, command: D::Command) -> When<D> {
-        When { outcome: D::decide(&self.state, command), state: self.state }
+    pub fn when(self, command: D::Command) -> ExecutionKind<D> {
+        ExecutionKind { outcome: D::decide(&self.state, command), state: self.state }
     }
 
     /// The state that the events fold to.
@@ -83,12 +83,12 @@ impl<D: Decider> Given<D> {
 }
 
 /// What came of a command.
-pub struct When<D: Decider> {
+pub struct ExecutionKind<D: Decider> {
     outcome: Result<Event, D::Rejection>,
     state: D::State,
 }
 
-impl<D: Decider> When<D> {
+impl<D: Decider> ExecutionKind<D> {
     /// Exactly this event came of it, and it folds.
     #[track_caller]
     pub fn then(self, expected: impl Into<Event>) {

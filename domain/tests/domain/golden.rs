@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chat_domain::event::{DecodeError, SchemaVersion};
-use chat_domain::{Event, Operation};
+use chat_domain::{Event, OperatorAction};
 
 struct Golden {
     file: PathBuf,
@@ -38,7 +38,7 @@ fn every_version_of_every_event_type_has_a_golden_file() {
         golden_files().into_iter().map(|golden| (golden.event_type, golden.version)).collect();
     let expected: BTreeSet<_> = Event::TYPES
         .iter()
-        .chain(Operation::TYPES)
+        .chain(OperatorAction::TYPES)
         .flat_map(|name| {
             (1..=SchemaVersion::CURRENT.0).map(move |version| ((*name).to_owned(), SchemaVersion(version)))
         })
@@ -49,8 +49,8 @@ fn every_version_of_every_event_type_has_a_golden_file() {
 /// The event's type and its payload as they are written today.
 fn written_again(golden: &Golden) -> Result<(&'static str, String), DecodeError> {
     let Golden { event_type, version, payload, .. } = golden;
-    if Operation::TYPES.contains(&event_type.as_str()) {
-        let operation = Operation::decode(event_type, *version, payload.as_bytes())?;
+    if OperatorAction::TYPES.contains(&event_type.as_str()) {
+        let operation = OperatorAction::decode(event_type, *version, payload.as_bytes())?;
         return Ok((operation.event_type(), operation.payload()));
     }
     let event = Event::decode(event_type, *version, payload.as_bytes())?;

@@ -3,7 +3,7 @@
 use chat_domain::event::{
     AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
 };
-use chat_domain::{AppName, Event, MessageBody, Precondition, Version, application, chat};
+use chat_domain::{AppName, Event, MessageBody, Precondition, Version, app, chat};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -29,8 +29,8 @@ enum Step<C> {
     Send(C),
 }
 
-fn app_step() -> impl Strategy<Value = Step<application::Command>> {
-    use application::Command;
+fn app_step() -> impl Strategy<Value = Step<app::Command>> {
+    use app::Command;
     prop_oneof![
         4 => Just(Step::CreateNext),
         1 => Just(Step::Send(Command::Create { name: name("an app") })),
@@ -74,18 +74,16 @@ fn run<D: Decider>(
     Ok((stream, state))
 }
 
-fn run_app(
-    steps: Vec<Step<application::Command>>,
-) -> Result<(Vec<Event>, application::State), TestCaseError> {
+fn run_app(steps: Vec<Step<app::Command>>) -> Result<(Vec<Event>, app::State), TestCaseError> {
     run::<Application>(steps, |state| match state {
-        application::State::Absent => application::Command::Create { name: name("an app") },
-        application::State::Present { .. } => application::Command::CreateChat { number: state.next_chat() },
+        app::State::Absent => app::Command::Create { name: name("an app") },
+        app::State::Present { .. } => app::Command::CreateChat { number: state.next_chat_number() },
     })
 }
 
 fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State), TestCaseError> {
     run::<Chat>(steps, |state| chat::Command::CreateMessage {
-        number: state.next_message(),
+        number: state.next_message_number(),
         body: body("next"),
     })
 }
@@ -119,8 +117,8 @@ proptest! {
         }).collect();
         let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
         prop_assert_eq!(&numbers, &expected);
-        prop_assert_eq!(state.next_chat().get(), numbers.len() as u64 + 1);
-        if let application::State::Present { version, .. } = state {
+        prop_assert_eq!(state.next_chat_number().get(), numbers.len() as u64 + 1);
+        if let app::State::Present { version, .. } = state {
             prop_assert_eq!(version.get(), stream.len() as u64);
         }
     }
@@ -135,7 +133,7 @@ proptest! {
         let deleted = stream.iter().filter(|event| matches!(event, Event::MessageDeleted(_))).count();
         let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
         prop_assert_eq!(&numbers, &expected);
-        prop_assert_eq!(state.next_message().get(), numbers.len() as u64 + 1);
+        prop_assert_eq!(state.next_message_number().get(), numbers.len() as u64 + 1);
         prop_assert_eq!(state.message_count(), (numbers.len() - deleted) as u64);
     }
 
@@ -147,8 +145,8 @@ proptest! {
         let state = reachable::<Application>(&events);
         for step in steps {
             let Step::Send(command) = step else { continue };
-            if let Ok(event) = application::decide(&state, command) {
-                prop_assert!(application::evolve(state, &event).is_ok(), "{event:?}");
+            if let Ok(event) = app::decide(&state, command) {
+                prop_assert!(app::evolve(state, &event).is_ok(), "{event:?}");
             }
         }
     }
@@ -172,7 +170,7 @@ proptest! {
         steps in vec(chat_step(), 0..80),
     ) {
         let (stream, folded) = run_chat(steps)?;
-        let started = chat::State::with_messages(folded.last_message());
+        let started = chat::State::with_messages(folded.last_message_number());
         let changes = stream.iter().filter(|event| !matches!(event, Event::MessageCreated(_)));
         let resumed = changes.into_iter().try_fold(started, chat::evolve)
             .map_err(|refused| TestCaseError::fail(refused.to_string()))?;

@@ -1,4 +1,4 @@
 //! Files and folders of the embedded engines: durable creation, quarantine, and heartbeats beside them.
 
-pub mod durable_folder;
-pub mod notice;
+pub mod durable_fs;
+pub mod heartbeat;

@@ -11,19 +11,19 @@ use kurrentdb::{Client, ClientSettings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::failure::Failure;
+use super::call_error::CallError;
 use super::url::KurrentDbUrl;
 
 /// How long to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct CallTimeouts {
     /// For a single attempt: an append, or the next event of a read.
     pub attempt: Duration,
     /// For all attempts together; none begins after this.
     pub total: Duration,
 }
 
-impl Default for Patience {
+impl Default for CallTimeouts {
     /// A server gives up on an append by itself after 2 s (`PrepareTimeoutMs`, `CommitTimeoutMs`), and should come
     /// to say so.
     fn default() -> Self {
@@ -31,27 +31,27 @@ impl Default for Patience {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Repeated attempts, further and further apart.
-pub(super) struct Attempts {
-    until: Instant,
+pub(super) struct RetryBackoff {
+    deadline: Instant,
     pause: Duration,
 }
 
-impl Attempts {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { until: Instant::now() + patience.total, pause: FIRST_PAUSE }
+impl RetryBackoff {
+    pub(super) fn new(patience: CallTimeouts) -> Self {
+        Self { deadline: Instant::now() + patience.total, pause: INITIAL_BACKOFF }
     }
 
     /// Waits before the next attempt; false where there is to be none.
-    pub(super) async fn again(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.until {
+    pub(super) async fn wait_for_retry(&mut self) -> bool {
+        if Instant::now() + self.pause >= self.deadline {
             return false;
         }
         sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_BACKOFF);
         true
     }
 }
@@ -59,39 +59,39 @@ impl Attempts {
 /// A way to the server: one HTTP/2 connection, opened when it is first needed.
 pub(super) struct Connection {
     pub(super) url: KurrentDbUrl,
-    pub(super) patience: Patience,
-    current: Mutex<Option<Arc<Running>>>,
+    pub(super) patience: CallTimeouts,
+    current: Mutex<Option<Arc<RunningClient>>>,
 }
 
 /// A client, and the thread for its own task. The task would never end by itself, and keep what it holds.
-struct Running {
+struct RunningClient {
     client: Client,
     runtime: Option<Runtime>,
 }
 
 /// A client for as long as a call takes.
 #[derive(Clone)]
-pub(super) struct Lease(Arc<Running>);
+pub(super) struct ClientLease(Arc<RunningClient>);
 
-impl Lease {
+impl ClientLease {
     pub(super) fn client(&self) -> &Client {
         &self.0.client
     }
 }
 
-impl Running {
+impl RunningClient {
     /// Reads the system's certificates from disk.
-    fn start(settings: ClientSettings) -> Result<Self, Failure> {
+    fn start(settings: ClientSettings) -> Result<Self, CallError> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("kurrentdb").enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::Client(error.into()))?;
+        let runtime = runtime.map_err(|error| CallError::ClientSetup(error.into()))?;
         let client = Client::with_runtime_handle(runtime.handle().clone(), settings);
-        let client = client.map_err(|error| Failure::Client(error.into()))?;
+        let client = client.map_err(|error| CallError::ClientSetup(error.into()))?;
         Ok(Self { client, runtime: Some(runtime) })
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningClient {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -100,26 +100,26 @@ impl Drop for Running {
 }
 
 impl Connection {
-    pub(super) fn new(url: KurrentDbUrl, patience: Patience) -> Self {
+    pub(super) fn new(url: KurrentDbUrl, patience: CallTimeouts) -> Self {
         Self { url, patience, current: Mutex::default() }
     }
 
     /// The client of the moment.
-    pub(super) async fn lease(&self) -> Result<Lease, Failure> {
+    pub(super) async fn lease(&self) -> Result<ClientLease, CallError> {
         if let Some(running) = &*self.current() {
-            return Ok(Lease(Arc::clone(running)));
+            return Ok(ClientLease(Arc::clone(running)));
         }
         let settings = self.url.settings.clone();
-        let started = tokio::task::spawn_blocking(|| Running::start(settings)).await;
-        let started = started.unwrap_or_else(|panicked| Err(Failure::Client(panicked.into())))?;
+        let started = tokio::task::spawn_blocking(|| RunningClient::start(settings)).await;
+        let started = started.unwrap_or_else(|panicked| Err(CallError::ClientSetup(panicked.into())))?;
         // Where somebody else was faster, theirs is taken.
         let mut current = self.current();
-        Ok(Lease(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
+        Ok(ClientLease(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
     }
 
     /// Takes note of a failure: the next call gets another client where this one is of no more use.
-    pub(super) fn note(&self, lease: &Lease, failure: &Failure) {
-        if !failure.ends_client(self.url.names_a_cluster()) {
+    pub(super) fn report_failure(&self, lease: &ClientLease, failure: &CallError) {
+        if !failure.invalidates_client(self.url.is_cluster()) {
             return;
         }
         let mut current = self.current();
@@ -129,39 +129,42 @@ impl Connection {
     }
 
     /// Repeats a call while that may help and patience lasts.
-    pub(super) async fn patiently<T, Fut>(&self, call: impl Fn(Client) -> Fut + Send) -> Result<T, Failure>
+    pub(super) async fn with_retries<T, Fut>(
+        &self,
+        call: impl Fn(Client) -> Fut + Send,
+    ) -> Result<T, CallError>
     where
         T: Send,
-        Fut: Future<Output = Result<T, Failure>> + Send,
+        Fut: Future<Output = Result<T, CallError>> + Send,
     {
-        let mut attempts = Attempts::new(self.patience);
+        let mut attempts = RetryBackoff::new(self.patience);
         loop {
             let lease = self.lease().await?;
             let failure = match call(lease.client().clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            self.note(&lease, &failure);
-            if !failure.retryable() || !attempts.again().await {
+            self.report_failure(&lease, &failure);
+            if !failure.is_retryable() || !attempts.wait_for_retry().await {
                 return Err(failure);
             }
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<RunningClient>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Patience {
+impl CallTimeouts {
     /// Waits for an answer, for as long as an attempt may take.
     pub(super) async fn within<T>(
         self,
         answer: impl Future<Output = kurrentdb::Result<T>> + Send,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CallError> {
         match timeout(self.attempt, answer).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure::Deadline(self.attempt)),
+            Err(_) => Err(CallError::Timeout(self.attempt)),
         }
     }
 }

@@ -11,11 +11,11 @@
 //! it reports damage. A stream that was deleted softly can't be told from one that never was.
 
 mod append;
+mod call_error;
 mod connection;
-mod failure;
-mod identity;
+mod event_encoding;
+mod log_identity;
 mod read;
-mod record;
 mod subscription;
 mod url;
 
@@ -28,20 +28,20 @@ use futures::stream;
 use kurrentdb::Credentials;
 
 use chat_ports::event_store::{
-    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
 use connection::Connection;
 use subscription::KurrentDbSubscription;
 
-pub use connection::Patience;
-pub use url::{InvalidUrl, KurrentDbUrl};
+pub use connection::CallTimeouts;
+pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
 /// How the names of this system's streams begin. All other events of the server are left out, by the server.
-const STREAMS: &[&str] = &["app-", "chat-"];
+const STREAM_PREFIXES: &[&str] = &["app-", "chat-"];
 
 /// After how many events of others the server tells of its progress.
-const CHECKPOINT_EVERY: u32 = 256;
+const CHECKPOINT_INTERVAL: u32 = 256;
 
 /// Streams that are appended to at once: servers take 100 calls on one connection, and reads need some.
 const CONCURRENT_APPENDS: usize = 64;
@@ -58,11 +58,14 @@ impl KurrentDbEventStore {
     /// Fails as [`EventStoreError::Unavailable`] where the server is away: try again. [`EventStoreError::Refused`] says
     /// what is to be changed.
     pub async fn open(url: &KurrentDbUrl) -> Result<Self, EventStoreError> {
-        Self::with_patience(url, Patience::default()).await
+        Self::open_with_timeouts(url, CallTimeouts::default()).await
     }
 
     /// As [`Self::open`], with other times to wait.
-    pub async fn with_patience(url: &KurrentDbUrl, patience: Patience) -> Result<Self, EventStoreError> {
+    pub async fn open_with_timeouts(
+        url: &KurrentDbUrl,
+        patience: CallTimeouts,
+    ) -> Result<Self, EventStoreError> {
         let connection = Arc::new(Connection::new(url.clone(), patience));
         connection.log_id().await?;
         Ok(Self { connection })
@@ -76,7 +79,7 @@ impl EventStore for KurrentDbEventStore {
         self.connection.log_id().await
     }
 
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let append = |append| self.connection.append(Arc::new(append));
         stream::iter(appends).map(append).buffered(CONCURRENT_APPENDS).collect().await
     }
@@ -101,8 +104,8 @@ impl EventStore for KurrentDbEventStore {
         Ok(self.connection.event_at(position).await?)
     }
 
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
-        Ok(self.connection.find(&wanted).await?)
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        Ok(self.connection.find_event(&wanted).await?)
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
@@ -113,7 +116,7 @@ impl EventStore for KurrentDbEventStore {
         Ok(Box::new(KurrentDbSubscription::start(Arc::clone(&self.connection), after).await?))
     }
 
-    fn counts_events(&self) -> bool {
+    fn has_contiguous_positions(&self) -> bool {
         false
     }
 }

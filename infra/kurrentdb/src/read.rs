@@ -5,51 +5,52 @@ use std::sync::Arc;
 use chat_domain::{Position, Revision};
 use kurrentdb::{Client, ReadAllOptions, ReadStreamOptions, StreamPosition, SubscriptionFilter};
 
+use super::call_error::{CallError, Damage};
 use super::connection::Connection;
-use super::failure::{Damage, Failure};
-use super::record::{self, Names};
-use super::{CHECKPOINT_EVERY, STREAMS};
-use chat_ports::event_store::{EventSearch, ReadFrom, RecordedEvent, Select, StreamRead};
+use super::event_encoding::{self, StreamNames};
+use super::{CHECKPOINT_INTERVAL, STREAM_PREFIXES};
+use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
 /// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
-const READ_BYTES: usize = 8 << 20;
+const MAX_READ_BYTES: usize = 8 << 20;
 
 /// Events that a page of a stream has at most.
-const LARGEST_PAGE: usize = 4_096;
+const MAX_PAGE_EVENTS: usize = 4_096;
 
 /// Events of the first page where only some are wanted: mostly these are near.
-const FIRST_PAGE: usize = 32;
+const FIRST_PAGE_EVENTS: usize = 32;
 
 /// How far apart the clocks of those who write may be, in milliseconds: an event is looked for in those before it that
 /// seem younger.
-const CLOCKS_APART: i64 = 60_000;
+const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
 /// Lets events of this system's streams pass.
-pub(super) fn own_streams() -> SubscriptionFilter {
-    let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_EVERY);
-    STREAMS.iter().fold(filter, SubscriptionFilter::add_prefix)
+pub(super) fn stream_filter() -> SubscriptionFilter {
+    let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_INTERVAL);
+    STREAM_PREFIXES.iter().fold(filter, SubscriptionFilter::add_prefix)
 }
 
 impl Connection {
     /// Reads one stream, page by page, until there is enough or no more.
-    pub(super) async fn read_stream(&self, read: &StreamRead) -> Result<Vec<RecordedEvent>, Failure> {
-        let wanted = |event: &RecordedEvent| match read.select {
-            Select::All => true,
-            Select::Only(only) => event.event_type == only,
-            Select::Except(except) => event.event_type != except,
+    pub(super) async fn read_stream(&self, read: &StreamRead) -> Result<Vec<RecordedEvent>, CallError> {
+        let wanted = |event: &RecordedEvent| match read.filter {
+            EventTypeFilter::All => true,
+            EventTypeFilter::Only(only) => event.event_type == only,
+            EventTypeFilter::Except(except) => event.event_type != except,
         };
-        let mut page = match read.select {
-            Select::All => read.limit,
-            Select::Only(_) | Select::Except(_) => read.limit.max(FIRST_PAGE),
+        let mut page = match read.filter {
+            EventTypeFilter::All => read.limit,
+            EventTypeFilter::Only(_) | EventTypeFilter::Except(_) => read.limit.max(FIRST_PAGE_EVENTS),
         };
         let (mut found, mut bytes) = (Vec::new(), 0);
-        let mut from = Some(read.from);
+        let mut from = Some(read.start);
         while let Some(start) = from
             && found.len() < read.limit
-            && bytes < READ_BYTES
+            && bytes < MAX_READ_BYTES
         {
-            page = page.min(LARGEST_PAGE);
-            let looked_at = self.patiently(|client| self.page(client, &read.stream, start, page)).await?;
+            page = page.min(MAX_PAGE_EVENTS);
+            let looked_at =
+                self.with_retries(|client| self.read_page(client, &read.stream, start, page)).await?;
             from = looked_at.next;
             for event in looked_at.events.into_iter().filter(wanted).take(read.limit - found.len()) {
                 bytes += size(&event);
@@ -61,77 +62,78 @@ impl Connection {
     }
 
     /// Looks for an event from the end of its stream to where it can't be any more.
-    pub(super) async fn find(&self, wanted: &EventSearch) -> Result<Option<RecordedEvent>, Failure> {
-        let mut page = FIRST_PAGE;
-        let mut from = Some(ReadFrom::End);
+    pub(super) async fn find_event(&self, wanted: &EventLookup) -> Result<Option<RecordedEvent>, CallError> {
+        let mut page = FIRST_PAGE_EVENTS;
+        let mut from = Some(ReadStart::End);
         while let Some(start) = from {
-            let looked_at = self.patiently(|client| self.page(client, &wanted.stream, start, page)).await?;
+            let looked_at =
+                self.with_retries(|client| self.read_page(client, &wanted.stream, start, page)).await?;
             from = looked_at.next;
             for event in looked_at.events {
                 if event.id == wanted.id {
                     return Ok(Some(event));
                 }
-                if event.recorded_at.millis() + CLOCKS_APART < wanted.since.millis() {
+                if event.recorded_at.millis() + MAX_CLOCK_SKEW_MILLIS < wanted.since.millis() {
                     return Ok(None);
                 }
             }
-            page = (page * 4).min(LARGEST_PAGE);
+            page = (page * 4).min(MAX_PAGE_EVENTS);
         }
         Ok(None)
     }
 
     /// Reads up to `count` events of a stream, fewer where they are large.
-    async fn page(
+    async fn read_page(
         &self,
         client: Client,
         stream: &Arc<str>,
-        from: ReadFrom,
+        from: ReadStart,
         count: usize,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Page, CallError> {
         let options = ReadStreamOptions::default().requires_leader(true).max_count(count);
         let options = self.authenticated(options, ReadStreamOptions::authenticated);
         let options = match from {
-            ReadFrom::Forwards(from) => options.forwards().position(StreamPosition::Position(from.get())),
-            ReadFrom::Backwards(from) => options.backwards().position(StreamPosition::Position(from.get())),
-            ReadFrom::End => options.position(StreamPosition::End),
+            ReadStart::Forwards(from) => options.forwards().position(StreamPosition::Position(from.get())),
+            ReadStart::Backwards(from) => options.backwards().position(StreamPosition::Position(from.get())),
+            ReadStart::End => options.position(StreamPosition::End),
         };
-        let forwards = matches!(from, ReadFrom::Forwards(_));
+        let forwards = matches!(from, ReadStart::Forwards(_));
         let mut expected = match from {
-            ReadFrom::Forwards(from) => Some(from.get()),
+            ReadStart::Forwards(from) => Some(from.get()),
             // Where the stream ends is not known before.
-            ReadFrom::Backwards(_) | ReadFrom::End => None,
+            ReadStart::Backwards(_) | ReadStart::End => None,
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
         let mut read = match self.patience.within(client.read_stream(&**stream, &options)).await {
-            Err(Failure::NoStream) => return Ok(Page::default()),
+            Err(CallError::StreamNotFound) => return Ok(Page::default()),
             read => read?,
         };
         loop {
             let next = match self.patience.within(read.next()).await {
-                Err(Failure::NoStream) => return Ok(Page::default()),
+                Err(CallError::StreamNotFound) => return Ok(Page::default()),
                 next => next?,
             };
-            let Some(stored) = next.and_then(record::itself) else { break };
+            let Some(stored) = next.and_then(event_encoding::original_event) else { break };
             let found = stored.revision;
             if let Some(expected) = expected
                 && expected != found
             {
-                return Err(Damage::Hole { expected, found }.into());
+                return Err(Damage::MissingEvents { expected, found }.into());
             }
             expected = if forwards { Some(found + 1) } else { found.checked_sub(1) };
-            let event = record::from_wire(stored, Arc::clone(stream))?;
+            let event = event_encoding::from_wire(stored, Arc::clone(stream))?;
             bytes += size(&event);
             events.push(event);
-            if bytes >= READ_BYTES {
+            if bytes >= MAX_READ_BYTES {
                 break;
             }
             if expected.is_none() {
                 return Ok(Page { events, next: None });
             }
         }
-        let more = events.len() == count || bytes >= READ_BYTES;
+        let more = events.len() == count || bytes >= MAX_READ_BYTES;
         let next = expected.filter(|_| more).map(Revision::new);
-        let next = next.map(if forwards { ReadFrom::Forwards } else { ReadFrom::Backwards });
+        let next = next.map(if forwards { ReadStart::Forwards } else { ReadStart::Backwards });
         Ok(Page { events, next })
     }
 
@@ -140,9 +142,9 @@ impl Connection {
         &self,
         after: Position,
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, Failure> {
-        let options = ReadAllOptions::default().forwards().position(from(after));
-        self.in_order(options, limit, |event| event.position > after).await
+    ) -> Result<Vec<RecordedEvent>, CallError> {
+        let options = ReadAllOptions::default().forwards().position(to_stream_position(after));
+        self.read_filtered(options, limit, |event| event.position > after).await
     }
 
     /// Reads events of this system's streams before a position, or from the log's end, towards its start.
@@ -150,44 +152,46 @@ impl Connection {
         &self,
         before: Option<Position>,
         limit: usize,
-    ) -> Result<Vec<RecordedEvent>, Failure> {
+    ) -> Result<Vec<RecordedEvent>, CallError> {
         if before == Some(Position::START) {
             return Ok(Vec::new());
         }
-        let options =
-            ReadAllOptions::default().backwards().position(before.map_or(StreamPosition::End, from));
-        self.in_order(options, limit, |event| before.is_none_or(|before| event.position < before)).await
+        let options = ReadAllOptions::default()
+            .backwards()
+            .position(before.map_or(StreamPosition::End, to_stream_position));
+        self.read_filtered(options, limit, |event| before.is_none_or(|before| event.position < before)).await
     }
 
     /// Reads the event at a position. KurrentDB takes positions of events only, and not the byte before one.
-    pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, Failure> {
+    pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, CallError> {
         if position == Position::START {
             return Ok(None);
         }
-        let options = ReadAllOptions::default().forwards().position(from(position));
-        let next = self.in_order(options, 1, |_| true).await?.into_iter().next();
+        let options = ReadAllOptions::default().forwards().position(to_stream_position(position));
+        let next = self.read_filtered(options, 1, |_| true).await?.into_iter().next();
         Ok(next.filter(|event| event.position == position))
     }
 
-    async fn in_order(
+    async fn read_filtered(
         &self,
         options: ReadAllOptions,
         limit: usize,
         wanted: impl Fn(&RecordedEvent) -> bool + Send + Sync,
-    ) -> Result<Vec<RecordedEvent>, Failure> {
+    ) -> Result<Vec<RecordedEvent>, CallError> {
         // KurrentDB may begin with the event at the position itself.
         let count = limit.saturating_add(1);
-        let options = options.requires_leader(true).filter(own_streams()).max_count(count);
+        let options = options.requires_leader(true).filter(stream_filter()).max_count(count);
         let options = self.authenticated(options, ReadAllOptions::authenticated);
-        self.patiently(async |client| {
+        self.with_retries(async |client| {
             let mut read = self.patience.within(client.read_all(&options)).await?;
-            let (mut events, mut bytes, mut names) = (Vec::new(), 0, Names::default());
+            let (mut events, mut bytes, mut names) = (Vec::new(), 0, StreamNames::default());
             while events.len() < limit
-                && bytes < READ_BYTES
-                && let Some(stored) = self.patience.within(read.next()).await?.and_then(record::itself)
+                && bytes < MAX_READ_BYTES
+                && let Some(stored) =
+                    self.patience.within(read.next()).await?.and_then(event_encoding::original_event)
             {
                 let name = names.of(&stored);
-                let event = record::from_wire(stored, name)?;
+                let event = event_encoding::from_wire(stored, name)?;
                 if wanted(&event) {
                     bytes += size(&event);
                     events.push(event);
@@ -199,13 +203,13 @@ impl Connection {
     }
 
     /// The position of the last event, whoever wrote it.
-    pub(super) async fn head(&self) -> Result<Position, Failure> {
-        self.patiently(async |client| {
+    pub(super) async fn head(&self) -> Result<Position, CallError> {
+        self.with_retries(async |client| {
             let options = ReadAllOptions::default().requires_leader(true).max_count(1);
             let options = self.authenticated(options, ReadAllOptions::authenticated);
             let options = options.position(StreamPosition::End);
             let mut read = self.patience.within(client.read_all(&options)).await?;
-            let last = self.patience.within(read.next()).await?.and_then(record::itself);
+            let last = self.patience.within(read.next()).await?.and_then(event_encoding::original_event);
             Ok(last.map_or(Position::START, |last| Position::new(last.position.commit)))
         })
         .await
@@ -216,11 +220,11 @@ impl Connection {
 #[derive(Default)]
 struct Page {
     events: Vec<RecordedEvent>,
-    next: Option<ReadFrom>,
+    next: Option<ReadStart>,
 }
 
 /// A position of ours as KurrentDB wants it.
-pub(super) fn from(after: Position) -> StreamPosition<kurrentdb::Position> {
+pub(super) fn to_stream_position(after: Position) -> StreamPosition<kurrentdb::Position> {
     if after == Position::START {
         return StreamPosition::Start;
     }

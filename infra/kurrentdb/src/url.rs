@@ -15,14 +15,14 @@ const DISCOVERY_INTERVAL: &str = "discoveryInterval=50";
 /// A connection string of KurrentDB, read. Shown without user, password and parameters.
 #[derive(Clone)]
 pub struct KurrentDbUrl {
-    shown: String,
+    redacted: String,
     pub(super) settings: ClientSettings,
     pub(super) credentials: Option<Credentials>,
 }
 
 /// Why a text is not a connection string. Names no secret.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum InvalidUrl {
+pub enum InvalidKurrentDbUrl {
     /// Of another kind of server.
     #[error("not one of kurrentdb://, kurrent://, kdb:// and esdb://, with or without +discover")]
     Scheme,
@@ -39,16 +39,16 @@ pub enum InvalidUrl {
 
 impl KurrentDbUrl {
     /// Reads a connection string.
-    pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
-        let (scheme, rest) = url.split_once("://").ok_or(InvalidUrl::Scheme)?;
+    pub fn parse(url: &str) -> Result<Self, InvalidKurrentDbUrl> {
+        let (scheme, rest) = url.split_once("://").ok_or(InvalidKurrentDbUrl::Scheme)?;
         if !SCHEMES.contains(&scheme.strip_suffix("+discover").unwrap_or(scheme)) {
-            return Err(InvalidUrl::Scheme);
+            return Err(InvalidKurrentDbUrl::Scheme);
         }
         let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, parameters) = rest.split_at(authority_ends);
         // What looks like the end of the hosts may be in a password, which is repeated nowhere.
         if parameters.contains('@') {
-            return Err(InvalidUrl::Credentials);
+            return Err(InvalidKurrentDbUrl::Credentials);
         }
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (Some(user), hosts),
@@ -56,27 +56,28 @@ impl KurrentDbUrl {
         };
         // The client's own errors may repeat what it was given, so the secrets are kept from it at first.
         let without_user = format!("{scheme}://{hosts}{parameters}");
-        let settings = |url: &str| with_interval(url).parse::<ClientSettings>();
-        let mut read = settings(&without_user).map_err(|error| InvalidUrl::Settings(error.to_string()))?;
+        let settings = |url: &str| with_discovery_interval(url).parse::<ClientSettings>();
+        let mut read =
+            settings(&without_user).map_err(|error| InvalidKurrentDbUrl::Settings(error.to_string()))?;
         if read.max_discover_attempts() < 2 {
-            return Err(InvalidUrl::TooFewAttempts);
+            return Err(InvalidKurrentDbUrl::TooFewAttempts);
         }
-        let credentials = user.map(credentials).transpose()?;
+        let credentials = user.map(parse_credentials).transpose()?;
         if user.is_some() {
-            read = settings(url).map_err(|_| InvalidUrl::Credentials)?;
+            read = settings(url).map_err(|_| InvalidKurrentDbUrl::Credentials)?;
         }
-        Ok(Self { shown: format!("{scheme}://{hosts}"), settings: read, credentials })
+        Ok(Self { redacted: format!("{scheme}://{hosts}"), settings: read, credentials })
     }
 
     /// Whether there may be another node to turn to.
-    pub(super) fn names_a_cluster(&self) -> bool {
+    pub(super) fn is_cluster(&self) -> bool {
         self.settings.is_dns_discovery_enabled() || self.settings.hosts().len() > 1
     }
 }
 
 impl fmt::Display for KurrentDbUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.redacted)
     }
 }
 
@@ -86,7 +87,7 @@ impl fmt::Debug for KurrentDbUrl {
     }
 }
 
-fn with_interval(url: &str) -> String {
+fn with_discovery_interval(url: &str) -> String {
     if url.to_ascii_lowercase().contains("discoveryinterval=") {
         return url.to_owned();
     }
@@ -95,13 +96,13 @@ fn with_interval(url: &str) -> String {
 }
 
 /// Reads `user:password`. The client itself would send percent signs as they are.
-fn credentials(text: &str) -> Result<Credentials, InvalidUrl> {
+fn parse_credentials(text: &str) -> Result<Credentials, InvalidKurrentDbUrl> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
-    let decode = |text| percent_decoded(text).ok_or(InvalidUrl::Credentials);
+    let decode = |text| percent_decode(text).ok_or(InvalidKurrentDbUrl::Credentials);
     Ok(Credentials::new(decode(user)?, decode(password)?))
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -125,27 +126,27 @@ mod tests {
     fn every_scheme_is_read_with_and_without_discovery() {
         for scheme in SCHEMES {
             let single = KurrentDbUrl::parse(&format!("{scheme}://node:2113?tls=false")).unwrap();
-            assert!(!single.names_a_cluster());
+            assert!(!single.is_cluster());
             assert!(!single.settings.is_secure_mode_enabled());
             let cluster = KurrentDbUrl::parse(&format!("{scheme}+discover://cluster")).unwrap();
-            assert!(cluster.names_a_cluster());
+            assert!(cluster.is_cluster());
             assert!(cluster.settings.is_secure_mode_enabled());
         }
         let seeds = KurrentDbUrl::parse("esdb://a:1,b:2,c:3").unwrap();
-        assert!(seeds.names_a_cluster());
+        assert!(seeds.is_cluster());
         assert_eq!(seeds.settings.hosts().len(), 3);
     }
 
     #[test]
-    fn other_texts_are_refused_with_a_reason() {
+    fn rejects_invalid_urls_with_a_reason() {
         let refused = |url| KurrentDbUrl::parse(url).unwrap_err();
         for other in ["", "kurrentdb", "postgres://node", "kurrentdb+srv://node", "sqlite://events.db"] {
-            assert_eq!(refused(other), InvalidUrl::Scheme, "{other}");
+            assert_eq!(refused(other), InvalidKurrentDbUrl::Scheme, "{other}");
         }
-        assert_eq!(refused("esdb://node?maxDiscoverAttempts=1"), InvalidUrl::TooFewAttempts);
-        assert!(matches!(refused("esdb://node?tls=perhaps"), InvalidUrl::Settings(_)));
-        assert!(matches!(refused("esdb://node/database"), InvalidUrl::Settings(_)));
-        assert_eq!(refused("esdb://ops:100%@node"), InvalidUrl::Credentials);
+        assert_eq!(refused("esdb://node?maxDiscoverAttempts=1"), InvalidKurrentDbUrl::TooFewAttempts);
+        assert!(matches!(refused("esdb://node?tls=perhaps"), InvalidKurrentDbUrl::Settings(_)));
+        assert!(matches!(refused("esdb://node/database"), InvalidKurrentDbUrl::Settings(_)));
+        assert_eq!(refused("esdb://ops:100%@node"), InvalidKurrentDbUrl::Credentials);
     }
 
     #[test]

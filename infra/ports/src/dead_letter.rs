@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// [`WAITS`](dead_letter::WAITS) as a literal, for SQL statements.
 #[macro_export]
-macro_rules! waits {
+macro_rules! behind_dead_letter {
     () => {
         "an earlier event of its stream is parked"
     };
 }
 
 /// The reason of a letter that waits: nothing is known against its event but that it comes after one that is parked.
-pub const WAITS: &str = waits!();
+pub const BEHIND_DEAD_LETTER: &str = behind_dead_letter!();
 
 /// An event that a projection could not apply, kept by the projection in the same transaction or commit that moved
 /// its checkpoint past it. The payload stays in the log alone.
@@ -33,14 +33,14 @@ pub struct DeadLetter {
     /// Why it could not be applied.
     pub reason: String,
     /// When it was parked.
-    pub parked_at: Timestamp,
+    pub dead_lettered_at: Timestamp,
     /// Set when an operator gave it up; `None` while it is parked.
-    pub discarded: Option<Discarded>,
+    pub discarded: Option<DiscardRecord>,
 }
 
 /// That an operator gave a parked event up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Discarded {
+pub struct DiscardRecord {
     /// The position of the operator's act.
     pub by: Position,
     /// When the operator did it.
@@ -53,63 +53,63 @@ pub struct Discarded {
 
 impl DeadLetter {
     /// Whether it only waits for an earlier one of its stream.
-    pub fn waits(&self) -> bool {
-        self.discarded.is_none() && self.reason == WAITS
+    pub fn is_waiting(&self) -> bool {
+        self.discarded.is_none() && self.reason == BEHIND_DEAD_LETTER
     }
 
     /// Whether somebody should have a look: it holds its stream up, or was discarded and nobody has acknowledged that.
-    pub fn stands(&self) -> bool {
-        self.discarded.as_ref().map_or(!self.waits(), |discarded| discarded.acknowledged.is_none())
+    pub fn needs_attention(&self) -> bool {
+        self.discarded.as_ref().map_or(!self.is_waiting(), |discarded| discarded.acknowledged.is_none())
     }
 }
 
 /// How many letters a projection has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LetterCounts {
+pub struct DeadLetterCounts {
     /// Parked: they wait for a retry, or to be discarded.
-    pub parked: u64,
+    pub pending: u64,
     /// Discarded, and nobody has acknowledged it.
-    pub discarded: u64,
+    pub unacknowledged_discards: u64,
 }
 
 /// Which letters to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LetterList {
+pub struct DeadLetterQuery {
     /// Those after this position.
     pub after: Position,
     /// So many at most.
     pub limit: usize,
     /// Which of them.
-    pub which: WhichLetters,
+    pub filter: DeadLetterFilter,
     /// Those of this stream; `None`: of any.
     pub stream: Option<String>,
 }
 
 /// Which letters to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhichLetters {
+pub enum DeadLetterFilter {
     /// Those that [stand](DeadLetter::stands).
-    Standing,
+    NeedsAttention,
     /// All, those that wait and those whose discarding was acknowledged among them.
     All,
 }
 
 /// A page of letters, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LetterPage {
+pub struct DeadLetterPage {
     /// Up to where the log was folded in when they were read.
     pub position: Position,
     /// How many there are, on this page or not.
-    pub counts: LetterCounts,
+    pub counts: DeadLetterCounts,
     /// The letters.
-    pub letters: Vec<ListedLetter>,
+    pub letters: Vec<ListedDeadLetter>,
 }
 
 /// A letter in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedLetter {
+pub struct ListedDeadLetter {
     /// The letter.
     pub letter: DeadLetter,
     /// How many others of its stream wait behind it.
-    pub waiting: u64,
+    pub waiting_behind: u64,
 }

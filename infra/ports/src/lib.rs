@@ -5,17 +5,21 @@
 //! port's docs state what every adapter promises, and one contract suite a port (`contract_tests`) holds each adapter
 //! to it. The adapters are in crates of their own, one an engine.
 
-pub mod checkpoint;
+pub mod backoff;
 pub mod clock;
-pub mod contents;
+pub mod content_digest;
 #[cfg(feature = "contract-tests")]
 pub mod contract_tests;
 pub mod counters;
 pub mod dead_letter;
-pub mod digest;
+mod error_chain;
 pub mod event_store;
+pub mod heartbeat;
 pub mod idempotency;
-pub mod notice;
+pub mod projection_checkpoint;
+pub mod projection_contents;
 pub mod rate_limit;
 pub mod read_model;
 pub mod search_index;
+
+pub use error_chain::error_chain;

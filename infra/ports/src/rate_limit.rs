@@ -19,23 +19,23 @@ pub struct Quota {
 
 /// What an app has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimitStatus {
     /// Requests that may follow at once.
     pub remaining: u32,
     /// Until all of the quota has grown back.
-    pub reset: Duration,
+    pub reset_after: Duration,
     /// `None`: the request may pass. Else: not before this.
-    pub wait: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 /// Accounts for requests.
 #[async_trait]
-pub trait RateLimits: Send + Sync + 'static {
+pub trait SharedRateLimiter: Send + Sync + 'static {
     /// Counts a request of an app, if it may pass.
-    async fn count(&self, app: AppToken, quota: Quota) -> Result<Allowance, RateLimitsError>;
+    async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError>;
 }
 
 /// Nobody can say what an app has left. Worth a retry.
 #[derive(Debug, Error)]
 #[error("the rate limits can't be reached now")]
-pub struct RateLimitsError(#[source] pub Box<dyn StdError + Send + Sync>);
+pub struct SharedRateLimiterError(#[source] pub Box<dyn StdError + Send + Sync>);

@@ -56,29 +56,29 @@ pub struct IndexChanges {
     /// here, in `put` or in `delete`, and once at most.
     pub add: Vec<Document>,
     /// Documents to store, in place of those with the same key.
-    pub put: Vec<Document>,
+    pub upsert: Vec<Document>,
     /// Documents to take away.
     pub delete: Vec<MessageKey>,
     /// Events to park.
-    pub park: Vec<DeadLetter>,
+    pub new_dead_letters: Vec<DeadLetter>,
     /// Letters to take away: their events are applied now.
-    pub unpark: Vec<Position>,
+    pub resolved_dead_letters: Vec<Position>,
     /// Stored letters with another reason or state.
     pub mark: Vec<DeadLetter>,
 }
 
 impl IndexChanges {
     /// No changes between two positions: only the checkpoint moves.
-    pub fn none(log: LogId, from: Position, to: Position) -> Self {
+    pub fn empty(log: LogId, from: Position, to: Position) -> Self {
         Self {
             log,
             from,
             to,
             add: Vec::new(),
-            put: Vec::new(),
+            upsert: Vec::new(),
             delete: Vec::new(),
-            park: Vec::new(),
-            unpark: Vec::new(),
+            new_dead_letters: Vec::new(),
+            resolved_dead_letters: Vec::new(),
             mark: Vec::new(),
         }
     }
@@ -117,9 +117,9 @@ pub struct SearchRequest {
     /// In which order.
     pub sort: Sort,
     /// Only messages created at this time or later.
-    pub from: Option<Timestamp>,
+    pub created_from: Option<Timestamp>,
     /// Only messages created before or at this time.
-    pub to: Option<Timestamp>,
+    pub created_until: Option<Timestamp>,
     /// How many hits to return at most.
     pub limit: usize,
     /// Hits after the page that returned this cursor.
@@ -181,7 +181,7 @@ pub enum SearchError {
 
 impl SearchError {
     /// Whether trying again may help.
-    pub fn retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Damaged(_))
     }
 }

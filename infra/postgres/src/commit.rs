@@ -4,17 +4,17 @@ use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
 use sqlx::{Connection, Error, PgConnection, Result, query};
 
-use super::failure::RowsGone;
+use super::error::RowCountMismatch;
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
-use chat_sql::load::{MARK, MOVE_CHECKPOINT};
-use chat_sql::row::{int, last_chat, last_message, of_discarded};
+use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
+use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
+use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
 use chat_sql::{apps, chats, dead_letters, deleted_messages, messages};
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
-pub(super) async fn commit(db: &mut PgConnection, changes: Changes) -> Result<bool> {
+pub(super) async fn commit(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     let mut transaction = db.begin().await?;
-    let moved = write(&mut transaction, changes).await?;
+    let moved = apply_changes(&mut transaction, changes).await?;
     if moved {
         transaction.commit().await?;
     }
@@ -23,7 +23,7 @@ pub(super) async fn commit(db: &mut PgConnection, changes: Changes) -> Result<bo
 
 /// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
 /// start.
-pub(super) async fn write(db: &mut PgConnection, changes: Changes) -> Result<bool> {
+pub(super) async fn apply_changes(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, &changes).await? {
         return Ok(false);
     }
@@ -34,17 +34,17 @@ pub(super) async fn write(db: &mut PgConnection, changes: Changes) -> Result<boo
     insert_messages(db, &changes.new_messages).await?;
     edit_messages(db, &changes.edited_messages).await?;
     delete_messages(db, &changes.deleted_messages).await?;
-    park(db, &changes.parked).await?;
-    unpark(db, &changes.unparked).await?;
-    mark(db, &changes.marked).await?;
+    insert_dead_letters(db, &changes.new_dead_letters).await?;
+    delete_dead_letters(db, &changes.resolved_dead_letters).await?;
+    update_dead_letters(db, &changes.changed_dead_letters).await?;
     Ok(true)
 }
 
-async fn move_checkpoint(db: &mut PgConnection, changes: &Changes) -> Result<bool> {
+async fn move_checkpoint(db: &mut PgConnection, changes: &ReadModelChanges) -> Result<bool> {
     let moved = query(MOVE_CHECKPOINT)
         .bind(changes.log.0.to_string())
-        .bind(int(changes.to.get()))
-        .bind(int(changes.from.get()))
+        .bind(to_sql_int(changes.to.get()))
+        .bind(to_sql_int(changes.from.get()))
         .execute(db)
         .await?;
     Ok(moved.rows_affected() == 1)
@@ -60,12 +60,12 @@ async fn insert_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[], $8::bigint[])"
     ))
-    .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.created_position.get())).bind_iter())
     .bind(apps.iter().map(|app| app.token.expose()).bind_iter())
     .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
-    .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
-    .bind(apps.iter().map(last_chat).bind_iter())
-    .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat_or_zero).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.version.get())).bind_iter())
     .bind(apps.iter().map(|app| app.created_at.millis()).bind_iter())
     .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
     .execute(db)
@@ -83,15 +83,15 @@ async fn update_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
          AS n (id, name, chat_count, last_chat, version, updated_at) WHERE a.id = n.id",
     )
-    .bind(apps.iter().map(|app| int(app.created_position.get())).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.created_position.get())).bind_iter())
     .bind(apps.iter().map(|app| app.name.as_str()).bind_iter())
-    .bind(apps.iter().map(|app| int(app.chat_count)).bind_iter())
-    .bind(apps.iter().map(last_chat).bind_iter())
-    .bind(apps.iter().map(|app| int(app.version.get())).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.chat_count)).bind_iter())
+    .bind(apps.iter().map(last_chat_or_zero).bind_iter())
+    .bind(apps.iter().map(|app| to_sql_int(app.version.get())).bind_iter())
     .bind(apps.iter().map(|app| app.updated_at.millis()).bind_iter())
     .execute(db)
     .await?;
-    all("apps", &updated, apps.len())
+    expect_row_count("apps", &updated, apps.len())
 }
 
 async fn insert_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()> {
@@ -104,14 +104,14 @@ async fn insert_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()>
         ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[], $8::bigint[])"
     ))
-    .bind(chats.iter().map(|chat| int(chat.row.number.get())).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.row.message_count)).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.row.version.get())).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.row.number.get())).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.row.message_count)).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.row.version.get())).bind_iter())
     .bind(chats.iter().map(|chat| chat.row.created_at.millis()).bind_iter())
     .bind(chats.iter().map(|chat| chat.row.updated_at.millis()).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.id.get())).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.app_id.get())).bind_iter())
-    .bind(chats.iter().map(last_message).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.id.get())).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.app_id.get())).bind_iter())
+    .bind(chats.iter().map(last_message_or_zero).bind_iter())
     .execute(db)
     .await?;
     Ok(())
@@ -127,14 +127,14 @@ async fn update_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()>
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
          AS n (id, message_count, last_message, version, updated_at) WHERE c.id = n.id",
     )
-    .bind(chats.iter().map(|chat| int(chat.id.get())).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.row.message_count)).bind_iter())
-    .bind(chats.iter().map(last_message).bind_iter())
-    .bind(chats.iter().map(|chat| int(chat.row.version.get())).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.id.get())).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.row.message_count)).bind_iter())
+    .bind(chats.iter().map(last_message_or_zero).bind_iter())
+    .bind(chats.iter().map(|chat| to_sql_int(chat.row.version.get())).bind_iter())
     .bind(chats.iter().map(|chat| chat.row.updated_at.millis()).bind_iter())
     .execute(db)
     .await?;
-    all("chats", &updated, chats.len())
+    expect_row_count("chats", &updated, chats.len())
 }
 
 async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Result<()> {
@@ -147,13 +147,13 @@ async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Resu
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[])"
     ))
-    .bind(messages.iter().map(|message| int(message.number.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.number.get())).bind_iter())
     .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
-    .bind(messages.iter().map(|message| int(message.version.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.version.get())).bind_iter())
     .bind(messages.iter().map(|message| message.created_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
-    .bind(messages.iter().map(|message| int(message.id.get())).bind_iter())
-    .bind(messages.iter().map(|message| int(message.chat_id.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.id.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.chat_id.get())).bind_iter())
     .execute(db)
     .await?;
     Ok(())
@@ -168,13 +168,13 @@ async fn edit_messages(db: &mut PgConnection, messages: &[EditedMessage]) -> Res
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
          AS n (id, version, updated_at, body) WHERE m.id = n.id",
     )
-    .bind(messages.iter().map(|message| int(message.id.get())).bind_iter())
-    .bind(messages.iter().map(|message| int(message.version.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.id.get())).bind_iter())
+    .bind(messages.iter().map(|message| to_sql_int(message.version.get())).bind_iter())
     .bind(messages.iter().map(|message| message.updated_at.millis()).bind_iter())
     .bind(messages.iter().map(|message| message.body.as_str()).bind_iter())
     .execute(db)
     .await?;
-    all("messages", &updated, messages.len())
+    expect_row_count("messages", &updated, messages.len())
 }
 
 async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Result<()> {
@@ -184,20 +184,20 @@ async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Res
     let stored: Vec<i64> = tombstones
         .iter()
         .filter(|tombstone| tombstone.stored)
-        .map(|tombstone| int(tombstone.id.get()))
+        .map(|tombstone| to_sql_int(tombstone.id.get()))
         .collect();
     let expected = stored.len();
     let deleted = query("DELETE FROM messages WHERE id = ANY($1)").bind(stored).execute(&mut *db).await?;
-    all("messages", &deleted, expected)?;
+    expect_row_count("messages", &deleted, expected)?;
     query(concat!(
         "INSERT INTO deleted_messages (",
         deleted_messages!(),
         ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])"
     ))
-    .bind(tombstones.iter().map(|tombstone| int(tombstone.chat_id.get())).bind_iter())
-    .bind(tombstones.iter().map(|tombstone| int(tombstone.number.get())).bind_iter())
-    .bind(tombstones.iter().map(|tombstone| int(tombstone.id.get())).bind_iter())
-    .bind(tombstones.iter().map(|tombstone| int(tombstone.version.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| to_sql_int(tombstone.chat_id.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| to_sql_int(tombstone.number.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| to_sql_int(tombstone.id.get())).bind_iter())
+    .bind(tombstones.iter().map(|tombstone| to_sql_int(tombstone.version.get())).bind_iter())
     .bind(tombstones.iter().map(|tombstone| tombstone.created_at.millis()).bind_iter())
     .bind(tombstones.iter().map(|tombstone| tombstone.deleted_at.millis()).bind_iter())
     .execute(db)
@@ -205,7 +205,7 @@ async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Res
     Ok(())
 }
 
-async fn park(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
+async fn insert_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
     if letters.is_empty() {
         return Ok(());
     }
@@ -215,52 +215,52 @@ async fn park(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
            $7::bigint[], $8::bigint[], $9::text[], $10::bigint[])"
     ))
-    .bind(letters.iter().map(|letter| int(letter.position.get())).bind_iter())
+    .bind(letters.iter().map(|letter| to_sql_int(letter.position.get())).bind_iter())
     .bind(letters.iter().map(|letter| letter.stream.as_str()).bind_iter())
-    .bind(letters.iter().map(|letter| int(letter.revision.get())).bind_iter())
+    .bind(letters.iter().map(|letter| to_sql_int(letter.revision.get())).bind_iter())
     .bind(letters.iter().map(|letter| letter.event_type.as_str()).bind_iter())
     .bind(letters.iter().map(|letter| letter.reason.as_str()).bind_iter())
-    .bind(letters.iter().map(|letter| letter.parked_at.millis()).bind_iter())
-    .bind(letters.iter().map(|letter| of_discarded(letter).0).bind_iter())
-    .bind(letters.iter().map(|letter| of_discarded(letter).1).bind_iter())
-    .bind(letters.iter().map(|letter| of_discarded(letter).2).bind_iter())
-    .bind(letters.iter().map(|letter| of_discarded(letter).3).bind_iter())
+    .bind(letters.iter().map(|letter| letter.dead_lettered_at.millis()).bind_iter())
+    .bind(letters.iter().map(|letter| discarded_columns(letter).0).bind_iter())
+    .bind(letters.iter().map(|letter| discarded_columns(letter).1).bind_iter())
+    .bind(letters.iter().map(|letter| discarded_columns(letter).2).bind_iter())
+    .bind(letters.iter().map(|letter| discarded_columns(letter).3).bind_iter())
     .execute(db)
     .await?;
     Ok(())
 }
 
-async fn unpark(db: &mut PgConnection, positions: &[Position]) -> Result<()> {
+async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> Result<()> {
     if positions.is_empty() {
         return Ok(());
     }
-    let keys: Vec<i64> = positions.iter().map(|position| int(position.get())).collect();
+    let keys: Vec<i64> = positions.iter().map(|position| to_sql_int(position.get())).collect();
     let deleted = query("DELETE FROM dead_letters WHERE position = ANY($1)").bind(keys).execute(db).await?;
-    all("dead_letters", &deleted, positions.len())
+    expect_row_count("dead_letters", &deleted, positions.len())
 }
 
 /// One at a time: an act of an operator marks two at most.
-async fn mark(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
+async fn update_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
     for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
-        let marked = query(MARK)
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
+        let marked = query(UPDATE_DEAD_LETTER)
             .bind(&letter.reason)
             .bind(discarded)
             .bind(discarded_at)
             .bind(discard_reason)
             .bind(acknowledged)
-            .bind(int(letter.position.get()))
+            .bind(to_sql_int(letter.position.get()))
             .execute(&mut *db)
             .await?;
-        all("dead_letters", &marked, 1)?;
+        expect_row_count("dead_letters", &marked, 1)?;
     }
     Ok(())
 }
 
-fn all(table: &'static str, result: &PgQueryResult, expected: usize) -> Result<()> {
+fn expect_row_count(table: &'static str, result: &PgQueryResult, expected: usize) -> Result<()> {
     let changed = result.rows_affected();
     if usize::try_from(changed) == Ok(expected) {
         return Ok(());
     }
-    Err(Error::Decode(Box::new(RowsGone { table, changed, expected })))
+    Err(Error::Decode(Box::new(RowCountMismatch { table, changed, expected })))
 }

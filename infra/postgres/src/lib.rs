@@ -17,18 +17,18 @@
 //! open session turns to the new one with its next statement.
 
 mod commit;
-mod failure;
-mod layout;
+mod error;
+mod heartbeats;
 mod load;
-mod notices;
 mod pool;
 mod reader;
 mod row;
+mod schema;
 mod session;
 mod url;
 mod writer;
 
-pub use notices::PostgresNotices;
+pub use heartbeats::PostgresHeartbeats;
 pub use reader::{PostgresEngine, PostgresReadModel};
 pub use url::{InvalidPostgresUrl, PostgresUrl};
 pub use writer::PostgresReadModelWriter;

@@ -8,18 +8,18 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::failure::{Busy, Silent, is_lost, reading};
+use super::error::{PoolTimeout, ResponseTimeout, classify_read_error, is_connection_lost};
 use super::session::connect;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::query::Query;
 use chat_sql::row::Value;
 
 /// How long a query waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take. Postgres itself ends it after 5 seconds; this is for a Postgres that says nothing any more.
-const ANSWER: Duration = Duration::from_secs(6);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 /// Connections that were not used for so long are closed: what lies between may have dropped them.
-const UNUSED: Duration = Duration::from_mins(1);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// `sqlx`'s own pool asks a connection whether it is alive each time that it is returned, which costs a second round trip
 /// a query. Here, whoever finds a connection lost takes a new one.
@@ -36,49 +36,49 @@ impl Pool {
     }
 
     /// The rows of a query. A caller that gives up closes the connection.
-    pub(super) async fn rows<Q: Query>(&self, query: &Q) -> Result<Vec<PgRow>, ReadModelError> {
-        let _permit = self.permit().await?;
-        if let Some(mut connection) = self.idle() {
-            match run(&mut connection, query).await? {
-                Ok(rows) => return Ok(self.keep(connection, rows)),
+    pub(super) async fn fetch_rows<Q: Query>(&self, query: &Q) -> Result<Vec<PgRow>, ReadModelError> {
+        let _permit = self.acquire_permit().await?;
+        if let Some(mut connection) = self.take_idle() {
+            match fetch_all(&mut connection, query).await? {
+                Ok(rows) => return Ok(self.put_back(connection, rows)),
                 // All of them were lost: Postgres was started again. Queries can be repeated.
-                Err(error) if is_lost(&error) => self.connections().clear(),
-                Err(error) => return Err(self.keep(connection, reading(error))),
+                Err(error) if is_connection_lost(&error) => self.lock_idle().clear(),
+                Err(error) => return Err(self.put_back(connection, classify_read_error(error))),
             }
         }
         let mut connection = connect(&self.options).await?;
-        match run(&mut connection, query).await? {
-            Ok(rows) => Ok(self.keep(connection, rows)),
-            Err(error) if is_lost(&error) => Err(reading(error)),
-            Err(error) => Err(self.keep(connection, reading(error))),
+        match fetch_all(&mut connection, query).await? {
+            Ok(rows) => Ok(self.put_back(connection, rows)),
+            Err(error) if is_connection_lost(&error) => Err(classify_read_error(error)),
+            Err(error) => Err(self.put_back(connection, classify_read_error(error))),
         }
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, ReadModelError> {
-        match timeout(PATIENCE, self.permits.acquire()).await {
+    async fn acquire_permit(&self) -> Result<SemaphorePermit<'_>, ReadModelError> {
+        match timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(ReadModelError::Unavailable(Box::new(Busy(PATIENCE)))),
+            Ok(Err(_)) | Err(_) => Err(ReadModelError::Unavailable(Box::new(PoolTimeout(ACQUIRE_TIMEOUT)))),
         }
     }
 
     /// The connection that was used last.
-    fn idle(&self) -> Option<PgConnection> {
-        let mut connections = self.connections();
-        connections.retain(|(since, _)| since.elapsed() < UNUSED);
+    fn take_idle(&self) -> Option<PgConnection> {
+        let mut connections = self.lock_idle();
+        connections.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
         connections.pop().map(|(_, connection)| connection)
     }
 
-    fn keep<T>(&self, connection: PgConnection, answer: T) -> T {
-        self.connections().push((Instant::now(), connection));
+    fn put_back<T>(&self, connection: PgConnection, answer: T) -> T {
+        self.lock_idle().push((Instant::now(), connection));
         answer
     }
 
-    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, PgConnection)>> {
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, PgConnection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn run<Q: Query>(
+async fn fetch_all<Q: Query>(
     connection: &mut PgConnection,
     query: &Q,
 ) -> Result<sqlx::Result<Vec<PgRow>>, ReadModelError> {
@@ -90,7 +90,7 @@ async fn run<Q: Query>(
             Value::Null => statement.bind(None::<i64>),
         };
     }
-    timeout(ANSWER, statement.fetch_all(connection))
+    timeout(QUERY_TIMEOUT, statement.fetch_all(connection))
         .await
-        .map_err(|_| ReadModelError::Unavailable(Box::new(Silent(ANSWER))))
+        .map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(QUERY_TIMEOUT))))
 }

@@ -7,22 +7,22 @@ use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgTransaction, query};
 use tokio::time::timeout;
 
-use super::failure::{Inconsistent, OtherVersion, Silent, reading};
+use super::error::{InvariantViolation, ResponseTimeout, VersionMismatch, classify_read_error};
 use super::pool::Pool;
 use super::row::PostgresRow;
 use super::session;
 use super::url::PostgresUrl;
-use chat_ports::contents::Contents;
+use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::{ReadModelError, Snapshot};
-use chat_sql::digest::PARTS;
+use chat_sql::contents::ENTITY_TABLES;
 use chat_sql::load::CHECKPOINT;
 use chat_sql::query::Query;
 use chat_sql::row;
-use chat_sql::tables::VERSION;
+use chat_sql::tables::SCHEMA_VERSION;
 use chat_sql::{SqlEngine, SqlReadModel};
 
 /// How long Postgres may be silent while everything is read.
-const SILENCE: Duration = Duration::from_mins(1);
+const ROW_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What always holds, each as a statement that answers `true`, and what it means when it does not.
 const INVARIANTS: [(&str, &str); 3] = [
@@ -52,29 +52,30 @@ pub struct PostgresEngine {
 
 impl PostgresEngine {
     /// How many bytes of disk it takes, indexes included.
-    pub async fn bytes(&self) -> Result<u64, ReadModelError> {
-        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
+    pub async fn disk_bytes(&self) -> Result<u64, ReadModelError> {
+        let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let bytes: i64 = sqlx::query_scalar(
             "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relkind = 'r'",
         )
-        .bind(self.url.namespace_name())
+        .bind(self.url.schema_name())
         .fetch_one(&mut connection)
         .await
-        .map_err(reading)?;
+        .map_err(classify_read_error)?;
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
     /// Reads everything, beside everything else, and answers [`ReadModelError::Damaged`] where Postgres finds a page that
     /// it can't read or where the rows do not add up. Dropping the future ends it.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
-        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
-        let mut snapshot = snapshot(&mut connection).await?;
+        let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
+        let mut snapshot = begin_snapshot(&mut connection).await?;
         for (holds, otherwise) in INVARIANTS {
-            let holds: bool = sqlx::query_scalar(holds).fetch_one(&mut *snapshot).await.map_err(reading)?;
+            let holds: bool =
+                sqlx::query_scalar(holds).fetch_one(&mut *snapshot).await.map_err(classify_read_error)?;
             if !holds {
-                return Err(ReadModelError::Damaged(Box::new(Inconsistent(otherwise))));
+                return Err(ReadModelError::Damaged(Box::new(InvariantViolation(otherwise))));
             }
         }
         Ok(())
@@ -82,12 +83,15 @@ impl PostgresEngine {
 }
 
 /// A transaction whose statements all see the same.
-async fn snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>, ReadModelError> {
-    connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(reading)
+async fn begin_snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>, ReadModelError> {
+    connection
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .map_err(classify_read_error)
 }
 
-fn other_version() -> ReadModelError {
-    ReadModelError::Damaged(Box::new(OtherVersion(VERSION)))
+fn version_mismatch() -> ReadModelError {
+    ReadModelError::Damaged(Box::new(VersionMismatch(SCHEMA_VERSION)))
 }
 
 impl SqlEngine for PostgresEngine {
@@ -100,29 +104,33 @@ impl SqlEngine for PostgresEngine {
 
     /// A query waits at most a second for a connection.
     fn with_connections(url: PostgresUrl, connections: usize) -> Self {
-        let pool = Arc::new(Pool::new(session::queries(&url), connections));
+        let pool = Arc::new(Pool::new(session::query_options(&url), connections));
         Self { url, pool }
     }
 
-    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Answer, ReadModelError> {
-        for row in self.pool.rows(&query).await? {
-            query.read(&PostgresRow(&row)).map_err(reading)?;
+    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Output, ReadModelError> {
+        for row in self.pool.fetch_rows(&query).await? {
+            query.read(&PostgresRow(&row)).map_err(classify_read_error)?;
         }
-        query.answer().ok_or_else(other_version)
+        query.into_output().ok_or_else(version_mismatch)
     }
 
-    async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
-        let mut connection = session::connect(&session::reads_everything(&self.url)).await?;
-        let mut snapshot = snapshot(&mut connection).await?;
-        let checkpoint = query(CHECKPOINT).fetch_optional(&mut *snapshot).await.map_err(reading)?;
-        let position =
-            row::checkpoint(&PostgresRow(&checkpoint.ok_or_else(other_version)?)).map_err(reading)?.position;
-        let mut value = Contents::default();
-        for part in &PARTS {
-            let mut rows = query(part.sql).fetch(&mut *snapshot);
-            let silent = |_| ReadModelError::Unavailable(Box::new(Silent(SILENCE)));
-            while let Some(row) = timeout(SILENCE, rows.try_next()).await.map_err(silent)?.map_err(reading)? {
-                part.add(&mut value, &PostgresRow(&row)).map_err(reading)?;
+    async fn read_contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError> {
+        let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
+        let mut snapshot = begin_snapshot(&mut connection).await?;
+        let checkpoint =
+            query(CHECKPOINT).fetch_optional(&mut *snapshot).await.map_err(classify_read_error)?;
+        let position = row::read_checkpoint(&PostgresRow(&checkpoint.ok_or_else(version_mismatch)?))
+            .map_err(classify_read_error)?
+            .position;
+        let mut value = ProjectionContents::default();
+        for part in &ENTITY_TABLES {
+            let mut rows = query(part.select_sql).fetch(&mut *snapshot);
+            let silent = |_| ReadModelError::Unavailable(Box::new(ResponseTimeout(ROW_TIMEOUT)));
+            while let Some(row) =
+                timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(silent)?.map_err(classify_read_error)?
+            {
+                part.add_row(&mut value, &PostgresRow(&row)).map_err(classify_read_error)?;
             }
         }
         Ok(Snapshot { position, value })

@@ -5,12 +5,12 @@ use std::error::Error as StdError;
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Error, Result, Row as _, TypeInfo, ValueRef};
 
-use chat_sql::row::{Row, Value};
+use chat_sql::row::{SqlRow, Value};
 
 /// A row of Postgres, as the shared SQL reads it.
 pub(super) struct PostgresRow<'a>(pub(super) &'a PgRow);
 
-impl Row for PostgresRow<'_> {
+impl SqlRow for PostgresRow<'_> {
     type Error = Error;
 
     fn value(&self, column: usize) -> Result<Value<'_>> {
@@ -18,7 +18,7 @@ impl Row for PostgresRow<'_> {
         if value.is_null() {
             return Ok(Value::Null);
         }
-        let unreadable = |cause| Self::unreadable(column, cause);
+        let unreadable = |cause| Self::decode_error(column, cause);
         match value.type_info().name() {
             "INT8" => <i64 as Decode<sqlx::Postgres>>::decode(value).map(Value::Int).map_err(unreadable),
             "TEXT" => <&str as Decode<sqlx::Postgres>>::decode(value).map(Value::Text).map_err(unreadable),
@@ -26,7 +26,7 @@ impl Row for PostgresRow<'_> {
         }
     }
 
-    fn unreadable(column: usize, cause: Box<dyn StdError + Send + Sync>) -> Error {
+    fn decode_error(column: usize, cause: Box<dyn StdError + Send + Sync>) -> Error {
         Error::ColumnDecode { index: column.to_string(), source: cause }
     }
 }

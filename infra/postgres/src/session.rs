@@ -6,17 +6,17 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 use tokio::time::timeout;
 
-use super::failure::{Silent, failure};
+use super::error::{ResponseTimeout, classify_error};
 use super::url::PostgresUrl;
 use chat_ports::read_model::ReadModelError;
 
 /// How long a connection may take to come about.
-const CONNECTING: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Every statement but those that read everything goes by keys. It should walk their indexes whatever the planner thinks
 /// of tables that were empty when it last looked, as they are before and in the middle of a catch-up; plans are made once
 /// a connection, and compiling them would take longer than running them.
-const BY_KEYS: [(&str, &str); 6] = [
+const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
@@ -26,19 +26,19 @@ const BY_KEYS: [(&str, &str); 6] = [
 ];
 
 /// A session for one query at a time.
-pub(super) fn queries(url: &PostgresUrl) -> PgConnectOptions {
-    read_only(url).options(BY_KEYS).options([("statement_timeout", "5s")])
+pub(super) fn query_options(url: &PostgresUrl) -> PgConnectOptions {
+    read_only_options(url).options(INDEX_SCAN_SETTINGS).options([("statement_timeout", "5s")])
 }
 
 /// A session that reads everything.
-pub(super) fn reads_everything(url: &PostgresUrl) -> PgConnectOptions {
-    read_only(url).options([("jit", "off"), ("statement_timeout", "0")])
+pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
+    read_only_options(url).options([("jit", "off"), ("statement_timeout", "0")])
 }
 
 /// A session that writes. Its end frees the lock, so Postgres should notice soon when the other side is gone without a
 /// word: after some 20 seconds of silence.
-pub(super) fn writes(url: &PostgresUrl) -> PgConnectOptions {
-    in_namespace(url).options(BY_KEYS).options([
+pub(super) fn writer_options(url: &PostgresUrl) -> PgConnectOptions {
+    schema_options(url).options(INDEX_SCAN_SETTINGS).options([
         ("synchronous_commit", "off"),
         ("statement_timeout", "60s"),
         ("lock_timeout", "5s"),
@@ -49,22 +49,22 @@ pub(super) fn writes(url: &PostgresUrl) -> PgConnectOptions {
     ])
 }
 
-fn read_only(url: &PostgresUrl) -> PgConnectOptions {
-    in_namespace(url).options([("default_transaction_read_only", "on")])
+fn read_only_options(url: &PostgresUrl) -> PgConnectOptions {
+    schema_options(url).options([("default_transaction_read_only", "on")])
 }
 
-fn in_namespace(url: &PostgresUrl) -> PgConnectOptions {
+fn schema_options(url: &PostgresUrl) -> PgConnectOptions {
     let options = url.options().clone();
     let options = match options.get_application_name() {
         Some(_) => options,
         None => options.application_name("chat-api"),
     };
-    options.options([("search_path", url.namespace().as_str())])
+    options.options([("search_path", url.schema().as_str())])
 }
 
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ReadModelError> {
-    match timeout(CONNECTING, options.connect()).await {
-        Ok(connected) => connected.map_err(failure),
-        Err(_) => Err(ReadModelError::Unavailable(Box::new(Silent(CONNECTING)))),
+    match timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connected) => connected.map_err(classify_error),
+        Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(CONNECT_TIMEOUT)))),
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Database as _};
 use thiserror::Error;
 
 /// What a URL may carry after its `?`; anything else is a mistake that should show at once.
-const PARAMETERS: &[&str] = &[
+const ALLOWED_PARAMETERS: &[&str] = &[
     "application_name",
     "dbname",
     "host",
@@ -29,7 +29,7 @@ const PARAMETERS: &[&str] = &[
 #[derive(Clone)]
 pub struct PostgresUrl {
     options: PgConnectOptions,
-    namespace: Namespace,
+    schema: SchemaName,
 }
 
 /// A URL that names no database of Postgres.
@@ -40,26 +40,26 @@ pub enum InvalidPostgresUrl {
     Scheme,
     /// It carries a parameter that is not known.
     #[error("the URL has a parameter that is not known: {0}")]
-    Parameter(String),
+    UnknownParameter(String),
     /// What comes after its `?` is none, and may be the rest of a password.
     #[error(
         "the URL has no parameters after its ?; characters such as ?, / and @ in a password must be percent-encoded"
     )]
-    NoParameter,
+    MalformedParameter,
     /// It can't be read.
     #[error("the URL can't be read")]
     Malformed(#[source] Box<dyn StdError + Send + Sync>),
     /// The namespace's name has another form.
     #[error(
         "a namespace's name is 1 to {} of a-z, 0-9 and _, starts with a letter, and not with pg_",
-        Namespace::LONGEST
+        SchemaName::MAX_LENGTH
     )]
-    Namespace,
+    SchemaName,
 }
 
 impl PostgresUrl {
     /// The namespace unless another one is named.
-    pub const NAMESPACE: &'static str = "chat_read_model";
+    pub const DEFAULT_SCHEMA: &'static str = "chat_read_model";
 
     /// Reads a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. What it leaves out comes
     /// from the variables that all clients of Postgres heed (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
@@ -71,42 +71,42 @@ impl PostgresUrl {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
             if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-                return Err(InvalidPostgresUrl::NoParameter);
+                return Err(InvalidPostgresUrl::MalformedParameter);
             }
-            if !PARAMETERS.contains(&name) {
-                return Err(InvalidPostgresUrl::Parameter(name.to_owned()));
+            if !ALLOWED_PARAMETERS.contains(&name) {
+                return Err(InvalidPostgresUrl::UnknownParameter(name.to_owned()));
             }
         }
         let options: PgConnectOptions =
             url.parse().map_err(|error: sqlx::Error| InvalidPostgresUrl::Malformed(Box::new(error)))?;
         // Statements are not logged by the client: errors are, where they are handled.
         let options = options.disable_statement_logging();
-        Ok(Self { options, namespace: Namespace::parse(Self::NAMESPACE)? })
+        Ok(Self { options, schema: SchemaName::parse(Self::DEFAULT_SCHEMA)? })
     }
 
     /// The same database with another namespace.
-    pub fn with_namespace(self, name: &str) -> Result<Self, InvalidPostgresUrl> {
-        Ok(Self { namespace: Namespace::parse(name)?, ..self })
+    pub fn with_schema(self, name: &str) -> Result<Self, InvalidPostgresUrl> {
+        Ok(Self { schema: SchemaName::parse(name)?, ..self })
     }
 
     /// The same database with the namespace that has this number: `chat_read_model_2`.
     #[must_use]
-    pub fn numbered(&self, number: u32) -> Self {
-        let namespace = Namespace(format!("{}_{number}", self.namespace.0));
-        Self { options: self.options.clone(), namespace }
+    pub fn for_generation(&self, number: u32) -> Self {
+        let namespace = SchemaName(format!("{}_{number}", self.schema.0));
+        Self { options: self.options.clone(), schema: namespace }
     }
 
     /// The namespace's name.
-    pub fn namespace_name(&self) -> &str {
-        self.namespace.as_str()
+    pub fn schema_name(&self) -> &str {
+        self.schema.as_str()
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
 
-    pub(super) fn namespace(&self) -> &Namespace {
-        &self.namespace
+    pub(super) fn schema(&self) -> &SchemaName {
+        &self.schema
     }
 }
 
@@ -120,25 +120,25 @@ impl fmt::Display for PostgresUrl {
 
 impl fmt::Debug for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgresUrl({self}, {})", self.namespace.0)
+        write!(f, "PostgresUrl({self}, {})", self.schema.0)
     }
 }
 
 /// A namespace's name, which needs no quotes in a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Namespace(String);
+pub(super) struct SchemaName(String);
 
-impl Namespace {
+impl SchemaName {
     /// Leaves room for what is appended, a number and what is put aside; Postgres cuts names after 63 bytes.
-    const LONGEST: usize = 44;
+    const MAX_LENGTH: usize = 44;
 
     fn parse(name: &str) -> Result<Self, InvalidPostgresUrl> {
         let plain =
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
             && !name.starts_with("pg_")
-            && name.len() <= Self::LONGEST;
-        if plain && fits { Ok(Self(name.to_owned())) } else { Err(InvalidPostgresUrl::Namespace) }
+            && name.len() <= Self::MAX_LENGTH;
+        if plain && fits { Ok(Self(name.to_owned())) } else { Err(InvalidPostgresUrl::SchemaName) }
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -146,7 +146,7 @@ impl Namespace {
     }
 
     /// The name of the namespace that keeps what was put aside.
-    pub(super) fn aside(&self) -> String {
+    pub(super) fn quarantine_name(&self) -> String {
         format!("{}_damaged", self.0)
     }
 }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_postgres_is_refused_without_showing_it() {
+    fn rejects_other_urls_without_showing_their_secrets() {
         for wrong in [
             "mysql://u:s3cret@h/d",
             "postgres://u:s3cret@h:port/d",
@@ -177,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_needs_no_quotes() -> Result<(), InvalidPostgresUrl> {
+    fn a_schema_name_needs_no_quotes() -> Result<(), InvalidPostgresUrl> {
         let url = PostgresUrl::parse("postgres://localhost/chat")?;
-        assert_eq!(url.clone().with_namespace("chat_2")?.namespace_name(), "chat_2");
-        assert_eq!(url.numbered(2).namespace_name(), "chat_read_model_2");
+        assert_eq!(url.clone().with_schema("chat_2")?.schema_name(), "chat_2");
+        assert_eq!(url.for_generation(2).schema_name(), "chat_read_model_2");
         for wrong in ["", "Chat", "2", "_", "a b", "a\"b", "pg_chat", &"a".repeat(45)] {
-            assert!(url.clone().with_namespace(wrong).is_err(), "{wrong}");
+            assert!(url.clone().with_schema(wrong).is_err(), "{wrong}");
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_ports::checkpoint::Opened;
-use chat_ports::read_model::{Changes, ReadModel, ReadModelError, ReadModelWriter, Window};
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
 use chat_postgres::{PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -80,11 +80,14 @@ fn is_damaged<T>(answer: &Result<T, ReadModelError>) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
     let (_, url) = database();
-    assert!(is_unavailable(&PostgresReadModelWriter::try_out(&url).await.map(drop)), "there is nothing yet");
+    assert!(
+        is_unavailable(&PostgresReadModelWriter::open_dry_run(&url).await.map(drop)),
+        "there is nothing yet"
+    );
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
     with_messages(&sides, 3).await;
-    a_trial_leaves_nothing(&sides, PostgresReadModelWriter::try_out(&url).await.unwrap()).await;
+    a_trial_leaves_nothing(&sides, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -95,7 +98,7 @@ async fn until_a_projector_was_there_queries_are_unavailable() {
     assert!(is_unavailable(&early), "{early:?}");
     assert!(is_unavailable(&reader.digest().await));
     let (_writer, opened) = PostgresReadModelWriter::open(&url).await.unwrap();
-    assert_eq!(opened, Opened::Created, "reading creates nothing");
+    assert_eq!(opened, StorageOrigin::Created, "reading creates nothing");
     assert_eq!(reader.position().await.unwrap(), Position::START);
 }
 
@@ -105,7 +108,7 @@ async fn a_namespace_has_one_writer() {
     let (writer, _) = PostgresReadModelWriter::open(&url).await.unwrap();
     let second = PostgresReadModelWriter::open(&url).await;
     assert!(matches!(second, Err(ReadModelError::InUse)));
-    let second = PostgresReadModelWriter::open_fresh(&url).await;
+    let second = PostgresReadModelWriter::recreate(&url).await;
     assert!(matches!(second, Err(ReadModelError::InUse)));
     drop(writer);
     let next = open_writer(&url).await.unwrap();
@@ -137,11 +140,11 @@ async fn a_standby_takes_over_when_the_writers_connection_is_lost() {
 #[tokio::test]
 async fn two_namespaces_of_a_database_know_nothing_of_each_other() {
     let (_, url) = database();
-    let other = url.clone().with_namespace("another").unwrap();
+    let other = url.clone().with_schema("another").unwrap();
     let (writer, _) = PostgresReadModelWriter::open(&url).await.unwrap();
     let (other_writer, opened) = PostgresReadModelWriter::open(&other).await.unwrap();
-    assert_eq!(opened, Opened::Created);
-    writer.commit(Changes { new_apps: vec![app(1, 'a')], ..changes(0, 5) }).await.unwrap();
+    assert_eq!(opened, StorageOrigin::Created);
+    writer.commit(ReadModelChanges { new_apps: vec![app(1, 'a')], ..changes(0, 5) }).await.unwrap();
     other_writer.commit(changes(0, 7)).await.unwrap();
     let (reader, other_reader) = (PostgresReadModel::new(url), PostgresReadModel::new(other));
     assert_eq!(reader.apps(Position::START, 10).await.unwrap().value.len(), 1);
@@ -166,7 +169,7 @@ async fn of_many_that_start_at_once_one_lays_out_and_the_others_stand_by() {
         }
     }
     assert_eq!(writers.len(), 1);
-    assert_eq!(writers[0].1, Opened::Created);
+    assert_eq!(writers[0].1, StorageOrigin::Created);
 }
 
 #[tokio::test]
@@ -179,7 +182,7 @@ async fn another_version_and_missing_tables_are_damage() {
         meddle(&text, harm).await;
         let opened = open_writer(&url).await.map(drop);
         assert!(is_damaged(&opened), "{harm}: {opened:?}");
-        let fresh = within("the lock", async || PostgresReadModelWriter::open_fresh(&url).await.ok()).await;
+        let fresh = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
         assert_eq!(fresh.checkpoint().await.unwrap().position, Position::START);
     }
 }
@@ -193,7 +196,7 @@ async fn a_reader_does_not_answer_from_tables_of_another_version() {
     meddle(&text, "UPDATE chat_read_model.checkpoint SET layout = 99").await;
     assert!(is_damaged(&reader.position().await));
     assert!(is_damaged(&reader.apps(Position::START, 10).await));
-    assert!(is_damaged(&reader.messages(token('a'), chat_number(1), Window::Newest, 10).await));
+    assert!(is_damaged(&reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 10).await));
     assert!(is_damaged(&reader.dead_letters(10).await));
     assert!(is_damaged(&reader.digest().await));
 }
@@ -216,8 +219,11 @@ async fn rows_that_are_gone_are_damage_and_nothing_is_stored() {
     let (_, chat, _) = with_messages(&sides, 3).await;
     meddle(&text, "DELETE FROM chat_read_model.chats").await;
     let before = sides.reader.digest().await.unwrap();
-    let update =
-        Changes { new_apps: vec![app(1_005, 'b')], changed_chats: vec![chat], ..changes(1_000, 1_010) };
+    let update = ReadModelChanges {
+        new_apps: vec![app(1_005, 'b')],
+        changed_chats: vec![chat],
+        ..changes(1_000, 1_010)
+    };
     let refused = sides.writer.commit(update).await;
     assert!(is_damaged(&refused), "{refused:?}");
     assert_eq!(sides.reader.digest().await.unwrap(), before);
@@ -231,18 +237,18 @@ async fn readers_turn_to_the_namespace_that_took_the_place_of_theirs() {
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
     with_messages(&sides, 10).await;
-    let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 5).await.unwrap();
+    let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
     assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5));
     let Sides { writer, reader } = sides;
     drop(writer);
 
     for (position, name) in [(5, 'b'), (7, 'c')] {
-        let fresh = within("the lock", async || PostgresReadModelWriter::open_fresh(&url).await.ok()).await;
+        let fresh = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
         assert_eq!(reader.position().await.unwrap(), Position::START);
-        let missing = reader.messages(token('a'), chat_number(1), Window::Newest, 5).await.unwrap();
+        let missing = reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
         assert!(missing.value.is_err(), "{missing:?}");
         let apps = vec![app(position, name)];
-        fresh.commit(Changes { new_apps: apps.clone(), ..changes(0, position) }).await.unwrap();
+        fresh.commit(ReadModelChanges { new_apps: apps.clone(), ..changes(0, position) }).await.unwrap();
         let found = reader.apps(Position::START, 10).await.unwrap();
         assert_eq!((found.position, found.value), (Position::new(position), apps));
     }
@@ -259,7 +265,9 @@ async fn more_queries_than_connections_take_turns() {
     with_messages(&Sides { writer, reader: Arc::new(reader.clone()) }, 100).await;
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
-        tokio::spawn(async move { reader.messages(token('a'), chat_number(1), Window::Newest, 50).await })
+        tokio::spawn(
+            async move { reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50).await },
+        )
     });
     for query in queries.collect::<Vec<_>>() {
         assert_eq!(query.await.unwrap().unwrap().value.unwrap().messages.len(), 50);
@@ -339,7 +347,7 @@ async fn no_error_shows_the_password() {
     for url in [wrong_database, wrong_password, nobody_listens] {
         let reader = PostgresReadModel::new(PostgresUrl::parse(&url).unwrap());
         let error = reader.position().await.unwrap_err();
-        assert!(error.retryable(), "{error:?}");
+        assert!(error.is_retryable(), "{error:?}");
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains(password) && !shown.contains("not-the-password"), "{shown}");
     }

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{Link, Opener};
+use super::link::{Connector, Link};
 use super::pipeline::{Pipeline, Reply};
 use super::url::{InvalidRedisUrl, RedisUrl};
 
 /// Pauses between attempts to connect double up to the longest, so that Redis is found again soon after it is back.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
 
 /// A connection to Redis that is shared by whoever has a clone. It need not be there from the start, and is made again
 /// by itself when it is lost.
@@ -25,14 +25,14 @@ pub struct RedisConnection {
 }
 
 struct Shared {
-    standing: Arc<watch::Sender<Standing>>,
+    state: Arc<watch::Sender<LinkState>>,
     /// The number of the latest link that did not do.
-    complaints: watch::Sender<u64>,
-    keeper: JoinHandle<()>,
+    failed_links: watch::Sender<u64>,
+    link_task: JoinHandle<()>,
 }
 
 /// Whether there is a connection.
-enum Standing {
+enum LinkState {
     /// Links are numbered.
     Up(u64, Link),
     Down {
@@ -44,14 +44,14 @@ enum Standing {
 /// Redis did not answer, or not in time. What was asked for may have been carried out or not. Worth a retry.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct RedisUnavailable(Failure);
+pub struct RedisUnavailable(ConnectionError);
 
 #[derive(Debug, Error)]
-enum Failure {
+enum ConnectionError {
     #[error("there is no connection to Redis")]
     NotConnected(#[source] Option<Arc<RedisError>>),
     #[error("Redis did not answer in time")]
-    TooSlow,
+    Timeout,
     #[error("Redis did not answer")]
     Failed(#[source] RedisError),
 }
@@ -59,7 +59,7 @@ enum Failure {
 impl RedisConnection {
     /// How long a pipeline waits for its answer, or for a connection. A connection that was lost longer ago than this
     /// is not waited for.
-    pub const PATIENCE: Duration = Duration::from_millis(400);
+    pub const TIMEOUT: Duration = Duration::from_millis(400);
 
     /// Starts a task, on the runtime that calls, that connects and keeps the connection. This succeeds wherever the
     /// address can be one, whether Redis is there or not.
@@ -68,57 +68,63 @@ impl RedisConnection {
     ///
     /// Outside of a runtime.
     pub fn open(url: &RedisUrl) -> Result<Self, InvalidRedisUrl> {
-        let opener = Opener::new(url).map_err(|_| InvalidRedisUrl::Server)?;
-        let standing = Arc::new(watch::Sender::new(Standing::Down { since: Instant::now(), cause: None }));
+        let opener = Connector::new(url).map_err(|_| InvalidRedisUrl::Server)?;
+        let standing = Arc::new(watch::Sender::new(LinkState::Down { since: Instant::now(), cause: None }));
         let (complaints, heard) = watch::channel(0);
-        let keeper = tokio::spawn(keep(url.clone(), opener, Arc::clone(&standing), heard));
-        Ok(Self { shared: Arc::new(Shared { standing, complaints, keeper }) })
+        let keeper = tokio::spawn(maintain_link(url.clone(), opener, Arc::clone(&standing), heard));
+        Ok(Self { shared: Arc::new(Shared { state: standing, failed_links: complaints, link_task: keeper }) })
     }
 
     /// Whether Redis answers now.
-    pub async fn check(&self) -> Result<(), RedisUnavailable> {
+    pub async fn ping(&self) -> Result<(), RedisUnavailable> {
         let mut ping = Pipeline::default();
         ping.command(redis::cmd("PING"));
         let reply = self.run(&ping).await?.pop();
-        reply.transpose().map(drop).map_err(|error| RedisUnavailable(Failure::Failed(error)))
+        reply.transpose().map(drop).map_err(|error| RedisUnavailable(ConnectionError::Failed(error)))
     }
 
     /// Sends a pipeline and waits for the answers, one for each command, in order. One round trip; a second, where
     /// Redis does not remember a script. Commands whose connection breaks may be carried out twice.
     pub(crate) async fn run(&self, pipeline: &Pipeline<'_>) -> Result<Vec<Reply>, RedisUnavailable> {
-        let deadline = Instant::now() + Self::PATIENCE;
-        let mut replies = self.exchange(&pipeline.commands, deadline).await?;
+        let deadline = Instant::now() + Self::TIMEOUT;
+        let mut replies = self.send_with_retry(&pipeline.commands, deadline).await?;
         let forgotten = |reply: &Reply| {
             let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
             reply.as_ref().is_err_and(|error| error.kind() == no_script)
         };
         let forgotten: Vec<_> =
-            pipeline.scripts.iter().filter(|script| forgotten(&replies[script.place])).collect();
+            pipeline.invocations.iter().filter(|script| forgotten(&replies[script.index])).collect();
         if forgotten.is_empty() {
             return Ok(replies);
         }
-        let in_full: Vec<Cmd> =
-            forgotten.iter().map(|script| script.in_full(&pipeline.commands[script.place])).collect();
-        let answered = self.exchange(&in_full, deadline).await?;
+        let evals: Vec<Cmd> = forgotten
+            .iter()
+            .map(|script| script.with_script_text(&pipeline.commands[script.index]))
+            .collect();
+        let answered = self.send_with_retry(&evals, deadline).await?;
         for (script, reply) in forgotten.into_iter().zip(answered) {
-            replies[script.place] = reply;
+            replies[script.index] = reply;
         }
         Ok(replies)
     }
 
-    async fn exchange(&self, commands: &[Cmd], deadline: Instant) -> Result<Vec<Reply>, RedisUnavailable> {
+    async fn send_with_retry(
+        &self,
+        commands: &[Cmd],
+        deadline: Instant,
+    ) -> Result<Vec<Reply>, RedisUnavailable> {
         let begun = Instant::now();
         let mut first = true;
         loop {
-            let (number, mut link) = self.link(deadline).await?;
+            let (number, mut link) = self.current_link(deadline).await?;
             let failure = match timeout_at(deadline, link.send(commands)).await {
                 Ok(Ok(replies)) => return Ok(replies),
-                Ok(Err(error)) => Failure::Failed(error),
-                Err(_) => Failure::TooSlow,
+                Ok(Err(error)) => ConnectionError::Failed(error),
+                Err(_) => ConnectionError::Timeout,
             };
-            self.complain(number, begun);
+            self.report_failed_link(number, begun);
             // A connection may have been closed long before it was used.
-            if !first || matches!(failure, Failure::TooSlow) {
+            if !first || matches!(failure, ConnectionError::Timeout) {
                 return Err(RedisUnavailable(failure));
             }
             first = false;
@@ -126,32 +132,34 @@ impl RedisConnection {
     }
 
     /// The link, which is waited for where it was lost just now.
-    async fn link(&self, deadline: Instant) -> Result<(u64, Link), RedisUnavailable> {
-        let mut standing = self.shared.standing.subscribe();
+    async fn current_link(&self, deadline: Instant) -> Result<(u64, Link), RedisUnavailable> {
+        let mut standing = self.shared.state.subscribe();
         let until = match &*standing.borrow() {
-            Standing::Up(number, link) => return Ok((*number, link.clone())),
-            Standing::Down { since, .. } => deadline.min(*since + Self::PATIENCE),
+            LinkState::Up(number, link) => return Ok((*number, link.clone())),
+            LinkState::Down { since, .. } => deadline.min(*since + Self::TIMEOUT),
         };
-        let is_up = |standing: &Standing| matches!(standing, Standing::Up(..));
+        let is_up = |standing: &LinkState| matches!(standing, LinkState::Up(..));
         // The sender is there as long as this connection is.
         let _ = timeout_at(until, standing.wait_for(is_up)).await;
         match &*standing.borrow() {
-            Standing::Up(number, link) => Ok((*number, link.clone())),
-            Standing::Down { cause, .. } => Err(RedisUnavailable(Failure::NotConnected(cause.clone()))),
+            LinkState::Up(number, link) => Ok((*number, link.clone())),
+            LinkState::Down { cause, .. } => {
+                Err(RedisUnavailable(ConnectionError::NotConnected(cause.clone())))
+            }
         }
     }
 
     /// Asks for another link instead of a numbered one. One that goes to a single server is not used any more; a
     /// cluster's goes on, since most of its servers may be well.
-    fn complain(&self, number: u64, since: Instant) {
-        self.shared.standing.send_if_modified(|standing| match standing {
-            Standing::Up(current, Link::One(_)) if *current == number => {
-                *standing = Standing::Down { since, cause: None };
+    fn report_failed_link(&self, number: u64, since: Instant) {
+        self.shared.state.send_if_modified(|standing| match standing {
+            LinkState::Up(current, Link::Single(_)) if *current == number => {
+                *standing = LinkState::Down { since, cause: None };
                 true
             }
             _ => false,
         });
-        self.shared.complaints.send_if_modified(|latest| {
+        self.shared.failed_links.send_if_modified(|latest| {
             let newer = number > *latest;
             *latest = number.max(*latest);
             newer
@@ -161,56 +169,56 @@ impl RedisConnection {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.link_task.abort();
     }
 }
 
 /// Makes a link, and another one whenever somebody complains.
-async fn keep(
+async fn maintain_link(
     url: RedisUrl,
-    mut opener: Opener,
-    standing: Arc<watch::Sender<Standing>>,
-    mut complaints: watch::Receiver<u64>,
+    mut connector: Connector,
+    state: Arc<watch::Sender<LinkState>>,
+    mut failed_links: watch::Receiver<u64>,
 ) {
     let mut number = 0;
     loop {
         number += 1;
-        let link = open(&url, &mut opener, &standing).await;
+        let link = connect(&url, &mut connector, &state).await;
         let since = Instant::now();
-        standing.send_replace(Standing::Up(number, link));
-        if complaints.wait_for(|complaint| *complaint >= number).await.is_err() {
+        state.send_replace(LinkState::Up(number, link));
+        if failed_links.wait_for(|complaint| *complaint >= number).await.is_err() {
             return;
         }
         // Connecting does not help where a server accepts connections and refuses to work.
-        if since.elapsed() < LONGEST_PAUSE {
-            tokio::time::sleep(FIRST_PAUSE).await;
+        if since.elapsed() < MAX_BACKOFF {
+            tokio::time::sleep(INITIAL_BACKOFF).await;
         }
     }
 }
 
-async fn open(url: &RedisUrl, opener: &mut Opener, standing: &watch::Sender<Standing>) -> Link {
-    let mut pause = FIRST_PAUSE;
-    let mut noted = false;
+async fn connect(url: &RedisUrl, opener: &mut Connector, standing: &watch::Sender<LinkState>) -> Link {
+    let mut pause = INITIAL_BACKOFF;
+    let mut failure_logged = false;
     loop {
-        let error = match opener.open().await {
-            Ok(link) if noted => {
+        let error = match opener.connect().await {
+            Ok(link) if failure_logged => {
                 tracing::info!(redis = %url, "Redis is there again");
                 return link;
             }
             Ok(link) => return link,
             Err(error) => Arc::new(error),
         };
-        if !noted {
+        if !failure_logged {
             tracing::warn!(redis = %url, error = &*error as &dyn std::error::Error, "Redis can't be reached; trying again");
-            noted = true;
+            failure_logged = true;
         }
         standing.send_if_modified(|standing| {
-            if let Standing::Down { cause, .. } = standing {
+            if let LinkState::Down { cause, .. } = standing {
                 *cause = Some(error);
             }
             false
         });
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use redis::{RedisError, Value};
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, names};
-use chat_ports::counters::{CounterKey, Counters, CountersError, Reservation};
+use crate::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script, key_parts};
+use chat_ports::counters::{CounterKey, Counters, CountersError, ReservationRequest};
 use chat_ports::event_store::LogId;
 
 /// Counters in Redis, one key each:
@@ -24,14 +24,14 @@ use chat_ports::event_store::LogId;
 #[derive(Clone)]
 pub struct RedisCounters {
     connection: RedisConnection,
-    log: String,
+    log_key_part: String,
 }
 
 /// Takes a range behind a floor that a counter was found to be behind, and answers the last number of it. ARGV[4] is
 /// what the counter was after counting up in vain: where it is still that, nobody was given a number meanwhile, and the
 /// range starts at the floor; otherwise behind whatever others were given. A counter that is not a number, or not one
 /// that a script counts exactly (2^53), starts from the floor.
-static RAISE: LazyLock<Script> = LazyLock::new(|| {
+static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local found = redis.pcall('GET', KEYS[1])
@@ -57,17 +57,17 @@ static REWIND: LazyLock<Script> = LazyLock::new(|| {
 
 /// Why there are no numbers.
 #[derive(Debug, Error)]
-enum Failure {
+enum RedisCountersError {
     #[error(transparent)]
     Unavailable(#[from] RedisUnavailable),
     #[error("Redis refuses to count")]
     Refused(#[source] RedisError),
     #[error("Redis answers with what is no number to go on from: {0:?}")]
-    NoNumber(Value),
+    UnexpectedReply(Value),
 }
 
-impl From<Failure> for CountersError {
-    fn from(failure: Failure) -> Self {
+impl From<RedisCountersError> for CountersError {
+    fn from(failure: RedisCountersError) -> Self {
         Self(Box::new(failure))
     }
 }
@@ -78,25 +78,29 @@ impl RedisCounters {
 
     /// Each time a counter passes a multiple of this, its expiry starts anew. One that does not get that far in time
     /// expires although it is used, and starts again from its floor.
-    const RENEWAL: u64 = 64;
+    const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
     /// The counters of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        Self { connection, log: names::log(log) }
+        Self { connection, log_key_part: key_parts::for_log(log) }
     }
 
-    fn name(&self, key: CounterKey) -> String {
-        let Self { log, .. } = self;
+    fn redis_key(&self, key: CounterKey) -> String {
+        let Self { log_key_part: log, .. } = self;
         match key {
-            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", names::app(app)),
+            CounterKey::Chats(app) => format!("chat:{{{}}}:{log}:chats", key_parts::for_app(app)),
             CounterKey::Messages(app, chat) => {
-                format!("chat:{{{}}}:{log}:messages:{}", names::app(app), chat.get())
+                format!("chat:{{{}}}:{log}:messages:{}", key_parts::for_app(app), chat.get())
             }
         }
     }
 
     /// Counts up. The first answers are the counters', in order.
-    async fn count_up(&self, names: &[String], wishes: &[Reservation]) -> Result<Vec<Reply>, Failure> {
+    async fn increment(
+        &self,
+        names: &[String],
+        wishes: &[ReservationRequest],
+    ) -> Result<Vec<Reply>, RedisCountersError> {
         let mut pipeline = Pipeline::default();
         for (name, wish) in names.iter().zip(wishes) {
             let mut increase = redis::cmd("INCRBY");
@@ -104,7 +108,8 @@ impl RedisCounters {
             pipeline.command(increase);
         }
         for (name, wish) in names.iter().zip(wishes) {
-            let passes_a_multiple = wish.floor / Self::RENEWAL != (wish.floor + wish.count) / Self::RENEWAL;
+            let passes_a_multiple = wish.floor / Self::EXPIRY_RENEWAL_INTERVAL
+                != (wish.floor + wish.count) / Self::EXPIRY_RENEWAL_INTERVAL;
             if wish.floor == 0 || passes_a_multiple {
                 let mut renew = redis::cmd("EXPIRE");
                 renew.arg(name).arg(Self::EXPIRY.as_secs());
@@ -115,55 +120,64 @@ impl RedisCounters {
     }
 
     /// Raises counters to their floors and takes the ranges behind these: the first number of each, with its place.
-    async fn raise(&self, behind: &[Behind<'_>]) -> Result<Vec<(usize, u64)>, Failure> {
+    async fn raise_to_floor(
+        &self,
+        behind: &[StaleCounter<'_>],
+    ) -> Result<Vec<(usize, u64)>, RedisCountersError> {
         let mut pipeline = Pipeline::default();
-        for Behind { name, wish, found, .. } in behind {
+        for StaleCounter { name, request: wish, stored: found, .. } in behind {
             let numbers = [wish.floor, wish.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
             let [floor, count, expiry] = &numbers;
-            pipeline.script(&RAISE, name, &[floor, count, expiry, found]);
+            pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, found]);
         }
         let replies = self.connection.run(&pipeline).await?;
         tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
-        let first = |(reply, Behind { place, wish, .. }): (Reply, &Behind<'_>)| {
-            let last = reply.map_err(Failure::Refused)?;
-            let first = first_of(&last, wish).ok_or(Failure::NoNumber(last))?;
-            Ok((*place, first))
-        };
+        let first =
+            |(reply, StaleCounter { index: place, request: wish, .. }): (Reply, &StaleCounter<'_>)| {
+                let last = reply.map_err(RedisCountersError::Refused)?;
+                let first = first_in_range(&last, wish).ok_or(RedisCountersError::UnexpectedReply(last))?;
+                Ok((*place, first))
+            };
         replies.into_iter().zip(behind).map(first).collect()
     }
 }
 
 /// A counter that can't be gone on from.
-struct Behind<'a> {
+struct StaleCounter<'a> {
     /// Which of the reservations asks for it.
-    place: usize,
+    index: usize,
     name: &'a str,
-    wish: &'a Reservation,
+    request: &'a ReservationRequest,
     /// What it was after counting up, nothing where it could not be counted up.
-    found: String,
+    stored: String,
 }
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError> {
+    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
         if reservations.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = reservations.iter().map(|wish| self.name(wish.key)).collect();
-        let replies = self.count_up(&names, reservations).await?;
+        let names: Vec<String> = reservations.iter().map(|request| self.redis_key(request.key)).collect();
+        let replies = self.increment(&names, reservations).await?;
         let mut firsts = vec![0; reservations.len()];
         let mut behind = Vec::new();
-        for (place, (reply, wish)) in replies.iter().zip(reservations).enumerate() {
+        for (index, (reply, request)) in replies.iter().zip(reservations).enumerate() {
             // A key that can't be counted up is as good as one that is behind.
             let last = reply.as_ref().unwrap_or(&Value::Nil);
-            match first_of(last, wish) {
-                Some(first) => firsts[place] = first,
-                None => behind.push(Behind { place, name: &names[place], wish, found: text(last) }),
+            match first_in_range(last, request) {
+                Some(first) => firsts[index] = first,
+                None => behind.push(StaleCounter {
+                    index,
+                    name: &names[index],
+                    request,
+                    stored: stored_text(last),
+                }),
             }
         }
         if !behind.is_empty() {
-            for (place, first) in self.raise(&behind).await? {
-                firsts[place] = first;
+            for (index, first) in self.raise_to_floor(&behind).await? {
+                firsts[index] = first;
             }
         }
         Ok(firsts)
@@ -171,22 +185,22 @@ impl Counters for RedisCounters {
 
     async fn rewind(&self, key: CounterKey, from: u64, to: u64) -> Result<(), CountersError> {
         let mut pipeline = Pipeline::default();
-        pipeline.script(&REWIND, &self.name(key), &[from, to, Self::EXPIRY.as_secs()]);
-        for reply in self.connection.run(&pipeline).await.map_err(Failure::from)? {
-            reply.map_err(Failure::Refused)?;
+        pipeline.script(&REWIND, &self.redis_key(key), &[from, to, Self::EXPIRY.as_secs()]);
+        for reply in self.connection.run(&pipeline).await.map_err(RedisCountersError::from)? {
+            reply.map_err(RedisCountersError::Refused)?;
         }
         Ok(())
     }
 }
 
 /// The first number of a range that ends where the counter is now, if that is after the floor.
-fn first_of(last: &Value, wish: &Reservation) -> Option<u64> {
+fn first_in_range(last: &Value, wish: &ReservationRequest) -> Option<u64> {
     let Value::Int(last) = last else { return None };
     let before = u64::try_from(*last).ok()?.checked_sub(wish.count)?;
     (before >= wish.floor).then_some(before + 1)
 }
 
 /// A counter as Redis keeps it.
-fn text(last: &Value) -> String {
+fn stored_text(last: &Value) -> String {
     if let Value::Int(last) = last { last.to_string() } else { String::new() }
 }

@@ -14,11 +14,12 @@ use chat_domain::{AppToken, Position, Timestamp};
 use redis::{FromRedisValue, ParsingError, RedisError};
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, RedisUnavailable, Script, names};
+use crate::{Pipeline, RedisConnection, RedisUnavailable, Script, key_parts};
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
-    Answer, Claim, Created, Done, Grant, KeyId, LogIs, Owner, Renewed, Reservations, ReservationsError,
-    Reserved, Terms, Trace, Wish,
+    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError,
+    IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome,
+    StoredAnswer,
 };
 
 /// Parts that keys are spread over; each is one slot of a cluster, and has a memory of its own.
@@ -32,14 +33,14 @@ const BUCKETS: u8 = 16;
 /// LOG is the beginning of the log's id, BUCKET a hexadecimal digit, and KEY a hash of the client's key and the path. The
 /// token of an app that was created under a key is in the answer, for as long as that is kept.
 #[derive(Clone)]
-pub struct RedisReservations {
+pub struct RedisIdempotencyStore {
     connection: RedisConnection,
-    log: String,
-    terms: Terms,
+    log_key_part: String,
+    terms: IdempotencyTerms,
 }
 
 /// Begins a memory unless this run of the server has one.
-static BEGIN: LazyLock<Script> = LazyLock::new(|| {
+static INITIALIZE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
@@ -127,145 +128,162 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Why Redis was of no use.
 #[derive(Debug, Error)]
-enum Failure {
+enum RedisIdempotencyError {
     #[error(transparent)]
     Unavailable(#[from] RedisUnavailable),
     #[error("Redis refuses to keep idempotency keys")]
     Refused(#[from] RedisError),
     #[error("Redis answers with something else than was asked for")]
-    Foreign(#[from] ParsingError),
+    UnexpectedReply(#[from] ParsingError),
     /// Only the first word is kept: others may be an app's token.
     #[error("Redis answers with a reservation that can't be read, which begins with {0:?}")]
-    Unreadable(String),
+    UnreadableReservation(String),
 }
 
-impl From<Failure> for ReservationsError {
-    fn from(failure: Failure) -> Self {
+impl From<RedisIdempotencyError> for IdempotencyStoreError {
+    fn from(failure: RedisIdempotencyError) -> Self {
         Self(Box::new(failure))
     }
 }
 
-impl RedisReservations {
+impl RedisIdempotencyStore {
     /// The reservations of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        Self::with_terms(connection, log, Terms::default())
+        Self::with_terms(connection, log, IdempotencyTerms::default())
     }
 
     /// As [`RedisReservations::new`], on other terms.
-    pub fn with_terms(connection: RedisConnection, log: LogId, terms: Terms) -> Self {
-        Self { connection, log: names::log(log), terms }
+    pub fn with_terms(connection: RedisConnection, log: LogId, terms: IdempotencyTerms) -> Self {
+        Self { connection, log_key_part: key_parts::for_log(log), terms }
     }
 
-    fn memory(&self, bucket: u8) -> String {
-        format!("chat:{{{}-{bucket:x}}}:idempotency", self.log)
+    fn memory_key(&self, bucket: u8) -> String {
+        format!("chat:{{{}-{bucket:x}}}:idempotency", self.log_key_part)
     }
 
     /// The names of a reservation and of the memory of its bucket.
-    fn names(&self, KeyId(key): KeyId) -> (String, String) {
-        let memory = self.memory(key[0] % BUCKETS);
+    fn redis_keys(&self, IdempotencyKeyId(key): IdempotencyKeyId) -> (String, String) {
+        let memory = self.memory_key(key[0] % BUCKETS);
         (format!("{memory}:{:032x}", u128::from_be_bytes(key)), memory)
     }
 
-    async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline<'_>) -> Result<Vec<T>, Failure> {
+    async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline<'_>) -> Result<Vec<T>, RedisIdempotencyError> {
         let replies = self.connection.run(pipeline).await?;
         replies.into_iter().map(|reply| Ok(redis::from_redis_value(reply?)?)).collect()
     }
 
     /// Runs a script on one reservation.
-    async fn on<T: FromRedisValue + Default>(
+    async fn run_script<T: FromRedisValue + Default>(
         &self,
-        key: KeyId,
+        key: IdempotencyKeyId,
         script: &Script,
         arguments: &[String],
-    ) -> Result<T, Failure> {
-        let (name, memory) = self.names(key);
+    ) -> Result<T, RedisIdempotencyError> {
+        let (name, memory) = self.redis_keys(key);
         let mut pipeline = Pipeline::default();
-        pipeline.script_on(script, &[&name, &memory], arguments);
+        pipeline.script_on_keys(script, &[&name, &memory], arguments);
         Ok(self.run(&pipeline).await?.pop().unwrap_or_default())
     }
 
-    fn lease(&self) -> String {
+    fn lease_millis(&self) -> String {
         self.terms.lease.as_millis().to_string()
     }
 
-    fn kept(&self) -> String {
-        self.terms.kept.as_millis().max(Duration::from_millis(1).as_millis()).to_string()
+    fn retention_millis(&self) -> String {
+        self.terms.retention.as_millis().max(Duration::from_millis(1).as_millis()).to_string()
     }
 }
 
 #[async_trait]
-impl Reservations for RedisReservations {
-    fn terms(&self) -> Terms {
+impl IdempotencyStore for RedisIdempotencyStore {
+    fn terms(&self) -> IdempotencyTerms {
         self.terms
     }
 
-    async fn begin(&self, log: LogIs) -> Result<(), ReservationsError> {
+    async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError> {
         let log = match log {
-            LogIs::Empty => "empty",
-            LogIs::Begun => "begun",
+            LogContent::Empty => "empty",
+            LogContent::HasEvents => "begun",
         };
         let mut pipeline = Pipeline::default();
         for bucket in 0..BUCKETS {
-            pipeline.script(&BEGIN, &self.memory(bucket), log);
+            pipeline.script(&INITIALIZE, &self.memory_key(bucket), log);
         }
         self.run::<()>(&pipeline).await?;
         Ok(())
     }
 
-    async fn reserve(&self, wish: &Wish) -> Result<Reserved, ReservationsError> {
+    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
         let app = wish.app.as_ref().map_or("", AppToken::expose).to_owned();
-        let arguments = [wish.fingerprint.to_string(), name(wish.owner), app, self.lease(), self.kept()];
-        let reply: Vec<String> = self.on(wish.key, &RESERVE, &arguments).await?;
-        let unreadable = || Failure::Unreadable(reply.first().cloned().unwrap_or_default());
-        Ok(read(&reply).ok_or_else(unreadable)?)
+        let arguments = [
+            wish.fingerprint.to_string(),
+            owner_text(wish.owner),
+            app,
+            self.lease_millis(),
+            self.retention_millis(),
+        ];
+        let reply: Vec<String> = self.run_script(wish.key, &RESERVE, &arguments).await?;
+        let unreadable =
+            || RedisIdempotencyError::UnreadableReservation(reply.first().cloned().unwrap_or_default());
+        Ok(parse_outcome(&reply).ok_or_else(unreadable)?)
     }
 
-    async fn renew(&self, key: KeyId, owner: Owner) -> Result<Renewed, ReservationsError> {
-        let held: bool = self.on(key, &RENEW, &[name(owner), self.lease(), self.kept()]).await?;
-        Ok(if held { Renewed::Held } else { Renewed::Lost })
+    async fn renew(
+        &self,
+        key: IdempotencyKeyId,
+        owner: LeaseOwner,
+    ) -> Result<RenewOutcome, IdempotencyStoreError> {
+        let held: bool = self
+            .run_script(key, &RENEW, &[owner_text(owner), self.lease_millis(), self.retention_millis()])
+            .await?;
+        Ok(if held { RenewOutcome::Held } else { RenewOutcome::Lost })
     }
 
-    async fn complete(&self, done: &Done) -> Result<(), ReservationsError> {
+    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
         let (what, created) = match done.answer.created {
-            Created::App(app) => ("app", app.expose().to_owned()),
-            Created::Number(number) => ("number", number.to_string()),
+            CreatedId::App(app) => ("app", app.expose().to_owned()),
+            CreatedId::Number(number) => ("number", number.to_string()),
         };
         let position = done.answer.position.get().to_string();
-        let arguments = [done.fingerprint.to_string(), position, what.to_owned(), created, self.kept()];
-        Ok(self.on(done.key, &COMPLETE, &arguments).await?)
+        let arguments =
+            [done.fingerprint.to_string(), position, what.to_owned(), created, self.retention_millis()];
+        Ok(self.run_script(done.key, &COMPLETE, &arguments).await?)
     }
 
-    async fn release(&self, key: KeyId, owner: Owner) -> Result<(), ReservationsError> {
-        Ok(self.on(key, &RELEASE, &[name(owner)]).await?)
+    async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
+        Ok(self.run_script(key, &RELEASE, &[owner_text(owner)]).await?)
     }
 }
 
-fn name(owner: Owner) -> String {
+fn owner_text(owner: LeaseOwner) -> String {
     owner.0.simple().to_string()
 }
 
-fn read(reply: &[String]) -> Option<Reserved> {
+fn parse_outcome(reply: &[String]) -> Option<ReserveOutcome> {
     let reply: Vec<&str> = reply.iter().map(String::as_str).collect();
     let app = |text: &str| {
         if text.is_empty() { Some(None) } else { AppToken::parse(text).ok().map(Some) }
     };
     let trace = |since: &str, token: &str| {
-        Some(Trace { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
+        Some(LookupHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
     };
-    let granted = |claim, trace| Reserved::Granted(Grant { claim, trace });
+    let granted = |claim, trace| ReserveOutcome::Granted(KeyLease { claim, hint: trace });
     Some(match *reply {
         ["first", since, token] => granted(Claim::First, trace(since, token)?),
         ["doubtful", since, token] => granted(Claim::Doubtful, trace(since, token)?),
-        ["in flight", since, token] => Reserved::InFlight(trace(since, token)?),
+        ["in flight", since, token] => ReserveOutcome::InFlight(trace(since, token)?),
         ["done", position, number, token] => {
             let created = match app(token)? {
-                Some(app) => Created::App(app),
-                None => Created::Number(number.parse().ok()?),
+                Some(app) => CreatedId::App(app),
+                None => CreatedId::Number(number.parse().ok()?),
             };
-            Reserved::Done(Answer { position: Position::new(position.parse().ok()?), created })
+            ReserveOutcome::Completed(StoredAnswer {
+                position: Position::new(position.parse().ok()?),
+                created,
+            })
         }
-        ["other payload"] => Reserved::OtherPayload,
-        ["no memory"] => Reserved::NoMemory,
+        ["other payload"] => ReserveOutcome::PayloadMismatch,
+        ["no memory"] => ReserveOutcome::NotInitialized,
         _ => return None,
     })
 }

@@ -7,8 +7,8 @@
 mod connection;
 mod counters;
 mod idempotency;
+mod key_parts;
 mod link;
-mod names;
 mod pipeline;
 mod rate_limit;
 #[cfg(test)]
@@ -17,8 +17,8 @@ mod url;
 
 pub use connection::{RedisConnection, RedisUnavailable};
 pub use counters::RedisCounters;
-pub use idempotency::RedisReservations;
-pub use rate_limit::RedisRateLimits;
+pub use idempotency::RedisIdempotencyStore;
+pub use rate_limit::RedisRateLimiter;
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use pipeline::{Pipeline, Reply, Script};

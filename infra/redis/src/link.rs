@@ -15,72 +15,75 @@ use redis::{
 };
 
 use super::pipeline::Reply;
-use super::url::{RedisUrl, Servers};
+use super::url::{RedisTopology, RedisUrl};
 
 /// How long making a connection to one server may take.
-const CONNECTING: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long all that is asked on the way to a connection may take.
-const OPENING: Duration = Duration::from_secs(4);
+const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Makes connections.
-pub(super) enum Opener {
-    One(Client),
+pub(super) enum Connector {
+    Single(Client),
     Cluster(ClusterClient),
     Sentinels(SentinelClient),
 }
 
-impl Opener {
+impl Connector {
     pub(super) fn new(url: &RedisUrl) -> RedisResult<Self> {
         // Several libraries bring cryptography of their own: rustls asks that one be chosen for the process. Whoever
         // chose before keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(match &url.servers {
-            Servers::One(server) => Self::One(Client::open(server.clone())?),
-            Servers::Cluster(servers) => Self::Cluster(cluster(servers)?),
-            Servers::Sentinels { sentinels, master } => Self::Sentinels(watched(sentinels, master)?),
+        Ok(match &url.topology {
+            RedisTopology::Single(server) => Self::Single(Client::open(server.clone())?),
+            RedisTopology::Cluster(servers) => Self::Cluster(cluster_client(servers)?),
+            RedisTopology::Sentinels { sentinels, master } => {
+                Self::Sentinels(sentinel_client(sentinels, master)?)
+            }
         })
     }
 
     /// Makes a connection to a server that is ready to answer.
-    pub(super) async fn open(&mut self) -> RedisResult<Link> {
-        within(OPENING, self.open_unbounded()).await?
+    pub(super) async fn connect(&mut self) -> RedisResult<Link> {
+        with_timeout(TOTAL_CONNECT_TIMEOUT, self.connect_without_timeout()).await?
     }
 
-    async fn open_unbounded(&mut self) -> RedisResult<Link> {
+    async fn connect_without_timeout(&mut self) -> RedisResult<Link> {
         // Answers are waited for by whoever asks.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECTING)).set_response_timeout(None);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
         let mut connection = match self {
-            Self::One(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+            Self::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
             Self::Sentinels(client) => client.get_async_connection_with_config(&config).await?,
             Self::Cluster(client) => return Ok(Link::Cluster(client.get_async_connection().await?)),
         };
         // A server that still reads its files accepts connections, and refuses commands.
         let ping = redis::cmd("PING");
-        within(CONNECTING, connection.req_packed_command(&ping)).await??.extract_error()?;
-        Ok(Link::One(connection))
+        with_timeout(CONNECT_TIMEOUT, connection.req_packed_command(&ping)).await??.extract_error()?;
+        Ok(Link::Single(connection))
     }
 }
 
-async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> RedisResult<T> {
+async fn with_timeout<T>(limit: Duration, what: impl Future<Output = T>) -> RedisResult<T> {
     tokio::time::timeout(limit, what).await.map_err(|elapsed| io::Error::from(elapsed).into())
 }
 
-fn cluster(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClient> {
+fn cluster_client(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClient> {
     /// Moved slots and lost connections are followed this often, within the time of whoever asks.
     const RETRIES: u32 = 5;
-    const LONGEST_PAUSE_MILLIS: u64 = 50;
+    const MAX_RETRY_WAIT_MILLIS: u64 = 50;
     ClusterClientBuilder::new(servers.to_vec())
-        .connection_timeout(CONNECTING)
-        .response_timeout(CONNECTING)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(CONNECT_TIMEOUT)
         .retries(RETRIES)
         .min_retry_wait(1)
-        .max_retry_wait(LONGEST_PAUSE_MILLIS)
+        .max_retry_wait(MAX_RETRY_WAIT_MILLIS)
         .build()
 }
 
-fn watched(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisResult<SentinelClient> {
+fn sentinel_client(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisResult<SentinelClient> {
     let addresses: Vec<ConnectionAddr> = sentinels.iter().map(|sentinel| sentinel.addr().clone()).collect();
     let tls = addresses.iter().any(|address| matches!(address, ConnectionAddr::TcpTls { .. }));
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?;
@@ -102,7 +105,7 @@ fn watched(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisResult<Sen
 /// A connection.
 #[derive(Clone)]
 pub(super) enum Link {
-    One(MultiplexedConnection),
+    Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
@@ -111,7 +114,7 @@ impl Link {
     /// to a server that carries out none.
     pub(super) async fn send(&mut self, commands: &[Cmd]) -> RedisResult<Vec<Reply>> {
         let replies: Vec<Reply> = match self {
-            Self::One(connection) => {
+            Self::Single(connection) => {
                 let mut pipeline = redis::Pipeline::with_capacity(commands.len());
                 for command in commands {
                     pipeline.add_command(command.clone());
@@ -130,7 +133,7 @@ impl Link {
         };
         for reply in &replies {
             if let Err(error) = reply
-                && is_unfit(error)
+                && is_server_failure(error)
             {
                 return Err(error.clone());
             }
@@ -140,7 +143,7 @@ impl Link {
 }
 
 /// Whether an error says that the server or the way to it, not the command, is the reason.
-fn is_unfit(error: &RedisError) -> bool {
+fn is_server_failure(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
             kind,

@@ -23,13 +23,13 @@ impl Script {
 #[derive(Default)]
 pub(crate) struct Pipeline<'a> {
     pub(super) commands: Vec<Cmd>,
-    pub(super) scripts: Vec<Invocation<'a>>,
+    pub(super) invocations: Vec<ScriptInvocation<'a>>,
 }
 
 /// A command of a pipeline that invokes a script.
-pub(super) struct Invocation<'a> {
+pub(super) struct ScriptInvocation<'a> {
     /// Which of the commands.
-    pub(super) place: usize,
+    pub(super) index: usize,
     script: &'a Script,
 }
 
@@ -41,21 +41,21 @@ impl<'a> Pipeline<'a> {
 
     /// Adds the invocation of a script on one key.
     pub(crate) fn script(&mut self, script: &'a Script, key: &str, arguments: impl ToRedisArgs) {
-        self.script_on(script, &[key], arguments);
+        self.script_on_keys(script, &[key], arguments);
     }
 
     /// Adds the invocation of a script on several keys, which must be in one slot of a cluster.
-    pub(crate) fn script_on(&mut self, script: &'a Script, keys: &[&str], arguments: impl ToRedisArgs) {
-        self.scripts.push(Invocation { place: self.commands.len(), script });
+    pub(crate) fn script_on_keys(&mut self, script: &'a Script, keys: &[&str], arguments: impl ToRedisArgs) {
+        self.invocations.push(ScriptInvocation { index: self.commands.len(), script });
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.hash).arg(keys.len()).arg(keys).arg(arguments);
         self.commands.push(command);
     }
 }
 
-impl Invocation<'_> {
+impl ScriptInvocation<'_> {
     /// The command with the script's text instead of its hash, which makes Redis remember it.
-    pub(super) fn in_full(&self, command: &Cmd) -> Cmd {
+    pub(super) fn with_script_text(&self, command: &Cmd) -> Cmd {
         const NAME_AND_HASH: usize = 2;
         let mut full = redis::cmd("EVAL");
         full.arg(self.script.text);

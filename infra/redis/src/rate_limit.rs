@@ -6,22 +6,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_domain::AppToken;
 use chat_ports::event_store::LogId;
-use chat_ports::rate_limit::{Allowance, Quota, RateLimits, RateLimitsError};
+use chat_ports::rate_limit::{Quota, RateLimitStatus, SharedRateLimiter, SharedRateLimiterError};
 use redis::Value;
 use thiserror::Error;
 
-use crate::{Pipeline, RedisConnection, Script, names};
+use crate::{Pipeline, RedisConnection, Script, key_parts};
 
 /// Rate limits in Redis or Valkey, a key for each app that has sent a request lately: `chat:{APP}:LOG:limit`.
 #[derive(Clone)]
-pub struct RedisRateLimits {
+pub struct RedisRateLimiter {
     connection: RedisConnection,
-    log: String,
+    log_key_part: String,
 }
 
 /// The generic cell rate algorithm, by Redis's clock, in microseconds. The key holds the time at which everything will
 /// have grown back; a request adds what one takes to grow back, unless that leads further than the window.
-static COUNT: LazyLock<Script> = LazyLock::new(|| {
+static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
@@ -39,35 +39,35 @@ static COUNT: LazyLock<Script> = LazyLock::new(|| {
 /// Redis answers with something else than the script's three numbers.
 #[derive(Debug, Error)]
 #[error("Redis answers with what is no allowance: {0:?}")]
-struct NoAllowance(Value);
+struct UnexpectedReply(Value);
 
-impl RedisRateLimits {
+impl RedisRateLimiter {
     /// The rate limits of a log's apps.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
-        Self { connection, log: names::log(log) }
+        Self { connection, log_key_part: key_parts::for_log(log) }
     }
 }
 
 #[async_trait]
-impl RateLimits for RedisRateLimits {
-    async fn count(&self, app: AppToken, quota: Quota) -> Result<Allowance, RateLimitsError> {
+impl SharedRateLimiter for RedisRateLimiter {
+    async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError> {
         let each = micros(quota.window) / u64::from(quota.requests.get());
         // As long as all requests take to grow back, which is the window but for what the division leaves.
         let window = each * u64::from(quota.requests.get());
-        let key = format!("chat:{{{}}}:{}:limit", names::app(app), self.log);
+        let key = format!("chat:{{{}}}:{}:limit", key_parts::for_app(app), self.log_key_part);
         let mut pipeline = Pipeline::default();
-        pipeline.script(&COUNT, &key, &[each, window]);
+        pipeline.script(&GCRA, &key, &[each, window]);
         let reply =
-            self.connection.run(&pipeline).await.map_err(|error| RateLimitsError(error.into()))?.pop();
-        let value = reply.unwrap_or(Ok(Value::Nil)).map_err(|error| RateLimitsError(error.into()))?;
-        let Some((passes, until_back, wait)) = numbers(&value) else {
-            return Err(RateLimitsError(NoAllowance(value).into()));
+            self.connection.run(&pipeline).await.map_err(|error| SharedRateLimiterError(error.into()))?.pop();
+        let value = reply.unwrap_or(Ok(Value::Nil)).map_err(|error| SharedRateLimiterError(error.into()))?;
+        let Some((passes, until_back, wait)) = parse_reply(&value) else {
+            return Err(SharedRateLimiterError(UnexpectedReply(value).into()));
         };
         let left = (window.saturating_sub(until_back)) / each;
-        Ok(Allowance {
+        Ok(RateLimitStatus {
             remaining: u32::try_from(left).unwrap_or(u32::MAX),
-            reset: Duration::from_micros(until_back),
-            wait: (passes == 0).then(|| Duration::from_micros(wait)),
+            reset_after: Duration::from_micros(until_back),
+            retry_after: (passes == 0).then(|| Duration::from_micros(wait)),
         })
     }
 }
@@ -76,7 +76,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn numbers(value: &Value) -> Option<(u64, u64, u64)> {
+fn parse_reply(value: &Value) -> Option<(u64, u64, u64)> {
     let Value::Array(values) = value else { return None };
     let number = |value: &Value| match value {
         Value::Int(number) => u64::try_from(*number).ok(),

@@ -14,7 +14,7 @@ static TWICE: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('INCRBY', KEYS[1], 2 * ARGV[1])"));
 
 /// Redis is used again this soon after it is back.
-const SOON: Duration = Duration::from_secs(1);
+const RECONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a pipeline may take beside its patience, on a machine with much to do.
 const GRACE: Duration = Duration::from_millis(500);
@@ -42,23 +42,23 @@ fn numbers(replies: Vec<Reply>) -> Vec<i64> {
 }
 
 /// Tries until it succeeds, and says how long that took.
-async fn time_until_it_answers(connection: &RedisConnection) -> Duration {
+async fn time_until_available(connection: &RedisConnection) -> Duration {
     let begun = Instant::now();
-    while connection.check().await.is_err() {
+    while connection.ping().await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it never answers again");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
 }
 
-async fn takes_at_most<T>(limit: Duration, what: impl Future<Output = T>) -> T {
+async fn assert_takes_at_most<T>(limit: Duration, what: impl Future<Output = T>) -> T {
     let begun = Instant::now();
     let result = what.await;
     assert!(begun.elapsed() <= limit, "took {:?}", begun.elapsed());
     result
 }
 
-async fn answers_in_order(url: &str) {
+async fn assert_answers_in_order(url: &str) {
     let connection = connect(url);
     let keys: Vec<String> = (0..100).map(|key| format!("{{{key}}}:n")).collect();
     let mut pipeline = increase(&keys.iter().map(String::as_str).collect::<Vec<_>>());
@@ -73,14 +73,14 @@ async fn answers_in_order(url: &str) {
 #[tokio::test]
 async fn a_server_answers_in_order() {
     let redis = Redis::start().unwrap();
-    answers_in_order(&redis.url()).await;
+    assert_answers_in_order(&redis.url()).await;
 }
 
 #[tokio::test]
 async fn a_cluster_answers_in_order() {
     let cluster = RedisCluster::start().unwrap();
-    answers_in_order(&cluster.url()).await;
-    assert!(cluster.keys().unwrap().into_iter().all(|keys| keys > 0), "not every server has keys");
+    assert_answers_in_order(&cluster.url()).await;
+    assert!(cluster.key_counts().unwrap().into_iter().all(|keys| keys > 0), "not every server has keys");
 }
 
 #[tokio::test]
@@ -89,26 +89,26 @@ async fn a_paused_server_of_a_cluster_does_not_hold_up_the_others() {
     let connection = connect(&cluster.url());
     let keys: Vec<String> = (0..20).map(|key| format!("{{{key}}}:n")).collect();
     connection.run(&increase(&keys.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
-    let (paused, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| cluster.has(0, key).unwrap());
+    let (paused, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| cluster.has_key(0, key).unwrap());
     cluster.pause(0).unwrap();
-    let bound = RedisConnection::PATIENCE + GRACE;
-    takes_at_most(bound, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
+    let bound = RedisConnection::TIMEOUT + GRACE;
+    assert_takes_at_most(bound, connection.run(&increase(&[paused[0]]))).await.unwrap_err();
     for key in &others {
-        takes_at_most(bound, connection.run(&increase(&[key]))).await.unwrap();
+        assert_takes_at_most(bound, connection.run(&increase(&[key]))).await.unwrap();
     }
     cluster.resume(0).unwrap();
     let begun = Instant::now();
     while connection.run(&increase(&[paused[0]])).await.is_err() {
-        assert!(begun.elapsed() < SOON, "the server that goes on is not used");
+        assert!(begun.elapsed() < RECONNECT_LIMIT, "the server that goes on is not used");
     }
 }
 
 #[tokio::test]
-async fn a_watched_server_answers_in_order_and_is_followed_when_another_takes_over() {
+async fn follows_a_sentinel_failover() {
     let redis = RedisSentinel::start().unwrap();
-    answers_in_order(&redis.url()).await;
+    assert_answers_in_order(&redis.url()).await;
     let connection = connect(&redis.url());
-    connection.check().await.unwrap();
+    connection.ping().await.unwrap();
     redis.fail_over().unwrap();
     let begun = Instant::now();
     while connection.run(&increase(&["a"])).await.is_err() {
@@ -118,7 +118,7 @@ async fn a_watched_server_answers_in_order_and_is_followed_when_another_takes_ov
 }
 
 #[tokio::test]
-async fn a_script_that_redis_forgot_is_carried_out_once() {
+async fn reloads_an_unknown_script_and_runs_it_once() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());
     let mut pipeline = increase(&["a"]);
@@ -130,7 +130,7 @@ async fn a_script_that_redis_forgot_is_carried_out_once() {
 }
 
 #[tokio::test]
-async fn a_refused_command_leaves_its_neighbours_alone() {
+async fn a_refused_command_does_not_affect_the_others() {
     let redis = Redis::start().unwrap();
     redis.command(&["SET", "text", "text"]).unwrap();
     let mut replies = connect(&redis.url()).run(&increase(&["a", "text", "b"])).await.unwrap();
@@ -139,23 +139,23 @@ async fn a_refused_command_leaves_its_neighbours_alone() {
 }
 
 #[tokio::test]
-async fn a_paused_server_is_not_waited_for_and_is_used_again_when_it_goes_on() {
+async fn fails_fast_while_paused_and_recovers_on_resume() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());
-    connection.check().await.unwrap();
+    connection.ping().await.unwrap();
     redis.pause().unwrap();
-    let bound = RedisConnection::PATIENCE + GRACE;
-    takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
+    let bound = RedisConnection::TIMEOUT + GRACE;
+    assert_takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
     // It is known to be away now.
     let many = async {
         for _ in 0..20 {
             connection.run(&increase(&["a"])).await.unwrap_err();
         }
     };
-    takes_at_most(bound, many).await;
+    assert_takes_at_most(bound, many).await;
     redis.resume().unwrap();
-    let back = time_until_it_answers(&connection).await;
-    assert!(back < SOON, "{back:?}");
+    let back = time_until_available(&connection).await;
+    assert!(back < RECONNECT_LIMIT, "{back:?}");
 }
 
 #[tokio::test]
@@ -164,13 +164,13 @@ async fn a_restarted_server_is_used_again() {
     let connection = connect(&redis.url());
     assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [1]);
     redis.restart().unwrap();
-    let back = time_until_it_answers(&connection).await;
-    assert!(back < SOON, "{back:?}");
+    let back = time_until_available(&connection).await;
+    assert!(back < RECONNECT_LIMIT, "{back:?}");
     assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [2]);
 }
 
 #[tokio::test]
-async fn a_server_that_may_not_write_is_as_good_as_none() {
+async fn treats_a_read_only_server_as_unavailable() {
     let (redis, master) = (Redis::start().unwrap(), Redis::start().unwrap());
     let connection = connect(&redis.url());
     connection.run(&increase(&["a"])).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_server_that_may_not_write_is_as_good_as_none() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_nothing_went_over_it_fails_nobody() {
+async fn retries_on_a_connection_that_was_closed_while_idle() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());
     for round in 1..=20 {
@@ -191,17 +191,17 @@ async fn a_connection_that_was_closed_while_nothing_went_over_it_fails_nobody() 
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_yet_is_found_when_it_is() {
+async fn connects_once_the_server_is_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
     let connection = connect(&redis.url());
-    let unavailable: RedisUnavailable = connection.check().await.unwrap_err();
+    let unavailable: RedisUnavailable = connection.ping().await.unwrap_err();
     assert_eq!(unavailable.to_string(), "there is no connection to Redis");
     let cause = std::error::Error::source(&unavailable).unwrap().to_string();
     assert!(cause.contains("refused"), "{cause}");
     redis.restart().unwrap();
-    let back = time_until_it_answers(&connection).await;
-    assert!(back < SOON, "{back:?}");
+    let back = time_until_available(&connection).await;
+    assert!(back < RECONNECT_LIMIT, "{back:?}");
 }
 
 #[tokio::test]
@@ -209,14 +209,14 @@ async fn a_user_and_a_password_open_the_server() {
     let redis = Redis::start().unwrap();
     redis.command(&["ACL", "SETUSER", "chat", "on", ">p@ss", "~*", "+@all"]).unwrap();
     let url = |password: &str| redis.url().replace("://", &format!("://chat:{password}@"));
-    connect(&url("p%40ss")).check().await.unwrap();
-    let refused = connect(&url("other")).check().await.unwrap_err();
+    connect(&url("p%40ss")).ping().await.unwrap();
+    let refused = connect(&url("other")).ping().await.unwrap_err();
     let told = format!("{refused:?}");
     assert!(told.contains("AuthenticationFailed") && !told.contains("other"), "{told}");
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_speak_tls_is_no_panic() {
+async fn a_server_without_tls_is_an_error_not_a_panic() {
     let redis = Redis::start().unwrap();
-    connect(&redis.url().replace("redis:", "rediss:")).check().await.unwrap_err();
+    connect(&redis.url().replace("redis:", "rediss:")).ping().await.unwrap_err();
 }

@@ -17,14 +17,14 @@ use thiserror::Error;
 /// percent-encoded where they have to be. They never show in `Display` and `Debug`.
 #[derive(Clone)]
 pub struct RedisUrl {
-    shown: String,
-    pub(super) servers: Servers,
+    redacted: String,
+    pub(super) topology: RedisTopology,
 }
 
 /// What kind of servers there are.
 #[derive(Clone)]
-pub(super) enum Servers {
-    One(ConnectionInfo),
+pub(super) enum RedisTopology {
+    Single(ConnectionInfo),
     Cluster(Vec<ConnectionInfo>),
     Sentinels { sentinels: Vec<ConnectionInfo>, master: String },
 }
@@ -83,34 +83,34 @@ impl FromStr for RedisUrl {
         };
         let servers = match kind {
             "" if hosts.contains(',') => return Err(InvalidRedisUrl::SeveralServers),
-            "" => Servers::One(server(hosts, path)?),
+            "" => RedisTopology::Single(server(hosts, path)?),
             "cluster" if !path.is_empty() => return Err(InvalidRedisUrl::ClusterDatabase),
-            "cluster" => {
-                Servers::Cluster(hosts.split(',').map(|host| server(host, "")).collect::<Result<_, _>>()?)
-            }
+            "cluster" => RedisTopology::Cluster(
+                hosts.split(',').map(|host| server(host, "")).collect::<Result<_, _>>()?,
+            ),
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
                     return Err(InvalidRedisUrl::NoMaster);
                 }
-                let sentinel = |host: &str| server(&with_port(host, SENTINEL_PORT), database);
+                let sentinel = |host: &str| server(&with_default_port(host, SENTINEL_PORT), database);
                 let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
-                Servers::Sentinels { sentinels, master: master.to_owned() }
+                RedisTopology::Sentinels { sentinels, master: master.to_owned() }
             }
             _ => return Err(InvalidRedisUrl::Scheme),
         };
-        Ok(Self { shown: format!("{scheme}://{hosts}"), servers })
+        Ok(Self { redacted: format!("{scheme}://{hosts}"), topology: servers })
     }
 }
 
-fn with_port(host: &str, port: u16) -> String {
+fn with_default_port(host: &str, port: u16) -> String {
     let has_port = host.rsplit(']').next().is_some_and(|after_address| after_address.contains(':'));
     if has_port || host.is_empty() { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.shown)
+        out.write_str(&self.redacted)
     }
 }
 
@@ -130,14 +130,14 @@ mod tests {
         text.parse()
     }
 
-    fn one(text: &str) -> ConnectionInfo {
-        match parse(text).unwrap().servers {
-            Servers::One(server) => server,
+    fn parse_single(text: &str) -> ConnectionInfo {
+        match parse(text).unwrap().topology {
+            RedisTopology::Single(server) => server,
             _ => panic!("{text} is one server"),
         }
     }
 
-    fn place(server: &ConnectionInfo) -> String {
+    fn address(server: &ConnectionInfo) -> String {
         match server.addr() {
             ConnectionAddr::Tcp(host, port) => format!("{host} {port}"),
             ConnectionAddr::TcpTls { host, port, insecure, .. } => format!("{host} {port} TLS {insecure}"),
@@ -147,30 +147,31 @@ mod tests {
 
     #[test]
     fn one_server_has_a_user_a_password_and_a_database() {
-        let server = one("redis://chat:p%40ss@redis.example:6380/3");
-        assert_eq!(place(&server), "redis.example 6380");
+        let server = parse_single("redis://chat:p%40ss@redis.example:6380/3");
+        assert_eq!(address(&server), "redis.example 6380");
         let settings = server.redis_settings();
         assert_eq!(
             (settings.username(), settings.password(), settings.db()),
             (Some("chat"), Some("p@ss"), 3)
         );
-        assert_eq!(place(&one("redis://localhost")), "localhost 6379");
-        assert_eq!(place(&one("valkey://[::1]:7000")), "::1 7000");
-        assert_eq!(one("redis://:secret@localhost").redis_settings().password(), Some("secret"));
+        assert_eq!(address(&parse_single("redis://localhost")), "localhost 6379");
+        assert_eq!(address(&parse_single("valkey://[::1]:7000")), "::1 7000");
+        assert_eq!(parse_single("redis://:secret@localhost").redis_settings().password(), Some("secret"));
     }
 
     #[test]
     fn tls_checks_the_certificate() {
-        assert_eq!(place(&one("rediss://redis.example")), "redis.example 6379 TLS false");
-        assert_eq!(place(&one("valkeys://redis.example:1")), "redis.example 1 TLS false");
+        assert_eq!(address(&parse_single("rediss://redis.example")), "redis.example 6379 TLS false");
+        assert_eq!(address(&parse_single("valkeys://redis.example:1")), "redis.example 1 TLS false");
     }
 
     #[test]
     fn a_cluster_is_some_of_its_servers() {
-        let Servers::Cluster(servers) = parse("rediss+cluster://u:p@a:1,b,c:3").unwrap().servers else {
+        let RedisTopology::Cluster(servers) = parse("rediss+cluster://u:p@a:1,b,c:3").unwrap().topology
+        else {
             panic!("a cluster");
         };
-        let places: Vec<String> = servers.iter().map(place).collect();
+        let places: Vec<String> = servers.iter().map(address).collect();
         assert_eq!(places, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
         assert!(servers.iter().all(|server| server.redis_settings().password() == Some("p")));
     }
@@ -178,8 +179,8 @@ mod tests {
     #[test]
     fn sentinels_name_their_master() {
         let url = parse("valkey+sentinel://u:p@a,[::1],b:1/chat/2").unwrap();
-        let Servers::Sentinels { sentinels, master } = url.servers else { panic!("sentinels") };
-        let places: Vec<String> = sentinels.iter().map(place).collect();
+        let RedisTopology::Sentinels { sentinels, master } = url.topology else { panic!("sentinels") };
+        let places: Vec<String> = sentinels.iter().map(address).collect();
         assert_eq!(places, ["a 26379", "::1 26379", "b 1"]);
         assert_eq!((master.as_str(), sentinels[0].redis_settings().db()), ("chat", 2));
     }
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redis_is_refused_with_a_reason() {
+    fn rejects_invalid_urls_with_a_reason() {
         for (text, reason) in [
             ("localhost:6379", InvalidRedisUrl::Scheme),
             ("http://localhost", InvalidRedisUrl::Scheme),

@@ -6,32 +6,35 @@ use serde_json::Value;
 
 use super::folder::{Damage, damaged};
 use super::schema::SCHEMA_VERSION;
-use chat_ports::checkpoint::Checkpoint;
 use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::search_index::SearchError;
 
 #[derive(Serialize, Deserialize)]
-struct Payload {
+struct CommitPayload {
     schema_version: u32,
     log_id: Option<LogId>,
     position: Position,
 }
 
 /// The payload that says where the index stands.
-pub(super) fn to_payload(checkpoint: Checkpoint) -> Result<String, serde_json::Error> {
-    let payload =
-        Payload { schema_version: SCHEMA_VERSION, log_id: checkpoint.log, position: checkpoint.position };
+pub(super) fn to_payload(checkpoint: ProjectionCheckpoint) -> Result<String, serde_json::Error> {
+    let payload = CommitPayload {
+        schema_version: SCHEMA_VERSION,
+        log_id: checkpoint.log,
+        position: checkpoint.position,
+    };
     serde_json::to_string(&payload)
 }
 
 /// Reads a payload; one of another schema version is damage, whatever else it says.
-pub(super) fn from_payload(payload: &str) -> Result<Checkpoint, SearchError> {
-    let unreadable = |error| damaged(Damage::Checkpoint(error));
+pub(super) fn from_payload(payload: &str) -> Result<ProjectionCheckpoint, SearchError> {
+    let unreadable = |error| damaged(Damage::UnreadableCheckpoint(error));
     let value: Value = serde_json::from_str(payload).map_err(unreadable)?;
     let found = value.get("schema_version").and_then(Value::as_u64);
     if let Some(found) = found.filter(|found| *found != u64::from(SCHEMA_VERSION)) {
-        return Err(damaged(Damage::SchemaVersion { found, expected: SCHEMA_VERSION }));
+        return Err(damaged(Damage::VersionMismatch { found, expected: SCHEMA_VERSION }));
     }
-    let payload: Payload = serde_json::from_value(value).map_err(unreadable)?;
-    Ok(Checkpoint { log: payload.log_id, position: payload.position })
+    let payload: CommitPayload = serde_json::from_value(value).map_err(unreadable)?;
+    Ok(ProjectionCheckpoint { log: payload.log_id, position: payload.position })
 }

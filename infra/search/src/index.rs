@@ -13,17 +13,19 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
 
 use super::checkpoint::from_payload;
-use super::clauses::clauses;
-use super::folder::{self, damaged, sort, unavailable};
-use super::plan::{Plan, plan};
-use super::schema::{Fields, Letters, Stored, schema};
-use super::snippet::snippet;
-use super::top::{self, Columns, Page, Top};
-use chat_ports::checkpoint::Checkpoint;
-use chat_ports::contents::{Contents, Key, Kind};
-use chat_ports::dead_letter::{DeadLetter, LetterCounts, LetterList, LetterPage, ListedLetter, WhichLetters};
-use chat_ports::digest::ContentDigest;
+use super::folder::{self, classify_error, damaged, unavailable};
+use super::query_parser::parse_query;
+use super::query_plan::{QueryPlan, plan_query};
+use super::schema::{DeadLetterTag, Fields, StoredDocument, schema};
+use super::snippet::build_snippet;
+use super::top_hits::{self, PageRequest, SortColumns, TopHits};
+use chat_ports::content_digest::ContentDigest;
+use chat_ports::dead_letter::{
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
+};
 use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
+use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
 use chat_ports::search_index::{
     Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest,
 };
@@ -36,16 +38,16 @@ const CACHED_BLOCKS: usize = 4;
 /// Its methods read files and block; async callers run them on a thread where that is allowed. Searches go on while
 /// another commit is being loaded.
 #[derive(Clone, Debug)]
-pub struct SearchIndex(Arc<Shared>);
+pub struct TantivyIndex(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     dir: PathBuf,
     fields: Fields,
     current: RwLock<Arc<Snapshot>>,
     loader: Mutex<Loader>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SearchIndex").field("dir", &self.dir).finish_non_exhaustive()
     }
@@ -56,38 +58,38 @@ struct Loader {
     index: Index,
     reader: IndexReader,
     /// The list of segments that was loaded last, as it was stored.
-    meta: Vec<u8>,
+    meta_json: Vec<u8>,
 }
 
 /// One commit.
 struct Snapshot {
     searcher: Searcher,
     /// The columns of each segment, in the searcher's order.
-    columns: Vec<Columns>,
-    checkpoint: Checkpoint,
+    columns: Vec<SortColumns>,
+    checkpoint: ProjectionCheckpoint,
 }
 
-impl SearchIndex {
+impl TantivyIndex {
     /// Opens the index in a folder.
     ///
     /// # Errors
     /// [`SearchError::NotCreated`] where there is none yet, [`SearchError::Damaged`] where it can't be understood or
     /// was written by another version.
     pub fn open(dir: &Path) -> Result<Self, SearchError> {
-        Self::of(dir, folder::open(dir)?)
+        Self::from_index(dir, folder::open(dir)?)
     }
 
-    pub(super) fn of(dir: &Path, index: Index) -> Result<Self, SearchError> {
-        let meta = fs::read(dir.join(folder::META)).map_err(unavailable)?;
+    pub(super) fn from_index(dir: &Path, index: Index) -> Result<Self, SearchError> {
+        let meta = fs::read(dir.join(folder::META_FILE)).map_err(unavailable)?;
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
             .doc_store_cache_num_blocks(CACHED_BLOCKS)
             .try_into()
-            .map_err(sort)?;
-        let loader = Loader { index, reader, meta };
+            .map_err(classify_error)?;
+        let loader = Loader { index, reader, meta_json: meta };
         let current = RwLock::new(Arc::new(loader.snapshot(None)?));
-        let shared = Shared { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
+        let shared = Inner { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -102,7 +104,7 @@ impl SearchIndex {
     }
 
     /// The log and the position of one snapshot.
-    pub fn checkpoint(&self) -> Checkpoint {
+    pub fn checkpoint(&self) -> ProjectionCheckpoint {
         self.snapshot().checkpoint
     }
 
@@ -111,17 +113,17 @@ impl SearchIndex {
     /// or on an error, searches go on as before.
     pub fn refresh(&self) -> Result<bool, SearchError> {
         let mut loader = self.0.loader.lock().unwrap_or_else(PoisonError::into_inner);
-        let meta = match fs::read(self.0.dir.join(folder::META)) {
+        let meta = match fs::read(self.0.dir.join(folder::META_FILE)) {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(unavailable(error)),
         };
-        if meta == loader.meta {
+        if meta == loader.meta_json {
             return Ok(false);
         }
         self.load(&loader)?;
         // What was read before loading: if there was a commit in between, the next call loads once more.
-        loader.meta = meta;
+        loader.meta_json = meta;
         Ok(true)
     }
 
@@ -131,7 +133,7 @@ impl SearchIndex {
     }
 
     fn load(&self, loader: &Loader) -> Result<(), SearchError> {
-        loader.reader.reload().map_err(sort)?;
+        loader.reader.reload().map_err(classify_error)?;
         let snapshot = Arc::new(loader.snapshot(Some(&self.snapshot()))?);
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         Ok(())
@@ -144,18 +146,21 @@ impl SearchIndex {
     /// Finds messages. A query without a word finds nothing.
     pub fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         let snapshot = self.snapshot();
-        let clauses = clauses(&request.query);
-        let top = match plan(&self.0.fields, request, &clauses) {
-            Some(plan) => snapshot.carry_out(&plan, Page::of(request))?,
-            None => Top::default(),
+        let clauses = parse_query(&request.query);
+        let top = match plan_query(&self.0.fields, request, &clauses) {
+            Some(plan) => snapshot.run_plan(&plan, PageRequest::from_request(request))?,
+            None => TopHits::default(),
         };
         let mut hits = Vec::with_capacity(top.matches.len());
         for found in &top.matches {
-            let Stored::Message(document) = snapshot.read(&self.0.fields, found.address)? else { continue };
-            let snippet = snippet(&document.body, &clauses, request.fuzzy);
+            let StoredDocument::Message(document) = snapshot.read_document(&self.0.fields, found.address)?
+            else {
+                continue;
+            };
+            let snippet = build_snippet(&document.body, &clauses, request.fuzzy);
             hits.push(Hit { document, snippet, score: found.score });
         }
-        let last = top.matches.last().filter(|_| top.more);
+        let last = top.matches.last().filter(|_| top.has_more);
         Ok(SearchPage {
             position: snapshot.checkpoint.position,
             hits,
@@ -170,9 +175,11 @@ impl SearchIndex {
         let mut documents = HashMap::with_capacity(keys.len());
         for key in keys {
             let query = TermQuery::new(self.0.fields.key_term(key), IndexRecordOption::Basic);
-            let found = snapshot.page(&query, Page::oldest(1))?;
+            let found = snapshot.collect_page(&query, PageRequest::oldest(1))?;
             for found in found.matches {
-                if let Stored::Message(document) = snapshot.read(&self.0.fields, found.address)? {
+                if let StoredDocument::Message(document) =
+                    snapshot.read_document(&self.0.fields, found.address)?
+                {
                     documents.insert(*key, document);
                 }
             }
@@ -182,77 +189,87 @@ impl SearchIndex {
 
     /// Events that are parked, the first `limit` of them by position, and how many there are in all.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
-        self.found(&self.snapshot(), Letters::Parked, None, Page::oldest(limit))
+        self.find_dead_letters(&self.snapshot(), DeadLetterTag::Pending, None, PageRequest::oldest(limit))
     }
 
     /// A page of events that are parked or were discarded, and how many of each there are.
-    pub fn letters(&self, list: &LetterList) -> Result<LetterPage, SearchError> {
+    pub fn letters(&self, list: &DeadLetterQuery) -> Result<DeadLetterPage, SearchError> {
         let snapshot = self.snapshot();
-        let which = match list.which {
-            WhichLetters::Standing => Letters::Standing,
-            WhichLetters::All => Letters::All,
+        let which = match list.filter {
+            DeadLetterFilter::NeedsAttention => DeadLetterTag::NeedsAttention,
+            DeadLetterFilter::All => DeadLetterTag::All,
         };
-        let page = Page::oldest_after(list.after, list.limit);
-        let (found, _) = self.found(&snapshot, which, list.stream.as_deref(), page)?;
+        let page = PageRequest::oldest_after(list.after, list.limit);
+        let (found, _) = self.find_dead_letters(&snapshot, which, list.stream.as_deref(), page)?;
         let mut letters = Vec::with_capacity(found.len());
         for letter in found {
             // Nobody waits behind what was given up, nor behind one that waits itself.
-            let waiting = if letter.stands() && letter.discarded.is_none() {
-                let all = Page::oldest(0);
-                self.found(&snapshot, Letters::Parked, Some(&letter.stream), all)?.1.saturating_sub(1)
+            let waiting = if letter.needs_attention() && letter.discarded.is_none() {
+                let all = PageRequest::oldest(0);
+                self.find_dead_letters(&snapshot, DeadLetterTag::Pending, Some(&letter.stream), all)?
+                    .1
+                    .saturating_sub(1)
             } else {
                 0
             };
-            letters.push(ListedLetter { letter, waiting });
+            letters.push(ListedDeadLetter { letter, waiting_behind: waiting });
         }
-        let counts = self.counts(&snapshot)?;
-        Ok(LetterPage { position: snapshot.checkpoint.position, counts, letters })
+        let counts = self.count_dead_letters(&snapshot)?;
+        Ok(DeadLetterPage { position: snapshot.checkpoint.position, counts, letters })
     }
 
     /// How many events are parked, and how many were discarded.
-    pub fn letter_counts(&self) -> Result<LetterCounts, SearchError> {
-        self.counts(&self.snapshot())
+    pub fn dead_letter_counts(&self) -> Result<DeadLetterCounts, SearchError> {
+        self.count_dead_letters(&self.snapshot())
     }
 
     /// The letter of the event at this position.
     pub fn letter(&self, position: Position) -> Result<Option<DeadLetter>, SearchError> {
         let snapshot = self.snapshot();
-        let query = TermQuery::new(self.0.fields.letter_term(position), IndexRecordOption::Basic);
-        let found = snapshot.page(&query, Page::oldest(1))?;
+        let query = TermQuery::new(self.0.fields.dead_letter_key_term(position), IndexRecordOption::Basic);
+        let found = snapshot.collect_page(&query, PageRequest::oldest(1))?;
         let Some(found) = found.matches.first() else { return Ok(None) };
-        match snapshot.read(&self.0.fields, found.address)? {
-            Stored::Letter(letter) => Ok(Some(letter)),
-            Stored::Message(_) => Ok(None),
+        match snapshot.read_document(&self.0.fields, found.address)? {
+            StoredDocument::DeadLetter(letter) => Ok(Some(letter)),
+            StoredDocument::Message(_) => Ok(None),
         }
     }
 
     /// The first `limit` parked letters of a stream, by position.
-    pub fn parked_of(&self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, SearchError> {
+    pub fn dead_letters_of_stream(&self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, SearchError> {
         let snapshot = self.snapshot();
-        Ok(self.found(&snapshot, Letters::Parked, Some(stream), Page::oldest(limit))?.0)
+        Ok(self
+            .find_dead_letters(&snapshot, DeadLetterTag::Pending, Some(stream), PageRequest::oldest(limit))?
+            .0)
     }
 
-    fn found(
+    fn find_dead_letters(
         &self,
         snapshot: &Snapshot,
-        letters: Letters,
+        letters: DeadLetterTag,
         stream: Option<&str>,
-        page: Page,
+        page: PageRequest,
     ) -> Result<(Vec<DeadLetter>, u64), SearchError> {
-        let query = TermQuery::new(self.0.fields.letters_term(letters, stream), IndexRecordOption::Basic);
-        let found = snapshot.page(&query, page)?;
+        let query =
+            TermQuery::new(self.0.fields.dead_letter_tag_term(letters, stream), IndexRecordOption::Basic);
+        let found = snapshot.collect_page(&query, page)?;
         let mut letters = Vec::with_capacity(found.matches.len());
         for found in found.matches {
-            if let Stored::Letter(letter) = snapshot.read(&self.0.fields, found.address)? {
+            if let StoredDocument::DeadLetter(letter) =
+                snapshot.read_document(&self.0.fields, found.address)?
+            {
                 letters.push(letter);
             }
         }
         Ok((letters, found.total))
     }
 
-    fn counts(&self, snapshot: &Snapshot) -> Result<LetterCounts, SearchError> {
-        let count = |letters| Ok(self.found(snapshot, letters, None, Page::oldest(0))?.1);
-        Ok(LetterCounts { parked: count(Letters::Parked)?, discarded: count(Letters::Discarded)? })
+    fn count_dead_letters(&self, snapshot: &Snapshot) -> Result<DeadLetterCounts, SearchError> {
+        let count = |letters| Ok(self.find_dead_letters(snapshot, letters, None, PageRequest::oldest(0))?.1);
+        Ok(DeadLetterCounts {
+            pending: count(DeadLetterTag::Pending)?,
+            unacknowledged_discards: count(DeadLetterTag::Discarded)?,
+        })
     }
 
     /// A digest over the content of one snapshot, and its position: equal for equal content, whatever the segments. It
@@ -262,41 +279,41 @@ impl SearchIndex {
     }
 
     /// The same digest, and what each document hashes to.
-    pub fn contents(&self) -> Result<(Position, Contents), SearchError> {
+    pub fn contents(&self) -> Result<(Position, ProjectionContents), SearchError> {
         let snapshot = self.snapshot();
-        let mut contents = Contents::default();
+        let mut contents = ProjectionContents::default();
         for reader in snapshot.searcher.segment_readers() {
-            let store = reader.get_store_reader(1).map_err(|error| sort(error.into()))?;
+            let store = reader.get_store_reader(1).map_err(|error| classify_error(error.into()))?;
             for stored in store.iter::<TantivyDocument>(reader.alive_bitset()) {
-                match self.0.fields.read(&stored.map_err(sort)?).map_err(damaged)? {
-                    Stored::Message(message) => add_message(&mut contents, &message),
-                    Stored::Letter(letter) => contents.add(
-                        Key { kind: Kind::Parked, position: letter.position },
+                match self.0.fields.read(&stored.map_err(classify_error)?).map_err(damaged)? {
+                    StoredDocument::Message(message) => add_message(&mut contents, &message),
+                    StoredDocument::DeadLetter(letter) => contents.add(
+                        EntityKey { kind: EntityKind::Parked, position: letter.position },
                         &[
                             b"letter",
                             &letter.position.get().to_le_bytes(),
                             letter.stream.as_bytes(),
                             letter.event_type.as_bytes(),
-                            &acts_of(&letter),
+                            &operator_action_positions(&letter),
                         ],
                     ),
                 }
             }
         }
-        Ok((snapshot.checkpoint.position, contents.in_order()))
+        Ok((snapshot.checkpoint.position, contents.sorted()))
     }
 }
 
 /// The acts that brought the letter where it is. Not the reason and the time: both belong to the run that parked it.
-fn acts_of(letter: &DeadLetter) -> [u8; 16] {
+fn operator_action_positions(letter: &DeadLetter) -> [u8; 16] {
     let discarded = letter.discarded.as_ref();
     let by = discarded.map_or(0, |discarded| discarded.by.get());
     let acknowledged = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
     (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
 }
 
-fn add_message(contents: &mut Contents, message: &Document) {
-    let key = Key { kind: Kind::Message, position: message.created_position };
+fn add_message(contents: &mut ProjectionContents, message: &Document) {
+    let key = EntityKey { kind: EntityKind::Message, position: message.created_position };
     let fields: [&[u8]; 9] = [
         b"message",
         message.key.app.expose().as_bytes(),
@@ -313,24 +330,27 @@ fn add_message(contents: &mut Contents, message: &Document) {
 
 impl Snapshot {
     /// The page of a plan. What is found without scores gets them where it is on the page.
-    fn carry_out(&self, plan: &Plan, page: Page) -> Result<Top, SearchError> {
-        let Some(found) = &plan.found else { return self.page(plan.scored.as_ref(), page.scored()) };
-        let mut top = self.page(found.as_ref(), page)?;
-        top::score(&self.searcher, plan.scored.as_ref(), &mut top.matches).map_err(sort)?;
+    fn run_plan(&self, plan: &QueryPlan, page: PageRequest) -> Result<TopHits, SearchError> {
+        let Some(found) = &plan.matching_query else {
+            return self.collect_page(plan.scoring_query.as_ref(), page.with_scores());
+        };
+        let mut top = self.collect_page(found.as_ref(), page)?;
+        top_hits::score_matches(&self.searcher, plan.scoring_query.as_ref(), &mut top.matches)
+            .map_err(classify_error)?;
         Ok(top)
     }
 
-    fn page(&self, query: &dyn Query, page: Page) -> Result<Top, SearchError> {
-        top::collect(&self.searcher, &self.columns, query, page).map_err(sort)
+    fn collect_page(&self, query: &dyn Query, page: PageRequest) -> Result<TopHits, SearchError> {
+        top_hits::collect_top_hits(&self.searcher, &self.columns, query, page).map_err(classify_error)
     }
 
-    fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &Columns)> {
+    fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &SortColumns)> {
         let segments = self.searcher.segment_readers().iter().map(SegmentReader::segment_id);
         segments.zip(&self.columns)
     }
 
-    fn read(&self, fields: &Fields, address: DocAddress) -> Result<Stored, SearchError> {
-        let stored: TantivyDocument = self.searcher.doc(address).map_err(sort)?;
+    fn read_document(&self, fields: &Fields, address: DocAddress) -> Result<StoredDocument, SearchError> {
+        let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
         fields.read(&stored).map_err(damaged)
     }
 }
@@ -343,25 +363,25 @@ impl Loader {
     fn snapshot(&self, before: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
         loop {
             let searcher = self.reader.searcher();
-            let metas = self.index.load_metas().map_err(sort)?;
+            let metas = self.index.load_metas().map_err(classify_error)?;
             let listed: BTreeMap<_, _> =
                 metas.segments.iter().map(|segment| (segment.id(), segment.delete_opstamp())).collect();
             if *searcher.generation().segments() == listed {
                 let Some(payload) = metas.payload else { return Err(SearchError::NotCreated) };
-                let columns = columns(&searcher, before)?;
+                let columns = open_columns(&searcher, before)?;
                 return Ok(Snapshot { searcher, columns, checkpoint: from_payload(&payload)? });
             }
-            self.reader.reload().map_err(sort)?;
+            self.reader.reload().map_err(classify_error)?;
         }
     }
 }
 
 /// The columns of each segment, opened for those that were not there before.
-fn columns(searcher: &Searcher, before: Option<&Snapshot>) -> Result<Vec<Columns>, SearchError> {
+fn open_columns(searcher: &Searcher, before: Option<&Snapshot>) -> Result<Vec<SortColumns>, SearchError> {
     let opened: HashMap<_, _> = before.into_iter().flat_map(Snapshot::columns_by_segment).collect();
     let of = |reader: &SegmentReader| match opened.get(&reader.segment_id()) {
         Some(columns) => Ok((*columns).clone()),
-        None => Columns::open(reader).map_err(sort),
+        None => SortColumns::open(reader).map_err(classify_error),
     };
     searcher.segment_readers().iter().map(of).collect()
 }

@@ -6,27 +6,27 @@
 //! `plan` makes tantivy queries of it (`ways` of a word), `top` collects the page, and `occurrences` and `snippet` show
 //! where a message matches. `folder`, `schema`, `checkpoint`, `writer`, `merges` and `index` keep it on disk.
 
+mod best_match_query;
 mod checkpoint;
-mod clauses;
-mod fold;
 mod folder;
 mod index;
-mod merges;
+mod merge_policy;
+mod normalize;
 mod occurrences;
-mod plain;
-mod plan;
+mod query_parser;
+mod query_plan;
 mod schema;
 mod script;
 mod snippet;
 mod terms;
-mod top;
-mod ways;
-mod words;
+mod tokenize;
+mod tokenize_common_scripts;
+mod top_hits;
 mod writer;
 
-pub use clauses::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, query_words};
-pub use index::SearchIndex;
-pub use writer::SearchIndexWriter;
+pub use index::TantivyIndex;
+pub use query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
+pub use writer::TantivyIndexWriter;
 
 /// The version of the index: one that was written by another version is folded anew.
 pub const VERSION: u32 = schema::SCHEMA_VERSION;

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::clauses::{Clause, Phrase, QueryWord};
-use super::words::{Words, joins, parts};
+use super::query_parser::{Clause, Phrase, QueryWord};
+use super::tokenize::{TokenizedText, is_part_joiner, word_parts};
 
 /// How many occurrences of one clause are looked for in a text.
 const MAX_OCCURRENCES: usize = 512;
 
 /// Typing errors are looked for in this many bytes from the start of a text. Finding a message by one does not depend on
 /// it, marking it does: for what a person sees of a hit, comparing every word of a long text costs too much.
-const TYPO_BYTES: usize = 4 << 10;
+const MAX_FUZZY_BYTES: usize = 4 << 10;
 
 /// How many times a word of a text is compared with a word of the query to find typing errors; all clauses share them.
 const MAX_COMPARISONS: usize = 4_096;
@@ -24,47 +24,47 @@ pub(super) struct Occurrence {
     /// The bytes of the text that match, in whole grapheme clusters.
     pub bytes: Range<usize>,
     /// How it matches.
-    pub quality: Quality,
+    pub match_kind: MatchKind,
 }
 
 /// How a clause matches; better ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Quality {
+pub(super) enum MatchKind {
     /// But for a typing error.
-    Typo = 1,
+    Fuzzy = 1,
     /// Inside a word.
-    Inside = 2,
+    Substring = 2,
     /// As the start of a word.
-    Start = 4,
+    Prefix = 4,
     /// As a whole word or phrase.
     Whole = 8,
 }
 
 /// Finds where each clause matches, in the order of the text.
-pub(super) fn occurrences(words: &Words, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {
-    occurrences_within(&mut { MAX_COMPARISONS }, words, clauses, fuzzy)
+pub(super) fn find_occurrences(words: &TokenizedText, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {
+    find_occurrences_within(&mut { MAX_COMPARISONS }, words, clauses, fuzzy)
 }
 
 /// Looks for typing errors until `comparisons` are used up.
-fn occurrences_within(
+fn find_occurrences_within(
     comparisons: &mut usize,
-    words: &Words,
+    words: &TokenizedText,
     clauses: &[Clause],
     fuzzy: bool,
 ) -> Vec<Occurrence> {
-    let line = Line::new(words, Joints::Kept);
+    let line = JoinedWords::new(words, JoinerHandling::Keep);
     let has_phrase = clauses.iter().any(|clause| matches!(clause, Clause::Phrase(_)));
-    let open_line = has_phrase.then(|| Line::new(words, Joints::Opened));
+    let joined_parts = has_phrase.then(|| JoinedWords::new(words, JoinerHandling::ReplaceWithSpace));
     let mut found = Vec::new();
     for (index, clause) in clauses.iter().enumerate() {
-        let mut add = |line: &Line<'_>, chars: Range<usize>, quality| {
-            found.push(Occurrence { clause: index, bytes: line.source(&chars), quality });
+        let mut add = |line: &JoinedWords<'_>, chars: Range<usize>, quality| {
+            found.push(Occurrence { clause: index, bytes: line.source_range(&chars), match_kind: quality });
         };
-        match (clause, &open_line) {
+        match (clause, &joined_parts) {
             (Clause::Word(word), _) => {
                 let exact = line.find_word(word, |chars, quality| add(&line, chars, quality));
                 if fuzzy && !exact {
-                    line.find_typos(word, comparisons, |chars| add(&line, chars, Quality::Typo));
+                    line.find_fuzzy(word, comparisons, |chars| add(&line, chars, MatchKind::Fuzzy));
                 }
             }
             (Clause::Phrase(phrase), Some(line)) => {
@@ -79,35 +79,35 @@ fn occurrences_within(
 
 /// What becomes of the punctuation that joins the parts of a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Joints {
-    Kept,
+enum JoinerHandling {
+    Keep,
     /// Spaces stand in its place: a phrase finds the parts of a word as it finds words.
-    Opened,
+    ReplaceWithSpace,
 }
 
-impl Joints {
+impl JoinerHandling {
     fn apply(self, c: char) -> char {
-        if self == Self::Opened && joins(c) { ' ' } else { c }
+        if self == Self::ReplaceWithSpace && is_part_joiner(c) { ' ' } else { c }
     }
 }
 
 /// A text's words one after another with a space between each two: the place of a character is its position in the
 /// index.
-struct Line<'a> {
-    words: &'a Words,
+struct JoinedWords<'a> {
+    words: &'a TokenizedText,
     text: String,
     /// Of each character, its first byte in `text`; then the length of `text`.
-    at: Vec<usize>,
+    offsets: Vec<usize>,
     /// Where words and their parts are, and at which places they start and end.
     spans: Vec<Range<usize>>,
-    starts: Vec<bool>,
-    ends: Vec<bool>,
+    is_start: Vec<bool>,
+    is_end: Vec<bool>,
 }
 
-impl<'a> Line<'a> {
-    fn new(words: &'a Words, joints: Joints) -> Self {
+impl<'a> JoinedWords<'a> {
+    fn new(words: &'a TokenizedText, joints: JoinerHandling) -> Self {
         let (text, at, spans) = (String::new(), Vec::new(), Vec::new());
-        let mut line = Self { words, text, at, spans, starts: Vec::new(), ends: Vec::new() };
+        let mut line = Self { words, text, offsets: at, spans, is_start: Vec::new(), is_end: Vec::new() };
         for word in &words.words {
             if !line.text.is_empty() {
                 line.push(' ');
@@ -118,44 +118,44 @@ impl<'a> Line<'a> {
             }
             let whole = 0..chars.len();
             line.spans.push(word.position..word.position + whole.end);
-            let inner = parts(&chars).filter(|part| *part != whole);
+            let inner = word_parts(&chars).filter(|part| *part != whole);
             line.spans.extend(inner.map(|part| word.position + part.start..word.position + part.end));
         }
-        line.at.push(line.text.len());
-        (line.starts, line.ends) = (vec![false; line.at.len()], vec![false; line.at.len()]);
+        line.offsets.push(line.text.len());
+        (line.is_start, line.is_end) = (vec![false; line.offsets.len()], vec![false; line.offsets.len()]);
         for span in &line.spans {
-            line.starts[span.start] = true;
-            line.ends[span.end] = true;
+            line.is_start[span.start] = true;
+            line.is_end[span.end] = true;
         }
         line
     }
 
     fn push(&mut self, c: char) {
-        self.at.push(self.text.len());
+        self.offsets.push(self.text.len());
         self.text.push(c);
     }
 
     /// The bytes of the original text.
-    fn source(&self, places: &Range<usize>) -> Range<usize> {
+    fn source_range(&self, places: &Range<usize>) -> Range<usize> {
         let folded = |place: usize| {
             let index = self.words.words.partition_point(|word| word.position <= place).saturating_sub(1);
             self.words.words.get(index).map_or(0, |word| word.chars.start + place - word.position)
         };
-        self.words.folded.source(&(folded(places.start)..folded(places.end - 1) + 1))
+        self.words.normalized.source_range(&(folded(places.start)..folded(places.end - 1) + 1))
     }
 
     /// Finds a word as it is typed; `false` where it is nowhere.
-    fn find_word(&self, word: &QueryWord, mut add: impl FnMut(Range<usize>, Quality)) -> bool {
+    fn find_word(&self, word: &QueryWord, mut add: impl FnMut(Range<usize>, MatchKind)) -> bool {
         let text: String = word.chars().iter().collect();
-        let inside = !word.inside().is_empty();
+        let inside = !word.substring_terms().is_empty();
         let mut exact = 0;
         for (byte, _) in self.text.match_indices(&text) {
-            let place = self.place(byte);
+            let place = self.position_at_byte(byte);
             let places = place..place + word.chars().len();
-            let quality = match (self.starts[places.start], self.ends[places.end]) {
-                (true, true) => Quality::Whole,
-                (true, false) => Quality::Start,
-                (false, _) if inside => Quality::Inside,
+            let quality = match (self.is_start[places.start], self.is_end[places.end]) {
+                (true, true) => MatchKind::Whole,
+                (true, false) => MatchKind::Prefix,
+                (false, _) if inside => MatchKind::Substring,
                 (false, _) => continue,
             };
             add(places, quality);
@@ -168,25 +168,25 @@ impl<'a> Line<'a> {
     }
 
     /// Finds what is a word of the query but for typing errors. A word that comes again is not compared again.
-    fn find_typos(&self, word: &QueryWord, comparisons: &mut usize, mut add: impl FnMut(Range<usize>)) {
-        let typos = usize::from(word.typos());
+    fn find_fuzzy(&self, word: &QueryWord, comparisons: &mut usize, mut add: impl FnMut(Range<usize>)) {
+        let typos = usize::from(word.max_typos());
         if typos == 0 {
             return;
         }
         let mut verdicts: HashMap<&str, bool> = HashMap::new();
         let mut found = 0;
-        for span in self.spans.iter().take_while(|span| self.at[span.start] < TYPO_BYTES) {
+        for span in self.spans.iter().take_while(|span| self.offsets[span.start] < MAX_FUZZY_BYTES) {
             if span.len().abs_diff(word.chars().len()) > typos {
                 continue;
             }
-            let text = &self.text[self.at[span.start]..self.at[span.end]];
+            let text = &self.text[self.offsets[span.start]..self.offsets[span.end]];
             let near = match verdicts.get(text) {
                 Some(near) => *near,
                 None if *comparisons == 0 => return,
                 None => {
                     *comparisons -= 1;
                     let chars: Vec<char> = text.chars().collect();
-                    let near = typing_errors(word.chars(), &chars) <= typos;
+                    let near = edit_distance(word.chars(), &chars) <= typos;
                     verdicts.insert(text, near);
                     near
                 }
@@ -201,29 +201,29 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn find_phrase(&self, phrase: &Phrase, mut add: impl FnMut(Range<usize>, Quality)) {
-        let text: String = phrase.text().chars().map(|c| Joints::Opened.apply(c)).collect();
+    fn find_phrase(&self, phrase: &Phrase, mut add: impl FnMut(Range<usize>, MatchKind)) {
+        let text: String = phrase.text().chars().map(|c| JoinerHandling::ReplaceWithSpace.apply(c)).collect();
         let length = text.chars().count();
         let (open_start, open_end) = phrase.open_ends();
         let mut from = 0;
         for _ in 0..MAX_OCCURRENCES {
             let Some(byte) = self.text.get(from..).and_then(|rest| rest.find(&text)) else { break };
-            let place = self.place(from + byte);
+            let place = self.position_at_byte(from + byte);
             let places = place..place + length;
-            if (open_start || self.starts[places.start]) && (open_end || self.ends[places.end]) {
-                add(places, Quality::Whole);
+            if (open_start || self.is_start[places.start]) && (open_end || self.is_end[places.end]) {
+                add(places, MatchKind::Whole);
             }
-            from = self.at[place + 1];
+            from = self.offsets[place + 1];
         }
     }
 
-    fn place(&self, byte: usize) -> usize {
-        self.at.partition_point(|at| *at < byte)
+    fn position_at_byte(&self, byte: usize) -> usize {
+        self.offsets.partition_point(|at| *at < byte)
     }
 }
 
 /// How many letters were left out, added, mistaken or swapped with their neighbour to get from one word to the other.
-fn typing_errors(a: &[char], b: &[char]) -> usize {
+fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {
@@ -242,30 +242,30 @@ fn typing_errors(a: &[char], b: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clauses::clauses;
+    use super::super::query_parser::parse_query;
     use super::*;
 
-    fn find(text: &str, query: &str) -> Vec<(String, Quality)> {
-        let found = occurrences(&Words::new(text), &clauses(query), true);
-        found.into_iter().map(|found| (text[found.bytes].to_owned(), found.quality)).collect()
+    fn find(text: &str, query: &str) -> Vec<(String, MatchKind)> {
+        let found = find_occurrences(&TokenizedText::new(text), &parse_query(query), true);
+        found.into_iter().map(|found| (text[found.bytes].to_owned(), found.match_kind)).collect()
     }
 
     #[test]
-    fn a_word_is_found_in_each_way_it_may_match() {
+    fn finds_a_word_by_every_match_kind() {
         for (text, query, expected) in [
             (
                 "Formal forms reform FORM",
                 "form",
                 vec![
-                    ("Form", Quality::Start),
-                    ("form", Quality::Start),
-                    ("form", Quality::Inside),
-                    ("FORM", Quality::Whole),
+                    ("Form", MatchKind::Prefix),
+                    ("form", MatchKind::Prefix),
+                    ("form", MatchKind::Substring),
+                    ("FORM", MatchKind::Whole),
                 ],
             ),
-            ("of off soft", "of", vec![("of", Quality::Whole), ("of", Quality::Start)]),
-            ("the serach box", "search", vec![("serach", Quality::Typo)]),
-            ("l'homme", "homme", vec![("homme", Quality::Whole)]),
+            ("of off soft", "of", vec![("of", MatchKind::Whole), ("of", MatchKind::Prefix)]),
+            ("the serach box", "search", vec![("serach", MatchKind::Fuzzy)]),
+            ("l'homme", "homme", vec![("homme", MatchKind::Whole)]),
         ] {
             let expected: Vec<_> =
                 expected.into_iter().map(|(text, quality)| (text.to_owned(), quality)).collect();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phrase_is_found_word_for_word() {
+    fn finds_a_phrase_word_for_word() {
         let phrase = |text| find(text, "\"big cat\"").into_iter().map(|(text, _)| text).collect::<Vec<_>>();
         assert_eq!(phrase("a big  CAT, big.cat, big cats, a cat big"), ["big  CAT", "big.cat"]);
         assert_eq!(find("xa a a", "\"a a\"").len(), 1);
@@ -294,33 +294,33 @@ mod tests {
         variants[..32].join(" ")
     }
 
-    fn compared(text: &str, query: &str) -> (usize, usize) {
-        let (words, clauses) = (Words::new(text), clauses(query));
+    fn count_comparisons(text: &str, query: &str) -> (usize, usize) {
+        let (words, clauses) = (TokenizedText::new(text), parse_query(query));
         let mut left = MAX_COMPARISONS;
-        let found = occurrences_within(&mut left, &words, &clauses, true).len();
+        let found = find_occurrences_within(&mut left, &words, &clauses, true).len();
         (MAX_COMPARISONS - left, found)
     }
 
     #[test]
     fn a_word_that_is_repeated_is_compared_once_with_each_word_of_the_query() {
-        let (comparisons, found) = compared(&"abcdefghij ".repeat(7_000), &variants());
+        let (comparisons, found) = count_comparisons(&"abcdefghij ".repeat(7_000), &variants());
         assert_eq!(comparisons, 32);
         assert!((32..=32 * MAX_OCCURRENCES).contains(&found), "{found}");
     }
 
     #[test]
-    fn a_long_text_of_different_words_is_not_compared_as_a_whole() {
+    fn comparisons_are_bounded_in_a_long_text_of_different_words() {
         let text: Vec<String> = (0..7_000).map(|number| format!("q{number:08}")).collect();
-        let (comparisons, _) = compared(&text.join(" "), &variants());
+        let (comparisons, _) = count_comparisons(&text.join(" "), &variants());
         assert_eq!(comparisons, MAX_COMPARISONS);
-        let (comparisons, _) = compared(&text.join(" "), "abcdefghij");
-        assert_eq!(comparisons, TYPO_BYTES.div_ceil(10), "one word in ten bytes, up to the reach");
+        let (comparisons, _) = count_comparisons(&text.join(" "), "abcdefghij");
+        assert_eq!(comparisons, MAX_FUZZY_BYTES.div_ceil(10), "one word in ten bytes, up to the reach");
     }
 
     #[test]
-    fn typing_errors_count_swapped_neighbours_once() {
+    fn edit_distance_counts_swapped_neighbours_once() {
         let count =
-            |a: &str, b: &str| typing_errors(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
+            |a: &str, b: &str| edit_distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
         assert_eq!(count("search", "serach"), 1);
         assert_eq!(count("search", "searh"), 1);
         assert_eq!(count("search", "research"), 2);

@@ -9,7 +9,7 @@ use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldI
 use tantivy::{TantivyDocument, Term};
 use thiserror::Error;
 
-use chat_ports::dead_letter::{DeadLetter, Discarded};
+use chat_ports::dead_letter::{DeadLetter, DiscardRecord};
 use chat_ports::search_index::{Document, MessageKey, Scope};
 
 /// The version of everything that decides what is in the index: the fields, how text is folded and cut, the terms.
@@ -28,38 +28,38 @@ pub(super) const POSITION: &str = "position";
 pub(super) const CREATED_AT: &str = "created_at";
 const UPDATED_AT: &str = "updated_at";
 const VERSION: &str = "version";
-const PARKED: &str = "parked";
-const LETTER: &str = "letter";
+const DEAD_LETTER_TAGS: &str = "parked";
+const DEAD_LETTER: &str = "letter";
 
 /// Which dead letters: what [`Fields::parked`] holds of each, alone and with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Letters {
+pub(super) enum DeadLetterTag {
     /// All of them.
     All,
     /// Those that [stand](DeadLetter::stands).
-    Standing,
+    NeedsAttention,
     /// Those that are parked.
-    Parked,
+    Pending,
     /// Those that were discarded, which nobody has acknowledged.
     Discarded,
 }
 
-impl Letters {
+impl DeadLetterTag {
     const fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
-            Self::Standing => "standing",
-            Self::Parked => "parked",
+            Self::NeedsAttention => "standing",
+            Self::Pending => "parked",
             Self::Discarded => "discarded",
         }
     }
 
-    fn hold(self, letter: &DeadLetter) -> bool {
+    fn applies_to(self, letter: &DeadLetter) -> bool {
         match self {
             Self::All => true,
-            Self::Standing => letter.stands(),
-            Self::Parked => letter.discarded.is_none(),
-            Self::Discarded => letter.discarded.is_some() && letter.stands(),
+            Self::NeedsAttention => letter.needs_attention(),
+            Self::Pending => letter.discarded.is_none(),
+            Self::Discarded => letter.discarded.is_some() && letter.needs_attention(),
         }
     }
 }
@@ -76,7 +76,7 @@ pub(super) struct Fields {
     pub created_at: Field,
     pub updated_at: Field,
     pub version: Field,
-    pub parked: Field,
+    pub dead_letter_tags: Field,
     pub letter: Field,
 }
 
@@ -98,8 +98,8 @@ pub(super) fn schema() -> (Schema, Fields) {
         created_at: schema.add_i64_field(CREATED_AT, FAST | STORED),
         updated_at: schema.add_i64_field(UPDATED_AT, STORED),
         version: schema.add_u64_field(VERSION, STORED),
-        parked: schema.add_text_field(PARKED, exact),
-        letter: schema.add_text_field(LETTER, STORED),
+        dead_letter_tags: schema.add_text_field(DEAD_LETTER_TAGS, exact),
+        letter: schema.add_text_field(DEAD_LETTER, STORED),
     };
     (schema.build(), fields)
 }
@@ -107,7 +107,7 @@ pub(super) fn schema() -> (Schema, Fields) {
 /// A stored document that is not one of this system's.
 #[derive(Debug, Error)]
 #[error("a stored document has no usable {0}")]
-pub(super) struct Unreadable(&'static str);
+pub(super) struct MissingField(&'static str);
 
 impl Fields {
     /// The term that a message alone has.
@@ -124,17 +124,17 @@ impl Fields {
     }
 
     /// The term that such dead letters have: those of a stream, or of any.
-    pub fn letters_term(&self, letters: Letters, stream: Option<&str>) -> Term {
-        Term::from_field_text(self.parked, &letters_text(letters, stream))
+    pub fn dead_letter_tag_term(&self, letters: DeadLetterTag, stream: Option<&str>) -> Term {
+        Term::from_field_text(self.dead_letter_tags, &tag_text(letters, stream))
     }
 
     /// The term that the dead letter of an event alone has.
-    pub fn letter_term(&self, position: Position) -> Term {
-        Term::from_field_text(self.key, &letter_key(position))
+    pub fn dead_letter_key_term(&self, position: Position) -> Term {
+        Term::from_field_text(self.key, &dead_letter_key(position))
     }
 
     /// A message as it is stored.
-    pub fn message(&self, message: &Document) -> TantivyDocument {
+    pub fn message_document(&self, message: &Document) -> TantivyDocument {
         let mut stored = TantivyDocument::new();
         stored.add_text(self.key, key_text(&message.key));
         stored.add_text(self.app, message.key.app.expose());
@@ -150,19 +150,24 @@ impl Fields {
     /// A dead letter as it is stored.
     pub fn letter(&self, letter: DeadLetter) -> Result<TantivyDocument, serde_json::Error> {
         let mut stored = TantivyDocument::new();
-        stored.add_text(self.key, letter_key(letter.position));
-        for letters in [Letters::All, Letters::Standing, Letters::Parked, Letters::Discarded] {
-            if letters.hold(&letter) {
-                stored.add_text(self.parked, letters_text(letters, None));
-                stored.add_text(self.parked, letters_text(letters, Some(&letter.stream)));
+        stored.add_text(self.key, dead_letter_key(letter.position));
+        for letters in [
+            DeadLetterTag::All,
+            DeadLetterTag::NeedsAttention,
+            DeadLetterTag::Pending,
+            DeadLetterTag::Discarded,
+        ] {
+            if letters.applies_to(&letter) {
+                stored.add_text(self.dead_letter_tags, tag_text(letters, None));
+                stored.add_text(self.dead_letter_tags, tag_text(letters, Some(&letter.stream)));
             }
         }
-        let text = serde_json::to_string(&StoredLetter {
+        let text = serde_json::to_string(&StoredDeadLetter {
             stream: letter.stream,
             revision: letter.revision.get(),
             event_type: letter.event_type,
             reason: letter.reason,
-            parked_at: letter.parked_at,
+            parked_at: letter.dead_lettered_at,
             discarded: letter.discarded,
         })?;
         stored.add_u64(self.position, letter.position.get());
@@ -171,40 +176,40 @@ impl Fields {
     }
 
     /// Reads what [`Self::message`] or [`Self::letter`] stored.
-    pub fn read(&self, stored: &TantivyDocument) -> Result<Stored, Box<dyn StdError + Send + Sync>> {
+    pub fn read(&self, stored: &TantivyDocument) -> Result<StoredDocument, Box<dyn StdError + Send + Sync>> {
         if let Some(letter) = self.text(stored, self.letter) {
-            let letter: StoredLetter = serde_json::from_str(letter)?;
-            return Ok(Stored::Letter(DeadLetter {
+            let letter: StoredDeadLetter = serde_json::from_str(letter)?;
+            return Ok(StoredDocument::DeadLetter(DeadLetter {
                 position: self.position(stored)?,
                 stream: letter.stream,
                 revision: Revision::new(letter.revision),
                 event_type: letter.event_type,
                 reason: letter.reason,
-                parked_at: letter.parked_at,
+                dead_lettered_at: letter.parked_at,
                 discarded: letter.discarded,
             }));
         }
         let time = |field, name| {
             let millis = self.value(stored, field).and_then(|value| value.as_i64());
-            millis.map(Timestamp::from_millis).ok_or(Unreadable(name))
+            millis.map(Timestamp::from_millis).ok_or(MissingField(name))
         };
-        Ok(Stored::Message(Document {
-            key: self.text(stored, self.key).and_then(parse_key).ok_or(Unreadable(KEY))?,
+        Ok(StoredDocument::Message(Document {
+            key: self.text(stored, self.key).and_then(parse_key).ok_or(MissingField(KEY))?,
             created_position: self.position(stored)?,
-            body: self.text(stored, self.body).ok_or(Unreadable(BODY))?.to_owned(),
+            body: self.text(stored, self.body).ok_or(MissingField(BODY))?.to_owned(),
             version: self
                 .value(stored, self.version)
                 .and_then(|value| value.as_u64())
                 .map(Version::new)
-                .ok_or(Unreadable(VERSION))?,
+                .ok_or(MissingField(VERSION))?,
             created_at: time(self.created_at, CREATED_AT)?,
             updated_at: time(self.updated_at, UPDATED_AT)?,
         }))
     }
 
-    fn position(&self, stored: &TantivyDocument) -> Result<Position, Unreadable> {
+    fn position(&self, stored: &TantivyDocument) -> Result<Position, MissingField> {
         let position = self.value(stored, self.position).and_then(|value| value.as_u64());
-        position.map(Position::new).ok_or(Unreadable(POSITION))
+        position.map(Position::new).ok_or(MissingField(POSITION))
     }
 
     fn text<'a>(&self, stored: &'a TantivyDocument, field: Field) -> Option<&'a str> {
@@ -219,27 +224,27 @@ impl Fields {
 
 /// What a stored document is.
 #[derive(Debug)]
-pub(super) enum Stored {
+pub(super) enum StoredDocument {
     Message(Document),
-    Letter(DeadLetter),
+    DeadLetter(DeadLetter),
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredLetter {
+struct StoredDeadLetter {
     stream: String,
     revision: u64,
     event_type: String,
     reason: String,
     parked_at: Timestamp,
-    discarded: Option<Discarded>,
+    discarded: Option<DiscardRecord>,
 }
 
-fn letters_text(letters: Letters, stream: Option<&str>) -> String {
+fn tag_text(letters: DeadLetterTag, stream: Option<&str>) -> String {
     stream.map_or_else(|| letters.as_str().to_owned(), |stream| format!("{}/{stream}", letters.as_str()))
 }
 
 /// No app's token has these letters.
-fn letter_key(position: Position) -> String {
+fn dead_letter_key(position: Position) -> String {
     format!("letter/{position}")
 }
 

@@ -43,7 +43,7 @@ pub(super) fn is_unspaced(c: char) -> bool {
 
 /// Whether text goes on in one run from `left` to `right`: both of scripts that Unicode's word rules cut into single
 /// characters.
-pub(super) fn runs_on(left: char, right: char) -> bool {
+pub(super) fn continues_run(left: char, right: char) -> bool {
     (is_cjk(left) && is_cjk(right)) || (is_south_east_asian(left) && is_south_east_asian(right))
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vowel_signs_and_viramas_spell_and_accents_do_not() {
+    fn vowel_signs_and_viramas_are_not_diacritics() {
         for spells in
             ['\u{93F}', '\u{94D}', '\u{9BE}', '\u{BCD}', '\u{E34}', '\u{E48}', '\u{17D2}', '\u{3099}']
         {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn punctuation_between_hebrew_points_is_not_one() {
+    fn punctuation_between_hebrew_points_is_not_a_diacritic() {
         assert!(!is_diacritic('\u{5BE}'));
         assert!(!is_diacritic('\u{5C3}'));
     }

@@ -2,44 +2,48 @@
 
 use std::ops::Range;
 
-use super::clauses::Clause;
-use super::fold::clusters;
-use super::occurrences::{Occurrence, occurrences};
-use super::words::Words;
+use super::normalize::bounded_clusters;
+use super::occurrences::{Occurrence, find_occurrences};
+use super::query_parser::Clause;
+use super::tokenize::TokenizedText;
 
 /// About how many characters of the text a snippet shows.
-const LENGTH: usize = 160;
+const SNIPPET_CHARS: usize = 160;
 
 /// About how many of them come before the match.
-const LEAD: usize = 40;
+const LEADING_CHARS: usize = 40;
 
 /// How far a cut moves to fall between words, in characters.
-const SLACK: usize = 20;
+const MAX_CUT_SHIFT: usize = 20;
 
 const ELLIPSIS: char = '…';
 
 /// The escaped text around the best match, with `<mark>` around what matched.
-pub(super) fn snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
-    let words = Words::new(body);
-    let found = occurrences(&words, clauses, fuzzy);
-    let clusters: Vec<(usize, &str)> = clusters(body).collect();
-    let anchor = best(&found, &clusters);
-    let window = window(body, &clusters, anchor);
-    let marks = merged(found.into_iter().map(|found| found.bytes).collect());
+pub(super) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
+    let words = TokenizedText::new(body);
+    let found = find_occurrences(&words, clauses, fuzzy);
+    let clusters: Vec<(usize, &str)> = bounded_clusters(body).collect();
+    let anchor = best_anchor(&found, &clusters);
+    let window = visible_range(body, &clusters, anchor);
+    let marks = merge_ranges(found.into_iter().map(|found| found.bytes).collect());
     render(body, &window, &marks)
 }
 
 /// Where the match starts around which most of the query is found in one snippet; the first of equals.
-fn best(found: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
+fn best_anchor(found: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
     let cluster = |byte: usize| clusters.partition_point(|(at, _)| *at < byte);
     let mut best = (0, 0);
     for (index, anchor) in found.iter().enumerate() {
-        let end = clusters.get(cluster(anchor.bytes.start) + LENGTH - LEAD).map_or(usize::MAX, |(at, _)| *at);
+        let end = clusters
+            .get(cluster(anchor.bytes.start) + SNIPPET_CHARS - LEADING_CHARS)
+            .map_or(usize::MAX, |(at, _)| *at);
         // Of each clause the best occurrence in reach counts. Clauses are 32 at most.
         let mut scores = [0_u8; super::MAX_QUERY_WORDS];
-        for near in found[index..].iter().take_while(|near| near.bytes.end <= end).take(MAX_NEAR) {
+        for near in
+            found[index..].iter().take_while(|near| near.bytes.end <= end).take(MAX_NEARBY_OCCURRENCES)
+        {
             if let Some(score) = scores.get_mut(near.clause) {
-                *score = (*score).max(near.quality as u8);
+                *score = (*score).max(near.match_kind as u8);
             }
         }
         let score: u32 = scores.iter().map(|score| u32::from(*score)).sum();
@@ -51,34 +55,34 @@ fn best(found: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
 }
 
 /// How many occurrences around one are looked at.
-const MAX_NEAR: usize = 64;
+const MAX_NEARBY_OCCURRENCES: usize = 64;
 
 /// The bytes to show around a byte: cut between clusters, and between words where one ends nearby.
-fn window(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range<usize> {
+fn visible_range(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range<usize> {
     let is_space = |index: usize| clusters.get(index).is_some_and(|(_, cluster)| cluster.trim().is_empty());
     let byte = |index: usize| clusters.get(index).map_or(body.len(), |(at, _)| *at);
     let anchor = clusters.partition_point(|(at, _)| *at < anchor);
     // What is left of the length at the text's end is given to the lead.
-    let lead = LEAD.max(LENGTH.saturating_sub(clusters.len() - anchor));
+    let lead = LEADING_CHARS.max(SNIPPET_CHARS.saturating_sub(clusters.len() - anchor));
     let mut start = anchor.saturating_sub(lead);
-    if start <= SLACK / 2 {
+    if start <= MAX_CUT_SHIFT / 2 {
         start = 0;
     } else if !is_space(start - 1) {
-        let to = anchor.min(start + SLACK);
+        let to = anchor.min(start + MAX_CUT_SHIFT);
         start = (start..to).find(|index| is_space(*index)).map_or(start, |space| space + 1);
     }
-    let mut end = clusters.len().min(start + LENGTH);
-    if clusters.len() - end <= SLACK / 2 {
+    let mut end = clusters.len().min(start + SNIPPET_CHARS);
+    if clusters.len() - end <= MAX_CUT_SHIFT / 2 {
         end = clusters.len();
     } else if !is_space(end) {
-        let from = (anchor + 1).max(end.saturating_sub(SLACK));
+        let from = (anchor + 1).max(end.saturating_sub(MAX_CUT_SHIFT));
         end = (from..end).rev().find(|index| is_space(*index)).unwrap_or(end);
     }
     byte(start)..byte(end)
 }
 
 /// Ranges in order, with those that overlap or touch made one.
-fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+fn merge_ranges(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_unstable_by_key(|range| (range.start, range.end));
     let mut merged: Vec<Range<usize>> = Vec::new();
     for range in ranges {
@@ -128,11 +132,11 @@ fn escape(html: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clauses::clauses;
+    use super::super::query_parser::parse_query;
     use super::*;
 
-    fn of(body: &str, query: &str) -> String {
-        snippet(body, &clauses(query), false)
+    fn snippet_for(body: &str, query: &str) -> String {
+        build_snippet(body, &parse_query(query), false)
     }
 
     #[test]
@@ -149,14 +153,14 @@ mod tests {
             ("a 👨‍👩‍👧 b", "👨‍👩‍👧", "a <mark>👨‍👩‍👧</mark> b"),
             ("l'homme", "homme", "l&#39;<mark>homme</mark>"),
         ] {
-            assert_eq!(of(body, query), html);
+            assert_eq!(snippet_for(body, query), html);
         }
     }
 
     #[test]
     fn a_whole_word_is_marked_rather_than_parts_of_others() {
         assert_eq!(
-            of("form of a platform for forms", "form"),
+            snippet_for("form of a platform for forms", "form"),
             "<mark>form</mark> of a plat<mark>form</mark> for <mark>form</mark>s"
         );
     }
@@ -164,24 +168,24 @@ mod tests {
     #[test]
     fn text_is_escaped_and_marks_stay_outside_of_escapes() {
         assert_eq!(
-            of("<b>\"R&D\"</b> 'x'", "b"),
+            snippet_for("<b>\"R&D\"</b> 'x'", "b"),
             "&lt;<mark>b</mark>&gt;&quot;R&amp;D&quot;&lt;/<mark>b</mark>&gt; &#39;x&#39;"
         );
     }
 
     #[test]
     fn a_grapheme_is_never_split() {
-        assert_eq!(of("e\u{301}a", "e"), "<mark>e\u{301}</mark>a");
-        assert_eq!(of("हिन्दी", "हि"), "<mark>हि</mark>न्दी");
+        assert_eq!(snippet_for("e\u{301}a", "e"), "<mark>e\u{301}</mark>a");
+        assert_eq!(snippet_for("हिन्दी", "हि"), "<mark>हि</mark>न्दी");
         let body = "e\u{301}".repeat(1_000);
-        let html = of(&body, "eee");
+        let html = snippet_for(&body, "eee");
         assert!(html.contains("\u{301}</mark>…"), "{html}");
     }
 
     #[test]
     fn a_long_text_is_cut_between_words_around_the_match() {
         let body = format!("{} needle {}", "before ".repeat(100), "after ".repeat(100));
-        let html = of(&body, "needle");
+        let html = snippet_for(&body, "needle");
         assert!(html.starts_with("…before ") && html.ends_with(" after…"), "{html}");
         assert!(html.contains(" <mark>needle</mark> "), "{html}");
         let shown = html.chars().count() - "<mark></mark>".len();
@@ -189,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn the_snippet_is_where_most_of_the_query_is() {
+    fn shows_the_part_that_matches_most_of_the_query() {
         let body = format!("fox {} a brown fox", "filler ".repeat(60));
-        assert!(of(&body, "brown fox").ends_with("a <mark>brown</mark> <mark>fox</mark>"));
+        assert!(snippet_for(&body, "brown fox").ends_with("a <mark>brown</mark> <mark>fox</mark>"));
     }
 
     #[test]
     fn a_typo_is_marked_as_the_word_it_stands_for() {
-        assert_eq!(snippet("a serach box", &clauses("search"), true), "a <mark>serach</mark> box");
+        assert_eq!(build_snippet("a serach box", &parse_query("search"), true), "a <mark>serach</mark> box");
     }
 }

@@ -9,47 +9,47 @@ use tantivy::schema::document::CompactDocValue;
 use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
 
 use super::checkpoint::to_payload;
-use super::folder::{self, damaged, sort};
-use super::index::SearchIndex;
-use super::merges::Merges;
+use super::folder::{self, classify_error, damaged};
+use super::index::TantivyIndex;
+use super::merge_policy::SizeTieredMergePolicy;
 use super::schema::{Fields, schema};
-use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::digest::ContentDigest;
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
 
 /// Threads that index. Each makes a segment of its own, so that a small commit takes only one of them.
-const WORKERS: usize = 2;
+const INDEXING_THREADS: usize = 2;
 
 /// Bytes of memory each of them has for terms that are not on disk yet; a commit that needs more is written in pieces.
 /// What is folded anew comes in commits that need as much, and is cheaper the larger its pieces are. Between commits none
 /// is held.
-const MEMORY: usize = 64_000_000;
+const MEMORY_PER_THREAD: usize = 64_000_000;
 
 /// Messages that are handed over together: whether the memory is used up is looked at after each of these.
-const GROUP: usize = 256;
+const DOCUMENTS_PER_RUN: usize = 256;
 
 /// Bytes of texts up to which a commit is handed over as one, and so makes one segment.
-const IN_ONE: usize = 512 << 10;
+const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
 /// Writes the index; the only one that does, while it lives.
 ///
 /// Its methods write files and block; async callers run them on a thread where that is allowed.
-pub struct SearchIndexWriter {
+pub struct TantivyIndexWriter {
     dir: PathBuf,
     fields: Fields,
-    reader: SearchIndex,
+    reader: TantivyIndex,
     /// `None` after a failed commit, of which it is not known what it left behind: the next use opens it anew.
-    writer: Option<Writer>,
+    writer: Option<TantivyWriter>,
 }
 
-type Writer = IndexWriter<Boxed>;
+type TantivyWriter = IndexWriter<BoxedDocument>;
 
 /// A document on its way to the threads that index. With each commit tantivy makes a queue of 10,000 places for four
 /// documents each: 0.9 MB of pointers, where the documents themselves would be 2.5.
-struct Boxed(Box<TantivyDocument>);
+struct BoxedDocument(Box<TantivyDocument>);
 
-impl Indexed for Boxed {
+impl Indexed for BoxedDocument {
     type Value<'a> = CompactDocValue<'a>;
     type FieldsValuesIter<'a> = <TantivyDocument as Indexed>::FieldsValuesIter<'a>;
 
@@ -62,33 +62,33 @@ impl Indexed for Boxed {
     }
 }
 
-impl Boxed {
-    fn add(document: TantivyDocument) -> UserOperation<Self> {
+impl BoxedDocument {
+    fn add_operation(document: TantivyDocument) -> UserOperation<Self> {
         UserOperation::Add(Self(Box::new(document)))
     }
 }
 
-impl SearchIndexWriter {
+impl TantivyIndexWriter {
     /// Opens the index in a folder for writing, and creates both where they are missing. Reads all files of the index
     /// to compare them with their checksums (about a second a gigabyte from memory).
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has it, [`SearchError::Damaged`] where it can't be understood
     /// or was written by another version: [`Self::reset`] helps.
-    pub fn open(dir: &Path) -> Result<(Self, Opened), SearchError> {
+    pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
         let (index, mut opened) = match folder::open(dir) {
-            Ok(index) => (index, Opened::Existing),
-            Err(SearchError::NotCreated) => (folder::create(dir)?, Opened::Created),
+            Ok(index) => (index, StorageOrigin::Existing),
+            Err(SearchError::NotCreated) => (folder::create(dir)?, StorageOrigin::Created),
             Err(error) => return Err(error),
         };
-        let mut writer = tantivy_writer(&index)?;
-        if index.load_metas().map_err(sort)?.payload.is_none() {
+        let mut writer = open_tantivy_writer(&index)?;
+        if index.load_metas().map_err(classify_error)?.payload.is_none() {
             // New, or a crash came between creating it and this commit, the first.
-            commit(&mut writer, Checkpoint::default())?;
-            opened = Opened::Created;
+            commit(&mut writer, ProjectionCheckpoint::default())?;
+            opened = StorageOrigin::Created;
         }
         folder::verify(dir, &index)?;
-        let reader = SearchIndex::of(dir, index)?;
+        let reader = TantivyIndex::from_index(dir, index)?;
         Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, opened))
     }
 
@@ -97,11 +97,11 @@ impl SearchIndexWriter {
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has it.
-    pub fn reset(dir: &Path) -> Result<Self, SearchError> {
+    pub fn recreate(dir: &Path) -> Result<Self, SearchError> {
         if dir.try_exists().map_err(folder::unavailable)? {
             // Held across the move: a writer that still works by this path would write into the new index.
-            let lock = folder::lock(dir)?;
-            folder::move_aside(dir)?;
+            let lock = folder::acquire_writer_lock(dir)?;
+            folder::quarantine(dir)?;
             drop(lock);
         }
         Self::open(dir).map(|(writer, _)| writer)
@@ -113,7 +113,7 @@ impl SearchIndexWriter {
     /// [`SearchError::InUse`] while a writer has it.
     pub fn remove(dir: &Path) -> Result<(), SearchError> {
         if dir.try_exists().map_err(folder::unavailable)? {
-            let lock = folder::lock(dir)?;
+            let lock = folder::acquire_writer_lock(dir)?;
             folder::remove(dir)?;
             drop(lock);
         }
@@ -121,12 +121,12 @@ impl SearchIndexWriter {
     }
 
     /// A reader in this process. It sees each commit as soon as [`Self::commit`] returns.
-    pub fn reader(&self) -> SearchIndex {
+    pub fn reader(&self) -> TantivyIndex {
         self.reader.clone()
     }
 
     /// Up to where which log is folded in.
-    pub fn checkpoint(&self) -> Checkpoint {
+    pub fn checkpoint(&self) -> ProjectionCheckpoint {
         self.reader.checkpoint()
     }
 
@@ -136,7 +136,7 @@ impl SearchIndexWriter {
     }
 
     /// Streams of which an event was parked.
-    pub fn parked_streams(&self) -> Result<Vec<String>, SearchError> {
+    pub fn blocked_streams(&self) -> Result<Vec<String>, SearchError> {
         let (_, count) = self.reader.dead_letters(0)?;
         let (letters, _) = self.reader.dead_letters(usize::try_from(count).unwrap_or(usize::MAX))?;
         let streams: HashSet<String> = letters.into_iter().map(|letter| letter.stream).collect();
@@ -166,8 +166,8 @@ impl SearchIndexWriter {
             return Err(SearchError::CheckpointMoved);
         }
         let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
-        let to = Checkpoint { log: Some(changes.log), position: changes.to };
-        self.run(&writer, changes)?;
+        let to = ProjectionCheckpoint { log: Some(changes.log), position: changes.to };
+        self.apply_changes(&writer, changes)?;
         commit(&mut writer, to)?;
         self.reader.reload()?;
         self.writer = Some(writer);
@@ -178,48 +178,58 @@ impl SearchIndexWriter {
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
             let index = folder::open(&self.dir)?;
-            self.writer = Some(tantivy_writer(&index)?);
+            self.writer = Some(open_tantivy_writer(&index)?);
             self.reader.reload()?;
         }
         Ok(())
     }
 
-    fn run(&self, writer: &Writer, changes: IndexChanges) -> Result<(), SearchError> {
-        let IndexChanges { add, put, delete, park, unpark, mark, .. } = changes;
+    fn apply_changes(&self, writer: &TantivyWriter, changes: IndexChanges) -> Result<(), SearchError> {
+        let IndexChanges {
+            add,
+            upsert: put,
+            delete,
+            new_dead_letters: park,
+            resolved_dead_letters: unpark,
+            mark,
+            ..
+        } = changes;
         let keys = put.iter().map(|message| &message.key).chain(&delete);
         let mut operations: Vec<_> =
             keys.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
         let letters = unpark.iter().chain(mark.iter().map(|letter| &letter.position));
-        operations.extend(letters.map(|position| UserOperation::Delete(self.fields.letter_term(*position))));
+        operations.extend(
+            letters.map(|position| UserOperation::Delete(self.fields.dead_letter_key_term(*position))),
+        );
         for letter in park.into_iter().chain(mark) {
-            operations.push(Boxed::add(self.fields.letter(letter).map_err(damaged)?));
+            operations.push(BoxedDocument::add_operation(self.fields.letter(letter).map_err(damaged)?));
         }
         let bytes: usize = add.iter().chain(&put).map(|message| message.body.len()).sum();
         let messages: Vec<_> = add.iter().chain(&put).collect();
-        let add = |message: &&Document| Boxed::add(self.fields.message(message));
-        if bytes <= IN_ONE {
+        let add = |message: &&Document| BoxedDocument::add_operation(self.fields.message_document(message));
+        if bytes <= SINGLE_SEGMENT_BYTES {
             operations.extend(messages.iter().map(add));
-            writer.run(operations).map_err(sort)?;
+            writer.run(operations).map_err(classify_error)?;
             return Ok(());
         }
-        writer.run(operations).map_err(sort)?;
-        for messages in messages.chunks(GROUP) {
-            writer.run(messages.iter().map(add)).map_err(sort)?;
+        writer.run(operations).map_err(classify_error)?;
+        for messages in messages.chunks(DOCUMENTS_PER_RUN) {
+            writer.run(messages.iter().map(add)).map_err(classify_error)?;
         }
         Ok(())
     }
 }
 
 /// Few threads index and one merges: a projection is one stream of changes, and the machine has other work.
-fn tantivy_writer(index: &Index) -> Result<Writer, SearchError> {
+fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
     let options = IndexWriterOptions::builder()
-        .num_worker_threads(WORKERS)
+        .num_worker_threads(INDEXING_THREADS)
         .num_merge_threads(1)
-        .memory_budget_per_thread(MEMORY)
+        .memory_budget_per_thread(MEMORY_PER_THREAD)
         .build();
-    let writer: Writer = index.writer_with_options(options).map_err(sort)?;
-    writer.set_merge_policy(Box::new(Merges::default()));
-    start_after_the_last_commit(&writer)?;
+    let writer: TantivyWriter = index.writer_with_options(options).map_err(classify_error)?;
+    writer.set_merge_policy(Box::new(SizeTieredMergePolicy::default()));
+    clean_up_after_previous_writer(&writer)?;
     Ok(writer)
 }
 
@@ -233,17 +243,17 @@ fn tantivy_writer(index: &Index) -> Result<Writer, SearchError> {
 ///   So that number is used up here, by nothing.
 /// - The same commit made again has the same number as when it was cut short, and can't create its files of deletions
 ///   where they are already, however often it is tried. So files that no commit lists are removed.
-fn start_after_the_last_commit(writer: &Writer) -> Result<(), SearchError> {
-    let nothing: [UserOperation<Boxed>; 0] = [];
-    writer.run(nothing).map_err(sort)?;
-    writer.garbage_collect_files().wait().map_err(sort)?;
+fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {
+    let nothing: [UserOperation<BoxedDocument>; 0] = [];
+    writer.run(nothing).map_err(classify_error)?;
+    writer.garbage_collect_files().wait().map_err(classify_error)?;
     Ok(())
 }
 
-fn commit(writer: &mut Writer, checkpoint: Checkpoint) -> Result<(), SearchError> {
+fn commit(writer: &mut TantivyWriter, checkpoint: ProjectionCheckpoint) -> Result<(), SearchError> {
     let payload = to_payload(checkpoint).map_err(damaged)?;
-    let mut prepared = writer.prepare_commit().map_err(sort)?;
+    let mut prepared = writer.prepare_commit().map_err(classify_error)?;
     prepared.set_payload(&payload);
-    prepared.commit().map_err(sort)?;
+    prepared.commit().map_err(classify_error)?;
     Ok(())
 }

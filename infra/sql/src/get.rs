@@ -2,25 +2,25 @@
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
-use super::query::{Query, number};
-use super::row::{self, Row, Value};
+use super::query::{Query, number_param};
+use super::row::{self, SqlRow, Value};
 use super::tables::version;
 use crate::{apps, chat_row, message_row};
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
 
 /// The position, and what was found there.
-type Found<T> = Option<Snapshot<Result<T, Missing>>>;
+type LookupResult<T> = Option<Snapshot<Result<T, Missing>>>;
 
 /// The position.
 #[derive(Default)]
 pub struct GetPosition {
-    found: Option<Position>,
+    position: Option<Position>,
 }
 
 impl Query for GetPosition {
-    type Answer = Position;
+    type Output = Position;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!("SELECT k.position FROM checkpoint k WHERE k.layout = ", version!());
 
@@ -28,33 +28,33 @@ impl Query for GetPosition {
         Vec::new()
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
-        self.found = Some(row::position(row, 0)?);
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
+        self.position = Some(row::position(row, 0)?);
         Ok(())
     }
 
-    fn answer(self) -> Option<Position> {
-        self.found
+    fn into_output(self) -> Option<Position> {
+        self.position
     }
 }
 
 /// An app.
 pub struct GetApp {
     token: AppToken,
-    found: Found<AppRow>,
+    result: LookupResult<AppRow>,
 }
 
 impl GetApp {
     /// Queries one app.
     pub fn new(token: AppToken) -> Self {
-        Self { token, found: None }
+        Self { token, result: None }
     }
 }
 
 impl Query for GetApp {
-    type Answer = Snapshot<Result<AppRow, Missing>>;
+    type Output = Snapshot<Result<AppRow, Missing>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, ",
@@ -67,14 +67,14 @@ impl Query for GetApp {
         vec![Value::Text(self.token.expose())]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(row::app(row, 1)?) };
-        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
         Ok(())
     }
 
-    fn answer(self) -> Option<Self::Answer> {
-        self.found
+    fn into_output(self) -> Option<Self::Output> {
+        self.result
     }
 }
 
@@ -82,20 +82,20 @@ impl Query for GetApp {
 pub struct GetChat {
     token: AppToken,
     chat: ChatNumber,
-    found: Found<ChatRow>,
+    result: LookupResult<ChatRow>,
 }
 
 impl GetChat {
     /// Queries one chat.
     pub fn new(token: AppToken, chat: ChatNumber) -> Self {
-        Self { token, chat, found: None }
+        Self { token, chat, result: None }
     }
 }
 
 impl Query for GetChat {
-    type Answer = Snapshot<Result<ChatRow, Missing>>;
+    type Output = Snapshot<Result<ChatRow, Missing>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, ",
@@ -108,10 +108,10 @@ impl Query for GetChat {
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        vec![Value::Text(self.token.expose()), number(self.chat.get())]
+        vec![Value::Text(self.token.expose()), number_param(self.chat.get())]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         let value = if row::is_null(row, 1)? {
             Err(Missing::App)
         } else if row::is_null(row, 2)? {
@@ -119,12 +119,12 @@ impl Query for GetChat {
         } else {
             Ok(row::chat(row, 2)?)
         };
-        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
         Ok(())
     }
 
-    fn answer(self) -> Option<Self::Answer> {
-        self.found
+    fn into_output(self) -> Option<Self::Output> {
+        self.result
     }
 }
 
@@ -133,20 +133,20 @@ pub struct GetMessage {
     token: AppToken,
     chat: ChatNumber,
     message: MessageNumber,
-    found: Found<MessageRow>,
+    result: LookupResult<MessageRow>,
 }
 
 impl GetMessage {
     /// Queries one message.
     pub fn new(token: AppToken, chat: ChatNumber, message: MessageNumber) -> Self {
-        Self { token, chat, message, found: None }
+        Self { token, chat, message, result: None }
     }
 }
 
 impl Query for GetMessage {
-    type Answer = Snapshot<Result<MessageRow, Missing>>;
+    type Output = Snapshot<Result<MessageRow, Missing>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, c.id, d.id, ",
@@ -161,26 +161,30 @@ impl Query for GetMessage {
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        vec![Value::Text(self.token.expose()), number(self.chat.get()), number(self.message.get())]
+        vec![
+            Value::Text(self.token.expose()),
+            number_param(self.chat.get()),
+            number_param(self.message.get()),
+        ]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         let value = if row::is_null(row, 1)? {
             Err(Missing::App)
         } else if row::is_null(row, 2)? {
             Err(Missing::Chat)
         } else if !row::is_null(row, 4)? {
-            Ok(row::message(row, 4)?)
+            Ok(row::read_message(row, 4)?)
         } else if row::is_null(row, 3)? {
             Err(Missing::Message)
         } else {
             Err(Missing::Deleted)
         };
-        self.found = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.result = Some(Snapshot { position: row::position(row, 0)?, value });
         Ok(())
     }
 
-    fn answer(self) -> Option<Self::Answer> {
-        self.found
+    fn into_output(self) -> Option<Self::Output> {
+        self.result
     }
 }

@@ -1,15 +1,15 @@
 //! What the adapters in SQL share: the tables, the queries and how their answers are read, where a page is cut, and what
 //! the digest adds up. An adapter adds connections, transactions, errors and writing.
 
-mod answers;
-pub mod digest;
+pub mod contents;
+mod dead_letters;
 pub mod get;
-mod letters;
 mod list;
 pub mod load;
+mod message_window;
 pub mod query;
+mod query_runner;
 pub mod row;
 pub mod tables;
-mod window;
 
-pub use answers::{SqlEngine, SqlReadModel};
+pub use query_runner::{SqlEngine, SqlReadModel};

@@ -3,12 +3,12 @@
 
 use chat_domain::{AppToken, ChatNumber, Position};
 
-use super::query::{Query, limit, number};
-use super::row::{self, Row, Value};
+use super::message_window::FetchRange;
+use super::query::{Query, limit_param, number_param};
+use super::row::{self, SqlRow, Value};
 use super::tables::version;
-use super::window::Reach;
 use crate::{apps, chat_row, message_row};
-use chat_ports::read_model::{AppRow, ChatRow, MessagePage, MessageRow, Missing, Snapshot, Window};
+use chat_ports::read_model::{AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, Snapshot};
 
 /// A page of apps.
 pub struct ListApps {
@@ -25,9 +25,9 @@ impl ListApps {
 }
 
 impl Query for ListApps {
-    type Answer = Snapshot<Vec<AppRow>>;
+    type Output = Snapshot<Vec<AppRow>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM checkpoint k WHERE k.layout = ",
@@ -39,10 +39,10 @@ impl Query for ListApps {
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        vec![number(self.after.get()), limit(self.limit)]
+        vec![number_param(self.after.get()), limit_param(self.limit)]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
             self.apps.push(row::app(row, 1)?);
         } else {
@@ -51,7 +51,7 @@ impl Query for ListApps {
         Ok(())
     }
 
-    fn answer(mut self) -> Option<Self::Answer> {
+    fn into_output(mut self) -> Option<Self::Output> {
         // The rows of a union come in whatever order.
         self.apps.sort_unstable_by_key(|app| app.created_position);
         Some(Snapshot { position: self.position?, value: self.apps })
@@ -63,20 +63,20 @@ pub struct ListChats {
     token: AppToken,
     after: Option<ChatNumber>,
     limit: usize,
-    head: Option<Snapshot<Result<(), Missing>>>,
+    header: Option<Snapshot<Result<(), Missing>>>,
     chats: Vec<ChatRow>,
 }
 
 impl ListChats {
     pub fn new(token: AppToken, after: Option<ChatNumber>, limit: usize) -> Self {
-        Self { token, after, limit, head: None, chats: Vec::new() }
+        Self { token, after, limit, header: None, chats: Vec::new() }
     }
 }
 
 impl Query for ListChats {
-    type Answer = Snapshot<Result<Vec<ChatRow>, Missing>>;
+    type Output = Snapshot<Result<Vec<ChatRow>, Missing>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, NULL, NULL, NULL, NULL, NULL
@@ -91,22 +91,22 @@ impl Query for ListChats {
 
     fn params(&self) -> Vec<Value<'_>> {
         let after = self.after.map_or(0, ChatNumber::get);
-        vec![Value::Text(self.token.expose()), number(after), limit(self.limit)]
+        vec![Value::Text(self.token.expose()), number_param(after), limit_param(self.limit)]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
             self.chats.push(row::chat(row, 2)?);
         } else {
             let value = if row::is_null(row, 1)? { Err(Missing::App) } else { Ok(()) };
-            self.head = Some(Snapshot { position: row::position(row, 0)?, value });
+            self.header = Some(Snapshot { position: row::position(row, 0)?, value });
         }
         Ok(())
     }
 
-    fn answer(mut self) -> Option<Self::Answer> {
+    fn into_output(mut self) -> Option<Self::Output> {
         self.chats.sort_unstable_by_key(|chat| chat.number);
-        let Snapshot { position, value } = self.head?;
+        let Snapshot { position, value } = self.header?;
         Some(Snapshot { position, value: value.map(|()| self.chats) })
     }
 }
@@ -130,33 +130,39 @@ macro_rules! side {
 pub struct ListMessages {
     token: AppToken,
     chat: ChatNumber,
-    window: Window,
+    window: MessageWindow,
     limit: usize,
-    reach: Reach,
-    head: Option<Snapshot<Result<(), Missing>>>,
+    fetch_range: FetchRange,
+    header: Option<Snapshot<Result<(), Missing>>>,
     older: Vec<MessageRow>,
     newer: Vec<MessageRow>,
 }
 
 impl ListMessages {
     /// `None` in the answer: the page goes beyond what is near, and [`ListMessages::whole`] has it.
-    pub fn near(token: AppToken, chat: ChatNumber, window: Window, limit: usize) -> Self {
-        Self::within(Reach::near(window, limit), token, chat, window, limit)
+    pub fn optimistic(token: AppToken, chat: ChatNumber, window: MessageWindow, limit: usize) -> Self {
+        Self::with_fetch_range(FetchRange::optimistic(window, limit), token, chat, window, limit)
     }
 
-    pub fn whole(token: AppToken, chat: ChatNumber, window: Window, limit: usize) -> Self {
-        Self::within(Reach::whole(window, limit), token, chat, window, limit)
+    pub fn exhaustive(token: AppToken, chat: ChatNumber, window: MessageWindow, limit: usize) -> Self {
+        Self::with_fetch_range(FetchRange::exhaustive(window, limit), token, chat, window, limit)
     }
 
-    fn within(reach: Reach, token: AppToken, chat: ChatNumber, window: Window, limit: usize) -> Self {
-        Self { token, chat, window, limit, reach, head: None, older: Vec::new(), newer: Vec::new() }
+    fn with_fetch_range(
+        fetch_range: FetchRange,
+        token: AppToken,
+        chat: ChatNumber,
+        window: MessageWindow,
+        limit: usize,
+    ) -> Self {
+        Self { token, chat, window, limit, fetch_range, header: None, older: Vec::new(), newer: Vec::new() }
     }
 }
 
 impl Query for ListMessages {
-    type Answer = Snapshot<Result<Option<MessagePage>, Missing>>;
+    type Output = Snapshot<Result<Option<MessagePage>, Missing>>;
 
-    const FEW_ROWS: bool = true;
+    const READS_FEW_ROWS: bool = true;
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, c.id, NULL, NULL, NULL, NULL, NULL
@@ -170,15 +176,15 @@ impl Query for ListMessages {
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        let Reach { edge, older, newer } = self.reach;
+        let FetchRange { pivot: edge, older_limit: older, newer_limit: newer } = self.fetch_range;
         let token = Value::Text(self.token.expose());
-        vec![token, number(self.chat.get()), Value::Int(edge), limit(older), limit(newer)]
+        vec![token, number_param(self.chat.get()), Value::Int(edge), limit_param(older), limit_param(newer)]
     }
 
-    fn read<R: Row>(&mut self, row: &R) -> Result<(), R::Error> {
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
         if row::is_null(row, 0)? {
-            let message = row::message(row, 3)?;
-            let older = row::int(message.number.get()) < self.reach.edge;
+            let message = row::read_message(row, 3)?;
+            let older = row::to_sql_int(message.number.get()) < self.fetch_range.pivot;
             if older {
                 self.older.push(message);
             } else {
@@ -193,18 +199,18 @@ impl Query for ListMessages {
         } else {
             Ok(())
         };
-        self.head = Some(Snapshot { position: row::position(row, 0)?, value });
+        self.header = Some(Snapshot { position: row::position(row, 0)?, value });
         Ok(())
     }
 
-    fn answer(self) -> Option<Self::Answer> {
+    fn into_output(self) -> Option<Self::Output> {
         let Self { mut older, mut newer, .. } = self;
         older.sort_unstable_by_key(|message| std::cmp::Reverse(message.number));
         newer.sort_unstable_by_key(|message| message.number);
-        let Snapshot { position, value } = self.head?;
+        let Snapshot { position, value } = self.header?;
         Some(Snapshot {
             position,
-            value: value.map(|()| self.reach.cut(older, newer, self.window, self.limit)),
+            value: value.map(|()| self.fetch_range.cut_page(older, newer, self.window, self.limit)),
         })
     }
 }

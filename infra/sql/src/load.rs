@@ -15,7 +15,7 @@ pub const MOVE_CHECKPOINT: &str = concat!(
 );
 
 /// The streams with a parked event.
-pub const PARKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
+pub const BLOCKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
 
 /// How many letters there are, as [`super::row::letter_counts`] reads it.
 macro_rules! letter_counts {
@@ -26,20 +26,20 @@ macro_rules! letter_counts {
 }
 
 /// How many dead letters there are.
-pub const LETTER_COUNTS: &str = concat!("SELECT ", letter_counts!());
+pub const DEAD_LETTER_COUNTS: &str = concat!("SELECT ", letter_counts!());
 
 /// The letter at `$1`.
-pub const LETTER: &str = concat!("SELECT ", dead_letters!(), " FROM dead_letters WHERE position = $1");
+pub const DEAD_LETTER: &str = concat!("SELECT ", dead_letters!(), " FROM dead_letters WHERE position = $1");
 
 /// The first `$2` parked letters of the stream `$1`.
-pub const PARKED_OF: &str = concat!(
+pub const DEAD_LETTERS_OF_STREAM: &str = concat!(
     "SELECT ",
     dead_letters!(),
     " FROM dead_letters WHERE stream = $1 AND discarded = 0 ORDER BY position LIMIT $2"
 );
 
 /// Gives the letter at `$6` another reason and state.
-pub const MARK: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
+pub const UPDATE_DEAD_LETTER: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
                                discard_reason = $4, acknowledged = $5 WHERE position = $6";
 
 /// The apps whose tokens are in `$keys`, which has the column `token`, as [`super::row::app`] reads them.

@@ -10,7 +10,7 @@ macro_rules! version {
 pub(super) use version;
 
 /// [`version!`] as a number.
-pub const VERSION: i32 = version!();
+pub const SCHEMA_VERSION: i32 = version!();
 
 /// The statements that make the tables, in Postgres's dialect.
 pub const SCHEMA: &str = include_str!("schema.sql");

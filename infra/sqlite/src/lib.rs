@@ -3,8 +3,8 @@
 mod event_store;
 mod idempotency;
 mod read_model;
-mod write_ahead;
+mod wal_checkpointer;
 
 pub use event_store::SqliteEventStore;
-pub use idempotency::SqliteReservations;
+pub use idempotency::SqliteIdempotencyStore;
 pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelWriter};

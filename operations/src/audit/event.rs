@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::{Actor, Event, Metadata, Operation, Position, Revision, Timestamp, operation};
+use chat_domain::{Actor, Event, Metadata, OperatorAction, Position, Revision, Timestamp, operator_action};
 use chat_ports::event_store::RecordedEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -79,8 +79,8 @@ pub struct EventReference {
 
 impl From<&RecordedEvent> for AuditedEvent {
     fn from(event: &RecordedEvent) -> Self {
-        let (data, data_base64) = as_stored(&event.data);
-        let (metadata, metadata_base64) = as_stored(&event.metadata);
+        let (data, data_base64) = json_or_base64(&event.data);
+        let (metadata, metadata_base64) = json_or_base64(&event.metadata);
         Self {
             position: event.position,
             id: event.id,
@@ -93,14 +93,14 @@ impl From<&RecordedEvent> for AuditedEvent {
             data_base64,
             metadata,
             metadata_base64,
-            problem: problem(event),
+            problem: decoding_problem(event),
         }
     }
 }
 
 impl AuditedEvent {
     /// The circumstances, where they can be read.
-    pub fn circumstances(&self) -> Option<Metadata> {
+    pub fn parsed_metadata(&self) -> Option<Metadata> {
         serde_json::from_str(self.metadata.as_ref()?.get()).ok()
     }
 }
@@ -120,7 +120,7 @@ impl From<&RecordedEvent> for EventReference {
 }
 
 /// JSON as it is, or else its bytes.
-fn as_stored(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
+fn json_or_base64(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     match serde_json::from_slice::<&RawValue>(bytes) {
         Ok(json) => (Some(on_one_line(json)), None),
         Err(_) => (None, Some(BASE64_STANDARD.encode(bytes))),
@@ -139,9 +139,9 @@ fn on_one_line(json: &RawValue) -> Box<RawValue> {
 }
 
 /// Why an event can't be read.
-fn problem(event: &RecordedEvent) -> Option<String> {
-    let decoded = if &*event.stream == operation::STREAM {
-        Operation::decode(&event.event_type, event.schema_version, &event.data).map(drop)
+fn decoding_problem(event: &RecordedEvent) -> Option<String> {
+    let decoded = if &*event.stream == operator_action::STREAM {
+        OperatorAction::decode(&event.event_type, event.schema_version, &event.data).map(drop)
     } else {
         Event::decode(&event.event_type, event.schema_version, &event.data).map(drop)
     };

@@ -9,15 +9,15 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::event::EventReference;
-use super::row::{self, Row};
+use super::read_model_row::{self, Row};
 use super::seek;
-use super::state::{Existence, LAST, State, state};
 use super::subject::{Subject, SubjectName};
-use crate::answer::{Diagnostic, Finding};
+use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
+use crate::envelope::{Diagnostic, Report};
 
 /// Parked events that are looked through, and those of them that are named.
-const PARKED_LOOKED_AT: usize = 1_000;
-const PARKED_NAMED: usize = 10;
+const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
+const MAX_LISTED_DEAD_LETTERS: usize = 10;
 
 /// A row, explained.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -86,11 +86,11 @@ pub async fn explain(
     read_model: &dyn ReadModel,
     subject: Subject,
 ) -> Result<Explanation, ExplainError> {
-    let row = row::read(read_model, subject).await?;
-    let told = state(log, subject, row.position).await?;
-    let parked = parked(read_model, subject).await?;
-    let newer_events = newer(log, subject, row.position).await?;
-    let fields = compare(&row, &told);
+    let row = read_model_row::read_row(read_model, subject).await?;
+    let told = subject_state(log, subject, row.position).await?;
+    let parked = read_dead_letters(read_model, subject).await?;
+    let newer_events = count_newer_events(log, subject, row.position).await?;
+    let fields = compare_fields(&row, &told);
     let agrees = row.existence == told.existence && fields.iter().all(|field| field.by_the_log.is_none());
     Ok(Explanation {
         subject: subject.into(),
@@ -104,7 +104,7 @@ pub async fn explain(
     })
 }
 
-fn compare(row: &Row, told: &State) -> Vec<ExplainedField> {
+fn compare_fields(row: &Row, told: &SubjectState) -> Vec<ExplainedField> {
     let seen = |name: &str| row.fields.iter().find(|(of, _)| *of == name).map(|(_, value)| value.clone());
     let mut fields: Vec<ExplainedField> = told
         .fields
@@ -130,33 +130,41 @@ fn compare(row: &Row, told: &State) -> Vec<ExplainedField> {
 }
 
 /// How many events of its stream come after a position.
-async fn newer(log: &dyn EventStore, subject: Subject, position: Position) -> Result<u64, EventStoreError> {
+async fn count_newer_events(
+    log: &dyn EventStore,
+    subject: Subject,
+    position: Position,
+) -> Result<u64, EventStoreError> {
     let stream = subject.stream();
     let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
-    let held = count(seek::last_up_to(log, &stream, position).await?);
-    let all = count(seek::last_up_to(log, &stream, LAST).await?);
+    let held = count(seek::last_revision_up_to(log, &stream, position).await?);
+    let all = count(seek::last_revision_up_to(log, &stream, END_OF_LOG).await?);
     Ok(all - held.min(all))
 }
 
-async fn parked(read_model: &dyn ReadModel, subject: Subject) -> Result<Vec<ParkedEvent>, ReadModelError> {
+async fn read_dead_letters(
+    read_model: &dyn ReadModel,
+    subject: Subject,
+) -> Result<Vec<ParkedEvent>, ReadModelError> {
     let own = subject.stream();
-    let of_app = match subject {
+    let app_stream = match subject {
         Subject::App(app) | Subject::Chat(app, _) | Subject::Message(app, ..) => {
             StreamId::App(app).to_string()
         }
     };
-    let (letters, _) = read_model.dead_letters(PARKED_LOOKED_AT).await?;
-    let of_subject = letters.into_iter().filter(|letter| letter.stream == *own || letter.stream == of_app);
+    let (letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
+    let of_subject =
+        letters.into_iter().filter(|letter| letter.stream == *own || letter.stream == app_stream);
     let parked = of_subject.map(|letter| ParkedEvent {
         position: letter.position,
         event_type: letter.event_type,
         reason: letter.reason,
     });
-    Ok(parked.take(PARKED_NAMED).collect())
+    Ok(parked.take(MAX_LISTED_DEAD_LETTERS).collect())
 }
 
-impl Finding for Explanation {
-    fn is_finding(&self) -> bool {
+impl Report for Explanation {
+    fn has_findings(&self) -> bool {
         !self.agrees
     }
 

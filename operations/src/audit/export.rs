@@ -7,8 +7,8 @@ use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use thiserror::Error;
 
 use super::event::AuditedEvent;
-use super::filter::actor_kind;
-use super::line;
+use super::filter::actor_kind_name;
+use super::json_line;
 use super::scan::Scan;
 
 /// How events are written.
@@ -68,12 +68,12 @@ pub async fn export(
     if format == ExportFormat::Csv {
         out.write_all(&csv_line(COLUMNS)?)?;
     }
-    while let Some(found) = scan.next(log).await? {
-        looked_at += found.looked_at;
+    while let Some(found) = scan.next_batch(log).await? {
+        looked_at += found.scanned_events;
         for event in &found.events {
             match format {
-                ExportFormat::JsonLines => line::write(&mut buffer, event)?,
-                ExportFormat::Csv => buffer.extend(csv_line(columns(event))?),
+                ExportFormat::JsonLines => json_line::write(&mut buffer, event)?,
+                ExportFormat::Csv => buffer.extend(csv_line(csv_columns(event))?),
             }
             out.write_all(&buffer)?;
             buffer.clear();
@@ -85,10 +85,10 @@ pub async fn export(
     Ok(written)
 }
 
-fn columns(event: &RecordedEvent) -> [String; 18] {
+fn csv_columns(event: &RecordedEvent) -> [String; 18] {
     let audited = AuditedEvent::from(event);
-    let metadata: Metadata = audited.circumstances().unwrap_or_default();
-    let known = audited.circumstances().is_some();
+    let metadata: Metadata = audited.parsed_metadata().unwrap_or_default();
+    let known = audited.parsed_metadata().is_some();
     let actor = metadata.actor;
     let raw = |json: Option<Box<serde_json::value::RawValue>>| json.map(|json| json.get().to_owned());
     [
@@ -96,16 +96,16 @@ fn columns(event: &RecordedEvent) -> [String; 18] {
         audited.id.uuid().to_string(),
         audited.stream,
         audited.revision.to_string(),
-        plain(audited.event_type),
+        escape_formula(audited.event_type),
         audited.schema_version.0.to_string(),
         audited.recorded_at.to_string(),
-        plain(metadata.command),
-        if known { actor_kind(actor.kind).to_owned() } else { String::new() },
-        plain(actor.name.unwrap_or_default()),
-        plain(actor.address.unwrap_or_default()),
-        plain(actor.user_agent.unwrap_or_default()),
-        plain(metadata.correlation_id),
-        plain(metadata.causation_id),
+        escape_formula(metadata.command),
+        if known { actor_kind_name(actor.kind).to_owned() } else { String::new() },
+        escape_formula(actor.name.unwrap_or_default()),
+        escape_formula(actor.address.unwrap_or_default()),
+        escape_formula(actor.user_agent.unwrap_or_default()),
+        escape_formula(metadata.correlation_id),
+        escape_formula(metadata.causation_id),
         raw(audited.data).unwrap_or_default(),
         audited.data_base64.unwrap_or_default(),
         raw(audited.metadata).unwrap_or_default(),
@@ -115,7 +115,7 @@ fn columns(event: &RecordedEvent) -> [String; 18] {
 
 /// What clients sent (a `User-Agent`, say) must not become a formula in a spreadsheet: such texts get an apostrophe in
 /// front. The columns `data` and `metadata` have all of it unchanged.
-fn plain(text: String) -> String {
+fn escape_formula(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chat_domain::metadata::ActorKind;
-use chat_domain::{AppToken, ChatNumber, Event, Metadata, Operation, Position, StreamId, Timestamp};
+use chat_domain::{AppToken, ChatNumber, Event, Metadata, OperatorAction, Position, StreamId, Timestamp};
 use chat_ports::event_store::RecordedEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub struct EventFilter {
 
 /// A filter as it was written, part by part: on the command line or in a query string.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilterWords {
+pub struct EventFilterParams {
     /// [`EventFilter::stream`].
     pub stream: Option<String>,
     /// [`EventFilter::app`].
@@ -90,20 +90,21 @@ pub struct InvalidFilter {
 
 impl EventFilter {
     /// Reads a filter; `now` is what `since` counts from.
-    pub fn parse(words: FilterWords, now: Timestamp) -> Result<Self, InvalidFilter> {
-        let since = part("since", words.since, "a duration such as 2h, 90s or 1d12h", |text| {
+    pub fn parse(words: EventFilterParams, now: Timestamp) -> Result<Self, InvalidFilter> {
+        let since = parse_part("since", words.since, "a duration such as 2h, 90s or 1d12h", |text| {
             let millis = i64::try_from(parse_duration(text)?.as_millis()).ok()?;
             Some(Timestamp::from_millis(now.millis().saturating_sub(millis)))
         })?;
-        let from = time("from", words.from)?;
+        let from = parse_time_part("from", words.from)?;
         if since.is_some() && from.is_some() {
             return Err(InvalidFilter {
                 part: "since",
                 must: "given without `from`: both say where to begin",
             });
         }
-        let app = part("app", words.app, "an app's token, 36 characters", |text| AppToken::parse(text).ok())?;
-        let chat = part("chat", words.chat, "a chat's number", |text| ChatNumber::parse(text).ok())?;
+        let app =
+            parse_part("app", words.app, "an app's token, 36 characters", |text| AppToken::parse(text).ok())?;
+        let chat = parse_part("chat", words.chat, "a chat's number", |text| ChatNumber::parse(text).ok())?;
         if chat.is_some() && app.is_none() {
             return Err(InvalidFilter {
                 part: "chat",
@@ -111,24 +112,24 @@ impl EventFilter {
             });
         }
         Ok(Self {
-            stream: not_empty("stream", words.stream)?.map(Arc::from),
+            stream: parse_non_empty("stream", words.stream)?.map(Arc::from),
             app,
             chat,
             types: words.types,
-            actor: not_empty("actor", words.actor)?,
-            address: not_empty("address", words.address)?,
-            correlation_id: not_empty("correlation", words.correlation)?,
+            actor: parse_non_empty("actor", words.actor)?,
+            address: parse_non_empty("address", words.address)?,
+            correlation_id: parse_non_empty("correlation", words.correlation)?,
             from: since.or(from),
-            to: time("to", words.to)?,
-            after: position("after", words.after)?,
-            before: position("before", words.before)?,
-            text: not_empty("text", words.text)?.map(|text| Needle::new(&text)),
+            to: parse_time_part("to", words.to)?,
+            after: parse_position_part("after", words.after)?,
+            before: parse_position_part("before", words.before)?,
+            text: parse_non_empty("text", words.text)?.map(|text| Needle::new(&text)),
         })
     }
 
     /// Those types it names that this program does not know: misspelt, most likely.
     pub fn unknown_types(&self) -> impl Iterator<Item = &str> {
-        let known = |name: &&str| Event::TYPES.contains(name) || Operation::TYPES.contains(name);
+        let known = |name: &&str| Event::TYPES.contains(name) || OperatorAction::TYPES.contains(name);
         self.types.iter().map(String::as_str).filter(move |name| !known(name))
     }
 
@@ -141,9 +142,9 @@ impl EventFilter {
             && self.to.is_none_or(|to| event.recorded_at <= to)
             && (self.types.is_empty() || self.types.contains(&event.event_type))
             && self.stream.as_ref().is_none_or(|stream| *stream == event.stream)
-            && self.app.is_none_or(|app| is_of(event, app, self.chat))
+            && self.app.is_none_or(|app| belongs_to(event, app, self.chat))
             && self.matches_metadata(event)
-            && self.text.as_ref().is_none_or(|text| text.is_in_payload(&event.data))
+            && self.text.as_ref().is_none_or(|text| text.matches_payload(&event.data))
     }
 
     fn matches_metadata(&self, event: &RecordedEvent) -> bool {
@@ -152,16 +153,15 @@ impl EventFilter {
         }
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { return false };
         let actor = metadata.actor;
-        self.actor
-            .as_deref()
-            .is_none_or(|wanted| actor_kind(actor.kind) == wanted || actor.name.as_deref() == Some(wanted))
-            && self.address.as_deref().is_none_or(|wanted| actor.address.as_deref() == Some(wanted))
+        self.actor.as_deref().is_none_or(|wanted| {
+            actor_kind_name(actor.kind) == wanted || actor.name.as_deref() == Some(wanted)
+        }) && self.address.as_deref().is_none_or(|wanted| actor.address.as_deref() == Some(wanted))
             && self.correlation_id.as_deref().is_none_or(|wanted| metadata.correlation_id == wanted)
     }
 }
 
 /// Whether an event is of an app, or of a chat of it.
-fn is_of(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool {
+fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool {
     match (StreamId::parse(&event.stream), chat) {
         (Ok(stream), None) => *stream.app() == app,
         (Ok(StreamId::Chat(of, number)), Some(chat)) => of == app && number == chat,
@@ -174,7 +174,7 @@ fn is_of(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool
 }
 
 /// The name of a kind of actor, as in metadata.
-pub fn actor_kind(kind: ActorKind) -> &'static str {
+pub fn actor_kind_name(kind: ActorKind) -> &'static str {
     match kind {
         ActorKind::Anonymous => "anonymous",
         ActorKind::App => "app",
@@ -194,24 +194,24 @@ impl Needle {
         Self(text.to_lowercase())
     }
 
-    fn is_in_payload(&self, data: &[u8]) -> bool {
+    fn matches_payload(&self, data: &[u8]) -> bool {
         match serde_json::from_slice(data) {
-            Ok(payload) => self.is_in_value(&payload),
+            Ok(payload) => self.matches_value(&payload),
             // What is no JSON is still text, as far as it goes.
-            Err(_) => self.is_in(&String::from_utf8_lossy(data)),
+            Err(_) => self.matches_text(&String::from_utf8_lossy(data)),
         }
     }
 
-    fn is_in_value(&self, value: &Value) -> bool {
+    fn matches_value(&self, value: &Value) -> bool {
         match value {
-            Value::String(text) => self.is_in(text),
-            Value::Array(elements) => elements.iter().any(|element| self.is_in_value(element)),
-            Value::Object(members) => members.values().any(|member| self.is_in_value(member)),
+            Value::String(text) => self.matches_text(text),
+            Value::Array(elements) => elements.iter().any(|element| self.matches_value(element)),
+            Value::Object(members) => members.values().any(|member| self.matches_value(member)),
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
 
-    fn is_in(&self, text: &str) -> bool {
+    fn matches_text(&self, text: &str) -> bool {
         text.to_lowercase().contains(&self.0)
     }
 }
@@ -223,7 +223,7 @@ impl fmt::Debug for Needle {
     }
 }
 
-fn part<T>(
+fn parse_part<T>(
     part: &'static str,
     text: Option<String>,
     must: &'static str,
@@ -233,19 +233,21 @@ fn part<T>(
     read(&text).map(Some).ok_or(InvalidFilter { part, must })
 }
 
-fn not_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, InvalidFilter> {
+fn parse_non_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, InvalidFilter> {
     match text {
         Some(text) if text.is_empty() => Err(InvalidFilter { part: name, must: "a text" }),
         text => Ok(text),
     }
 }
 
-fn time(name: &'static str, text: Option<String>) -> Result<Option<Timestamp>, InvalidFilter> {
-    part(name, text, "a time such as 2026-09-21T14:13:20Z, or a date", parse_time)
+fn parse_time_part(name: &'static str, text: Option<String>) -> Result<Option<Timestamp>, InvalidFilter> {
+    parse_part(name, text, "a time such as 2026-09-21T14:13:20Z, or a date", parse_time)
 }
 
-fn position(name: &'static str, text: Option<String>) -> Result<Option<Position>, InvalidFilter> {
-    part(name, text, "a position in the log, a whole number", |text| text.parse().ok().map(Position::new))
+fn parse_position_part(name: &'static str, text: Option<String>) -> Result<Option<Position>, InvalidFilter> {
+    parse_part(name, text, "a position in the log, a whole number", |text| {
+        text.parse().ok().map(Position::new)
+    })
 }
 
 #[cfg(test)]
@@ -254,26 +256,29 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-    fn refused(words: FilterWords) -> &'static str {
+    fn invalid_part(words: EventFilterParams) -> &'static str {
         EventFilter::parse(words, NOW).unwrap_err().part
     }
 
     #[test]
     fn what_can_not_be_understood_is_named() {
         let text = |text: &str| Some(text.to_owned());
-        let none = FilterWords::default;
-        assert_eq!(refused(FilterWords { app: text("x"), ..none() }), "app");
-        assert_eq!(refused(FilterWords { chat: text("1"), ..none() }), "chat");
-        assert_eq!(refused(FilterWords { since: text("soon"), ..none() }), "since");
-        assert_eq!(refused(FilterWords { since: text("2h"), from: text("2026-09-21"), ..none() }), "since");
-        assert_eq!(refused(FilterWords { to: text("tomorrow"), ..none() }), "to");
-        assert_eq!(refused(FilterWords { after: text("-1"), ..none() }), "after");
-        assert_eq!(refused(FilterWords { text: text(""), ..none() }), "text");
+        let none = EventFilterParams::default;
+        assert_eq!(invalid_part(EventFilterParams { app: text("x"), ..none() }), "app");
+        assert_eq!(invalid_part(EventFilterParams { chat: text("1"), ..none() }), "chat");
+        assert_eq!(invalid_part(EventFilterParams { since: text("soon"), ..none() }), "since");
+        assert_eq!(
+            invalid_part(EventFilterParams { since: text("2h"), from: text("2026-09-21"), ..none() }),
+            "since"
+        );
+        assert_eq!(invalid_part(EventFilterParams { to: text("tomorrow"), ..none() }), "to");
+        assert_eq!(invalid_part(EventFilterParams { after: text("-1"), ..none() }), "after");
+        assert_eq!(invalid_part(EventFilterParams { text: text(""), ..none() }), "text");
     }
 
     #[test]
     fn since_counts_back_from_now() {
-        let words = FilterWords { since: Some("2h".to_owned()), ..FilterWords::default() };
+        let words = EventFilterParams { since: Some("2h".to_owned()), ..EventFilterParams::default() };
         let filter = EventFilter::parse(words, NOW).unwrap();
         assert_eq!(filter.from, Some(Timestamp::from_millis(NOW.millis() - 7_200_000)));
     }
@@ -282,12 +287,12 @@ mod tests {
     fn a_text_is_found_as_it_reads_and_whatever_its_case() {
         let payload = r#"{"message_number":1,"body":"Gr\u00fc\u00dfe\nan \"alle\""}"#.as_bytes();
         for there in ["grüße", "GRÜ", "an \"alle\"", "e\nan"] {
-            assert!(Needle::new(there).is_in_payload(payload), "{there}");
+            assert!(Needle::new(there).matches_payload(payload), "{there}");
         }
         for not in ["body", "u00fc", "\\n", "1"] {
-            assert!(!Needle::new(not).is_in_payload(payload), "{not}");
+            assert!(!Needle::new(not).matches_payload(payload), "{not}");
         }
-        assert!(Needle::new("TORN").is_in_payload(b"{\"body\":\"torn \xff"));
+        assert!(Needle::new("TORN").matches_payload(b"{\"body\":\"torn \xff"));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use super::event::{AuditedEvent, EventReference};
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
-use super::state::{Existence, Field, state};
 use super::subject::{Subject, SubjectName};
-use crate::answer::{Diagnostic, Finding};
+use super::subject_state::{Existence, Field, subject_state};
+use crate::envelope::{Diagnostic, Report};
 
 /// Events of a difference that are shown.
-const SHOWN: usize = 100;
+const MAX_EVENTS: usize = 100;
 
 /// A subject as it was.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -68,12 +68,12 @@ pub struct Change {
 }
 
 /// Says how a subject was after the event at a position.
-pub async fn at(
+pub async fn state_at(
     log: &dyn EventStore,
     position: Position,
     subject: Subject,
 ) -> Result<StateThen, EventStoreError> {
-    let then = state(log, subject, position).await?;
+    let then = subject_state(log, subject, position).await?;
     Ok(StateThen { subject: subject.into(), position, existence: then.existence, fields: then.fields })
 }
 
@@ -84,10 +84,10 @@ pub async fn difference(
     from: Position,
     to: Position,
     subject: Subject,
-    look_at_most: u64,
+    max_scanned_events: u64,
 ) -> Result<Difference, EventStoreError> {
-    let before = state(log, subject, from).await?;
-    let after = state(log, subject, to).await?;
+    let before = subject_state(log, subject, from).await?;
+    let after = subject_state(log, subject, to).await?;
     let mut changes = Vec::new();
     for field in &after.fields {
         let was = before.field(field.name).map(|field| field.value.clone()).unwrap_or_default();
@@ -100,17 +100,17 @@ pub async fn difference(
         let (before, after) = (gone.value.clone(), Value::Null);
         changes.push(Change { name: gone.name, before, after, set_by: None });
     }
-    let (events, more) = between(log, from, to, subject, look_at_most).await?;
+    let (events, more) = events_between(log, from, to, subject, max_scanned_events).await?;
     let (before, after) = (before.existence, after.existence);
     Ok(Difference { subject: subject.into(), from, to, before, after, changes, events, more })
 }
 
-async fn between(
+async fn events_between(
     log: &dyn EventStore,
     from: Position,
     to: Position,
     subject: Subject,
-    look_at_most: u64,
+    max_scanned_events: u64,
 ) -> Result<(Vec<AuditedEvent>, bool), EventStoreError> {
     let (app, chat) = match subject {
         Subject::App(app) => (app, None),
@@ -127,15 +127,15 @@ async fn between(
     };
     let (mut events, mut looked_at) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, Order::OldestFirst);
-    while let Some(found) = scan.next(log).await? {
+    while let Some(found) = scan.next_batch(log).await? {
         for event in found.events.iter().filter(|event| is_about(event, subject)) {
-            if events.len() == SHOWN {
+            if events.len() == MAX_EVENTS {
                 return Ok((events, true));
             }
             events.push(event.into());
         }
-        looked_at += found.looked_at;
-        if looked_at >= look_at_most && found.reached < to {
+        looked_at += found.scanned_events;
+        if looked_at >= max_scanned_events && found.last_scanned < to {
             return Ok((events, true));
         }
     }
@@ -147,9 +147,9 @@ fn is_about(event: &RecordedEvent, subject: Subject) -> bool {
     event.decode().is_ok_and(|event| event.message_number() == Some(message))
 }
 
-impl Finding for StateThen {}
+impl Report for StateThen {}
 
-impl Finding for Difference {
+impl Report for Difference {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         if self.more {
             let shown = self.events.len();

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::event::AuditedEvent;
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
-use crate::answer::{Diagnostic, Finding};
+use crate::envelope::{Diagnostic, Report};
 
 /// What to list.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct ListRequest {
     /// How many at most.
     pub limit: usize,
     /// How many events to look at for that, at most: whoever waits for an answer does not wait for a whole log.
-    pub look_at_most: u64,
+    pub max_scanned_events: u64,
 }
 
 /// Some events, in the order asked for.
@@ -40,12 +40,12 @@ pub struct EventPage {
 
 /// Lists events.
 pub async fn list(log: &dyn EventStore, request: ListRequest) -> Result<EventPage, EventStoreError> {
-    let ListRequest { filter, order, limit, look_at_most } = request;
+    let ListRequest { filter, order, limit, max_scanned_events: look_at_most } = request;
     let unknown_types = filter.unknown_types().map(str::to_owned).collect();
     let mut page = EventPage { events: Vec::new(), next: None, looked_at: 0, unknown_types };
-    let mut scan = Scan::new(filter, order).in_chunks_of(limit.saturating_add(1).clamp(64, 512));
-    while let Some(found) = scan.next(log).await? {
-        page.looked_at += found.looked_at;
+    let mut scan = Scan::new(filter, order).with_batch_events(limit.saturating_add(1).clamp(64, 512));
+    while let Some(found) = scan.next_batch(log).await? {
+        page.looked_at += found.scanned_events;
         for event in &found.events {
             if page.events.len() == limit {
                 page.next = page.events.last().map(|last| last.position);
@@ -54,21 +54,21 @@ pub async fn list(log: &dyn EventStore, request: ListRequest) -> Result<EventPag
             page.events.push(event.into());
         }
         if page.looked_at >= look_at_most {
-            page.next = Some(found.reached);
+            page.next = Some(found.last_scanned);
             return Ok(page);
         }
     }
     Ok(page)
 }
 
-impl Finding for EventPage {
+impl Report for EventPage {
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        unknown_types(&self.unknown_types)
+        unknown_type_diagnostics(&self.unknown_types)
     }
 }
 
 /// Says of types that were asked for and are none.
-pub fn unknown_types(types: &[String]) -> Vec<Diagnostic> {
+pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
     let note = |name: &String| Diagnostic::warning(format!("no event type is called {name:?}"));
     types.iter().map(note).collect()
 }

@@ -3,28 +3,30 @@
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision, Timestamp};
-use chat_ports::event_store::{EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
+};
 
-use super::time::CLOCKS_APART;
+use super::time::MAX_CLOCK_SKEW_MS;
 
 /// Events read at once on the way back.
-const CHUNK: usize = 256;
+const BATCH_EVENTS: usize = 256;
 
 /// The first revision of a stream that comes after a position: by halving, since positions rise with revisions.
 /// `None` where there is none yet.
-pub(super) async fn first_after(
+pub(super) async fn first_revision_after(
     log: &dyn EventStore,
     stream: &Arc<str>,
     position: Position,
 ) -> Result<Option<Revision>, EventStoreError> {
-    let Some(last) = one(log, stream, ReadFrom::End).await? else { return Ok(None) };
+    let Some(last) = read_one(log, stream, ReadStart::End).await? else { return Ok(None) };
     if last.position <= position {
         return Ok(None);
     }
     let (mut low, mut high) = (Revision::FIRST.get(), last.revision.get());
     while low < high {
         let middle = low + (high - low) / 2;
-        match one(log, stream, ReadFrom::Forwards(Revision::new(middle))).await? {
+        match read_one(log, stream, ReadStart::Forwards(Revision::new(middle))).await? {
             Some(event) if event.position <= position => low = event.revision.get() + 1,
             _ => high = middle,
         }
@@ -33,36 +35,36 @@ pub(super) async fn first_after(
 }
 
 /// The last revision of a stream that comes at a position or before it. `None` where there is none.
-pub(super) async fn last_up_to(
+pub(super) async fn last_revision_up_to(
     log: &dyn EventStore,
     stream: &Arc<str>,
     position: Position,
 ) -> Result<Option<Revision>, EventStoreError> {
-    match first_after(log, stream, position).await? {
+    match first_revision_after(log, stream, position).await? {
         Some(revision) => Ok(revision.get().checked_sub(1).map(Revision::new)),
-        None => Ok(one(log, stream, ReadFrom::End).await?.map(|event| event.revision)),
+        None => Ok(read_one(log, stream, ReadStart::End).await?.map(|event| event.revision)),
     }
 }
 
-async fn one(
+async fn read_one(
     log: &dyn EventStore,
     stream: &Arc<str>,
-    from: ReadFrom,
+    from: ReadStart,
 ) -> Result<Option<RecordedEvent>, EventStoreError> {
-    let read = StreamRead { stream: Arc::clone(stream), from, select: Select::All, limit: 1 };
+    let read = StreamRead { stream: Arc::clone(stream), start: from, filter: EventTypeFilter::All, limit: 1 };
     Ok(log.read_stream(read).await?.into_iter().next())
 }
 
 /// The position of the last event recorded at a time or before, [`Position::START`] where there is none.
-pub(super) async fn last_recorded_by(
+pub(super) async fn last_position_recorded_by(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
     // Whoever comes after an event that is so late is later than the time itself.
-    let late = time.millis().saturating_add(CLOCKS_APART);
-    let mut before = later_than(log, Timestamp::from_millis(late)).await?;
+    let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
+    let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
     loop {
-        let events = log.read_all_backwards(before, CHUNK).await?;
+        let events = log.read_all_backwards(before, BATCH_EVENTS).await?;
         let Some(last) = events.last() else { return Ok(Position::START) };
         before = Some(last.position);
         if let Some(event) = events.iter().find(|event| event.recorded_at <= time) {
@@ -72,20 +74,21 @@ pub(super) async fn last_recorded_by(
 }
 
 /// A position before every event recorded at a time or later.
-pub(super) async fn before_recorded_from(
+pub(super) async fn position_before_recorded_from(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
     // Whoever comes before an event that is so early is earlier than the time itself.
-    let early = Timestamp::from_millis(time.millis().saturating_sub(CLOCKS_APART));
-    if log.counts_events() {
-        let start = later_than(log, Timestamp::from_millis(early.millis().saturating_sub(1))).await?;
+    let early = Timestamp::from_millis(time.millis().saturating_sub(MAX_CLOCK_SKEW_MS));
+    if log.has_contiguous_positions() {
+        let start =
+            first_position_later_than(log, Timestamp::from_millis(early.millis().saturating_sub(1))).await?;
         let end = log.head().await?;
         return Ok(start.map_or(end, |start| Position::new(start.get().saturating_sub(1))));
     }
     let mut before = None;
     loop {
-        let events = log.read_all_backwards(before, CHUNK).await?;
+        let events = log.read_all_backwards(before, BATCH_EVENTS).await?;
         let Some(last) = events.last() else { return Ok(Position::START) };
         before = Some(last.position);
         if let Some(event) = events.iter().find(|event| event.recorded_at < early) {
@@ -96,8 +99,11 @@ pub(super) async fn before_recorded_from(
 
 /// An event later than a time, which follows one that is not, found by halving: the first of them, if times rise with
 /// positions. `None` where the log's last event is not later, and where positions can't be halved.
-async fn later_than(log: &dyn EventStore, time: Timestamp) -> Result<Option<Position>, EventStoreError> {
-    if !log.counts_events() {
+async fn first_position_later_than(
+    log: &dyn EventStore,
+    time: Timestamp,
+) -> Result<Option<Position>, EventStoreError> {
+    if !log.has_contiguous_positions() {
         return Ok(None);
     }
     let Some(last) = log.read_all_backwards(None, 1).await?.into_iter().next() else { return Ok(None) };

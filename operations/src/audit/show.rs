@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chat_domain::metadata::EventId;
-use chat_domain::{Metadata, Position, Revision, Timestamp, operation};
+use chat_domain::{Metadata, Position, Revision, Timestamp, operator_action};
 use chat_ports::event_store::{
-    EventSearch, EventStore, EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead,
+    EventLookup, EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,24 +14,24 @@ use uuid::Uuid;
 use super::event::{AuditedEvent, EventReference};
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
-use crate::answer::{Diagnostic, Finding};
+use crate::envelope::{Diagnostic, Report};
 
 /// How far around an event others of its request are looked for, in milliseconds.
-const AROUND: i64 = 600_000;
+const RELATED_WINDOW_MS: i64 = 600_000;
 
 /// How many events on either side are looked at for that.
-const LOOK_AT: u64 = 10_000;
+const MAX_SCANNED_EVENTS: u64 = 10_000;
 
 /// How many of them are named on either side.
-const NAMED: usize = 20;
+const MAX_RELATED_EVENTS: usize = 20;
 
 /// Which event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhichEvent {
+pub enum EventSelector {
     /// The one at this position.
-    At(Position),
+    Position(Position),
     /// The one of this id.
-    Of(EventId),
+    Id(EventId),
 }
 
 /// An event and what surrounds it.
@@ -52,39 +52,39 @@ pub struct ShownEvent {
     pub caused: Vec<EventReference>,
 }
 
-impl WhichEvent {
+impl EventSelector {
     /// Reads a position (digits) or an event's id (a UUID). `None` where it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         if !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit()) && text.len() <= 20 {
-            return text.parse().ok().map(|position| Self::At(Position::new(position)));
+            return text.parse().ok().map(|position| Self::Position(Position::new(position)));
         }
-        Uuid::try_parse(text).ok().map(|id| Self::Of(EventId::new(id)))
+        Uuid::try_parse(text).ok().map(|id| Self::Id(EventId::new(id)))
     }
 }
 
 /// Finds an event; `None` where there is none. By id, where the engine can't find ids, at most `look_at_most` events are
 /// looked at, the newest first.
-pub async fn find(
+pub async fn find_event(
     log: &dyn EventStore,
-    which: WhichEvent,
-    look_at_most: u64,
+    selector: EventSelector,
+    max_scanned_events: u64,
 ) -> Result<Option<RecordedEvent>, EventStoreError> {
-    let id = match which {
-        WhichEvent::At(position) => return log.event_at(position).await,
-        WhichEvent::Of(id) => id,
+    let id = match selector {
+        EventSelector::Position(position) => return log.event_at(position).await,
+        EventSelector::Id(id) => id,
     };
     // Engines that find ids by themselves do so whatever the stream; to others there is nothing to read of the future.
     let search =
-        EventSearch { id, stream: operation::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
-    if let Some(event) = log.find(search).await? {
+        EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
+    if let Some(event) = log.find_event(search).await? {
         return Ok(Some(event));
     }
     let mut scan = Scan::new(EventFilter::default(), Order::NewestFirst);
     let mut looked_at = 0;
-    while looked_at < look_at_most
-        && let Some(found) = scan.next(log).await?
+    while looked_at < max_scanned_events
+        && let Some(found) = scan.next_batch(log).await?
     {
-        looked_at += found.looked_at;
+        looked_at += found.scanned_events;
         if let Some(event) = found.events.into_iter().find(|event| event.id == id) {
             return Ok(Some(event));
         }
@@ -95,61 +95,61 @@ pub async fn find(
 /// Shows an event that was found.
 pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEvent, EventStoreError> {
     let previous = match event.revision.get().checked_sub(1) {
-        Some(revision) => at(log, &event.stream, revision).await?,
+        Some(revision) => event_at_revision(log, &event.stream, revision).await?,
         None => None,
     };
-    let following = at(log, &event.stream, event.revision.get().saturating_add(1)).await?;
+    let following = event_at_revision(log, &event.stream, event.revision.get().saturating_add(1)).await?;
     let metadata: Option<Metadata> = serde_json::from_slice(&event.metadata).ok();
     let (mut caused_by, mut caused) = (Vec::new(), Vec::new());
     if let Some(metadata) = metadata.as_ref().filter(|metadata| !metadata.correlation_id.is_empty()) {
         let related = EventFilter {
             correlation_id: Some(metadata.correlation_id.clone()),
-            from: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_sub(AROUND))),
-            to: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_add(AROUND))),
+            from: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_sub(RELATED_WINDOW_MS))),
+            to: Some(Timestamp::from_millis(event.recorded_at.millis().saturating_add(RELATED_WINDOW_MS))),
             ..EventFilter::default()
         };
         let earlier = EventFilter { before: Some(event.position), ..related.clone() };
-        caused_by = some(log, earlier, Order::NewestFirst).await?;
+        caused_by = related_events(log, earlier, Order::NewestFirst).await?;
         caused_by.reverse();
         // The times say where such events end; where to begin is known.
         let later = EventFilter { after: Some(event.position), from: None, ..related };
-        caused = some(log, later, Order::OldestFirst).await?;
+        caused = related_events(log, later, Order::OldestFirst).await?;
     }
     let request = metadata.map(|metadata| metadata.causation_id);
     Ok(ShownEvent { event: event.into(), previous, following, request, caused_by, caused })
 }
 
 /// The first few that are meant.
-async fn some(
+async fn related_events(
     log: &dyn EventStore,
     filter: EventFilter,
     order: Order,
 ) -> Result<Vec<EventReference>, EventStoreError> {
     let (mut named, mut looked_at) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, order);
-    while named.len() < NAMED
-        && looked_at < LOOK_AT
-        && let Some(found) = scan.next(log).await?
+    while named.len() < MAX_RELATED_EVENTS
+        && looked_at < MAX_SCANNED_EVENTS
+        && let Some(found) = scan.next_batch(log).await?
     {
-        looked_at += found.looked_at;
+        looked_at += found.scanned_events;
         named.extend(found.events.iter().map(EventReference::from));
     }
-    named.truncate(NAMED);
+    named.truncate(MAX_RELATED_EVENTS);
     Ok(named)
 }
 
-async fn at(
+async fn event_at_revision(
     log: &dyn EventStore,
     stream: &Arc<str>,
     revision: u64,
 ) -> Result<Option<EventReference>, EventStoreError> {
-    let from = ReadFrom::Forwards(Revision::new(revision));
-    let read = StreamRead { stream: Arc::clone(stream), from, select: Select::All, limit: 1 };
+    let from = ReadStart::Forwards(Revision::new(revision));
+    let read = StreamRead { stream: Arc::clone(stream), start: from, filter: EventTypeFilter::All, limit: 1 };
     Ok(log.read_stream(read).await?.first().map(EventReference::from))
 }
 
-impl Finding for ShownEvent {
-    fn is_finding(&self) -> bool {
+impl Report for ShownEvent {
+    fn has_findings(&self) -> bool {
         self.event.problem.is_some()
     }
 

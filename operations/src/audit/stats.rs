@@ -7,20 +7,20 @@ use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::filter::{EventFilter, actor_kind};
-use super::list::unknown_types;
+use super::filter::{EventFilter, actor_kind_name};
+use super::frequent_keys::FrequentKeys;
+use super::list::unknown_type_diagnostics;
 use super::scan::{Order, Scan};
 use super::time::rfc3339;
-use super::top::Top;
-use crate::answer::{Diagnostic, Finding};
+use crate::envelope::{Diagnostic, Report};
 
 /// Different keys of one kind that are counted at a time; beyond, the rarest give way.
-const ROOM: usize = 4_096;
+const MAX_COUNTED_KEYS: usize = 4_096;
 
 /// Hours that are told apart, the latest ones.
-const HOURS: usize = 24 * 7;
+const MAX_HOURS: usize = 24 * 7;
 
-const HOUR: i64 = 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
 
 /// How much happens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -100,44 +100,44 @@ pub async fn stats(
     log: &dyn EventStore,
     filter: EventFilter,
     most: usize,
-    look_at_most: u64,
+    max_scanned_events: u64,
     mut progress: impl FnMut(u64),
 ) -> Result<Stats, EventStoreError> {
     let unknown_types = filter.unknown_types().map(str::to_owned).collect();
-    let mut counting = Counting::default();
+    let mut counting = StatsAccumulator::default();
     let (mut looked_at, mut next) = (0, None);
     let mut scan = Scan::new(filter, Order::NewestFirst);
-    while let Some(found) = scan.next(log).await? {
-        looked_at += found.looked_at;
+    while let Some(found) = scan.next_batch(log).await? {
+        looked_at += found.scanned_events;
         for event in &found.events {
             counting.count(event);
         }
         progress(looked_at);
-        if looked_at >= look_at_most {
-            next = Some(found.reached);
+        if looked_at >= max_scanned_events {
+            next = Some(found.last_scanned);
             break;
         }
     }
     Ok(counting.finish(most, looked_at, next, unknown_types))
 }
 
-struct Counting {
+struct StatsAccumulator {
     events: u64,
     bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    types: Top<String>,
-    apps: Top<String>,
-    actors: Top<String>,
+    types: FrequentKeys<String>,
+    apps: FrequentKeys<String>,
+    actors: FrequentKeys<String>,
     hours: BTreeMap<i64, u64>,
     earlier: u64,
-    streams: Top<String>,
-    growing: Top<String>,
+    streams: FrequentKeys<String>,
+    growing: FrequentKeys<String>,
 }
 
-impl Default for Counting {
+impl Default for StatsAccumulator {
     fn default() -> Self {
-        let top = || Top::with_room_for(ROOM);
+        let top = || FrequentKeys::with_capacity(MAX_COUNTED_KEYS);
         Self {
             events: 0,
             bytes: 0,
@@ -154,7 +154,7 @@ impl Default for Counting {
     }
 }
 
-impl Counting {
+impl StatsAccumulator {
     fn count(&mut self, event: &RecordedEvent) {
         self.events += 1;
         self.bytes += (event.data.len() + event.metadata.len()) as u64;
@@ -166,18 +166,18 @@ impl Counting {
         if let Ok(stream) = StreamId::parse(&event.stream) {
             self.apps.count(&stream.app().expose().to_owned());
         }
-        self.actors.count(&actor(event));
+        self.actors.count(&actor_label(event));
         self.count_hour(at);
         let stream = event.stream.to_string();
         self.streams.count(&stream);
-        if at.millis() > last.millis().saturating_sub(HOUR) {
+        if at.millis() > last.millis().saturating_sub(HOUR_MS) {
             self.growing.count(&stream);
         }
     }
 
     fn count_hour(&mut self, at: Timestamp) {
-        *self.hours.entry(at.millis().div_euclid(HOUR)).or_default() += 1;
-        if self.hours.len() > HOURS
+        *self.hours.entry(at.millis().div_euclid(HOUR_MS)).or_default() += 1;
+        if self.hours.len() > MAX_HOURS
             && let Some((_, events)) = self.hours.pop_first()
         {
             self.earlier += events;
@@ -192,7 +192,7 @@ impl Counting {
         unknown_types: Vec<String>,
     ) -> Stats {
         let hour = |(hour, events): (i64, u64)| HourCount {
-            hour: Timestamp::from_millis(hour.saturating_mul(HOUR)),
+            hour: Timestamp::from_millis(hour.saturating_mul(HOUR_MS)),
             events,
         };
         Stats {
@@ -200,13 +200,13 @@ impl Counting {
             bytes: self.bytes,
             first_at: self.first.map(|at| at.to_string()),
             last_at: self.last.map(|at| at.to_string()),
-            types: counts(self.types, most),
-            apps: counts(self.apps, most),
-            actors: counts(self.actors, most),
+            types: to_counts(self.types, most),
+            apps: to_counts(self.apps, most),
+            actors: to_counts(self.actors, most),
             hours: self.hours.into_iter().map(hour).collect(),
             earlier: self.earlier,
-            biggest_streams: counts(self.streams, most),
-            fastest_growing_streams: counts(self.growing, most),
+            biggest_streams: to_counts(self.streams, most),
+            fastest_growing_streams: to_counts(self.growing, most),
             looked_at,
             next,
             unknown_types,
@@ -214,30 +214,30 @@ impl Counting {
     }
 }
 
-fn counts(top: Top<String>, most: usize) -> Counts {
-    let (most, others) = top.most(most);
+fn to_counts(top: FrequentKeys<String>, most: usize) -> Counts {
+    let (most, others) = top.most_frequent(most);
     let most = most.into_iter().map(|(key, counted)| KeyCount {
         key,
         events: counted.count,
-        at_most_too_high: counted.at_most_too_high,
+        at_most_too_high: counted.max_overcount,
     });
     Counts { most: most.collect(), others }
 }
 
 /// An actor in a few words. Apps are told apart by themselves: here their addresses count.
-fn actor(event: &RecordedEvent) -> String {
+fn actor_label(event: &RecordedEvent) -> String {
     let Ok(Metadata { actor, .. }) = serde_json::from_slice::<Metadata>(&event.metadata) else {
         return "unknown".to_owned();
     };
     match actor.name.or(actor.address) {
-        Some(who) => format!("{} {who}", actor_kind(actor.kind)),
-        None => actor_kind(actor.kind).to_owned(),
+        Some(who) => format!("{} {who}", actor_kind_name(actor.kind)),
+        None => actor_kind_name(actor.kind).to_owned(),
     }
 }
 
-impl Finding for Stats {
+impl Report for Stats {
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut said = unknown_types(&self.unknown_types);
+        let mut said = unknown_type_diagnostics(&self.unknown_types);
         if let Some(next) = self.next {
             said.push(Diagnostic::note(format!(
                 "only the newest {} events were looked at, back to position {next}",

@@ -11,10 +11,10 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 
 /// Events taken from the log at once.
-const CHUNK: usize = 512;
+const BATCH_EVENTS: usize = 512;
 
 /// Between two attempts to reach a log that is away.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A log that is followed. Nothing is left out and nothing comes twice, also where the log is away for a while.
 pub struct Tail {
@@ -26,7 +26,7 @@ pub struct Tail {
 
 /// What has come.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct TailBatch {
     /// The events that the filter fits, in the order of the log. May be none.
     pub events: Vec<AuditedEvent>,
     /// Everything up to here has been looked at.
@@ -35,33 +35,34 @@ pub struct News {
 
 impl Tail {
     /// Follows the log from after a position.
-    pub fn from(log: Arc<dyn EventStore>, filter: EventFilter, after: Position) -> Self {
+    pub fn start_after(log: Arc<dyn EventStore>, filter: EventFilter, after: Position) -> Self {
         Self { log, filter, up_to: after, subscription: None }
     }
 
     /// Follows the log from its end; also returns the last `count` events before that, oldest first,
     /// as far as they are among the newest `look_at_most`.
-    pub async fn after_the_last(
+    pub async fn start_at_end(
         log: Arc<dyn EventStore>,
         filter: EventFilter,
         count: usize,
-        look_at_most: u64,
+        max_scanned_events: u64,
     ) -> Result<(Vec<AuditedEvent>, Self), EventStoreError> {
         let head = log.head().await?;
         let (mut last, mut looked_at) = (Vec::new(), 0);
-        let mut scan = Scan::new(filter.clone(), Order::NewestFirst).in_chunks_of(count.clamp(16, CHUNK));
+        let mut scan =
+            Scan::new(filter.clone(), Order::NewestFirst).with_batch_events(count.clamp(16, BATCH_EVENTS));
         while last.len() < count
-            && looked_at < look_at_most
-            && let Some(found) = scan.next(&*log).await?
+            && looked_at < max_scanned_events
+            && let Some(found) = scan.next_batch(&*log).await?
         {
-            looked_at += found.looked_at;
+            looked_at += found.scanned_events;
             // What came since is for the subscription to bring.
             let before = found.events.iter().filter(|event| event.position <= head);
             last.extend(before.map(AuditedEvent::from));
         }
         last.truncate(count);
         last.reverse();
-        Ok((last, Self::from(log, filter, head)))
+        Ok((last, Self::start_after(log, filter, head)))
     }
 
     /// Up to where the log has been looked at.
@@ -70,28 +71,28 @@ impl Tail {
     }
 
     /// Waits for what comes. A log that is away is waited for; dropping the future loses nothing.
-    pub async fn next(&mut self) -> Result<News, EventStoreError> {
+    pub async fn next_batch(&mut self) -> Result<TailBatch, EventStoreError> {
         loop {
-            match self.attempt().await {
+            match self.try_next_batch().await {
                 Ok(news) => return Ok(news),
-                Err(error) if error.retryable() => {
+                Err(error) if error.is_retryable() => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "the log is away");
                     self.subscription = None;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn attempt(&mut self) -> Result<News, EventStoreError> {
+    async fn try_next_batch(&mut self) -> Result<TailBatch, EventStoreError> {
         let subscription = match &mut self.subscription {
             Some(subscription) => subscription,
             None => self.subscription.insert(self.log.subscribe(self.up_to).await?),
         };
-        let batch = subscription.next(CHUNK).await?;
+        let batch = subscription.next(BATCH_EVENTS).await?;
         self.up_to = batch.up_to;
         let meant = batch.events.iter().filter(|event| self.filter.matches(event));
-        Ok(News { events: meant.map(AuditedEvent::from).collect(), up_to: batch.up_to })
+        Ok(TailBatch { events: meant.map(AuditedEvent::from).collect(), up_to: batch.up_to })
     }
 }

@@ -11,7 +11,7 @@ use super::seek;
 /// How far apart the clocks of those who write may be, in milliseconds. An event's time is its writer's, so times need
 /// not rise with positions; reads that look for a time go on for as long as an event may still follow whose writer's
 /// clock was that much behind another's. Where clocks were further apart, positions tell for certain.
-pub const CLOCKS_APART: i64 = 60_000;
+pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.
 const UNITS: [(char, i64); 5] =
@@ -38,14 +38,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 /// A place in the log, named by position or by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
+pub enum LogPoint {
     /// After the event at this position.
     Position(Position),
     /// After the last event recorded at this time or before.
     Time(Timestamp),
 }
 
-impl Point {
+impl LogPoint {
     /// Reads a position (digits) or a time. `None` where it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         if !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit()) {
@@ -59,7 +59,7 @@ impl Point {
     pub async fn resolve(self, log: &dyn EventStore) -> Result<Position, EventStoreError> {
         match self {
             Self::Position(position) => Ok(position),
-            Self::Time(time) => seek::last_recorded_by(log, time).await,
+            Self::Time(time) => seek::last_position_recorded_by(log, time).await,
         }
     }
 }
@@ -93,11 +93,11 @@ mod tests {
 
     #[test]
     fn digits_are_a_position_and_all_else_a_time() {
-        assert_eq!(Point::parse("2026"), Some(Point::Position(Position::new(2026))));
+        assert_eq!(LogPoint::parse("2026"), Some(LogPoint::Position(Position::new(2026))));
         let time = Timestamp::from_millis(1_790_000_000_007);
-        assert_eq!(Point::parse(&time.to_string()), Some(Point::Time(time)));
+        assert_eq!(LogPoint::parse(&time.to_string()), Some(LogPoint::Time(time)));
         for wrong in ["", "-1", "99999999999999999999", "now"] {
-            assert_eq!(Point::parse(wrong), None, "{wrong}");
+            assert_eq!(LogPoint::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use super::event::AuditedEvent;
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
-use crate::answer::{Diagnostic, Finding};
+use crate::envelope::{Diagnostic, Report};
 
 /// Events that a trace holds at most: whoever sends the same correlation id for ever does not fill the memory.
-pub const MAX_TRACED: usize = 1_000;
+pub const MAX_TRACED_EVENTS: usize = 1_000;
 
 /// A correlation across streams: its requests, in the order of their first events.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -46,17 +46,17 @@ pub async fn trace(
     log: &dyn EventStore,
     correlation_id: &str,
     filter: EventFilter,
-    look_at_most: u64,
+    max_scanned_events: u64,
 ) -> Result<Trace, EventStoreError> {
     let filter = EventFilter { correlation_id: Some(correlation_id.to_owned()), ..filter };
     let mut trace =
         Trace { correlation_id: correlation_id.to_owned(), requests: Vec::new(), looked_at: 0, next: None };
     let mut scan = Scan::new(filter, Order::OldestFirst);
     let mut events = 0;
-    while let Some(found) = scan.next(log).await? {
-        trace.looked_at += found.looked_at;
+    while let Some(found) = scan.next_batch(log).await? {
+        trace.looked_at += found.scanned_events;
         for event in &found.events {
-            if events == MAX_TRACED {
+            if events == MAX_TRACED_EVENTS {
                 return Ok(trace);
             }
             // The filter has read it already.
@@ -65,8 +65,8 @@ pub async fn trace(
             trace.next = Some(event.position);
             events += 1;
         }
-        if trace.looked_at >= look_at_most {
-            trace.next = Some(found.reached);
+        if trace.looked_at >= max_scanned_events {
+            trace.next = Some(found.last_scanned);
             return Ok(trace);
         }
     }
@@ -90,7 +90,7 @@ impl Trace {
     }
 }
 
-impl Finding for Trace {
+impl Report for Trace {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let more = self.next.map(|next| {
             Diagnostic::note(format!("this is not all: go on after position {next}, or narrow the time down"))

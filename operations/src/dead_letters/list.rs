@@ -1,17 +1,17 @@
 //! Which events could not be applied.
 
 use chat_domain::Position;
-use chat_domain::operation::{Generation, ProjectionName};
-use chat_ports::dead_letter::{LetterList, WhichLetters};
+use chat_domain::operator_action::{Generation, ProjectionName};
+use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Letter;
+use super::DeadLetterView;
 use crate::projections::{Projections, ProjectionsError};
 
 /// Which letters to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ListOptions {
     /// Of which projections.
     pub projections: Vec<ProjectionName>,
     /// Of this stream; `None`: of any.
@@ -27,11 +27,11 @@ pub struct Asked {
 /// A page of letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetters)]
-pub struct Listing {
+pub struct DeadLetterListing {
     /// The letters, by position.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetterView>,
     /// How many there are in all, by projection.
-    pub projections: Vec<Counted>,
+    pub projections: Vec<ProjectionDeadLetters>,
     /// Whether more come after these.
     pub more: bool,
 }
@@ -39,7 +39,7 @@ pub struct Listing {
 /// How many letters a projection has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetterCounts)]
-pub struct Counted {
+pub struct ProjectionDeadLetters {
     /// The projection.
     #[schema(value_type = String)]
     pub name: ProjectionName,
@@ -60,18 +60,21 @@ pub struct Counted {
 
 /// Lists letters. A projection that can't be read is no failure where another one can: at scale a search index is on the
 /// hosts that answer queries, and nowhere else.
-pub async fn list(projections: &Projections, asked: &Asked) -> Result<Listing, ProjectionsError> {
-    let mut listing = Listing { letters: Vec::new(), projections: Vec::new(), more: false };
+pub async fn list(
+    projections: &Projections,
+    asked: &ListOptions,
+) -> Result<DeadLetterListing, ProjectionsError> {
+    let mut listing = DeadLetterListing { letters: Vec::new(), projections: Vec::new(), more: false };
     let mut failure = None;
     for name in &asked.projections {
-        let copy = projections.live(*name).await?;
-        let list = LetterList {
+        let copy = projections.live_generation(*name).await?;
+        let list = DeadLetterQuery {
             after: asked.after,
             limit: asked.limit + 1,
-            which: if asked.all { WhichLetters::All } else { WhichLetters::Standing },
+            filter: if asked.all { DeadLetterFilter::All } else { DeadLetterFilter::NeedsAttention },
             stream: asked.stream.clone(),
         };
-        let mut counted = Counted {
+        let mut counted = ProjectionDeadLetters {
             name: *name,
             generation: copy.generation,
             position: None,
@@ -79,12 +82,14 @@ pub async fn list(projections: &Projections, asked: &Asked) -> Result<Listing, P
             discarded: None,
             unreadable: None,
         };
-        match projections.letters(copy, list).await {
+        match projections.dead_letters(copy, list).await {
             Ok(page) => {
                 counted.position = Some(page.position);
-                counted.parked = Some(page.counts.parked);
-                counted.discarded = Some(page.counts.discarded);
-                listing.letters.extend(page.letters.into_iter().map(|listed| Letter::of(*name, listed)));
+                counted.parked = Some(page.counts.pending);
+                counted.discarded = Some(page.counts.unacknowledged_discards);
+                listing.letters.extend(
+                    page.letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed)),
+                );
             }
             Err(error) => {
                 counted.unreadable = Some(error.to_string());

@@ -1,27 +1,29 @@
 //! Events that a projection could not apply: what they are, and what is to become of them.
 //!
 //! Reading is of the generations that readers see. What is to become of letters is decided by an act in the log, which
-//! every generation carries out where it comes to it ([`chat_projector::letters`]); [`decide`] records it and waits, and
+//! every generation carries out where it comes to it ([`chat_projector::dead_letters`]); [`decide`] records it and waits, and
 //! [`trial`] says before what it would come to.
 
-pub mod decide;
+pub mod dry_run;
 pub mod list;
+pub mod resolve;
 pub mod show;
-pub mod trial;
 
-use chat_domain::operation::{Copy, ProjectionName};
+use chat_domain::operator_action::{ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Revision};
-use chat_ports::dead_letter::{DeadLetter, LetterList, LetterPage, ListedLetter, WhichLetters};
-use chat_projector::letters::Outcome;
+use chat_ports::dead_letter::{
+    DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
+};
+use chat_projector::dead_letters::ActionOutcome;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::projections::{Projections, ProjectionsError, failed};
+use crate::projections::{Projections, ProjectionsError, projection_error};
 
 /// An event that could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
-pub struct Letter {
+pub struct DeadLetterView {
     /// Its place in the log.
     #[schema(value_type = u64)]
     pub position: Position,
@@ -80,7 +82,7 @@ pub struct GivenUp {
 /// Where a stream stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = StreamStop)]
-pub struct Stop {
+pub struct BlockingEvent {
     /// The first event that can't be applied.
     #[schema(value_type = u64)]
     pub position: Position,
@@ -102,11 +104,11 @@ impl LetterState {
     }
 }
 
-impl Letter {
-    fn of(projection: ProjectionName, listed: ListedLetter) -> Self {
-        let ListedLetter { letter, waiting } = listed;
+impl DeadLetterView {
+    fn from_listed(projection: ProjectionName, listed: ListedDeadLetter) -> Self {
+        let ListedDeadLetter { letter, waiting_behind: waiting } = listed;
         let state = match &letter.discarded {
-            None if letter.waits() => LetterState::Waiting,
+            None if letter.is_waiting() => LetterState::Waiting,
             None => LetterState::Parked,
             Some(discarded) if discarded.acknowledged.is_none() => LetterState::Discarded,
             Some(_) => LetterState::Acknowledged,
@@ -119,7 +121,7 @@ impl Letter {
             revision: letter.revision,
             event_type: letter.event_type,
             reason: letter.reason,
-            parked_at: letter.parked_at.to_string(),
+            parked_at: letter.dead_lettered_at.to_string(),
             waiting,
             discarded: letter.discarded.map(|discarded| GivenUp {
                 by: discarded.by,
@@ -131,7 +133,7 @@ impl Letter {
     }
 }
 
-impl From<DeadLetter> for Stop {
+impl From<DeadLetter> for BlockingEvent {
     fn from(letter: DeadLetter) -> Self {
         Self { position: letter.position, event_type: letter.event_type, reason: letter.reason }
     }
@@ -139,32 +141,43 @@ impl From<DeadLetter> for Stop {
 
 impl Projections {
     /// The generation of a projection that readers see.
-    async fn live(&self, projection: ProjectionName) -> Result<Copy, ProjectionsError> {
+    async fn live_generation(
+        &self,
+        projection: ProjectionName,
+    ) -> Result<ProjectionGeneration, ProjectionsError> {
         let generation = self.generations().await?.live().of(projection);
-        Ok(Copy { projection, generation })
+        Ok(ProjectionGeneration { projection, generation })
     }
 
     /// A page of the letters of a projection.
-    async fn letters(&self, copy: Copy, list: LetterList) -> Result<LetterPage, ProjectionsError> {
-        let place = self.place(copy);
-        place.letters(list).await.map_err(|source| failed(copy, &place, source))
+    async fn dead_letters(
+        &self,
+        copy: ProjectionGeneration,
+        list: DeadLetterQuery,
+    ) -> Result<DeadLetterPage, ProjectionsError> {
+        let place = self.location(copy);
+        place.letters(list).await.map_err(|source| projection_error(copy, &place, source))
     }
 
     /// The letter of the event at a position.
-    async fn letter(&self, copy: Copy, position: Position) -> Result<Option<Letter>, ProjectionsError> {
-        let list = LetterList {
+    async fn dead_letter(
+        &self,
+        copy: ProjectionGeneration,
+        position: Position,
+    ) -> Result<Option<DeadLetterView>, ProjectionsError> {
+        let list = DeadLetterQuery {
             after: Position::new(position.get().saturating_sub(1)),
             limit: 1,
-            which: WhichLetters::All,
+            filter: DeadLetterFilter::All,
             stream: None,
         };
-        let page = self.letters(copy, list).await?;
+        let page = self.dead_letters(copy, list).await?;
         let found = page.letters.into_iter().find(|listed| listed.letter.position == position);
-        Ok(found.map(|listed| Letter::of(copy.projection, listed)))
+        Ok(found.map(|listed| DeadLetterView::from_listed(copy.projection, listed)))
     }
 }
 
 /// Where an act would leave a stream, or left it.
-fn stop(outcome: &Outcome) -> Option<Stop> {
-    outcome.stopped.clone().map(Stop::from)
+fn blocking_event(outcome: &ActionOutcome) -> Option<BlockingEvent> {
+    outcome.first_failure.clone().map(BlockingEvent::from)
 }

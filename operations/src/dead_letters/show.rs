@@ -1,36 +1,36 @@
 //! One event that could not be applied, whole.
 
-use chat_domain::operation::ProjectionName;
+use chat_domain::operator_action::ProjectionName;
 use chat_domain::{Position, Revision};
-use chat_ports::event_store::{ReadFrom, RecordedEvent, Select, StreamRead};
-use chat_projector::parking::Reason;
+use chat_ports::event_store::{EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
+use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::decide::{Meant, Step, parked_streams};
-use super::trial::{Tried, try_out};
-use super::{Letter, LetterState};
+use super::dry_run::{RetryDryRun, dry_run};
+use super::resolve::{DeadLetterSelection, Resolution, blocked_streams};
+use super::{DeadLetterView, LetterState};
 use crate::projections::{Projections, ProjectionsError};
 
 /// An event that could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ShownDeadLetter)]
-pub struct Shown {
+pub struct DeadLetterDetails {
     /// What the projections say of it.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetterView>,
     /// The event as it is stored; `None` where the log does not have it any more.
-    pub event: Option<Stored>,
+    pub event: Option<StoredEvent>,
     /// Why this program can't read it; `None` where it can.
     pub unreadable: Option<String>,
     /// What a retry of its stream would come to, where it is parked.
-    pub retry: Vec<Tried>,
+    pub retry: Vec<RetryDryRun>,
 }
 
 /// An event as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = StoredEvent)]
-pub struct Stored {
+pub struct StoredEvent {
     /// Its place in the log.
     #[schema(value_type = u64)]
     pub position: Position,
@@ -61,43 +61,44 @@ pub async fn show(
     projections: &Projections,
     names: &[ProjectionName],
     position: Position,
-) -> Result<Shown, ProjectionsError> {
+) -> Result<DeadLetterDetails, ProjectionsError> {
     let mut letters = Vec::new();
     for name in names {
-        let copy = projections.live(*name).await?;
-        letters.extend(projections.letter(copy, position).await?);
+        let copy = projections.live_generation(*name).await?;
+        letters.extend(projections.dead_letter(copy, position).await?);
     }
     let Some(first) = letters.first() else {
-        return Err(ProjectionsError::Nothing(format!(
+        return Err(ProjectionsError::NotFound(format!(
             "no event at position {position} is parked or was discarded"
         )));
     };
     let read = StreamRead {
         stream: first.stream.as_str().into(),
-        from: ReadFrom::Forwards(first.revision),
-        select: Select::All,
+        start: ReadStart::Forwards(first.revision),
+        filter: EventTypeFilter::All,
         limit: 1,
     };
     let event = projections.log.read_stream(read).await?.pop().filter(|event| event.position == position);
     let unreadable = match event.as_ref().map(RecordedEvent::decode) {
-        None => Some(Reason::GONE.as_str().to_owned()),
-        Some(Err(error)) => Some(Reason::from(&error).as_str().to_owned()),
+        None => Some(DeadLetterReason::NOT_IN_LOG.as_str().to_owned()),
+        Some(Err(error)) => Some(DeadLetterReason::from(&error).as_str().to_owned()),
         Some(Ok(_)) => None,
     };
     let parked =
         letters.iter().any(|letter| matches!(letter.state, LetterState::Parked | LetterState::Waiting));
     let retry = if parked {
-        let streams = parked_streams(projections, names, &Meant::Event(position)).await?;
-        let of_it = streams.into_iter().filter(|parked| parked.stream == first.stream);
-        let steps: Vec<_> = of_it.map(|parked| Step { parked, discard: false }).collect();
-        try_out(projections, &steps).await?
+        let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
+        let blocked = streams.into_iter().filter(|parked| parked.stream == first.stream);
+        let steps: Vec<_> =
+            blocked.map(|parked| Resolution { blocked_stream: parked, discards_first: false }).collect();
+        dry_run(projections, &steps).await?
     } else {
         Vec::new()
     };
-    Ok(Shown { letters, event: event.map(Stored::from), unreadable, retry })
+    Ok(DeadLetterDetails { letters, event: event.map(StoredEvent::from), unreadable, retry })
 }
 
-impl From<RecordedEvent> for Stored {
+impl From<RecordedEvent> for StoredEvent {
     fn from(event: RecordedEvent) -> Self {
         Self {
             position: event.position,

@@ -1,18 +1,18 @@
 //! Two generations at one position of the log: whether they hold the same, and where not.
 
 use chat_domain::Position;
-use chat_domain::operation::{Copy, Generation, ProjectionName};
-use chat_projector::{Policy, State};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_projector::{ProjectorState, RecoveryPolicy};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::explain::{Explained, Suspect, explain};
-use super::fold::{Fold, Folds, Phase, Progress};
-use super::handover::is_kept;
-use super::{Projections, ProjectionsError, failed};
+use super::explain::{ExplainedDifference, LiveReader, explain};
+use super::handover::has_active_projector;
+use super::local_projectors::{LocalProjector, LocalProjectors, Phase, Progress};
+use super::{Projections, ProjectionsError, projection_error};
 
 /// Differences that are looked into; of the others it is told how many there are.
-pub const SHOWN: usize = 20;
+pub const MAX_EXPLAINED: usize = 20;
 
 /// How a generation compares with the live one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,12 +34,12 @@ pub struct Comparison {
     /// Rows or documents that differ.
     pub differing: usize,
     /// The first of them, looked into.
-    pub shown: Vec<Explained>,
+    pub shown: Vec<ExplainedDifference>,
 }
 
 impl Comparison {
     /// Whether somebody should have a look: rows differ, or nothing could be compared.
-    pub fn is_finding(&self) -> bool {
+    pub fn has_findings(&self) -> bool {
         self.differing > 0 || self.unreadable.is_some()
     }
 }
@@ -56,39 +56,43 @@ pub async fn diff(
     for name in names {
         let line = generations.of(*name);
         let other = line.building.or(line.previous()).or_else(|| line.left_over.last().copied());
-        copies.extend(other.map(|generation| Copy { projection: *name, generation }));
+        copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
     }
     if copies.is_empty() {
-        return Err(ProjectionsError::Nothing("there is no other generation to compare with".to_owned()));
+        return Err(ProjectionsError::NotFound("there is no other generation to compare with".to_owned()));
     }
-    let folds = Folds::start(projections, &copies, None, Policy::Leave, progress, cancel).await;
+    let folds =
+        LocalProjectors::start(projections, &copies, None, RecoveryPolicy::Stop, progress, cancel).await;
     let compared = compare_all(projections, &folds).await;
-    folds.end().await;
+    folds.stop().await;
     compared
 }
 
 /// Compares each generation that is being folded with the live one, one after the other.
 pub(super) async fn compare_all(
     projections: &Projections,
-    folds: &Folds<'_>,
+    folds: &LocalProjectors<'_>,
 ) -> Result<Vec<Comparison>, ProjectionsError> {
     folds
-        .wait(Phase::Folding, async |fold, status| match status.state {
-            State::StandingBy => Err(in_use(fold.copy)),
-            state => Ok(state == State::Live),
+        .wait_until(Phase::Folding, async |fold, status| match status.state {
+            ProjectorState::StandingBy => Err(in_use_error(fold.generation_id)),
+            state => Ok(state == ProjectorState::Live),
         })
         .await?;
     let generations = projections.generations().await?;
     let mut compared = Vec::new();
-    for fold in &folds.all {
-        let live = Copy { generation: generations.of(fold.copy.projection).live, ..fold.copy };
+    for fold in &folds.projectors {
+        let live = ProjectionGeneration {
+            generation: generations.of(fold.generation_id.projection).live,
+            ..fold.generation_id
+        };
         compared.push(compare(projections, folds, fold, live).await?);
-        fold.log.release();
+        fold.log.remove_limit();
     }
     Ok(compared)
 }
 
-fn in_use(copy: Copy) -> ProjectionsError {
+fn in_use_error(copy: ProjectionGeneration) -> ProjectionsError {
     ProjectionsError::Busy(format!(
         "another process works on generation {} of {}; after a switch it goes on for as long as --keep-previous says",
         copy.generation.0,
@@ -102,18 +106,18 @@ fn in_use(copy: Copy) -> ProjectionsError {
 /// that, and the other one is let go up to exactly the snapshot's position.
 async fn compare(
     projections: &Projections,
-    folds: &Folds<'_>,
-    fold: &Fold,
-    live: Copy,
+    folds: &LocalProjectors<'_>,
+    fold: &LocalProjector,
+    live: ProjectionGeneration,
 ) -> Result<Comparison, ProjectionsError> {
-    let place = projections.place(live);
-    let held = fold.log.hold();
-    reached(projections, folds, fold, held).await?;
+    let place = projections.location(live);
+    let held = fold.log.pause();
+    wait_until_reached(projections, folds, fold, held).await?;
     if let Err(error) = place.position().await {
         return Ok(Comparison {
             name: live.projection,
             live: live.generation,
-            other: fold.copy.generation,
+            other: fold.generation_id.generation,
             position: held,
             unreadable: Some(error.to_string()),
             live_digest: None,
@@ -122,27 +126,28 @@ async fn compare(
             shown: Vec::new(),
         });
     }
-    if projections.position(live).await? < held && !is_kept(projections, live).await {
+    if projections.position(live).await? < held && !has_active_projector(projections, live).await {
         catch_up(projections, folds, live, held).await?;
     }
-    while !projections.nothing_between(projections.position(live).await?, held).await? {
-        folds.tell(Phase::Comparing);
-        folds.pause().await?;
+    while !projections.has_no_events_between(projections.position(live).await?, held).await? {
+        folds.report_progress(Phase::Comparing);
+        folds.sleep_unless_cancelled().await?;
     }
-    folds.tell(Phase::Comparing);
-    let (position, ours) = place.contents().await.map_err(|error| failed(live, &place, error))?;
+    folds.report_progress(Phase::Comparing);
+    let (position, ours) = place.contents().await.map_err(|error| projection_error(live, &place, error))?;
     let position = position.max(held);
-    fold.log.limit(position);
-    reached(projections, folds, fold, position).await?;
-    let other = projections.place(fold.copy);
-    let (_, theirs) = other.contents().await.map_err(|error| failed(fold.copy, &other, error))?;
+    fold.log.set_limit(position);
+    wait_until_reached(projections, folds, fold, position).await?;
+    let other = projections.location(fold.generation_id);
+    let (_, theirs) =
+        other.contents().await.map_err(|error| projection_error(fold.generation_id, &other, error))?;
     let differences = ours.differences(&theirs);
-    let suspect = Suspect::of(projections, live)?;
-    let shown = explain(projections, &suspect, &differences[..differences.len().min(SHOWN)]).await?;
+    let suspect = LiveReader::open(projections, live)?;
+    let shown = explain(projections, &suspect, &differences[..differences.len().min(MAX_EXPLAINED)]).await?;
     Ok(Comparison {
         name: live.projection,
         live: live.generation,
-        other: fold.copy.generation,
+        other: fold.generation_id.generation,
         position,
         unreadable: None,
         live_digest: Some(ours.digest.to_string()),
@@ -153,18 +158,19 @@ async fn compare(
 }
 
 /// Waits until a fold has everything up to a position.
-async fn reached(
+async fn wait_until_reached(
     projections: &Projections,
-    folds: &Folds<'_>,
-    fold: &Fold,
+    folds: &LocalProjectors<'_>,
+    fold: &LocalProjector,
     position: Position,
 ) -> Result<(), ProjectionsError> {
     folds
-        .wait(Phase::Comparing, async |other, status| {
-            if other.copy != fold.copy {
+        .wait_until(Phase::Comparing, async |other, status| {
+            if other.generation_id != fold.generation_id {
                 return Ok(true);
             }
-            Ok(status.position >= position || projections.nothing_between(status.position, position).await?)
+            Ok(status.position >= position
+                || projections.has_no_events_between(status.position, position).await?)
         })
         .await
 }
@@ -172,24 +178,24 @@ async fn reached(
 /// Where no projector runs, the live generation stands still: it is brought up to where the other one is.
 async fn catch_up(
     projections: &Projections,
-    folds: &Folds<'_>,
-    live: Copy,
+    folds: &LocalProjectors<'_>,
+    live: ProjectionGeneration,
     up_to: Position,
 ) -> Result<(), ProjectionsError> {
-    let fold = Fold::start(projections, live, Some(up_to), Policy::Leave).await;
-    let caught_up = async {
+    let fold = LocalProjector::start(projections, live, Some(up_to), RecoveryPolicy::Stop).await;
+    let wait_until_caught_up = async {
         loop {
             let status = fold.status();
-            fold.has_not_ended(&status)?;
+            fold.ensure_running(&status)?;
             let stored = projections.position(live).await?;
-            if projections.nothing_between(stored.max(status.position), up_to).await? {
+            if projections.has_no_events_between(stored.max(status.position), up_to).await? {
                 return Ok(());
             }
-            folds.tell(Phase::Comparing);
-            folds.pause().await?;
+            folds.report_progress(Phase::Comparing);
+            folds.sleep_unless_cancelled().await?;
         }
     };
-    let caught_up: Result<(), ProjectionsError> = caught_up.await;
-    fold.end().await;
-    caught_up
+    let wait_until_caught_up: Result<(), ProjectionsError> = wait_until_caught_up.await;
+    fold.stop().await;
+    wait_until_caught_up
 }

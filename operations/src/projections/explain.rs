@@ -2,28 +2,28 @@
 
 use std::collections::HashMap;
 
-use chat_domain::operation::{self, Copy};
+use chat_domain::operator_action::{self, ProjectionGeneration};
 use chat_domain::{Event, Position, StreamId};
-use chat_ports::contents::{Difference, Key, Kind};
 use chat_ports::event_store::{EventStore, RecordedEvent};
-use chat_projector::places::Place;
-use chat_search::SearchIndex;
+use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
+use chat_projector::projection_store::ProjectionLocation;
+use chat_search::TantivyIndex;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::aside::{Aside, Name, Shelf, streams};
-use super::{Projections, ProjectionsError, failed};
+use super::scratch_build::{EntityReader, ScratchBuild, Subject, read_app_and_chat_streams};
+use super::{Projections, ProjectionsError, projection_error};
 
 /// Events of a row that are gone through one by one. What an earlier one did shows as if the first of these had.
-const ONE_BY_ONE: usize = 200;
+const MAX_STEPPED_EVENTS: usize = 200;
 /// Events that are read of the log at once, where an event has to be looked for.
-const PAGE: usize = 4_096;
+const PAGE_EVENTS: usize = 4_096;
 
 /// Something that differs, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explained {
+pub struct ExplainedDifference {
     /// What it is about.
-    pub kind: Kind,
+    pub kind: EntityKind,
     /// The position of the event that it began with, or of the parked event.
     pub began_at: Position,
     /// Whether only the live one has it, only the other one, or both with other content.
@@ -39,12 +39,12 @@ pub struct Explained {
     /// What follows from the log.
     pub expected: Option<Value>,
     /// The first event after which what is shown does not follow from the log.
-    pub first_event: Option<FirstEvent>,
+    pub first_event: Option<DivergingEvent>,
 }
 
 /// The event that explains a difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FirstEvent {
+pub struct DivergingEvent {
     /// Its place in the log.
     pub position: Position,
     /// Its type.
@@ -57,7 +57,7 @@ pub struct FirstEvent {
     pub recorded_at: String,
 }
 
-impl From<&RecordedEvent> for FirstEvent {
+impl From<&RecordedEvent> for DivergingEvent {
     fn from(event: &RecordedEvent) -> Self {
         Self {
             position: event.position,
@@ -70,67 +70,73 @@ impl From<&RecordedEvent> for FirstEvent {
 }
 
 /// What readers are shown, and may be wrong.
-pub(super) struct Suspect {
-    pub(super) shelf: Shelf,
-    copy: Copy,
-    place: Place,
+pub(super) struct LiveReader {
+    pub(super) reader: EntityReader,
+    generation_id: ProjectionGeneration,
+    location: ProjectionLocation,
 }
 
-impl Suspect {
-    pub(super) fn of(projections: &Projections, copy: Copy) -> Result<Self, ProjectionsError> {
-        let place = projections.place(copy);
+impl LiveReader {
+    pub(super) fn open(
+        projections: &Projections,
+        copy: ProjectionGeneration,
+    ) -> Result<Self, ProjectionsError> {
+        let place = projections.location(copy);
         let shelf = match &place {
-            Place::ReadModel(rows) => Shelf::Rows(rows.reader()),
-            Place::SearchIndex(dir) => {
-                let index = SearchIndex::open(dir);
-                Shelf::Documents(index.map_err(|error| failed(copy, &place, error.into()))?)
+            ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
+            ProjectionLocation::SearchIndex(dir) => {
+                let index = TantivyIndex::open(dir);
+                EntityReader::Documents(index.map_err(|error| projection_error(copy, &place, error.into()))?)
             }
         };
-        Ok(Self { shelf, copy, place })
+        Ok(Self { reader: shelf, generation_id: copy, location: place })
     }
 
     /// What is shown of a name, as of which position.
-    pub(super) async fn find(&self, name: Name) -> Result<(Position, Option<Value>), ProjectionsError> {
-        self.shelf.find(name).await.map_err(|error| failed(self.copy, &self.place, error))
+    pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
+        self.reader
+            .find(name)
+            .await
+            .map_err(|error| projection_error(self.generation_id, &self.location, error))
     }
 }
 
 /// Looks into each difference.
 pub(super) async fn explain(
     projections: &Projections,
-    suspect: &Suspect,
-    differences: &[(Key, Difference)],
-) -> Result<Vec<Explained>, ProjectionsError> {
-    let began = locate(&*projections.log, differences).await?;
+    live_reader: &LiveReader,
+    differences: &[(EntityKey, Difference)],
+) -> Result<Vec<ExplainedDifference>, ProjectionsError> {
+    let began = read_events_at(&*projections.log, differences).await?;
     let mut explained = Vec::new();
     for (key, difference) in differences {
         let event = began.get(&key.position);
-        explained.push(explain_one(projections, suspect, *key, *difference, event).await?);
+        explained.push(explain_one(projections, live_reader, *key, *difference, event).await?);
     }
     Ok(explained)
 }
 
 async fn explain_one(
     projections: &Projections,
-    suspect: &Suspect,
-    key: Key,
+    live_reader: &LiveReader,
+    key: EntityKey,
     difference: Difference,
-    began: Option<&RecordedEvent>,
-) -> Result<Explained, ProjectionsError> {
-    let name = began.and_then(name_of);
-    let mut explained = Explained {
+    creating_event: Option<&RecordedEvent>,
+) -> Result<ExplainedDifference, ProjectionsError> {
+    let name = creating_event.and_then(created_subject);
+    let mut explained = ExplainedDifference {
         kind: key.kind,
         began_at: key.position,
         difference,
         app_token: name.map(|name| name.app().expose().to_owned()),
-        chat_number: name.and_then(Name::chat).map(chat_domain::ChatNumber::get),
-        message_number: name.and_then(Name::message).map(chat_domain::MessageNumber::get),
+        chat_number: name.and_then(Subject::chat).map(chat_domain::ChatNumber::get),
+        message_number: name.and_then(Subject::message).map(chat_domain::MessageNumber::get),
         shown: None,
         expected: None,
-        first_event: began.map(FirstEvent::from),
+        first_event: creating_event.map(DivergingEvent::from),
     };
-    let Some(name) = name.filter(|_| key.kind != Kind::Parked) else { return Ok(explained) };
-    let (shown, expected, first_event) = trace(projections, suspect, name).await?;
+    let Some(name) = name.filter(|_| key.kind != EntityKind::Parked) else { return Ok(explained) };
+    let (shown, expected, first_event) = find_divergence(projections, live_reader, name).await?;
     (explained.shown, explained.expected) = (shown, expected);
     explained.first_event = first_event.or(explained.first_event);
     Ok(explained)
@@ -138,18 +144,18 @@ async fn explain_one(
 
 /// What is shown of a name, what follows from the log at the same position, and the first event after which these are
 /// not the same.
-pub(super) async fn trace(
+pub(super) async fn find_divergence(
     projections: &Projections,
-    suspect: &Suspect,
-    name: Name,
-) -> Result<(Option<Value>, Option<Value>, Option<FirstEvent>), ProjectionsError> {
-    let (position, shown) = suspect.find(name).await?;
-    let mut events = streams(&*projections.log, name.app(), name.chat()).await?;
+    live_reader: &LiveReader,
+    name: Subject,
+) -> Result<(Option<Value>, Option<Value>, Option<DivergingEvent>), ProjectionsError> {
+    let (position, shown) = live_reader.find(name).await?;
+    let mut events = read_app_and_chat_streams(&*projections.log, name.app(), name.chat()).await?;
     events.retain(|event| event.position <= position);
-    let about: Vec<RecordedEvent> = events.iter().filter(|event| is_about(event, name)).cloned().collect();
+    let about: Vec<RecordedEvent> = events.iter().filter(|event| affects(event, name)).cloned().collect();
     let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
-    let (skipped, gone_through) = about.split_at(about.len().saturating_sub(ONE_BY_ONE));
+    let mut aside = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    let (skipped, gone_through) = about.split_at(about.len().saturating_sub(MAX_STEPPED_EVENTS));
     if let Some(last) = skipped.last() {
         aside.advance(last.position).await?;
     }
@@ -160,7 +166,7 @@ pub(super) async fn trace(
     }
     let expected = after.last().cloned().flatten();
     let first = first_difference(shown.as_ref(), &after).and_then(|index| gone_through.get(index));
-    Ok((shown, expected, first.map(FirstEvent::from)))
+    Ok((shown, expected, first.map(DivergingEvent::from)))
 }
 
 /// The index of the first event after which what is shown is wrong, told by what it should have been after each event.
@@ -189,45 +195,45 @@ fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<us
 }
 
 /// Whether an event has an effect on what the name is about.
-fn is_about(event: &RecordedEvent, name: Name) -> bool {
+fn affects(event: &RecordedEvent, name: Subject) -> bool {
     // What an operator decided about parked events may have an effect on anything.
-    if *event.stream == *operation::STREAM {
+    if *event.stream == *operator_action::STREAM {
         return true;
     }
     let decoded = event.decode();
     match name {
-        Name::App(app) => *event.stream == *StreamId::App(app).to_string(),
-        Name::Chat(app, chat) => match decoded {
+        Subject::App(app) => *event.stream == *StreamId::App(app).to_string(),
+        Subject::Chat(app, chat) => match decoded {
             Ok(Event::ChatCreated(created)) => created.chat_number == chat,
             _ => *event.stream == *StreamId::Chat(app, chat).to_string(),
         },
-        Name::Message(_, _, message) => decoded.is_ok_and(|event| event.message_number() == Some(message)),
+        Subject::Message(_, _, message) => decoded.is_ok_and(|event| event.message_number() == Some(message)),
     }
 }
 
 /// What an event created.
-fn name_of(event: &RecordedEvent) -> Option<Name> {
+fn created_subject(event: &RecordedEvent) -> Option<Subject> {
     let stream = StreamId::parse(&event.stream).ok()?;
     Some(match (stream, event.decode().ok()?) {
-        (StreamId::App(app), Event::AppCreated(_)) => Name::App(app),
-        (StreamId::App(app), Event::ChatCreated(created)) => Name::Chat(app, created.chat_number),
+        (StreamId::App(app), Event::AppCreated(_)) => Subject::App(app),
+        (StreamId::App(app), Event::ChatCreated(created)) => Subject::Chat(app, created.chat_number),
         (StreamId::Chat(app, chat), Event::MessageCreated(created)) => {
-            Name::Message(app, chat, created.message_number)
+            Subject::Message(app, chat, created.message_number)
         }
         _ => return None,
     })
 }
 
 /// The events at these positions, as far as there are any.
-async fn locate(
+async fn read_events_at(
     log: &dyn EventStore,
-    differences: &[(Key, Difference)],
+    differences: &[(EntityKey, Difference)],
 ) -> Result<HashMap<Position, RecordedEvent>, ProjectionsError> {
     let mut wanted: Vec<Position> = differences.iter().map(|(key, _)| key.position).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let mut found = HashMap::new();
-    if log.counts_events() {
+    if log.has_contiguous_positions() {
         for position in wanted {
             let before = Position::new(position.get().saturating_sub(1));
             let event = log.read_all(before, 1).await?.pop().filter(|event| event.position == position);
@@ -238,7 +244,7 @@ async fn locate(
     // A position in between is nothing to start from there: the log is read up to the last of them.
     let mut from = Position::START;
     while wanted.last().is_some_and(|last| from < *last) {
-        let events = log.read_all(from, PAGE).await?;
+        let events = log.read_all(from, PAGE_EVENTS).await?;
         let Some(last) = events.last() else { break };
         from = last.position;
         let hits = events.into_iter().filter(|event| wanted.binary_search(&event.position).is_ok());

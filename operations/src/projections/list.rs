@@ -1,11 +1,11 @@
 //! Which generations there are, and how they are getting on.
 
-use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
-use chat_ports::notice::{Capacity, Notice};
-use chat_projector::generations::Standing;
-use chat_projector::places::Place;
+use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use chat_projector::generations::GenerationState;
+use chat_projector::projection_store::ProjectionLocation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -22,13 +22,13 @@ pub struct Listed {
     pub generation: Generation,
     /// What it is to readers.
     #[schema(value_type = String, example = "live")]
-    pub standing: Standing,
+    pub standing: GenerationState,
     /// The version of its tables or fields that this program reads and writes.
     pub version: u32,
     /// Where it is.
     pub place: String,
     /// What its projector is doing, told by what it last said of itself.
-    pub state: State,
+    pub state: ListedProjectorState,
     /// Up to where it has folded the log; `None` where it can't be read.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
@@ -51,7 +51,7 @@ pub struct Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ProjectorState)]
-pub enum State {
+pub enum ListedProjectorState {
     /// It folds events as they come.
     Live,
     /// It folds a backlog.
@@ -68,7 +68,7 @@ pub enum State {
     Missing,
 }
 
-impl State {
+impl ListedProjectorState {
     /// For people.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,10 +82,10 @@ impl State {
         }
     }
 
-    fn of(notice: &Notice, standing: Standing, parked: u64) -> Self {
+    fn from_heartbeat(notice: &Heartbeat, standing: GenerationState, parked: u64) -> Self {
         match notice.state.as_str() {
             "waiting" => Self::Waiting,
-            _ if standing == Standing::Building => Self::Rebuilding,
+            _ if standing == GenerationState::Building => Self::Rebuilding,
             "rebuilding" => Self::Rebuilding,
             "catching_up" => Self::CatchingUp,
             _ if parked > 0 => Self::Parked,
@@ -101,48 +101,59 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
         for (generation, standing) in generations.of(name).all() {
-            listed.push(look_at(projections, Copy { projection: name, generation }, standing, head).await?);
+            listed.push(
+                describe_generation(
+                    projections,
+                    ProjectionGeneration { projection: name, generation },
+                    standing,
+                    head,
+                )
+                .await?,
+            );
         }
     }
     Ok(listed)
 }
 
-async fn look_at(
+async fn describe_generation(
     projections: &Projections,
-    copy: Copy,
-    standing: Standing,
+    copy: ProjectionGeneration,
+    standing: GenerationState,
     head: Position,
 ) -> Result<Listed, ProjectionsError> {
-    let place = projections.place(copy);
+    let place = projections.location(copy);
     let now = clock::now();
-    let notice = place.notice(Capacity::Keeper).await.filter(|notice| notice.is_good(now));
+    let notice = place.heartbeat(ProjectorRole::Active).await.filter(|notice| notice.is_fresh(now));
     let found = async {
-        Ok::<_, chat_projector::projection::ProjectionError>((place.position().await?, place.parked().await?))
+        Ok::<_, chat_projector::projection::ProjectionError>((
+            place.position().await?,
+            place.dead_letter_count().await?,
+        ))
     };
     let (position, parked, unreadable) = match found.await {
         Ok((position, parked)) => (Some(position), Some(parked), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
     let state = match (&notice, position) {
-        (Some(notice), _) => State::of(notice, standing, parked.unwrap_or(0)),
-        (None, Some(_)) => State::NotRunning,
-        (None, None) => State::Missing,
+        (Some(notice), _) => ListedProjectorState::from_heartbeat(notice, standing, parked.unwrap_or(0)),
+        (None, Some(_)) => ListedProjectorState::NotRunning,
+        (None, None) => ListedProjectorState::Missing,
     };
     let head = head.max(position.unwrap_or_default());
     Ok(Listed {
         name: copy.projection,
         generation: copy.generation,
         standing,
-        version: version(&place),
+        version: format_version(&place),
         place: place.to_string(),
         state,
         position,
         head,
         lag_events: position
-            .filter(|_| projections.log.counts_events())
+            .filter(|_| projections.log.has_contiguous_positions())
             .map(|position| head.get().saturating_sub(position.get())),
         lag_ms: match position {
-            Some(position) => Some(lag_after(projections, position, now).await?),
+            Some(position) => Some(lag_ms_after(projections, position, now).await?),
             None => None,
         },
         events_per_second: notice.as_ref().map(|notice| notice.events_per_second),
@@ -151,15 +162,15 @@ async fn look_at(
     })
 }
 
-fn version(place: &Place) -> u32 {
+fn format_version(place: &ProjectionLocation) -> u32 {
     match place {
-        Place::ReadModel(_) => chat_sql::tables::VERSION.unsigned_abs(),
-        Place::SearchIndex(_) => chat_search::VERSION,
+        ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
+        ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
     }
 }
 
 /// The age of the first event after a position; 0 where there is none.
-async fn lag_after(
+async fn lag_ms_after(
     projections: &Projections,
     position: Position,
     now: Timestamp,

@@ -5,34 +5,34 @@
 //! every process switches by itself. The generation before stays, so that a rollback is one event, too. [`verify`] folds
 //! the log again without making a generation of it.
 
-mod aside;
 pub mod compare;
-mod drop;
+mod drop_generations;
 mod explain;
-mod fold;
 mod handover;
 pub mod list;
+mod local_projectors;
 pub mod rebuild;
-pub mod switch;
+mod scratch_build;
+pub mod switch_over;
 pub mod verify;
 
 use std::sync::Arc;
 
 use chat_domain::Position;
-use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_projector::generations::Generations;
-use chat_projector::places::{Place, ProjectionPlaces};
 use chat_projector::projection::ProjectionError;
+use chat_projector::projection_store::{ProjectionLocation, ProjectionLocations};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::acts::ActError;
+use crate::operator_actions::OperatorActionError;
 
-pub use drop::drop_generations;
-pub use explain::{Explained, FirstEvent};
-pub use fold::{Phase, Progress};
+pub use drop_generations::drop_generations;
+pub use explain::{DivergingEvent, ExplainedDifference};
+pub use local_projectors::{Phase, Progress};
 
 /// The log and the places of the projections that are folded from it.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Projections {
     /// The log.
     pub log: Arc<dyn EventStore>,
     /// Where the projections are.
-    pub places: ProjectionPlaces,
+    pub places: ProjectionLocations,
 }
 
 /// Why something could not be done.
@@ -48,38 +48,38 @@ pub struct Projections {
 pub enum ProjectionsError {
     /// The log could not be read.
     #[error("the event log can't be read")]
-    Log(#[from] EventStoreError),
+    EventStore(#[from] EventStoreError),
     /// A projection could not be read or written.
-    #[error("{} {} in {place}", .copy.projection.as_str(), .copy.generation.0)]
+    #[error("{} {} in {location}", .generation_id.projection.as_str(), .generation_id.generation.0)]
     Projection {
         /// Which one.
-        copy: Copy,
+        generation_id: ProjectionGeneration,
         /// Where it is.
-        place: String,
+        location: String,
         /// What was wrong.
         #[source]
         source: ProjectionError,
     },
     /// What was folded off to one side could not be.
     #[error("the log could not be folded off to one side")]
-    Aside(#[source] ProjectionError),
+    ScratchBuild(#[source] ProjectionError),
     /// No place for what is folded off to one side.
     #[error("there is no room to fold the log off to one side")]
-    NoRoom(#[source] std::io::Error),
+    ScratchFolder(#[source] std::io::Error),
     /// The act could not be recorded.
     #[error(transparent)]
-    Act(#[from] ActError),
+    OperatorAction(#[from] OperatorActionError),
     /// There is nothing of the kind that was asked for.
     #[error("{0}")]
-    Nothing(String),
+    NotFound(String),
     /// Somebody else is at work on it.
     #[error("{0}")]
     Busy(String),
     /// It does not get on.
-    #[error("{} {} does not get on: {error}", .copy.projection.as_str(), .copy.generation.0)]
-    Stuck {
+    #[error("{} {} does not get on: {error}", .generation_id.projection.as_str(), .generation_id.generation.0)]
+    Stalled {
         /// Which one.
-        copy: Copy,
+        generation_id: ProjectionGeneration,
         /// What its projector says.
         error: String,
     },
@@ -91,20 +91,24 @@ pub enum ProjectionsError {
 impl Projections {
     /// Which generations there are.
     pub async fn generations(&self) -> Result<Generations, ProjectionsError> {
-        Ok(Generations::read(&*self.log).await?)
+        Ok(Generations::load(&*self.log).await?)
     }
 
-    pub(crate) fn place(&self, copy: Copy) -> Place {
+    pub(crate) fn location(&self, copy: ProjectionGeneration) -> ProjectionLocation {
         self.places.of(copy)
     }
 
-    pub(crate) async fn position(&self, copy: Copy) -> Result<Position, ProjectionsError> {
-        let place = self.place(copy);
-        place.position().await.map_err(|source| failed(copy, &place, source))
+    pub(crate) async fn position(&self, copy: ProjectionGeneration) -> Result<Position, ProjectionsError> {
+        let place = self.location(copy);
+        place.position().await.map_err(|source| projection_error(copy, &place, source))
     }
 
     /// Whether nothing lies between two positions that a projection would fold.
-    async fn nothing_between(&self, after: Position, up_to: Position) -> Result<bool, ProjectionsError> {
+    async fn has_no_events_between(
+        &self,
+        after: Position,
+        up_to: Position,
+    ) -> Result<bool, ProjectionsError> {
         if after >= up_to {
             return Ok(true);
         }
@@ -113,12 +117,16 @@ impl Projections {
     }
 }
 
-pub(crate) fn failed(copy: Copy, place: &Place, source: ProjectionError) -> ProjectionsError {
-    ProjectionsError::Projection { copy, place: place.to_string(), source }
+pub(crate) fn projection_error(
+    copy: ProjectionGeneration,
+    place: &ProjectionLocation,
+    source: ProjectionError,
+) -> ProjectionsError {
+    ProjectionsError::Projection { generation_id: copy, location: place.to_string(), source }
 }
 
 /// Completes when it is asked to stop; never where nobody can ask any more.
-async fn asked_to_stop(cancel: &watch::Receiver<bool>) {
+async fn cancelled(cancel: &watch::Receiver<bool>) {
     let mut cancel = cancel.clone();
     if cancel.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
@@ -127,15 +135,15 @@ async fn asked_to_stop(cancel: &watch::Receiver<bool>) {
 
 /// A generation, as answers show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Named {
+pub struct GenerationName {
     /// The projection's name.
     pub name: ProjectionName,
     /// Which generation.
     pub generation: Generation,
 }
 
-impl From<Copy> for Named {
-    fn from(copy: Copy) -> Self {
+impl From<ProjectionGeneration> for GenerationName {
+    fn from(copy: ProjectionGeneration) -> Self {
         Self { name: copy.projection, generation: copy.generation }
     }
 }

@@ -2,32 +2,32 @@
 
 use std::collections::HashSet;
 
-use chat_domain::operation::{Copy, Generation, ProjectionName};
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
-use chat_ports::contents::{Difference, Kind};
 use chat_ports::event_store::RecordedEvent;
+use chat_ports::projection_contents::{Difference, EntityKind};
 use chat_ports::read_model::ReadModel;
-use chat_projector::Policy;
-use chat_projector::places::{ProjectionPlaces, Rows};
+use chat_projector::RecoveryPolicy;
+use chat_projector::projection_store::{ProjectionLocations, ReadModelLocation};
 use rand::RngExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::aside::{Aside, Name, streams};
-use super::compare::SHOWN;
-use super::explain::{Explained, FirstEvent, Suspect, explain, trace};
-use super::fold::{Folds, Phase, Progress};
-use super::{Projections, ProjectionsError, asked_to_stop, failed};
+use super::compare::MAX_EXPLAINED;
+use super::explain::{DivergingEvent, ExplainedDifference, LiveReader, explain, find_divergence};
+use super::local_projectors::{LocalProjectors, Phase, Progress};
+use super::scratch_build::{ScratchBuild, Subject, read_app_and_chat_streams};
+use super::{Projections, ProjectionsError, cancelled, projection_error};
 
 /// Messages of a chat that a sample looks at.
-const MESSAGES: usize = 500;
+const MAX_SAMPLED_MESSAGES: usize = 500;
 /// How often another chat is drawn for each that is wanted.
-const TRIES: usize = 4;
+const DRAWS_PER_CHAT: usize = 4;
 
 /// What was found of a projection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Verified {
+pub struct VerificationReport {
     /// The projection.
     pub name: ProjectionName,
     /// The generation that readers see.
@@ -39,7 +39,7 @@ pub struct Verified {
     /// Those that are not what follows from the log.
     pub drifted: usize,
     /// The first of them, looked into.
-    pub shown: Vec<Explained>,
+    pub shown: Vec<ExplainedDifference>,
 }
 
 /// Folds the whole log again, and compares everything.
@@ -48,45 +48,47 @@ pub async fn full(
     name: ProjectionName,
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
-) -> Result<Verified, ProjectionsError> {
-    let live = live(projections, name).await?;
-    let place = projections.place(live);
-    let (position, stored) = place.contents().await.map_err(|error| failed(live, &place, error))?;
+) -> Result<VerificationReport, ProjectionsError> {
+    let live = live_generation(projections, name).await?;
+    let place = projections.location(live);
+    let (position, stored) = place.contents().await.map_err(|error| projection_error(live, &place, error))?;
     // Beside the folder of the index, where there is room for projections; wherever it is told, where there is none.
     let parent = projections.places.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
         None => tempfile::tempdir(),
     };
-    let folder = folder.map_err(ProjectionsError::NoRoom)?;
+    let folder = folder.map_err(ProjectionsError::ScratchFolder)?;
     let aside = Projections {
         log: std::sync::Arc::clone(&projections.log),
-        places: ProjectionPlaces {
-            read_model: Rows::Sqlite(folder.path().join("read-model.db")),
+        places: ProjectionLocations {
+            read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
             search_index: folder.path().join("search-index"),
         },
     };
-    let copy = Copy { projection: name, generation: Generation::FIRST };
-    let folds = Folds::start(&aside, &[copy], Some(position), Policy::Mend, progress, cancel).await;
+    let copy = ProjectionGeneration { projection: name, generation: Generation::FIRST };
+    let folds =
+        LocalProjectors::start(&aside, &[copy], Some(position), RecoveryPolicy::Rebuild, progress, cancel)
+            .await;
     let done = folds
-        .wait(Phase::Folding, async |_, status| {
-            Ok(status.position >= position || aside.nothing_between(status.position, position).await?)
+        .wait_until(Phase::Folding, async |_, status| {
+            Ok(status.position >= position || aside.has_no_events_between(status.position, position).await?)
         })
         .await;
-    folds.tell(Phase::Comparing);
-    folds.end().await;
+    folds.report_progress(Phase::Comparing);
+    folds.stop().await;
     done?;
-    let place = aside.place(copy);
-    let (_, expected) = place.contents().await.map_err(ProjectionsError::Aside)?;
+    let place = aside.location(copy);
+    let (_, expected) = place.contents().await.map_err(ProjectionsError::ScratchBuild)?;
     let differences = stored.differences(&expected);
-    let suspect = Suspect::of(projections, live)?;
-    Ok(Verified {
+    let suspect = LiveReader::open(projections, live)?;
+    Ok(VerificationReport {
         name,
         generation: live.generation,
         position,
-        compared: usize::try_from(stored.digest.parts()).unwrap_or(usize::MAX),
+        compared: usize::try_from(stored.digest.entity_count()).unwrap_or(usize::MAX),
         drifted: differences.len(),
-        shown: explain(projections, &suspect, &differences[..differences.len().min(SHOWN)]).await?,
+        shown: explain(projections, &suspect, &differences[..differences.len().min(MAX_EXPLAINED)]).await?,
     })
 }
 
@@ -96,15 +98,16 @@ pub async fn sample(
     name: ProjectionName,
     chats: usize,
     cancel: &watch::Receiver<bool>,
-) -> Result<Verified, ProjectionsError> {
-    let live = live(projections, name).await?;
-    let place = projections.place(live);
-    let suspect = Suspect::of(projections, live)?;
+) -> Result<VerificationReport, ProjectionsError> {
+    let live = live_generation(projections, name).await?;
+    let place = projections.location(live);
+    let suspect = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
     let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
-    let unreadable = |error: chat_ports::read_model::ReadModelError| failed(live, &place, error.into());
+    let unreadable =
+        |error: chat_ports::read_model::ReadModelError| projection_error(live, &place, error.into());
     let end = rows.position().await.map_err(unreadable)?;
-    let mut verified = Verified {
+    let mut verified = VerificationReport {
         name,
         generation: live.generation,
         position: end,
@@ -114,33 +117,36 @@ pub async fn sample(
     };
     let mut seen = HashSet::new();
     // Where there are few chats, the same ones come up again and again.
-    for _ in 0..chats.saturating_mul(TRIES) {
+    for _ in 0..chats.saturating_mul(DRAWS_PER_CHAT) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
         }
-        let Some((app, chat)) = any_chat(&*rows, end).await.map_err(unreadable)? else { break };
+        let Some((app, chat)) = random_chat(&*rows, end).await.map_err(unreadable)? else { break };
         if seen.len() == chats {
             break;
         }
         if !seen.insert((app, chat)) {
             continue;
         }
-        let look = check_chat(projections, &suspect, app, chat, &mut verified);
+        let look = verify_chat(projections, &suspect, app, chat, &mut verified);
         tokio::select! {
             looked = look => looked?,
-            () = asked_to_stop(cancel) => return Err(ProjectionsError::Interrupted),
+            () = cancelled(cancel) => return Err(ProjectionsError::Interrupted),
         }
     }
     Ok(verified)
 }
 
-async fn live(projections: &Projections, name: ProjectionName) -> Result<Copy, ProjectionsError> {
+async fn live_generation(
+    projections: &Projections,
+    name: ProjectionName,
+) -> Result<ProjectionGeneration, ProjectionsError> {
     let generations = projections.generations().await?;
-    Ok(Copy { projection: name, generation: generations.of(name).live })
+    Ok(ProjectionGeneration { projection: name, generation: generations.of(name).live })
 }
 
 /// A chat of an app that is found at a random place among all; without a number where the app has none.
-async fn any_chat(
+async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
 ) -> Result<Option<(chat_domain::AppToken, Option<ChatNumber>)>, chat_ports::read_model::ReadModelError> {
@@ -155,24 +161,24 @@ async fn any_chat(
     Ok(Some((app.token, chat)))
 }
 
-async fn check_chat(
+async fn verify_chat(
     projections: &Projections,
-    suspect: &Suspect,
+    live_reader: &LiveReader,
     app: chat_domain::AppToken,
     chat: Option<ChatNumber>,
-    verified: &mut Verified,
+    verified: &mut VerificationReport,
 ) -> Result<(), ProjectionsError> {
-    let events = streams(&*projections.log, app, chat).await?;
-    let mut looked_up: Vec<(Name, Position, Option<Value>)> = Vec::new();
-    for name in names(&events, app, chat, verified.name) {
-        let (position, shown) = suspect.find(name).await?;
-        looked_up.push((name, position, shown));
+    let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
+    let mut shown_values: Vec<(Subject, Position, Option<Value>)> = Vec::new();
+    for name in sample_subjects(&events, app, chat, verified.name) {
+        let (position, shown) = live_reader.find(name).await?;
+        shown_values.push((name, position, shown));
     }
     // Read once more: what is shown may hold events that came since.
-    let events = streams(&*projections.log, app, chat).await?;
+    let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let log = projections.log.log_id().await?;
-    let mut aside = Aside::new(&suspect.shelf, &projections.log, log, events).await?;
-    for (name, position, shown) in looked_up {
+    let mut aside = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    for (name, position, shown) in shown_values {
         aside.advance(position).await?;
         let expected = aside.find(name).await?;
         verified.compared += 1;
@@ -180,25 +186,25 @@ async fn check_chat(
             continue;
         }
         verified.drifted += 1;
-        if verified.shown.len() < SHOWN {
-            let (shown, expected, first_event) = trace(projections, suspect, name).await?;
-            verified.shown.push(explained(name, shown, expected, first_event));
+        if verified.shown.len() < MAX_EXPLAINED {
+            let (shown, expected, first_event) = find_divergence(projections, live_reader, name).await?;
+            verified.shown.push(explained_difference(name, shown, expected, first_event));
         }
     }
     Ok(())
 }
 
 /// What a sample looks at: the app, the chat, and some of its messages. The index knows messages only.
-fn names(
+fn sample_subjects(
     events: &[RecordedEvent],
     app: chat_domain::AppToken,
     chat: Option<ChatNumber>,
     projection: ProjectionName,
-) -> Vec<Name> {
+) -> Vec<Subject> {
     let mut names = Vec::new();
     if projection == ProjectionName::ReadModel {
-        names.push(Name::App(app));
-        names.extend(chat.map(|chat| Name::Chat(app, chat)));
+        names.push(Subject::App(app));
+        names.extend(chat.map(|chat| Subject::Chat(app, chat)));
     }
     let Some(chat) = chat else { return names };
     let created = |event: &RecordedEvent| match event.decode() {
@@ -206,24 +212,24 @@ fn names(
         _ => None,
     };
     let mut messages: Vec<MessageNumber> = events.iter().filter_map(created).collect();
-    while messages.len() > MESSAGES {
+    while messages.len() > MAX_SAMPLED_MESSAGES {
         messages.swap_remove(rand::rng().random_range(0..messages.len()));
     }
-    names.extend(messages.into_iter().map(|message| Name::Message(app, chat, message)));
+    names.extend(messages.into_iter().map(|message| Subject::Message(app, chat, message)));
     names
 }
 
-fn explained(
-    name: Name,
+fn explained_difference(
+    name: Subject,
     shown: Option<Value>,
     expected: Option<Value>,
-    first_event: Option<FirstEvent>,
-) -> Explained {
-    Explained {
+    first_event: Option<DivergingEvent>,
+) -> ExplainedDifference {
+    ExplainedDifference {
         kind: match name {
-            Name::App(_) => Kind::App,
-            Name::Chat(..) => Kind::Chat,
-            Name::Message(..) => Kind::Message,
+            Subject::App(_) => EntityKind::App,
+            Subject::Chat(..) => EntityKind::Chat,
+            Subject::Message(..) => EntityKind::Message,
         },
         began_at: first_event.as_ref().map(|event| event.position).unwrap_or_default(),
         difference: match (&shown, &expected) {

@@ -8,9 +8,9 @@ use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 
 use super::ProofError;
-use super::leaf::Content;
-use super::leaves::{Leaf, Leaves};
-use super::walk::Walk;
+use super::leaf::LeafHasher;
+use super::leaves_file::{Leaf, LeavesReader};
+use super::log_walk::LogWalk;
 
 /// The first event that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +21,7 @@ pub enum Alteration {
         /// Where.
         position: Position,
         /// What stands there now.
-        now: Stands,
+        now: EventIdentity,
     },
     /// The event at this place is gone.
     Removed {
@@ -33,14 +33,14 @@ pub enum Alteration {
         /// Where it stands.
         position: Position,
         /// What it is.
-        now: Stands,
+        now: EventIdentity,
     },
     /// An event stands where another one stood, or none.
     Moved {
         /// Where the order first differs.
         position: Position,
         /// What stands there now, and where it stood before.
-        now: Option<(Stands, Position)>,
+        now: Option<(EventIdentity, Position)>,
         /// Where the event that stood there is now.
         gone_to: Option<Position>,
     },
@@ -55,7 +55,7 @@ pub enum Alteration {
 
 /// An event, as far as it is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stands {
+pub struct EventIdentity {
     /// Its stream.
     pub stream: String,
     /// Its place in the stream.
@@ -66,8 +66,8 @@ pub struct Stands {
     pub id: EventId,
 }
 
-impl Stands {
-    fn of(event: &RecordedEvent) -> Self {
+impl EventIdentity {
+    fn from_event(event: &RecordedEvent) -> Self {
         Self {
             stream: event.stream.to_string(),
             revision: event.revision,
@@ -101,32 +101,32 @@ impl Alteration {
 
     /// Names what happened where the log first differs: there `was` was, and `is` is. Looks through all leaves and the
     /// whole log for where they have come from and gone to.
-    pub(super) async fn name(
+    pub(super) async fn classify(
         log: &dyn EventStore,
         leaves: &Path,
-        was: Leaf,
-        is: Option<RecordedEvent>,
+        expected: Leaf,
+        found: Option<RecordedEvent>,
     ) -> Result<Self, ProofError> {
-        let gone_to = place_of(log, was).await?;
-        let Some(is) = is else {
-            return Ok(Self::gone(was.position, gone_to));
+        let gone_to = current_position_of(log, expected).await?;
+        let Some(is) = found else {
+            return Ok(Self::removed_or_moved(expected.position, gone_to));
         };
-        if is.position > was.position {
-            return Ok(Self::gone(was.position, gone_to));
+        if is.position > expected.position {
+            return Ok(Self::removed_or_moved(expected.position, gone_to));
         }
-        let now = Stands::of(&is);
+        let now = EventIdentity::from_event(&is);
         let position = is.position;
-        Ok(match (origin_of(&is, leaves)?, gone_to) {
+        Ok(match (original_position_of(&is, leaves)?, gone_to) {
             // What is there stood somewhere else, and what stood there is nowhere: the rest has moved up.
-            (Some(_), None) if position == was.position => Self::Removed { position },
+            (Some(_), None) if position == expected.position => Self::Removed { position },
             (Some(origin), gone_to) => Self::Moved { position, now: Some((now, origin)), gone_to },
-            (None, None) if position == was.position => Self::Changed { position, now },
+            (None, None) if position == expected.position => Self::Changed { position, now },
             (None, _) => Self::Inserted { position, now },
         })
     }
 
     /// Nothing stands where an event stood.
-    fn gone(position: Position, gone_to: Option<Position>) -> Self {
+    fn removed_or_moved(position: Position, gone_to: Option<Position>) -> Self {
         match gone_to {
             None => Self::Removed { position },
             gone_to => Self::Moved { position, now: None, gone_to },
@@ -135,11 +135,11 @@ impl Alteration {
 }
 
 /// Where the log has an event now that had this leaf.
-async fn place_of(log: &dyn EventStore, was: Leaf) -> Result<Option<Position>, ProofError> {
-    let mut walk = Walk::new(log, None);
+async fn current_position_of(log: &dyn EventStore, was: Leaf) -> Result<Option<Position>, ProofError> {
+    let mut walk = LogWalk::new(log, None);
     loop {
-        match walk.next().await {
-            Ok(Some(event)) if Content::of(&event).at(was.position) == was.hash => {
+        match walk.next_event().await {
+            Ok(Some(event)) if LeafHasher::from_event(&event).hash_at(was.position) == was.hash => {
                 return Ok(Some(event.position));
             }
             Ok(Some(_)) => {}
@@ -151,11 +151,11 @@ async fn place_of(log: &dyn EventStore, was: Leaf) -> Result<Option<Position>, P
 }
 
 /// Where an event stood when the leaves were written.
-fn origin_of(event: &RecordedEvent, leaves: &Path) -> Result<Option<Position>, ProofError> {
-    let content = Content::of(event);
-    let mut leaves = Leaves::open(leaves)?;
+fn original_position_of(event: &RecordedEvent, leaves: &Path) -> Result<Option<Position>, ProofError> {
+    let content = LeafHasher::from_event(event);
+    let mut leaves = LeavesReader::open(leaves)?;
     while let Some(leaf) = leaves.read()? {
-        if content.at(leaf.position) == leaf.hash {
+        if content.hash_at(leaf.position) == leaf.hash {
             return Ok(Some(leaf.position));
         }
     }

@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 use super::ProofError;
 use super::tree::Hash;
 
-const ORIGIN: &str = "chat-api/log/";
+const ORIGIN_PREFIX: &str = "chat-api/log/";
 
 /// A statement about a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,10 +48,10 @@ impl Checkpoint {
 
     fn read(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let log = lines.next()?.strip_prefix(ORIGIN)?.parse().ok().map(LogId)?;
-        let events = number(lines.next()?)?;
+        let log = lines.next()?.strip_prefix(ORIGIN_PREFIX)?.parse().ok().map(LogId)?;
+        let events = parse_number(lines.next()?)?;
         let root = Hash::from_base64(lines.next()?)?;
-        let position = Position::new(number(lines.next()?.strip_prefix("position ")?)?);
+        let position = Position::new(parse_number(lines.next()?.strip_prefix("position ")?)?);
         let time = Timestamp::parse_rfc3339(lines.next()?.strip_prefix("time ")?)?;
         let leaves = Hash::from_base64(lines.next()?.strip_prefix("leaves ")?)?;
         Some(Self { log, events, root, position, time, leaves })
@@ -64,14 +64,14 @@ fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
 }
 
 /// A number without leading zeroes.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(super) fn parse_number(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
 
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{ORIGIN}{}", self.log.0)?;
+        writeln!(f, "{ORIGIN_PREFIX}{}", self.log.0)?;
         writeln!(f, "{}", self.events)?;
         writeln!(f, "{}", self.root.to_base64())?;
         writeln!(f, "position {}", self.position)?;

@@ -6,17 +6,17 @@ use super::tree::{Frontier, Hash};
 
 /// Gathers the path from a leaf to the root while the tree's leaves pass by.
 #[derive(Debug)]
-pub struct PathBuilder {
+pub struct InclusionPathBuilder {
     index: u64,
     seen: u64,
     /// The subtrees beside the path, from the leaf up: which leaves they cover, and those that have passed.
-    beside: Vec<(Range<u64>, Frontier)>,
+    siblings: Vec<(Range<u64>, Frontier)>,
     leaf: Option<Hash>,
 }
 
 /// A path that is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct InclusionPath {
     /// The leaf's place in the tree, counted from 0.
     pub index: u64,
     /// The leaf.
@@ -25,7 +25,7 @@ pub struct Path {
     pub hashes: Vec<Hash>,
 }
 
-impl PathBuilder {
+impl InclusionPathBuilder {
     /// For the leaf at `index` of a tree of `leaves` leaves; `None` where there is no such leaf.
     pub fn new(index: u64, leaves: u64) -> Option<Self> {
         if index >= leaves {
@@ -46,7 +46,7 @@ impl PathBuilder {
             within = inside;
         }
         beside.reverse();
-        Some(Self { index, seen: 0, beside, leaf: None })
+        Some(Self { index, seen: 0, siblings: beside, leaf: None })
     }
 
     /// Takes the next leaf.
@@ -55,23 +55,23 @@ impl PathBuilder {
         self.seen += 1;
         if at == self.index {
             self.leaf = Some(leaf);
-        } else if let Some((_, subtree)) = self.beside.iter_mut().find(|(leaves, _)| leaves.contains(&at)) {
+        } else if let Some((_, subtree)) = self.siblings.iter_mut().find(|(leaves, _)| leaves.contains(&at)) {
             subtree.push(leaf);
         }
     }
 
     /// The path; `None` where leaves are missing.
-    pub fn finish(self) -> Option<Path> {
+    pub fn finish(self) -> Option<InclusionPath> {
         let hash = |(leaves, subtree): (Range<u64>, Frontier)| {
             (subtree.leaves() == leaves.end - leaves.start).then(|| subtree.root())
         };
-        let hashes: Option<Vec<Hash>> = self.beside.into_iter().map(hash).collect();
-        Some(Path { index: self.index, leaf: self.leaf?, hashes: hashes? })
+        let hashes: Option<Vec<Hash>> = self.siblings.into_iter().map(hash).collect();
+        Some(InclusionPath { index: self.index, leaf: self.leaf?, hashes: hashes? })
     }
 }
 
 /// The root of a tree of `leaves` leaves to which a path leads; `None` where no such tree has such a path.
-pub fn root_of(path: &Path, leaves: u64) -> Option<Hash> {
+pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
     if path.index >= leaves {
         return None;
     }
@@ -108,8 +108,8 @@ mod tests {
         (0..count).map(|index| Hash::of_leaf(&index.to_be_bytes())).collect()
     }
 
-    fn path(leaves: &[Hash], index: u64) -> Path {
-        let mut builder = PathBuilder::new(index, leaves.len() as u64).unwrap();
+    fn path(leaves: &[Hash], index: u64) -> InclusionPath {
+        let mut builder = InclusionPathBuilder::new(index, leaves.len() as u64).unwrap();
         for leaf in leaves {
             builder.push(*leaf);
         }
@@ -139,7 +139,11 @@ mod tests {
                 let path = path(&leaves, index);
                 let place = usize::try_from(index).unwrap();
                 assert_eq!(path.hashes, path_by_definition(&leaves, place), "{index} of {count}");
-                assert_eq!(root_of(&path, count), Some(root(leaves.iter().copied())), "{index} of {count}");
+                assert_eq!(
+                    root_from_path(&path, count),
+                    Some(root(leaves.iter().copied())),
+                    "{index} of {count}"
+                );
             }
         }
     }
@@ -152,28 +156,28 @@ mod tests {
             let right = path(&leaves, at.index(leaves.len()) as u64);
             let elsewhere = other.index(leaves.len()) as u64;
             if elsewhere != right.index {
-                prop_assert_ne!(root_of(&Path { index: elsewhere, ..right.clone() }, count), Some(whole));
+                prop_assert_ne!(root_from_path(&InclusionPath { index: elsewhere, ..right.clone() }, count), Some(whole));
             }
-            prop_assert_ne!(root_of(&Path { leaf: Hash::of_leaf(b"other"), ..right.clone() }, count), Some(whole));
+            prop_assert_ne!(root_from_path(&InclusionPath { leaf: Hash::of_leaf(b"other"), ..right.clone() }, count), Some(whole));
             let mut longer = right.clone();
             longer.hashes.push(Hash::of_nothing());
-            prop_assert_ne!(root_of(&longer, count), Some(whole));
+            prop_assert_ne!(root_from_path(&longer, count), Some(whole));
             if !right.hashes.is_empty() {
                 let mut changed = right.clone();
                 let place = other.index(changed.hashes.len());
                 changed.hashes[place].0[0] ^= 1;
-                prop_assert_ne!(root_of(&changed, count), Some(whole));
+                prop_assert_ne!(root_from_path(&changed, count), Some(whole));
                 let mut shorter = right;
                 shorter.hashes.pop();
-                prop_assert_ne!(root_of(&shorter, count), Some(whole));
+                prop_assert_ne!(root_from_path(&shorter, count), Some(whole));
             }
         }
     }
 
     #[test]
     fn there_is_no_path_to_a_leaf_that_is_not_there_or_without_all_leaves() {
-        assert!(PathBuilder::new(3, 3).is_none());
-        let mut builder = PathBuilder::new(0, 3).unwrap();
+        assert!(InclusionPathBuilder::new(3, 3).is_none());
+        let mut builder = InclusionPathBuilder::new(0, 3).unwrap();
         for leaf in leaves(2) {
             builder.push(leaf);
         }

@@ -15,13 +15,13 @@ use sha2::{Digest, Sha256};
 use super::ProofError;
 
 /// What a signature of this kind is called in signed notes.
-const ED25519_SIGNATURE: u8 = 0x01;
+const ED25519_SIGNATURE_TYPE: u8 = 0x01;
 
 /// What an Ed25519 key begins with in a SubjectPublicKeyInfo (RFC 8410): the rest is the key.
-const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// What the line with a private key's name begins with.
-const NAME: &str = "Name: ";
+const NAME_PREFIX: &str = "Name: ";
 
 /// A key's name in the notes that it signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,14 +105,14 @@ impl SigningKey {
         const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 key as PKCS#8 in PEM");
         let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| WRONG)?;
-        let name = text.lines().find_map(|line| line.strip_prefix(NAME)).map(KeyName::parse);
+        let name = text.lines().find_map(|line| line.strip_prefix(NAME_PREFIX)).map(KeyName::parse);
         let name = name.transpose().map_err(|_| ProofError::Key("the key's name can't be one"))?;
         Ok(Self { name: name.unwrap_or_default(), pair, der })
     }
 
     /// The key as PKCS#8 in PEM, after a line with its name. It is to be kept where nobody else reads it.
     pub fn to_pem(&self) -> String {
-        format!("{NAME}{}\n{}", self.name, to_pem(&self.der, "PRIVATE KEY"))
+        format!("{NAME_PREFIX}{}\n{}", self.name, to_pem(&self.der, "PRIVATE KEY"))
     }
 
     /// The key that checks what this one signs.
@@ -150,7 +150,7 @@ impl VerifyingKey {
             return Ok(key);
         }
         let der = from_pem(text, "PUBLIC KEY").ok_or(WRONG)?;
-        let key = der.strip_prefix(&SPKI).and_then(|key| key.try_into().ok()).ok_or(WRONG)?;
+        let key = der.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok()).ok_or(WRONG)?;
         Ok(Self { name: None, key })
     }
 
@@ -158,14 +158,14 @@ impl VerifyingKey {
         let (name, rest) = line.trim().split_once('+')?;
         let (id, key) = rest.split_once('+')?;
         let name = KeyName::parse(name).ok()?;
-        let [ED25519_SIGNATURE, key @ ..] = &STANDARD.decode(key).ok()?[..] else { return None };
+        let [ED25519_SIGNATURE_TYPE, key @ ..] = &STANDARD.decode(key).ok()?[..] else { return None };
         let key = Self { name: Some(name.clone()), key: key.try_into().ok()? };
         (key.id(&name).to_string() == id).then_some(key)
     }
 
     /// As the key's file has it: the line of text, and PEM for openssl.
     pub fn to_file(&self) -> String {
-        format!("{self}\n{}", to_pem(&[&SPKI[..], &self.key].concat(), "PUBLIC KEY"))
+        format!("{self}\n{}", to_pem(&[&SPKI_PREFIX[..], &self.key].concat(), "PUBLIC KEY"))
     }
 
     /// The key's name, where it has one of its own.
@@ -176,14 +176,14 @@ impl VerifyingKey {
     /// Which of the keys of this name it is.
     pub fn id(&self, name: &KeyName) -> KeyId {
         let hash = Sha256::new_with_prefix(name.as_str())
-            .chain_update([b'\n', ED25519_SIGNATURE])
+            .chain_update([b'\n', ED25519_SIGNATURE_TYPE])
             .chain_update(self.key)
             .finalize();
         KeyId([hash[0], hash[1], hash[2], hash[3]])
     }
 
     /// Whether this key signed the text.
-    pub fn has_signed(&self, text: &[u8], signature: &[u8]) -> bool {
+    pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.key).verify(text, signature).is_ok()
     }
 }
@@ -191,7 +191,7 @@ impl VerifyingKey {
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.clone().unwrap_or_default();
-        let key = STANDARD.encode([&[ED25519_SIGNATURE][..], &self.key].concat());
+        let key = STANDARD.encode([&[ED25519_SIGNATURE_TYPE][..], &self.key].concat());
         write!(f, "{name}+{}+{key}", self.id(&name))
     }
 }
@@ -238,8 +238,8 @@ mod tests {
         assert_eq!(again.sign(b"text"), key.sign(b"text"));
         let public = key.verifying_key();
         assert_eq!(VerifyingKey::parse(&public.to_file()).unwrap(), public);
-        assert!(public.has_signed(b"text", &again.sign(b"text")));
-        assert!(!public.has_signed(b"texT", &again.sign(b"text")));
+        assert!(public.verifies(b"text", &again.sign(b"text")));
+        assert!(!public.verifies(b"texT", &again.sign(b"text")));
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         let pem = &file[file.find('\n').unwrap() + 1..];
         let public = VerifyingKey::parse(pem).unwrap();
         assert_eq!(public.name(), None);
-        assert!(public.has_signed(b"text", &key.sign(b"text")));
+        assert!(public.verifies(b"text", &key.sign(b"text")));
         assert_eq!(public.id(key.name()), key.verifying_key().id(key.name()));
     }
 
@@ -264,7 +264,7 @@ mod tests {
             .decode("x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=")
             .unwrap();
         assert_eq!(signature[..4], key.id(key.name().unwrap()).0);
-        assert!(key.has_signed(text, &signature[4..]));
+        assert!(key.verifies(text, &signature[4..]));
     }
 
     #[test]

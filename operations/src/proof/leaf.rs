@@ -25,54 +25,54 @@ use chat_ports::event_store::RecordedEvent;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::tree::{Hash, LEAF};
+use super::tree::{Hash, LEAF_PREFIX};
 
 const VERSION: u8 = 1;
 
 /// Everything of an event but its position, hashed: it has a hash at each position.
 #[derive(Clone)]
-pub struct Content(Sha256);
+pub struct LeafHasher(Sha256);
 
-impl Content {
+impl LeafHasher {
     /// What the event holds.
-    pub fn of(event: &RecordedEvent) -> Self {
-        let mut hasher = Sha256::new_with_prefix([LEAF]);
-        write(event, |bytes| hasher.update(bytes));
+    pub fn from_event(event: &RecordedEvent) -> Self {
+        let mut hasher = Sha256::new_with_prefix([LEAF_PREFIX]);
+        write_content(event, |bytes| hasher.update(bytes));
         Self(hasher)
     }
 
     /// The leaf's hash where the event stands at this position.
-    pub fn at(&self, position: Position) -> Hash {
+    pub fn hash_at(&self, position: Position) -> Hash {
         Hash(self.0.clone().chain_update(position.get().to_be_bytes()).finalize().into())
     }
 }
 
 /// The hash of an event's leaf.
 pub fn hash(event: &RecordedEvent) -> Hash {
-    Content::of(event).at(event.position)
+    LeafHasher::from_event(event).hash_at(event.position)
 }
 
 /// An event's leaf.
 pub fn encode(event: &RecordedEvent) -> Vec<u8> {
     let mut leaf = Vec::new();
-    write(event, |bytes| leaf.extend_from_slice(bytes));
+    write_content(event, |bytes| leaf.extend_from_slice(bytes));
     leaf.extend_from_slice(&event.position.get().to_be_bytes());
     leaf
 }
 
-fn write(event: &RecordedEvent, mut put: impl FnMut(&[u8])) {
+fn write_content(event: &RecordedEvent, mut put: impl FnMut(&[u8])) {
     put(&[VERSION]);
-    text(&mut put, event.stream.as_bytes());
+    write_text(&mut put, event.stream.as_bytes());
     put(&event.revision.get().to_be_bytes());
     put(event.id.uuid().as_bytes());
-    text(&mut put, event.event_type.as_bytes());
+    write_text(&mut put, event.event_type.as_bytes());
     put(&event.schema_version.0.to_be_bytes());
     put(&event.recorded_at.millis().to_be_bytes());
-    text(&mut put, &event.data);
-    text(&mut put, &event.metadata);
+    write_text(&mut put, &event.data);
+    write_text(&mut put, &event.metadata);
 }
 
-fn text(put: &mut impl FnMut(&[u8]), bytes: &[u8]) {
+fn write_text(put: &mut impl FnMut(&[u8]), bytes: &[u8]) {
     // No field is larger than an append may be.
     put(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     put(bytes);

@@ -10,17 +10,17 @@
 //! All of it reads the log once from its start, event by event, and keeps little of it.
 
 pub mod alteration;
-pub mod bundle;
 pub mod checkpoint;
+pub mod event_proof;
 pub mod inclusion;
 pub mod key;
 pub mod leaf;
-pub mod leaves;
+pub mod leaves_file;
+pub mod log_integrity;
+mod log_walk;
 pub mod note;
-pub mod structure;
 pub mod tree;
 pub mod verify;
-mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ use chat_ports::event_store::EventStoreError;
 use thiserror::Error;
 
 /// Told of each so many events how many have been read: for whoever waits.
-pub type Watch<'a> = &'a mut (dyn FnMut(u64) + Send);
+pub type ProgressCallback<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 /// Why something could not be signed, checked or proved.
 #[derive(Debug, Error)]
@@ -58,7 +58,7 @@ pub enum ProofError {
 
 impl ProofError {
     /// Names the file that an operation failed on.
-    fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+    fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
     }
 }

@@ -9,7 +9,7 @@ use super::ProofError;
 use super::key::{KeyId, KeyName, SigningKey, VerifyingKey};
 
 /// What a line with a signature begins with: an em dash and a blank.
-const DASH: &str = "\u{2014} ";
+const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
 /// How large a note may be, in bytes.
 const MAX_BYTES: usize = 64 << 10;
@@ -31,13 +31,13 @@ struct Signature {
 
 /// What can be said of a note's signatures, given a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signed {
+pub enum SignatureCheck {
     /// The key signed the text.
-    Right,
+    Valid,
     /// A signature says that it is the key's, and is not.
-    Wrong,
+    Invalid,
     /// There is none by this key.
-    ByOthers,
+    NotByKey,
 }
 
 impl Note {
@@ -70,16 +70,16 @@ impl Note {
     }
 
     /// Whether a key signed the text.
-    pub fn signed_by(&self, key: &VerifyingKey) -> Signed {
+    pub fn check_signature(&self, key: &VerifyingKey) -> SignatureCheck {
         let of_key = |signature: &&Signature| {
             key.name().is_none_or(|name| *name == signature.name) && key.id(&signature.name) == signature.key
         };
-        let mut signed = Signed::ByOthers;
+        let mut signed = SignatureCheck::NotByKey;
         for signature in self.signatures.iter().filter(of_key) {
-            if !key.has_signed(self.text.as_bytes(), &signature.bytes) {
-                return Signed::Wrong;
+            if !key.verifies(self.text.as_bytes(), &signature.bytes) {
+                return SignatureCheck::Invalid;
             }
-            signed = Signed::Right;
+            signed = SignatureCheck::Valid;
         }
         signed
     }
@@ -87,7 +87,7 @@ impl Note {
 
 impl Signature {
     fn parse(line: &str) -> Option<Self> {
-        let (name, encoded) = line.strip_prefix(DASH)?.split_once(' ')?;
+        let (name, encoded) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
         let decoded = STANDARD.decode(encoded).ok()?;
         let (key, bytes) = decoded.split_first_chunk()?;
         Some(Self { name: KeyName::parse(name).ok()?, key: KeyId(*key), bytes: bytes.to_vec() })
@@ -98,7 +98,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
         self.signatures.iter().try_for_each(|Signature { name, key, bytes }| {
-            writeln!(f, "{DASH}{name} {}", STANDARD.encode([&key.0[..], bytes].concat()))
+            writeln!(f, "{SIGNATURE_PREFIX}{name} {}", STANDARD.encode([&key.0[..], bytes].concat()))
         })
     }
 }
@@ -117,8 +117,8 @@ mod tests {
         let note = Note::sign("one\n\ntwo\n".to_owned(), &key);
         let again = Note::parse(&note.to_string()).unwrap();
         assert_eq!(again, note);
-        assert_eq!(again.signed_by(&key.verifying_key()), Signed::Right);
-        assert_eq!(again.signed_by(&other.verifying_key()), Signed::ByOthers);
+        assert_eq!(again.check_signature(&key.verifying_key()), SignatureCheck::Valid);
+        assert_eq!(again.check_signature(&other.verifying_key()), SignatureCheck::NotByKey);
     }
 
     #[test]
@@ -126,10 +126,13 @@ mod tests {
         let key = key();
         let note = Note::sign("one\n".to_owned(), &key).to_string();
         let changed = Note::parse(&note.replace("one", "two")).unwrap();
-        assert_eq!(changed.signed_by(&key.verifying_key()), Signed::Wrong);
+        assert_eq!(changed.check_signature(&key.verifying_key()), SignatureCheck::Invalid);
         let other = Note::sign("two\n".to_owned(), &key).to_string();
         let grafted = format!("one\n\n{}", other.rsplit_once("\n\n").unwrap().1);
-        assert_eq!(Note::parse(&grafted).unwrap().signed_by(&key.verifying_key()), Signed::Wrong);
+        assert_eq!(
+            Note::parse(&grafted).unwrap().check_signature(&key.verifying_key()),
+            SignatureCheck::Invalid
+        );
     }
 
     #[test]

@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// What a leaf's hash begins with, so that no leaf can be taken for a node.
-pub(super) const LEAF: u8 = 0x00;
+pub(super) const LEAF_PREFIX: u8 = 0x00;
 
 /// What a node's hash begins with.
-const NODE: u8 = 0x01;
+const NODE_PREFIX: u8 = 0x01;
 
 /// A SHA-256 hash. Shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,12 +25,12 @@ impl Hash {
 
     /// The hash of a leaf that holds these bytes.
     pub fn of_leaf(bytes: &[u8]) -> Self {
-        Self(Sha256::new_with_prefix([LEAF]).chain_update(bytes).finalize().into())
+        Self(Sha256::new_with_prefix([LEAF_PREFIX]).chain_update(bytes).finalize().into())
     }
 
     /// The hash of a node with these children.
     pub fn of_node(left: Self, right: Self) -> Self {
-        let node = Sha256::new_with_prefix([NODE]).chain_update(left.0).chain_update(right.0);
+        let node = Sha256::new_with_prefix([NODE_PREFIX]).chain_update(left.0).chain_update(right.0);
         Self(node.finalize().into())
     }
 

@@ -3,25 +3,25 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use chat_domain::{Operation, Position, Revision, operation};
+use chat_domain::{OperatorAction, Position, Revision, operator_action};
 use chat_ports::clock;
 use chat_ports::event_store::{
-    EventStore, EventStoreError, LogId, ReadFrom, RecordedEvent, Select, StreamRead,
+    EventStore, EventStoreError, EventTypeFilter, LogId, ReadStart, RecordedEvent, StreamRead,
 };
 use serde::Serialize;
 
 use super::alteration::Alteration;
 use super::checkpoint::Checkpoint;
 use super::key::{SigningKey, VerifyingKey};
-use super::leaves::{self, Leaf, Leaves, LeavesWriter, Standing};
-use super::note::{Note, Signed};
-use super::structure::{self, Fault};
+use super::leaves_file::{self, Leaf, LeavesReader, LeavesStatus, LeavesWriter};
+use super::log_integrity::{self, Fault};
+use super::log_walk::LogWalk;
+use super::note::{Note, SignatureCheck};
 use super::tree::{Frontier, Hash};
-use super::walk::Walk;
-use super::{ProofError, Watch, leaf};
-use crate::acts::{self, ActError, Operator};
-use crate::audit::Point;
-use crate::new_file::{NewFile, Readers};
+use super::{ProgressCallback, ProofError, leaf};
+use crate::atomic_file::{FileAccess, NewFile};
+use crate::audit::LogPoint;
+use crate::operator_actions::{self, Operator, OperatorActionError};
 
 /// Why no checkpoint was made.
 #[derive(Debug, thiserror::Error)]
@@ -31,59 +31,60 @@ pub enum CheckpointError {
     Proof(#[from] ProofError),
     /// The use of the key could not be recorded.
     #[error("the use of the key can't be recorded, so nothing was signed")]
-    Act(#[from] ActError),
+    OperatorAction(#[from] OperatorActionError),
 }
 
 /// Signs what the log holds up to a point, or to its end, and writes the checkpoint and its leaves. That the key was used is recorded before either
 /// is there, behind what was signed.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
-    until: Option<Point>,
+    until: Option<LogPoint>,
     key: &SigningKey,
     out: &Path,
-    by: (&Operator, &str),
-    watch: Watch<'_>,
+    signed_by: (&Operator, &str),
+    on_progress: ProgressCallback<'_>,
 ) -> Result<Checkpoint, CheckpointError> {
-    let beside = leaves::path_of(out);
-    let mut file = NewFile::create(out, Readers::Anybody).map_err(ProofError::file(out))?;
-    let leaves = NewFile::create(&beside, Readers::Anybody).map_err(ProofError::file(&beside))?;
+    let beside = leaves_file::leaves_path(out);
+    let mut file = NewFile::create(out, FileAccess::UmaskDefault).map_err(ProofError::file_error(out))?;
+    let leaves =
+        NewFile::create(&beside, FileAccess::UmaskDefault).map_err(ProofError::file_error(&beside))?;
     let mut leaves = LeavesWriter::new(leaves);
     let id = log.log_id().await.map_err(ProofError::from)?;
     let end = match until {
         Some(point) => point.resolve(log).await.map_err(ProofError::from)?,
         None => log.head().await.map_err(ProofError::from)?,
     };
-    let (mut tree, mut walk) = (Frontier::default(), Walk::new(log, Some(end)));
+    let (mut tree, mut walk) = (Frontier::default(), LogWalk::new(log, Some(end)));
     let mut position = Position::START;
-    while let Some(event) = walk.next().await.map_err(ProofError::from)? {
+    while let Some(event) = walk.next_event().await.map_err(ProofError::from)? {
         position = event.position;
         let leaf = Leaf { position, hash: leaf::hash(&event) };
-        leaves.push(leaf).map_err(ProofError::file(&beside))?;
+        leaves.push(leaf).map_err(ProofError::file_error(&beside))?;
         tree.push(leaf.hash);
-        watch(tree.leaves());
+        on_progress(tree.leaves());
     }
     let (leaves, hash) = leaves.finish();
     let (events, root) = (tree.leaves(), tree.root());
     let checkpoint = Checkpoint { log: id, events, root, position, time: clock::now(), leaves: hash };
     let note = Note::sign(checkpoint.to_string(), key);
-    let used = operation::SigningKeyUsed {
+    let used = operator_action::SigningKeyUsed {
         key: format!("{}+{}", key.name(), key.verifying_key().id(key.name())),
         position,
         events,
         root: root.to_string(),
-        reason: by.1.to_owned(),
+        reason: signed_by.1.to_owned(),
     };
-    acts::record(log, by.0, &Operation::from(used)).await?;
-    leaves.keep().map_err(ProofError::file(&beside))?;
-    file.write_all(note.to_string().as_bytes()).map_err(ProofError::file(out))?;
-    file.keep().map_err(ProofError::file(out))?;
+    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(used)).await?;
+    leaves.persist().map_err(ProofError::file_error(&beside))?;
+    file.write_all(note.to_string().as_bytes()).map_err(ProofError::file_error(out))?;
+    file.persist().map_err(ProofError::file_error(out))?;
     Ok(checkpoint)
 }
 
 /// What can be said of a checkpoint's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Signature {
+pub enum SignatureStatus {
     /// The key signed it.
     Good,
     /// It is not what the key signed.
@@ -100,9 +101,9 @@ pub struct Verdict {
     /// What was signed.
     pub checkpoint: Checkpoint,
     /// Whether it was.
-    pub signature: Signature,
+    pub signature: SignatureStatus,
     /// Whether there are leaves to compare with.
-    pub leaves: Standing,
+    pub leaves: LeavesStatus,
     /// Which log this is.
     pub log: LogId,
     /// How many events the log has up to the checkpoint's position.
@@ -115,14 +116,14 @@ pub struct Verdict {
     pub altered: Option<Alteration>,
     /// Which events the removed one may have been, by the gaps that were left. More than one is only possible, none
     /// where the streams don't go on.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<MissingEvent>,
     /// What the log lacks by itself, where it was altered.
     pub faults: Vec<Fault>,
 }
 
 /// A place in a stream that nothing stands in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Missing {
+pub struct MissingEvent {
     /// The stream.
     pub stream: String,
     /// The revision that it lacks.
@@ -131,23 +132,23 @@ pub struct Missing {
 
 impl Verdict {
     /// Whether all of it is as it should be, and the key's owner signed that.
-    pub fn is_good(&self) -> bool {
-        self.signature == Signature::Good && self.fits()
+    pub fn is_valid(&self) -> bool {
+        self.signature == SignatureStatus::Good && self.matches_checkpoint()
     }
 
     /// Whether the log is what the checkpoint says, whoever wrote that.
-    pub fn fits(&self) -> bool {
-        self.unaltered && self.leaves != Standing::Altered && self.log == self.checkpoint.log
+    pub fn matches_checkpoint(&self) -> bool {
+        self.unaltered && self.leaves != LeavesStatus::Altered && self.log == self.checkpoint.log
     }
 }
 
 /// Whether a note was signed by a key.
-pub fn signature_of(note: &Note, key: Option<&VerifyingKey>) -> Signature {
-    match key.map(|key| note.signed_by(key)) {
-        None => Signature::NotChecked,
-        Some(Signed::Right) => Signature::Good,
-        Some(Signed::Wrong) => Signature::Wrong,
-        Some(Signed::ByOthers) => Signature::ByAnotherKey,
+pub fn signature_status(note: &Note, key: Option<&VerifyingKey>) -> SignatureStatus {
+    match key.map(|key| note.check_signature(key)) {
+        None => SignatureStatus::NotChecked,
+        Some(SignatureCheck::Valid) => SignatureStatus::Good,
+        Some(SignatureCheck::Invalid) => SignatureStatus::Wrong,
+        Some(SignatureCheck::NotByKey) => SignatureStatus::ByAnotherKey,
     }
 }
 
@@ -156,57 +157,60 @@ pub async fn verify(
     log: &dyn EventStore,
     path: &Path,
     key: Option<&VerifyingKey>,
-    watch: Watch<'_>,
+    on_progress: ProgressCallback<'_>,
 ) -> Result<Verdict, ProofError> {
     let note = read_note(path)?;
     let checkpoint = Checkpoint::parse(note.text())?;
-    let beside = leaves::path_of(path);
-    let standing = Leaves::check(&beside, &checkpoint)?;
+    let beside = leaves_file::leaves_path(path);
+    let standing = LeavesReader::check(&beside, &checkpoint)?;
     let mut leaves = match standing {
-        Standing::Good => Some(Leaves::open(&beside)?),
-        Standing::Missing | Standing::Altered => None,
+        LeavesStatus::Good => Some(LeavesReader::open(&beside)?),
+        LeavesStatus::Missing | LeavesStatus::Altered => None,
     };
     let mut tree = Frontier::default();
     // Where leaves and log part: what was there, and what is.
-    let mut parting: Option<(Leaf, Found)> = None;
-    let mut walk = Walk::new(log, Some(checkpoint.position));
+    let mut divergence: Option<(Leaf, WalkStep)> = None;
+    let mut walk = LogWalk::new(log, Some(checkpoint.position));
     loop {
-        let found = match walk.next().await {
-            Ok(Some(event)) => Found::Event(event),
-            Ok(None) => Found::End,
-            Err(error @ EventStoreError::Damaged(_)) => Found::Unreadable(error),
+        let found = match walk.next_event().await {
+            Ok(Some(event)) => WalkStep::Event(event),
+            Ok(None) => WalkStep::End,
+            Err(error @ EventStoreError::Damaged(_)) => WalkStep::Unreadable(error),
             Err(error) => return Err(error.into()),
         };
         let hash = match &found {
-            Found::Event(event) => Some(leaf::hash(event)),
-            Found::End | Found::Unreadable(_) => None,
+            WalkStep::Event(event) => Some(leaf::hash(event)),
+            WalkStep::End | WalkStep::Unreadable(_) => None,
         };
-        if parting.is_none()
+        if divergence.is_none()
             && let Some(leaves) = &mut leaves
             && let Some(leaf) = leaves.read()?
             && hash != Some(leaf.hash)
         {
-            parting = Some((leaf, found));
+            divergence = Some((leaf, found));
         }
         let Some(hash) = hash else { break };
         tree.push(hash);
-        watch(tree.leaves());
+        on_progress(tree.leaves());
     }
     let (events, root) = (tree.leaves(), tree.root());
     let unaltered = (events, root) == (checkpoint.events, checkpoint.root);
-    let altered = match parting {
+    let altered = match divergence {
         None => None,
-        Some((was, Found::Unreadable(error))) => Some(Alteration::unreadable(was.position, &error)),
-        Some((was, Found::End)) => Some(Alteration::name(log, &beside, was, None).await?),
-        Some((was, Found::Event(event))) => Some(Alteration::name(log, &beside, was, Some(event)).await?),
+        Some((was, WalkStep::Unreadable(error))) => Some(Alteration::unreadable(was.position, &error)),
+        Some((was, WalkStep::End)) => Some(Alteration::classify(log, &beside, was, None).await?),
+        Some((was, WalkStep::Event(event))) => {
+            Some(Alteration::classify(log, &beside, was, Some(event)).await?)
+        }
     };
-    let faults = if unaltered { Vec::new() } else { structure::check(log, None, &mut |_| ()).await?.faults };
+    let faults =
+        if unaltered { Vec::new() } else { log_integrity::check(log, None, &mut |_| ()).await?.faults };
     let missing = match &altered {
-        Some(Alteration::Removed { position }) => missing(log, *position, &faults).await?,
+        Some(Alteration::Removed { position }) => find_missing(log, *position, &faults).await?,
         _ => Vec::new(),
     };
     Ok(Verdict {
-        signature: signature_of(&note, key),
+        signature: signature_status(&note, key),
         leaves: standing,
         log: log.log_id().await?,
         events,
@@ -221,11 +225,11 @@ pub async fn verify(
 
 /// The gaps around a place that nothing stands in any more: their streams have what comes before before it, and go on
 /// after it.
-async fn missing(
+async fn find_missing(
     log: &dyn EventStore,
     removed: Position,
     faults: &[Fault],
-) -> Result<Vec<Missing>, EventStoreError> {
+) -> Result<Vec<MissingEvent>, EventStoreError> {
     let mut missing = Vec::new();
     for fault in faults {
         let Fault::Revision { position, stream, expected, found } = fault else { continue };
@@ -234,8 +238,13 @@ async fn missing(
             continue;
         }
         if let Some(before) = expected.get().checked_sub(1) {
-            let from = ReadFrom::Forwards(Revision::new(before));
-            let read = StreamRead { stream: stream.as_str().into(), from, select: Select::All, limit: 1 };
+            let from = ReadStart::Forwards(Revision::new(before));
+            let read = StreamRead {
+                stream: stream.as_str().into(),
+                start: from,
+                filter: EventTypeFilter::All,
+                limit: 1,
+            };
             let stands = match log.read_stream(read).await {
                 Ok(events) => events
                     .first()
@@ -247,13 +256,13 @@ async fn missing(
                 continue;
             }
         }
-        missing.push(Missing { stream: stream.clone(), revision: *expected });
+        missing.push(MissingEvent { stream: stream.clone(), revision: *expected });
     }
     Ok(missing)
 }
 
 /// What the log has at some place.
-enum Found {
+enum WalkStep {
     Event(RecordedEvent),
     End,
     Unreadable(EventStoreError),
@@ -261,6 +270,6 @@ enum Found {
 
 /// Reads a signed note from a file.
 pub fn read_note(path: &Path) -> Result<Note, ProofError> {
-    let text = std::fs::read_to_string(path).map_err(ProofError::file(path))?;
+    let text = std::fs::read_to_string(path).map_err(ProofError::file_error(path))?;
     Note::parse(&text)
 }

@@ -3,27 +3,27 @@
 use chat_domain::Position;
 use chat_ports::event_store::RecordedEvent;
 
-use crate::audit::line;
+use crate::audit::json_line;
 
 /// How large a batch gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct BatchLimits {
     /// In events.
-    pub events: u64,
+    pub max_events: u64,
     /// In bytes; one event may be more.
-    pub bytes: usize,
+    pub max_bytes: usize,
 }
 
-impl Size {
+impl BatchLimits {
     /// No more events than this, and one at least.
-    pub(super) fn at_most(self, events: u64) -> Self {
-        Self { events: self.events.min(events).max(1), ..self }
+    pub(super) fn with_max_events(self, events: u64) -> Self {
+        Self { max_events: self.max_events.min(events).max(1), ..self }
     }
 }
 
 /// Events as lines, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct ReplayBatch {
     /// The lines, each with its line break.
     pub lines: Vec<u8>,
     /// How many there are.
@@ -36,9 +36,9 @@ pub struct Batch {
     pub up_to: Position,
 }
 
-impl Batch {
+impl ReplayBatch {
     /// An empty one.
-    pub(super) fn after(position: Position) -> Self {
+    pub(super) fn empty_after(position: Position) -> Self {
         Self { lines: Vec::new(), events: 0, first: position, last: position, up_to: position }
     }
 
@@ -49,10 +49,10 @@ impl Batch {
         self.last = event.position;
         self.events += 1;
         // Texts, numbers and JSON always serialize, and a vector takes everything.
-        let _ = line::write(&mut self.lines, event);
+        let _ = json_line::write(&mut self.lines, event);
     }
 
-    pub(super) fn is_full(&self, size: Size) -> bool {
-        self.events >= size.events || self.lines.len() >= size.bytes
+    pub(super) fn is_full(&self, size: BatchLimits) -> bool {
+        self.events >= size.max_events || self.lines.len() >= size.max_bytes
     }
 }

@@ -21,32 +21,32 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use thiserror::Error;
 
-use super::batch::{Batch, Size};
-use super::target::{Settled, Target};
-use super::{ReplayError, Stop, Tell};
+use super::batch::{BatchLimits, ReplayBatch};
+use super::target::{DeliveryProgress, ReplayTarget};
+use super::{ReplayError, StatusCallback, StopSignal};
 
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The first pause before another attempt, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// The longest `Retry-After` that is kept to.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
 /// What is read of an answer, in bytes.
-const ANSWER_BYTES: usize = 16 << 10;
+const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
 /// What is shown of it, in characters.
-const SHOWN: usize = 200;
+const MAX_QUOTED_CHARS: usize = 200;
 
 /// How a batch is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum BodyFormat {
     /// One event a line, `application/x-ndjson`.
-    Lines,
+    NdJson,
     /// An array of events, `application/json`.
-    Array,
+    JsonArray,
 }
 
 /// Where batches go, and how.
@@ -54,8 +54,8 @@ pub enum Shape {
 pub struct EndpointOptions {
     url: Uri,
     authorization: Option<HeaderValue>,
-    shape: Shape,
-    events: u64,
+    body_format: BodyFormat,
+    max_batch_events: u64,
     give_up_after: Option<Duration>,
     log: LogId,
 }
@@ -85,7 +85,14 @@ impl EndpointOptions {
         if authority.as_str().contains('@') {
             return Err(InvalidEndpoint::Credentials);
         }
-        Ok(Self { url, authorization: None, shape: Shape::Lines, events: 500, give_up_after: None, log })
+        Ok(Self {
+            url,
+            authorization: None,
+            body_format: BodyFormat::NdJson,
+            max_batch_events: 500,
+            give_up_after: None,
+            log,
+        })
     }
 
     /// Where batches go.
@@ -103,14 +110,14 @@ impl EndpointOptions {
 
     /// With batches of this shape.
     #[must_use]
-    pub fn shape(self, shape: Shape) -> Self {
-        Self { shape, ..self }
+    pub fn body_format(self, shape: BodyFormat) -> Self {
+        Self { body_format: shape, ..self }
     }
 
     /// With so many events in a batch, at most.
     #[must_use]
-    pub fn events(self, events: u64) -> Self {
-        Self { events, ..self }
+    pub fn max_batch_events(self, events: u64) -> Self {
+        Self { max_batch_events: events, ..self }
     }
 
     /// Giving up when a batch has not been taken for so long; never, without it.
@@ -130,13 +137,13 @@ impl fmt::Debug for EndpointOptions {
 pub(super) struct Endpoint {
     options: EndpointOptions,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    settled: Settled,
+    delivered: DeliveryProgress,
 }
 
 /// Why an attempt failed.
-enum Failure {
+enum AttemptError {
     /// Another one may work, after so long.
-    Later(String, Option<Duration>),
+    Retryable(String, Option<Duration>),
     Refused(StatusCode, String),
 }
 
@@ -151,19 +158,19 @@ impl Endpoint {
             HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(no_roots)?
         } else {
             // No certificates are needed, and a machine may have none.
-            HttpsConnectorBuilder::new().with_tls_config(without_roots(provider)?)
+            HttpsConnectorBuilder::new().with_tls_config(tls_config_without_roots(provider)?)
         };
         let connector = https.https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        let settled = Settled { position: after, events: 0, bytes: None };
-        Ok(Self { options: options.clone(), client, settled })
+        let settled = DeliveryProgress { position: after, events: 0, bytes: None };
+        Ok(Self { options: options.clone(), client, delivered: settled })
     }
 
-    async fn attempt(&self, batch: &Batch, body: &Bytes) -> Result<(), Failure> {
-        let EndpointOptions { url, authorization, shape, log, .. } = &self.options;
+    async fn send(&self, batch: &ReplayBatch, body: &Bytes) -> Result<(), AttemptError> {
+        let EndpointOptions { url, authorization, body_format: shape, log, .. } = &self.options;
         let content_type = match shape {
-            Shape::Lines => "application/x-ndjson",
-            Shape::Array => "application/json",
+            BodyFormat::NdJson => "application/x-ndjson",
+            BodyFormat::JsonArray => "application/json",
         };
         let key = format!("\"{}-{}-{}\"", log.0, batch.first, batch.last);
         let mut request = Request::builder()
@@ -174,53 +181,62 @@ impl Endpoint {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let later = |why: String| Failure::Later(why, None);
+        let later = |why: String| AttemptError::Retryable(why, None);
         let request = request.body(Full::new(body.clone())).map_err(|error| later(error.to_string()))?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| later(with_causes(&error)))?;
+            let answer = self.client.request(request).await.map_err(|error| later(error_chain(&error)))?;
             let (head, body) = answer.into_parts();
             // What it says is for people, and the connection can be used again.
-            let body = Limited::new(body, ANSWER_BYTES).collect().await;
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
             let said = body.map(Collected::to_bytes).unwrap_or_default();
             Ok((
                 head.status,
                 head.headers,
-                String::from_utf8_lossy(&said).chars().take(SHOWN).collect::<String>(),
+                String::from_utf8_lossy(&said).chars().take(MAX_QUOTED_CHARS).collect::<String>(),
             ))
         };
-        let elapsed = |_| later(format!("no answer within {} seconds", ATTEMPT.as_secs()));
-        let (status, headers, said) = tokio::time::timeout(ATTEMPT, exchange).await.map_err(elapsed)??;
+        let elapsed = |_| later(format!("no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs()));
+        let (status, headers, said) =
+            tokio::time::timeout(ATTEMPT_TIMEOUT, exchange).await.map_err(elapsed)??;
         match status.as_u16() {
             200..=299 => Ok(()),
-            408 | 425 | 429 | 500..=599 => {
-                Err(Failure::Later(format!("it answered {status}"), retry_after(&headers, SystemTime::now())))
-            }
-            _ => Err(Failure::Refused(status, said)),
+            408 | 425 | 429 | 500..=599 => Err(AttemptError::Retryable(
+                format!("it answered {status}"),
+                retry_after(&headers, SystemTime::now()),
+            )),
+            _ => Err(AttemptError::Refused(status, said)),
         }
     }
 }
 
 #[async_trait]
-impl Target for Endpoint {
-    fn size(&self) -> Size {
-        Size { events: self.options.events, bytes: 1 << 20 }
+impl ReplayTarget for Endpoint {
+    fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { max_events: self.options.max_batch_events, max_bytes: 1 << 20 }
     }
 
-    async fn deliver(&mut self, batch: &Batch, stop: &mut Stop, tell: Tell<'_>) -> Result<bool, ReplayError> {
+    async fn deliver(
+        &mut self,
+        batch: &ReplayBatch,
+        stop: &mut StopSignal,
+        tell: StatusCallback<'_>,
+    ) -> Result<bool, ReplayError> {
         if batch.events == 0 {
-            self.settled.position = batch.up_to;
+            self.delivered.position = batch.up_to;
             return Ok(true);
         }
-        let body = Bytes::from(match self.options.shape {
-            Shape::Lines => batch.lines.clone(),
-            Shape::Array => as_array(&batch.lines),
+        let body = Bytes::from(match self.options.body_format {
+            BodyFormat::NdJson => batch.lines.clone(),
+            BodyFormat::JsonArray => to_json_array(&batch.lines),
         });
-        let (started, mut pause) = (Instant::now(), PAUSES.0);
+        let (started, mut pause) = (Instant::now(), RETRY_PAUSES.0);
         loop {
-            let (last, asked_for) = match self.attempt(batch, &body).await {
+            let (last, asked_for) = match self.send(batch, &body).await {
                 Ok(()) => break,
-                Err(Failure::Refused(status, said)) => return Err(ReplayError::Refused { status, said }),
-                Err(Failure::Later(last, asked_for)) => (last, asked_for),
+                Err(AttemptError::Refused(status, response_body)) => {
+                    return Err(ReplayError::Refused { status, response_body });
+                }
+                Err(AttemptError::Retryable(last, asked_for)) => (last, asked_for),
             };
             let wait = asked_for.unwrap_or(pause);
             if let Some(patience) = self.options.give_up_after
@@ -234,26 +250,28 @@ impl Target for Endpoint {
             ));
             tokio::select! {
                 biased;
-                () = stop.asked() => return Ok(false),
+                () = stop.requested() => return Ok(false),
                 () = tokio::time::sleep(wait) => {}
             }
-            pause = (pause * 2).min(PAUSES.1);
+            pause = (pause * 2).min(RETRY_PAUSES.1);
         }
-        self.settled.position = batch.up_to;
-        self.settled.events += batch.events;
+        self.delivered.position = batch.up_to;
+        self.delivered.events += batch.events;
         Ok(true)
     }
 
-    async fn settle(&mut self) -> Result<Settled, ReplayError> {
-        Ok(self.settled)
+    async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError> {
+        Ok(self.delivered)
     }
 
-    async fn finish(&mut self) -> Result<Settled, ReplayError> {
-        Ok(self.settled)
+    async fn finish(&mut self) -> Result<DeliveryProgress, ReplayError> {
+        Ok(self.delivered)
     }
 }
 
-fn without_roots(provider: rustls::crypto::CryptoProvider) -> Result<rustls::ClientConfig, ReplayError> {
+fn tls_config_without_roots(
+    provider: rustls::crypto::CryptoProvider,
+) -> Result<rustls::ClientConfig, ReplayError> {
     let builder =
         rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| ReplayError::File {
@@ -270,11 +288,11 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// Lines as an array.
-fn as_array(lines: &[u8]) -> Vec<u8> {
+fn to_json_array(lines: &[u8]) -> Vec<u8> {
     let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
     let mut array = Vec::with_capacity(lines.len() + 2);
     array.push(b'[');
@@ -284,7 +302,7 @@ fn as_array(lines: &[u8]) -> Vec<u8> {
     array
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -330,6 +348,6 @@ mod tests {
 
     #[test]
     fn lines_become_an_array() {
-        assert_eq!(as_array(b"{\"a\":\"x\\ny\"}\n{}\n"), b"[{\"a\":\"x\\ny\"},{}]");
+        assert_eq!(to_json_array(b"{\"a\":\"x\\ny\"}\n{}\n"), b"[{\"a\":\"x\\ny\"},{}]");
     }
 }

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use serde::Deserialize;
 
-use super::batch::{Batch, Size};
-use super::bookmark::Bookmark;
-use super::target::{Settled, Target};
-use super::{ReplayError, Stop, Tell};
+use super::batch::{BatchLimits, ReplayBatch};
+use super::checkpoint::ReplayCheckpoint;
+use super::target::{DeliveryProgress, ReplayTarget};
+use super::{ReplayError, StatusCallback, StopSignal};
 
 /// The file, kept for one replay by a lock. What an interrupted replay wrote to it after its last bookmark is cut off.
 pub(super) struct LinesFile {
@@ -24,9 +24,13 @@ pub(super) struct LinesFile {
 }
 
 impl LinesFile {
-    pub(super) fn open(path: &Path, read: Option<&Bookmark>, after: Position) -> Result<Self, ReplayError> {
+    pub(super) fn open(
+        path: &Path,
+        read: Option<&ReplayCheckpoint>,
+        after: Position,
+    ) -> Result<Self, ReplayError> {
         let failed = |source| ReplayError::File { path: path.to_owned(), source };
-        let other = |reason| ReplayError::NotTheFile { path: path.to_owned(), reason };
+        let other = |reason| ReplayError::FileMismatch { path: path.to_owned(), reason };
         let mut options = File::options();
         // What is in events are messages of people. One that a bookmark knows is there.
         options.read(true).write(true).create(read.is_none()).truncate(false).mode(0o600);
@@ -57,7 +61,7 @@ impl LinesFile {
         }
         if bytes < length {
             file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
-            if !goes_on_after(after, &file).map_err(failed)? {
+            if !continues_after(after, &file).map_err(failed)? {
                 return Err(other(
                     "after what the checkpoint knows, it has lines that this replay did not write",
                 ));
@@ -70,7 +74,7 @@ impl LinesFile {
 }
 
 /// Whether these are lines of a replay that goes on after a position; the last one may be cut short.
-fn goes_on_after(mut after: Position, lines: &File) -> io::Result<bool> {
+fn continues_after(mut after: Position, lines: &File) -> io::Result<bool> {
     #[derive(Deserialize)]
     struct Line {
         position: Position,
@@ -88,16 +92,16 @@ fn goes_on_after(mut after: Position, lines: &File) -> io::Result<bool> {
 }
 
 #[async_trait]
-impl Target for LinesFile {
-    fn size(&self) -> Size {
-        Size { events: u64::MAX, bytes: 256 << 10 }
+impl ReplayTarget for LinesFile {
+    fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { max_events: u64::MAX, max_bytes: 256 << 10 }
     }
 
     async fn deliver(
         &mut self,
-        batch: &Batch,
-        _stop: &mut Stop,
-        _tell: Tell<'_>,
+        batch: &ReplayBatch,
+        _stop: &mut StopSignal,
+        _tell: StatusCallback<'_>,
     ) -> Result<bool, ReplayError> {
         self.file
             .write_all(&batch.lines)
@@ -108,12 +112,12 @@ impl Target for LinesFile {
         Ok(true)
     }
 
-    async fn settle(&mut self) -> Result<Settled, ReplayError> {
+    async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError> {
         self.file.sync_data().map_err(|source| ReplayError::File { path: self.path.clone(), source })?;
-        Ok(Settled { position: self.up_to, events: self.events, bytes: Some(self.bytes) })
+        Ok(DeliveryProgress { position: self.up_to, events: self.events, bytes: Some(self.bytes) })
     }
 
-    async fn finish(&mut self) -> Result<Settled, ReplayError> {
-        self.settle().await
+    async fn finish(&mut self) -> Result<DeliveryProgress, ReplayError> {
+        self.flush().await
     }
 }

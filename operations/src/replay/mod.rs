@@ -7,14 +7,14 @@
 //! once, some of them again after an interruption.
 
 pub mod batch;
-pub mod bookmark;
+pub mod checkpoint;
 mod endpoint;
 mod file;
-pub mod pace;
 mod program;
+pub mod rate_limit;
 mod source;
 pub mod target;
-pub mod whereto;
+pub mod target_fingerprint;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,29 +29,29 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use batch::Batch;
-use bookmark::{Bookmark, BookmarkFile};
-use pace::{Pace, Rate};
-use source::{Page, Source};
-use target::{Settled, Target};
-use whereto::Whereto;
+use batch::ReplayBatch;
+use checkpoint::{CheckpointFile, ReplayCheckpoint};
+use rate_limit::{Rate, RateLimiter};
+use source::{EventSource, Page};
+use target::{DeliveryProgress, ReplayTarget};
+use target_fingerprint::TargetFingerprint;
 
-pub use endpoint::{EndpointOptions, InvalidEndpoint, Shape};
+pub use endpoint::{BodyFormat, EndpointOptions, InvalidEndpoint};
 pub use target::Destination;
 
 /// How often the bookmark is written, and how often a quiet target is looked at.
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to replay.
-pub struct Replay<'a> {
+pub struct ReplayOptions<'a> {
     /// Only what comes after this, unless a bookmark is further on.
     pub after: Position,
     /// Only what comes up to this.
     pub until: Option<Position>,
     /// Which events.
-    pub wanted: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
+    pub filter: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
     /// How it was said which events: a bookmark is of these alone.
-    pub meant: &'a str,
+    pub filter_description: &'a str,
     /// How fast at most.
     pub rate: Option<Rate>,
     /// Whether to go on with what comes, until it is stopped.
@@ -59,15 +59,15 @@ pub struct Replay<'a> {
     /// Where it is kept up to where events were delivered.
     pub bookmark: Option<PathBuf>,
     /// Is told, in a sentence, what is waited for.
-    pub tell: Tell<'a>,
+    pub on_status: StatusCallback<'a>,
 }
 
 /// For what whoever watches should know.
-pub type Tell<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub type StatusCallback<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// What came of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct ReplayOutcome {
     /// How many events were handed on.
     pub events: u64,
     /// Everything up to here has been delivered, as surely as can be known.
@@ -84,7 +84,7 @@ pub enum ReplayError {
     EventStore(#[from] EventStoreError),
     /// The bookmark is not one, is in use, or is of another log.
     #[error("{}: {reason}", .path.display())]
-    Bookmark {
+    Checkpoint {
         /// Its file.
         path: PathBuf,
         /// What is the matter with it.
@@ -103,7 +103,7 @@ pub enum ReplayError {
     Destination(#[source] io::Error),
     /// The file is not what the bookmark knows.
     #[error("{}: {reason}", .path.display())]
-    NotTheFile {
+    FileMismatch {
         /// Which one.
         path: PathBuf,
         /// What is the matter with it.
@@ -119,12 +119,12 @@ pub enum ReplayError {
     #[error("the program failed ({0})")]
     ProgramFailed(ExitStatus),
     /// The endpoint does not take this, and would not later.
-    #[error("the endpoint answered {status}: {said}")]
+    #[error("the endpoint answered {status}: {response_body}")]
     Refused {
         /// Its answer.
         status: StatusCode,
         /// The beginning of what it said.
-        said: String,
+        response_body: String,
     },
     /// The endpoint could not be reached, or could not take it, for too long.
     #[error("the endpoint has not taken the events for {} seconds: {last}", .after.as_secs())]
@@ -138,22 +138,22 @@ pub enum ReplayError {
 
 /// Tells a replay that it is to stop: when its sender sends `true`, or is gone.
 #[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<bool>);
+pub struct StopSignal(watch::Receiver<bool>);
 
-impl Stop {
+impl StopSignal {
     /// A replay that is stopped through the sender.
-    pub fn new() -> (watch::Sender<bool>, Self) {
+    pub fn channel() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
     /// Whether it is to stop.
-    pub fn is_asked(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         *self.0.borrow()
     }
 
     /// Waits until it is to stop.
-    pub async fn asked(&mut self) {
+    pub async fn requested(&mut self) {
         // A sender that is gone can't be waited for.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
@@ -162,23 +162,23 @@ impl Stop {
 /// Replays to a destination. `watch` is told how many events were handed on, and up to where.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
-    replay: &Replay<'a>,
+    replay: &ReplayOptions<'a>,
     to: &Destination,
-    stop: &mut Stop,
-    watch: &mut (dyn FnMut(u64, Position) + Send),
-) -> Result<Outcome, (ReplayError, Outcome)> {
-    let mut outcome = Outcome { events: 0, position: replay.after, stopped: false };
-    match begin(log, replay, to, &mut outcome).await {
+    stop: &mut StopSignal,
+    on_progress: &mut (dyn FnMut(u64, Position) + Send),
+) -> Result<ReplayOutcome, (ReplayError, ReplayOutcome)> {
+    let mut outcome = ReplayOutcome { events: 0, position: replay.after, stopped: false };
+    match start(log, replay, to, &mut outcome).await {
         Err(error) => Err((error, outcome)),
         Ok((mut running, source)) => {
-            let ended = running.go(source, replay, stop, watch, &mut outcome).await;
+            let ended = running.run(source, replay, stop, on_progress, &mut outcome).await;
             let finished = match &ended {
-                Ok(()) => running.target.finish().await.inspect(|_| running.bookmark.closed = true),
+                Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.closed = true),
                 // What was delivered before it failed is still worth a bookmark.
-                Err(_) => running.target.settle().await,
+                Err(_) => running.target.flush().await,
             };
             let kept = match finished {
-                Ok(settled) => running.keep(settled, &mut outcome).map(|()| None),
+                Ok(settled) => running.write_checkpoint(settled, &mut outcome).map(|()| None),
                 Err(error) => Ok(Some(error)),
             };
             match (ended, kept) {
@@ -189,94 +189,101 @@ pub async fn run<'a>(
     }
 }
 
-async fn begin<'a>(
+async fn start<'a>(
     log: &'a dyn EventStore,
-    replay: &Replay<'a>,
+    replay: &ReplayOptions<'a>,
     to: &Destination,
-    outcome: &mut Outcome,
-) -> Result<(Running, Source<'a>), ReplayError> {
+    outcome: &mut ReplayOutcome,
+) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
     let id = log.log_id().await?;
     let head = log.head().await?;
-    let mut file = replay.bookmark.as_deref().map(BookmarkFile::open).transpose()?;
+    let mut file = replay.bookmark.as_deref().map(CheckpointFile::open).transpose()?;
     let read = file.as_mut().map(|file| file.read(id, head)).transpose()?.flatten();
     let after = read.as_ref().map_or(replay.after, |read| read.position.max(replay.after));
     outcome.position = after;
-    let meant = whereto::digest(replay.meant);
+    let meant = target_fingerprint::sha256_hex(replay.filter_description);
     if let (Some(file), Some(read)) = (&file, &read) {
         // A file that is not there is not the one it was.
-        file.check(read, Whereto::of(to).ok().as_ref(), &meant)?;
+        file.ensure_matches(read, TargetFingerprint::from_destination(to).ok().as_ref(), &meant)?;
     }
     let target = to.open(read.as_ref(), after)?;
-    let bookmark = Bookmark {
+    let bookmark = ReplayCheckpoint {
         log: id,
         position: after,
         events: read.map_or(0, |read| read.events),
-        to: Whereto::of(to).map_err(ReplayError::Destination)?,
+        to: TargetFingerprint::from_destination(to).map_err(ReplayError::Destination)?,
         meant,
         closed: false,
         bytes: None,
     };
-    let mut running = Running { target, file, bookmark, before: 0, written: Instant::now() };
-    running.before = running.bookmark.events;
+    let mut running = RunningReplay {
+        target,
+        file,
+        checkpoint: bookmark,
+        events_before: 0,
+        checkpoint_written_at: Instant::now(),
+    };
+    running.events_before = running.checkpoint.events;
     // From the start on a file can be cut to what it was.
-    let settled = running.target.settle().await?;
-    running.keep(settled, outcome)?;
+    let settled = running.target.flush().await?;
+    running.write_checkpoint(settled, outcome)?;
     let end = if replay.follow { None } else { Some(head) };
     let end = match (end, replay.until) {
         (Some(head), Some(until)) => Some(head.min(until)),
         (end, until) => end.or(until),
     };
-    Ok((running, Source::new(log, after, end, replay.follow, replay.tell)))
+    Ok((running, EventSource::new(log, after, end, replay.follow, replay.on_status)))
 }
 
 /// A replay under way.
-struct Running {
-    target: Box<dyn Target>,
-    file: Option<BookmarkFile>,
-    bookmark: Bookmark,
+struct RunningReplay {
+    target: Box<dyn ReplayTarget>,
+    file: Option<CheckpointFile>,
+    checkpoint: ReplayCheckpoint,
     /// Events of earlier runs.
-    before: u64,
-    written: Instant,
+    events_before: u64,
+    checkpoint_written_at: Instant,
 }
 
-impl Running {
-    async fn go(
+impl RunningReplay {
+    async fn run(
         &mut self,
-        mut source: Source<'_>,
-        replay: &Replay<'_>,
-        stop: &mut Stop,
-        watch: &mut (dyn FnMut(u64, Position) + Send),
-        outcome: &mut Outcome,
+        mut source: EventSource<'_>,
+        replay: &ReplayOptions<'_>,
+        stop: &mut StopSignal,
+        on_progress: &mut (dyn FnMut(u64, Position) + Send),
+        outcome: &mut ReplayOutcome,
     ) -> Result<(), ReplayError> {
-        let mut pace = Pace::start(replay.rate);
-        let size = self.target.size().at_most(replay.rate.map_or(u64::MAX, Rate::smooth));
-        let mut batch = Batch::after(outcome.position);
+        let mut pace = RateLimiter::new(replay.rate);
+        let size =
+            self.target.batch_limits().with_max_events(replay.rate.map_or(u64::MAX, Rate::max_batch_events));
+        let mut batch = ReplayBatch::empty_after(outcome.position);
         loop {
-            let found = self.wait_for(&mut source, replay.follow, stop, outcome).await?;
+            let found = self.next_page(&mut source, replay.follow, stop, outcome).await?;
             let Some(Page { events, up_to, last }) = found else { break };
             for event in events {
-                if (replay.wanted)(&event) {
+                if (replay.filter)(&event) {
                     batch.push(&event);
                 }
                 batch.up_to = event.position;
                 if batch.is_full(size) {
-                    self.hand_on(&mut batch, &mut pace, (stop, replay.tell), outcome).await?;
-                    watch(outcome.events, batch.up_to);
-                    if stop.is_asked() {
+                    self.deliver(&mut batch, &mut pace, (stop, replay.on_status), outcome).await?;
+                    on_progress(outcome.events, batch.up_to);
+                    if stop.is_requested() {
                         break;
                     }
                 }
             }
-            if stop.is_asked() {
+            if stop.is_requested() {
                 break;
             }
             batch.up_to = batch.up_to.max(up_to);
             if replay.follow || last {
-                self.hand_on(&mut batch, &mut pace, (stop, replay.tell), outcome).await?;
+                self.deliver(&mut batch, &mut pace, (stop, replay.on_status), outcome).await?;
             }
-            watch(outcome.events, batch.up_to);
-            if self.written.elapsed() >= SETTLE_EVERY {
-                self.settle(outcome).await?;
+            on_progress(outcome.events, batch.up_to);
+            if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
+                self.flush(outcome).await?;
             }
             if last {
                 return Ok(());
@@ -287,61 +294,65 @@ impl Running {
     }
 
     /// What comes next, unless it is to stop before.
-    async fn wait_for(
+    async fn next_page(
         &mut self,
-        source: &mut Source<'_>,
+        source: &mut EventSource<'_>,
         follow: bool,
-        stop: &mut Stop,
-        outcome: &mut Outcome,
+        stop: &mut StopSignal,
+        outcome: &mut ReplayOutcome,
     ) -> Result<Option<Page>, ReplayError> {
         // Dropped at each tick it would never get further than connecting, where that takes longer.
-        let mut coming = pin!(source.next());
+        let mut coming = pin!(source.next_page());
         loop {
             tokio::select! {
                 biased;
-                () = stop.asked() => return Ok(None),
+                () = stop.requested() => return Ok(None),
                 page = &mut coming => return Ok(Some(page?)),
-                () = tokio::time::sleep(SETTLE_EVERY), if follow => self.settle(outcome).await?,
+                () = tokio::time::sleep(CHECKPOINT_INTERVAL), if follow => self.flush(outcome).await?,
             }
         }
     }
 
     /// Hands a batch on, unless it is to stop before; then the batch stays as it is.
-    async fn hand_on(
+    async fn deliver(
         &mut self,
-        batch: &mut Batch,
-        pace: &mut Pace,
-        (stop, tell): (&mut Stop, Tell<'_>),
-        outcome: &mut Outcome,
+        batch: &mut ReplayBatch,
+        pace: &mut RateLimiter,
+        (stop, tell): (&mut StopSignal, StatusCallback<'_>),
+        outcome: &mut ReplayOutcome,
     ) -> Result<(), ReplayError> {
         tokio::select! {
             biased;
-            () = stop.asked() => return Ok(()),
-            () = pace.wait_for(batch.events) => {}
+            () = stop.requested() => return Ok(()),
+            () = pace.acquire(batch.events) => {}
         }
         if self.target.deliver(batch, stop, tell).await? {
             outcome.events += batch.events;
-            *batch = Batch::after(batch.up_to);
+            *batch = ReplayBatch::empty_after(batch.up_to);
         }
-        if self.written.elapsed() >= SETTLE_EVERY {
-            self.settle(outcome).await?;
+        if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
+            self.flush(outcome).await?;
         }
         Ok(())
     }
 
-    async fn settle(&mut self, outcome: &mut Outcome) -> Result<(), ReplayError> {
-        let settled = self.target.settle().await?;
-        self.keep(settled, outcome)
+    async fn flush(&mut self, outcome: &mut ReplayOutcome) -> Result<(), ReplayError> {
+        let settled = self.target.flush().await?;
+        self.write_checkpoint(settled, outcome)
     }
 
     /// Writes the bookmark.
-    fn keep(&mut self, settled: Settled, outcome: &mut Outcome) -> Result<(), ReplayError> {
+    fn write_checkpoint(
+        &mut self,
+        settled: DeliveryProgress,
+        outcome: &mut ReplayOutcome,
+    ) -> Result<(), ReplayError> {
         outcome.position = settled.position;
-        self.written = Instant::now();
+        self.checkpoint_written_at = Instant::now();
         let Some(file) = &mut self.file else { return Ok(()) };
-        self.bookmark.position = settled.position;
-        self.bookmark.bytes = settled.bytes;
-        self.bookmark.events = self.before + settled.events;
-        file.write(&self.bookmark)
+        self.checkpoint.position = settled.position;
+        self.checkpoint.bytes = settled.bytes;
+        self.checkpoint.events = self.events_before + settled.events;
+        file.write(&self.checkpoint)
     }
 }

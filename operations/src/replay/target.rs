@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use chat_domain::Position;
 
-use super::batch::{Batch, Size};
-use super::bookmark::Bookmark;
+use super::batch::{BatchLimits, ReplayBatch};
+use super::checkpoint::ReplayCheckpoint;
 use super::endpoint::{Endpoint, EndpointOptions};
 use super::file::LinesFile;
-use super::program::{Output, Program};
-use super::{ReplayError, Stop, Tell};
+use super::program::{Program, ProgramOutput};
+use super::{ReplayError, StatusCallback, StopSignal};
 
 /// A destination.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub enum Destination {
 
 /// What was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Settled {
+pub(super) struct DeliveryProgress {
     /// Everything up to here.
     pub(super) position: Position,
     /// How many events in this run.
@@ -41,34 +41,39 @@ pub(super) struct Settled {
 
 /// Takes batches, one after the other.
 #[async_trait]
-pub(super) trait Target: Send {
+pub(super) trait ReplayTarget: Send {
     /// How large it wants them.
-    fn size(&self) -> Size;
+    fn batch_limits(&self) -> BatchLimits;
 
     /// Hands a batch on, which may be empty; whether it has: not where it was to stop before. After a failure nothing more
     /// is handed on.
-    async fn deliver(&mut self, batch: &Batch, stop: &mut Stop, tell: Tell<'_>) -> Result<bool, ReplayError>;
+    async fn deliver(
+        &mut self,
+        batch: &ReplayBatch,
+        stop: &mut StopSignal,
+        tell: StatusCallback<'_>,
+    ) -> Result<bool, ReplayError>;
 
     /// Up to where everything is surely delivered, when it has been made durable as far as that is in its hands.
-    async fn settle(&mut self) -> Result<Settled, ReplayError>;
+    async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError>;
 
     /// Says that there will be no more, and waits until all of it is taken.
-    async fn finish(&mut self) -> Result<Settled, ReplayError>;
+    async fn finish(&mut self) -> Result<DeliveryProgress, ReplayError>;
 }
 
 impl Destination {
     /// Opens it, to go on after a position.
     pub(super) fn open(
         &self,
-        read: Option<&Bookmark>,
+        checkpoint: Option<&ReplayCheckpoint>,
         after: Position,
-    ) -> Result<Box<dyn Target>, ReplayError> {
+    ) -> Result<Box<dyn ReplayTarget>, ReplayError> {
         Ok(match self {
             Self::Program { command, to_stderr } => {
-                let output = if *to_stderr { Output::Stderr } else { Output::Own };
+                let output = if *to_stderr { ProgramOutput::Stderr } else { ProgramOutput::Inherit };
                 Box::new(Program::start(command, output, after)?)
             }
-            Self::File(path) => Box::new(LinesFile::open(path, read, after)?),
+            Self::File(path) => Box::new(LinesFile::open(path, checkpoint, after)?),
             Self::Endpoint(options) => Box::new(Endpoint::open(options, after)?),
         })
     }

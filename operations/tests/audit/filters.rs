@@ -3,7 +3,7 @@
 use chat_domain::metadata::{Actor, ActorKind};
 use chat_domain::{Position, StreamId};
 use chat_operations::audit::filter::Needle;
-use chat_operations::audit::{EventFilter, Order, Point, Scan};
+use chat_operations::audit::{EventFilter, LogPoint, Order, Scan};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use proptest::prelude::*;
 
@@ -12,9 +12,9 @@ use crate::story::*;
 /// Everything that a scan finds, and how many events it looked at.
 async fn all(scan: Scan, log: &dyn EventStore) -> (Vec<RecordedEvent>, u64) {
     let (mut scan, mut events, mut looked_at) = (scan, Vec::new(), 0);
-    while let Some(found) = scan.next(log).await.unwrap() {
+    while let Some(found) = scan.next_batch(log).await.unwrap() {
         events.extend(found.events);
-        looked_at += found.looked_at;
+        looked_at += found.scanned_events;
     }
     (events, looked_at)
 }
@@ -106,10 +106,10 @@ proptest! {
                     };
                     let mut expected: Vec<_> =
                         everything.iter().filter(|event| filter.matches(event)).cloned().collect();
-                    let forwards = Scan::new(filter.clone(), Order::OldestFirst).in_chunks_of(chunk);
+                    let forwards = Scan::new(filter.clone(), Order::OldestFirst).with_batch_events(chunk);
                     assert_eq!(all(forwards, log).await.0, expected, "{filter:?}");
                     expected.reverse();
-                    let backwards = Scan::new(filter.clone(), Order::NewestFirst).in_chunks_of(chunk);
+                    let backwards = Scan::new(filter.clone(), Order::NewestFirst).with_batch_events(chunk);
                     assert_eq!(all(backwards, log).await.0, expected, "{filter:?}");
                 }
             }
@@ -131,7 +131,8 @@ async fn a_read_towards_the_start_ends_where_nothing_young_enough_can_follow() {
     for log in on_both_engines().await {
         chat_of(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 39)), ..EventFilter::default() };
-        let (events, looked_at) = all(Scan::new(filter, Order::NewestFirst).in_chunks_of(1), &*log.log).await;
+        let (events, looked_at) =
+            all(Scan::new(filter, Order::NewestFirst).with_batch_events(1), &*log.log).await;
         assert_eq!(events.len(), 2);
         assert!(looked_at <= 4, "looked at {looked_at}");
     }
@@ -142,7 +143,8 @@ async fn a_read_towards_the_end_begins_and_ends_near_the_times_it_is_bounded_by(
     for log in on_both_engines().await {
         chat_of(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 20)), to: Some(at(60 * 21)), ..EventFilter::default() };
-        let (events, looked_at) = all(Scan::new(filter, Order::OldestFirst).in_chunks_of(1), &*log.log).await;
+        let (events, looked_at) =
+            all(Scan::new(filter, Order::OldestFirst).with_batch_events(1), &*log.log).await;
         assert_eq!(events.len(), 2);
         assert!(looked_at <= 6, "looked at {looked_at}");
     }
@@ -158,7 +160,7 @@ async fn an_event_whose_writers_clock_was_behind_is_found_all_the_same() {
         log.tell(Told::new(app(1), chat_created(3)).at(995)).await;
         for order in [Order::NewestFirst, Order::OldestFirst] {
             let filter = EventFilter { from: Some(at(1_050)), ..EventFilter::default() };
-            let (events, _) = all(Scan::new(filter, order).in_chunks_of(1), &*log.log).await;
+            let (events, _) = all(Scan::new(filter, order).with_batch_events(1), &*log.log).await;
             assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [wanted]);
         }
     }
@@ -206,7 +208,7 @@ async fn a_time_stands_for_the_last_event_recorded_by_then() {
             (60 * 10_000, positions[9]),
             (-1, Position::START),
         ] {
-            assert_eq!(Point::Time(at(second)).resolve(&*log.log).await.unwrap(), expected, "{second}");
+            assert_eq!(LogPoint::Time(at(second)).resolve(&*log.log).await.unwrap(), expected, "{second}");
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chat_domain::metadata::{Actor, ActorKind, EventId};
-use chat_domain::{Operation, Position, operation};
-use chat_operations::acts::{self, Operator};
+use chat_domain::{OperatorAction, Position, operator_action};
 use chat_operations::audit::{
-    EventFilter, ExportFormat, Order, Scan, Tail, WhichEvent, export, find, show, stats, trace,
+    EventFilter, EventSelector, ExportFormat, Order, Scan, Tail, export, find_event, show, stats, trace,
 };
+use chat_operations::operator_actions::{self, Operator};
 use uuid::Uuid;
 
 use crate::story::*;
@@ -33,12 +33,12 @@ fn positions<'a>(
 async fn an_event_has_neighbours_and_others_of_its_correlation_around_it() {
     for log in on_both_engines().await {
         let told = story(&log).await;
-        let event = find(&*log.log, WhichEvent::At(told[2]), u64::MAX).await.unwrap().unwrap();
+        let event = find_event(&*log.log, EventSelector::Position(told[2]), u64::MAX).await.unwrap().unwrap();
         let shown = show(&*log.log, &event).await.unwrap();
         assert_eq!((shown.previous, shown.following), (None, None));
         assert_eq!(positions(&shown.caused_by), [told[0]]);
         assert_eq!(positions(&shown.caused), [told[3]]);
-        let event = find(&*log.log, WhichEvent::At(told[1]), u64::MAX).await.unwrap().unwrap();
+        let event = find_event(&*log.log, EventSelector::Position(told[1]), u64::MAX).await.unwrap().unwrap();
         let shown = show(&*log.log, &event).await.unwrap();
         assert_eq!(shown.previous.map(|event| event.position), Some(told[0]));
         assert_eq!(shown.following.map(|event| event.position), Some(told[3]));
@@ -49,10 +49,10 @@ async fn an_event_has_neighbours_and_others_of_its_correlation_around_it() {
 async fn an_event_is_found_by_its_id_on_either_engine() {
     for log in on_both_engines().await {
         let told = story(&log).await;
-        let of = |id| WhichEvent::Of(EventId::new(Uuid::from_u128(id)));
-        let found = find(&*log.log, of(2), u64::MAX).await.unwrap();
+        let of = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
+        let found = find_event(&*log.log, of(2), u64::MAX).await.unwrap();
         assert_eq!(found.map(|event| event.position), Some(told[1]));
-        assert_eq!(find(&*log.log, of(77), u64::MAX).await.unwrap(), None);
+        assert_eq!(find_event(&*log.log, of(77), u64::MAX).await.unwrap(), None);
     }
 }
 
@@ -73,11 +73,11 @@ async fn what_operators_do_is_found_by_who_did_it() {
         story(&log).await;
         let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() };
         let reason = "counts looked wrong".to_owned();
-        let act = Operation::from(operation::RebuildStarted { copies: Vec::new(), reason });
-        let done = acts::record(&*log.log, &operator, &act).await.unwrap();
+        let act = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
+        let done = operator_actions::record_action(&*log.log, &operator, &act).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);
-        let found = scan.next(&*log.log).await.unwrap().unwrap();
+        let found = scan.next_batch(&*log.log).await.unwrap().unwrap();
         assert_eq!(found.events.iter().map(|event| event.position).collect::<Vec<_>>(), [done.position]);
     }
 }
@@ -87,7 +87,7 @@ async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
     for log in on_both_engines().await {
         let told = story(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
-        let (last, mut tail) = Tail::after_the_last(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
+        let (last, mut tail) = Tail::start_at_end(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
         assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), told[2..]);
         let mut expected = Vec::new();
         for number in 2..5 {
@@ -96,7 +96,7 @@ async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
         }
         let mut come = Vec::new();
         while come.len() < expected.len() {
-            come.extend(tail.next().await.unwrap().events.iter().map(|event| event.position));
+            come.extend(tail.next_batch().await.unwrap().events.iter().map(|event| event.position));
         }
         assert_eq!(come, expected);
     }

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_operations::audit::Existence::{Absent, Deleted, Present};
-use chat_operations::audit::{Existence, State, Subject, at, difference, state, touched};
+use chat_operations::audit::{
+    Existence, Subject, SubjectState, difference, event_effects, state_at, subject_state,
+};
 use chat_ports::event_store::{
-    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
 use serde_json::json;
@@ -18,7 +20,7 @@ use crate::story::*;
 const NOW: Position = Position::new(u64::MAX >> 1);
 
 /// A field's value, and the position of the event that set it.
-fn field(state: &State, name: &str) -> (serde_json::Value, Position) {
+fn field(state: &SubjectState, name: &str) -> (serde_json::Value, Position) {
     let field = state.field(name).unwrap();
     (field.value.clone(), field.set_by.position)
 }
@@ -44,18 +46,18 @@ async fn story(log: &Log) -> Vec<Position> {
 async fn each_field_is_told_with_the_event_that_set_it() {
     for log in on_both_engines().await {
         let positions = story(&log).await;
-        let one = state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
+        let one = subject_state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
         assert_eq!(field(&one, "name"), (json!("one, renamed"), positions[5]));
         assert_eq!(field(&one, "chat_count"), (json!(1), positions[1]));
         assert_eq!(field(&one, "created_at"), (json!(at_text(0)), positions[0]));
         assert_eq!(field(&one, "updated_at"), (json!(at_text(5)), positions[5]));
 
-        let chat = state(&*log.log, Subject::Chat(token(1), chat_number(1)), NOW).await.unwrap();
+        let chat = subject_state(&*log.log, Subject::Chat(token(1), chat_number(1)), NOW).await.unwrap();
         assert_eq!(field(&chat, "message_count"), (json!(2), positions[7]));
         assert_eq!(field(&chat, "version"), (json!(6), positions[8]));
 
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
-        let second = state(&*log.log, second, NOW).await.unwrap();
+        let second = subject_state(&*log.log, second, NOW).await.unwrap();
         assert_eq!(field(&second, "body"), (json!("second, edited again"), positions[8]));
         assert_eq!(field(&second, "version"), (json!(3), positions[8]));
         assert_eq!(field(&second, "created_at"), (json!(at_text(3)), positions[3]));
@@ -75,10 +77,11 @@ async fn it_is_told_as_it_was_after_each_event() {
         let mut existences = Vec::new();
         let mut counts = Vec::new();
         for position in &positions {
-            let second = state(&*log.log, message(2), *position).await.unwrap();
+            let second = subject_state(&*log.log, message(2), *position).await.unwrap();
             bodies.push(second.field("body").map(|field| field.value.clone()));
-            existences.push(state(&*log.log, message(1), *position).await.unwrap().existence);
-            let chat = state(&*log.log, Subject::Chat(token(1), chat_number(1)), *position).await.unwrap();
+            existences.push(subject_state(&*log.log, message(1), *position).await.unwrap().existence);
+            let chat =
+                subject_state(&*log.log, Subject::Chat(token(1), chat_number(1)), *position).await.unwrap();
             counts.push(chat.field("message_count").map(|field| field.value.as_u64().unwrap()));
         }
         let (first, then) = (json!("second"), json!("second, edited"));
@@ -108,7 +111,7 @@ async fn a_difference_names_fields_and_the_events_that_are_about_it() {
         let first = Subject::Message(token(1), chat_number(1), message_number(1));
         let gone = difference(&*log.log, positions[4], positions[8], first, u64::MAX).await.unwrap();
         assert_eq!((gone.before, gone.after), (Existence::Present, Existence::Deleted));
-        let before_all = at(&*log.log, Position::START, first).await.unwrap();
+        let before_all = state_at(&*log.log, Position::START, first).await.unwrap();
         assert_eq!(before_all.existence, Existence::Absent);
     }
 }
@@ -118,11 +121,11 @@ async fn an_event_still_holds_what_no_later_one_has_set() {
     for log in on_both_engines().await {
         let positions = story(&log).await;
         let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
-        let touches = touched(&*log.log, &event).await.unwrap().touches;
+        let touches = event_effects(&*log.log, &event).await.unwrap().touches;
         assert_eq!(touches[0].still, [] as [&str; 0], "the chat was changed since");
         assert_eq!(touches[1].still, ["message_number", "created_at"]);
         let event = log.log.event_at(positions[8]).await.unwrap().unwrap();
-        let touches = touched(&*log.log, &event).await.unwrap().touches;
+        let touches = event_effects(&*log.log, &event).await.unwrap().touches;
         assert_eq!(touches[1].still, ["body", "updated_at", "version"]);
     }
 }
@@ -139,7 +142,7 @@ impl EventStore for Counting {
         self.log.log_id().await
     }
 
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         self.log.append(appends).await
     }
 
@@ -165,8 +168,8 @@ impl EventStore for Counting {
         Ok(events)
     }
 
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find(wanted).await
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
@@ -177,8 +180,8 @@ impl EventStore for Counting {
         self.log.subscribe(after).await
     }
 
-    fn counts_events(&self) -> bool {
-        self.log.counts_events()
+    fn has_contiguous_positions(&self) -> bool {
+        self.log.has_contiguous_positions()
     }
 }
 
@@ -192,7 +195,7 @@ async fn of_a_huge_chat_a_handful_of_events_is_read() {
         let counting = Counting { log: Arc::clone(&log.log), read: AtomicUsize::new(0) };
         let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
         for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {
-            let told = state(&counting, subject, NOW).await.unwrap();
+            let told = subject_state(&counting, subject, NOW).await.unwrap();
             assert_eq!(told.existence, Existence::Present);
         }
         let read = counting.read.load(Ordering::Relaxed);

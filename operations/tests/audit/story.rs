@@ -11,9 +11,9 @@ use chat_domain::{
     Revision, StreamId, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::event_store::{EventStore, NewEvent, ReadFrom, Select, StreamAppend, StreamRead};
+use chat_ports::event_store::{EventStore, EventTypeFilter, NewEvent, ReadStart, StreamAppend, StreamRead};
 use chat_sqlite::SqliteEventStore;
-use chat_testing::kurrentdb::StandIn;
+use chat_testing::kurrentdb::FakeKurrentDb;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ pub async fn on_both_engines() -> [Log; 2] {
     let folder: TempDir = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let sqlite = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await.unwrap().unwrap();
-    let server = StandIn::start().unwrap();
+    let server = FakeKurrentDb::start().unwrap();
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
     let kurrentdb = KurrentDbEventStore::open(&url).await.unwrap();
     [Log::new(Arc::new(sqlite), folder), Log::new(Arc::new(kurrentdb), server)]
@@ -84,8 +84,12 @@ impl Log {
     /// Appends an event at the end of its stream; its position.
     pub async fn tell(&self, told: Told) -> Position {
         let stream: Arc<str> = told.stream.into();
-        let end =
-            StreamRead { stream: Arc::clone(&stream), from: ReadFrom::End, select: Select::All, limit: 1 };
+        let end = StreamRead {
+            stream: Arc::clone(&stream),
+            start: ReadStart::End,
+            filter: EventTypeFilter::All,
+            limit: 1,
+        };
         let last: Option<Revision> =
             self.log.read_stream(end).await.unwrap().pop().map(|event| event.revision);
         let number = self.told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -104,7 +108,11 @@ impl Log {
             data: told.data,
             metadata: serde_json::to_string(&metadata).unwrap().into(),
         };
-        let append = StreamAppend { stream, expected: ExpectedRevision::after(last), events: vec![event] };
+        let append = StreamAppend {
+            stream,
+            expected_revision: ExpectedRevision::from_last_revision(last),
+            events: vec![event],
+        };
         self.log.append(vec![append]).await.remove(0).unwrap().position
     }
 
@@ -124,8 +132,8 @@ impl Log {
             .collect();
         let mut last = None;
         for events in events.chunks(4_000) {
-            let (stream, expected) = (Arc::clone(&stream), ExpectedRevision::after(last));
-            let append = StreamAppend { stream, expected, events: events.to_vec() };
+            let (stream, expected) = (Arc::clone(&stream), ExpectedRevision::from_last_revision(last));
+            let append = StreamAppend { stream, expected_revision: expected, events: events.to_vec() };
             last = Some(self.log.append(vec![append]).await.remove(0).unwrap().revision);
         }
     }

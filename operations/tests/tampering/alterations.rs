@@ -2,7 +2,7 @@
 
 use chat_domain::Position;
 use chat_operations::proof::alteration::Alteration;
-use chat_operations::proof::structure::{self, Fault};
+use chat_operations::proof::log_integrity::{self, Fault};
 use chat_ports::event_store::EventStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -99,7 +99,7 @@ async fn an_unaltered_log_is_found_so_and_may_grow() {
     let signed = Signed::new().await;
     let copy = signed.altered(|_| ());
     let verdict = signed.verify(&*copy.log).await;
-    assert!(verdict.is_good(), "{verdict:?}");
+    assert!(verdict.is_valid(), "{verdict:?}");
     // The act of signing stands behind what was signed.
     assert_eq!((verdict.events, signed.checkpoint.position), (EVENTS, position(EVENTS)));
 }
@@ -112,7 +112,7 @@ async fn a_flipped_byte_is_named_whichever_it_is() {
         let at = random.random_range(1..=EVENTS);
         let altered = signed.altered(|connection| flip(connection, column, at, &mut random));
         let verdict = signed.verify(&*altered.log).await;
-        assert!(!verdict.is_good() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
+        assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
         let named = verdict.altered.expect("what was altered");
         let fits = match (column, &named) {
             // All events of the stream are altered; its first one stands among the first five.
@@ -229,7 +229,7 @@ async fn an_event_before_the_first_place_is_named() {
                 .expect("an insertion");
         });
         let verdict = signed.verify(&*altered.log).await;
-        assert!(!verdict.is_good(), "{at}: {verdict:?}");
+        assert!(!verdict.is_valid(), "{at}: {verdict:?}");
         match verdict.altered {
             Some(Alteration::Inserted { position, .. }) => assert_eq!((at, position), (0, Position::START)),
             Some(Alteration::Unreadable { because, .. }) => {
@@ -237,7 +237,7 @@ async fn an_event_before_the_first_place_is_named() {
             }
             other => panic!("{at}: {other:?}"),
         }
-        let found = structure::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+        let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
         assert!(!found.faults.is_empty(), "{at}");
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Revision, Timestamp};
-use chat_operations::acts::Operator;
+use chat_operations::operator_actions::Operator;
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::key::{KeyName, SigningKey};
-use chat_operations::proof::leaves;
+use chat_operations::proof::leaves_file;
 use chat_operations::proof::verify::{self, Verdict};
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
@@ -50,7 +50,9 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
         };
         let append = StreamAppend {
             stream: format!("chat-token-{stream}").into(),
-            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(
+                revision.checked_sub(1).map(Revision::new),
+            ),
             events: vec![event],
         };
         log.append(vec![append]).await.pop().expect("an outcome").expect("an append");
@@ -80,7 +82,7 @@ impl Signed {
     }
 
     pub fn leaves(&self) -> PathBuf {
-        leaves::path_of(&self.file())
+        leaves_file::leaves_path(&self.file())
     }
 
     /// A copy of the log, altered.

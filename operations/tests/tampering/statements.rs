@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use chat_domain::{Operation, Position, Timestamp};
-use chat_operations::audit::Point;
-use chat_operations::proof::bundle::{self, Proof};
+use chat_domain::{OperatorAction, Position, Timestamp};
+use chat_operations::audit::LogPoint;
+use chat_operations::proof::event_proof::{self, EventProof};
 use chat_operations::proof::key::{KeyName, SigningKey};
-use chat_operations::proof::leaves::Standing;
-use chat_operations::proof::structure;
-use chat_operations::proof::verify::{self, Signature, signature_of};
+use chat_operations::proof::leaves_file::LeavesStatus;
+use chat_operations::proof::log_integrity;
+use chat_operations::proof::verify::{self, SignatureStatus, signature_status};
 use chat_operations::proof::{ProofError, leaf, note::Note};
 use chat_ports::event_store::EventStore;
 
@@ -20,8 +20,8 @@ async fn the_use_of_the_key_is_recorded_behind_what_was_signed() {
     let log = open(signed.folder.path());
     let last = log.read_all_backwards(None, 1).await.expect("the log").pop().expect("an event");
     assert_eq!(last.position, Position::new(EVENTS + 1));
-    let act = Operation::decode(&last.event_type, last.schema_version, &last.data).expect("an act");
-    let Operation::SigningKeyUsed(used) = act else { panic!("{act:?}") };
+    let act = OperatorAction::decode(&last.event_type, last.schema_version, &last.data).expect("an act");
+    let OperatorAction::SigningKeyUsed(used) = act else { panic!("{act:?}") };
     assert_eq!((used.position, used.events), (signed.checkpoint.position, EVENTS));
     assert_eq!((used.root, used.reason), (signed.checkpoint.root.to_string(), "a test".to_owned()));
 }
@@ -31,12 +31,12 @@ async fn without_leaves_there_is_a_verdict_and_no_name() {
     let signed = Signed::new().await;
     fs::remove_file(signed.leaves()).expect("no leaves");
     let verdict = signed.verify(&*signed.altered(|_| ()).log).await;
-    assert!(verdict.is_good() && verdict.leaves == Standing::Missing, "{verdict:?}");
+    assert!(verdict.is_valid() && verdict.leaves == LeavesStatus::Missing, "{verdict:?}");
     let altered = signed.altered(|connection| {
         connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
     });
     let verdict = signed.verify(&*altered.log).await;
-    assert!(!verdict.is_good() && verdict.altered.is_none(), "{verdict:?}");
+    assert!(!verdict.is_valid() && verdict.altered.is_none(), "{verdict:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,10 @@ async fn altered_leaves_are_told_apart_from_an_altered_log() {
     ] {
         fs::write(signed.leaves(), altered).expect("an alteration");
         let verdict = signed.verify(&*copy.log).await;
-        assert_eq!((verdict.leaves, verdict.unaltered, verdict.is_good()), (Standing::Altered, true, false));
+        assert_eq!(
+            (verdict.leaves, verdict.unaltered, verdict.is_valid()),
+            (LeavesStatus::Altered, true, false)
+        );
     }
 }
 
@@ -65,10 +68,13 @@ async fn a_statement_that_the_key_did_not_sign_is_told() {
     let text = fs::read_to_string(signed.file()).expect("the checkpoint");
     fs::write(signed.file(), text.replace("time 20", "time 21")).expect("an alteration");
     let verdict = signed.verify(&*copy.log).await;
-    assert_eq!((verdict.signature, verdict.unaltered, verdict.is_good()), (Signature::Wrong, true, false));
+    assert_eq!(
+        (verdict.signature, verdict.unaltered, verdict.is_valid()),
+        (SignatureStatus::Wrong, true, false)
+    );
     let stranger = SigningKey::generate(KeyName::default()).expect("a key");
     let note = Note::sign(signed.checkpoint.to_string(), &stranger);
-    assert_eq!(signature_of(&note, Some(&signed.key.verifying_key())), Signature::ByAnotherKey);
+    assert_eq!(signature_status(&note, Some(&signed.key.verifying_key())), SignatureStatus::ByAnotherKey);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,9 +100,9 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
     let log = open(signed.folder.path());
     let by = operator();
     for (name, until, expected) in [
-        ("position", Point::Position(Position::new(12)), 12),
-        ("time", Point::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
-        ("nothing", Point::Position(Position::START), 0),
+        ("position", LogPoint::Position(Position::new(12)), 12),
+        ("time", LogPoint::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
+        ("nothing", LogPoint::Position(Position::START), 0),
     ] {
         let out = signed.folder.path().join(name);
         let made =
@@ -104,7 +110,7 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
         let made = made.expect("a checkpoint");
         assert_eq!((made.events, made.position.get()), (expected, expected), "{name}");
         let verdict = verify::verify(&log, &out, Some(&signed.key.verifying_key()), &mut |_| ()).await;
-        assert!(verdict.expect("a verdict").is_good(), "{name}");
+        assert!(verdict.expect("a verdict").is_valid(), "{name}");
     }
 }
 
@@ -118,10 +124,12 @@ async fn every_event_can_be_proved_and_a_proof_shows_what_it_proves() {
             // From here on without the leaves.
             fs::remove_file(signed.leaves()).expect("no leaves");
         }
-        let proof =
-            bundle::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await.expect("a proof");
-        let shown = Proof::parse(&proof.to_text()).expect("a proof").check(Some(&key)).expect("an event");
-        assert!(shown.included && shown.signature == Signature::Good, "{number}");
+        let proof = event_proof::prove(&log, Position::new(number), &signed.file(), &mut |_| ())
+            .await
+            .expect("a proof");
+        let shown =
+            EventProof::parse(&proof.to_text()).expect("a proof").check(Some(&key)).expect("an event");
+        assert!(shown.included && shown.signature == SignatureStatus::Good, "{number}");
         assert_eq!((shown.event.position.get(), shown.index), (number, number - 1));
     }
 }
@@ -131,7 +139,8 @@ async fn a_proof_that_was_tampered_with_proves_nothing() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     let key = signed.key.verifying_key();
-    let proof = bundle::prove(&log, Position::new(9), &signed.file(), &mut |_| ()).await.expect("a proof");
+    let proof =
+        event_proof::prove(&log, Position::new(9), &signed.file(), &mut |_| ()).await.expect("a proof");
     let text = proof.to_text();
     let lines: Vec<&str> = text.lines().collect();
     let mut other = log.read_all(Position::new(8), 1).await.expect("the log").remove(0);
@@ -145,16 +154,18 @@ async fn a_proof_that_was_tampered_with_proves_nothing() {
     ] {
         let mut lines = lines.clone();
         lines[line] = &changed;
-        let shown =
-            Proof::parse(&(lines.join("\n") + "\n")).expect("a proof").check(Some(&key)).expect("an event");
+        let shown = EventProof::parse(&(lines.join("\n") + "\n"))
+            .expect("a proof")
+            .check(Some(&key))
+            .expect("an event");
         assert!(!shown.included, "line {line}: {changed}");
     }
-    let shown = Proof::parse(&text.replace("time 20", "time 21")).expect("a proof").check(Some(&key));
-    assert_eq!(shown.expect("an event").signature, Signature::Wrong);
+    let shown = EventProof::parse(&text.replace("time 20", "time 21")).expect("a proof").check(Some(&key));
+    assert_eq!(shown.expect("an event").signature, SignatureStatus::Wrong);
     for wrong in
         ["", "c2sp.org/tlog-proof@v1\n", &text.replace("index", "place"), &text.replace("\n\n", "\n")]
     {
-        assert!(Proof::parse(wrong).is_err(), "{wrong}");
+        assert!(EventProof::parse(wrong).is_err(), "{wrong}");
     }
 }
 
@@ -168,13 +179,13 @@ async fn what_is_not_there_or_not_signed_can_not_be_proved() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     for number in [0, EVENTS + 1, EVENTS + 100] {
-        let proof = bundle::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await;
+        let proof = event_proof::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await;
         assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{number}: {proof:?}");
     }
     let altered = signed.altered(|connection| {
         connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
     });
-    let proof = bundle::prove(&*altered.log, Position::new(9), &signed.file(), &mut |_| ()).await;
+    let proof = event_proof::prove(&*altered.log, Position::new(9), &signed.file(), &mut |_| ()).await;
     assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{proof:?}");
 }
 
@@ -182,11 +193,11 @@ async fn what_is_not_there_or_not_signed_can_not_be_proved() {
 async fn the_log_holds_together_by_itself() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
-    let found = structure::check(&log, None, &mut |_| ()).await.expect("a look");
+    let found = log_integrity::check(&log, None, &mut |_| ()).await.expect("a look");
     assert_eq!((found.events, found.streams, found.faults.len()), (EVENTS + 1, 6, 0));
     let altered = signed.altered(|connection| {
         connection.execute("UPDATE events SET revision = 7 WHERE position = 9", []).expect("an alteration");
     });
-    let found = structure::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+    let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
     assert_eq!(found.faults[0].position(), Position::new(9));
 }

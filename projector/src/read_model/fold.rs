@@ -4,18 +4,21 @@ use std::collections::{HashMap, HashSet};
 
 use chat_domain::event::MessageCreated;
 use chat_domain::{
-    AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Timestamp, Version, application, chat,
+    AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Timestamp, Version, app, chat,
 };
 use chat_ports::read_model::{
-    AppRow, Changes, ChatKey, ChatRow, EditedMessage, MessageState, NewMessage, StoredChat, Tombstone,
+    AppRow, ChatKey, ChatRow, EditedMessage, MessageState, NewMessage, ReadModelChanges, StoredChat,
+    Tombstone,
 };
 
-use crate::parking::{Letters, Reason};
-use crate::stretch::{Claim, Fact, Gap, Incoming, Step, Stream, Stretch};
+use crate::dead_letters::{DeadLetterReason, DeadLetters};
+use crate::decoded_batch::{
+    BatchEvent, BatchStream, DecodedBatch, DecodedEvent, SkippedEvent, Step, StreamSelection,
+};
 
 /// Rows as they are stored, as far as a stretch touches them.
 #[derive(Clone, Debug, Default)]
-pub struct Rows {
+pub struct LoadedRows {
     /// The apps.
     pub apps: HashMap<AppToken, AppRow>,
     /// The chats.
@@ -26,7 +29,7 @@ pub struct Rows {
 
 /// What to load before a stretch can be folded.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RowsToLoad {
     /// Apps.
     pub apps: Vec<AppToken>,
     /// Chats.
@@ -36,11 +39,11 @@ pub struct Wanted {
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
-impl Wanted {
+impl RowsToLoad {
     /// What the stretch touches, parked streams left out.
-    pub fn by(stretch: &Stretch) -> Self {
-        let mut wanted = Self { messages: touched(stretch), ..Self::default() };
-        for stream in stretch.streams.iter().filter(|stream| !stream.parked) {
+    pub fn for_batch(stretch: &DecodedBatch) -> Self {
+        let mut wanted = Self { messages: modified_messages(stretch), ..Self::default() };
+        for stream in stretch.streams.iter().filter(|stream| !stream.is_blocked) {
             match stream.id {
                 Ok(StreamId::App(token)) => wanted.apps.push(token),
                 Ok(StreamId::Chat(app, number)) => wanted.chats.push(ChatKey { app, number }),
@@ -52,11 +55,11 @@ impl Wanted {
 }
 
 /// The messages that a stretch edits or deletes, parked streams left out.
-fn touched(stretch: &Stretch) -> HashSet<(ChatKey, MessageNumber)> {
-    let touched = |incoming: &Incoming| {
-        let message = incoming.touched()?;
+fn modified_messages(stretch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
+    let touched = |incoming: &BatchEvent| {
+        let message = incoming.modified_message()?;
         match stretch.streams[incoming.stream] {
-            Stream { id: Ok(StreamId::Chat(app, number)), parked: false, .. } => {
+            BatchStream { id: Ok(StreamId::Chat(app, number)), is_blocked: false, .. } => {
                 Some((ChatKey { app, number }, message))
             }
             _ => None,
@@ -67,9 +70,9 @@ fn touched(stretch: &Stretch) -> HashSet<(ChatKey, MessageNumber)> {
 
 /// What a stretch comes to.
 #[derive(Clone, Debug)]
-pub struct Folded {
+pub struct FoldOutput {
     /// What to store.
-    pub changes: Changes,
+    pub changes: ReadModelChanges,
     /// The apps that it touched, as they are now.
     pub apps: Vec<AppRow>,
     /// The chats that it touched, as they are now.
@@ -77,42 +80,42 @@ pub struct Folded {
 }
 
 /// Folds a stretch. The rows are those that [`Wanted::by`] names, as far as they exist.
-pub fn fold(stretch: Stretch, rows: Rows, now: Timestamp) -> Folded {
+pub fn fold(stretch: DecodedBatch, rows: LoadedRows, now: Timestamp) -> FoldOutput {
     let (log, from, to) = (stretch.log, stretch.from, stretch.to);
-    let mut fold = Fold::new(rows, touched(&stretch));
-    let Letters(parked) = stretch.apply(
+    let mut fold = FoldState::new(rows, modified_messages(&stretch));
+    let DeadLetters(parked) = stretch.apply(
         now,
-        |_| Claim::Fold,
+        |_| StreamSelection::Fold,
         |stream, step| match step {
             Step::Fact(fact) => fold.apply(stream, fact),
             Step::Gap(gap) => {
-                fold.leave_out(stream, &gap);
+                fold.skip_event(stream, &gap);
                 Ok(())
             }
         },
     );
-    fold.finish(Changes { parked, ..Changes::none(log, from, to) })
+    fold.finish(ReadModelChanges { new_dead_letters: parked, ..ReadModelChanges::empty(log, from, to) })
 }
 
 /// A row in work.
-struct Work<T> {
+struct TrackedRow<T> {
     row: T,
-    stored: bool,
-    changed: bool,
+    is_stored: bool,
+    is_changed: bool,
 }
 
-impl<T> Work<T> {
-    fn stored(row: T) -> Self {
-        Self { row, stored: true, changed: false }
+impl<T> TrackedRow<T> {
+    fn existing(row: T) -> Self {
+        Self { row, is_stored: true, is_changed: false }
     }
 
     fn new(row: T) -> Self {
-        Self { row, stored: false, changed: true }
+        Self { row, is_stored: false, is_changed: true }
     }
 }
 
 /// A message in work.
-enum Message {
+enum TrackedMessage {
     /// Created in this stretch: its place in [`Fold::created`].
     Created(usize),
     /// Stored before, and perhaps edited since.
@@ -121,52 +124,52 @@ enum Message {
     Deleted,
 }
 
-struct Fold {
-    apps: HashMap<AppToken, Work<AppRow>>,
-    chats: HashMap<ChatKey, Work<StoredChat>>,
+struct FoldState {
+    apps: HashMap<AppToken, TrackedRow<AppRow>>,
+    chats: HashMap<ChatKey, TrackedRow<StoredChat>>,
     /// The [`touched`] ones, once they are there.
-    messages: HashMap<(Position, MessageNumber), Message>,
-    touched: HashSet<(ChatKey, MessageNumber)>,
+    messages: HashMap<(Position, MessageNumber), TrackedMessage>,
+    modified_messages: HashSet<(ChatKey, MessageNumber)>,
     /// `None` once deleted.
     created: Vec<Option<NewMessage>>,
     tombstones: Vec<Tombstone>,
 }
 
-impl Fold {
-    fn new(rows: Rows, touched: HashSet<(ChatKey, MessageNumber)>) -> Self {
+impl FoldState {
+    fn new(rows: LoadedRows, modified_messages: HashSet<(ChatKey, MessageNumber)>) -> Self {
         let message = |state| match state {
             MessageState::Present { id, version, created_at } => {
-                Message::Stored { id, version, created_at, edited: None }
+                TrackedMessage::Stored { id, version, created_at, edited: None }
             }
-            MessageState::Deleted => Message::Deleted,
+            MessageState::Deleted => TrackedMessage::Deleted,
         };
         Self {
-            apps: rows.apps.into_iter().map(|(token, row)| (token, Work::stored(row))).collect(),
-            chats: rows.chats.into_iter().map(|(key, row)| (key, Work::stored(row))).collect(),
+            apps: rows.apps.into_iter().map(|(token, row)| (token, TrackedRow::existing(row))).collect(),
+            chats: rows.chats.into_iter().map(|(key, row)| (key, TrackedRow::existing(row))).collect(),
             messages: rows.messages.into_iter().map(|(key, state)| (key, message(state))).collect(),
-            touched,
+            modified_messages,
             created: Vec::new(),
             tombstones: Vec::new(),
         }
     }
 
-    fn apply(&mut self, stream: StreamId, fact: Fact) -> Result<(), Reason> {
+    fn apply(&mut self, stream: StreamId, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
         match stream {
             StreamId::App(token) => self.apply_to_app(token, fact),
             StreamId::Chat(app, number) => self.apply_to_chat(ChatKey { app, number }, fact),
         }
     }
 
-    fn apply_to_app(&mut self, token: AppToken, fact: Fact) -> Result<(), Reason> {
+    fn apply_to_app(&mut self, token: AppToken, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
         let row = self.apps.get(&token).map(|work| &work.row);
         if is_applied(&fact, row.map_or(Version::new(0), |row| row.version))? {
             return Ok(());
         }
-        let state = row.map_or(application::State::Absent, |row| application::State::Present {
+        let state = row.map_or(app::State::Absent, |row| app::State::Present {
             last_chat: row.last_chat,
             version: row.version,
         });
-        application::evolve(state, &fact.event)?;
+        app::evolve(state, &fact.event)?;
 
         if let Event::AppCreated(created) = fact.event {
             let row = AppRow {
@@ -179,12 +182,12 @@ impl Fold {
                 created_at: fact.recorded_at,
                 updated_at: fact.recorded_at,
             };
-            self.apps.insert(token, Work::new(row));
+            self.apps.insert(token, TrackedRow::new(row));
             return Ok(());
         }
         // It evolved from a state that is present.
         let Some(app) = self.apps.get_mut(&token) else { return Ok(()) };
-        app.changed = true;
+        app.is_changed = true;
         app.row.version = app.row.version.next();
         app.row.updated_at = fact.recorded_at;
         match fact.event {
@@ -205,15 +208,15 @@ impl Fold {
                         updated_at: fact.recorded_at,
                     },
                 };
-                self.chats.insert(chat.key(), Work::new(chat));
+                self.chats.insert(chat.key(), TrackedRow::new(chat));
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn apply_to_chat(&mut self, key: ChatKey, fact: Fact) -> Result<(), Reason> {
-        let Some(chat) = self.chats.get_mut(&key) else { return Err(Reason::NO_CHAT) };
+    fn apply_to_chat(&mut self, key: ChatKey, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
+        let Some(chat) = self.chats.get_mut(&key) else { return Err(DeadLetterReason::CHAT_MISSING) };
         if is_applied(&fact, chat.row.row.version)? {
             return Ok(());
         }
@@ -224,8 +227,8 @@ impl Fold {
             Event::MessageCreated(MessageCreated { message_number: number, body }) => {
                 chat.row.last_message = Some(number);
                 chat.row.row.message_count += 1;
-                if self.touched.contains(&(key, number)) {
-                    self.messages.insert((id, number), Message::Created(self.created.len()));
+                if self.modified_messages.contains(&(key, number)) {
+                    self.messages.insert((id, number), TrackedMessage::Created(self.created.len()));
                 }
                 self.created.push(Some(NewMessage {
                     id: fact.position,
@@ -261,26 +264,28 @@ impl Fold {
             }
             _ => {}
         }
-        chat.changed = true;
+        chat.is_changed = true;
         chat.row.row.version = chat.row.row.version.next();
         chat.row.row.updated_at = fact.recorded_at;
         Ok(())
     }
 
     /// Goes on after an event that was given up: its revision is used up, and with a creation the number.
-    fn leave_out(&mut self, stream: StreamId, gap: &Gap) {
+    fn skip_event(&mut self, stream: StreamId, gap: &SkippedEvent) {
         let after = Version::new(gap.revision.get() + 1);
         match stream {
             StreamId::App(token) => {
                 let Some(app) = self.apps.get_mut(&token).filter(|app| app.row.version < after) else {
                     return;
                 };
-                if let Some(last) = used_up(gap, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get)) {
+                if let Some(last) =
+                    last_number_after_skip(gap, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get))
+                {
                     app.row.last_chat = ChatNumber::try_from(last).ok();
                 }
                 app.row.version = after;
                 app.row.updated_at = gap.recorded_at;
-                app.changed = true;
+                app.is_changed = true;
             }
             StreamId::Chat(app, number) => {
                 let Some(chat) = self.chats.get_mut(&ChatKey { app, number }) else { return };
@@ -288,30 +293,30 @@ impl Fold {
                     return;
                 }
                 let last = chat.row.last_message.map(MessageNumber::get);
-                if let Some(last) = used_up(gap, MESSAGE_CREATED, last) {
+                if let Some(last) = last_number_after_skip(gap, MESSAGE_CREATED, last) {
                     chat.row.last_message = MessageNumber::try_from(last).ok();
                 }
                 chat.row.row.version = after;
                 chat.row.row.updated_at = gap.recorded_at;
-                chat.changed = true;
+                chat.is_changed = true;
             }
         }
     }
 
-    fn finish(self, mut changes: Changes) -> Folded {
+    fn finish(self, mut changes: ReadModelChanges) -> FoldOutput {
         let (mut apps, mut chats) = (Vec::new(), Vec::new());
-        for app in self.apps.into_values().filter(|app| app.changed) {
-            let rows = if app.stored { &mut changes.changed_apps } else { &mut changes.new_apps };
+        for app in self.apps.into_values().filter(|app| app.is_changed) {
+            let rows = if app.is_stored { &mut changes.changed_apps } else { &mut changes.new_apps };
             rows.push(app.row.clone());
             apps.push(app.row);
         }
-        for chat in self.chats.into_values().filter(|chat| chat.changed) {
-            let rows = if chat.stored { &mut changes.changed_chats } else { &mut changes.new_chats };
+        for chat in self.chats.into_values().filter(|chat| chat.is_changed) {
+            let rows = if chat.is_stored { &mut changes.changed_chats } else { &mut changes.new_chats };
             rows.push(chat.row.clone());
             chats.push(chat.row);
         }
         for message in self.messages.into_values() {
-            if let Message::Stored { edited: Some(edited), .. } = message {
+            if let TrackedMessage::Stored { edited: Some(edited), .. } = message {
                 changes.edited_messages.push(edited);
             }
         }
@@ -323,7 +328,7 @@ impl Fold {
         changes.new_chats.sort_unstable_by_key(|chat| chat.id);
         changes.changed_chats.sort_unstable_by_key(|chat| chat.id);
         changes.edited_messages.sort_unstable_by_key(|message| message.id);
-        Folded { changes, apps, chats }
+        FoldOutput { changes, apps, chats }
     }
 }
 
@@ -333,7 +338,7 @@ const MESSAGE_CREATED: &str = "MessageCreated";
 /// The number that counts as the last one after a creation that was given up; `None` where no number goes with it. It is
 /// the event's own, where that can be read and its stream can have come to it, or else the next one. One that was used
 /// before uses up nothing.
-fn used_up(gap: &Gap, creation: &str, last: Option<u64>) -> Option<u64> {
+fn last_number_after_skip(gap: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
     if gap.event_type != creation {
         return None;
     }
@@ -351,27 +356,31 @@ fn used_up(gap: &Gap, creation: &str, last: Option<u64>) -> Option<u64> {
 
 /// Whether a row at `version` has the event already. The version counts the stream's events, so the next one has it as
 /// its revision.
-fn is_applied(fact: &Fact, version: Version) -> Result<bool, Reason> {
+fn is_applied(fact: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
     let (found, expected) = (fact.revision.get(), version.get());
-    if found > expected { Err(Reason::revision(found, expected)) } else { Ok(found < expected) }
+    if found > expected {
+        Err(DeadLetterReason::unexpected_revision(found, expected))
+    } else {
+        Ok(found < expected)
+    }
 }
 
 fn edit(
-    message: &mut Message,
+    message: &mut TrackedMessage,
     created: &mut [Option<NewMessage>],
     body: String,
     at: Timestamp,
-) -> Result<(), Reason> {
+) -> Result<(), DeadLetterReason> {
     match message {
-        Message::Deleted => Err(Reason::MESSAGE_DELETED),
-        Message::Created(index) => {
-            let message = created[*index].as_mut().ok_or(Reason::MESSAGE_DELETED)?;
+        TrackedMessage::Deleted => Err(DeadLetterReason::MESSAGE_DELETED),
+        TrackedMessage::Created(index) => {
+            let message = created[*index].as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
             message.version = message.version.next();
             message.updated_at = at;
             message.body = body;
             Ok(())
         }
-        Message::Stored { id, version, edited, .. } => {
+        TrackedMessage::Stored { id, version, edited, .. } => {
             *version = version.next();
             *edited = Some(EditedMessage { id: *id, body, version: *version, updated_at: at });
             Ok(())
@@ -381,15 +390,15 @@ fn edit(
 
 /// Takes the message away; its id, its version with the deletion, when it was created, and whether it is stored.
 fn delete(
-    message: &mut Message,
+    message: &mut TrackedMessage,
     created: &mut [Option<NewMessage>],
-) -> Result<(Position, Version, Timestamp, bool), Reason> {
-    match std::mem::replace(message, Message::Deleted) {
-        Message::Deleted => Err(Reason::MESSAGE_DELETED),
-        Message::Created(index) => {
-            let gone = created[index].take().ok_or(Reason::MESSAGE_DELETED)?;
+) -> Result<(Position, Version, Timestamp, bool), DeadLetterReason> {
+    match std::mem::replace(message, TrackedMessage::Deleted) {
+        TrackedMessage::Deleted => Err(DeadLetterReason::MESSAGE_DELETED),
+        TrackedMessage::Created(index) => {
+            let gone = created[index].take().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
             Ok((gone.id, gone.version.next(), gone.created_at, false))
         }
-        Message::Stored { id, version, created_at, .. } => Ok((id, version.next(), created_at, true)),
+        TrackedMessage::Stored { id, version, created_at, .. } => Ok((id, version.next(), created_at, true)),
     }
 }

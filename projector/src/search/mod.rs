@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operation::ProjectionName;
-use chat_files::notice::FileNotices;
-use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_domain::operator_action::ProjectionName;
+use chat_files::heartbeat::FileHeartbeats;
 use chat_ports::clock;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{LogId, RecordedEvent};
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{IndexChanges, SearchError};
-use chat_search::{SearchIndex, SearchIndexWriter};
+use chat_search::{TantivyIndex, TantivyIndexWriter};
 
-use crate::letters::{Again, LetterBox, Settled};
-use crate::notices::Board;
-use crate::parking::{Letters, Parked};
-use crate::projection::{Pace, Projection, ProjectionError, Target};
-use crate::stretch::Stretch;
+use crate::dead_letters::{BlockedStreams, DeadLetters};
+use crate::dead_letters::{DeadLetterQueue, RetryBatch, RetryOutcome};
+use crate::decoded_batch::DecodedBatch;
+use crate::heartbeats::HeartbeatPublisher;
+use crate::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
 
-pub use fold::{fold, wanted};
+pub use fold::{documents_to_load, fold};
 
 /// The search index in a folder.
 #[derive(Clone, Debug)]
-pub struct SearchIndexTarget {
+pub struct SearchIndexStore {
     /// The folder.
     pub dir: PathBuf,
 }
@@ -35,40 +35,45 @@ pub struct SearchIndexTarget {
 pub(crate) const NAME: &str = "search_index";
 
 #[async_trait]
-impl Target for SearchIndexTarget {
+impl ProjectionStore for SearchIndexStore {
     type Projection = SearchProjection;
 
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn pace(&self) -> Pace {
+    fn pacing(&self) -> BatchPacing {
         // A commit writes and syncs a segment, whatever is in it, and segments have to be merged again: under load,
         // there is a rest after each, short at half of what the machine can do and long at the peak (decision 20). A
         // message that comes alone does not wait.
-        Pace { max_events: 65_536, max_bytes: 32 << 20, rest: 0.5, max_rest: Duration::from_millis(100) }
+        BatchPacing {
+            max_events: 65_536,
+            max_bytes: 32 << 20,
+            rest_factor: 0.5,
+            max_rest: Duration::from_millis(100),
+        }
     }
 
-    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
+    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError> {
         let dir = self.dir.clone();
-        blocking(move || {
-            let (writer, opened) = SearchIndexWriter::open(&dir)?;
+        run_blocking(move || {
+            let (writer, opened) = TantivyIndexWriter::open(&dir)?;
             Ok((SearchProjection::load(writer)?, opened))
         })
         .await
     }
 
-    fn board(&self) -> Option<Box<dyn Board>> {
-        Some(Box::new(FileNotices::beside(&self.dir)))
+    fn heartbeats(&self) -> Option<Box<dyn HeartbeatPublisher>> {
+        Some(Box::new(FileHeartbeats::for_path(&self.dir)))
     }
 
-    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
+    async fn recreate(&self) -> Result<Self::Projection, ProjectionError> {
         let dir = self.dir.clone();
-        blocking(move || SearchProjection::load(SearchIndexWriter::reset(&dir)?)).await
+        run_blocking(move || SearchProjection::load(TantivyIndexWriter::recreate(&dir)?)).await
     }
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SearchError> + Send + 'static,
 ) -> Result<T, ProjectionError> {
     let ended = |error| ProjectionError::Unavailable(Box::new(error));
@@ -78,55 +83,65 @@ async fn blocking<T: Send + 'static>(
 /// The search index's projection.
 pub struct SearchProjection {
     /// `None` while a stretch is at work with it, and after one that ended with a panic.
-    kept: Option<Kept>,
-    reader: SearchIndex,
-    checkpoint: Checkpoint,
-    parked: Parked,
+    sink: Option<CommitSink>,
+    reader: TantivyIndex,
+    checkpoint: ProjectionCheckpoint,
+    blocked_streams: BlockedStreams,
 }
 
 /// Where commits go.
-enum Kept {
-    Written(Box<SearchIndexWriter>),
+enum CommitSink {
+    Index(Box<TantivyIndexWriter>),
     /// Nowhere: it is only to be seen what they would be.
-    TriedOut,
+    DryRun,
 }
 
-impl Kept {
+impl CommitSink {
     fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
         match self {
-            Self::Written(writer) => writer.commit(changes),
-            Self::TriedOut => Ok(()),
+            Self::Index(writer) => writer.commit(changes),
+            Self::DryRun => Ok(()),
         }
     }
 }
 
 impl SearchProjection {
     /// Starts from where the index stands. Blocks.
-    pub fn load(writer: SearchIndexWriter) -> Result<Self, SearchError> {
-        let parked = Parked::load(writer.parked_streams()?, writer.reader().letter_counts()?);
+    pub fn load(writer: TantivyIndexWriter) -> Result<Self, SearchError> {
+        let parked = BlockedStreams::load(writer.blocked_streams()?, writer.reader().dead_letter_counts()?);
         let (reader, checkpoint) = (writer.reader(), writer.checkpoint());
-        Ok(Self { kept: Some(Kept::Written(Box::new(writer))), reader, checkpoint, parked })
+        Ok(Self {
+            sink: Some(CommitSink::Index(Box::new(writer))),
+            reader,
+            checkpoint,
+            blocked_streams: parked,
+        })
     }
 
     /// Folds without storing anything, beside whoever writes the index: to find out what an act would come to. What it
     /// reads does not change by what it folds, so it is good for one piece of a stream at a time.
-    pub fn try_out(reader: SearchIndex) -> Self {
+    pub fn dry_run(reader: TantivyIndex) -> Self {
         let checkpoint = reader.checkpoint();
-        Self { kept: Some(Kept::TriedOut), reader, checkpoint, parked: Parked::default() }
+        Self {
+            sink: Some(CommitSink::DryRun),
+            reader,
+            checkpoint,
+            blocked_streams: BlockedStreams::default(),
+        }
     }
 
     /// Folds a stretch and commits what becomes of it.
     async fn fold_and_commit<T: Send + 'static>(
         &mut self,
-        stretch: impl FnOnce() -> Stretch + Send + 'static,
+        stretch: impl FnOnce() -> DecodedBatch + Send + 'static,
         finish: impl FnOnce(&mut IndexChanges) -> T + Send + 'static,
     ) -> Result<T, ProjectionError> {
         let gone = || ProjectionError::Unavailable("an earlier stretch did not give the writer back".into());
-        let mut kept = self.kept.take().ok_or_else(gone)?;
+        let mut kept = self.sink.take().ok_or_else(gone)?;
         let reader = self.reader.clone();
-        let (kept, finished) = blocking(move || {
+        let (kept, finished) = run_blocking(move || {
             let stretch = stretch();
-            let keys: Vec<_> = wanted(&stretch).into_iter().collect();
+            let keys: Vec<_> = documents_to_load(&stretch).into_iter().collect();
             let documents =
                 if keys.is_empty() { Vec::new() } else { reader.documents(&keys)?.into_values().collect() };
             let mut changes = fold(stretch, documents, clock::now());
@@ -135,26 +150,26 @@ impl SearchProjection {
             Ok((kept, finished))
         })
         .await?;
-        self.kept = Some(kept);
+        self.sink = Some(kept);
         Ok(finished)
     }
 }
 
 #[async_trait]
 impl Projection for SearchProjection {
-    fn checkpoint(&self) -> Checkpoint {
+    fn checkpoint(&self) -> ProjectionCheckpoint {
         self.checkpoint
     }
 
-    fn parked(&self) -> u64 {
-        self.parked.events()
+    fn dead_letter_count(&self) -> u64 {
+        self.blocked_streams.events()
     }
 
-    fn discarded(&self) -> u64 {
-        self.parked.discarded()
+    fn discarded_count(&self) -> u64 {
+        self.blocked_streams.discarded_count()
     }
 
-    fn letter_box(&mut self) -> &mut dyn LetterBox {
+    fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue {
         self
     }
 
@@ -164,66 +179,71 @@ impl Projection for SearchProjection {
         events: Vec<RecordedEvent>,
         up_to: Position,
     ) -> Result<(), ProjectionError> {
-        let (from, parked) = (self.checkpoint.position, self.parked.clone());
+        let (from, parked) = (self.checkpoint.position, self.blocked_streams.clone());
         let stretch = move || {
-            let mut stretch = Stretch::read(log, from, up_to, events);
-            stretch.mark(&parked);
+            let mut stretch = DecodedBatch::decode(log, from, up_to, events);
+            stretch.mark_blocked_streams(&parked);
             stretch
         };
-        let letters = self.fold_and_commit(stretch, |changes| Letters(changes.park.clone())).await?;
-        letters.log(NAME);
-        self.parked.add(&letters);
-        self.checkpoint = Checkpoint { log: Some(log), position: up_to };
+        let letters =
+            self.fold_and_commit(stretch, |changes| DeadLetters(changes.new_dead_letters.clone())).await?;
+        letters.log_warnings(NAME);
+        self.blocked_streams.record_dead_letters(&letters);
+        self.checkpoint = ProjectionCheckpoint { log: Some(log), position: up_to };
         Ok(())
     }
 }
 
 #[async_trait]
-impl LetterBox for SearchProjection {
+impl DeadLetterQueue for SearchProjection {
     fn projection(&self) -> ProjectionName {
         ProjectionName::SearchIndex
     }
 
     async fn letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
         let reader = self.reader.clone();
-        blocking(move || reader.letter(position)).await
+        run_blocking(move || reader.letter(position)).await
     }
 
-    async fn parked_of(&mut self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, ProjectionError> {
+    async fn dead_letters_of_stream(
+        &mut self,
+        stream: &str,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ProjectionError> {
         let (reader, stream) = (self.reader.clone(), stream.to_owned());
-        blocking(move || reader.parked_of(&stream, limit)).await
+        run_blocking(move || reader.dead_letters_of_stream(&stream, limit)).await
     }
 
-    async fn fold_again(&mut self, again: Again) -> Result<Settled, ProjectionError> {
+    async fn retry(&mut self, again: RetryBatch) -> Result<RetryOutcome, ProjectionError> {
         let log = again.log;
-        let (stretch, piece) = again.open(self.checkpoint.position);
+        let (stretch, piece) = again.into_batch(self.checkpoint.position);
         let settle = move |changes: &mut IndexChanges| {
-            let settled = piece.settle(std::mem::take(&mut changes.park));
-            changes.to = settled.to;
-            changes.unpark.clone_from(&settled.unparked);
-            changes.mark.clone_from(&settled.marked);
+            let settled = piece.into_outcome(std::mem::take(&mut changes.new_dead_letters));
+            changes.to = settled.checkpoint_position;
+            changes.resolved_dead_letters.clone_from(&settled.applied);
+            changes.mark.clone_from(&settled.updated);
             settled
         };
         let settled = self.fold_and_commit(move || stretch, settle).await?;
-        self.parked.settle(&settled);
-        self.checkpoint = Checkpoint { log: Some(log), position: settled.to };
+        self.blocked_streams.record_retry(&settled);
+        self.checkpoint = ProjectionCheckpoint { log: Some(log), position: settled.checkpoint_position };
         Ok(settled)
     }
 
-    async fn pass(
+    async fn advance_checkpoint(
         &mut self,
         log: LogId,
         to: Position,
         acknowledged: Option<DeadLetter>,
     ) -> Result<(), ProjectionError> {
         let marks = acknowledged.is_some();
-        let nothing = Stretch::read(log, self.checkpoint.position, to, Vec::new());
+        let nothing = DecodedBatch::decode(log, self.checkpoint.position, to, Vec::new());
         self.fold_and_commit(move || nothing, |changes| changes.mark = acknowledged.into_iter().collect())
             .await?;
         if marks {
-            self.parked.acknowledge();
+            self.blocked_streams.record_acknowledgement();
         }
-        self.checkpoint = Checkpoint { log: Some(log), position: to };
+        self.checkpoint = ProjectionCheckpoint { log: Some(log), position: to };
         Ok(())
     }
 }

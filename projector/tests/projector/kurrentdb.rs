@@ -9,21 +9,21 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::ReadModel;
-use chat_projector::projection::{Projection, Target};
-use chat_projector::read_model::SqliteReadModelTarget;
-use chat_projector::search::SearchIndexTarget;
-use chat_projector::{Projector, State, rebuild_digests};
-use chat_search::SearchIndex;
+use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::read_model::SqliteReadModelStore;
+use chat_projector::search::SearchIndexStore;
+use chat_projector::{Projector, ProjectorState, compute_scratch_digests};
+use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
-use chat_testing::kurrentdb::StandIn;
+use chat_testing::kurrentdb::FakeKurrentDb;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::deadline::within;
 use crate::story::*;
 
-async fn open(server: &StandIn) -> Arc<dyn EventStore> {
+async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
@@ -34,7 +34,9 @@ async fn tell(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) 
     for (stream, revision, event) in events {
         let append = StreamAppend {
             stream: stream.to_string().into(),
-            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(
+                revision.checked_sub(1).map(Revision::new),
+            ),
             events: vec![NewEvent {
                 id: EventId::new(Uuid::new_v4()),
                 event_type: event.event_type(),
@@ -74,17 +76,17 @@ fn happenings(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
-    let server = StandIn::start().unwrap();
+    let server = FakeKurrentDb::start().unwrap();
     let log = open(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelTarget { path: path.clone() };
+    let target = SqliteReadModelStore { path: path.clone() };
     let running = Projector::spawn(Arc::clone(&log), target, stopped);
     let mut last = Position::START;
     for round in 1..=6 {
         last = tell(&[&log], &happenings(round, 20)).await;
-        server.write_foreign("orders-1", 10);
+        server.append_foreign_events("orders-1", 10);
         match round {
             2 => server.end_subscriptions(),
             3 => server.cut_connections(),
@@ -92,13 +94,13 @@ async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
                 server.go_down();
                 server.come_up().unwrap();
             }
-            _ => assert!(within("reaching the position", running.reached(last)).await),
+            _ => assert!(within("reaching the position", running.wait_for_position(last)).await),
         }
     }
     // Others wrote last, so the end is not one of its own events.
     let mut status = running.status.clone();
-    within("being live", status.wait_for(|status| status.state == State::Live)).await.unwrap();
-    let rebuilt = rebuild_digests(&*log, tempfile::tempdir().unwrap().path()).await.unwrap();
+    within("being live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
+    let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await.unwrap();
     let digest = SqliteReadModel::new(path).digest().await.unwrap();
     assert_eq!(digest.value, rebuilt.read_model);
     assert!(digest.position >= last);
@@ -117,9 +119,9 @@ async fn heard(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
 }
 
 /// Folds events in small stretches.
-async fn fold<T: Target>(target: T, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
+async fn fold<T: ProjectionStore>(target: T, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
     let id = log.log_id().await.unwrap();
-    let mut projection = target.open_fresh().await.unwrap();
+    let mut projection = target.recreate().await.unwrap();
     for stretch in events.chunks(7) {
         projection.fold(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
     }
@@ -127,14 +129,14 @@ async fn fold<T: Target>(target: T, log: &Arc<dyn EventStore>, events: &[Recorde
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_events_fold_to_the_same_rows_and_the_same_index_from_either_log() {
-    let server = StandIn::start().unwrap();
+    let server = FakeKurrentDb::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let sqlite: Arc<dyn EventStore> =
         Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
     let kurrentdb = open(&server).await;
     for number in 1..=3 {
         tell(&[&sqlite, &kurrentdb], &happenings(number, 40)).await;
-        server.write_foreign("orders-1", 5);
+        server.append_foreign_events("orders-1", 5);
     }
     let expected = sqlite.read_all(Position::START, 10_000).await.unwrap();
     let mut events = heard(&kurrentdb, expected.len()).await;
@@ -145,11 +147,11 @@ async fn the_same_events_fold_to_the_same_rows_and_the_same_index_from_either_lo
     assert_eq!(events, expected);
 
     let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
-    fold(SqliteReadModelTarget { path: path.clone() }, &kurrentdb, &events).await;
-    fold(SearchIndexTarget { dir: dir.clone() }, &kurrentdb, &events).await;
-    let rebuilt = rebuild_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await.unwrap();
+    fold(SqliteReadModelStore { path: path.clone() }, &kurrentdb, &events).await;
+    fold(SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
+    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await.unwrap();
     assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);
-    assert_eq!(SearchIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
+    assert_eq!(TantivyIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
 }
 
 fn fresh(folder: &Path, name: &str) -> std::path::PathBuf {

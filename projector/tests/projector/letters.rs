@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::operation::{
+use chat_domain::operator_action::{
     DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionName, STREAM,
 };
-use chat_domain::{Event, ExpectedRevision, Operation, Position, Revision, StreamId};
+use chat_domain::{Event, ExpectedRevision, OperatorAction, Position, Revision, StreamId};
+use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::digest::ContentDigest;
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
-use chat_ports::read_model::{Missing, ReadModel, Window};
+use chat_ports::read_model::{MessageWindow, Missing, ReadModel};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::letters::{PIECE, advance};
-use chat_projector::projection::{Projection, Target};
-use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use chat_projector::rebuild_digests;
-use chat_projector::search::SearchIndexTarget;
-use chat_search::SearchIndex;
+use chat_projector::compute_scratch_digests;
+use chat_projector::dead_letters::{RETRY_CHUNK_EVENTS, advance_projection};
+use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::search::SearchIndexStore;
+use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use chat_testing::Postgres;
@@ -34,27 +34,27 @@ use crate::story::*;
 const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
 const SEARCH_INDEX: ProjectionName = ProjectionName::SearchIndex;
 
-fn retry(projection: ProjectionName, stream: StreamId) -> Operation {
+fn retry(projection: ProjectionName, stream: StreamId) -> OperatorAction {
     let (stream, reason) = (stream.to_string(), "the program can read it now".to_owned());
     DeadLettersRetried { projection, stream, reason }.into()
 }
 
-fn discard(projection: ProjectionName, position: u64) -> Operation {
+fn discard(projection: ProjectionName, position: u64) -> OperatorAction {
     let (position, reason) = (Position::new(position), "nobody can read it".to_owned());
     DeadLetterDiscarded { projection, position, reason }.into()
 }
 
-fn acknowledge(projection: ProjectionName, position: u64) -> Operation {
+fn acknowledge(projection: ProjectionName, position: u64) -> OperatorAction {
     let (position, reason) = (Position::new(position), "seen".to_owned());
     DiscardAcknowledged { projection, position, reason }.into()
 }
 
 trait Acts {
-    fn act(&mut self, operation: Operation) -> &mut Self;
+    fn act(&mut self, operation: OperatorAction) -> &mut Self;
 }
 
 impl Acts for Story {
-    fn act(&mut self, operation: Operation) -> &mut Self {
+    fn act(&mut self, operation: OperatorAction) -> &mut Self {
         self.tell_raw(STREAM, operation.event_type(), &operation.payload())
     }
 }
@@ -77,11 +77,13 @@ impl Bench {
     }
 
     async fn write(&self, events: &[RecordedEvent]) {
-        let types = || Event::TYPES.iter().chain(Operation::TYPES);
+        let types = || Event::TYPES.iter().chain(OperatorAction::TYPES);
         for event in events {
             let append = StreamAppend {
                 stream: Arc::clone(&event.stream),
-                expected: ExpectedRevision::after(event.revision.get().checked_sub(1).map(Revision::new)),
+                expected_revision: ExpectedRevision::from_last_revision(
+                    event.revision.get().checked_sub(1).map(Revision::new),
+                ),
                 events: vec![NewEvent {
                     id: EventId::new(Uuid::new_v4()),
                     event_type: types().find(|known| **known == event.event_type).unwrap(),
@@ -96,12 +98,12 @@ impl Bench {
         }
     }
 
-    fn rows(&self) -> SqliteReadModelTarget {
-        SqliteReadModelTarget { path: self.path("read-model.db") }
+    fn rows(&self) -> SqliteReadModelStore {
+        SqliteReadModelStore { path: self.path("read-model.db") }
     }
 
-    fn index(&self) -> SearchIndexTarget {
-        SearchIndexTarget { dir: self.path("search") }
+    fn index(&self) -> SearchIndexStore {
+        SearchIndexStore { dir: self.path("search") }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -121,7 +123,7 @@ impl Bench {
     }
 
     /// Folds the log in stretches of these sizes, with a new start after each that says so.
-    async fn project(&self, target: &impl Target, cuts: &[(usize, bool)]) {
+    async fn project(&self, target: &impl ProjectionStore, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
         let mut projection = free(target).await;
         let events = self.events().await;
@@ -132,7 +134,7 @@ impl Bench {
             let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
             let left = rest.split_off(size.min(rest.len()));
             let up_to = rest.last().unwrap().position;
-            advance(&mut projection, &*self.log, id, rest, up_to).await.unwrap();
+            advance_projection(&mut projection, &*self.log, id, rest, up_to).await.unwrap();
             rest = left;
             if restart {
                 drop(projection);
@@ -142,7 +144,7 @@ impl Bench {
     }
 
     /// Folds the log as a program would that can't read some of its events.
-    async fn project_unable_to_read(&self, target: &impl Target, unreadable: &[u64]) {
+    async fn project_unable_to_read(&self, target: &impl ProjectionStore, unreadable: &[u64]) {
         let id = self.log.log_id().await.unwrap();
         let mut projection = free(target).await;
         let mut events = self.events().await;
@@ -158,13 +160,13 @@ impl Bench {
     }
 
     fn index_digest(&self) -> ContentDigest {
-        SearchIndex::open(&self.index().dir).unwrap().digest().unwrap().1
+        TantivyIndex::open(&self.index().dir).unwrap().digest().unwrap().1
     }
 
     /// Whether both projections are what the log, folded anew by this program, gives.
     async fn is_as_rebuilt(&self) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
         assert_eq!(self.row_digest().await, rebuilt.read_model);
         assert_eq!(self.index_digest(), rebuilt.search_index);
     }
@@ -188,7 +190,7 @@ fn positions(letters: &[DeadLetter]) -> Vec<u64> {
 
 /// Numbers of the messages in the first chat.
 async fn numbers(model: &SqliteReadModel) -> Vec<u64> {
-    let page = model.messages(token(1), chat_number(1), Window::Newest, 100).await.unwrap();
+    let page = model.messages(token(1), chat_number(1), MessageWindow::Newest, 100).await.unwrap();
     page.value.unwrap().messages.iter().map(|message| message.number.get()).collect()
 }
 
@@ -217,7 +219,7 @@ async fn a_retry_applies_what_this_program_can_read() {
     assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
     bench.is_as_rebuilt().await;
     let projection = free(&bench.rows()).await;
-    assert_eq!((projection.parked(), projection.discarded()), (0, 0));
+    assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
 }
 
 #[tokio::test]
@@ -262,7 +264,7 @@ async fn a_retry_stops_at_the_first_event_that_still_fails() {
     let letters = bench.parked().await;
     assert_eq!(positions(&letters), [4, 5, 7]);
     assert_eq!(letters[0].reason, "its payload is not of its version's shape (line 1, column 2)");
-    assert!(letters[1].waits() && letters[2].waits());
+    assert!(letters[1].is_waiting() && letters[2].is_waiting());
     bench.project(&bench.index(), &[]).await;
     bench.is_as_rebuilt().await;
 }
@@ -287,7 +289,7 @@ async fn a_discarded_message_uses_up_its_number() {
     assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
 
     let projection = free(&bench.rows()).await;
-    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
+    assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
 }
 
 #[tokio::test]
@@ -325,7 +327,7 @@ async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
         .act(acknowledge(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
     assert_eq!(positions(&bench.parked().await), [3, 4]);
-    assert_eq!(free(&bench.rows()).await.discarded(), 0);
+    assert_eq!(free(&bench.rows()).await.discarded_count(), 0);
 }
 
 #[tokio::test]
@@ -335,8 +337,8 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.act(discard(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
     let mut projection = free(&bench.rows()).await;
-    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
-    let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
+    assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
+    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = letter.discarded.unwrap();
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
     assert_eq!(discarded.reason, "nobody can read it");
@@ -347,14 +349,14 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     bench.write(&story.events[before..]).await;
     bench.project(&bench.rows(), &[]).await;
     let mut projection = free(&bench.rows()).await;
-    assert_eq!((projection.parked(), projection.discarded()), (0, 0));
-    let letter = projection.letter_box().letter(Position::new(3)).await.unwrap().unwrap();
+    assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
+    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
     assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
 }
 
 #[tokio::test]
 async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_nothing() {
-    let messages = 2 * PIECE as u64 + 10;
+    let messages = 2 * RETRY_CHUNK_EVENTS as u64 + 10;
     let mut story = Story::with_chat();
     for number in 1..=messages {
         story.tell(chat(1, 1), created(number, &format!("message {number}")));
@@ -369,12 +371,14 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
     // The first piece is committed, and then the process is gone.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
+    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
     let mut projection = free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
-        chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
-    assert_eq!((outcome.applied, outcome.complete), (PIECE as u64, false));
+        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
+            .await
+            .unwrap();
+    assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
     assert_eq!(projection.checkpoint().position, at, "the act is not done");
     drop(projection);
 
@@ -386,7 +390,7 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
 
 #[tokio::test]
 async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
-    let messages = PIECE as u64 + 10;
+    let messages = RETRY_CHUNK_EVENTS as u64 + 10;
     let mut story = Story::with_chat();
     story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json");
     for number in 2..=messages {
@@ -401,12 +405,17 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     // The first piece is committed, and then the process is gone.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::letters::Act::of(&act, READ_MODEL).unwrap();
+    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
     let mut projection = free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
-        chat_projector::letters::carry_out(projection.letter_box(), &*bench.log, id, &act, 1).await.unwrap();
-    assert_eq!((outcome.applied, outcome.marked, outcome.complete), (PIECE as u64 - 1, true, false));
+        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
+            .await
+            .unwrap();
+    assert_eq!(
+        (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
+        (RETRY_CHUNK_EVENTS as u64 - 1, true, false)
+    );
     assert_eq!(projection.checkpoint().position, at, "the act is not done");
     drop(projection);
 
@@ -414,7 +423,7 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     bench.project(&bench.index(), &[]).await;
     assert_eq!(bench.parked().await, []);
     let projection = free(&bench.rows()).await;
-    assert_eq!((projection.parked(), projection.discarded()), (0, 1));
+    assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
     drop(projection);
     bench.is_as_rebuilt().await;
 }
@@ -437,7 +446,7 @@ async fn acts_come_to_the_same_in_postgres() {
     let (bench, sqlite) = read_model_of(&story).await;
     let database = Postgres::shared().create_database();
     let url = PostgresUrl::parse(&database).unwrap();
-    bench.project(&PostgresReadModelTarget { url: url.clone() }, &[(2, false), (3, false)]).await;
+    bench.project(&PostgresReadModelStore { url: url.clone() }, &[(2, false), (3, false)]).await;
     let postgres = PostgresReadModel::new(url);
     assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     assert_eq!(positions(&postgres.dead_letters(10).await.unwrap().0), [11]);

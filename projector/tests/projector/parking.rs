@@ -50,7 +50,7 @@ async fn an_event_that_cannot_be_read_parks_its_stream_and_no_other() {
         (letters[0].stream.as_str(), letters[0].event_type.as_str()),
         (&*chat(1, 1).to_string(), "MessageCreated")
     );
-    assert_eq!(projection.parked(), 2);
+    assert_eq!(projection.dead_letter_count(), 2);
     let model = SqliteReadModel::new(folder.path().join("read-model.db"));
     let message = |chat| model.message(token(1), chat_number(chat), message_number(1));
     assert_eq!(message(1).await.unwrap().value, Err(Missing::Message));
@@ -68,7 +68,7 @@ async fn a_parked_stream_stays_parked_after_a_restart() {
     drop(projection);
 
     let mut projection = open(folder.path()).await;
-    assert_eq!(projection.parked(), 1);
+    assert_eq!(projection.dead_letter_count(), 1);
     story.tell(chat(1, 1), created(1, "too late"));
     apply(&mut projection, &story).await;
     let letters = parked(folder.path()).await;

@@ -7,8 +7,8 @@ use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::read_model::PostgresReadModelTarget;
-use chat_projector::{Projector, ProjectorHandle, State, rebuild_digests};
+use chat_projector::read_model::PostgresReadModelStore;
+use chat_projector::{Projector, ProjectorHandle, ProjectorState, compute_scratch_digests};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -37,14 +37,14 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = PostgresReadModelTarget { url: self.url.clone() };
+        let target = PostgresReadModelStore { url: self.url.clone() };
         Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), _stop: stop }
     }
 
     /// Waits until the rows are what the whole log, folded anew into SQLite, gives.
     async fn becomes_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
         assert_eq!(rebuilt.position, position);
         let expected = Snapshot { position, value: rebuilt.read_model };
         let reader = PostgresReadModel::new(self.url.clone());
@@ -70,10 +70,10 @@ struct Running {
 
 impl Running {
     async fn reaches(&self, position: Position) {
-        assert!(within("reaching the position", self.handle.reached(position)).await);
+        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
     }
 
-    async fn is(&self, state: State) {
+    async fn is(&self, state: ProjectorState) {
         let mut status = self.handle.status.clone();
         within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
     }
@@ -85,7 +85,7 @@ async fn it_catches_up_and_then_follows() {
     let backlog = append_chat(&bench.log, 1, 6_000).await;
     let running = bench.start();
     running.reaches(backlog).await;
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     bench.becomes_as_rebuilt(backlog).await;
     let next = append(&bench.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
     running.reaches(next).await;
@@ -99,7 +99,7 @@ async fn a_second_projector_stands_by_and_takes_over() {
     let active = bench.start();
     active.reaches(first).await;
     let standby = bench.start();
-    standby.is(State::StandingBy).await;
+    standby.is(ProjectorState::StandingBy).await;
 
     active.handle.join.abort();
     let second = append_chat(&bench.log, 2, 5).await;

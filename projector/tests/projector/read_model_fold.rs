@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 
 use chat_domain::{Position, Timestamp, Version};
-use chat_ports::read_model::{AppRow, Changes, ChatRow, MessageState, StoredChat, Tombstone};
-use chat_projector::read_model::{Rows, Wanted, fold};
-use chat_projector::stretch::Stretch;
+use chat_ports::read_model::{AppRow, ChatRow, MessageState, ReadModelChanges, StoredChat, Tombstone};
+use chat_projector::decoded_batch::DecodedBatch;
+use chat_projector::read_model::{LoadedRows, RowsToLoad, fold};
 
 use crate::story::*;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 
-fn when(rows: Rows, story: &Story) -> Changes {
-    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+fn when(rows: LoadedRows, story: &Story) -> ReadModelChanges {
+    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
     fold(stretch, rows, NOW).changes
 }
 
 /// An app at version 2 with a chat at version 3: message 1 edited at 3, message 2 deleted before.
-fn given() -> Rows {
+fn given() -> LoadedRows {
     let app = AppRow {
         created_position: Position::new(1),
         token: token(1),
@@ -42,7 +42,7 @@ fn given() -> Rows {
         },
     };
     let present = MessageState::Present { id: Position::new(3), version: Version::new(1), created_at: at(3) };
-    Rows {
+    LoadedRows {
         apps: HashMap::from([(app.token, app)]),
         chats: HashMap::from([(chat.key(), chat)]),
         messages: HashMap::from([
@@ -73,7 +73,7 @@ fn what_a_stretch_creates_and_changes_is_stored_once_as_it_is_at_the_end() {
         .tell(chat(1, 1), edited(1, "hello"))
         .tell(chat(1, 1), created(2, "gone"))
         .tell(chat(1, 1), deleted(2));
-    let changes = when(Rows::default(), &story);
+    let changes = when(LoadedRows::default(), &story);
 
     let [app] = &changes.new_apps[..] else { panic!("{changes:?}") };
     assert_eq!((app.name.as_str(), app.chat_count, app.version.get()), ("two", 1, 3));
@@ -97,7 +97,7 @@ fn what_a_stretch_creates_and_changes_is_stored_once_as_it_is_at_the_end() {
     };
     assert_eq!(changes.deleted_messages, [gone]);
     assert!(changes.changed_apps.is_empty() && changes.changed_chats.is_empty());
-    assert!(changes.edited_messages.is_empty() && changes.parked.is_empty(), "{changes:?}");
+    assert!(changes.edited_messages.is_empty() && changes.new_dead_letters.is_empty(), "{changes:?}");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn stored_rows_are_changed_and_not_stored_again() {
     assert_eq!((edit.id, edit.body.as_str(), edit.version.get()), (Position::new(3), "second", 3));
     assert_eq!(changes.new_messages.len(), 1);
     assert_eq!(changes.new_chats.len(), 1);
-    assert!(changes.new_apps.is_empty() && changes.parked.is_empty(), "{changes:?}");
+    assert!(changes.new_apps.is_empty() && changes.new_dead_letters.is_empty(), "{changes:?}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn events_that_the_rows_have_already_are_skipped() {
     let mut story = Story::with_chat();
     story.tell(chat(1, 1), created(1, "known")).tell(app(1), app_renamed("next"));
     let changes = when(given(), &story);
-    assert!(changes.parked.is_empty(), "{changes:?}");
+    assert!(changes.new_dead_letters.is_empty(), "{changes:?}");
     assert_eq!(changes.changed_apps.len(), 1);
     assert!(changes.new_messages.is_empty() && changes.changed_chats.is_empty());
 }
@@ -147,8 +147,8 @@ fn events_that_the_rows_have_already_are_skipped() {
 fn only_what_is_touched_is_wanted() {
     let mut story = going_on();
     story.tell(chat(1, 1), created(3, "x")).tell(chat(1, 1), edited(1, "y")).tell(app(2), app_created("two"));
-    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events);
-    let wanted = Wanted::by(&stretch);
+    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    let wanted = RowsToLoad::for_batch(&stretch);
     assert_eq!(wanted.apps, [token(2)]);
     assert_eq!(wanted.chats.len(), 1);
     assert_eq!(wanted.messages.len(), 1);
@@ -156,7 +156,7 @@ fn only_what_is_touched_is_wanted() {
 
 /// The reasons for which the last stream's events are parked after [`given`].
 fn parked(story: &Story) -> Vec<String> {
-    when(given(), story).parked.into_iter().map(|letter| letter.reason).collect()
+    when(given(), story).new_dead_letters.into_iter().map(|letter| letter.reason).collect()
 }
 
 #[test]

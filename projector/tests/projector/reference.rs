@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, StreamId, Version};
 use chat_ports::event_store::RecordedEvent;
-use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, Window};
+use chat_ports::read_model::{AppRow, ChatRow, MessageRow, MessageWindow, Missing, ReadModel};
 
 /// All that queries can see.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub async fn ask(model: &impl ReadModel) -> Everything {
     for app in model.apps(Position::START, 1_000).await.unwrap().value {
         assert_eq!(model.app(app.token).await.unwrap().value.as_ref(), Ok(&app));
         for chat in model.chats(app.token, None, 1_000).await.unwrap().value.unwrap() {
-            let page = model.messages(app.token, chat.number, Window::Newest, 10_000).await.unwrap();
+            let page = model.messages(app.token, chat.number, MessageWindow::Newest, 10_000).await.unwrap();
             let listed = page.value.unwrap().messages;
             let mut number = MessageNumber::FIRST;
             loop {

@@ -9,11 +9,11 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{MessageRow, ReadModel};
 use chat_ports::search_index::{Document, MessageKey};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::parking::{Letters, Parked};
-use chat_projector::projection::{Projection, ProjectionError, Target};
-use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use chat_projector::search::{fold, wanted};
-use chat_projector::stretch::Stretch;
+use chat_projector::dead_letters::{BlockedStreams, DeadLetters};
+use chat_projector::decoded_batch::DecodedBatch;
+use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
+use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::search::{documents_to_load, fold};
 use chat_sqlite::SqliteReadModel;
 use chat_testing::Postgres;
 use proptest::collection::vec;
@@ -101,24 +101,27 @@ fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<
 /// The search index's content after a log, cut into batches: its documents and what it parked.
 fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
     let mut documents: HashMap<MessageKey, Document> = HashMap::new();
-    let (mut parked, mut positions) = (Parked::default(), Vec::new());
+    let (mut parked, mut positions) = (BlockedStreams::default(), Vec::new());
     let (mut rest, mut cuts) = (events, cuts.iter().cycle());
     while !rest.is_empty() {
         let size = cuts.next().map_or(rest.len(), |(size, _)| *size).min(rest.len());
         let (batch, left) = rest.split_at(size);
         rest = left;
-        let mut stretch = Stretch::read(LOG, Position::START, batch[size - 1].position, batch.to_vec());
-        stretch.mark(&parked);
-        let stored =
-            wanted(&stretch).iter().filter_map(|key| documents.get(key).cloned()).collect::<Vec<_>>();
+        let mut stretch =
+            DecodedBatch::decode(LOG, Position::START, batch[size - 1].position, batch.to_vec());
+        stretch.mark_blocked_streams(&parked);
+        let stored = documents_to_load(&stretch)
+            .iter()
+            .filter_map(|key| documents.get(key).cloned())
+            .collect::<Vec<_>>();
         let changes = fold(stretch, stored, at(0));
         for key in changes.delete {
             documents.remove(&key);
         }
-        let stored = changes.add.into_iter().chain(changes.put);
+        let stored = changes.add.into_iter().chain(changes.upsert);
         documents.extend(stored.map(|document| (document.key, document)));
-        positions.extend(changes.park.iter().map(|letter| letter.position.get()));
-        parked.add(&Letters(changes.park));
+        positions.extend(changes.new_dead_letters.iter().map(|letter| letter.position.get()));
+        parked.record_dead_letters(&DeadLetters(changes.new_dead_letters));
     }
     (documents, positions)
 }
@@ -127,11 +130,11 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
 type Cut = (usize, bool);
 
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
-    let target = SqliteReadModelTarget { path: path.to_owned() };
+    let target = SqliteReadModelStore { path: path.to_owned() };
     project_into(&target, events, cuts).await;
 }
 
-async fn project_into(target: &impl Target, events: &[RecordedEvent], cuts: &[Cut]) {
+async fn project_into(target: &impl ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
     let mut projection = target.open().await.unwrap().0;
     let mut rest = events;
     let mut cuts = cuts.iter().cycle();
@@ -148,7 +151,7 @@ async fn project_into(target: &impl Target, events: &[RecordedEvent], cuts: &[Cu
 }
 
 /// Opens a target that was in use a moment ago: an engine elsewhere has to notice first that it is not any more.
-pub async fn free<T: Target>(target: &T) -> T::Projection {
+pub async fn free<T: ProjectionStore>(target: &T) -> T::Projection {
     loop {
         match target.open().await {
             Ok((projection, _)) => return projection,
@@ -236,7 +239,7 @@ proptest! {
 
 /// The read model in Postgres, in a namespace of its own.
 fn in_postgres(database: &str, namespace: &str) -> PostgresUrl {
-    PostgresUrl::parse(database).unwrap().with_namespace(namespace).unwrap()
+    PostgresUrl::parse(database).unwrap().with_schema(namespace).unwrap()
 }
 
 /// One database for all stories, so that each costs no more than a namespace.
@@ -245,7 +248,7 @@ async fn same_in_postgres(database: &str, namespace: &str, story: &Story, cuts: 
     let path = folder.path().join("read-model.db");
     project(&path, &story.events, &[]).await;
     let url = in_postgres(database, namespace);
-    project_into(&PostgresReadModelTarget { url: url.clone() }, &story.events, cuts).await;
+    project_into(&PostgresReadModelStore { url: url.clone() }, &story.events, cuts).await;
     let (sqlite, postgres) = (SqliteReadModel::new(path), PostgresReadModel::new(url));
     prop_assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     prop_assert_eq!(reference::ask(&sqlite).await, reference::ask(&postgres).await);
@@ -321,7 +324,7 @@ fn many_events_are_decoded_in_their_order() {
     for number in 1..=10_000 {
         story.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
     }
-    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
     assert_eq!(stretch.events.len(), story.events.len());
     for (read, told) in stretch.events.iter().zip(&story.events) {
         assert_eq!((read.position, read.revision), (told.position, told.revision));
@@ -350,7 +353,7 @@ async fn what_one_piece_of_a_long_stretch_parks_the_next_ones_park_too() {
 async fn a_piece_that_can_not_be_stored_ends_its_stretch() {
     let database = Postgres::shared().create_database();
     let url = in_postgres(&database, "moved");
-    let target = PostgresReadModelTarget { url: url.clone() };
+    let target = PostgresReadModelStore { url: url.clone() };
     let mut projection = target.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();

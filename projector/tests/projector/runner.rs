@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_ports::checkpoint::{Checkpoint, Opened};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::ReadModel;
-use chat_projector::letters::LetterBox;
-use chat_projector::projection::{Pace, Projection, ProjectionError, Target};
-use chat_projector::read_model::SqliteReadModelTarget;
-use chat_projector::{Policy, Projector, ProjectorHandle, State, rebuild_digests};
+use chat_projector::dead_letters::DeadLetterQueue;
+use chat_projector::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
+use chat_projector::read_model::SqliteReadModelStore;
+use chat_projector::{Projector, ProjectorHandle, ProjectorState, RecoveryPolicy, compute_scratch_digests};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use tempfile::TempDir;
@@ -43,13 +43,13 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelTarget { path: self.path() };
+        let target = SqliteReadModelStore { path: self.path() };
         Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), stop }
     }
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
         let digest = self.model().digest().await.unwrap();
         assert_eq!((digest.position, digest.value), (position, rebuilt.read_model));
         assert_eq!(rebuilt.position, position);
@@ -67,10 +67,10 @@ struct Running {
 
 impl Running {
     async fn reaches(&self, position: Position) {
-        assert!(within("reaching the position", self.handle.reached(position)).await);
+        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
     }
 
-    async fn is(&self, state: State) {
+    async fn is(&self, state: ProjectorState) {
         let mut status = self.handle.status.clone();
         within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
     }
@@ -87,7 +87,7 @@ async fn it_catches_up_and_then_follows() {
     let backlog = append_chat(&bench.log, 1, 6_000).await;
     let running = bench.start();
     running.reaches(backlog).await;
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     bench.is_as_rebuilt(backlog).await;
 
     let next = append(&bench.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
@@ -95,7 +95,7 @@ async fn it_catches_up_and_then_follows() {
     bench.is_as_rebuilt(next).await;
     let status = running.handle.status.borrow().clone();
     assert_eq!((status.position, status.head, status.lag_events()), (next, next, 0));
-    assert_eq!((status.behind_since, status.parked, status.last_error), (None, 0, None));
+    assert_eq!((status.behind_since, status.dead_letters, status.last_error), (None, 0, None));
     running.stop().await;
 }
 
@@ -107,7 +107,7 @@ async fn it_goes_on_where_it_was_stopped() {
     running.reaches(first).await;
     let status = running.handle.status.clone();
     running.stop().await;
-    assert_eq!(status.borrow().state, State::Stopped);
+    assert_eq!(status.borrow().state, ProjectorState::Stopped);
 
     let second = append_chat(&bench.log, 2, 100).await;
     let running = bench.start();
@@ -163,11 +163,11 @@ async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
     std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(bench.path()).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelTarget { path: bench.path() };
-    let handle = Projector::spawn_with(Policy::Leave, Arc::clone(&bench.log), target, stopped);
+    let target = SqliteReadModelStore { path: bench.path() };
+    let handle = Projector::spawn_with(RecoveryPolicy::Stop, Arc::clone(&bench.log), target, stopped);
     within("ending", handle.join).await.unwrap();
     let status = handle.status.borrow().clone();
-    assert_eq!(status.state, State::Stopped);
+    assert_eq!(status.state, ProjectorState::Stopped);
     assert!(status.last_error.is_some());
     assert_eq!(std::fs::read(bench.path()).unwrap(), damaged);
 }
@@ -205,7 +205,7 @@ async fn damage_that_no_event_meets_is_found_and_folded_anew() {
     let running = bench.start();
     let mut status = running.handle.status.clone();
     within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     running.reaches(head).await;
     bench.is_as_rebuilt(head).await;
 }
@@ -245,7 +245,7 @@ async fn what_was_set_back_is_folded_again_though_no_event_comes() {
         .unwrap();
     let mut status = running.handle.status.clone();
     within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     bench.is_as_rebuilt(head).await;
 }
 
@@ -260,7 +260,7 @@ async fn a_read_model_of_another_log_is_folded_anew() {
     bench.log = open_log(bench.folder.path(), "another.db");
     let head = append_chat(&bench.log, 2, 5).await;
     let running = bench.start();
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     running.reaches(head).await;
     bench.is_as_rebuilt(head).await;
 }
@@ -279,7 +279,7 @@ async fn a_read_model_that_is_ahead_of_its_log_is_folded_anew() {
         .unwrap();
 
     let running = bench.start();
-    running.is(State::Live).await;
+    running.is(ProjectorState::Live).await;
     bench.is_as_rebuilt(head).await;
 }
 
@@ -290,7 +290,7 @@ async fn a_second_projector_stands_by_and_takes_over() {
     let active = bench.start();
     active.reaches(first).await;
     let standby = bench.start();
-    standby.is(State::StandingBy).await;
+    standby.is(ProjectorState::StandingBy).await;
 
     active.handle.join.abort();
     let second = append_chat(&bench.log, 2, 5).await;
@@ -303,10 +303,10 @@ async fn a_database_of_another_kind_is_left_alone() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelTarget { path: bench.folder.path().join("events.db") };
+    let target = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
     let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
     let mut status = handle.status.clone();
-    let waiting = status.wait_for(|status| status.state == State::Waiting);
+    let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
     assert_eq!(error, "its storage can't be reached now", "the causes are for the log alone");
     assert_eq!(bench.log.read_all(Position::START, 100).await.unwrap().len(), 7);
@@ -319,64 +319,64 @@ async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
     let blocked = bench.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelTarget { path: blocked.join("read-model.db") };
+    let target = SqliteReadModelStore { path: blocked.join("read-model.db") };
     let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
     let mut status = handle.status.clone();
-    within("waiting", status.wait_for(|status| status.state == State::Waiting)).await.unwrap();
+    within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
     assert!(status.borrow().last_error.is_some());
 
     std::fs::remove_file(&blocked).unwrap();
-    assert!(within("going on", handle.reached(head)).await);
-    within("live", status.wait_for(|status| status.state == State::Live)).await.unwrap();
+    assert!(within("going on", handle.wait_for_position(head)).await);
+    within("live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
     assert_eq!(status.borrow().last_error, None);
 }
 
 /// A read model whose first opening yields a projection that panics at its first event.
 struct Fragile {
-    target: SqliteReadModelTarget,
+    target: SqliteReadModelStore,
     broken: AtomicBool,
 }
 
 struct MayPanic<P>(P, bool);
 
 #[async_trait]
-impl Target for Fragile {
-    type Projection = MayPanic<<SqliteReadModelTarget as Target>::Projection>;
+impl ProjectionStore for Fragile {
+    type Projection = MayPanic<<SqliteReadModelStore as ProjectionStore>::Projection>;
 
     fn name(&self) -> &'static str {
         self.target.name()
     }
 
-    fn pace(&self) -> Pace {
-        self.target.pace()
+    fn pacing(&self) -> BatchPacing {
+        self.target.pacing()
     }
 
-    async fn open(&self) -> Result<(Self::Projection, Opened), ProjectionError> {
+    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError> {
         let (projection, opened) = self.target.open().await?;
         Ok((MayPanic(projection, self.broken.swap(false, Ordering::SeqCst)), opened))
     }
 
-    async fn open_fresh(&self) -> Result<Self::Projection, ProjectionError> {
-        Ok(MayPanic(self.target.open_fresh().await?, false))
+    async fn recreate(&self) -> Result<Self::Projection, ProjectionError> {
+        Ok(MayPanic(self.target.recreate().await?, false))
     }
 }
 
 #[async_trait]
 impl<P: Projection + Sync> Projection for MayPanic<P> {
-    fn checkpoint(&self) -> Checkpoint {
+    fn checkpoint(&self) -> ProjectionCheckpoint {
         self.0.checkpoint()
     }
 
-    fn parked(&self) -> u64 {
-        self.0.parked()
+    fn dead_letter_count(&self) -> u64 {
+        self.0.dead_letter_count()
     }
 
-    fn discarded(&self) -> u64 {
-        self.0.discarded()
+    fn discarded_count(&self) -> u64 {
+        self.0.discarded_count()
     }
 
-    fn letter_box(&mut self) -> &mut dyn LetterBox {
-        self.0.letter_box()
+    fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue {
+        self.0.dead_letter_queue()
     }
 
     async fn fold(
@@ -395,14 +395,14 @@ async fn a_panic_shows_in_the_status_and_is_tried_again() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelTarget { path: bench.path() };
+    let target = SqliteReadModelStore { path: bench.path() };
     let target = Fragile { target, broken: AtomicBool::new(true) };
     let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
     let mut status = handle.status.clone();
-    let waiting = status.wait_for(|status| status.state == State::Waiting);
+    let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone();
     assert_eq!(error.as_deref(), Some("the projector panicked"));
-    assert!(within("going on", handle.reached(head)).await);
+    assert!(within("going on", handle.wait_for_position(head)).await);
     bench.is_as_rebuilt(head).await;
 }
 
@@ -413,9 +413,9 @@ async fn parked_events_show_in_the_status() {
     let bad = append_raw(&bench.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
     let running = bench.start();
     running.reaches(bad).await;
-    assert_eq!(running.handle.status.borrow().parked, 1);
+    assert_eq!(running.handle.status.borrow().dead_letters, 1);
     running.stop().await;
     let running = bench.start();
-    running.is(State::Live).await;
-    assert_eq!(running.handle.status.borrow().parked, 1);
+    running.is(ProjectorState::Live).await;
+    assert_eq!(running.handle.status.borrow().dead_letters, 1);
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
-use chat_projector::search::SearchIndexTarget;
-use chat_projector::{Projector, ProjectorHandle, rebuild_digests};
-use chat_search::SearchIndex;
+use chat_projector::search::SearchIndexStore;
+use chat_projector::{Projector, ProjectorHandle, compute_scratch_digests};
+use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -26,8 +26,8 @@ impl Bench {
         Self { folder, log }
     }
 
-    fn target(&self) -> SearchIndexTarget {
-        SearchIndexTarget { dir: self.folder.path().join("search") }
+    fn target(&self) -> SearchIndexStore {
+        SearchIndexStore { dir: self.folder.path().join("search") }
     }
 
     fn start(&self) -> (ProjectorHandle, watch::Sender<bool>) {
@@ -37,8 +37,8 @@ impl Bench {
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = rebuild_digests(&*self.log, folder.path()).await.unwrap();
-        let digest = SearchIndex::open(&self.target().dir).unwrap().digest().unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let digest = TantivyIndex::open(&self.target().dir).unwrap().digest().unwrap();
         assert_eq!(digest, (position, rebuilt.search_index));
     }
 }
@@ -53,18 +53,18 @@ async fn it_catches_up_follows_and_goes_on_after_a_restart() {
     let bench = Bench::new();
     let backlog = append_chat(&bench.log, 1, 3_000).await;
     let running = bench.start();
-    assert!(within("the backlog", running.0.reached(backlog)).await);
+    assert!(within("the backlog", running.0.wait_for_position(backlog)).await);
     bench.is_as_rebuilt(backlog).await;
     append(&bench.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
     let next = append(&bench.log, chat(1, 1), 3_001, &deleted(2)).await;
-    assert!(within("what came", running.0.reached(next)).await);
+    assert!(within("what came", running.0.wait_for_position(next)).await);
     bench.is_as_rebuilt(next).await;
     stop(running).await;
 
     let last = append_raw(&bench.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
     let running = bench.start();
-    assert!(within("the parked event", running.0.reached(last)).await);
-    assert_eq!(running.0.status.borrow().parked, 1);
+    assert!(within("the parked event", running.0.wait_for_position(last)).await);
+    assert_eq!(running.0.status.borrow().dead_letters, 1);
     bench.is_as_rebuilt(last).await;
 }
 
@@ -73,11 +73,11 @@ async fn a_damaged_index_is_put_aside_and_folded_anew() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 100).await;
     let running = bench.start();
-    assert!(within("the backlog", running.0.reached(head)).await);
+    assert!(within("the backlog", running.0.wait_for_position(head)).await);
     stop(running).await;
     std::fs::write(bench.target().dir.join("meta.json"), "not JSON").unwrap();
 
     let running = bench.start();
-    assert!(within("the rebuild", running.0.reached(head)).await);
+    assert!(within("the rebuild", running.0.wait_for_position(head)).await);
     bench.is_as_rebuilt(head).await;
 }

@@ -2,13 +2,13 @@
 
 use chat_domain::{Position, Timestamp, Version};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey};
-use chat_projector::search::{fold, wanted};
-use chat_projector::stretch::Stretch;
+use chat_projector::decoded_batch::DecodedBatch;
+use chat_projector::search::{documents_to_load, fold};
 
 use crate::story::*;
 
 fn when(documents: Vec<Document>, story: &Story) -> IndexChanges {
-    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events.clone());
+    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
     fold(stretch, documents, Timestamp::from_millis(5))
 }
 
@@ -41,7 +41,7 @@ fn a_document_is_added_as_it_is_at_the_end() {
         updated_at: at(40),
     };
     assert_eq!(changes.add, [expected]);
-    assert_eq!((changes.put.len(), changes.delete.len(), changes.park.len()), (0, 0, 0));
+    assert_eq!((changes.upsert.len(), changes.delete.len(), changes.new_dead_letters.len()), (0, 0, 0));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_edit_keeps_what_the_document_was_created_with() {
     story.tell(chat(1, 1), edited(1, "new"));
     let changes = when(vec![document(1, "old")], &story);
     assert!(changes.add.is_empty());
-    let [put] = &changes.put[..] else { panic!("{changes:?}") };
+    let [put] = &changes.upsert[..] else { panic!("{changes:?}") };
     assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
     assert_eq!((put.created_position, put.created_at, put.updated_at), (Position::new(1), at(1), at(10)));
 }
@@ -60,7 +60,7 @@ fn a_deleted_message_is_taken_away_once() {
     let mut story = Story::default();
     story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
     let changes = when(vec![document(1, "old")], &story);
-    assert!(changes.put.is_empty());
+    assert!(changes.upsert.is_empty());
     assert_eq!(changes.delete, [key(1)]);
 }
 
@@ -69,7 +69,7 @@ fn a_message_that_comes_and_goes_in_a_stretch_leaves_nothing_to_do() {
     let mut story = Story::with_chat();
     story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "oh")).tell(chat(1, 1), deleted(1));
     let changes = when(Vec::new(), &story);
-    assert_eq!((changes.add.len(), changes.put.len(), changes.delete.len()), (0, 0, 0));
+    assert_eq!((changes.add.len(), changes.upsert.len(), changes.delete.len()), (0, 0, 0));
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn documents_that_the_stretch_creates_first_are_not_looked_up() {
         .tell(chat(1, 1), edited(1, "stored"))
         .tell(chat(1, 1), created(2, "new"))
         .tell(chat(1, 1), edited(2, "newer"));
-    let stretch = Stretch::read(LOG, Position::START, story.head(), story.events);
-    assert_eq!(wanted(&stretch).into_iter().collect::<Vec<_>>(), [key(1)]);
+    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    assert_eq!(documents_to_load(&stretch).into_iter().collect::<Vec<_>>(), [key(1)]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_it_can_tell_to_be_wrong_is_parked_with_the_rest_of_the_stream() {
         .tell(chat(1, 4), app_renamed("misplaced"))
         .tell(chat(1, 5), created(1, "fine"));
     let changes = when(Vec::new(), &story);
-    let reasons: Vec<_> = changes.park.iter().map(|letter| letter.reason.as_str()).collect();
+    let reasons: Vec<_> = changes.new_dead_letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(
         reasons,
         [
@@ -115,5 +115,5 @@ fn apps_streams_are_passed_over_whatever_is_in_them() {
     let mut story = Story::default();
     story.tell_raw(&app(1).to_string(), "AppSold", "{").tell(chat(1, 1), created(1, "found"));
     let changes = when(Vec::new(), &story);
-    assert_eq!((changes.add.len(), changes.park.len()), (1, 0));
+    assert_eq!((changes.add.len(), changes.new_dead_letters.len()), (1, 0));
 }

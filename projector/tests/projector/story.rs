@@ -138,7 +138,7 @@ pub async fn append_raw(
 ) -> Position {
     let append = StreamAppend {
         stream: stream.into(),
-        expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+        expected_revision: ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new)),
         events: vec![NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type,
@@ -163,7 +163,7 @@ pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -
     };
     let append = |stream: StreamId, events: Vec<Event>| StreamAppend {
         stream: stream.to_string().into(),
-        expected: ExpectedRevision::NoStream,
+        expected_revision: ExpectedRevision::NoStream,
         events: events.iter().map(new).collect(),
     };
     let messages = (1..=messages).map(|n| created(n, &format!("message {n}"))).collect();

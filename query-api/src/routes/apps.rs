@@ -5,17 +5,17 @@ use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::AppRow;
-use chat_web::admin::Admin;
+use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
 use chat_web::{Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{time, versioned};
-use crate::api::View;
-use crate::page::{Cursor, Limits, Links};
-use crate::standing::{Standing, found};
+use super::{time, versioned_response};
+use crate::api::QueryContext;
+use crate::pagination::{Cursor, Links, PageLimits};
+use crate::response_position::{ResponsePosition, require_existing};
 
 /// An app.
 #[derive(Serialize, ToSchema)]
@@ -80,30 +80,31 @@ problem_responses!(pub(super) ListAppsFails:
     ),
 )]
 pub(super) async fn list_apps(
-    _: Admin,
-    State(api): State<View>,
+    _: AuthorizedAdmin,
+    State(api): State<QueryContext>,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
-    let limit = Limits::LIST.parse(params.limit.as_deref())?;
+    let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
     let after = match &params.cursor {
-        Some(cursor) => Position::new(Cursor::<1>::parse('a', cursor)?.place[0]),
+        Some(cursor) => Position::new(Cursor::<1>::parse('a', cursor)?.key[0]),
         None => Position::START,
     };
-    let snapshot = api.ask(freshness, || api.sources.read_model.apps(after, limit + 1)).await?;
-    let standing = Standing::of_projection(&api, snapshot.position).await;
+    let snapshot =
+        api.query_read_model(freshness, || api.projections.read_model.apps(after, limit + 1)).await?;
+    let standing = ResponsePosition::for_projection(&api, snapshot.position).await;
     let mut rows = snapshot.value;
     let mut links = Links::default();
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            let cursor = Cursor { kind: 'a', place: [last.created_position.get()] };
+            let cursor = Cursor { kind: 'a', key: [last.created_position.get()] };
             links.add(&uri, "next", "cursor", cursor);
         }
     }
     let apps: Vec<App> = rows.into_iter().map(App::from).collect();
-    Ok((standing, links.header(), Json(apps)).into_response())
+    Ok((standing, links.into_header(), Json(apps)).into_response())
 }
 
 problem_responses!(pub(super) ShowAppFails: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
@@ -127,12 +128,12 @@ problem_responses!(pub(super) ShowAppFails: MalformedQuery, AppNotFound, ReadMod
     ),
 )]
 pub(super) async fn show_app(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
-    had: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let snapshot = api.ask(freshness, || api.sources.read_model.app(path.app_token)).await?;
-    let (standing, row) = found(&api, snapshot).await?;
-    Ok(versioned(standing, &had, row.version, App::from(row)))
+    let snapshot = api.query_read_model(freshness, || api.projections.read_model.app(path.app_token)).await?;
+    let (standing, row) = require_existing(&api, snapshot).await?;
+    Ok(versioned_response(standing, &if_none_match, row.version, App::from(row)))
 }

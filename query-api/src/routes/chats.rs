@@ -12,10 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::apps::ListParams;
-use super::{time, versioned};
-use crate::api::View;
-use crate::page::{Cursor, Limits, Links, malformed};
-use crate::standing::found;
+use super::{time, versioned_response};
+use crate::api::QueryContext;
+use crate::pagination::{Cursor, Links, PageLimits, malformed_parameter};
+use crate::response_position::require_existing;
 
 /// A chat.
 #[derive(Serialize, ToSchema)]
@@ -74,33 +74,34 @@ problem_responses!(pub(super) ListChatsFails: MalformedQuery, AppNotFound, ReadM
     ),
 )]
 pub(super) async fn list_chats(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: AppPath,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
-    let limit = Limits::LIST.parse(params.limit.as_deref())?;
-    let after = params.cursor.as_deref().map(chat_after).transpose()?;
-    let snapshot =
-        api.ask(freshness, || api.sources.read_model.chats(path.app_token, after, limit + 1)).await?;
-    let (standing, mut rows) = found(&api, snapshot).await?;
+    let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
+    let after = params.cursor.as_deref().map(parse_cursor).transpose()?;
+    let snapshot = api
+        .query_read_model(freshness, || api.projections.read_model.chats(path.app_token, after, limit + 1))
+        .await?;
+    let (standing, mut rows) = require_existing(&api, snapshot).await?;
     let mut links = Links::default();
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            links.add(&uri, "next", "cursor", Cursor { kind: 'c', place: [last.number.get()] });
+            links.add(&uri, "next", "cursor", Cursor { kind: 'c', key: [last.number.get()] });
         }
     }
     let chats = rows.into_iter().map(Chat::from).collect();
     let body = Chats { status: "success", message: "chats fetched successfully", chats };
-    Ok((standing, links.header(), Json(body)).into_response())
+    Ok((standing, links.into_header(), Json(body)).into_response())
 }
 
-fn chat_after(cursor: &str) -> Result<ChatNumber, Problem> {
-    let number = Cursor::<1>::parse('c', cursor)?.place[0];
+fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
+    let number = Cursor::<1>::parse('c', cursor)?.key[0];
     ChatNumber::try_from(number)
-        .map_err(|_| malformed("cursor", "one that this server gave out for this list"))
+        .map_err(|_| malformed_parameter("cursor", "one that this server gave out for this list"))
 }
 
 problem_responses!(pub(super) ShowChatFails:
@@ -125,12 +126,12 @@ problem_responses!(pub(super) ShowChatFails:
     ),
 )]
 pub(super) async fn show_chat(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
-    had: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = || api.sources.read_model.chat(path.app_token, path.chat_number);
-    let (standing, row) = found(&api, api.ask(freshness, query).await?).await?;
-    Ok(versioned(standing, &had, row.version, Chat::from(row)))
+    let query = || api.projections.read_model.chat(path.app_token, path.chat_number);
+    let (standing, row) = require_existing(&api, api.query_read_model(freshness, query).await?).await?;
+    Ok(versioned_response(standing, &if_none_match, row.version, Chat::from(row)))
 }

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::time;
-use crate::api::View;
-use crate::history::{self, HistoryError, MessageId, Version};
-use crate::page::{Cursor, Limits, Links, malformed};
-use crate::standing::Standing;
+use crate::api::QueryContext;
+use crate::history::{self, HistoryEntry, HistoryError, MessageId};
+use crate::pagination::{Cursor, Links, PageLimits, malformed_parameter};
+use crate::response_position::ResponsePosition;
 
 /// What became of a message.
 #[derive(Serialize, ToSchema)]
@@ -41,9 +41,9 @@ pub(super) struct MessageVersion {
     event: &'static str,
 }
 
-impl From<Version> for MessageVersion {
-    fn from(version: Version) -> Self {
-        Self { body: version.body, at: version.at, event: version.event }
+impl From<HistoryEntry> for MessageVersion {
+    fn from(version: HistoryEntry) -> Self {
+        Self { body: version.body, at: version.recorded_at, event: version.event_type }
     }
 }
 
@@ -77,41 +77,42 @@ problem_responses!(pub(super) ShowHistoryFails:
     ),
 )]
 pub(super) async fn show_history(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: MessagePath,
     OriginalUri(uri): OriginalUri,
     // The log holds whatever a token can name.
     _: Freshness,
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {
-    let limit = Limits::HISTORY.parse(params.limit.as_deref())?;
+    let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
     let after = match params.cursor.as_deref() {
-        Some(cursor) => Some(version_after(&path, cursor)?),
+        Some(cursor) => Some(parse_cursor(&path, cursor)?),
         None => None,
     };
     let id = MessageId { app: path.app_token, chat: path.chat_number, number: path.message_number };
-    let history =
-        history::read(&*api.fixed.event_store, id, after, limit).await.map_err(|error| match error {
-            HistoryError::NoApp => ErrorCode::AppNotFound.into(),
-            HistoryError::NoChat => ErrorCode::ChatNotFound.into(),
-            HistoryError::NoMessage => ErrorCode::MessageNotFound.into(),
-            HistoryError::Store(error) => Problem::from(error),
-        })?;
+    let history = history::read_history(&*api.shared.event_store, id, after, limit).await.map_err(
+        |error| match error {
+            HistoryError::AppNotFound => ErrorCode::AppNotFound.into(),
+            HistoryError::ChatNotFound => ErrorCode::ChatNotFound.into(),
+            HistoryError::MessageNotFound => ErrorCode::MessageNotFound.into(),
+            HistoryError::EventStore(error) => Problem::from(error),
+        },
+    )?;
     let mut links = Links::default();
-    if let Some(next) = history.next {
-        let cursor = Cursor { kind: 'h', place: [path.message_number.get(), next.get()] };
+    if let Some(next) = history.next_after {
+        let cursor = Cursor { kind: 'h', key: [path.message_number.get(), next.get()] };
         links.add(&uri, "next", "cursor", cursor);
     }
-    let versions = history.versions.into_iter().map(MessageVersion::from).collect();
+    let versions = history.entries.into_iter().map(MessageVersion::from).collect();
     let body = MessageHistory { message_number: path.message_number.get(), versions };
-    Ok((Standing::of_log(history.position), links.header(), Json(body)).into_response())
+    Ok((ResponsePosition::for_log(history.position), links.into_header(), Json(body)).into_response())
 }
 
-fn version_after(path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {
-    let [number, revision] = Cursor::<2>::parse('h', cursor)?.place;
+fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {
+    let [number, revision] = Cursor::<2>::parse('h', cursor)?.key;
     // Revisions beyond this are beyond every log, and beyond what stores take.
     if number != path.message_number.get() || i64::try_from(revision).is_err() {
-        return Err(malformed("cursor", "one that this server gave out for this list"));
+        return Err(malformed_parameter("cursor", "one that this server gave out for this list"));
     }
     Ok(Revision::new(revision))
 }

@@ -3,7 +3,7 @@
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageNumber, Timestamp};
-use chat_ports::read_model::{MessagePage, MessageRow, Window};
+use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 use chat_web::consistency::Freshness;
 use chat_web::extract::{ChatPath, IfNoneMatch, MessagePath, Query};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
@@ -11,10 +11,10 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{json, time, versioned};
-use crate::api::View;
-use crate::page::{Limits, Links, malformed};
-use crate::standing::found;
+use super::{json_response, time, versioned_response};
+use crate::api::QueryContext;
+use crate::pagination::{Links, PageLimits, malformed_parameter};
+use crate::response_position::require_existing;
 
 /// A message.
 #[derive(Serialize, ToSchema)]
@@ -73,16 +73,17 @@ pub(super) struct PageParams {
 }
 
 impl PageParams {
-    fn window(&self) -> Result<Window, Problem> {
+    fn window(&self) -> Result<MessageWindow, Problem> {
         let number = |parameter, text| {
-            MessageNumber::parse(text).map_err(|_| malformed(parameter, "the number of a message, from 1 up"))
+            MessageNumber::parse(text)
+                .map_err(|_| malformed_parameter(parameter, "the number of a message, from 1 up"))
         };
         match (&self.before, &self.after, &self.around) {
-            (None, None, None) => Ok(Window::Newest),
-            (Some(before), None, None) => number("before", before).map(Window::Before),
-            (None, Some(after), None) if after == "0" => Ok(Window::Oldest),
-            (None, Some(after), None) => number("after", after).map(Window::After),
-            (None, None, Some(around)) => number("around", around).map(Window::Around),
+            (None, None, None) => Ok(MessageWindow::Newest),
+            (Some(before), None, None) => number("before", before).map(MessageWindow::Before),
+            (None, Some(after), None) if after == "0" => Ok(MessageWindow::Oldest),
+            (None, Some(after), None) => number("after", after).map(MessageWindow::After),
+            (None, None, Some(around)) => number("around", around).map(MessageWindow::Around),
             _ => Err(Problem::new(
                 ErrorCode::MalformedQuery,
                 "only one of `before`, `after` and `around` can be given",
@@ -92,7 +93,7 @@ impl PageParams {
 }
 
 /// What a message's JSON takes beside its text, in bytes, more or less.
-const BESIDE_BODY: usize = 144;
+const MESSAGE_OVERHEAD_BYTES: usize = 144;
 
 problem_responses!(pub(super) ListMessagesFails:
     MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
@@ -114,39 +115,41 @@ problem_responses!(pub(super) ListMessagesFails:
     ),
 )]
 pub(super) async fn list_messages(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: ChatPath,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
     Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
-    let limit = Limits::LIST.parse(params.limit.as_deref())?;
+    let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
     let window = params.window()?;
-    let query = || api.sources.read_model.messages(path.app_token, path.chat_number, window, limit);
-    let (standing, page) = found(&api, api.ask(freshness, query).await?).await?;
-    let links = links(&uri, window, &page).header();
-    let bytes = page.messages.iter().map(|message| message.body.len() + BESIDE_BODY).sum();
+    let query = || api.projections.read_model.messages(path.app_token, path.chat_number, window, limit);
+    let (standing, page) = require_existing(&api, api.query_read_model(freshness, query).await?).await?;
+    let links = page_links(&uri, window, &page).into_header();
+    let bytes = page.messages.iter().map(|message| message.body.len() + MESSAGE_OVERHEAD_BYTES).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
-    Ok((standing, links, json(bytes, &Messages { status: "success", messages })?).into_response())
+    Ok((standing, links, json_response(bytes, &Messages { status: "success", messages })?).into_response())
 }
 
-fn links(uri: &Uri, window: Window, page: &MessagePage) -> Links {
+fn page_links(uri: &Uri, window: MessageWindow, page: &MessagePage) -> Links {
     let mut links = Links::default();
     if let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) {
-        if page.newer {
+        if page.has_newer {
             links.add(uri, "next", "after", last.number);
         }
-        if page.older {
+        if page.has_older {
             links.add(uri, "prev", "before", first.number);
         }
         return links;
     }
     // Nothing on this side of a number: what there is lies next to it on the other side.
-    if let Window::Before(number) | Window::After(number) | Window::Around(number) = window {
-        if page.newer {
+    if let MessageWindow::Before(number) | MessageWindow::After(number) | MessageWindow::Around(number) =
+        window
+    {
+        if page.has_newer {
             links.add(uri, "next", "around", number);
         }
-        if page.older {
+        if page.has_older {
             links.add(uri, "prev", "around", number);
         }
     }
@@ -176,12 +179,12 @@ problem_responses!(pub(super) ShowMessageFails:
     ),
 )]
 pub(super) async fn show_message(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: MessagePath,
     freshness: Freshness,
-    had: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = || api.sources.read_model.message(path.app_token, path.chat_number, path.message_number);
-    let (standing, row) = found(&api, api.ask(freshness, query).await?).await?;
-    Ok(versioned(standing, &had, row.version, Message::from(row)))
+    let query = || api.projections.read_model.message(path.app_token, path.chat_number, path.message_number);
+    let (standing, row) = require_existing(&api, api.query_read_model(freshness, query).await?).await?;
+    Ok(versioned_response(standing, &if_none_match, row.version, Message::from(row)))
 }

@@ -24,8 +24,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::QueryApi;
-use crate::api::View;
-use crate::standing::Standing;
+use crate::api::QueryContext;
+use crate::response_position::ResponsePosition;
 
 /// All routes that read, and their part of the OpenAPI document. Mount them under the API's prefix.
 pub fn router(api: QueryApi) -> OpenApiRouter {
@@ -33,7 +33,7 @@ pub fn router(api: QueryApi) -> OpenApiRouter {
 }
 
 /// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
-pub fn document() -> OpenApi {
+pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }
 
@@ -50,24 +50,36 @@ fn routes() -> OpenApiRouter<QueryApi> {
         .routes(routes!(search::search_app, search::search_app_by_url))
 }
 
-impl View {
+impl QueryContext {
     /// Asks the read model, fresh enough.
-    async fn ask<T, F>(&self, freshness: Freshness, query: impl Fn() -> F) -> Result<Snapshot<T>, Problem>
+    async fn query_read_model<T, F>(
+        &self,
+        freshness: Freshness,
+        query: impl Fn() -> F,
+    ) -> Result<Snapshot<T>, Problem>
     where
         F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
     {
-        let freshness = self.floor.rows(freshness);
-        let answer =
-            self.fixed.waiting.answer(freshness, self.sources.progress.read_model.as_ref(), query).await?;
-        self.showing_rows(answer.position);
+        let freshness = self.minimum_positions.raise_read_model_freshness(freshness);
+        let answer = self
+            .shared
+            .consistency_waiter
+            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), query)
+            .await?;
+        self.record_read_model_answer(answer.position);
         Ok(answer)
     }
 }
 
 /// A resource that has a version: 304 where the client has it already.
-fn versioned<T: Serialize>(standing: Standing, had: &IfNoneMatch, version: Version, body: T) -> Response {
+fn versioned_response<T: Serialize>(
+    standing: ResponsePosition,
+    had: &IfNoneMatch,
+    version: Version,
+    body: T,
+) -> Response {
     let tag = [(ETAG, etag(version))];
-    if had.has(version) {
+    if had.matches(version) {
         return (StatusCode::NOT_MODIFIED, standing, tag).into_response();
     }
     (standing, tag, Json(body)).into_response()
@@ -76,11 +88,11 @@ fn versioned<T: Serialize>(standing: Standing, had: &IfNoneMatch, version: Versi
 /// A time as clients read it.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(at.rfc3339().as_str())
+    serializer.serialize_str(at.to_rfc3339().as_str())
 }
 
 /// An answer of about so many bytes of JSON: one that had to grow would be copied each time.
-fn json<T: Serialize>(bytes: usize, body: &T) -> Result<Response, Problem> {
+fn json_response<T: Serialize>(bytes: usize, body: &T) -> Result<Response, Problem> {
     let mut json = Vec::with_capacity(bytes);
     serde_json::to_writer(&mut json, body).map_err(Problem::internal)?;
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response())

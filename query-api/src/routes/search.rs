@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::time;
-use crate::api::View;
-use crate::page::{Cursor, Limits, malformed};
+use crate::api::QueryContext;
+use crate::pagination::{Cursor, PageLimits, malformed_parameter};
+use crate::response_position::{ResponsePosition, require_existing};
 use crate::search::check_length;
-use crate::standing::{Standing, found};
 
 /// What to search for.
 #[derive(Deserialize, ToSchema)]
@@ -123,7 +123,7 @@ pub(super) struct FoundMessage {
 }
 
 impl FoundMessage {
-    fn new(hit: Hit, scope: Scope) -> Self {
+    fn from_hit(hit: Hit, scope: Scope) -> Self {
         let document = hit.document;
         Self {
             chat_number: matches!(scope, Scope::App(_)).then_some(document.key.chat.get()),
@@ -138,127 +138,129 @@ impl FoundMessage {
 }
 
 impl SearchBody {
-    fn request(self, scope: Scope) -> Result<SearchRequest, Problem> {
+    fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
         let limit = match self.limit {
-            None => Limits::SEARCH.default,
-            given => Limits::SEARCH.check(given)?,
+            None => PageLimits::SEARCH.default,
+            given => PageLimits::SEARCH.validate(given)?,
         };
         let fuzzy = self.fuzzy.unwrap_or(false);
-        request(
+        build_request(
             scope,
             self.query,
             fuzzy,
             limit,
-            &Narrowing { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
+            &CommonParams { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
         )
     }
 }
 
 impl SearchParams {
-    fn request(self, scope: Scope) -> Result<SearchRequest, Problem> {
-        let limit = Limits::SEARCH.parse(self.limit.as_deref())?;
+    fn into_request(self, scope: Scope) -> Result<SearchRequest, Problem> {
+        let limit = PageLimits::SEARCH.parse(self.limit.as_deref())?;
         let fuzzy = match self.fuzzy.as_deref() {
             None | Some("false") => false,
             Some("true") => true,
-            Some(_) => return Err(malformed("fuzzy", "`true` or `false`")),
+            Some(_) => return Err(malformed_parameter("fuzzy", "`true` or `false`")),
         };
-        request(
+        build_request(
             scope,
             self.query.unwrap_or_default(),
             fuzzy,
             limit,
-            &Narrowing { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
+            &CommonParams { sort: self.sort, from: self.from, to: self.to, cursor: self.cursor },
         )
     }
 }
 
 /// The parameters that read the same in a body and in a URL.
-struct Narrowing {
+struct CommonParams {
     sort: Option<String>,
     from: Option<String>,
     to: Option<String>,
     cursor: Option<String>,
 }
 
-fn request(
+fn build_request(
     scope: Scope,
     query: String,
     fuzzy: bool,
     limit: usize,
-    narrowing: &Narrowing,
+    params: &CommonParams,
 ) -> Result<SearchRequest, Problem> {
-    let sort = match narrowing.sort.as_deref() {
+    let sort = match params.sort.as_deref() {
         None | Some("relevance") => Sort::Relevance,
         Some("newest") => Sort::Newest,
         Some("oldest") => Sort::Oldest,
-        Some(_) => return Err(malformed("sort", "`relevance`, `newest` or `oldest`")),
+        Some(_) => return Err(malformed_parameter("sort", "`relevance`, `newest` or `oldest`")),
     };
-    let from = bound("from", narrowing.from.as_deref())?;
-    let to = bound("to", narrowing.to.as_deref())?;
-    let cursor = narrowing.cursor.as_deref().map(parse_cursor).transpose()?;
+    let from = parse_time("from", params.from.as_deref())?;
+    let to = parse_time("to", params.to.as_deref())?;
+    let cursor = params.cursor.as_deref().map(parse_cursor).transpose()?;
     if query.trim().is_empty() {
         return Err(ErrorCode::QueryBlank.into());
     }
     check_length(&query)?;
-    Ok(SearchRequest { scope, query, fuzzy, sort, from, to, limit, cursor })
+    Ok(SearchRequest { scope, query, fuzzy, sort, created_from: from, created_until: to, limit, cursor })
 }
 
-fn bound(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let time = Timestamp::parse_rfc3339(text);
-    time.map(Some).ok_or_else(|| malformed(parameter, "an RFC 3339 time, such as 2026-09-21T14:13:20Z"))
+    time.map(Some)
+        .ok_or_else(|| malformed_parameter(parameter, "an RFC 3339 time, such as 2026-09-21T14:13:20Z"))
 }
 
 fn parse_cursor(text: &str) -> Result<SearchCursor, Problem> {
-    let [score, position] = Cursor::<2>::parse('s', text)?.place;
+    let [score, position] = Cursor::<2>::parse('s', text)?.key;
     Ok(SearchCursor { score, position: Position::new(position) })
 }
 
-impl View {
+impl QueryContext {
     /// Searches, once `exists` has found the scope.
-    async fn find<T, F>(
+    async fn search_messages<T, F>(
         &self,
         freshness: Freshness,
         request: SearchRequest,
-        exists: impl Fn() -> F,
+        find_scope: impl Fn() -> F,
     ) -> Result<Response, Problem>
     where
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
         let asked = Instant::now();
-        found(self, self.ask(freshness, exists).await?).await?;
+        require_existing(self, self.query_read_model(freshness, find_scope).await?).await?;
         // The client waits for both projections together no longer than it said.
-        let freshness = Freshness { wait: freshness.wait.saturating_sub(asked.elapsed()), ..freshness };
-        let freshness = self.floor.documents(freshness);
-        let progress = self.sources.progress.search.as_ref();
-        let search = || self.sources.search.search(&request);
-        let page = self.fixed.waiting.answer(freshness, progress, search).await?.value;
-        self.showing_documents(page.position);
-        let standing = Standing::of_projection(self, page.position).await;
+        let freshness =
+            Freshness { max_wait: freshness.max_wait.saturating_sub(asked.elapsed()), ..freshness };
+        let freshness = self.minimum_positions.raise_search_freshness(freshness);
+        let progress = self.projections.progress.search.as_ref();
+        let search = || self.projections.search.search(&request);
+        let page = self.shared.consistency_waiter.query_when_fresh(freshness, progress, search).await?.value;
+        self.record_search_answer(page.position);
+        let standing = ResponsePosition::for_projection(self, page.position).await;
         let next =
-            page.next.map(|next| Cursor { kind: 's', place: [next.score, next.position.get()] }.to_string());
-        let messages = page.hits.into_iter().map(|hit| FoundMessage::new(hit, request.scope)).collect();
+            page.next.map(|next| Cursor { kind: 's', key: [next.score, next.position.get()] }.to_string());
+        let messages = page.hits.into_iter().map(|hit| FoundMessage::from_hit(hit, request.scope)).collect();
         let body = Hits { status: "success", messages, total: page.total, next };
         Ok((standing, Json(body)).into_response())
     }
 
-    async fn find_in_chat(
+    async fn search_messages_in_chat(
         &self,
         path: ChatPath,
         freshness: Freshness,
         request: SearchRequest,
     ) -> Result<Response, Problem> {
-        let chat = || self.sources.read_model.chat(path.app_token, path.chat_number);
-        self.find(freshness, request, chat).await
+        let chat = || self.projections.read_model.chat(path.app_token, path.chat_number);
+        self.search_messages(freshness, request, chat).await
     }
 
-    async fn find_in_app(
+    async fn search_messages_in_app(
         &self,
         path: AppPath,
         freshness: Freshness,
         request: SearchRequest,
     ) -> Result<Response, Problem> {
-        self.find(freshness, request, || self.sources.read_model.app(path.app_token)).await
+        self.search_messages(freshness, request, || self.projections.read_model.app(path.app_token)).await
     }
 }
 
@@ -288,13 +290,13 @@ problem_responses!(pub(super) PostSearchAppFails:
     ),
 )]
 pub(super) async fn search_chat(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Result<Response, Problem> {
-    let request = body.request(Scope::Chat(path.app_token, path.chat_number))?;
-    api.find_in_chat(path, freshness, request).await
+    let request = body.into_request(Scope::Chat(path.app_token, path.chat_number))?;
+    api.search_messages_in_chat(path, freshness, request).await
 }
 
 /// Search a chat, by URL
@@ -310,13 +312,13 @@ pub(super) async fn search_chat(
     ),
 )]
 pub(super) async fn search_chat_by_url(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,
 ) -> Result<Response, Problem> {
-    let request = params.request(Scope::Chat(path.app_token, path.chat_number))?;
-    api.find_in_chat(path, freshness, request).await
+    let request = params.into_request(Scope::Chat(path.app_token, path.chat_number))?;
+    api.search_messages_in_chat(path, freshness, request).await
 }
 
 /// Search all chats of an app
@@ -334,13 +336,13 @@ pub(super) async fn search_chat_by_url(
     ),
 )]
 pub(super) async fn search_app(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Result<Response, Problem> {
-    let request = body.request(Scope::App(path.app_token))?;
-    api.find_in_app(path, freshness, request).await
+    let request = body.into_request(Scope::App(path.app_token))?;
+    api.search_messages_in_app(path, freshness, request).await
 }
 
 /// Search all chats of an app, by URL
@@ -356,11 +358,11 @@ pub(super) async fn search_app(
     ),
 )]
 pub(super) async fn search_app_by_url(
-    State(api): State<View>,
+    State(api): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,
 ) -> Result<Response, Problem> {
-    let request = params.request(Scope::App(path.app_token))?;
-    api.find_in_app(path, freshness, request).await
+    let request = params.into_request(Scope::App(path.app_token))?;
+    api.search_messages_in_app(path, freshness, request).await
 }

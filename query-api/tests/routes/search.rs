@@ -74,8 +74,8 @@ async fn every_parameter_reaches_the_index_from_a_body_and_from_a_url() {
     assert_eq!(asked[0], asked[1]);
     assert_eq!(asked[0].query, "\"red fox\"");
     assert_eq!((asked[0].limit, asked[0].sort, asked[0].fuzzy), (3, Sort::Oldest, true));
-    assert_eq!(asked[0].from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
-    assert_eq!(asked[0].to.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
+    assert_eq!(asked[0].created_from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
+    assert_eq!(asked[0].created_until.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
     assert_eq!(asked[0].cursor, Some(SearchCursor { score: 7, position: Position::new(255) }));
 }
 

@@ -17,15 +17,15 @@ use chat_domain::{
 };
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_ports::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
-use chat_projector::read_model::SqliteReadModelTarget;
+use chat_projector::read_model::SqliteReadModelStore;
 use chat_projector::{Projector, ProjectorHandle};
-use chat_query_api::{Progress, Projections, QueryApi, QueryPorts, Search, router};
+use chat_query_api::{MessageSearch, ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
-use chat_web::admin::{AdminAccess, AdminToken};
-use chat_web::assembly::{Api, Apis, HttpOptions, assemble};
+use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::metrics::Metrics;
-use chat_web::system::{Part, Readiness, System};
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::system_routes::{Part, Readiness, SystemServices};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -98,31 +98,32 @@ impl Stage {
         let index = Arc::new(Index::default());
         let ports = QueryPorts {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
-            search: Arc::clone(&index) as Arc<dyn Search>,
+            search: Arc::clone(&index) as Arc<dyn MessageSearch>,
             event_store: Arc::clone(&log),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
-        let queries = QueryApi::new(ports, Progress::default(), admin);
-        let api = Api::queries(router(queries.clone()));
-        let system = System::new(Arc::new(Ready), Metrics::detached());
-        let app = assemble(Apis { served: vec![api], ..Apis::default() }, system, &HttpOptions::default());
+        let queries = QueryApi::new(ports, ProjectionProgress::default(), admin);
+        let api = ApiRoutes::queries(router(queries.clone()));
+        let system = SystemServices::new(Arc::new(Ready), Metrics::detached());
+        let app =
+            build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
         Self { folder, log, revisions, index, queries, app, projector }
     }
 
     /// Answers searches from another index from now on; the read model stays.
     pub fn switch(&self, index: &Arc<Index>, reached: Position) {
-        self.queries.switch(Projections {
+        self.queries.switch_over(PromotedProjections {
             read_model: Arc::new(SqliteReadModel::new(self.folder.path().join("read-model.db"))),
-            search: Arc::clone(index) as Arc<dyn Search>,
-            progress: Progress::default(),
-            reached: (reached, reached),
+            search: Arc::clone(index) as Arc<dyn MessageSearch>,
+            progress: ProjectionProgress::default(),
+            positions: (reached, reached),
         });
     }
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelTarget { path: self.folder.path().join("read-model.db") };
+        let target = SqliteReadModelStore { path: self.folder.path().join("read-model.db") };
         let handle = Projector::spawn(Arc::clone(&self.log), target, stopped);
         *self.projector.lock().unwrap() = Some((handle, stop));
     }
@@ -159,8 +160,12 @@ impl Stage {
             data: event.payload(),
             metadata: "{}".into(),
         });
-        let expected = ExpectedRevision::after(first.checked_sub(1).map(Revision::new));
-        let append = StreamAppend { stream: name.as_str().into(), expected, events: events.collect() };
+        let expected = ExpectedRevision::from_last_revision(first.checked_sub(1).map(Revision::new));
+        let append = StreamAppend {
+            stream: name.as_str().into(),
+            expected_revision: expected,
+            events: events.collect(),
+        };
         let position = self.log.append(vec![append]).await.remove(0).unwrap().position;
         self.revisions.lock().unwrap().insert(name, first + count);
         position
@@ -199,7 +204,7 @@ pub struct Index {
     pub asked: Mutex<Vec<SearchRequest>>,
 }
 
-impl Search for Index {
+impl MessageSearch for Index {
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         self.asked.lock().unwrap().push(request.clone());
         self.page.lock().unwrap().clone().ok_or(SearchError::NotCreated)

@@ -28,7 +28,7 @@ pub enum Fault {
     /// The events are stored, and the answer has no position.
     NoPosition,
     /// Events that come again are not recognised, and conflict with themselves.
-    Forgets,
+    NoDeduplication,
 }
 
 /// Faults by chance: each kind befalls one append in so many, 0 means none. The same seed gives the same faults to the
@@ -55,31 +55,31 @@ pub struct FaultPlan {
 
 /// What befalls an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fate {
+pub(super) struct AppendFaults {
     pub(super) fault: Option<Fault>,
     pub(super) ends_subscriptions: bool,
 }
 
 /// The faults to come.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(super) struct FaultInjector {
     /// Those asked for, one after another.
-    pub(super) next: VecDeque<Fault>,
+    pub(super) queued: VecDeque<Fault>,
     plan: FaultPlan,
-    state: u64,
+    random_state: u64,
 }
 
-impl Faults {
-    pub(super) fn plan(&mut self, plan: FaultPlan) {
+impl FaultInjector {
+    pub(super) fn set_plan(&mut self, plan: FaultPlan) {
         self.plan = plan;
-        self.state = plan.seed;
+        self.random_state = plan.seed;
     }
 
     /// What befalls the append at hand.
-    pub(super) fn fate(&mut self) -> Fate {
+    pub(super) fn next_faults(&mut self) -> AppendFaults {
         const SLOW: Duration = Duration::from_millis(20);
-        if let Some(fault) = self.next.pop_front() {
-            return Fate { fault: Some(fault), ends_subscriptions: false };
+        if let Some(fault) = self.queued.pop_front() {
+            return AppendFaults { fault: Some(fault), ends_subscriptions: false };
         }
         let plan = self.plan;
         let chances = [
@@ -94,18 +94,18 @@ impl Faults {
         // Each is drawn each time, so that one rate does not shift what the others draw.
         let drawn = chances.map(|(one_in, fault)| self.happens(one_in).then_some(fault));
         let ends_subscriptions = self.happens(plan.ended_subscriptions);
-        Fate { fault: drawn.into_iter().flatten().next(), ends_subscriptions }
+        AppendFaults { fault: drawn.into_iter().flatten().next(), ends_subscriptions }
     }
 
     fn happens(&mut self, one_in: u64) -> bool {
-        let drawn = self.draw();
+        let drawn = self.next_random();
         one_in > 0 && drawn.is_multiple_of(one_in)
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014).
-    fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
+    fn next_random(&mut self) -> u64 {
+        self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random_state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -117,15 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_is_repeated_by_its_seed_and_keeps_about_to_its_rates() {
-        let fates = |seed| {
-            let mut faults = Faults::default();
-            faults.plan(FaultPlan { seed, lost_answers: 10, ..FaultPlan::default() });
-            (0..1_000).map(|_| faults.fate()).collect::<Vec<_>>()
+    fn a_plan_is_deterministic_and_follows_its_rates() {
+        let faults_of_seed = |seed| {
+            let mut faults = FaultInjector::default();
+            faults.set_plan(FaultPlan { seed, lost_answers: 10, ..FaultPlan::default() });
+            (0..1_000).map(|_| faults.next_faults()).collect::<Vec<_>>()
         };
-        assert_eq!(fates(7), fates(7));
-        assert_ne!(fates(7), fates(8));
-        let lost = fates(7).iter().filter(|fate| fate.fault == Some(Fault::CutAfter)).count();
+        assert_eq!(faults_of_seed(7), faults_of_seed(7));
+        assert_ne!(faults_of_seed(7), faults_of_seed(8));
+        let lost = faults_of_seed(7).iter().filter(|fate| fate.fault == Some(Fault::CutAfter)).count();
         assert!((50..150).contains(&lost), "{lost} of 1,000");
     }
 }

@@ -8,11 +8,11 @@
 
 #![expect(clippy::result_large_err, reason = "tonic's `Status` is what the services return")]
 
+mod connections;
 mod faults;
-mod follow;
-mod lines;
 mod log;
 mod service;
+mod subscription;
 
 #[expect(clippy::all, clippy::pedantic, reason = "generated")]
 mod protocol {
@@ -32,10 +32,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use uuid::Uuid;
 
-use faults::Faults;
+use connections::{Connections, PipedConnection};
+use faults::FaultInjector;
 pub use faults::{Fault, FaultPlan};
-use lines::{Lines, Pipe};
-use log::{Expected, Log, Proposed, Record};
+use log::{ExpectedRevision, Log, ProposedEvent, Record};
 use protocol::event_store::client::gossip::gossip_server::GossipServer;
 use protocol::event_store::client::server_features::server_features_server::ServerFeaturesServer;
 use protocol::event_store::client::streams::streams_server::StreamsServer;
@@ -43,10 +43,10 @@ use service::Service;
 
 /// A node of a cluster, mostly the only one. It ends when dropped.
 #[derive(Debug)]
-pub struct StandIn {
+pub struct FakeKurrentDb {
     node: Arc<Node>,
-    pipes: mpsc::Sender<io::Result<Pipe>>,
-    accepting: Mutex<Option<AbortHandle>>,
+    accepted: mpsc::Sender<io::Result<PipedConnection>>,
+    accept_task: Mutex<Option<AbortHandle>>,
     runtime: Option<Runtime>,
 }
 
@@ -63,29 +63,29 @@ struct Cluster {
 #[derive(Debug)]
 struct Node {
     port: u16,
-    up: AtomicBool,
+    is_up: AtomicBool,
     cluster: Arc<Cluster>,
-    lines: Lines,
-    faults: Mutex<Faults>,
+    connections: Connections,
+    faults: Mutex<FaultInjector>,
     /// The `authorization` that requests must carry, where one is asked for.
     authorization: Mutex<Option<String>>,
     /// Counts up when all subscriptions are to end.
-    subscriptions_end: watch::Sender<u64>,
-    appends: AtomicU64,
-    delivered: AtomicU64,
+    end_subscriptions_signal: watch::Sender<u64>,
+    append_count: AtomicU64,
+    delivered_count: AtomicU64,
 }
 
 impl Node {
-    fn leads(&self) -> bool {
+    fn is_leader(&self) -> bool {
         self.cluster.leader.load(Ordering::SeqCst) == self.port
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
+    fn faults(&self) -> MutexGuard<'_, FaultInjector> {
         lock(&self.faults)
     }
 
     fn end_subscriptions(&self) {
-        self.subscriptions_end.send_modify(|times| *times += 1);
+        self.end_subscriptions_signal.send_modify(|times| *times += 1);
     }
 }
 
@@ -93,17 +93,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl StandIn {
+impl FakeKurrentDb {
     /// Starts a node with an empty log.
     pub fn start() -> io::Result<Self> {
         let cluster = Cluster { log: Log::default(), leader: AtomicU16::new(0), nodes: Mutex::default() };
         let node = Self::start_in(&Arc::new(cluster))?;
-        node.lead();
+        node.become_leader();
         Ok(node)
     }
 
     /// Starts another node of the same cluster: a follower, until it is told to lead.
-    pub fn join(&self) -> io::Result<Self> {
+    pub fn start_follower(&self) -> io::Result<Self> {
         Self::start_in(&self.node.cluster)
     }
 
@@ -111,14 +111,14 @@ impl StandIn {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let node = Arc::new(Node {
             port: listener.local_addr()?.port(),
-            up: AtomicBool::new(true),
+            is_up: AtomicBool::new(true),
             cluster: Arc::clone(cluster),
-            lines: Lines::default(),
+            connections: Connections::default(),
             faults: Mutex::default(),
             authorization: Mutex::default(),
-            subscriptions_end: watch::Sender::new(0),
-            appends: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
+            end_subscriptions_signal: watch::Sender::new(0),
+            append_count: AtomicU64::new(0),
+            delivered_count: AtomicU64::new(0),
         });
         lock(&cluster.nodes).push(Arc::clone(&node));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -129,9 +129,9 @@ impl StandIn {
             .add_service(GossipServer::new(service.clone()))
             .add_service(ServerFeaturesServer::new(service));
         runtime.spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
-        let stand_in = Self { node, pipes, accepting: Mutex::default(), runtime: Some(runtime) };
-        stand_in.accept(listener)?;
-        Ok(stand_in)
+        let fake = Self { node, accepted: pipes, accept_task: Mutex::default(), runtime: Some(runtime) };
+        fake.accept(listener)?;
+        Ok(fake)
     }
 
     fn accept(&self, listener: TcpListener) -> io::Result<()> {
@@ -139,17 +139,17 @@ impl StandIn {
         listener.set_nonblocking(true)?;
         let _runtime = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (node, pipes) = (Arc::clone(&self.node), self.pipes.clone());
+        let (node, pipes) = (Arc::clone(&self.node), self.accepted.clone());
         let accepting = runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 // A client that has gone again is no failure.
-                let Ok(pipe) = node.lines.connect(socket) else { continue };
+                let Ok(pipe) = node.connections.connect(socket) else { continue };
                 if pipes.send(Ok(pipe)).await.is_err() {
                     break;
                 }
             }
         });
-        *lock(&self.accepting) = Some(accepting.abort_handle());
+        *lock(&self.accept_task) = Some(accepting.abort_handle());
         Ok(())
     }
 
@@ -166,18 +166,18 @@ impl StandIn {
     }
 
     /// Makes this node the leader.
-    pub fn lead(&self) {
+    pub fn become_leader(&self) {
         self.node.cluster.leader.store(self.node.port, Ordering::SeqCst);
     }
 
     /// What goes wrong with the next append; asked for several times, with the ones after it.
     pub fn fail_next(&self, fault: Fault) {
-        self.node.faults().next.push_back(fault);
+        self.node.faults().queued.push_back(fault);
     }
 
     /// Faults by chance from here on.
-    pub fn fail_by(&self, plan: FaultPlan) {
-        self.node.faults().plan(plan);
+    pub fn set_fault_plan(&self, plan: FaultPlan) {
+        self.node.faults().set_plan(plan);
     }
 
     /// From here on only requests with this `authorization` are answered.
@@ -187,27 +187,27 @@ impl StandIn {
 
     /// Goes away: nobody listens, and connections are cut. What is stored stays.
     pub fn go_down(&self) {
-        self.node.up.store(false, Ordering::SeqCst);
-        if let Some(accepting) = lock(&self.accepting).take() {
+        self.node.is_up.store(false, Ordering::SeqCst);
+        if let Some(accepting) = lock(&self.accept_task).take() {
             accepting.abort();
             // The port is free when the task is gone, which runs on a thread of its own.
             while !accepting.is_finished() {
                 std::thread::yield_now();
             }
         }
-        self.node.lines.cut_all();
+        self.node.connections.cut_all();
     }
 
     /// Comes back on the same port.
     pub fn come_up(&self) -> io::Result<()> {
         self.accept(TcpListener::bind((Ipv4Addr::LOCALHOST, self.node.port))?)?;
-        self.node.up.store(true, Ordering::SeqCst);
+        self.node.is_up.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     /// Cuts all connections; new ones are taken.
     pub fn cut_connections(&self) {
-        self.node.lines.cut_all();
+        self.node.connections.cut_all();
     }
 
     /// Ends all subscriptions, with an error.
@@ -216,39 +216,39 @@ impl StandIn {
     }
 
     /// Appends events of another program, one each time.
-    pub fn write_foreign(&self, stream: &str, events: usize) {
+    pub fn append_foreign_events(&self, stream: &str, events: usize) {
         for _ in 0..events {
             let metadata = [("type", "Foreign"), ("content-type", "application/json")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into();
-            let event = Proposed {
+            let event = ProposedEvent {
                 id: Uuid::new_v4(),
                 metadata,
                 custom_metadata: Bytes::new(),
                 data: Bytes::from_static(b"{}"),
             };
-            self.node.cluster.log.append(&stream.to_owned().into(), Expected::Any, vec![event]);
+            self.node.cluster.log.append(&stream.to_owned().into(), ExpectedRevision::Any, vec![event]);
         }
     }
 
     /// Changes the payload of the event at a position, behind everybody's back.
-    pub fn change(&self, position: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn alter_payload(&self, position: u64, change: impl FnOnce(&mut Vec<u8>)) {
         self.node.cluster.log.alter(|records| {
             let Some(record) = records.iter_mut().find(|record| record.position == position) else { return };
             let mut data = record.proposed.data.to_vec();
             change(&mut data);
-            let proposed = Proposed { data: data.into(), ..record.proposed.clone() };
+            let proposed = ProposedEvent { data: data.into(), ..record.proposed.clone() };
             *record = Arc::new(Record { proposed, ..Record::clone(record) });
         });
     }
 
     /// Takes the event at a position away, behind everybody's back.
-    pub fn remove(&self, position: u64) {
+    pub fn remove_event(&self, position: u64) {
         self.node.cluster.log.alter(|records| records.retain(|record| record.position != position));
     }
 
     /// Lets the events at two positions stand in each other's place, behind everybody's back.
-    pub fn swap(&self, one: u64, other: u64) {
+    pub fn swap_events(&self, one: u64, other: u64) {
         self.node.cluster.log.alter(|records| {
             for record in records.iter_mut() {
                 let position = match record.position {
@@ -263,32 +263,32 @@ impl StandIn {
     }
 
     /// Puts a copy of the event at a position in front of it, with another id, behind everybody's back.
-    pub fn insert_before(&self, position: u64) {
+    pub fn insert_copy_before(&self, position: u64) {
         self.node.cluster.log.alter(|records| {
             let Some(place) = records.iter().position(|record| record.position == position) else { return };
-            let proposed = Proposed { id: Uuid::new_v4(), ..records[place].proposed.clone() };
+            let proposed = ProposedEvent { id: Uuid::new_v4(), ..records[place].proposed.clone() };
             let inserted = Record { position: position - 1, proposed, ..Record::clone(&records[place]) };
             records.insert(place, Arc::new(inserted));
         });
     }
 
     /// Deletes a stream for good.
-    pub fn delete_for_good(&self, stream: &str) {
+    pub fn tombstone_stream(&self, stream: &str) {
         self.node.cluster.log.tombstone(stream);
     }
 
     /// The appends that have arrived, whatever came of them.
-    pub fn appends(&self) -> u64 {
-        self.node.appends.load(Ordering::SeqCst)
+    pub fn append_count(&self) -> u64 {
+        self.node.append_count.load(Ordering::SeqCst)
     }
 
     /// The events that subscriptions were given; what waits for the other side to read is not among them.
-    pub fn delivered(&self) -> u64 {
-        self.node.delivered.load(Ordering::SeqCst)
+    pub fn delivered_count(&self) -> u64 {
+        self.node.delivered_count.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for StandIn {
+impl Drop for FakeKurrentDb {
     fn drop(&mut self) {
         self.go_down();
         if let Some(runtime) = self.runtime.take() {

@@ -14,11 +14,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Node;
+use super::connections::ConnectionId;
 use super::faults::Fault;
-use super::follow::{self, Filter};
-use super::lines::Line;
 use super::lock;
-use super::log::{Expected, Outcome, Proposed, Record};
+use super::log::{AppendOutcome, ExpectedRevision, ProposedEvent, Record};
 use super::protocol::event_store::client::gossip::gossip_server::Gossip;
 use super::protocol::event_store::client::gossip::member_info::VNodeState;
 use super::protocol::event_store::client::gossip::{ClusterInfo, EndPoint, MemberInfo};
@@ -46,6 +45,7 @@ use super::protocol::event_store::client::streams::{AppendReq, AppendResp, ReadR
 use super::protocol::event_store::client::{
     AllStreamPosition, Empty, StreamIdentifier, Uuid as WireUuid, uuid,
 };
+use super::subscription::{self, StreamFilter};
 
 /// Real servers refuse more than this in one append, unless told otherwise (`MaxAppendSize`).
 const MAX_APPEND_BYTES: usize = 1 << 20;
@@ -61,16 +61,16 @@ impl Service {
     }
 
     /// Refuses who may not, and who asks the wrong node.
-    fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
         if let Some(wanted) = &*lock(&self.node.authorization)
             && header("authorization") != Some(wanted)
         {
             let mut refused = Status::permission_denied("Access Denied");
-            mark(&mut refused, "exception", "access-denied");
+            set_metadata(&mut refused, "exception", "access-denied");
             return Err(refused);
         }
-        if header("requires-leader") == Some("true") && !self.node.leads() {
+        if header("requires-leader") == Some("true") && !self.node.is_leader() {
             return Err(self.not_leader());
         }
         Ok(())
@@ -78,47 +78,53 @@ impl Service {
 
     fn not_leader(&self) -> Status {
         let mut status = Status::not_found("Leader info available");
-        mark(&mut status, "exception", "not-leader");
-        mark(&mut status, "leader-endpoint-host", "127.0.0.1");
+        set_metadata(&mut status, "exception", "not-leader");
+        set_metadata(&mut status, "leader-endpoint-host", "127.0.0.1");
         let leader = self.node.cluster.leader.load(Ordering::SeqCst);
-        mark(&mut status, "leader-endpoint-port", &leader.to_string());
+        set_metadata(&mut status, "leader-endpoint-port", &leader.to_string());
         status
     }
 
-    fn store(&self, append: Append, memory: Memory) -> Result<AppendResp, Status> {
-        let Append { stream, expected, events } = append;
+    fn store(&self, append: AppendRequest, memory: Deduplication) -> Result<AppendResp, Status> {
+        let AppendRequest { stream, expected, events } = append;
         let success = |revision, position: Option<u64>| {
             AppendResult::Success(Success {
                 current_revision_option: Some(Revision::CurrentRevision(revision)),
                 position_option: Some(match position {
-                    Some(at) => PositionOption::Position(position_of(at)),
+                    Some(at) => PositionOption::Position(all_stream_position(at)),
                     None => PositionOption::NoPosition(Empty {}),
                 }),
             })
         };
         let outcome = match (self.node.cluster.log.append(&stream, expected, events), memory) {
-            (Outcome::Known { revision, .. }, Memory::Lost) => Outcome::Wrong { current: Some(revision) },
+            (AppendOutcome::AlreadyStored { revision, .. }, Deduplication::Disabled) => {
+                AppendOutcome::WrongExpectedRevision { current: Some(revision) }
+            }
             (outcome, _) => outcome,
         };
         let result = match outcome {
-            Outcome::Stored { revision, position } => success(revision, Some(position)),
+            AppendOutcome::Stored { revision, position } => success(revision, Some(position)),
             // Real servers leave the position out where they can't find the event.
-            Outcome::Known { revision, position } => {
+            AppendOutcome::AlreadyStored { revision, position } => {
                 success(revision, (revision % 2 == 0).then_some(position))
             }
-            Outcome::Wrong { current } => AppendResult::WrongExpectedVersion(WrongExpectedVersion {
-                current_revision_option: Some(match current {
-                    Some(last) => CurrentRevisionOption::CurrentRevision(last),
-                    None => CurrentRevisionOption::CurrentNoStream(Empty {}),
-                }),
-                expected_revision_option: Some(match expected {
-                    Expected::Any => ExpectedRevisionOption::ExpectedAny(Empty {}),
-                    Expected::StreamExists => ExpectedRevisionOption::ExpectedStreamExists(Empty {}),
-                    Expected::NoStream => ExpectedRevisionOption::ExpectedNoStream(Empty {}),
-                    Expected::Revision(last) => ExpectedRevisionOption::ExpectedRevision(last),
-                }),
-            }),
-            Outcome::Deleted => return Err(deleted()),
+            AppendOutcome::WrongExpectedRevision { current } => {
+                AppendResult::WrongExpectedVersion(WrongExpectedVersion {
+                    current_revision_option: Some(match current {
+                        Some(last) => CurrentRevisionOption::CurrentRevision(last),
+                        None => CurrentRevisionOption::CurrentNoStream(Empty {}),
+                    }),
+                    expected_revision_option: Some(match expected {
+                        ExpectedRevision::Any => ExpectedRevisionOption::ExpectedAny(Empty {}),
+                        ExpectedRevision::StreamExists => {
+                            ExpectedRevisionOption::ExpectedStreamExists(Empty {})
+                        }
+                        ExpectedRevision::NoStream => ExpectedRevisionOption::ExpectedNoStream(Empty {}),
+                        ExpectedRevision::Revision(last) => ExpectedRevisionOption::ExpectedRevision(last),
+                    }),
+                })
+            }
+            AppendOutcome::Deleted => return Err(stream_deleted_status()),
         };
         Ok(AppendResp { result: Some(result) })
     }
@@ -126,15 +132,15 @@ impl Service {
 
 /// Whether a node recognises what comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Memory {
-    Kept,
-    Lost,
+enum Deduplication {
+    Enabled,
+    Disabled,
 }
 
-struct Append {
+struct AppendRequest {
     stream: Bytes,
-    expected: Expected,
-    events: Vec<Proposed>,
+    expected: ExpectedRevision,
+    events: Vec<ProposedEvent>,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<ReadResp, Status>> + Send>>;
@@ -144,11 +150,11 @@ impl Streams for Service {
     type ReadStream = Responses;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Responses>, Status> {
-        self.admit(request.metadata())?;
+        self.check_request(request.metadata())?;
         let options = request.into_inner().options.ok_or_else(|| Status::invalid_argument("options"))?;
         let filter = match options.filter_option {
-            Some(FilterOption::Filter(filter)) => Filter::of(&filter)?,
-            _ => Filter::default(),
+            Some(FilterOption::Filter(filter)) => StreamFilter::from_options(&filter)?,
+            _ => StreamFilter::default(),
         };
         let backwards = options.read_direction == 1;
         let missing = || Status::invalid_argument("stream_option");
@@ -156,7 +162,7 @@ impl Streams for Service {
             match (options.stream_option.ok_or_else(missing)?, options.count_option) {
                 (StreamOption::All(all), Some(CountOption::Subscription(_))) => {
                     let (sender, receiver) = mpsc::channel(1);
-                    tokio::spawn(follow::follow(Arc::clone(&self.node), all.all_option, filter, sender));
+                    tokio::spawn(subscription::run(Arc::clone(&self.node), all.all_option, filter, sender));
                     return Ok(Response::new(Box::pin(ReceiverStream::new(receiver))));
                 }
                 (StreamOption::All(all), Some(CountOption::Count(count))) => {
@@ -172,17 +178,17 @@ impl Streams for Service {
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.node.appends.fetch_add(1, Ordering::SeqCst);
-        self.admit(request.metadata())?;
-        let line = request.extensions().get::<Line>().copied();
-        let append = receive(request.into_inner()).await?;
-        let fate = self.node.faults().fate();
+        self.node.append_count.fetch_add(1, Ordering::SeqCst);
+        self.check_request(request.metadata())?;
+        let line = request.extensions().get::<ConnectionId>().copied();
+        let append = receive_append(request.into_inner()).await?;
+        let fate = self.node.faults().next_faults();
         if fate.ends_subscriptions {
             self.node.end_subscriptions();
         }
         let cut = || {
             if let Some(line) = line {
-                self.node.lines.cut(line);
+                self.node.connections.cut(line);
             }
             Status::unavailable("cut off")
         };
@@ -194,7 +200,9 @@ impl Streams for Service {
             Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Fault::NotLeader) => return Err(self.not_leader()),
             Some(Fault::NotReady) => return Err(Status::unavailable("Server Is Not Ready")),
-            Some(Fault::Forgets) => return self.store(append, Memory::Lost).map(Response::new),
+            Some(Fault::NoDeduplication) => {
+                return self.store(append, Deduplication::Disabled).map(Response::new);
+            }
             Some(
                 after @ (Fault::CutAfter
                 | Fault::SilentAfter
@@ -202,7 +210,7 @@ impl Streams for Service {
                 | Fault::TimeoutAfter
                 | Fault::NoPosition),
             ) => {
-                let mut response = self.store(append, Memory::Kept)?;
+                let mut response = self.store(append, Deduplication::Enabled)?;
                 return match after {
                     Fault::SilentAfter => std::future::pending().await,
                     Fault::DeadlineAfter => Err(timed_out(Code::DeadlineExceeded)),
@@ -217,21 +225,26 @@ impl Streams for Service {
                 };
             }
         }
-        self.store(append, Memory::Kept).map(Response::new)
+        self.store(append, Deduplication::Enabled).map(Response::new)
     }
 }
 
 impl Service {
-    fn read_all(&self, all: AllOptions, filter: &Filter, backwards: bool) -> Vec<Result<ReadResp, Status>> {
+    fn read_all(
+        &self,
+        all: AllOptions,
+        filter: &StreamFilter,
+        backwards: bool,
+    ) -> Vec<Result<ReadResp, Status>> {
         let log = &self.node.cluster.log;
         let place = match all.all_option {
-            Some(AllOption::Position(at)) => log.place(at.commit_position),
+            Some(AllOption::Position(at)) => log.index_of(at.commit_position),
             Some(AllOption::End(_)) => log.len(),
             Some(AllOption::Start(_)) | None => 0,
         };
-        let records = if backwards { log.before(place) } else { log.slice(place, usize::MAX) };
-        let passing = records.iter().filter(|record| filter.passes(record));
-        passing.map(|record| Ok(event(record))).collect()
+        let records = if backwards { log.slice_backwards(place) } else { log.slice(place, usize::MAX) };
+        let passing = records.iter().filter(|record| filter.matches(record));
+        passing.map(|record| Ok(event_response(record))).collect()
     }
 
     fn read_stream(
@@ -242,11 +255,13 @@ impl Service {
         let name = read.stream_identifier.unwrap_or_default().stream_name;
         let log = &self.node.cluster.log;
         if log.is_deleted(&name) {
-            return Err(deleted());
+            return Err(stream_deleted_status());
         }
         let Some(mut records) = log.stream(&name) else {
             let stream_identifier = Some(StreamIdentifier { stream_name: name });
-            return Ok(vec![Ok(response(Content::StreamNotFound(StreamNotFound { stream_identifier })))]);
+            return Ok(vec![Ok(read_response(Content::StreamNotFound(StreamNotFound {
+                stream_identifier,
+            })))]);
         };
         match (read.revision_option, backwards) {
             (Some(RevisionOption::Revision(from)), false) => records.retain(|record| record.revision >= from),
@@ -257,7 +272,7 @@ impl Service {
         if backwards {
             records.reverse();
         }
-        Ok(records.iter().map(|record| Ok(event(record))).collect())
+        Ok(records.iter().map(|record| Ok(event_response(record))).collect())
     }
 }
 
@@ -280,8 +295,8 @@ impl Gossip for Service {
         let member = |node: &Arc<Node>| MemberInfo {
             instance_id: Some(wire_uuid(Uuid::from_u128(u128::from(node.port)))),
             time_stamp: 0,
-            state: if node.leads() { VNodeState::Leader.into() } else { VNodeState::Follower.into() },
-            is_alive: node.up.load(Ordering::SeqCst),
+            state: if node.is_leader() { VNodeState::Leader.into() } else { VNodeState::Follower.into() },
+            is_alive: node.is_up.load(Ordering::SeqCst),
             http_end_point: Some(EndPoint { address: "127.0.0.1".to_owned(), port: node.port.into() }),
         };
         let members = lock(&self.node.cluster.nodes).iter().map(member).collect();
@@ -290,7 +305,7 @@ impl Gossip for Service {
 }
 
 /// Takes a whole append in.
-async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
+async fn receive_append(mut requests: Streaming<AppendReq>) -> Result<AppendRequest, Status> {
     let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await?
     else {
         return Err(Status::invalid_argument("options come first"));
@@ -302,25 +317,25 @@ async fn receive(mut requests: Streaming<AppendReq>) -> Result<Append, Status> {
             return Err(Status::invalid_argument("options come once"));
         };
         bytes += message.data.len() + message.custom_metadata.len();
-        events.push(proposed(message)?);
+        events.push(proposed_event(message)?);
     }
     if bytes > MAX_APPEND_BYTES {
         let mut refused =
             Status::invalid_argument(format!("Maximum Append Size of {MAX_APPEND_BYTES} Exceeded."));
-        mark(&mut refused, "exception", "maximum-append-size-exceeded");
+        set_metadata(&mut refused, "exception", "maximum-append-size-exceeded");
         return Err(refused);
     }
     let expected = match options.expected_stream_revision {
-        Some(ExpectedStreamRevision::Revision(last)) => Expected::Revision(last),
-        Some(ExpectedStreamRevision::NoStream(_)) => Expected::NoStream,
-        Some(ExpectedStreamRevision::StreamExists(_)) => Expected::StreamExists,
-        Some(ExpectedStreamRevision::Any(_)) | None => Expected::Any,
+        Some(ExpectedStreamRevision::Revision(last)) => ExpectedRevision::Revision(last),
+        Some(ExpectedStreamRevision::NoStream(_)) => ExpectedRevision::NoStream,
+        Some(ExpectedStreamRevision::StreamExists(_)) => ExpectedRevision::StreamExists,
+        Some(ExpectedStreamRevision::Any(_)) | None => ExpectedRevision::Any,
     };
     let stream = options.stream_identifier.unwrap_or_default().stream_name;
-    Ok(Append { stream, expected, events })
+    Ok(AppendRequest { stream, expected, events })
 }
 
-fn proposed(message: ProposedMessage) -> Result<Proposed, Status> {
+fn proposed_event(message: ProposedMessage) -> Result<ProposedEvent, Status> {
     let unreadable = || Status::invalid_argument("id");
     let id = match message.id.and_then(|id| id.value).ok_or_else(unreadable)? {
         uuid::Value::Structured(id) => Uuid::from_u64_pair(
@@ -330,27 +345,27 @@ fn proposed(message: ProposedMessage) -> Result<Proposed, Status> {
         uuid::Value::String(id) => id.parse().map_err(|_| unreadable())?,
     };
     let ProposedMessage { metadata, custom_metadata, data, .. } = message;
-    Ok(Proposed { id, metadata, custom_metadata, data })
+    Ok(ProposedEvent { id, metadata, custom_metadata, data })
 }
 
 fn wire_uuid(id: Uuid) -> WireUuid {
     WireUuid { value: Some(uuid::Value::String(id.to_string())) }
 }
 
-fn position_of(position: u64) -> AllStreamPosition {
+fn all_stream_position(position: u64) -> AllStreamPosition {
     AllStreamPosition { commit_position: position, prepare_position: position }
 }
 
-pub(super) fn response(content: Content) -> ReadResp {
+pub(super) fn read_response(content: Content) -> ReadResp {
     ReadResp { content: Some(content) }
 }
 
-pub(super) fn event(record: &Record) -> ReadResp {
+pub(super) fn event_response(record: &Record) -> ReadResp {
     use super::protocol::event_store::client::streams::read_resp::ReadEvent;
     use super::protocol::event_store::client::streams::read_resp::read_event::{Position, RecordedEvent};
-    const TICKS: Duration = Duration::from_secs(1_790_000_000);
+    const CREATED_AT: Duration = Duration::from_secs(1_790_000_000);
     let mut metadata = record.proposed.metadata.clone();
-    metadata.insert("created".to_owned(), (TICKS.as_secs() * 10_000_000).to_string());
+    metadata.insert("created".to_owned(), (CREATED_AT.as_secs() * 10_000_000).to_string());
     let event = RecordedEvent {
         id: Some(wire_uuid(record.proposed.id)),
         stream_identifier: Some(StreamIdentifier { stream_name: record.stream.clone() }),
@@ -362,16 +377,16 @@ pub(super) fn event(record: &Record) -> ReadResp {
         data: record.proposed.data.clone(),
     };
     let position = Some(Position::CommitPosition(record.position));
-    response(Content::Event(ReadEvent { event: Some(event), link: None, position }))
+    read_response(Content::Event(ReadEvent { event: Some(event), link: None, position }))
 }
 
-fn deleted() -> Status {
+fn stream_deleted_status() -> Status {
     let mut status = Status::failed_precondition("Event stream is deleted.");
-    mark(&mut status, "exception", "stream-deleted");
+    set_metadata(&mut status, "exception", "stream-deleted");
     status
 }
 
-fn mark(status: &mut Status, name: &'static str, value: &str) {
+fn set_metadata(status: &mut Status, name: &'static str, value: &str) {
     if let Ok(value) = value.parse() {
         status.metadata_mut().insert(name, value);
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::instance::{Instance, wait_until};
+use super::instance::{RedisInstance, wait_until};
 use crate::port;
 
 /// The smallest number of servers that can agree on one's failure.
@@ -12,21 +12,21 @@ const NODES: usize = 3;
 const SLOTS: usize = 16_384;
 
 /// How far a server's port for the other servers is from its own.
-const BUS: u16 = 10_000;
+const BUS_PORT_OFFSET: u16 = 10_000;
 
 /// Three servers that share the slots. Nothing is replicated.
 #[derive(Debug)]
 pub struct RedisCluster {
-    nodes: Vec<Instance>,
+    nodes: Vec<RedisInstance>,
 }
 
 impl RedisCluster {
     /// Starts the servers and waits until they are a cluster.
     pub fn start() -> io::Result<Self> {
         let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--save", ""];
-        let bus_is_free = |port: u16| port.checked_add(BUS).is_some_and(port::is_free);
-        let node = |_| Instance::start(&options, bus_is_free);
-        let nodes: Vec<Instance> = (0..NODES).map(node).collect::<io::Result<_>>()?;
+        let bus_is_free = |port: u16| port.checked_add(BUS_PORT_OFFSET).is_some_and(port::is_free);
+        let node = |_| RedisInstance::start(&options, bus_is_free);
+        let nodes: Vec<RedisInstance> = (0..NODES).map(node).collect::<io::Result<_>>()?;
         for (index, node) in nodes.iter().enumerate() {
             let slots: Vec<String> =
                 (index * SLOTS / NODES..(index + 1) * SLOTS / NODES).map(|slot| slot.to_string()).collect();
@@ -39,7 +39,7 @@ impl RedisCluster {
         for node in &nodes[1..] {
             nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()])?;
         }
-        let whole = |node: &Instance| {
+        let whole = |node: &RedisInstance| {
             let info = node.command(&["CLUSTER", "INFO"])?.concat();
             let wanted = ["cluster_state:ok".to_owned(), format!("cluster_size:{NODES}")];
             Ok(wanted.iter().all(|wanted| info.contains(wanted)))
@@ -52,7 +52,7 @@ impl RedisCluster {
 
     /// Where it is: all servers.
     pub fn url(&self) -> String {
-        let addresses: Vec<String> = self.nodes.iter().map(Instance::address).collect();
+        let addresses: Vec<String> = self.nodes.iter().map(RedisInstance::address).collect();
         format!("redis+cluster://{}", addresses.join(","))
     }
 
@@ -62,13 +62,13 @@ impl RedisCluster {
     }
 
     /// How many keys each server has.
-    pub fn keys(&self) -> io::Result<Vec<u64>> {
-        let keys = |node: &Instance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
+    pub fn key_counts(&self) -> io::Result<Vec<u64>> {
+        let keys = |node: &RedisInstance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
         self.nodes.iter().map(keys).collect()
     }
 
     /// Whether a server, counted from 0, has a key.
-    pub fn has(&self, server: usize, key: &str) -> io::Result<bool> {
+    pub fn has_key(&self, server: usize, key: &str) -> io::Result<bool> {
         Ok(self.nodes[server].command(&["KEYS", "*"])?.iter().any(|found| found == key))
     }
 

@@ -10,34 +10,34 @@ use std::time::{Duration, Instant};
 use super::resp;
 use crate::install::{Program, find_or_install};
 use crate::port;
-use crate::supervised::{Server, Supervised, tail};
+use crate::supervised_server::{Server, SupervisedServer, tail_log};
 
-const SERVER: Program = Program {
+const REDIS_SERVER: Program = Program {
     name: "redis-server",
     title: "Redis",
-    debian: "redis-server",
-    homebrew: "redis",
-    folders: &["/opt/homebrew/bin", "/usr/local/bin"],
+    debian_package: "redis-server",
+    homebrew_package: "redis",
+    search_folders: &["/opt/homebrew/bin", "/usr/local/bin"],
 };
 
 /// How long a server may take until it does what is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often that is looked at.
-const POLL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running server. It ends, and its folder goes, when this is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct Instance {
+pub(super) struct RedisInstance {
     port: u16,
     folder: PathBuf,
     /// The options that it was started with, beside those that every instance has.
     options: Vec<String>,
-    running: Option<Supervised>,
-    killed: bool,
+    running: Option<SupervisedServer>,
+    is_killed: bool,
 }
 
-impl Instance {
+impl RedisInstance {
     /// Starts a server with further options on a free port that `allows` accepts, and waits until it answers.
     pub(super) fn start(options: &[&str], allows: impl Fn(u16) -> bool) -> io::Result<Self> {
         Self::start_in(&env::temp_dir(), options, allows)
@@ -47,14 +47,14 @@ impl Instance {
     pub(super) fn start_in(
         parent: &Path,
         options: &[&str],
-        allows: impl Fn(u16) -> bool,
+        accepts_port: impl Fn(u16) -> bool,
     ) -> io::Result<Self> {
         const ATTEMPTS: usize = 10;
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let mut taken = io::ErrorKind::AddrInUse.into();
         for _ in 0..ATTEMPTS {
-            let port = port::free()?;
-            if !allows(port) {
+            let port = port::find_free()?;
+            if !accepts_port(port) {
                 continue;
             }
             match Self::launch(new_folder(parent)?, port, options.clone()) {
@@ -66,34 +66,39 @@ impl Instance {
     }
 
     fn launch(folder: PathBuf, port: u16, options: Vec<String>) -> io::Result<Self> {
-        let program = find_or_install(&SERVER);
-        let mut command = vec![text(&program)];
+        let program = find_or_install(&REDIS_SERVER);
+        let mut command = vec![path_text(&program)];
         // A sentinel's options are in a file that it writes to; it must be the first argument.
         let sentinel = folder.join("sentinel.conf");
         if options.first().is_some_and(|option| option == "--sentinel") {
             fs::write(&sentinel, "")?;
-            command.push(text(&sentinel));
+            command.push(path_text(&sentinel));
         }
-        let fixed = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &text(&folder)];
+        let fixed = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &path_text(&folder)];
         command.extend(fixed.map(str::to_owned));
         command.extend(options.iter().cloned());
         let log = folder.join("log");
-        let server =
-            Server { command, user: None, log: log.clone(), stop: "TERM", remove: Some(folder.clone()) };
-        let running = Supervised::start(&server)?;
+        let server = Server {
+            command,
+            user: None,
+            log: log.clone(),
+            stop_signal: "TERM",
+            remove_on_exit: Some(folder.clone()),
+        };
+        let running = SupervisedServer::start(&server)?;
         // Whoever answers may be another one's server that took the port meanwhile.
         let own = format!("process_id:{}\r", running.pid());
-        let instance = Self { port, folder, options, running: Some(running), killed: false };
+        let instance = Self { port, folder, options, running: Some(running), is_killed: false };
         let ready = || -> io::Result<bool> {
-            Ok(instance.info("server", &own)? && instance.command(&["PING"]).is_ok())
+            Ok(instance.info_contains("server", &own)? && instance.command(&["PING"]).is_ok())
         };
         let listens = || match ready() {
             Ok(true) => Ok(true),
-            _ if taken(&log) => Err(io::ErrorKind::AddrInUse.into()),
+            _ if is_port_taken(&log) => Err(io::ErrorKind::AddrInUse.into()),
             Ok(false) | Err(_) => Ok(false),
         };
         wait_until("redis-server answers", listens).map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => io::Error::other(format!("{error}:\n{}", tail(&log))),
+            io::ErrorKind::TimedOut => io::Error::other(format!("{error}:\n{}", tail_log(&log))),
             _ => error,
         })?;
         Ok(instance)
@@ -108,11 +113,11 @@ impl Instance {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> io::Result<Vec<String>> {
-        resp::command(self.port, arguments)
+        resp::send_command(self.port, arguments)
     }
 
     /// Whether a section of what the server says about itself has a text.
-    pub(super) fn info(&self, section: &str, has: &str) -> io::Result<bool> {
+    pub(super) fn info_contains(&self, section: &str, has: &str) -> io::Result<bool> {
         Ok(self.command(&["INFO", section])?.concat().contains(has))
     }
 
@@ -126,7 +131,7 @@ impl Instance {
     /// Kills the server.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.signal("KILL")?;
-        self.killed = true;
+        self.is_killed = true;
         Ok(())
     }
 
@@ -134,7 +139,7 @@ impl Instance {
     pub(super) fn restart(&mut self, keeps_data: bool) -> io::Result<()> {
         const DATA: &str = "appendonlydir";
         // A process id may be another one's after the end.
-        if !self.killed {
+        if !self.is_killed {
             self.kill()?;
         }
         // The old folder goes with the old server.
@@ -152,12 +157,12 @@ impl Instance {
 
 /// Waits until something is so.
 pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !holds()? {
         if Instant::now() >= deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain until {what}")));
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -167,10 +172,10 @@ fn new_folder(parent: &Path) -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir_in(parent)?.keep())
 }
 
-fn taken(log: &Path) -> bool {
+fn is_port_taken(log: &Path) -> bool {
     fs::read_to_string(log).is_ok_and(|log| log.contains("Address already in use"))
 }
 
-fn text(path: &Path) -> String {
+fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

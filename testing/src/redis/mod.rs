@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use instance::Instance;
+use instance::RedisInstance;
 
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinel;
@@ -20,7 +20,7 @@ pub use sentinel::RedisSentinel;
 /// One server, which keeps its data in an append-only file.
 #[derive(Debug)]
 pub struct Redis {
-    instance: Instance,
+    instance: RedisInstance,
 }
 
 impl Redis {
@@ -43,7 +43,7 @@ impl Redis {
     /// Starts an empty server with its files below this folder, which syncs them as often as `appendfsync` says.
     pub fn start_in(parent: &Path, appendfsync: &str) -> io::Result<Self> {
         let options = ["--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""];
-        Ok(Self { instance: Instance::start_in(parent, &options, |_| true)? })
+        Ok(Self { instance: RedisInstance::start_in(parent, &options, |_| true)? })
     }
 
     /// Where it is.

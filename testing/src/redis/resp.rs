@@ -6,24 +6,24 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long a server may take to accept a connection or to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends one command to the server of a port. The answer is flat: the texts and numbers of nested lists in order,
 /// without what is nil.
-pub(super) fn command(port: u16, arguments: &[&str]) -> io::Result<Vec<String>> {
+pub(super) fn send_command(port: u16, arguments: &[&str]) -> io::Result<Vec<String>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let parts = arguments.iter().map(|argument| format!("${}\r\n{argument}\r\n", argument.len()));
     let request: String = iter::once(format!("*{}\r\n", arguments.len())).chain(parts).collect();
     stream.write_all(request.as_bytes())?;
     let mut texts = Vec::new();
-    read(&mut BufReader::new(stream), &mut texts)?;
+    read_reply(&mut BufReader::new(stream), &mut texts)?;
     Ok(texts)
 }
 
-fn read(from: &mut impl BufRead, texts: &mut Vec<String>) -> io::Result<()> {
+fn read_reply(from: &mut impl BufRead, texts: &mut Vec<String>) -> io::Result<()> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let line = line.trim_end();
@@ -43,7 +43,7 @@ fn read(from: &mut impl BufRead, texts: &mut Vec<String>) -> io::Result<()> {
         }
         "*" => {
             for _ in 0..length()? {
-                read(from, texts)?;
+                read_reply(from, texts)?;
             }
         }
         _ => return Err(io::Error::other(format!("not an answer of Redis: {line}"))),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::instance::{Instance, wait_until};
+use super::instance::{RedisInstance, wait_until};
 
 /// What the sentinel calls the master.
 const MASTER: &str = "numbers";
@@ -10,19 +10,19 @@ const MASTER: &str = "numbers";
 /// Two servers and the sentinel.
 #[derive(Debug)]
 pub struct RedisSentinel {
-    servers: [Instance; 2],
-    sentinel: Instance,
+    servers: [RedisInstance; 2],
+    sentinel: RedisInstance,
 }
 
 impl RedisSentinel {
     /// Starts the servers and waits until the sentinel knows both.
     pub fn start() -> io::Result<Self> {
         let options = ["--repl-diskless-sync-delay", "0", "--save", ""];
-        let master = Instance::start(&options, |_| true)?;
-        let replica = Instance::start(&options, |_| true)?;
+        let master = RedisInstance::start(&options, |_| true)?;
+        let replica = RedisInstance::start(&options, |_| true)?;
         replica.command(&["REPLICAOF", "127.0.0.1", &master.port().to_string()])?;
-        wait_until("the replica follows", || replica.info("replication", "master_link_status:up"))?;
-        let sentinel = Instance::start(&["--sentinel"], |_| true)?;
+        wait_until("the replica follows", || replica.info_contains("replication", "master_link_status:up"))?;
+        let sentinel = RedisInstance::start(&["--sentinel"], |_| true)?;
         sentinel.command(&["SENTINEL", "MONITOR", MASTER, "127.0.0.1", &master.port().to_string(), "1"])?;
         for (option, millis) in [("down-after-milliseconds", "1000"), ("failover-timeout", "5000")] {
             sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
@@ -53,7 +53,7 @@ impl RedisSentinel {
         wait_until("the sentinel makes the replica the master", told)?;
         wait_until("the replica is the master", || {
             let now = self.master()?;
-            Ok(now != before && self.servers[now].info("replication", "role:master")?)
+            Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
         })
     }
 

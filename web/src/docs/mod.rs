@@ -11,7 +11,7 @@ use utoipa_swagger_ui::Config;
 use crate::error_code::ErrorCode;
 
 /// The page around Swagger UI.
-pub(crate) const REFERENCE: &str = include_str!("reference.html");
+pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
 
 /// A file that pages load.
 pub(crate) struct Asset {
@@ -27,15 +27,15 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
         "reference.js" => {
             ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("reference.js")))
         }
-        "swagger-ui.css" => ("text/css; charset=utf-8", vendored(name)?),
-        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", vendored(name)?),
+        "swagger-ui.css" => ("text/css; charset=utf-8", swagger_ui_file(name)?),
+        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", swagger_ui_file(name)?),
         _ => return None,
     };
     Some(Asset { content_type: HeaderValue::from_static(content_type), body })
 }
 
 /// A file of Swagger UI's distribution, as it is.
-fn vendored(name: &str) -> Option<Bytes> {
+fn swagger_ui_file(name: &str) -> Option<Bytes> {
     let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
     Some(match file.bytes {
         std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn pages_load_nothing_from_elsewhere() {
-        for page in [REFERENCE.to_owned(), error_page(ErrorCode::Internal)] {
+        for page in [REFERENCE_PAGE.to_owned(), error_page(ErrorCode::Internal)] {
             for attribute in ["src=\"", "href=\""] {
                 for target in page.split(attribute).skip(1) {
                     assert!(target.starts_with('/') && !target.starts_with("//"), "{target:.60}");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_file_that_the_reference_loads_is_there() {
-        for target in REFERENCE.split("/docs/assets/").skip(1) {
+        for target in REFERENCE_PAGE.split("/docs/assets/").skip(1) {
             let (name, _) = target.split_once('"').unwrap();
             assert!(asset(name).is_some_and(|asset| !asset.body.is_empty()), "{name}");
         }

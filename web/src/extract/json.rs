@@ -30,8 +30,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
-        let body = read(request, state).await?;
-        let value = parse(&body)?;
+        let body = read_body(request, state).await?;
+        let value = parse_json(&body)?;
         // serde takes a struct's fields as an array too; the contract does not.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Problem::new(ErrorCode::MalformedJson, "the JSON must be an object"));
@@ -45,14 +45,14 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let content_type = check_content_type(request.headers());
-        let body = read(request, state).await?;
+        let body = read_body(request, state).await?;
         if body.trim_ascii().is_empty() {
             // Clients often name a type even where they send nothing; then it does not matter.
             return Ok(Self(Vec::new()));
         }
         content_type?;
-        parse::<IgnoredAny>(&body)?;
-        Ok(Self(without_white_space(&body)))
+        parse_json::<IgnoredAny>(&body)?;
+        Ok(Self(minify_json(&body)))
     }
 }
 
@@ -68,27 +68,28 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     if json { Ok(()) } else { Err(ErrorCode::UnsupportedMediaType.into()) }
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) => Err(unreadable(rejection)),
+        Ok(Err(rejection)) => Err(read_problem(rejection)),
         Err(_) => Err(ErrorCode::RequestTimeout.into()),
     }
 }
 
-fn unreadable(rejection: BytesRejection) -> Problem {
+fn read_problem(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ErrorCode::PayloadTooLarge.into();
     }
     Problem::new(ErrorCode::MalformedJson, "the body broke off").caused_by(rejection)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::new(ErrorCode::MalformedJson, explain(&error)))
+fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::new(ErrorCode::MalformedJson, describe_error(&error)))
 }
 
 /// JSON without the white space that is not inside its strings.
-fn without_white_space(json: &[u8]) -> Vec<u8> {
+fn minify_json(json: &[u8]) -> Vec<u8> {
     let (mut in_string, mut escaped) = (false, false);
     let mut is_significant = |byte: u8| {
         let significant = in_string || !byte.is_ascii_whitespace();
@@ -102,7 +103,7 @@ fn without_white_space(json: &[u8]) -> Vec<u8> {
 }
 
 /// Says where the body is wrong, without repeating any of it.
-fn explain(error: &serde_json::Error) -> String {
+fn describe_error(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Eof if line <= 1 && column == 0 => "the body is empty, JSON is needed".to_owned(),
@@ -133,7 +134,7 @@ mod tests {
         name: String,
     }
 
-    async fn named(content_type: Option<&str>, body: &str) -> Result<(), (ErrorCode, String)> {
+    async fn parse_named(content_type: Option<&str>, body: &str) -> Result<(), (ErrorCode, String)> {
         let mut request = Request::builder();
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn json_is_taken_under_any_of_its_names_or_none() {
+    async fn accepts_json_content_types_or_none() {
         let names = [
             None,
             Some("application/json"),
@@ -154,7 +155,7 @@ mod tests {
             Some("application/vnd.api+json"),
         ];
         for name in names {
-            assert_eq!(named(name, r#"{"name":"x"}"#).await, Ok(()), "{name:?}");
+            assert_eq!(parse_named(name, r#"{"name":"x"}"#).await, Ok(()), "{name:?}");
         }
     }
 
@@ -163,13 +164,13 @@ mod tests {
         for name in
             ["text/plain", "application/x-www-form-urlencoded", "json", "text/json", "application/jsonx", ""]
         {
-            let (code, _) = named(Some(name), r#"{"name":"x"}"#).await.unwrap_err();
+            let (code, _) = parse_named(Some(name), r#"{"name":"x"}"#).await.unwrap_err();
             assert_eq!(code, ErrorCode::UnsupportedMediaType, "{name:?}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_body_is_told_without_repeating_it() {
+    async fn error_details_do_not_repeat_the_body() {
         let cases = [
             ("", "the body is empty, JSON is needed"),
             ("{\"name\":\n\"secret", "the JSON ends too early, at line 2, column 7"),
@@ -180,14 +181,14 @@ mod tests {
             (r#""secret""#, "not of the expected type at line 1, column 8"),
         ];
         for (body, detail) in cases {
-            let refused = named(None, body).await;
+            let refused = parse_named(None, body).await;
             assert_eq!(refused, Err((ErrorCode::MalformedJson, detail.to_owned())), "{body}");
         }
     }
 
     #[tokio::test]
-    async fn deep_nesting_is_refused_like_other_nonsense() {
-        let (code, _) = named(None, &"[".repeat(100_000)).await.unwrap_err();
+    async fn rejects_deep_nesting() {
+        let (code, _) = parse_named(None, &"[".repeat(100_000)).await.unwrap_err();
         assert_eq!(code, ErrorCode::MalformedJson);
     }
 
@@ -208,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn only_white_space_outside_of_strings_does_not_count() {
+    fn minify_keeps_white_space_inside_strings() {
         for (json, expected) in [
             (" { \"a\" :\t[ 1 , 2 ]\r\n} ", r#"{"a":[1,2]}"#),
             (r#"{"a b": "c \" d"}"#, r#"{"a b":"c \" d"}"#),
             (r#"["a\\", " \\\" "] "#, r#"["a\\"," \\\" "]"#),
             ("", ""),
         ] {
-            assert_eq!(without_white_space(json.as_bytes()), expected.as_bytes(), "{json}");
+            assert_eq!(minify_json(json.as_bytes()), expected.as_bytes(), "{json}");
         }
     }
 

@@ -1,13 +1,13 @@
 //! Typed input: what a handler takes from a request, each refusing with the problem of API.md.
 
-mod condition;
-mod idempotency;
+mod conditional_request;
+mod idempotency_key;
 mod json;
 mod path;
 mod query;
 
-pub use condition::{IfMatch, IfNoneMatch, etag};
-pub use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKey};
+pub use conditional_request::{IfMatch, IfNoneMatch, etag};
+pub use idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKey};
 pub use json::{JsonBody, OptionalJsonBody};
 pub use path::{AppPath, ChatPath, MessagePath};
 pub use query::Query;

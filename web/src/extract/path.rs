@@ -49,7 +49,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AppPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = Params::of(parts, state).await?;
+        let params = PathParams::from_parts(parts, state).await?;
         Ok(Self { app_token: params.app_token()? })
     }
 }
@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ChatPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = Params::of(parts, state).await?;
+        let params = PathParams::from_parts(parts, state).await?;
         Ok(Self { app_token: params.app_token()?, chat_number: params.chat_number()? })
     }
 }
@@ -67,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = Params::of(parts, state).await?;
+        let params = PathParams::from_parts(parts, state).await?;
         Ok(Self {
             app_token: params.app_token()?,
             chat_number: params.chat_number()?,
@@ -76,15 +76,15 @@ impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
     }
 }
 
-struct Params(RawPathParams);
+struct PathParams(RawPathParams);
 
-impl Params {
-    async fn of<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+impl PathParams {
+    async fn from_parts<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
         params.map(Self).map_err(|error| match error {
             // Which part of the path it is in makes no difference: every path starts with an app.
             RawPathParamsRejection::InvalidUtf8InPathParam(error) => {
-                Problem::of(ErrorCode::AppNotFound).caused_by(error)
+                Problem::from_code(ErrorCode::AppNotFound).caused_by(error)
             }
             error => Problem::internal(error),
         })

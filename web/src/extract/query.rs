@@ -18,12 +18,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(malformed(&rejection)),
+            Err(rejection) => Err(malformed_query(&rejection)),
         }
     }
 }
 
-fn malformed(rejection: &QueryRejection) -> Problem {
+fn malformed_query(rejection: &QueryRejection) -> Problem {
     let text = rejection.body_text();
     // axum opens with a sentence of its own; what follows names the parameter.
     let reason = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason);

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::{read_all, row};
-use super::posts::against_bare;
-use super::reads::{against_memory, message_paths, page_paths};
+use super::posts::posts_against_baseline;
+use super::reads::{gets_against_baseline, message_paths, page_paths};
 use super::search::ours;
-use super::search::queries::{Kind, Query, Scope};
-use crate::compare::figure::{Figure, Findings, Goal, Line, Measured, Plot, Shape, Table};
-use crate::compare::process::Memory;
+use super::search::queries::{Query, QueryKind, Scope};
+use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Plot, PlotKind, Series, Table};
 use crate::compare::rounds::{Rounds, median};
-use crate::compare::seed::Seed;
-use crate::compare::setting::{PAGE, Setting};
-use crate::compare::stage::Stage;
+use crate::compare::run_config::{PAGE_SIZE, RunConfig};
+use crate::compare::seeded_log::SeededLog;
+use crate::compare::server_process::Memory;
+use crate::compare::system_under_test::Stage;
 
 /// Chats at each size: few enough that each has more than a page from the first size on.
 const CHATS: u64 = 100;
 /// The first size; each of the others is ten times the one before.
-const FIRST: u64 = CHATS * PAGE * 2;
+const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
 /// How long a process is left alone before it counts as idle.
-const REST: Duration = Duration::from_secs(5);
+const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// What was measured with so many messages stored.
-struct Size {
+struct SizeResults {
     messages: u64,
     /// Requests a second against the bare handler.
     post: Rounds,
@@ -37,49 +37,56 @@ struct Size {
     busy: Memory,
 }
 
-pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let mut sizes = Vec::new();
     let mut memory =
         Table::new("Memory in MiB, by stored messages", &["", "resident", "of that its own", "peak"]);
     let mut disk =
         Table::new("Bytes a message, by stored messages", &["", "log", "read model", "search index"]);
-    let mut messages = FIRST;
-    while messages <= setting.largest.max(FIRST) {
-        let size = size(setting, messages, &mut memory, &mut disk).await?;
+    let mut messages = FIRST_SIZE;
+    while messages <= setting.max_growth_messages.max(FIRST_SIZE) {
+        let size = measure_size(setting, messages, &mut memory, &mut disk).await?;
         sizes.push(size);
         // What there is stays, where a larger size fails.
-        *findings =
-            Findings { tables: vec![memory.clone(), disk.clone(), table(&sizes)], ..Findings::default() };
-        findings.figures = figures(&sizes);
-        findings.plots = plots(&sizes);
+        *findings = FigureResults {
+            tables: vec![memory.clone(), disk.clone(), cost_table(&sizes)],
+            ..FigureResults::default()
+        };
+        findings.figures = growth_figures(&sizes);
+        findings.plots = growth_plots(&sizes);
         messages *= 10;
     }
     Ok(())
 }
 
 /// Each size on a log of its own, with reads first: posts add to what is stored.
-async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut Table) -> io::Result<Size> {
-    let seed = Seed::new(&setting.texts, CHATS, messages);
+async fn measure_size(
+    setting: &RunConfig,
+    messages: u64,
+    memory: &mut Table,
+    disk: &mut Table,
+) -> io::Result<SizeResults> {
+    let seed = SeededLog::new(&setting.texts, CHATS, messages);
     let folder = setting.new_folder()?;
     seed.write(folder.path()).await?;
-    let stage = Stage::on(setting, folder, &seed).await?;
-    tokio::time::sleep(REST.min(setting.duration)).await;
+    let stage = Stage::on_seeded_log(setting, folder, &seed).await?;
+    tokio::time::sleep(IDLE_TIME.min(setting.duration)).await;
     memory.rows.push(row(&format!("{messages}, just folded"), stage.server.memory()?));
     let stage = stage.restart(setting).await?;
-    tokio::time::sleep(REST.min(setting.duration)).await;
+    tokio::time::sleep(IDLE_TIME.min(setting.duration)).await;
     let idle = stage.server.memory()?;
     memory.rows.push(row(&format!("{messages}, started anew"), idle));
-    let words = Query::draw(&seed, Kind::Word, setting.queries())?;
+    let words = Query::draw(&seed, QueryKind::Word, setting.query_count())?;
     let searching = words.iter().map(|query| query.path(&stage.app, Scope::App)).collect();
     read_all(setting, &stage, searching).await?;
     let busy = stage.server.memory()?;
     memory.rows.push(row(&format!("{messages}, after reads and searches at full speed"), busy));
-    let get = against_memory(setting, &stage, message_paths(&stage)).await?;
-    let page = against_memory(setting, &stage, page_paths(&stage)).await?;
+    let get = gets_against_baseline(setting, &stage, message_paths(&stage)).await?;
+    let page = gets_against_baseline(setting, &stage, page_paths(&stage)).await?;
     let mut searches = Vec::new();
     for scope in Scope::ALL {
-        for kind in Kind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.queries())?.into();
+        for kind in QueryKind::ALL {
+            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.query_count())?.into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
             for _ in 0..setting.rounds {
                 let took = ours(&stage.server.address, &stage.app, &queries, scope).await?.took;
@@ -90,31 +97,31 @@ async fn size(setting: &Setting, messages: u64, memory: &mut Table, disk: &mut T
         }
     }
     let stage = stage.restart(setting).await?;
-    let sizes = super::super::disk::sizes(stage.folder())?;
+    let sizes = super::super::disk_usage::sizes(stage.folder())?;
     let bytes = |bytes: f64| format!("{:.0}", bytes / messages as f64);
     disk.rows.push(vec![messages.to_string(), bytes(sizes.log), bytes(sizes.read_model), bytes(sizes.index)]);
-    let post = against_bare(setting, &stage).await?;
-    Ok(Size { messages, post, get, page, searches, idle, busy })
+    let post = posts_against_baseline(setting, &stage).await?;
+    Ok(SizeResults { messages, post, get, page, searches, idle, busy })
 }
 
-impl Size {
+impl SizeResults {
     /// What goes over HTTP at full speed, with how it stands to the bare handler.
-    fn rates(&self) -> [(&'static str, &Rounds); 3] {
+    fn throughputs(&self) -> [(&'static str, &Rounds); 3] {
         [("POST of a message", &self.post), ("GET of a message", &self.get), ("GET of a page", &self.page)]
     }
 }
 
-fn figures(sizes: &[Size]) -> Vec<Figure> {
+fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     let Some((first, others)) = sizes.split_first() else { return Vec::new() };
     if others.is_empty() {
         return Vec::new();
     }
     let against = format!("the same with {} stored", first.messages);
     let mut figures = Vec::new();
-    for (which, (name, base)) in first.rates().into_iter().enumerate() {
+    for (which, (name, base)) in first.throughputs().into_iter().enumerate() {
         let compared = others.iter().map(|size| {
-            let (_, rounds) = size.rates()[which];
-            (size.messages, paired(&rounds.ratios, &base.ratios))
+            let (_, rounds) = size.throughputs()[which];
+            (size.messages, zip_rounds(&rounds.ratios, &base.ratios))
         });
         let worst = compared.min_by(|(_, a), (_, b)| median(&a.ratios).total_cmp(&median(&b.ratios)));
         figures.extend(worst.map(|(messages, rounds)| Figure {
@@ -123,34 +130,34 @@ fn figures(sizes: &[Size]) -> Vec<Figure> {
             against: against.clone(),
             unit: "of the bare handler".to_owned(),
             goal: Goal::AtLeast(0.75),
-            measured: Measured::Ratio(rounds),
+            measured: Measurements::Ratio(rounds),
         }));
     }
-    figures.extend(searches(first, others, &against));
+    figures.extend(search_figure(first, others, &against));
     let Some(last) = others.last() else { return figures };
     for (name, own) in [
-        ("memory of its own, started anew", (|size| size.idle.own) as fn(&Size) -> f64),
-        ("memory of its own, after reads and searches at full speed", |size| size.busy.own),
+        ("memory of its own, started anew", (|size| size.idle.anonymous) as fn(&SizeResults) -> f64),
+        ("memory of its own, after reads and searches at full speed", |size| size.busy.anonymous),
     ] {
-        let mebibytes = |size: &Size| vec![own(size) / 1_048_576.0];
+        let mebibytes = |size: &SizeResults| vec![own(size) / 1_048_576.0];
         figures.push(Figure {
             number: 10,
             name: format!("{name}, with {} stored", last.messages),
             against: against.clone(),
             unit: "MiB".to_owned(),
             goal: Goal::AtMost(1.25),
-            measured: Measured::Ratio(paired(&mebibytes(last), &mebibytes(first))),
+            measured: Measurements::Ratio(zip_rounds(&mebibytes(last), &mebibytes(first))),
         });
     }
     figures
 }
 
 /// Searches are to grow no faster than the logarithm of what is stored. The one that does worst counts.
-fn searches(first: &Size, others: &[Size], against: &str) -> Option<Figure> {
+fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> Option<Figure> {
     let compared = others.iter().flat_map(|size| {
         let logarithm = (size.messages as f64).log10() / (first.messages as f64).log10();
         size.searches.iter().zip(&first.searches).map(move |((name, p50, _), (_, base, _))| {
-            (format!("{name} with {} stored", size.messages), logarithm, paired(p50, base))
+            (format!("{name} with {} stored", size.messages), logarithm, zip_rounds(p50, base))
         })
     });
     let excess = |logarithm: f64, rounds: &Rounds| median(&rounds.ratios) / logarithm;
@@ -162,11 +169,11 @@ fn searches(first: &Size, others: &[Size], against: &str) -> Option<Figure> {
         against: against.to_owned(),
         unit: "µs".to_owned(),
         goal: Goal::AtMost(logarithm),
-        measured: Measured::Ratio(rounds),
+        measured: Measurements::Ratio(rounds),
     })
 }
 
-fn paired(ours: &[f64], theirs: &[f64]) -> Rounds {
+fn zip_rounds(ours: &[f64], theirs: &[f64]) -> Rounds {
     let mut rounds = Rounds::default();
     for (ours, theirs) in ours.iter().zip(theirs) {
         rounds.push(*ours, *theirs);
@@ -174,14 +181,14 @@ fn paired(ours: &[f64], theirs: &[f64]) -> Rounds {
     rounds
 }
 
-fn table(sizes: &[Size]) -> Table {
+fn cost_table(sizes: &[SizeResults]) -> Table {
     let head: Vec<String> = sizes.iter().map(|size| size.messages.to_string()).collect();
     let mut table = Table::new("Cost by stored messages", &[""]);
     table.head.extend(head);
     let Some(first) = sizes.first() else { return table };
-    for (which, (name, _)) in first.rates().into_iter().enumerate() {
+    for (which, (name, _)) in first.throughputs().into_iter().enumerate() {
         let cells = sizes.iter().map(|size| {
-            let (_, rounds) = size.rates()[which];
+            let (_, rounds) = size.throughputs()[which];
             format!("{:.0} ({:.2})", median(&rounds.ours), median(&rounds.ratios))
         });
         let name = format!("{name}, requests/s (of the bare handler's)");
@@ -197,14 +204,14 @@ fn table(sizes: &[Size]) -> Table {
     table
 }
 
-fn plots(sizes: &[Size]) -> Vec<Plot> {
+fn growth_plots(sizes: &[SizeResults]) -> Vec<Plot> {
     let Some(first) = sizes.first() else { return Vec::new() };
-    let line = |name: &str, value: &dyn Fn(&Size) -> f64| Line {
+    let line = |name: &str, value: &dyn Fn(&SizeResults) -> f64| Series {
         name: name.to_owned(),
         points: sizes.iter().map(|size| (size.messages as f64, value(size))).collect(),
     };
-    let rates = first.rates().into_iter().enumerate().map(|(which, (name, base))| {
-        line(name, &|size| median(&size.rates()[which].1.ratios) / median(&base.ratios))
+    let rates = first.throughputs().into_iter().enumerate().map(|(which, (name, base))| {
+        line(name, &|size| median(&size.throughputs()[which].1.ratios) / median(&base.ratios))
     });
     let searches = first
         .searches
@@ -216,12 +223,12 @@ fn plots(sizes: &[Size]) -> Vec<Plot> {
         Plot {
             slug: "growth".to_owned(),
             title: format!("Requests a second, against those with {} stored", first.messages),
-            shape: Shape::Lines { across: across.clone(), lines: rates.collect() },
+            shape: PlotKind::Lines { across: across.clone(), lines: rates.collect() },
         },
         Plot {
             slug: "growth-search".to_owned(),
             title: "p50 of a search, in ms".to_owned(),
-            shape: Shape::Lines { across, lines: searches.collect() },
+            shape: PlotKind::Lines { across, lines: searches.collect() },
         },
     ]
 }

@@ -6,21 +6,21 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::compare::figure::{Figure, Findings, Goal, Measured, Table};
-use crate::compare::paced::paced;
-use crate::compare::process::Server;
+use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Table};
+use crate::compare::open_loop::paced;
 use crate::compare::rounds::{Rounds, median};
-use crate::compare::setting::Setting;
-use crate::compare::stage::Stage;
+use crate::compare::run_config::RunConfig;
+use crate::compare::server_process::Server;
+use crate::compare::system_under_test::Stage;
 use crate::latency::{Latencies, Percentiles};
 
 /// The 99th percentile of a post's latency at half of the peak load, against that of one fsync. The bare handler, under
 /// the same load, shows what of it is the machine's and the generator's own.
-pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let (stage, bare) = (Stage::new(setting, setting.chats(), &[]).await?, Server::bare(None)?);
     let rate = peak(setting, &stage).await? / 2.0;
     let post = async |address: &str| {
-        let source = setting.endless(&stage.paths);
+        let source = setting.endless_posts(&stage.paths);
         let latencies = paced(address, 201, rate, setting.duration, source).await?;
         Ok::<_, io::Error>(latencies.response())
     };
@@ -34,7 +34,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
             Ok::<_, io::Error>(latencies.p99 as f64)
         },
         async |_| {
-            let latencies = fsyncs(setting).await?;
+            let latencies = fsync_latencies(setting).await?;
             syncs.borrow_mut().push(latencies);
             let bare = post(&bare.address).await?;
             floor.borrow_mut().push(bare);
@@ -54,13 +54,13 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
         against: "p99 of one fsync on the same file system".to_owned(),
         unit: "µs".to_owned(),
         goal: Goal::AtMost(3.0),
-        measured: Measured::Ratio(rounds),
+        measured: Measurements::Ratio(rounds),
     });
     Ok(())
 }
 
 /// Posts a second at full speed, once the server is warm.
-pub(super) async fn peak(setting: &Setting, stage: &Stage) -> io::Result<f64> {
+pub(super) async fn peak(setting: &RunConfig, stage: &Stage) -> io::Result<f64> {
     setting.posts(&stage.server.address, &stage.paths).await?;
     stage.catch_up().await?;
     let peak = setting.posts(&stage.server.address, &stage.paths).await?.rate();
@@ -78,7 +78,7 @@ pub(super) fn row(name: &str, rounds: &[Percentiles]) -> Vec<String> {
 }
 
 /// How long it takes to sync a file to the disk.
-pub(super) async fn fsyncs(setting: &Setting) -> io::Result<Percentiles> {
+pub(super) async fn fsync_latencies(setting: &RunConfig) -> io::Result<Percentiles> {
     let (folder, duration) = (setting.folder().to_owned(), setting.duration);
     let syncs = tokio::task::spawn_blocking(move || sync_repeatedly(&folder, duration));
     syncs.await.map_err(io::Error::other)?
@@ -94,7 +94,7 @@ fn sync_repeatedly(folder: &Path, duration: Duration) -> io::Result<Percentiles>
         let since = Instant::now();
         file.write_all_at(&page, end)?;
         file.sync_data()?;
-        latencies.record_one(since.elapsed());
+        latencies.record_latency(since.elapsed());
         end += page.len() as u64;
     }
     Ok(latencies.response())

@@ -3,48 +3,48 @@
 use std::io;
 use std::time::Instant;
 
-use crate::compare::figure::{Figure, Findings, Goal, Measured};
-use crate::compare::process::Server;
+use crate::compare::figure::{Figure, FigureResults, Goal, Measurements};
 use crate::compare::requests::messages_path;
 use crate::compare::rounds::Rounds;
-use crate::compare::setting::Setting;
-use crate::compare::stage::Stage;
+use crate::compare::run_config::RunConfig;
+use crate::compare::server_process::Server;
+use crate::compare::system_under_test::Stage;
 
-const BARE: &str = "a bare axum handler that parses the same JSON and stores nothing";
+const BASELINE: &str = "a bare axum handler that parses the same JSON and stores nothing";
 
-pub(super) async fn many_chats(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn many_chats(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let stage = Stage::new(setting, setting.chats(), &[]).await?;
     let name = format!("POST of messages to {} chats", setting.chats());
     posts(setting, findings, &stage, (1, &name), Goal::AtLeast(0.45)).await
 }
 
-pub(super) async fn one_chat(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn one_chat(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let stage = Stage::new(setting, 1, &[]).await?;
     posts(setting, findings, &stage, (2, "POST of messages to one chat"), Goal::AtLeast(0.40)).await
 }
 
 /// Durable posts a second, all projections running.
 async fn posts(
-    setting: &Setting,
-    findings: &mut Findings,
+    setting: &RunConfig,
+    findings: &mut FigureResults,
     stage: &Stage,
     (number, name): (u32, &str),
     goal: Goal,
 ) -> io::Result<()> {
-    let rounds = against_bare(setting, stage).await?;
+    let rounds = posts_against_baseline(setting, stage).await?;
     findings.figures.push(Figure {
         number,
         name: name.to_owned(),
-        against: BARE.to_owned(),
+        against: BASELINE.to_owned(),
         unit: "requests/s".to_owned(),
         goal,
-        measured: Measured::Ratio(rounds),
+        measured: Measurements::Ratio(rounds),
     });
     Ok(())
 }
 
 /// Posts a second to a stage, against those to the bare handler.
-pub(super) async fn against_bare(setting: &Setting, stage: &Stage) -> io::Result<Rounds> {
+pub(super) async fn posts_against_baseline(setting: &RunConfig, stage: &Stage) -> io::Result<Rounds> {
     let bare = Server::bare(None)?;
     let bare = &bare;
     // What is loaded and compiled once is not what is measured.
@@ -64,7 +64,7 @@ pub(super) async fn against_bare(setting: &Setting, stage: &Stage) -> io::Result
 }
 
 /// Posts a second until the last one can be read and found.
-pub(super) async fn sustained(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn sustained(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let bare = Server::bare(None)?;
     let bare = &bare;
     let messages = setting.messages;
@@ -87,10 +87,10 @@ pub(super) async fn sustained(setting: &Setting, findings: &mut Findings) -> io:
     findings.figures.push(Figure {
         number: 3,
         name: "POST of messages until the last one is readable and searchable".to_owned(),
-        against: BARE.to_owned(),
+        against: BASELINE.to_owned(),
         unit: "messages/s".to_owned(),
         goal: Goal::AtLeast(0.30),
-        measured: Measured::Ratio(rounds.await?),
+        measured: Measurements::Ratio(rounds.await?),
     });
     Ok(())
 }

@@ -5,19 +5,19 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::compare::disk::sizes;
-use crate::compare::figure::{Figure, Findings, Goal, Measured, Table};
+use crate::compare::disk_usage::sizes;
+use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Table};
 use crate::compare::postgres;
-use crate::compare::process::chat_api;
 use crate::compare::rounds::Rounds;
-use crate::compare::seed::{Seed, read_and_decode};
-use crate::compare::setting::Setting;
+use crate::compare::run_config::RunConfig;
+use crate::compare::seeded_log::{SeededLog, read_and_decode};
+use crate::compare::server_process::chat_api_command;
 
 /// The command that operators rebuild with, on a log that was seeded, up to its end. What it compares and promotes
 /// otherwise is left out: that reads what readers see, and folds nothing.
-pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::Result<()> {
+pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
     let folder = setting.new_folder()?;
-    let head = Seed::new(&setting.texts, setting.chats(), setting.messages).write(folder.path()).await?;
+    let head = SeededLog::new(&setting.texts, setting.chats(), setting.messages).write(folder.path()).await?;
     let server = postgres::start(setting).await?;
     let url = postgres::database(&server).await?;
     let mut table = Table::new("Bytes a message after a rebuild", &["", "bytes a message"]);
@@ -43,7 +43,7 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
             against: "reading and decoding the same events and throwing them away".to_owned(),
             unit: "events/s".to_owned(),
             goal: Goal::AtLeast(goal),
-            measured: Measured::Ratio(rounds.await?),
+            measured: Measurements::Ratio(rounds.await?),
         });
     }
     let built = sizes(folder.path())?;
@@ -58,13 +58,13 @@ pub(super) async fn measure(setting: &Setting, findings: &mut Findings) -> io::R
 }
 
 async fn rebuild(
-    setting: &Setting,
+    setting: &RunConfig,
     folder: &Path,
     projection: &'static str,
     arguments: &[&str],
     head: u64,
 ) -> io::Result<Duration> {
-    let mut command = chat_api(&setting.program);
+    let mut command = chat_api_command(&setting.program);
     command.args(["projections", "rebuild", projection, "--from-scratch", "--until", &head.to_string()]);
     command.args(["--execute", "--operator", "bench", "--reason", "measured", "-o", "json", "--data-dir"]);
     command.arg(folder).args(arguments).stdin(Stdio::null());

@@ -1,8 +1,8 @@
 //! The report: a table and plots for people, the raw figures for programs.
 
-mod bars;
-mod lines;
-mod ratios;
+mod bar_chart;
+mod goal_chart;
+mod line_chart;
 mod svg;
 
 use std::fmt::Write as _;
@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::figure::{Chapter, Figure, Goal, Measured, Plot, Shape, Table};
+use super::figure::{Figure, Goal, Measurements, Plot, PlotKind, ReportSection, Table};
 use super::rounds::median;
 
 /// A report that grows with each figure: what was measured stays, whatever becomes of the rest.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     machine: String,
-    chapters: Vec<Chapter>,
+    chapters: Vec<ReportSection>,
     /// The machine whose figures are at the path, where it is another one. They are given up with the first chapter.
     #[serde(skip)]
-    pub instead_of: Option<String>,
+    pub other_machine: Option<String>,
     #[serde(skip)]
     path: Option<PathBuf>,
 }
 
 /// Puts another content in a file's place, whole.
-fn replace(path: &Path, content: &str) -> io::Result<()> {
+fn replace_file(path: &Path, content: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let mut new = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
@@ -35,8 +35,8 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     new.persist(path).map(drop).map_err(|error| error.error)
 }
 
-const BEGIN: &str = "<!-- figures: written by chat-bench compare -->";
-const END: &str = "<!-- end of figures -->";
+const BEGIN_MARKER: &str = "<!-- figures: written by chat-bench compare -->";
+const END_MARKER: &str = "<!-- end of figures -->";
 
 impl Report {
     /// A report at this path, if there is to be one. Figures that an earlier run on such a machine has left in it stay
@@ -57,13 +57,13 @@ impl Report {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { machine, chapters, instead_of, path })
+        Ok(Self { machine, chapters, other_machine: instead_of, path })
     }
 
     /// Adds what was measured, in the place of what was measured for the same number before, and writes everything.
     ///
     /// One that failed before anything was measured changes nothing.
-    pub fn add(&mut self, chapter: Chapter) -> io::Result<()> {
+    pub fn add(&mut self, chapter: ReportSection) -> io::Result<()> {
         if chapter.failed && chapter.findings.figures.is_empty() {
             return Ok(());
         }
@@ -79,25 +79,28 @@ impl Report {
     /// Writes the text between the report's two marks, and the plots and the raw figures beside it.
     fn write(&self, path: &Path) -> io::Result<()> {
         let report = std::fs::read_to_string(path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(format!("# Performance\n\n{BEGIN}\n{END}\n")),
+            io::ErrorKind::NotFound => Ok(format!("# Performance\n\n{BEGIN_MARKER}\n{END_MARKER}\n")),
             _ => Err(error),
         })?;
         let (before, rest) =
-            report.split_once(BEGIN).ok_or_else(|| io::Error::other("the report has no mark"))?;
+            report.split_once(BEGIN_MARKER).ok_or_else(|| io::Error::other("the report has no mark"))?;
         let (_, after) =
-            rest.split_once(END).ok_or_else(|| io::Error::other("the report has no second mark"))?;
+            rest.split_once(END_MARKER).ok_or_else(|| io::Error::other("the report has no second mark"))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         // Half of what people wrote is not to be left of it.
-        replace(path, &format!("{before}{BEGIN}\n{}{END}{after}", self.text(&name)))?;
+        replace_file(
+            path,
+            &format!("{before}{BEGIN_MARKER}\n{}{END_MARKER}{after}", self.to_markdown(&name)),
+        )?;
         let raw = serde_json::to_string_pretty(self)?;
-        replace(&path.with_extension("json"), &(raw + "\n"))?;
-        std::fs::write(path.with_file_name(format!("{name}.svg")), ratios::draw(&self.figures()))?;
+        replace_file(&path.with_extension("json"), &(raw + "\n"))?;
+        std::fs::write(path.with_file_name(format!("{name}.svg")), goal_chart::draw(&self.figures()))?;
         for plot in self.chapters.iter().flat_map(|chapter| &chapter.findings.plots) {
             let drawn = match &plot.shape {
-                Shape::Lines { across, lines } => lines::draw(&plot.title, across, lines),
-                Shape::Bars { unit, legend, groups } => bars::draw(&plot.title, unit, legend, groups),
+                PlotKind::Lines { across, lines } => line_chart::draw(&plot.title, across, lines),
+                PlotKind::Bars { unit, legend, groups } => bar_chart::draw(&plot.title, unit, legend, groups),
             };
-            std::fs::write(path.with_file_name(file(&name, plot)), drawn)?;
+            std::fs::write(path.with_file_name(plot_file_name(&name, plot)), drawn)?;
         }
         Ok(())
     }
@@ -110,9 +113,9 @@ impl Report {
         figures
     }
 
-    fn text(&self, name: &str) -> String {
+    fn to_markdown(&self, name: &str) -> String {
         let figures = self.figures();
-        let missed = figures.iter().filter(|figure| !figure.reached()).count();
+        let missed = figures.iter().filter(|figure| !figure.meets_goal()).count();
         let mut text = format!(
             "\nMeasured on {}. {} of {} goals are reached.\n\n\
              | # | measured | ours | against | theirs | ratio | wanted |\n|---|---|---|---|---|---|---|\n",
@@ -121,7 +124,7 @@ impl Report {
             figures.len(),
         );
         for figure in figures {
-            text += &row(figure);
+            text += &figure_row(figure);
         }
         // Writing to a String can't fail.
         let _ = writeln!(
@@ -137,57 +140,57 @@ impl Report {
 }
 
 /// One figure in one line.
-pub fn line(figure: &Figure) -> String {
+pub fn figure_line(figure: &Figure) -> String {
     let Figure { number, name, unit, .. } = figure;
-    let verdict = if figure.reached() { "reached" } else { "missed" };
-    let wanted = wanted(figure.goal);
+    let verdict = if figure.meets_goal() { "reached" } else { "missed" };
+    let wanted = goal_text(figure.goal);
     match &figure.measured {
-        Measured::Ratio(rounds) => format!(
+        Measurements::Ratio(rounds) => format!(
             "{number:>2}  {name}: {} against {} {unit} = {:.2} ({wanted}, {verdict})\n",
-            digits(median(&rounds.ours)),
-            digits(median(&rounds.theirs)),
+            format_value(median(&rounds.ours)),
+            format_value(median(&rounds.theirs)),
             figure.value(),
         ),
-        Measured::Absolute(_) => {
-            format!("{number:>2}  {name}: {} {unit} ({wanted}, {verdict})\n", digits(figure.value()))
+        Measurements::Absolute(_) => {
+            format!("{number:>2}  {name}: {} {unit} ({wanted}, {verdict})\n", format_value(figure.value()))
         }
     }
 }
 
 /// A figure as a row of the table.
-fn row(figure: &Figure) -> String {
+fn figure_row(figure: &Figure) -> String {
     let Figure { number, name, against, unit, .. } = figure;
-    let verdict = if figure.reached() { "" } else { ", **missed**" };
-    let wanted = wanted(figure.goal);
+    let verdict = if figure.meets_goal() { "" } else { ", **missed**" };
+    let wanted = goal_text(figure.goal);
     let extremes = |values: &[f64]| {
         let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
         (lowest, values.iter().copied().fold(0.0, f64::max))
     };
     match &figure.measured {
-        Measured::Ratio(rounds) => {
+        Measurements::Ratio(rounds) => {
             let (lowest, highest) = extremes(&rounds.ratios);
             format!(
                 "| {number} | {name} | {} {unit} | {against} | {} {unit} | {:.2} ({lowest:.2}–{highest:.2}) | \
                  {wanted}{verdict} |\n",
-                digits(median(&rounds.ours)),
-                digits(median(&rounds.theirs)),
+                format_value(median(&rounds.ours)),
+                format_value(median(&rounds.theirs)),
                 figure.value(),
             )
         }
-        Measured::Absolute(values) => {
+        Measurements::Absolute(values) => {
             let (lowest, highest) = extremes(values);
             format!(
                 "| {number} | {name} | {} {unit} ({}–{}) | – | – | – | {wanted} {unit}{verdict} |\n",
-                digits(figure.value()),
-                digits(lowest),
-                digits(highest),
+                format_value(figure.value()),
+                format_value(lowest),
+                format_value(highest),
             )
         }
     }
 }
 
 /// What explains a chapter's figures.
-fn section(chapter: &Chapter, name: &str) -> String {
+fn section(chapter: &ReportSection, name: &str) -> String {
     let mut text = String::new();
     let findings = &chapter.findings;
     if findings.tables.is_empty() && findings.plots.is_empty() && !chapter.failed {
@@ -206,16 +209,16 @@ fn section(chapter: &Chapter, name: &str) -> String {
         let _ = writeln!(text, "{title}:\n\n{}{}{rows}", line(head), line(&rule));
     }
     for plot in &findings.plots {
-        let _ = writeln!(text, "![{}]({})\n", plot.title, file(name, plot));
+        let _ = writeln!(text, "![{}]({})\n", plot.title, plot_file_name(name, plot));
     }
     text
 }
 
-fn file(name: &str, plot: &Plot) -> String {
+fn plot_file_name(name: &str, plot: &Plot) -> String {
     format!("{name}-{}.svg", plot.slug)
 }
 
-fn wanted(goal: Goal) -> String {
+fn goal_text(goal: Goal) -> String {
     match goal {
         Goal::AtLeast(least) => format!("at least {least:.2}"),
         Goal::AtMost(most) => format!("at most {most:.2}"),
@@ -223,33 +226,33 @@ fn wanted(goal: Goal) -> String {
 }
 
 /// A number with no more digits than matter.
-fn digits(value: f64) -> String {
+fn format_value(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::figure::Findings;
+    use crate::compare::figure::FigureResults;
 
-    fn chapter(number: u32, value: f64) -> Chapter {
+    fn chapter(number: u32, value: f64) -> ReportSection {
         let figure = Figure {
             number,
             name: "a figure".to_owned(),
             against: String::new(),
             unit: "ms".to_owned(),
             goal: Goal::AtMost(20.0),
-            measured: Measured::Absolute(vec![value]),
+            measured: Measurements::Absolute(vec![value]),
         };
         let (measured_at, setting) = ("2026-11-24T12:00:00Z".to_owned(), "1 round".to_owned());
-        Chapter { number, measured_at, setting, failed: false, findings: Findings::from(figure) }
+        ReportSection { number, measured_at, setting, failed: false, findings: FigureResults::from(figure) }
     }
 
     #[test]
     fn a_report_keeps_what_stands_around_the_marks_and_what_is_not_measured_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.md");
-        std::fs::write(&path, format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
+        std::fs::write(&path, format!("before\n{BEGIN_MARKER}\nold\n{END_MARKER}\nafter\n")).unwrap();
         let open_on = |machine: &str| Report::open(Some(path.clone()), machine.to_owned()).unwrap();
         let open = || open_on("a machine");
         let mut report = open();
@@ -262,10 +265,10 @@ mod tests {
         assert!(text.contains("| 2 | a figure | 30.00 ms"), "{text}");
         assert!(text.contains("| 8 | a figure | 21.00 ms"), "{text}");
         assert!(text.contains("0 of 2 goals"), "{text}");
-        assert_eq!(open().instead_of, None);
+        assert_eq!(open().other_machine, None);
         let other = open_on("another machine");
         assert!(other.chapters.is_empty());
-        assert_eq!(other.instead_of.as_deref(), Some("a machine"));
+        assert_eq!(other.other_machine.as_deref(), Some("a machine"));
     }
 
     #[test]

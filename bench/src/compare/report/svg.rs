@@ -13,7 +13,7 @@ pub struct Svg(String);
 #[derive(Clone, Copy)]
 pub enum Anchor {
     /// To the right of it.
-    Start,
+    Prefix,
     /// Around it.
     Middle,
     /// To the left of it.
@@ -39,7 +39,7 @@ impl Svg {
     /// A text.
     pub fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let anchor = match anchor {
-            Anchor::Start => "start",
+            Anchor::Prefix => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
@@ -48,7 +48,7 @@ impl Svg {
     }
 
     /// A filled rectangle.
-    pub fn bar(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: &str) {
+    pub fn rectangle(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: &str) {
         let width = width.max(1.0);
         let _ = writeln!(
             self.0,
@@ -57,24 +57,24 @@ impl Svg {
     }
 
     /// A thin line of the grid.
-    pub fn rule(&mut self, from: (f64, f64), to: (f64, f64)) {
-        self.path(&[from, to], "#dddddd", "");
+    pub fn grid_line(&mut self, from: (f64, f64), to: (f64, f64)) {
+        self.polyline(&[from, to], "#dddddd", "");
     }
 
     /// A dashed line.
     pub fn mark(&mut self, from: (f64, f64), to: (f64, f64)) {
-        self.path(&[from, to], "black", " stroke-dasharray=\"4 3\"");
+        self.polyline(&[from, to], "black", " stroke-dasharray=\"4 3\"");
     }
 
     /// A line through points, each with a dot.
-    pub fn line(&mut self, points: &[(f64, f64)], colour: &str) {
-        self.path(points, colour, " stroke-width=\"2\"");
+    pub fn line_with_dots(&mut self, points: &[(f64, f64)], colour: &str) {
+        self.polyline(points, colour, " stroke-width=\"2\"");
         for (x, y) in points {
             let _ = writeln!(self.0, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
         }
     }
 
-    fn path(&mut self, points: &[(f64, f64)], colour: &str, more: &str) {
+    fn polyline(&mut self, points: &[(f64, f64)], colour: &str, more: &str) {
         let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let points = points.join(" ");
         let _ = writeln!(self.0, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"{more}/>");
@@ -91,7 +91,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Powers of ten from the one at or below the lowest value to the one at or above the highest.
-pub fn decades(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub fn decade_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (lowest, highest) = values
         .filter(|value| *value > 0.0)
         .fold((f64::INFINITY, 0.0_f64), |(lowest, highest), value| (lowest.min(value), highest.max(value)));
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn decades_hold_every_value() {
-        assert_eq!(decades([0.03, 5.0].into_iter()), (-2.0, 1.0));
-        assert_eq!(decades([1.0].into_iter()), (0.0, 1.0));
-        assert_eq!(decades(std::iter::empty()), (0.0, 1.0));
+        assert_eq!(decade_range([0.03, 5.0].into_iter()), (-2.0, 1.0));
+        assert_eq!(decade_range([1.0].into_iter()), (0.0, 1.0));
+        assert_eq!(decade_range(std::iter::empty()), (0.0, 1.0));
     }
 }

@@ -1,7 +1,7 @@
 //! `audit explain`
 
 use chat_operations::audit::{
-    Effect, ExplainError, Explanation, Touched, TouchedProjection, WhichEvent, explain, touched,
+    Effect, EventSelector, ExplainError, Explanation, Touched, TouchedProjection, explain, touched,
 };
 use clap::{Args, Subcommand};
 
@@ -27,7 +27,7 @@ pub(crate) enum Explain {
 pub(crate) struct OfEvent {
     /// Its position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::which)]
-    which: WhichEvent,
+    which: EventSelector,
     #[command(flatten)]
     common: Common,
 }

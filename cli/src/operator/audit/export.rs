@@ -4,8 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chat_operations::atomic_file::{FileAccess, NewFile};
 use chat_operations::audit::{ExportError, ExportFormat, Scan, export};
-use chat_operations::new_file::{NewFile, Readers};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 

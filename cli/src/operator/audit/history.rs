@@ -1,6 +1,6 @@
 //! `audit at` and `audit diff`
 
-use chat_operations::audit::{self, Difference, Point, StateThen};
+use chat_operations::audit::{self, Difference, LogPoint, StateThen};
 use clap::Args;
 
 use super::super::Stage;
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 pub(crate) struct At {
     /// After which event: its position, or a time, which stands for the last event recorded by then
     #[arg(value_name = "POSITION|TIME", value_parser = point)]
-    point: Point,
+    point: LogPoint,
     #[command(subcommand)]
     pub(super) about: About,
 }
@@ -26,16 +26,16 @@ pub(crate) struct At {
 pub(crate) struct Diff {
     /// Where the difference begins: after the event at this position, or the last one recorded by this time
     #[arg(value_name = "A", value_parser = point)]
-    from: Point,
+    from: LogPoint,
     /// Where it ends: with the event at this position, or the last one recorded by this time
     #[arg(value_name = "B", value_parser = point)]
-    to: Point,
+    to: LogPoint,
     #[command(subcommand)]
     pub(super) about: About,
 }
 
-fn point(text: &str) -> Result<Point, &'static str> {
-    Point::parse(text)
+fn point(text: &str) -> Result<LogPoint, &'static str> {
+    LogPoint::parse(text)
         .ok_or("neither a position, a whole number, nor a time such as 2026-09-21T14:13:20Z or 2026-09-21")
 }
 

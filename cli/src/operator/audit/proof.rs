@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_files::durable_folder::beside;
-use chat_operations::audit::Point;
-use chat_operations::new_file::{NewFile, Readers};
-use chat_operations::proof::bundle::{self, Proof};
+use chat_files::durable_fs::with_suffix;
+use chat_operations::atomic_file::{FileAccess, NewFile};
+use chat_operations::audit::LogPoint;
 use chat_operations::proof::checkpoint::Checkpoint;
+use chat_operations::proof::event_proof::{self, EventProof};
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
 use chat_operations::proof::verify::{self, read_note};
-use chat_operations::proof::{leaves, structure};
+use chat_operations::proof::{leaves_file, log_integrity};
 use clap::Args;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(crate) struct MakeCheckpoint {
     /// How far: to the event at this position, or to the last one that was recorded at this time or before [default: as
     /// far as the log goes]
     #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
-    until: Option<Point>,
+    until: Option<LogPoint>,
     #[command(flatten)]
     deed: Deed,
     #[command(flatten)]
@@ -134,7 +134,7 @@ pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Fai
         verify::make_checkpoint(&*stage.log, *until, &signer, out, (&operator, &reason), &mut watch).await;
     let made = made.map_err(|error| Failure::because("there is no checkpoint", &error))?;
     drop(progress);
-    let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves::path_of(out) });
+    let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves_file::leaves_path(out) });
     let text = proof_text::checkpoint(&made, out);
     let answer = Answer::new(&data, text)?;
     if !readable_by_others(key) {
@@ -151,7 +151,7 @@ pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
     let Some(path) = checkpoint else {
         let stage = Stage::open(common).await?;
         let mut progress = Progress::start("Reading events", expected_events(&stage).await);
-        let found = structure::check(&*stage.log, None, &mut |events| progress.at(events)).await;
+        let found = log_integrity::check(&*stage.log, None, &mut |events| progress.at(events)).await;
         let found = found.map_err(failed)?;
         drop(progress);
         let answer = Answer::new(&found, proof_text::structure(&found))?.finding(!found.faults.is_empty());
@@ -179,7 +179,7 @@ pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
     let stage = Stage::open(common).await?;
     let mut progress = Progress::start("Hashing events", None);
     let mut watch = |events| progress.at(events);
-    let proof = bundle::prove(&*stage.log, Position::new(*position), checkpoint, &mut watch).await;
+    let proof = event_proof::prove(&*stage.log, Position::new(*position), checkpoint, &mut watch).await;
     let proof = proof.map_err(failed)?;
     drop(progress);
     let shown = proof.check(None).map_err(failed)?;
@@ -202,13 +202,13 @@ pub(super) fn verify_proof(arguments: &VerifyProof) -> Result<Answer, Failure> {
     let VerifyProof { proof, public_key, .. } = arguments;
     let failed = |error| Failure::because(format!("{} can't be checked", proof.display()), &error);
     let key = public(public_key)?;
-    let shown = Proof::parse(&read(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
+    let shown = EventProof::parse(&read(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
     let answer = Answer::new(&proof_text::proof_as_json(&shown), proof_text::proof(&shown))?;
     Ok(answer.finding(!proof_text::proves(&shown)))
 }
 
-fn until(text: &str) -> Result<Point, &'static str> {
-    Point::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
+fn until(text: &str) -> Result<LogPoint, &'static str> {
+    LogPoint::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
 }
 
 /// How many events there are to read, where positions tell.

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chat_operations::audit::event::AuditedEvent;
-use chat_operations::proof::alteration::{Alteration, Stands};
-use chat_operations::proof::bundle::Shown;
+use chat_operations::proof::alteration::{Alteration, EventIdentity};
 use chat_operations::proof::checkpoint::Checkpoint;
-use chat_operations::proof::leaves::Standing;
-use chat_operations::proof::structure::{Fault, Structure};
-use chat_operations::proof::verify::{Missing, Signature, Verdict};
+use chat_operations::proof::event_proof::Shown;
+use chat_operations::proof::leaves_file::LeavesStatus;
+use chat_operations::proof::log_integrity::{Fault, IntegrityReport};
+use chat_operations::proof::verify::{MissingEvent, SignatureStatus, Verdict};
 use chat_ports::event_store::RecordedEvent;
 use serde_json::{Value, json};
 
@@ -26,8 +26,8 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
     )
 }
 
-pub(super) fn structure(found: &Structure) -> String {
-    let Structure { events, position, root, streams, faults } = found;
+pub(super) fn structure(found: &IntegrityReport) -> String {
+    let IntegrityReport { events, position, root, streams, faults } = found;
     let verdict = match faults.len() {
         0 => "the log holds together: positions rise, no stream has a gap, ids are unique".to_owned(),
         1 => "the log does not hold together: 1 fault".to_owned(),
@@ -45,10 +45,10 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
         verdict;
     let mut text = String::new();
     // Writing to a string never fails.
-    if matches!(signature, Signature::Wrong | Signature::ByAnotherKey) {
+    if matches!(signature, SignatureStatus::Wrong | SignatureStatus::ByAnotherKey) {
         let _ = writeln!(text, "the checkpoint is not to be trusted; if it were:");
     }
-    if *signature == Signature::NotChecked {
+    if *signature == SignatureStatus::NotChecked {
         let _ = writeln!(
             text,
             "nobody knows who made the checkpoint: its signature was not checked; if it is good:"
@@ -130,7 +130,7 @@ pub(super) fn proof_as_json(proof: &Shown) -> Value {
 
 /// Whether a proof shows that the event was there.
 pub(super) fn proves(proof: &Shown) -> bool {
-    proof.included && proof.signature == Signature::Good
+    proof.included && proof.signature == SignatureStatus::Good
 }
 
 fn alteration(alteration: &Alteration) -> String {
@@ -159,8 +159,8 @@ fn alteration(alteration: &Alteration) -> String {
 }
 
 /// Which event a removed one was, where its stream has a gap since then.
-fn gaps_left(missing: &[Missing]) -> String {
-    let of = |missing: &Missing| {
+fn gaps_left(missing: &[MissingEvent]) -> String {
+    let of = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, shown::stream(&missing.stream))
     };
     match missing {
@@ -173,18 +173,18 @@ fn gaps_left(missing: &[Missing]) -> String {
     }
 }
 
-fn stands(now: &Stands) -> String {
-    let Stands { stream, revision, event_type, id } = now;
+fn stands(now: &EventIdentity) -> String {
+    let EventIdentity { stream, revision, event_type, id } = now;
     let (event_type, stream) = (escaped(event_type), shown::stream(stream));
     format!("{event_type} {} in stream {stream}, revision {revision}", id.uuid())
 }
 
-fn signature_text(signature: Signature) -> &'static str {
+fn signature_text(signature: SignatureStatus) -> &'static str {
     match signature {
-        Signature::Good => "good",
-        Signature::Wrong => "wrong: the checkpoint is not what the key signed",
-        Signature::ByAnotherKey => "by another key",
-        Signature::NotChecked => "not checked",
+        SignatureStatus::Good => "good",
+        SignatureStatus::Wrong => "wrong: the checkpoint is not what the key signed",
+        SignatureStatus::ByAnotherKey => "by another key",
+        SignatureStatus::NotChecked => "not checked",
     }
 }
 

@@ -1,7 +1,7 @@
 //! `audit show`
 
 use chat_domain::Metadata;
-use chat_operations::audit::{AuditedEvent, EventReference, ShownEvent, WhichEvent, find, show};
+use chat_operations::audit::{AuditedEvent, EventReference, EventSelector, ShownEvent, find, show};
 use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,14 +18,14 @@ use crate::failure::Failure;
 pub(crate) struct Show {
     /// Its position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = which)]
-    which: WhichEvent,
+    which: EventSelector,
     #[command(flatten)]
     pub(super) common: Common,
 }
 
 /// Reads which event is meant.
-pub(super) fn which(text: &str) -> Result<WhichEvent, &'static str> {
-    WhichEvent::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
+pub(super) fn which(text: &str) -> Result<EventSelector, &'static str> {
+    EventSelector::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
 }
 
 pub(super) async fn run(arguments: &Show) -> Result<Answer, Failure> {
@@ -38,12 +38,12 @@ pub(super) async fn run(arguments: &Show) -> Result<Answer, Failure> {
 /// The event, which must be there.
 pub(super) async fn found(
     stage: &Stage,
-    which: WhichEvent,
+    which: EventSelector,
 ) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
     let found = find(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
     found.ok_or_else(|| match which {
-        WhichEvent::At(position) => Failure::new(format!("no event is at position {position}")),
-        WhichEvent::Of(id) => Failure::new(format!("no event has the id {}", id.uuid())),
+        EventSelector::At(position) => Failure::new(format!("no event is at position {position}")),
+        EventSelector::Of(id) => Failure::new(format!("no event has the id {}", id.uuid())),
     })
 }
 

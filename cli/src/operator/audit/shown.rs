@@ -1,7 +1,7 @@
 //! Events in a few words.
 
-use chat_domain::{Actor, operation};
-use chat_operations::audit::filter::actor_kind;
+use chat_domain::{Actor, operator_action};
+use chat_operations::audit::filter::actor_kind_name;
 use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ pub(super) fn reference(event: &EventReference) -> String {
 /// Who it was, as `operator alice@ops-1` or `app 10.0.0.7`.
 pub(super) fn actor(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else { return "?".to_owned() };
-    let kind = actor_kind(actor.kind);
+    let kind = actor_kind_name(actor.kind);
     match actor.name.as_ref().or(actor.address.as_ref()) {
         Some(who) => format!("{kind} {}", escaped(who)),
         None => kind.to_owned(),
@@ -81,7 +81,7 @@ fn what(event: &AuditedEvent) -> String {
             ("copies", Value::Array(copies)) => words.extend(copies.iter().map(copy)),
             // What operators do is told with its reason first.
             ("reason", _) => {}
-            (name, Value::String(text)) if event.stream == operation::STREAM => {
+            (name, Value::String(text)) if event.stream == operator_action::STREAM => {
                 words.push(format!("{name} {}", escaped(text)));
             }
             (name, value) => words.push(format!("{} {}", escaped(name), escaped(&value.to_string()))),

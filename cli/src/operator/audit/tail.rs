@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use chat_operations::audit::{self, AuditedEvent, unknown_types};
+use chat_operations::audit::{self, AuditedEvent, unknown_type_diagnostics};
 use clap::Args;
 
 use super::super::{Common, Output, Stage};
@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: &Tail) -> ExitCode {
 async fn tail(arguments: &Tail) -> Result<(), Failure> {
     let filter = arguments.filter.parse()?;
     let misspelt: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
-    for said in unknown_types(&misspelt) {
+    for said in unknown_type_diagnostics(&misspelt) {
         let _ = writeln!(io::stderr(), "warning: {}", said.message);
     }
     // Who doesn't follow is ended by the signal itself.

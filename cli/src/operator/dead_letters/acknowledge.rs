@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_operations::dead_letters::decide::{acknowledge, to_acknowledge};
+use chat_operations::dead_letters::resolve::{acknowledge, unacknowledged_discards};
 use clap::Args;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ struct Which {
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let meant = options.place.open().await?;
     let position = options.which.position.map(Position::new);
-    let found = to_acknowledge(&meant.projections, &meant.names, position).await.map_err(failure)?;
+    let found = unacknowledged_discards(&meant.projections, &meant.names, position).await.map_err(failure)?;
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
     if found.is_empty() {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_operations::dead_letters::decide::{Done, Meant as Letters, Step, parked_streams, take, to_discard};
-use chat_operations::dead_letters::trial::{STREAMS, try_out};
+use chat_operations::dead_letters::dry_run::{STREAMS, dry_run};
+use chat_operations::dead_letters::resolve::{
+    DeadLetterSelection as Letters, Resolution, ResolutionOutcome, blocked_streams, plan_discard, take,
+};
 use clap::Args;
 use serde_json::json;
 
@@ -55,8 +57,8 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         Which { stream: Some(stream), .. } => Letters::Stream(stream.clone()),
         Which { .. } => Letters::All,
     };
-    let parked = parked_streams(&meant.projections, &meant.names, &letters).await.map_err(failure)?;
-    let steps: Vec<_> = parked.into_iter().map(|parked| Step { parked, discard: false }).collect();
+    let parked = blocked_streams(&meant.projections, &meant.names, &letters).await.map_err(failure)?;
+    let steps: Vec<_> = parked.into_iter().map(|parked| Resolution { parked, discard: false }).collect();
     if steps.is_empty() {
         let nothing = json!({ "executed": false, "steps": [] });
         return Ok(note_unreadable(Answer::new(&nothing, "nothing is parked there\n")?, &meant.unreadable));
@@ -66,11 +68,11 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
     let meant = options.place.open().await?;
-    let steps = to_discard(&meant.projections, &meant.names, Position::new(options.position)).await;
+    let steps = plan_discard(&meant.projections, &meant.names, Position::new(options.position)).await;
     go(meant, steps.map_err(failure)?, &options.execution).await
 }
 
-async fn go(meant: Meant, steps: Vec<Step>, execution: &Execution) -> Result<Answer, Failure> {
+async fn go(meant: Meant, steps: Vec<Resolution>, execution: &Execution) -> Result<Answer, Failure> {
     let answer = if execution.execute {
         execute(&meant, steps, execution).await?
     } else {
@@ -79,7 +81,7 @@ async fn go(meant: Meant, steps: Vec<Step>, execution: &Execution) -> Result<Ans
     Ok(note_unreadable(answer, &meant.unreadable))
 }
 
-async fn try_first(meant: &Meant, steps: &[Step]) -> Result<Answer, Failure> {
+async fn try_first(meant: &Meant, steps: &[Resolution]) -> Result<Answer, Failure> {
     let all = try_out(&meant.projections, steps).await.map_err(failure)?;
     let text: String = all.iter().map(tried).collect();
     let mut answer = Answer::new(&json!({ "executed": false, "steps": all }), text)?
@@ -95,7 +97,7 @@ async fn try_first(meant: &Meant, steps: &[Step]) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-async fn execute(meant: &Meant, steps: Vec<Step>, execution: &Execution) -> Result<Answer, Failure> {
+async fn execute(meant: &Meant, steps: Vec<Resolution>, execution: &Execution) -> Result<Answer, Failure> {
     let (operator, reason) = (execution.deed.operator(), execution.deed.reason()?);
     let patience = Duration::from_secs(execution.wait);
     let all = take(&meant.projections, &operator, &reason, steps, patience).await.map_err(failure)?;

@@ -1,7 +1,7 @@
 //! `dead-letters list`
 
 use chat_domain::Position;
-use chat_operations::dead_letters::list::{Asked, Counted, Listing, list};
+use chat_operations::dead_letters::list::{Asked, Counted, DeadLetterListing, list};
 use clap::Args;
 
 use super::shown::{counted, letters};
@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(note_unreadable(answer, &unreadable))
 }
 
-fn text(listing: &Listing) -> String {
+fn text(listing: &DeadLetterListing) -> String {
     let mut text = letters(&listing.letters);
     if !text.is_empty() {
         text.push('\n');

@@ -9,7 +9,7 @@ mod shown;
 use std::process::ExitCode;
 
 use chat_domain::Position;
-use chat_domain::operation::ProjectionName;
+use chat_domain::operator_action::ProjectionName;
 use chat_operations::dead_letters::list::{Asked, Counted};
 use chat_operations::projections::Projections;
 use clap::{Args, Subcommand};

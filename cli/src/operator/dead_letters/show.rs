@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chat_domain::Position;
-use chat_operations::dead_letters::show::{Shown, Stored, show};
+use chat_operations::dead_letters::show::{Shown, StoredEvent, show};
 use clap::Args;
 
 use super::shown::{letters, tried};

@@ -1,9 +1,9 @@
 //! Answers as lines for people.
 
-use chat_operations::dead_letters::decide::Done;
-use chat_operations::dead_letters::list::Counted;
-use chat_operations::dead_letters::trial::Tried;
-use chat_operations::dead_letters::{Letter, Stop};
+use chat_operations::dead_letters::{DeadLetterView, Stop};
+use chat_operations::pending_dead_letters::dry_run::RetryDryRun;
+use chat_operations::pending_dead_letters::list::Counted;
+use chat_operations::pending_dead_letters::resolve::ResolutionOutcome;
 
 use crate::operator::projections::shown::or_dash;
 use crate::operator::table::whole_table;
@@ -42,8 +42,8 @@ pub(super) fn counted(of: &Counted) -> String {
 }
 
 /// What an act would come to.
-pub(super) fn tried(tried: &Tried) -> String {
-    let Tried { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
+pub(super) fn tried(tried: &RetryDryRun) -> String {
+    let RetryDryRun { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
     let given_up =
         if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
     // They were counted before the trial: more may have been parked since.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use chat_domain::Position;
-use chat_operations::events_check::{Asked, Checked, Finding, check};
+use chat_operations::events_check::{Asked, EventsCheck, Finding, check};
 use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
@@ -56,8 +56,8 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
     Ok(Answer::new(&checked, text(&checked))?.finding(checked.found() > 0))
 }
 
-fn text(checked: &Checked) -> String {
-    let Checked { position, events, types, findings, .. } = checked;
+fn text(checked: &EventsCheck) -> String {
+    let EventsCheck { position, events, types, findings, .. } = checked;
     let mut text = match checked.found() {
         0 => format!("{events} events up to position {position}: all can be read\n"),
         1 => format!("{events} events up to position {position}: 1 finding\n"),

@@ -9,7 +9,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use chat_domain::operation::ProjectionName;
+use chat_domain::operator_action::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
 use clap::{Args, Subcommand, ValueEnum};
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use chat_domain::operation::ProjectionName;
+use chat_domain::operator_action::ProjectionName;
 use chat_domain::{Position, Timestamp};
-use chat_operations::projections::rebuild::{self, Rebuild, RebuildPlan, Rebuilt, Until};
+use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, RebuildPlan, RebuildReport};
 use clap::Args;
 
 use super::progress::Display;
@@ -47,7 +47,7 @@ fn until(text: &str) -> Result<Until, String> {
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let rebuild = Rebuild {
+    let rebuild = RebuildOptions {
         names: options.name.map_or_else(|| ProjectionName::ALL.to_vec(), |name| vec![name.into()]),
         from_scratch: options.from_scratch,
         until: options.until,
@@ -78,7 +78,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
+fn planned(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
     let rows: Vec<_> = plan
         .generations
         .iter()
@@ -110,7 +110,7 @@ fn planned(plan: &RebuildPlan, rebuild: &Rebuild) -> String {
     text
 }
 
-fn done(built: &Rebuilt) -> String {
+fn done(built: &RebuildReport) -> String {
     let mut text: String = built.comparisons.iter().map(comparison).collect();
     if let Some(promoted) = &built.promoted {
         return text + &switched(promoted);

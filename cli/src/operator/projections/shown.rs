@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use chat_operations::projections::compare::Comparison;
-use chat_operations::projections::switch::Switched;
-use chat_operations::projections::{Explained, Named};
-use chat_ports::contents::{Difference, Kind};
+use chat_operations::projections::switch_over::SwitchOverReport;
+use chat_operations::projections::{ExplainedDifference, GenerationName};
+use chat_ports::projection_contents::{Difference, EntityKind};
 use serde_json::Value;
 
 use crate::operator::text::{escaped, stream};
@@ -34,7 +34,7 @@ pub(super) fn millis(millis: u64) -> String {
 }
 
 /// `read_model 2, search_index 2`
-pub(super) fn named(all: &[Named]) -> String {
+pub(super) fn named(all: &[GenerationName]) -> String {
     let each: Vec<_> = all.iter().map(|of| format!("{} {}", of.name.as_str(), of.generation.0)).collect();
     each.join(", ")
 }
@@ -72,7 +72,7 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
 }
 
 /// What was looked into.
-pub(super) fn explained(all: &[Explained], differing: usize) -> String {
+pub(super) fn explained(all: &[ExplainedDifference], differing: usize) -> String {
     let mut text = String::new();
     for one in all {
         let _ = writeln!(text, "  {}", subject(one));
@@ -106,7 +106,7 @@ pub(super) fn explained(all: &[Explained], differing: usize) -> String {
 }
 
 /// Tokens stand in full: `audit explain` is to be given them.
-fn subject(one: &Explained) -> String {
+fn subject(one: &ExplainedDifference) -> String {
     let token = one.app_token.as_deref().unwrap_or("?");
     match (one.kind, one.chat_number, one.message_number) {
         (Kind::Parked, ..) => format!("parked event at position {}", one.began_at),
@@ -121,7 +121,7 @@ fn subject(one: &Explained) -> String {
 }
 
 /// The fields that differ, as far as readers are shown them.
-fn fields(one: &Explained) -> Vec<(&str, &Value, &Value)> {
+fn fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
     let (Some(Value::Object(shown)), Some(Value::Object(expected))) = (&one.shown, &one.expected) else {
         return Vec::new();
     };
@@ -133,7 +133,7 @@ fn fields(one: &Explained) -> Vec<(&str, &Value, &Value)> {
 }
 
 /// What a switch came to.
-pub(super) fn switched(switched: &Switched) -> String {
+pub(super) fn switched(switched: &SwitchOverReport) -> String {
     let taken_over = if switched.taken_over {
         ""
     } else {

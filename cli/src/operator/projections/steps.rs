@@ -1,9 +1,9 @@
 //! `projections diff`, `promote`, `rollback` and `drop`: the steps of a rebuild, singly.
 
-use chat_domain::operation::Generation;
+use chat_domain::operator_action::Generation;
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::drop_generations;
-use chat_operations::projections::switch::{self, Switch, SwitchPlan};
+use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
 use clap::Args;
 
 use super::progress::Display;
@@ -60,14 +60,14 @@ pub(super) async fn diff(options: &Plain) -> Result<Answer, Failure> {
 }
 
 pub(super) async fn promote(options: &Options) -> Result<Answer, Failure> {
-    move_readers(options, Switch::Promote).await
+    move_readers(options, SwitchDirection::Promote).await
 }
 
 pub(super) async fn roll_back(options: &Options) -> Result<Answer, Failure> {
-    move_readers(options, Switch::RollBack).await
+    move_readers(options, SwitchDirection::RollBack).await
 }
 
-async fn move_readers(options: &Options, which: Switch) -> Result<Answer, Failure> {
+async fn move_readers(options: &Options, which: SwitchDirection) -> Result<Answer, Failure> {
     let names = options.which.names();
     if !options.execution.execute {
         let projections = open(&options.common).await?;
@@ -86,7 +86,7 @@ async fn move_readers(options: &Options, which: Switch) -> Result<Answer, Failur
     Answer::new(&done, switched(&done))
 }
 
-fn planned(plan: &SwitchPlan) -> String {
+fn planned(plan: &SwitchOverPlan) -> String {
     let positions: Vec<_> = plan.positions.iter().map(|position| or_dash(*position)).collect();
     format!(
         "readers see {}, and would see {}, now at {} of {}",

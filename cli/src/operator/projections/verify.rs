@@ -1,6 +1,6 @@
 //! `projections verify`
 
-use chat_operations::projections::verify::{Verified, full, sample};
+use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
 
 use super::progress::Display;
@@ -42,8 +42,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(Answer::new(&verified, text(&verified))?.finding(verified.drifted > 0))
 }
 
-fn text(verified: &Verified) -> String {
-    let Verified { name, generation, position, compared, drifted, shown } = verified;
+fn text(verified: &VerificationReport) -> String {
+    let VerificationReport { name, generation, position, compared, drifted, shown } = verified;
     let found = match drifted {
         0 => "all are what follows from the log".to_owned(),
         1 => "1 is not what follows from the log".to_owned(),

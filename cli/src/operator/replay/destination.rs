@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chat_operations::replay::{Destination, EndpointOptions, Shape};
+use chat_operations::replay::{BodyFormat, Destination, EndpointOptions};
 use chat_ports::event_store::LogId;
 
 use super::{Body, Command};

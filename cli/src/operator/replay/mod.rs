@@ -10,8 +10,8 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_operations::audit::EventFilter;
 use chat_operations::audit::time::parse_time;
-use chat_operations::replay::pace::Rate;
-use chat_operations::replay::{self, Outcome, Replay, Stop};
+use chat_operations::replay::rate_limit::Rate;
+use chat_operations::replay::{self, ReplayOptions, ReplayOutcome, Stop};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -108,7 +108,7 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     let words = command.filter.words(command.until.as_deref());
     let meant = serde_json::to_string(&words);
     let meant = meant.map_err(|error| Failure::because("the filter can't be written down", &error))?;
-    let replay = Replay {
+    let replay = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
         wanted: &|event| filter.matches(event),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chat_domain::AppToken;
-use chat_ports::idempotency::Terms;
+use chat_ports::idempotency::IdempotencyTerms;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Runtime;
@@ -18,7 +18,8 @@ use super::{Engines, Process, Scene, number};
 const ROUNDS: u64 = 12;
 const KEYS: u64 = 8;
 /// Short enough that leases run out in the middle of things.
-const TERMS: Terms = Terms { lease: Duration::from_millis(30), kept: Duration::from_hours(24) };
+const TERMS: IdempotencyTerms =
+    IdempotencyTerms { lease: Duration::from_millis(30), retention: Duration::from_hours(24) };
 
 /// A process with threads of its own, so that all its tasks can be ended wherever they are.
 struct Killable {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_command_api::command::{Command, CommandError, When};
-use chat_command_api::idempotency::RequestKey;
+use chat_command_api::command::{Command, CommandError, ExecutionKind};
+use chat_command_api::service::FingerprintedKey;
 use chat_domain::{AppToken, Metadata};
-use chat_ports::idempotency::Terms;
+use chat_ports::idempotency::IdempotencyTerms;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -47,7 +47,7 @@ async fn a_lost_answer_is_told_when_the_command_is_sent_again(engines: Engines) 
     let unknown = process.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Before));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
@@ -58,7 +58,7 @@ async fn who_died_after_the_append_is_answered_for_at_once(engines: Engines) {
     die_sending(&dying, app, "a", AppendFault::Stored).await;
     // Not even told to be in flight.
     let again = other.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Before));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
@@ -69,7 +69,7 @@ async fn who_died_before_the_append_blocks_nobody_longer_than_its_lease(engines:
     die_sending(&dying, app, "a", AppendFault::NeverSent).await;
     let died = Instant::now();
     let again = other.insist(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Now));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::New));
     let limit = TERMS.lease + Duration::from_secs(1);
     assert!(died.elapsed() < limit, "blocked for {:?} by a dead process", died.elapsed());
     assert_eq!(scene.bodies().await, ["a"]);
@@ -87,7 +87,7 @@ async fn an_app_whose_creator_died_before_the_append_gets_the_token_that_was_dra
     dying.log.until_held_up().await;
     dying.keys.always(CallFault::Away);
     let taken_over = insist(|| other.create_app("a")).await.unwrap();
-    assert_eq!(taken_over.when, When::Now);
+    assert_eq!(taken_over.execution, ExecutionKind::New);
     // It was not dead after all.
     held.notify_one();
     let late = first.await.unwrap().unwrap();
@@ -104,7 +104,7 @@ async fn an_append_that_arrives_after_the_key_was_taken_over_counts_once(engines
     let unknown = slow.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let taken_over = other.insist(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
+    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     signal.notify_one();
     for key in ["b", "c"] {
         other.insist(app, key).await.unwrap();
@@ -140,10 +140,10 @@ async fn who_lost_its_lease_while_it_was_held_up_does_not_append_a_second_time(e
     slow.keys.until_reserved(2).await;
     slow.keys.always(CallFault::Away);
     let taken_over = other.insist(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
+    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     held.notify_one();
     let late = late.await.unwrap().unwrap();
-    assert_eq!((number(&late), late.when), (1, When::Before));
+    assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
     before.await.unwrap().unwrap();
     assert_eq!(scene.bodies().await, ["a", "before"]);
 }
@@ -158,17 +158,17 @@ async fn who_lost_its_lease_while_it_read_the_stream_does_not_append_a_second_ti
     slow.log.until_held_up().await;
     slow.keys.always(CallFault::Away);
     let taken_over = other.insist(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.when), (1, When::Now));
+    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     // What it reads now ends after the other's message.
     held.notify_one();
     let late = late.await.unwrap().unwrap();
-    assert_eq!((number(&late), late.when), (1, When::Before));
+    assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
 async fn a_command_in_flight_is_told_to_be_and_its_lease_is_renewed(engines: Engines) {
     // Long enough for a busy machine to renew in time.
-    let terms = Terms { lease: Duration::from_secs(2), ..TERMS };
+    let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..TERMS };
     let scene = Scene::on_terms(engines, terms);
     let (busy, other) = (scene.process().await, scene.process().await);
     let app = other.app_with_chat().await;
@@ -196,7 +196,7 @@ async fn a_refused_append_gives_the_key_back(engines: Engines) {
     assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     // At once, and with another payload if need be.
     let again = process.create_message_of(app, "a", "other").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Now));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::New));
 }
 
 async fn a_client_that_goes_away_leaves_no_key_reserved(engines: Engines) {
@@ -211,7 +211,7 @@ async fn a_client_that_goes_away_leaves_no_key_reserved(engines: Engines) {
     }
     held.notify_one();
     let again = process.insist(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Before));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
 }
 
 async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(engines: Engines) {
@@ -220,9 +220,9 @@ async fn without_the_store_nothing_with_a_key_is_carried_out_and_all_else_is(eng
     let app = process.app_with_chat().await;
     process.keys.always(CallFault::Away);
     let refused = process.create_message(app, "a").await;
-    assert!(matches!(refused, Err(CommandError::KeysUnavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CommandError::IdempotencyStoreUnavailable(_))), "{refused:?}");
     let command = Command::CreateChat { app };
-    process.commands.handle(command, Metadata::default(), None::<RequestKey>).await.unwrap();
+    process.commands.execute(command, Metadata::default(), None::<FingerprintedKey>).await.unwrap();
     assert!(scene.bodies().await.is_empty());
 }
 
@@ -232,9 +232,9 @@ async fn an_answer_of_the_store_that_was_lost_blocks_a_key_no_longer_than_a_leas
     let app = process.app_with_chat().await;
     process.keys.always(CallFault::AnswerLost);
     let refused = process.create_message(app, "a").await;
-    assert!(matches!(refused, Err(CommandError::KeysUnavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CommandError::IdempotencyStoreUnavailable(_))), "{refused:?}");
     process.keys.always(CallFault::None);
-    assert_eq!(process.insist(app, "a").await.unwrap().when, When::Now);
+    assert_eq!(process.insist(app, "a").await.unwrap().execution, ExecutionKind::New);
 }
 
 async fn a_store_that_forgets_while_a_command_is_in_flight_does_not_double_it(engines: Engines) {

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_ports::event_store::{
-    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
 use chat_ports::idempotency::{
-    Done, KeyId, LogIs, Owner, Renewed, Reservations, ReservationsError, Reserved, Terms, Wish,
+    CompletedCommand, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, IdempotencyTerms,
+    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome,
 };
 use tokio::sync::{Notify, watch};
 
@@ -86,7 +87,7 @@ impl FaultyLog {
     }
 }
 
-fn unknown(count: usize) -> Vec<Result<Appended, AppendError>> {
+fn unknown(count: usize) -> Vec<Result<AppendReceipt, AppendError>> {
     (0..count).map(|_| Err(AppendError::OutcomeUnknown("cut off".into()))).collect()
 }
 
@@ -96,7 +97,7 @@ impl EventStore for FaultyLog {
         self.log.log_id().await
     }
 
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let count = appends.len();
         let fault = self.next.lock().unwrap()();
         match fault {
@@ -154,8 +155,8 @@ impl EventStore for FaultyLog {
         self.log.read_all_backwards(before, limit).await
     }
 
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find(wanted).await
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
@@ -166,8 +167,8 @@ impl EventStore for FaultyLog {
         self.log.subscribe(after).await
     }
 
-    fn counts_events(&self) -> bool {
-        self.log.counts_events()
+    fn has_contiguous_positions(&self) -> bool {
+        self.log.has_contiguous_positions()
     }
 }
 
@@ -184,13 +185,13 @@ pub enum CallFault {
 
 /// A real store of reservations behind faults.
 pub struct FaultyKeys {
-    keys: Arc<dyn Reservations>,
+    keys: Arc<dyn IdempotencyStore>,
     reserved: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
 impl FaultyKeys {
-    pub fn on(keys: Arc<dyn Reservations>) -> Self {
+    pub fn on(keys: Arc<dyn IdempotencyStore>) -> Self {
         let reserved = watch::Sender::new(0);
         Self { keys, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
     }
@@ -212,9 +213,9 @@ impl FaultyKeys {
 
     async fn call<T>(
         &self,
-        call: impl Future<Output = Result<T, ReservationsError>>,
-    ) -> Result<T, ReservationsError> {
-        let away = || ReservationsError("away".into());
+        call: impl Future<Output = Result<T, IdempotencyStoreError>>,
+    ) -> Result<T, IdempotencyStoreError> {
+        let away = || IdempotencyStoreError("away".into());
         let fault = self.next.lock().unwrap()();
         match fault {
             CallFault::None => call.await,
@@ -225,30 +226,34 @@ impl FaultyKeys {
 }
 
 #[async_trait]
-impl Reservations for FaultyKeys {
-    fn terms(&self) -> Terms {
+impl IdempotencyStore for FaultyKeys {
+    fn terms(&self) -> IdempotencyTerms {
         self.keys.terms()
     }
 
-    async fn begin(&self, log: LogIs) -> Result<(), ReservationsError> {
-        self.call(self.keys.begin(log)).await
+    async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError> {
+        self.call(self.keys.initialize(log)).await
     }
 
-    async fn reserve(&self, wish: &Wish) -> Result<Reserved, ReservationsError> {
+    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
         let reserved = self.call(self.keys.reserve(wish)).await;
         self.reserved.send_modify(|reserved| *reserved += 1);
         reserved
     }
 
-    async fn renew(&self, key: KeyId, owner: Owner) -> Result<Renewed, ReservationsError> {
+    async fn renew(
+        &self,
+        key: IdempotencyKeyId,
+        owner: LeaseOwner,
+    ) -> Result<RenewOutcome, IdempotencyStoreError> {
         self.call(self.keys.renew(key, owner)).await
     }
 
-    async fn complete(&self, done: &Done) -> Result<(), ReservationsError> {
+    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
         self.call(self.keys.complete(done)).await
     }
 
-    async fn release(&self, key: KeyId, owner: Owner) -> Result<(), ReservationsError> {
+    async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
         self.call(self.keys.release(key, owner)).await
     }
 }

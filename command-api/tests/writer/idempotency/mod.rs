@@ -11,20 +11,20 @@ mod sending_again;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_command_api::command::{Carried, Command, CommandError};
-use chat_command_api::idempotency::{Idempotency, RequestKey};
-use chat_command_api::writer::{CommandHandler, WriterConfig};
+use chat_command_api::command::{Command, CommandError, CommandOutcome};
+use chat_command_api::service::{CommandService, FingerprintedKey};
+use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{AppName, AppToken, ChatNumber, Event, MessageBody, Metadata, Position};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::clock;
-use chat_ports::counters::{CounterKey, Counters, InProcessCounters, Reservation};
+use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
-use chat_ports::idempotency::{Reservations, Terms};
-use chat_redis::RedisReservations;
+use chat_ports::idempotency::{IdempotencyStore, IdempotencyTerms};
+use chat_redis::RedisIdempotencyStore;
 use chat_redis::{RedisConnection, RedisUrl};
 use chat_sqlite::SqliteEventStore;
-use chat_sqlite::SqliteReservations;
-use chat_testing::kurrentdb::StandIn;
+use chat_sqlite::SqliteIdempotencyStore;
+use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::redis::Redis;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -64,24 +64,25 @@ pub enum Engines {
 }
 
 /// Short, so that a test that waits for a lease to run out does not wait long.
-pub const TERMS: Terms = Terms { lease: Duration::from_millis(400), kept: Duration::from_hours(24) };
+pub const TERMS: IdempotencyTerms =
+    IdempotencyTerms { lease: Duration::from_millis(400), retention: Duration::from_hours(24) };
 
 /// A log and a store of reservations, on which processes come and go.
 pub struct Scene {
     place: Place,
     counters: Arc<dyn Counters>,
-    terms: Terms,
+    terms: IdempotencyTerms,
 }
 
 enum Place {
     Files(TempDir),
-    Servers { kurrentdb: StandIn, redis: Redis },
+    Servers { kurrentdb: FakeKurrentDb, redis: Redis },
 }
 
 /// A process, as far as commands go, and what may go wrong in it.
 #[derive(Clone)]
 pub struct Process {
-    pub commands: Idempotency,
+    pub commands: CommandService,
     pub log: Arc<FaultyLog>,
     pub keys: Arc<FaultyKeys>,
 }
@@ -91,11 +92,11 @@ impl Scene {
         Self::on_terms(engines, TERMS)
     }
 
-    pub fn on_terms(engines: Engines, terms: Terms) -> Self {
+    pub fn on_terms(engines: Engines, terms: IdempotencyTerms) -> Self {
         let place = match engines {
             Engines::Sqlite => Place::Files(tempfile::tempdir().unwrap()),
             Engines::KurrentDbAndRedis => {
-                Place::Servers { kurrentdb: StandIn::start().unwrap(), redis: Redis::start().unwrap() }
+                Place::Servers { kurrentdb: FakeKurrentDb::start().unwrap(), redis: Redis::start().unwrap() }
             }
         };
         Self { place, counters: Arc::new(InProcessCounters::default()), terms }
@@ -114,16 +115,16 @@ impl Scene {
         }
     }
 
-    fn reservations(&self) -> Arc<dyn Reservations> {
+    fn reservations(&self) -> Arc<dyn IdempotencyStore> {
         let log = LogId(Uuid::nil());
         match &self.place {
             Place::Files(folder) => {
                 let path = folder.path().join("idempotency.db");
-                Arc::new(SqliteReservations::with_terms(&path, log, self.terms).unwrap())
+                Arc::new(SqliteIdempotencyStore::with_terms(&path, log, self.terms).unwrap())
             }
             Place::Servers { redis, .. } => {
                 let connection = RedisConnection::open(&redis.url().parse::<RedisUrl>().unwrap()).unwrap();
-                Arc::new(RedisReservations::with_terms(connection, log, self.terms))
+                Arc::new(RedisIdempotencyStore::with_terms(connection, log, self.terms))
             }
         }
     }
@@ -136,20 +137,20 @@ impl Scene {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
             counters: Arc::clone(&self.counters),
             clock: clock::now,
-            queue: WriterConfig::QUEUE,
-            cache_bytes: WriterConfig::CACHE_BYTES,
+            queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+            cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
             head: Position::START,
         };
-        let (handler, _) = CommandHandler::spawn(config);
-        let commands = Idempotency::new(handler, Arc::clone(&keys) as Arc<dyn Reservations>);
-        commands.begin().await.unwrap();
+        let (handler, _) = WriterHandle::spawn(config);
+        let commands = CommandService::new(handler, Arc::clone(&keys) as Arc<dyn IdempotencyStore>);
+        commands.initialize_idempotency_store().await.unwrap();
         Process { commands, log, keys }
     }
 
     /// Takes the next number of a message in the first chat.
     pub async fn next_message(&self, app: AppToken) -> u64 {
         let key = CounterKey::Messages(app, ChatNumber::FIRST);
-        self.counters.reserve(&[Reservation { key, count: 1, floor: 0 }]).await.unwrap()[0]
+        self.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap()[0]
     }
 
     /// Takes everything that was reserved and answered out of the store.
@@ -189,11 +190,11 @@ impl Scene {
     }
 }
 
-pub type Outcome = Result<Carried, CommandError>;
+pub type Outcome = Result<CommandOutcome, CommandError>;
 
 impl Process {
     pub async fn send(&self, command: Command, key: &str, payload: &str) -> Outcome {
-        self.commands.handle(command, Metadata::default(), Some(RequestKey::new(key, payload))).await
+        self.commands.execute(command, Metadata::default(), Some(FingerprintedKey::new(key, payload))).await
     }
 
     pub async fn create_app(&self, key: &str) -> Outcome {
@@ -221,7 +222,7 @@ impl Process {
         let app = AppToken::generate(|bytes| getrandom::fill(bytes).unwrap());
         let name = AppName::parse("app".to_owned()).unwrap();
         for command in [Command::CreateApp { app, name }, Command::CreateChat { app }] {
-            self.commands.handle(command, Metadata::default(), None).await.unwrap();
+            self.commands.execute(command, Metadata::default(), None).await.unwrap();
         }
         app
     }
@@ -257,8 +258,8 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// The number of a message or a chat.
-pub fn number(carried: &Carried) -> u64 {
-    match &carried.recorded.event {
+pub fn number(carried: &CommandOutcome) -> u64 {
+    match &carried.appended.event {
         Event::ChatCreated(created) => created.chat_number.get(),
         Event::MessageCreated(created) => created.message_number.get(),
         event => panic!("{event:?}"),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chat_command_api::command::{Carried, CommandError, When};
+use chat_command_api::command::{CommandError, CommandOutcome, ExecutionKind};
 use chat_domain::AppToken;
-use chat_ports::idempotency::Terms;
+use chat_ports::idempotency::IdempotencyTerms;
 use futures::future::join_all;
 use tokio::time::sleep;
 
@@ -31,15 +31,21 @@ async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(engines:
     let app = first.app_with_chat().await;
     for (sent, key) in ["a", "b", "c"].into_iter().enumerate() {
         let now = first.create_message(app, key).await.unwrap();
-        assert_eq!((number(&now), now.when), (sent as u64 + 1, When::Now));
+        assert_eq!((number(&now), now.execution), (sent as u64 + 1, ExecutionKind::New));
         for process in [&first, &second] {
             let again = process.create_message(app, key).await.unwrap();
-            assert_eq!((&again.recorded, again.app, again.when), (&now.recorded, app, When::Before));
+            assert_eq!(
+                (&again.appended, again.app, again.execution),
+                (&now.appended, app, ExecutionKind::Replayed)
+            );
         }
     }
     let chat = first.create_chat(app, "a").await.unwrap();
     let again = second.create_chat(app, "a").await.unwrap();
-    assert_eq!((number(&chat), chat.when, number(&again), again.when), (2, When::Now, 2, When::Before));
+    assert_eq!(
+        (number(&chat), chat.execution, number(&again), again.execution),
+        (2, ExecutionKind::New, 2, ExecutionKind::Replayed)
+    );
     assert_eq!(scene.bodies().await, ["a", "b", "c"]);
 }
 
@@ -50,8 +56,8 @@ async fn a_new_app_sent_again_has_the_same_token(engines: Engines) {
     for process in [&first, &second] {
         let again = process.create_app("a").await.unwrap();
         assert_eq!(
-            (again.app, again.recorded, again.when),
-            (created.app, created.recorded.clone(), When::Before)
+            (again.app, again.appended, again.execution),
+            (created.app, created.appended.clone(), ExecutionKind::Replayed)
         );
     }
     assert_ne!(second.create_app("b").await.unwrap().app, created.app);
@@ -68,7 +74,7 @@ async fn of_many_at_once_one_is_carried_out(engines: Engines) {
     for (index, outcome) in join_all(sends).await.into_iter().enumerate() {
         match outcome {
             Ok(carried) => {
-                created += usize::from(carried.when == When::Now);
+                created += usize::from(carried.execution == ExecutionKind::New);
                 numbers.insert((index % 2, number(&carried)));
             }
             Err(CommandError::KeyInFlight) => {}
@@ -101,7 +107,7 @@ async fn a_refused_command_is_decided_anew_when_it_is_sent_again(engines: Engine
         assert_eq!(refusal(process.create_message(app, "a").await), "ChatNotFound");
     }
     process.create_chat(app, "a").await.unwrap();
-    assert_eq!(process.create_message(app, "a").await.unwrap().when, When::Now);
+    assert_eq!(process.create_message(app, "a").await.unwrap().execution, ExecutionKind::New);
 }
 
 async fn a_key_counts_on_its_own_path_only(engines: Engines) {
@@ -112,12 +118,12 @@ async fn a_key_counts_on_its_own_path_only(engines: Engines) {
         assert_eq!(number(&process.create_message_of(app, "key", "body").await.unwrap()), 1);
         assert_eq!(number(&process.create_chat(app, "key").await.unwrap()), 2);
     }
-    assert_eq!(process.create_app("key").await.unwrap().when, When::Now);
+    assert_eq!(process.create_app("key").await.unwrap().execution, ExecutionKind::New);
 }
 
 async fn a_key_is_good_for_another_command_once_it_is_forgotten(engines: Engines) {
     // The lease is not what ends: each use is sure to be the first, and meets the id of the one before.
-    let terms = Terms { kept: Duration::from_millis(200), lease: Duration::from_secs(20) };
+    let terms = IdempotencyTerms { retention: Duration::from_millis(200), lease: Duration::from_secs(20) };
     let scene = Scene::on_terms(engines, terms);
     let process = scene.process().await;
     let app = process.app_with_chat().await;
@@ -128,11 +134,11 @@ async fn a_key_is_good_for_another_command_once_it_is_forgotten(engines: Engines
 }
 
 /// Sends one key with this body until it is not taken for an earlier command.
-async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> Carried {
+async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> CommandOutcome {
     let created = async {
         loop {
             match process.create_message_of(app, "key", body).await {
-                Ok(carried) if carried.when == When::Now => break carried,
+                Ok(carried) if carried.execution == ExecutionKind::New => break carried,
                 Ok(_) | Err(CommandError::KeyReused | CommandError::KeyInFlight) => {
                     sleep(Duration::from_millis(1)).await;
                 }
@@ -145,18 +151,18 @@ async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> Carried 
 
 async fn reservations_that_hold_nobody_back_leave_it_to_the_log(engines: Engines) {
     // A lease that has run out when it begins: all are granted the key, and meet in one batch or in several writers.
-    let scene = Scene::on_terms(engines, Terms { lease: Duration::ZERO, ..TERMS });
+    let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let processes = [scene.process().await, scene.process().await];
     let app = processes[0].app_with_chat().await;
     let sends = (0..40).map(|index| processes[index % 2].create_message(app, "a"));
     let carried: Vec<_> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(carried.iter().filter(|carried| carried.when == When::Now).count(), 1);
+    assert_eq!(carried.iter().filter(|carried| carried.execution == ExecutionKind::New).count(), 1);
     assert!(carried.iter().all(|carried| number(carried) == 1));
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
 async fn numbers_of_commands_that_turn_out_to_be_done_are_handed_out_again(engines: Engines) {
-    let scene = Scene::on_terms(engines, Terms { lease: Duration::ZERO, ..TERMS });
+    let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let process = scene.process().await;
     let app = process.app_with_chat().await;
     join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|sent| {
@@ -174,12 +180,12 @@ async fn a_key_that_the_store_forgot_is_found_in_the_log(engines: Engines) {
     scene.wipe();
     // At once, although the store grants nothing yet.
     let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Before));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
     let fresh = process.insist(app, "b").await.unwrap();
-    assert_eq!((number(&fresh), fresh.when), (2, When::Now));
+    assert_eq!((number(&fresh), fresh.execution), (2, ExecutionKind::New));
     let again = process.create_chat(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (2, When::Before));
+    assert_eq!((number(&again), again.execution), (2, ExecutionKind::Replayed));
     let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.when), (1, When::Before));
+    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
     assert_eq!(scene.bodies().await, ["a", "b"]);
 }

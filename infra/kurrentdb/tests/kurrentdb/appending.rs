@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chat_domain::{ExpectedRevision, Revision};
-use chat_ports::event_store::{AppendError, EventStoreError, MAX_APPEND_BYTES, ReadFrom, Select};
+use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, MAX_APPEND_BYTES, ReadStart};
 use chat_testing::kurrentdb::Fault;
 
 use super::{SHORT, impatient, open_at, server};
@@ -12,7 +12,7 @@ use chat_ports::contract_tests::event_store::space::{Space, event, soon};
 /// Appends under each fault in turn, and finds each append stored once and answered.
 async fn stored_once_in_spite_of(faults: &[Fault]) {
     let (server, log) = server().await;
-    let before = server.appends();
+    let before = server.append_count();
     let mut expected = ExpectedRevision::NoStream;
     for fault in faults {
         server.fail_next(*fault);
@@ -23,7 +23,7 @@ async fn stored_once_in_spite_of(faults: &[Fault]) {
         expected = ExpectedRevision::Exact(appended.revision);
     }
     assert_eq!(log.all().await.len(), faults.len() * 2);
-    assert!(server.appends() > before);
+    assert!(server.append_count() > before);
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_position_that_an_answer_lacks_is_looked_up() {
 async fn an_append_that_conflicts_with_itself_is_recognised() {
     let (server, log) = server().await;
     server.fail_next(Fault::CutAfter);
-    server.fail_next(Fault::Forgets);
+    server.fail_next(Fault::NoDeduplication);
     let appended =
         log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
     assert_eq!(appended.revision, Revision::new(1));
@@ -69,7 +69,7 @@ async fn an_append_that_was_dropped_and_then_overtaken_conflicts() {
     server.fail_next(Fault::Slow(Duration::from_secs(1)));
     let overtaken = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
     let overtaking = async {
-        while server.appends() < 3 {
+        while server.append_count() < 3 {
             tokio::task::yield_now().await;
         }
         log.append_one("s", ExpectedRevision::NoStream, vec![event("B")]).await
@@ -120,7 +120,7 @@ async fn unanswered(silence: Fault) {
     let unknown = log.send(sent.clone()).await;
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
     assert!(asked.elapsed() < SHORT.total * 2, "it took {:?}", asked.elapsed());
-    while server.appends() < 12 {
+    while server.append_count() < 12 {
         let _ = log.send(sent.clone()).await;
     }
     let appended = log.send(sent).await.unwrap();
@@ -137,29 +137,29 @@ async fn an_append_that_is_never_answered_is_unknown_until_it_is_sent_again() {
 #[tokio::test]
 async fn a_leader_that_changes_is_followed() {
     let (first, log) = server().await;
-    let second = first.join().unwrap();
+    let second = first.start_follower().unwrap();
     // The URL names a node that is not the leader.
     let through_follower = log.through(open_at(&second.url()).await);
     through_follower.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
-    second.lead();
+    second.become_leader();
     log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
     through_follower.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
     assert_eq!(log.all().await.len(), 3);
-    assert_eq!(through_follower.read("a", ReadFrom::End, Select::All, 10).await, [0]);
+    assert_eq!(through_follower.read("a", ReadStart::End, EventTypeFilter::All, 10).await, [0]);
 }
 
 #[tokio::test]
 async fn a_cluster_goes_on_without_a_node() {
-    let first = chat_testing::kurrentdb::StandIn::start().unwrap();
-    let second = first.join().unwrap();
+    let first = chat_testing::kurrentdb::FakeKurrentDb::start().unwrap();
+    let second = first.start_follower().unwrap();
     let log = Space::in_log(open_at(&first.cluster_url()).await).await;
     log.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     first.go_down();
-    second.lead();
+    second.become_leader();
     log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();
     second.go_down();
     first.come_up().unwrap();
-    first.lead();
+    first.become_leader();
     log.append_one("c", ExpectedRevision::NoStream, vec![event("C")]).await.unwrap();
     assert_eq!(log.all().await.len(), 3);
 }
@@ -169,10 +169,10 @@ async fn an_append_beyond_the_servers_limit_is_refused_at_once_and_stores_nothin
     let (server, log) = server().await;
     let mut large = event("A");
     large.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES * 2));
-    let before = server.appends();
+    let before = server.append_count();
     let refused = log.append_one("s", ExpectedRevision::NoStream, vec![large]).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    assert_eq!(server.appends(), before + 1);
+    assert_eq!(server.append_count(), before + 1);
     assert_eq!(log.all().await, []);
 }
 
@@ -180,8 +180,8 @@ async fn an_append_beyond_the_servers_limit_is_refused_at_once_and_stores_nothin
 async fn a_deleted_stream_is_damage() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 2]).await;
-    server.delete_for_good(&log.name("s"));
-    let read = log.read_stream(log.read_of("s", ReadFrom::End, Select::All, 1)).await;
+    server.tombstone_stream(&log.name("s"));
+    let read = log.read_stream(log.read_of("s", ReadStart::End, EventTypeFilter::All, 1)).await;
     assert!(matches!(read, Err(EventStoreError::Damaged(_))), "{read:?}");
     let expected = ExpectedRevision::Exact(Revision::new(1));
     let refused = log.append_one("s", expected, vec![event("B")]).await;

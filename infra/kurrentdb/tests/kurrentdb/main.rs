@@ -11,9 +11,9 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl, Patience};
+use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::EventStoreError;
-use chat_testing::kurrentdb::StandIn;
+use chat_testing::kurrentdb::FakeKurrentDb;
 
 use chat_ports::contract_tests::event_store::space::{Log, Space};
 
@@ -22,37 +22,38 @@ async fn open_at(url: &str) -> Log {
 }
 
 /// Shorter than usual, where a test waits for its end.
-const SHORT: Patience = Patience { attempt: Duration::from_millis(400), total: Duration::from_millis(900) };
+const SHORT: CallTimeouts =
+    CallTimeouts { attempt: Duration::from_millis(400), total: Duration::from_millis(900) };
 
 async fn open_impatiently(url: &str) -> Result<Log, EventStoreError> {
-    let opened = KurrentDbEventStore::with_patience(&KurrentDbUrl::parse(url).unwrap(), SHORT).await;
+    let opened = KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT).await;
     opened.map(|log| Arc::new(log) as Log)
 }
 
 /// A server of one's own, and its log.
-async fn server() -> (StandIn, Space) {
-    let server = StandIn::start().unwrap();
+async fn server() -> (FakeKurrentDb, Space) {
+    let server = FakeKurrentDb::start().unwrap();
     let log = Space::in_log(open_at(&server.url()).await).await;
     (server, log)
 }
 
 /// As [`server`], with little patience.
-async fn impatient() -> (StandIn, Space) {
-    let server = StandIn::start().unwrap();
+async fn impatient() -> (FakeKurrentDb, Space) {
+    let server = FakeKurrentDb::start().unwrap();
     let log = Space::in_log(open_impatiently(&server.url()).await.unwrap()).await;
     (server, log)
 }
 
-mod stand_in {
-    use super::{Log, StandIn, open_at};
+mod fake {
+    use super::{FakeKurrentDb, Log, open_at};
     use chat_ports::event_store_contract;
 
-    struct Own(StandIn);
+    struct Own(FakeKurrentDb);
 
     impl Own {
         #[expect(clippy::unnecessary_wraps, reason = "the contract asks")]
         fn new() -> Option<Self> {
-            Some(Self(StandIn::start().unwrap()))
+            Some(Self(FakeKurrentDb::start().unwrap()))
         }
 
         async fn open(&self) -> Log {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::{ExpectedRevision, Position, Timestamp};
-use chat_ports::event_store::{Batch, EventSearch, EventStoreError, Subscription};
-use chat_testing::kurrentdb::StandIn;
+use chat_ports::event_store::{EventBatch, EventLookup, EventStoreError, Subscription};
+use chat_testing::kurrentdb::FakeKurrentDb;
 
 use super::server;
 use chat_ports::contract_tests::event_store::space::{Space, event, soon};
@@ -14,7 +14,7 @@ use chat_ports::contract_tests::event_store::space::{Space, event, soon};
 async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) -> Position {
     let end = log.head().await.unwrap();
     loop {
-        let Batch { events, up_to } = soon(subscription.next(10)).await.unwrap();
+        let EventBatch { events, up_to } = soon(subscription.next(10)).await.unwrap();
         assert_eq!(events, []);
         assert!(up_to <= log.head().await.unwrap());
         if up_to >= end {
@@ -26,17 +26,17 @@ async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) ->
 #[tokio::test]
 async fn streams_of_others_stay_out() {
     let (server, log) = server().await;
-    server.write_foreign("orders-1", 3);
+    server.append_foreign_events("orders-1", 3);
     log.fill("s", &["A"; 2]).await;
-    server.write_foreign("$settings", 3);
-    server.write_foreign("application-1", 3);
+    server.append_foreign_events("$settings", 3);
+    server.append_foreign_events("application-1", 3);
     assert_eq!(log.all().await.len(), 2);
     assert_eq!(log.read_all(Position::START, 100).await.unwrap(), log.all().await);
     assert!(log.head().await.unwrap() > log.all().await[1].position);
     let mut subscription = log.subscribe(Position::START).await.unwrap();
     assert_eq!(log.hear(&mut subscription, 2).await, log.all().await);
     reach_the_end(&log, &mut subscription).await;
-    assert!(!log.counts_events());
+    assert!(!log.has_contiguous_positions());
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn checkpoints_move_on_while_others_write() {
     log.hear(&mut subscription, 1).await;
     // Many: the server tells. A few: the subscription looks.
     for many in [1_000, 1_000, 3] {
-        server.write_foreign("orders-1", many);
+        server.append_foreign_events("orders-1", many);
         let up_to = reach_the_end(&log, &mut subscription).await;
         let mut again = log.subscribe(up_to).await.unwrap();
         let (heard, ()) = tokio::join!(log.hear(&mut again, 1), async {
@@ -64,15 +64,15 @@ async fn a_subscription_from_the_end_reaches_it_where_others_wrote_last() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     let last = log.all().await.pop().unwrap().position;
-    server.write_foreign("orders-1", 2);
+    server.append_foreign_events("orders-1", 2);
     let mut subscription = log.subscribe(last).await.unwrap();
     reach_the_end(&log, &mut subscription).await;
 }
 
 #[tokio::test]
 async fn a_subscription_that_breaks_says_so_and_another_one_goes_on_from_there() {
-    type Break = fn(&StandIn);
-    let breaks: [Break; 3] = [StandIn::end_subscriptions, StandIn::cut_connections, |server| {
+    type Break = fn(&FakeKurrentDb);
+    let breaks: [Break; 3] = [FakeKurrentDb::end_subscriptions, FakeKurrentDb::cut_connections, |server| {
         server.go_down();
         server.come_up().unwrap();
     }];
@@ -118,11 +118,11 @@ async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
         subscriptions.push(log.subscribe(log.start).await.unwrap());
     }
     // What is on its way arrives, and then nothing more is taken from the server.
-    let mut seen = (server.delivered(), Instant::now());
+    let mut seen = (server.delivered_count(), Instant::now());
     while seen.1.elapsed() < Duration::from_millis(500) {
         log.head().await.unwrap();
-        if server.delivered() != seen.0 {
-            seen = (server.delivered(), Instant::now());
+        if server.delivered_count() != seen.0 {
+            seen = (server.delivered_count(), Instant::now());
         }
     }
     // Some 15 MB each: the channel's 128 events, the connection's window, what sockets and pipes hold.
@@ -133,7 +133,7 @@ async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
 #[tokio::test]
 async fn an_event_of_another_program_in_a_stream_of_this_one_is_read_as_of_no_known_version() {
     let (server, log) = server().await;
-    server.write_foreign(&log.name("s"), 1);
+    server.append_foreign_events(&log.name("s"), 1);
     let event = log.all().await.pop().unwrap();
     assert_eq!(event.schema_version, SchemaVersion(0));
     assert_eq!(event.event_type, "Foreign");
@@ -145,10 +145,10 @@ async fn an_event_is_not_looked_for_where_it_can_not_be() {
     let (_server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     let first = log.all().await.remove(0);
-    let search = |since| EventSearch { id: first.id, stream: log.name("s").into(), since };
+    let search = |since| EventLookup { id: first.id, stream: log.name("s").into(), since };
     let recorded = first.recorded_at.millis();
     // Clocks may differ by a little.
-    let close = log.find(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
+    let close = log.find_event(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
     assert_eq!(close, Some(first.clone()));
-    assert_eq!(log.find(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);
+    assert_eq!(log.find_event(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);
 }

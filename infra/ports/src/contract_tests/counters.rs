@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::counters::{CounterKey, Counters, Reservation};
+use crate::counters::{CounterKey, Counters, ReservationRequest};
 use chat_domain::{AppToken, ChatNumber};
 use futures::future::join_all;
 use uuid::Uuid;
@@ -53,7 +53,7 @@ pub fn messages(app: AppToken, chat: u64) -> CounterKey {
 
 /// The first number of a range.
 pub async fn take(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
-    counters.reserve(&[Reservation { key, count, floor }]).await.unwrap()[0]
+    counters.reserve(&[ReservationRequest { key, count, floor }]).await.unwrap()[0]
 }
 
 pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
@@ -92,12 +92,12 @@ pub async fn many_counters_are_answered_in_order(open: impl Fn() -> Handle) {
     let mut wishes = Vec::new();
     for (index, &app) in apps.iter().enumerate() {
         let index = index as u64;
-        wishes.push(Reservation { key: CounterKey::Chats(app), count: 1 + index, floor: 100 * index });
+        wishes.push(ReservationRequest { key: CounterKey::Chats(app), count: 1 + index, floor: 100 * index });
         for chat in 1..=20 {
-            wishes.push(Reservation { key: messages(app, chat), count: chat, floor: index });
+            wishes.push(ReservationRequest { key: messages(app, chat), count: chat, floor: index });
         }
     }
-    let follows = |last: &dyn Fn(&Reservation) -> u64| -> Vec<u64> {
+    let follows = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
         wishes.iter().map(|wish| last(wish) + 1).collect()
     };
     assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor));
@@ -107,7 +107,8 @@ pub async fn many_counters_are_answered_in_order(open: impl Fn() -> Handle) {
 pub async fn a_counter_that_is_asked_for_twice_at_once_gives_two_ranges(open: impl Fn() -> Handle) {
     let (counters, key) = (open(), messages(an_app(), 1));
     for floor in [0, 100] {
-        let twice = [Reservation { key, count: 5, floor }, Reservation { key, count: 5, floor }];
+        let twice =
+            [ReservationRequest { key, count: 5, floor }, ReservationRequest { key, count: 5, floor }];
         let mut firsts = counters.reserve(&twice).await.unwrap();
         firsts.sort_unstable();
         assert_eq!(firsts, [floor + 1, floor + 6]);

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::idempotency::{
-    Answer, Claim, Created, Done, Grant, KeyId, LogIs, Owner, Renewed, Reservations, Reserved, Terms, Trace,
-    Wish, fingerprint,
+    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyTerms, KeyLease,
+    KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer, fingerprint,
 };
-use chat_domain::metadata::Fingerprint;
+use chat_domain::metadata::PayloadFingerprint;
 use chat_domain::{AppToken, Position};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-pub type Store = Arc<dyn Reservations>;
+pub type Store = Arc<dyn IdempotencyStore>;
 
 /// Where an adapter keeps what it keeps.
 pub trait Place {
     async fn new() -> Self;
     /// A handle for the one log that most cases need.
-    fn open(&self, terms: Terms) -> Store;
+    fn open(&self, terms: IdempotencyTerms) -> Store;
 }
 
 /// Runs the contract suite on one adapter.
@@ -62,51 +62,57 @@ macro_rules! reservations_contract {
 }
 
 /// Longer than any test: what ends does so because it was made to.
-pub const LASTING: Terms = Terms { lease: Duration::from_mins(10), kept: Duration::from_mins(100) };
+pub const LASTING: IdempotencyTerms =
+    IdempotencyTerms { lease: Duration::from_mins(10), retention: Duration::from_mins(100) };
 
 /// Over as soon as one looks again.
-const FLEETING: Terms = Terms { lease: Duration::from_millis(20), ..LASTING };
+const FLEETING: IdempotencyTerms = IdempotencyTerms { lease: Duration::from_millis(20), ..LASTING };
 
-pub fn key(name: &str) -> KeyId {
-    KeyId::of("CreateMessage", "chat", name)
+pub fn key(name: &str) -> IdempotencyKeyId {
+    IdempotencyKeyId::derive("CreateMessage", "chat", name)
 }
 
-pub fn wish(name: &str) -> Wish {
-    Wish { key: key(name), fingerprint: fingerprint(b"payload"), owner: Owner::draw(), app: None }
+pub fn wish(name: &str) -> KeyRequest {
+    KeyRequest {
+        key: key(name),
+        fingerprint: fingerprint(b"payload"),
+        owner: LeaseOwner::random(),
+        app: None,
+    }
 }
 
-pub fn done(name: &str, number: u64) -> Done {
-    let answer = Answer { position: Position::new(40 + number), created: Created::Number(number) };
-    Done { key: key(name), fingerprint: fingerprint(b"payload"), answer }
+pub fn done(name: &str, number: u64) -> CompletedCommand {
+    let answer = StoredAnswer { position: Position::new(40 + number), created: CreatedId::Number(number) };
+    CompletedCommand { key: key(name), fingerprint: fingerprint(b"payload"), answer }
 }
 
-pub async fn begun(place: &impl Place, terms: Terms) -> Store {
+pub async fn begun(place: &impl Place, terms: IdempotencyTerms) -> Store {
     let store = place.open(terms);
-    store.begin(LogIs::Empty).await.unwrap();
+    store.initialize(LogContent::Empty).await.unwrap();
     store
 }
 
-pub async fn granted(store: &Store, wish: &Wish) -> Grant {
+pub async fn granted(store: &Store, wish: &KeyRequest) -> KeyLease {
     match store.reserve(wish).await.unwrap() {
-        Reserved::Granted(grant) => grant,
+        ReserveOutcome::Granted(grant) => grant,
         other => panic!("{other:?}"),
     }
 }
 
 /// Asks until the answer is another than `InFlight`.
-pub async fn no_longer_in_flight(store: &Store, wish: &Wish) -> Reserved {
+pub async fn no_longer_in_flight(store: &Store, wish: &KeyRequest) -> ReserveOutcome {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match store.reserve(wish).await.unwrap() {
-            Reserved::InFlight(_) if Instant::now() < deadline => sleep(Duration::from_millis(2)).await,
+            ReserveOutcome::InFlight(_) if Instant::now() < deadline => sleep(Duration::from_millis(2)).await,
             reserved => return reserved,
         }
     }
 }
 
-async fn taken_over(store: &Store, wish: &Wish) -> Trace {
+async fn taken_over(store: &Store, wish: &KeyRequest) -> LookupHint {
     match no_longer_in_flight(store, wish).await {
-        Reserved::Granted(Grant { claim: Claim::Doubtful, trace }) => trace,
+        ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint: trace }) => trace,
         other => panic!("{other:?}"),
     }
 }
@@ -122,8 +128,8 @@ pub async fn a_key_is_granted_once(place: &impl Place) {
     let before = clock::now();
     let grant = granted(&store, &wish("a")).await;
     assert_eq!(grant.claim, Claim::First);
-    assert!((before..=clock::now()).contains(&grant.trace.since), "{grant:?}");
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(grant.trace));
+    assert!((before..=clock::now()).contains(&grant.hint.since), "{grant:?}");
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(grant.hint));
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First);
 }
 
@@ -134,18 +140,18 @@ pub async fn an_owner_that_asks_again_is_granted_the_same_again(place: &impl Pla
     assert_eq!(granted(&store, &owner).await, first);
     let store = begun(place, FLEETING).await;
     let other = wish("a");
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
-    let trace = taken_over(&store, &other).await;
-    assert_eq!(granted(&store, &other).await, Grant { claim: Claim::Doubtful, trace });
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    let hint = taken_over(&store, &other).await;
+    assert_eq!(granted(&store, &other).await, KeyLease { claim: Claim::Doubtful, hint });
 }
 
 pub async fn another_payload_is_told(place: &impl Place) {
     let store = begun(place, LASTING).await;
-    let other = Wish { fingerprint: fingerprint(b"other"), ..wish("a") };
+    let other = KeyRequest { fingerprint: fingerprint(b"other"), ..wish("a") };
     granted(&store, &wish("a")).await;
-    assert_eq!(store.reserve(&other).await.unwrap(), Reserved::OtherPayload);
+    assert_eq!(store.reserve(&other).await.unwrap(), ReserveOutcome::PayloadMismatch);
     store.complete(&done("a", 1)).await.unwrap();
-    assert_eq!(store.reserve(&other).await.unwrap(), Reserved::OtherPayload);
+    assert_eq!(store.reserve(&other).await.unwrap(), ReserveOutcome::PayloadMismatch);
 }
 
 pub async fn an_answer_is_told_to_whoever_asks_again(place: &impl Place) {
@@ -154,19 +160,19 @@ pub async fn an_answer_is_told_to_whoever_asks_again(place: &impl Place) {
     store.complete(&done("a", u64::from(u32::MAX) + 7)).await.unwrap();
     for _ in 0..2 {
         let answer = done("a", u64::from(u32::MAX) + 7).answer;
-        assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(answer));
+        assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(answer));
     }
 }
 
 pub async fn an_answer_holds_the_token_of_a_new_app(place: &impl Place) {
     let store = begun(place, LASTING).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
-    granted(&store, &Wish { app: Some(app), ..wish("a") }).await;
-    let answer = Answer { position: Position::new(1), created: Created::App(app) };
-    store.complete(&Done { answer, ..done("a", 1) }).await.unwrap();
+    granted(&store, &KeyRequest { app: Some(app), ..wish("a") }).await;
+    let answer = StoredAnswer { position: Position::new(1), created: CreatedId::App(app) };
+    store.complete(&CompletedCommand { answer, ..done("a", 1) }).await.unwrap();
     let another = AppToken::generate(|bytes| bytes.fill(8));
-    let again = Wish { app: Some(another), ..wish("a") };
-    assert_eq!(store.reserve(&again).await.unwrap(), Reserved::Done(answer));
+    let again = KeyRequest { app: Some(another), ..wish("a") };
+    assert_eq!(store.reserve(&again).await.unwrap(), ReserveOutcome::Completed(answer));
 }
 
 pub async fn a_released_key_is_granted_as_if_for_the_first_time(place: &impl Place) {
@@ -174,34 +180,34 @@ pub async fn a_released_key_is_granted_as_if_for_the_first_time(place: &impl Pla
     let first = wish("a");
     granted(&store, &first).await;
     store.release(key("a"), first.owner).await.unwrap();
-    let other = Wish { fingerprint: Fingerprint::new([7; 16]), ..wish("a") };
+    let other = KeyRequest { fingerprint: PayloadFingerprint::from_bytes([7; 16]), ..wish("a") };
     assert_eq!(granted(&store, &other).await.claim, Claim::First);
 }
 
 pub async fn a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn(place: &impl Place) {
-    let terms = Terms { lease: Duration::from_millis(300), ..LASTING };
+    let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LASTING };
     let store = begun(place, terms).await;
     let drawn = AppToken::generate(|bytes| bytes.fill(9));
     let asked = Instant::now();
-    let first = granted(&store, &Wish { app: Some(drawn), ..wish("a") }).await;
-    let later = Wish { app: Some(AppToken::generate(|bytes| bytes.fill(8))), ..wish("a") };
-    let trace = taken_over(&store, &later).await;
+    let first = granted(&store, &KeyRequest { app: Some(drawn), ..wish("a") }).await;
+    let later = KeyRequest { app: Some(AppToken::generate(|bytes| bytes.fill(8))), ..wish("a") };
+    let hint = taken_over(&store, &later).await;
     assert_lasted(asked.elapsed(), terms.lease);
-    assert_eq!(trace, first.trace);
-    assert_eq!(trace.app, Some(drawn));
+    assert_eq!(hint, first.hint);
+    assert_eq!(hint.app, Some(drawn));
 }
 
 pub async fn a_renewed_lease_does_not_run_out(place: &impl Place) {
     // Long enough for a busy machine to renew in time.
-    let terms = Terms { lease: Duration::from_secs(2), ..LASTING };
+    let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..LASTING };
     let store = begun(place, terms).await;
     let owner = wish("a");
     granted(&store, &owner).await;
     let started = Instant::now();
     while started.elapsed() < terms.lease * 3 / 2 {
-        assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+        assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
         let other = store.reserve(&wish("a")).await.unwrap();
-        assert!(matches!(other, Reserved::InFlight(_)), "{other:?}");
+        assert!(matches!(other, ReserveOutcome::InFlight(_)), "{other:?}");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -212,7 +218,7 @@ pub async fn a_lease_that_ran_out_and_was_not_taken_over_is_renewed(place: &impl
     granted(&store, &owner).await;
     let ran_out = Instant::now() + FLEETING.lease * 2;
     tokio::time::sleep_until(ran_out).await;
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Held);
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn who_lost_a_key_can_neither_renew_nor_release_it(place: &impl Place) {
@@ -220,9 +226,9 @@ pub async fn who_lost_a_key_can_neither_renew_nor_release_it(place: &impl Place)
     let (first, second) = (wish("a"), wish("a"));
     granted(&store, &first).await;
     taken_over(&store, &second).await;
-    assert_eq!(store.renew(key("a"), first.owner).await.unwrap(), Renewed::Lost);
+    assert_eq!(store.renew(key("a"), first.owner).await.unwrap(), RenewOutcome::Lost);
     store.release(key("a"), first.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), Renewed::Held);
+    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_key_that_was_taken_over_stays_doubtful_when_it_is_released(place: &impl Place) {
@@ -232,7 +238,7 @@ pub async fn a_key_that_was_taken_over_stays_doubtful_when_it_is_released(place:
     taken_over(&store, &second).await;
     store.release(key("a"), second.owner).await.unwrap();
     let third = granted(&store, &wish("a")).await;
-    assert_eq!(third, Grant { claim: Claim::Doubtful, trace: first.trace });
+    assert_eq!(third, KeyLease { claim: Claim::Doubtful, hint: first.hint });
 }
 
 pub async fn who_lost_a_key_can_still_complete_it(place: &impl Place) {
@@ -241,8 +247,8 @@ pub async fn who_lost_a_key_can_still_complete_it(place: &impl Place) {
     granted(&store, &wish("a")).await;
     taken_over(&store, &second).await;
     store.complete(&done("a", 3)).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), Renewed::Lost);
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 3).answer));
+    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 3).answer));
 }
 
 pub async fn an_answer_stays_whoever_releases_or_renews_late(place: &impl Place) {
@@ -251,52 +257,57 @@ pub async fn an_answer_stays_whoever_releases_or_renews_late(place: &impl Place)
     granted(&store, &owner).await;
     store.complete(&done("a", 3)).await.unwrap();
     store.release(key("a"), owner.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Lost);
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 3).answer));
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 3).answer));
 }
 
 pub async fn of_many_who_wish_at_once_one_is_granted(place: &impl Place) {
     let stores = [begun(place, LASTING).await, place.open(LASTING)];
     for round in 0..20 {
         let name = format!("key {round}");
-        let wishes: Vec<Wish> = (0..20).map(|_| wish(&name)).collect();
+        let wishes: Vec<KeyRequest> = (0..20).map(|_| wish(&name)).collect();
         let asked = wishes.iter().enumerate().map(|(index, wish)| stores[index % 2].reserve(wish));
-        let reserved: Vec<Reserved> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
-        let grants = reserved.iter().filter(|reserved| matches!(reserved, Reserved::Granted(_))).count();
-        let in_flight = reserved.iter().filter(|reserved| matches!(reserved, Reserved::InFlight(_))).count();
+        let reserved: Vec<ReserveOutcome> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+        let grants =
+            reserved.iter().filter(|reserved| matches!(reserved, ReserveOutcome::Granted(_))).count();
+        let in_flight =
+            reserved.iter().filter(|reserved| matches!(reserved, ReserveOutcome::InFlight(_))).count();
         assert_eq!((grants, in_flight), (1, 19), "{reserved:?}");
     }
 }
 
 pub async fn answers_are_kept_for_so_long_and_no_longer(place: &impl Place) {
-    let terms = Terms { kept: Duration::from_secs(1), ..LASTING };
+    let terms = IdempotencyTerms { retention: Duration::from_secs(1), ..LASTING };
     let store = begun(place, terms).await;
     let completed = Instant::now();
     store.complete(&done("a", 1)).await.unwrap();
     let deadline = completed + Duration::from_secs(20);
     loop {
         let reserved = store.reserve(&wish("a")).await.unwrap();
-        if reserved != Reserved::Done(done("a", 1).answer) {
-            assert_lasted(completed.elapsed(), terms.kept);
-            assert!(matches!(reserved, Reserved::Granted(Grant { claim: Claim::First, .. })), "{reserved:?}");
+        if reserved != ReserveOutcome::Completed(done("a", 1).answer) {
+            assert_lasted(completed.elapsed(), terms.retention);
+            assert!(
+                matches!(reserved, ReserveOutcome::Granted(KeyLease { claim: Claim::First, .. })),
+                "{reserved:?}"
+            );
             break;
         }
-        assert!(Instant::now() < deadline, "kept for longer than {:?}", terms.kept);
+        assert!(Instant::now() < deadline, "kept for longer than {:?}", terms.retention);
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 pub async fn what_nobody_completed_is_forgotten_in_the_end(place: &impl Place) {
-    let terms = Terms { lease: Duration::ZERO, kept: Duration::from_millis(300) };
+    let terms = IdempotencyTerms { lease: Duration::ZERO, retention: Duration::from_millis(300) };
     let store = begun(place, terms).await;
     granted(&store, &wish("a")).await;
     let deadline = Instant::now() + Duration::from_secs(20);
     // Another payload, since asking with the same one takes the key over and keeps it in mind.
-    let other = Wish { fingerprint: fingerprint(b"other"), ..wish("a") };
+    let other = KeyRequest { fingerprint: fingerprint(b"other"), ..wish("a") };
     loop {
         match store.reserve(&other).await.unwrap() {
-            Reserved::OtherPayload => assert!(Instant::now() < deadline, "never forgotten"),
-            reserved => break assert!(matches!(reserved, Reserved::Granted(_)), "{reserved:?}"),
+            ReserveOutcome::PayloadMismatch => assert!(Instant::now() < deadline, "never forgotten"),
+            reserved => break assert!(matches!(reserved, ReserveOutcome::Granted(_)), "{reserved:?}"),
         }
         sleep(Duration::from_millis(10)).await;
     }
@@ -305,33 +316,35 @@ pub async fn what_nobody_completed_is_forgotten_in_the_end(place: &impl Place) {
 pub async fn a_store_without_memory_reserves_nothing(place: &impl Place) {
     let store = place.open(LASTING);
     let owner = wish("a");
-    assert_eq!(store.reserve(&owner).await.unwrap(), Reserved::NoMemory);
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), Renewed::Lost);
-    store.begin(LogIs::Empty).await.unwrap();
+    assert_eq!(store.reserve(&owner).await.unwrap(), ReserveOutcome::NotInitialized);
+    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    store.initialize(LogContent::Empty).await.unwrap();
     assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
 }
 
 pub async fn a_memory_that_began_later_grants_nothing_while_older_leases_may_run_and_doubts_then(
     place: &impl Place,
 ) {
-    let terms = Terms { lease: Duration::from_millis(300), ..LASTING };
+    let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LASTING };
     let store = place.open(terms);
     let began = Instant::now();
-    store.begin(LogIs::Begun).await.unwrap();
+    store.initialize(LogContent::HasEvents).await.unwrap();
     let reserved = no_longer_in_flight(&store, &wish("a")).await;
     assert_lasted(began.elapsed(), terms.lease);
-    let Reserved::Granted(Grant { claim: Claim::Doubtful, trace }) = reserved else { panic!("{reserved:?}") };
+    let ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint: trace }) = reserved else {
+        panic!("{reserved:?}")
+    };
     let ago = clock::now().millis() - trace.since.millis();
-    assert!(ago >= i64::try_from(terms.kept.as_millis()).unwrap(), "only {ago} ms ago");
+    assert!(ago >= i64::try_from(terms.retention.as_millis()).unwrap(), "only {ago} ms ago");
 
-    let forgotten = Terms { kept: Duration::from_millis(1), ..terms };
+    let forgotten = IdempotencyTerms { retention: Duration::from_millis(1), ..terms };
     let store = place.open(forgotten);
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First, "what came before is too old to count");
 }
 
 pub async fn a_memory_that_has_begun_does_not_begin_again(place: &impl Place) {
     let store = begun(place, LASTING).await;
-    place.open(LASTING).begin(LogIs::Begun).await.unwrap();
+    place.open(LASTING).initialize(LogContent::HasEvents).await.unwrap();
     assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
 }
 
@@ -339,7 +352,7 @@ pub async fn another_process_sees_the_same(place: &impl Place) {
     let (store, other) = (begun(place, LASTING).await, place.open(LASTING));
     let owner = wish("a");
     let grant = granted(&store, &owner).await;
-    assert_eq!(other.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(grant.trace));
+    assert_eq!(other.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(grant.hint));
     other.complete(&done("a", 5)).await.unwrap();
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 5).answer));
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 5).answer));
 }

@@ -5,39 +5,39 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use quick_cache::unsync::Cache;
 
-use super::{CounterKey, Counters, CountersError, Reservation};
+use super::{CounterKey, Counters, CountersError, ReservationRequest};
 
 /// Counters in memory. They hold a bounded number of keys: one that was dropped starts again from the floor of its
 /// next reservation, that is, from the log.
 pub struct InProcessCounters {
-    last: Mutex<Cache<CounterKey, u64>>,
+    last_numbers: Mutex<Cache<CounterKey, u64>>,
 }
 
 impl InProcessCounters {
     /// Keys that [`InProcessCounters::default`] keeps: some 10 MB.
-    const KEYS: usize = 100_000;
+    const DEFAULT_CAPACITY: usize = 100_000;
 
     /// Counters that keep `keys` keys.
     pub fn with_capacity(keys: usize) -> Self {
-        Self { last: Mutex::new(Cache::new(keys)) }
+        Self { last_numbers: Mutex::new(Cache::new(keys)) }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Cache<CounterKey, u64>) -> T) -> T {
-        work(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_lock<T>(&self, work: impl FnOnce(&mut Cache<CounterKey, u64>) -> T) -> T {
+        work(&mut self.last_numbers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Default for InProcessCounters {
     fn default() -> Self {
-        Self::with_capacity(Self::KEYS)
+        Self::with_capacity(Self::DEFAULT_CAPACITY)
     }
 }
 
 #[async_trait]
 impl Counters for InProcessCounters {
-    async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError> {
-        Ok(self.with(|counters| {
-            let mut reserve = |wish: &Reservation| {
+    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
+        Ok(self.with_lock(|counters| {
+            let mut reserve = |wish: &ReservationRequest| {
                 let last = counters.get(&wish.key).copied().unwrap_or(0).max(wish.floor);
                 counters.insert(wish.key, last + wish.count);
                 last + 1
@@ -47,7 +47,7 @@ impl Counters for InProcessCounters {
     }
 
     async fn rewind(&self, key: CounterKey, from: u64, to: u64) -> Result<(), CountersError> {
-        self.with(|counters| {
+        self.with_lock(|counters| {
             if counters.get(&key) == Some(&from) {
                 counters.insert(key, to);
             }

@@ -23,7 +23,7 @@ pub use in_process::InProcessCounters;
 #[async_trait]
 pub trait Counters: Send + Sync + 'static {
     /// Hands out a range for each reservation, in order: the first number of each.
-    async fn reserve(&self, reservations: &[Reservation]) -> Result<Vec<u64>, CountersError>;
+    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError>;
 
     /// Sets the counter of `key` back from `from` to `to`, unless it has moved on from `from` meanwhile: numbers that
     /// were handed out and will not be used are handed out again.
@@ -41,7 +41,7 @@ pub enum CounterKey {
 
 /// A wish for numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reservation {
+pub struct ReservationRequest {
     /// Which counter.
     pub key: CounterKey,
     /// How many numbers, at least one.

@@ -12,7 +12,7 @@
 //!   at another revision, is up to the adapter: whoever gives ids must not count on its being refused.
 //! - **Bounded.** An adapter takes [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
 
-pub mod creation;
+pub mod creation_lookup;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub trait EventStore: Send + Sync + 'static {
     async fn log_id(&self) -> Result<LogId, EventStoreError>;
 
     /// Stores each append, and answers for each, in the order given. A batch names a stream at most once.
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>>;
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>>;
 
     /// Reads one stream. A read may return fewer events than its limit, to bound its memory; it returns none only where
     /// there are none: the stream ends there or does not exist.
@@ -63,7 +63,7 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// The event of an id, `None` where the stream has none recorded since then. An adapter that finds ids without
     /// reading streams also answers with older events and those of other streams.
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError>;
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
     /// The position of the last event, [`Position::START`] where there is none. In a store that others share it may
     /// be an event of theirs. Never before what a subscription reported as [`Batch::up_to`]: a head below a checkpoint
@@ -75,7 +75,7 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Whether the distance between two positions is the number of events between them. Otherwise it only tells more
     /// from less.
-    fn counts_events(&self) -> bool {
+    fn has_contiguous_positions(&self) -> bool {
         true
     }
 }
@@ -85,12 +85,12 @@ pub trait EventStore: Send + Sync + 'static {
 pub trait Subscription: Send {
     /// Waits until there is something after what was returned before, and returns it: at most `max` events, in order
     /// of position. Dropping the future loses nothing.
-    async fn next(&mut self, max: usize) -> Result<Batch, EventStoreError>;
+    async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError>;
 }
 
 /// What a subscription returns at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct EventBatch {
     /// The events, in order of position. May be empty, where the store reports progress past events that are not
     /// of this system.
     pub events: Vec<RecordedEvent>,
@@ -109,7 +109,7 @@ pub struct StreamAppend {
     /// The stream's name.
     pub stream: Arc<str>,
     /// Where the stream must end for the append to succeed.
-    pub expected: ExpectedRevision,
+    pub expected_revision: ExpectedRevision,
     /// The events, at least one, and no more than [`MAX_APPEND_BYTES`].
     pub events: Vec<NewEvent>,
 }
@@ -133,7 +133,7 @@ pub struct NewEvent {
 
 /// Where an append ended up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendReceipt {
     /// The position of the append's last event.
     pub position: Position,
     /// The revision of the append's last event.
@@ -176,16 +176,16 @@ pub struct StreamRead {
     /// The stream's name.
     pub stream: Arc<str>,
     /// Where to start and which way to go.
-    pub from: ReadFrom,
+    pub start: ReadStart,
     /// Which events to return.
-    pub select: Select,
+    pub filter: EventTypeFilter,
     /// How many events to return at most.
     pub limit: usize,
 }
 
 /// An event that may be stored, and where to look for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventSearch {
+pub struct EventLookup {
     /// The event's id.
     pub id: EventId,
     /// The stream that it was meant for.
@@ -196,7 +196,7 @@ pub struct EventSearch {
 
 /// Where a read of a stream starts, and its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFrom {
+pub enum ReadStart {
     /// From this revision (inclusive) towards the end.
     Forwards(Revision),
     /// From the last event towards the start.
@@ -207,7 +207,7 @@ pub enum ReadFrom {
 
 /// Which events of a stream a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Select {
+pub enum EventTypeFilter {
     /// All of them.
     All,
     /// Only those of this type.
@@ -216,7 +216,7 @@ pub enum Select {
     Except(&'static str),
 }
 
-type Source = Box<dyn StdError + Send + Sync>;
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why one stream's append failed.
 #[derive(Debug, Error)]
@@ -226,11 +226,11 @@ pub enum AppendError {
     Conflict,
     /// The store can't be reached or can't write. Nothing was stored; worth a retry.
     #[error("the event store can't take events now")]
-    Unavailable(#[source] Source),
+    Unavailable(#[source] BoxError),
     /// The store's answer was lost: the events may be stored or not. An append with the same event ids and
     /// expected revision tells.
     #[error("the event store's answer was lost")]
-    OutcomeUnknown(#[source] Source),
+    OutcomeUnknown(#[source] BoxError),
 }
 
 /// Why the store could not be read.
@@ -238,18 +238,18 @@ pub enum AppendError {
 pub enum EventStoreError {
     /// Out of reach or busy; worth a retry.
     #[error("the event store can't be read now")]
-    Unavailable(#[source] Source),
+    Unavailable(#[source] BoxError),
     /// What is stored can't be understood; a retry finds the same.
     #[error("the event store is damaged")]
-    Damaged(#[source] Source),
+    Damaged(#[source] BoxError),
     /// The store does not let this program in, or is of another kind. Somebody has to change that, as the source says.
     #[error("the event store refuses this program")]
-    Refused(#[source] Source),
+    Refused(#[source] BoxError),
 }
 
 impl EventStoreError {
     /// Whether trying again may help.
-    pub fn retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }

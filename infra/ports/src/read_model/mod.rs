@@ -8,7 +8,7 @@
 //! - **Ids from the log.** Apps, chats and messages are told apart inside by the position of the event that created
 //!   them: the same in every adapter and after every rebuild.
 
-mod changes;
+mod writer;
 
 use std::error::Error as StdError;
 
@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use thiserror::Error;
 
-use crate::contents::Contents;
-use crate::dead_letter::{DeadLetter, LetterList, LetterPage};
-use crate::digest::ContentDigest;
+use crate::content_digest::ContentDigest;
+use crate::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
+use crate::projection_contents::ProjectionContents;
 
-pub use changes::{
-    Changes, ChatKey, EditedMessage, MessageState, NewMessage, ReadModelWriter, StoredChat, StoredMessage,
-    Tombstone,
+pub use writer::{
+    ChatKey, EditedMessage, MessageState, NewMessage, ReadModelChanges, ReadModelWriter, StoredChat,
+    StoredMessage, Tombstone,
 };
 
 /// What queries read.
@@ -65,7 +65,7 @@ pub trait ReadModel: Send + Sync + 'static {
         &self,
         token: AppToken,
         chat: ChatNumber,
-        window: Window,
+        window: MessageWindow,
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
 
@@ -73,14 +73,14 @@ pub trait ReadModel: Send + Sync + 'static {
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
     /// A page of events that are parked or were discarded, and how many of each there are.
-    async fn letters(&self, list: LetterList) -> Result<LetterPage, ReadModelError>;
+    async fn letters(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
 
     /// The digest of all rows, tombstones and dead letters: equal for read models folded from the same log up to
     /// the same position, whatever the adapter. Reads everything, beside the queries and the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
 
     /// The same digest, and what each row, tombstone and parked event hashes to.
-    async fn contents(&self) -> Result<Snapshot<Contents>, ReadModelError>;
+    async fn contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError>;
 }
 
 /// A value as of one position of the log.
@@ -158,7 +158,7 @@ pub struct MessageRow {
 
 /// Which messages of a chat a page shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
+pub enum MessageWindow {
     /// The newest.
     Newest,
     /// The oldest.
@@ -177,9 +177,9 @@ pub struct MessagePage {
     /// The messages.
     pub messages: Vec<MessageRow>,
     /// Whether the chat has older messages than the page's first; where the page is empty, than its window.
-    pub older: bool,
+    pub has_older: bool,
     /// Whether the chat has newer messages than the page's last; where the page is empty, than its window.
-    pub newer: bool,
+    pub has_newer: bool,
 }
 
 /// Why the read model could not be read or written.
@@ -201,7 +201,7 @@ pub enum ReadModelError {
 
 impl ReadModelError {
     /// Whether trying again may help.
-    pub fn retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Damaged(_))
     }
 }

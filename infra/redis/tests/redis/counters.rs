@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chat_domain::AppToken;
-use chat_ports::counters::{CounterKey, Counters, Reservation};
+use chat_ports::counters::{CounterKey, Counters, ReservationRequest};
 use chat_ports::event_store::LogId;
 use chat_redis::RedisCounters;
 use chat_redis::{RedisConnection, RedisUrl};
@@ -93,7 +93,7 @@ async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 
     const SOON: Duration = Duration::from_secs(1);
     let begun = Instant::now();
     loop {
-        match counters.reserve(&[Reservation { key, count: 1, floor }]).await {
+        match counters.reserve(&[ReservationRequest { key, count: 1, floor }]).await {
             Ok(firsts) => return firsts[0],
             Err(error) => assert!(begun.elapsed() < SOON, "{error:?}"),
         }
@@ -179,7 +179,7 @@ async fn one_counter_that_forgot_leaves_the_others_of_its_batch_alone() {
     take(&counters, messages(app, 1), 10, 0).await;
     redis.flush().unwrap();
     take(&counters, messages(app, 2), 10, 0).await;
-    let wish = |chat| Reservation { key: messages(app, chat), count: 1, floor: 10 };
+    let wish = |chat| ReservationRequest { key: messages(app, chat), count: 1, floor: 10 };
     assert_eq!(counters.reserve(&[wish(2), wish(1), wish(2)]).await.unwrap(), [11, 11, 12]);
 }
 
@@ -191,7 +191,7 @@ async fn a_paused_server_is_an_error_soon_and_counts_on_when_it_goes_on() {
     redis.pause().unwrap();
     for _ in 0..5 {
         let begun = Instant::now();
-        let error = counters.reserve(&[Reservation { key, count: 1, floor: 1 }]).await.unwrap_err();
+        let error = counters.reserve(&[ReservationRequest { key, count: 1, floor: 1 }]).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(1), "waited {:?}", begun.elapsed());
         assert_eq!(error.to_string(), "the counters can't be reached now");
     }
@@ -205,7 +205,7 @@ async fn counters_are_there_as_soon_as_their_server_is() {
     redis.kill().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), a_log());
     let key = messages(an_app(), 1);
-    counters.reserve(&[Reservation { key, count: 1, floor: 5 }]).await.unwrap_err();
+    counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
     assert_eq!(take_soon(&counters, key, 5).await, 6);
 }
@@ -218,7 +218,7 @@ async fn counters_survive_a_change_of_masters() {
     take(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
     let begun = Instant::now();
-    while counters.reserve(&[Reservation { key, count: 1, floor: 10 }]).await.is_err() {
+    while counters.reserve(&[ReservationRequest { key, count: 1, floor: 10 }]).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(5), "the new master is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -287,7 +287,7 @@ async fn no_secret_shows() {
     let url: RedisUrl = redis.url().replace("://", "://user:secret@").parse().unwrap();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), a_log());
     let app = an_app();
-    let wish = Reservation { key: CounterKey::Chats(app), count: 1, floor: 0 };
+    let wish = ReservationRequest { key: CounterKey::Chats(app), count: 1, floor: 0 };
     let error = counters.reserve(&[wish]).await.unwrap_err();
     let shown = format!("{url} {url:?} {error} {error:?} {wish:?}");
     assert!(!shown.contains("secret") && !shown.contains(app.expose()), "{shown}");

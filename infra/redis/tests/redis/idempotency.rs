@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chat_domain::AppToken;
 use chat_ports::event_store::LogId;
-use chat_ports::idempotency::{Claim, LogIs, Reserved, Terms, Wish};
-use chat_redis::RedisReservations;
+use chat_ports::idempotency::{Claim, IdempotencyTerms, KeyRequest, LogContent, ReserveOutcome};
+use chat_redis::RedisIdempotencyStore;
 use chat_redis::{RedisConnection, RedisUrl};
 use chat_testing::redis::{Redis, RedisCluster};
 use tokio::time::{Instant, sleep};
@@ -25,14 +25,14 @@ impl Place for OneServer {
         Self(Redis::start().unwrap())
     }
 
-    fn open(&self, terms: Terms) -> Store {
+    fn open(&self, terms: IdempotencyTerms) -> Store {
         open(&self.0.url(), Uuid::nil(), terms)
     }
 }
 
-fn open(url: &str, log: Uuid, terms: Terms) -> Store {
+fn open(url: &str, log: Uuid, terms: IdempotencyTerms) -> Store {
     let connection = RedisConnection::open(&url.parse::<RedisUrl>().unwrap()).unwrap();
-    Arc::new(RedisReservations::with_terms(connection, LogId(log), terms))
+    Arc::new(RedisIdempotencyStore::with_terms(connection, LogId(log), terms))
 }
 
 reservations_contract!(OneServer);
@@ -47,7 +47,7 @@ mod in_a_cluster {
             Self(RedisCluster::start().unwrap())
         }
 
-        fn open(&self, terms: Terms) -> Store {
+        fn open(&self, terms: IdempotencyTerms) -> Store {
             open(&self.0.url(), Uuid::nil(), terms)
         }
     }
@@ -75,27 +75,27 @@ async fn a_flushed_store_remembers_nothing_and_says_so() {
     let store = begun(&redis, LASTING).await;
     granted(&store, &wish("a")).await;
     redis.0.flush().unwrap();
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::NoMemory);
-    store.begin(LogIs::Begun).await.unwrap();
-    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(_)));
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    store.initialize(LogContent::HasEvents).await.unwrap();
+    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_was_restarted_may_have_lost_its_last_writes_and_says_so() {
     let mut redis = OneServer(Redis::start().unwrap());
-    let terms = Terms { lease: Duration::from_millis(200), ..LASTING };
+    let terms = IdempotencyTerms { lease: Duration::from_millis(200), ..LASTING };
     let store = begun(&redis, terms).await;
     assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
     store.complete(&done("b", 1)).await.unwrap();
     redis.0.restart().unwrap();
     reachable(&store).await;
-    assert_eq!(store.reserve(&wish("c")).await.unwrap(), Reserved::NoMemory);
-    store.begin(LogIs::Begun).await.unwrap();
+    assert_eq!(store.reserve(&wish("c")).await.unwrap(), ReserveOutcome::NotInitialized);
+    store.initialize(LogContent::HasEvents).await.unwrap();
     // What it still knows is true; what it does not know may have been.
-    assert_eq!(store.reserve(&wish("b")).await.unwrap(), Reserved::Done(done("b", 1).answer));
+    assert_eq!(store.reserve(&wish("b")).await.unwrap(), ReserveOutcome::Completed(done("b", 1).answer));
     for name in ["a", "c"] {
         match no_longer_in_flight(&store, &wish(name)).await {
-            Reserved::Granted(grant) => assert_eq!(grant.claim, Claim::Doubtful, "{name}"),
+            ReserveOutcome::Granted(grant) => assert_eq!(grant.claim, Claim::Doubtful, "{name}"),
             other => panic!("{other:?}"),
         }
     }
@@ -106,9 +106,9 @@ async fn two_logs_in_one_redis_do_not_meet() {
     let redis = OneServer(Redis::start().unwrap());
     let (one, other) = (begun(&redis, LASTING).await, open(&redis.0.url(), Uuid::max(), LASTING));
     one.complete(&done("a", 1)).await.unwrap();
-    other.begin(LogIs::Empty).await.unwrap();
+    other.initialize(LogContent::Empty).await.unwrap();
     assert_eq!(granted(&other, &wish("a")).await.claim, Claim::First);
-    assert_eq!(one.reserve(&wish("a")).await.unwrap(), Reserved::Done(done("a", 1).answer));
+    assert_eq!(one.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 1).answer));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +116,7 @@ async fn what_is_kept_expires_and_no_name_holds_a_token() {
     let redis = OneServer(Redis::start().unwrap());
     let store = begun(&redis, LASTING).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
-    granted(&store, &Wish { app: Some(app), ..wish("a") }).await;
+    granted(&store, &KeyRequest { app: Some(app), ..wish("a") }).await;
     store.complete(&done("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
     let reservations: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
@@ -124,7 +124,7 @@ async fn what_is_kept_expires_and_no_name_holds_a_token() {
     for name in reservations {
         assert!(!name.contains(app.expose()), "{name}");
         let left: u64 = redis.0.command(&["PTTL", name]).unwrap()[0].parse().unwrap();
-        assert!(left > 0 && u128::from(left) <= LASTING.kept.as_millis(), "{name}: {left} ms");
+        assert!(left > 0 && u128::from(left) <= LASTING.retention.as_millis(), "{name}: {left} ms");
     }
 }
 

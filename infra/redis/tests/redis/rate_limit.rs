@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chat_domain::AppToken;
 use chat_ports::event_store::LogId;
-use chat_ports::rate_limit::{Allowance, Quota, RateLimits};
+use chat_ports::rate_limit::{Quota, RateLimitStatus, SharedRateLimiter};
 use chat_redis::RedisConnection;
-use chat_redis::RedisRateLimits;
+use chat_redis::RedisRateLimiter;
 use chat_testing::redis::Redis;
 use uuid::Uuid;
 
@@ -19,9 +19,9 @@ fn quota(requests: u32, seconds: u64) -> Quota {
 }
 
 /// Limits as a process of their own would see them.
-fn limits(redis: &Redis) -> RedisRateLimits {
+fn limits(redis: &Redis) -> RedisRateLimiter {
     let connection = RedisConnection::open(&redis.url().parse().unwrap()).unwrap();
-    RedisRateLimits::new(connection, LogId(Uuid::from_u128(1)))
+    RedisRateLimiter::new(connection, LogId(Uuid::from_u128(1)))
 }
 
 #[tokio::test]
@@ -30,14 +30,18 @@ async fn processes_account_for_an_apps_requests_together() {
     let (one, other) = (limits(&redis), limits(&redis));
     let hourly = quota(3, 3_600);
     for (limits, left) in [(&one, 2), (&other, 1), (&one, 0)] {
-        let Allowance { remaining, reset, wait } = limits.count(app('a'), hourly).await.unwrap();
-        assert_eq!((remaining, wait), (left, None));
+        let RateLimitStatus { remaining, reset_after, retry_after } =
+            limits.count(app('a'), hourly).await.unwrap();
+        assert_eq!((remaining, retry_after), (left, None));
         let used = Duration::from_mins(20) * (3 - left);
-        assert!(reset <= used && reset + Duration::from_mins(1) > used, "{reset:?} of {used:?}");
+        assert!(
+            reset_after <= used && reset_after + Duration::from_mins(1) > used,
+            "{reset_after:?} of {used:?}"
+        );
     }
     let refused = other.count(app('a'), hourly).await.unwrap();
     assert_eq!(refused.remaining, 0);
-    let wait = refused.wait.unwrap();
+    let wait = refused.retry_after.unwrap();
     assert!(wait <= Duration::from_mins(20) && wait > Duration::from_mins(19), "{wait:?}");
     // Another app has its own.
     assert_eq!(other.count(app('b'), hourly).await.unwrap().remaining, 2);
@@ -51,10 +55,10 @@ async fn what_is_used_up_grows_back() {
     for _ in 0..3 {
         limits.count(app('a'), slowly).await.unwrap();
     }
-    let wait = limits.count(app('a'), slowly).await.unwrap().wait.unwrap();
+    let wait = limits.count(app('a'), slowly).await.unwrap().retry_after.unwrap();
     assert!(wait <= Duration::from_secs(3), "{wait:?}");
     tokio::time::sleep(wait).await;
-    assert_eq!(limits.count(app('a'), slowly).await.unwrap().wait, None);
+    assert_eq!(limits.count(app('a'), slowly).await.unwrap().retry_after, None);
 }
 
 #[tokio::test]

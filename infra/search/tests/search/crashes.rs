@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chat_domain::{Position, Version};
 use chat_ports::search_index::{Document, IndexChanges};
-use chat_search::SearchIndexWriter;
+use chat_search::TantivyIndexWriter;
 
 use crate::fixture::{Fixture, key, message, no_changes, request};
 
@@ -46,17 +46,18 @@ fn a_merge_that_a_kill_cut_short_does_not_bring_back_what_is_replaced_after_the_
         fixture.put(bulk(segment * 1_000, 100));
     }
     // The commit that sets off the merge leaves deletions in the second segment, as of this very commit.
-    let changes = IndexChanges { put: bulk(9_000, 100), delete: vec![key(1_001)], ..fixture.next_changes() };
+    let changes =
+        IndexChanges { upsert: bulk(9_000, 100), delete: vec![key(1_001)], ..fixture.next_changes() };
     fixture.writer.commit(changes).unwrap();
     let dir = fixture.dir();
     let Fixture { folder: _folder, writer, index } = fixture;
     drop((writer, index));
     assert_eq!(segments(&dir) as u64, MERGED_AT, "the writer was gone before the merge was done");
 
-    let (mut writer, _) = SearchIndexWriter::open(&dir).unwrap();
+    let (mut writer, _) = TantivyIndexWriter::open(&dir).unwrap();
     let from = writer.checkpoint().position.get();
     let edited = Document { version: Version::new(2), ..message(1_000, "final") };
-    writer.commit(IndexChanges { put: vec![edited], ..no_changes(from, from + 1) }).unwrap();
+    writer.commit(IndexChanges { upsert: vec![edited], ..no_changes(from, from + 1) }).unwrap();
     let reader = writer.reader();
     let deadline = Instant::now() + Duration::from_mins(1);
     while segments(&dir) as u64 >= MERGED_AT {
@@ -78,14 +79,14 @@ fn what_a_commit_that_was_cut_short_left_behind_is_not_in_the_way_of_the_same_co
     fs::create_dir(&killed).unwrap();
     copy(&dir, &killed, |_| true);
     let changes = || IndexChanges { delete: vec![key(2)], ..no_changes(1, 2) };
-    let (mut undisturbed, _) = SearchIndexWriter::open(&dir).unwrap();
+    let (mut undisturbed, _) = TantivyIndexWriter::open(&dir).unwrap();
     undisturbed.commit(changes()).unwrap();
     // All but the last step of a commit: its files are there, and the list of segments is the one before.
     copy(&dir, &killed, |name| name != "meta.json");
     let of_deletions = fs::read_dir(&killed).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(of_deletions.filter(|path| path.extension().is_some_and(|end| end == "del")).count(), 1);
 
-    let (mut writer, _) = SearchIndexWriter::open(&killed).unwrap();
+    let (mut writer, _) = TantivyIndexWriter::open(&killed).unwrap();
     assert_eq!(writer.checkpoint().position, Position::new(1));
     writer.commit(changes()).unwrap();
     assert_eq!(writer.digest().unwrap(), undisturbed.digest().unwrap());

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_ports::checkpoint::{Checkpoint, Opened};
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::SearchError;
-use chat_search::{SearchIndex, SearchIndexWriter};
+use chat_search::{TantivyIndex, TantivyIndexWriter};
 
 use crate::fixture::{Fixture, LOG, message, no_changes, request};
 
@@ -27,7 +27,7 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn assert_damaged(dir: &Path, what: &str) {
-    let opened = SearchIndexWriter::open(dir);
+    let opened = TantivyIndexWriter::open(dir);
     assert!(matches!(opened, Err(SearchError::Damaged(_))), "{what}: {:?}", opened.err());
 }
 
@@ -35,18 +35,18 @@ fn assert_damaged(dir: &Path, what: &str) {
 fn a_missing_folder_is_created_with_those_above_it() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("a/b/c");
-    assert!(matches!(SearchIndex::open(&dir), Err(SearchError::NotCreated)));
-    let (writer, opened) = SearchIndexWriter::open(&dir).unwrap();
-    assert_eq!((opened, writer.checkpoint()), (Opened::Created, Checkpoint::default()));
-    assert_eq!(SearchIndex::open(&dir).unwrap().position(), Position::START);
+    assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::NotCreated)));
+    let (writer, opened) = TantivyIndexWriter::open(&dir).unwrap();
+    assert_eq!((opened, writer.checkpoint()), (StorageOrigin::Created, ProjectionCheckpoint::default()));
+    assert_eq!(TantivyIndex::open(&dir).unwrap().position(), Position::START);
 }
 
 #[test]
 fn what_was_committed_is_there_after_reopening() {
     let (_folder, dir) = closed();
-    let (mut writer, opened) = SearchIndexWriter::open(&dir).unwrap();
-    assert_eq!(opened, Opened::Existing);
-    assert_eq!(writer.checkpoint(), Checkpoint { log: Some(LOG), position: Position::new(2) });
+    let (mut writer, opened) = TantivyIndexWriter::open(&dir).unwrap();
+    assert_eq!(opened, StorageOrigin::Existing);
+    assert_eq!(writer.checkpoint(), ProjectionCheckpoint { log: Some(LOG), position: Position::new(2) });
     assert_eq!(writer.reader().search(&request("fox")).unwrap().total, 3);
     writer.commit(no_changes(2, 3)).unwrap();
 }
@@ -54,23 +54,23 @@ fn what_was_committed_is_there_after_reopening() {
 #[test]
 fn there_is_one_writer_at_a_time() {
     let fixture = Fixture::of(&["one"]);
-    let second = SearchIndexWriter::open(&fixture.dir());
+    let second = TantivyIndexWriter::open(&fixture.dir());
     assert!(matches!(second, Err(SearchError::InUse(_))));
-    assert!(matches!(SearchIndexWriter::reset(&fixture.dir()), Err(SearchError::InUse(_))));
+    assert!(matches!(TantivyIndexWriter::recreate(&fixture.dir()), Err(SearchError::InUse(_))));
     let dir = fixture.dir();
     drop(fixture.writer);
-    SearchIndexWriter::open(&dir).unwrap();
+    TantivyIndexWriter::open(&dir).unwrap();
 }
 
 #[test]
 fn files_of_others_do_not_disturb() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("README.txt"), "hands off").unwrap();
-    assert!(matches!(SearchIndex::open(folder.path()), Err(SearchError::NotCreated)));
-    let (writer, opened) = SearchIndexWriter::open(folder.path()).unwrap();
-    assert_eq!(opened, Opened::Created);
+    assert!(matches!(TantivyIndex::open(folder.path()), Err(SearchError::NotCreated)));
+    let (writer, opened) = TantivyIndexWriter::open(folder.path()).unwrap();
+    assert_eq!(opened, StorageOrigin::Created);
     drop(writer);
-    SearchIndexWriter::open(folder.path()).unwrap();
+    TantivyIndexWriter::open(folder.path()).unwrap();
     assert_eq!(fs::read(folder.path().join("README.txt")).unwrap(), b"hands off");
 }
 
@@ -91,7 +91,7 @@ fn every_file_that_was_cut_or_overwritten_is_noticed() {
         fs::remove_file(&path).unwrap();
         assert_damaged(&dir, &format!("{extension} missing"));
         fs::write(&path, bytes).unwrap();
-        SearchIndexWriter::open(&dir).unwrap();
+        TantivyIndexWriter::open(&dir).unwrap();
     }
 }
 
@@ -117,7 +117,7 @@ fn an_index_of_another_version_is_damaged() {
     assert_ne!(meta, other);
     fs::write(dir.join("meta.json"), &other).unwrap();
     assert_damaged(&dir, "another version");
-    assert!(matches!(SearchIndex::open(&dir), Err(SearchError::Damaged(_))));
+    assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::Damaged(_))));
     fs::write(dir.join("meta.json"), meta.replace("updated_at", "updated_on")).unwrap();
     assert_damaged(&dir, "other fields");
 }
@@ -125,10 +125,10 @@ fn an_index_of_another_version_is_damaged() {
 #[test]
 fn a_reset_moves_the_old_index_aside_and_keeps_one_of_those() {
     let (folder, dir) = closed();
-    let reader = SearchIndex::open(&dir).unwrap();
+    let reader = TantivyIndex::open(&dir).unwrap();
     fs::write(dir.join("meta.json"), "{").unwrap();
-    let mut writer = SearchIndexWriter::reset(&dir).unwrap();
-    assert_eq!(writer.checkpoint(), Checkpoint::default());
+    let mut writer = TantivyIndexWriter::recreate(&dir).unwrap();
+    assert_eq!(writer.checkpoint(), ProjectionCheckpoint::default());
     assert_eq!(reader.search(&request("fox")).unwrap().total, 3, "the old one can be read until a refresh");
     assert!(reader.refresh().unwrap());
     assert_eq!(reader.position(), Position::START);
@@ -136,7 +136,7 @@ fn a_reset_moves_the_old_index_aside_and_keeps_one_of_those() {
     assert!(reader.refresh().unwrap());
     assert_eq!(reader.position(), Position::new(5));
     drop(writer);
-    drop(SearchIndexWriter::reset(&dir).unwrap());
+    drop(TantivyIndexWriter::recreate(&dir).unwrap());
     let aside =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(aside.filter(|name| name.starts_with("index.damaged-")).count(), 1);
@@ -145,14 +145,14 @@ fn a_reset_moves_the_old_index_aside_and_keeps_one_of_those() {
 #[test]
 fn a_reset_of_nothing_creates() {
     let folder = tempfile::tempdir().unwrap();
-    let writer = SearchIndexWriter::reset(&folder.path().join("index")).unwrap();
-    assert_eq!(writer.checkpoint(), Checkpoint::default());
+    let writer = TantivyIndexWriter::recreate(&folder.path().join("index")).unwrap();
+    assert_eq!(writer.checkpoint(), ProjectionCheckpoint::default());
 }
 
 #[test]
 fn while_the_folder_is_away_searches_go_on() {
     let fixture = Fixture::of(&["one fox"]);
-    let reader = SearchIndex::open(&fixture.dir()).unwrap();
+    let reader = TantivyIndex::open(&fixture.dir()).unwrap();
     fs::rename(fixture.dir(), fixture.folder.path().join("away")).unwrap();
     assert!(!reader.refresh().unwrap());
     assert_eq!(reader.search(&request("fox")).unwrap().total, 1);
@@ -164,7 +164,7 @@ fn a_failed_commit_is_recovered_from() {
     let away = fixture.folder.path().join("away");
     fs::rename(fixture.dir(), &away).unwrap();
     let changes =
-        || chat_ports::search_index::IndexChanges { put: vec![message(2, "two")], ..no_changes(1, 2) };
+        || chat_ports::search_index::IndexChanges { upsert: vec![message(2, "two")], ..no_changes(1, 2) };
     assert!(fixture.writer.commit(changes()).is_err());
     fs::rename(&away, fixture.dir()).unwrap();
     fixture.writer.commit(changes()).unwrap();
@@ -177,14 +177,14 @@ fn an_index_whose_creation_was_cut_short_is_created_again() {
     let (folder, dir) = {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("index");
-        drop(SearchIndexWriter::open(&dir).unwrap());
+        drop(TantivyIndexWriter::open(&dir).unwrap());
         (folder, dir)
     };
     let meta = fs::read_to_string(dir.join("meta.json")).unwrap();
     let mut meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
     meta.as_object_mut().unwrap().remove("payload");
     fs::write(dir.join("meta.json"), meta.to_string()).unwrap();
-    assert!(matches!(SearchIndex::open(&dir), Err(SearchError::NotCreated)));
-    assert_eq!(SearchIndexWriter::open(&dir).unwrap().1, Opened::Created);
+    assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::NotCreated)));
+    assert_eq!(TantivyIndexWriter::open(&dir).unwrap().1, StorageOrigin::Created);
     drop(folder);
 }

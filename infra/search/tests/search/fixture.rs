@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
 use chat_ports::event_store::LogId;
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest, Sort};
-use chat_search::{SearchIndex, SearchIndexWriter};
+use chat_search::{TantivyIndex, TantivyIndexWriter};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -14,14 +14,14 @@ pub const LOG: LogId = LogId(Uuid::from_u128(1));
 /// An index and its writer.
 pub struct Fixture {
     pub folder: TempDir,
-    pub writer: SearchIndexWriter,
-    pub index: SearchIndex,
+    pub writer: TantivyIndexWriter,
+    pub index: TantivyIndex,
 }
 
 impl Fixture {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, _) = SearchIndexWriter::open(&folder.path().join("index")).unwrap();
+        let (writer, _) = TantivyIndexWriter::open(&folder.path().join("index")).unwrap();
         let index = writer.reader();
         Self { folder, writer, index }
     }
@@ -39,7 +39,7 @@ impl Fixture {
 
     /// Stores messages in one commit that moves the checkpoint by one.
     pub fn put(&mut self, put: Vec<Document>) {
-        let changes = IndexChanges { put, ..self.next_changes() };
+        let changes = IndexChanges { upsert: put, ..self.next_changes() };
         self.writer.commit(changes).unwrap();
     }
 
@@ -65,7 +65,7 @@ impl Fixture {
 }
 
 pub fn no_changes(from: u64, to: u64) -> IndexChanges {
-    IndexChanges::none(LOG, Position::new(from), Position::new(to))
+    IndexChanges::empty(LOG, Position::new(from), Position::new(to))
 }
 
 pub fn app() -> AppToken {
@@ -95,8 +95,8 @@ pub fn request(query: &str) -> SearchRequest {
         query: query.to_owned(),
         fuzzy: false,
         sort: Sort::Relevance,
-        from: None,
-        to: None,
+        created_from: None,
+        created_until: None,
         limit: 100,
         cursor: None,
     }

@@ -64,13 +64,21 @@ fn newest_and_oldest_go_by_creation_whatever_the_score() {
 fn bounds_take_in_both_ends() {
     let fixture = many();
     let (from, to) = (Some(Timestamp::from_millis(12_000)), Some(Timestamp::from_millis(15_000)));
-    let page =
-        fixture.index.search(&SearchRequest { from, to, sort: Sort::Oldest, ..request("fox") }).unwrap();
+    let page = fixture
+        .index
+        .search(&SearchRequest {
+            created_from: from,
+            created_until: to,
+            sort: Sort::Oldest,
+            ..request("fox")
+        })
+        .unwrap();
     assert_eq!(texts(&page), ["fox 12", "foxes 13", "outfoxed 14", "fox fox 15"]);
     assert_eq!(page.total, 4);
-    let page = fixture.index.search(&SearchRequest { to: from, limit: 2, ..request("fox") }).unwrap();
+    let page =
+        fixture.index.search(&SearchRequest { created_until: from, limit: 2, ..request("fox") }).unwrap();
     assert_eq!((page.total, page.next.is_some()), (8, true));
-    let late = SearchRequest { from: to, sort: Sort::Newest, limit: 2, ..request("fox") };
+    let late = SearchRequest { created_from: to, sort: Sort::Newest, limit: 2, ..request("fox") };
     let page = fixture.index.search(&late).unwrap();
     assert_eq!((&texts(&page)[..], page.total), (&["fox 60", "fox fox 57"].map(str::to_owned)[..], 30));
 }

@@ -51,7 +51,7 @@ proptest! {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let index = Fixture::of(&texts);
         for text in &texts {
-            let words = chat_search::query_words(text);
+            let words = chat_search::count_query_words(text);
             prop_assert!(words == 0 || index.finds(text, text), "{text:?}");
         }
     }

@@ -6,7 +6,7 @@
 //! transaction. Another thread copies the write-ahead log into the file, so that no append waits for that.
 
 mod reader;
-mod recent;
+mod recent_events;
 mod schema;
 mod subscription;
 mod writer;
@@ -19,31 +19,31 @@ use chat_domain::Position;
 use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::write_ahead;
-use chat_files::durable_folder;
+use crate::wal_checkpointer;
+use chat_files::durable_fs;
 use chat_ports::event_store::{
-    AppendError, Appended, EventSearch, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
 use reader::ReaderPool;
-use recent::Recent;
+use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
-use writer::Job;
+use writer::AppendRequest;
 
 /// Reads of single streams that run at once.
-const STREAM_READS: usize = 4;
+const CONCURRENT_STREAM_READS: usize = 4;
 
 /// Reads of the log as a whole that run at once: they keep projections fed, and don't queue behind whoever reads long
 /// streams.
-const LOG_READS: usize = 2;
+const CONCURRENT_LOG_READS: usize = 2;
 
 /// An event log in a SQLite file.
 pub struct SqliteEventStore {
     log_id: LogId,
-    jobs: mpsc::Sender<Job>,
+    requests: mpsc::Sender<AppendRequest>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
     /// The last position this process knows of; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
@@ -54,21 +54,22 @@ impl SqliteEventStore {
     /// Blocks for a few milliseconds. Fails as [`EventStoreError::Damaged`] where the file is something else or of a
     /// newer version.
     pub fn open(path: &Path) -> Result<Self, EventStoreError> {
-        durable_folder::create(&durable_folder::parent(path))
+        durable_fs::create_dir_all(&durable_fs::parent_dir(path))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
         let mut connection = schema::open_for_writing(path)?;
         let log_id = schema::migrate(&mut connection)?;
-        let stream_readers = Arc::new(ReaderPool::new(path, STREAM_READS));
-        let log_readers = Arc::new(ReaderPool::new(path, LOG_READS));
-        let head = reader::head(&connection).map_err(classify)?;
+        let stream_readers = Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS));
+        let log_readers = Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS));
+        let head = reader::read_head(&connection).map_err(classify)?;
         let (head_sender, head) = watch::channel(head);
-        let (jobs, queue) = mpsc::channel(writer::QUEUE);
-        let recent = Arc::new(Recent::default());
+        let (requests, queue) = mpsc::channel(writer::QUEUE_CAPACITY);
+        let recent = Arc::new(RecentEvents::default());
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
-        let log = write_ahead::spawn("event-log-wal", path).map_err(unavailable)?;
-        log.watch(&mut connection).map_err(classify)?;
-        writer::spawn(connection, queue, head_sender, Arc::clone(&recent), log).map_err(unavailable)?;
-        Ok(Self { log_id, jobs, stream_readers, log_readers, recent, head })
+        let checkpointer = wal_checkpointer::spawn("event-log-wal", path).map_err(unavailable)?;
+        checkpointer.install_wal_hook(&mut connection).map_err(classify)?;
+        writer::spawn(connection, queue, head_sender, Arc::clone(&recent), checkpointer)
+            .map_err(unavailable)?;
+        Ok(Self { log_id, requests, stream_readers, log_readers, recent, head })
     }
 }
 
@@ -78,24 +79,24 @@ impl EventStore for SqliteEventStore {
         Ok(self.log_id)
     }
 
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<Appended, AppendError>> {
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let count = appends.len();
-        let (answer, answered) = oneshot::channel();
-        if self.jobs.send(Job { appends, answer }).await.is_err() {
-            return refuse_all(count, || AppendError::Unavailable(Stopped.into()));
+        let (reply_sender, reply) = oneshot::channel();
+        if self.requests.send(AppendRequest { appends, reply_sender }).await.is_err() {
+            return fail_all(count, || AppendError::Unavailable(WriterStopped.into()));
         }
-        match answered.await {
+        match reply.await {
             Ok(results) => results,
-            Err(_) => refuse_all(count, || AppendError::OutcomeUnknown(Stopped.into())),
+            Err(_) => fail_all(count, || AppendError::OutcomeUnknown(WriterStopped.into())),
         }
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.stream_readers.run(move |connection| reader::stream(connection, &read)).await
+        self.stream_readers.run(move |connection| reader::read_stream(connection, &read)).await
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log_readers.run(move |connection| reader::all(connection, after, limit)).await
+        self.log_readers.run(move |connection| reader::read_all(connection, after, limit)).await
     }
 
     async fn read_all_backwards(
@@ -103,15 +104,15 @@ impl EventStore for SqliteEventStore {
         before: Option<Position>,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log_readers.run(move |connection| reader::all_backwards(connection, before, limit)).await
+        self.log_readers.run(move |connection| reader::read_all_backwards(connection, before, limit)).await
     }
 
-    async fn find(&self, wanted: EventSearch) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.stream_readers.run(move |connection| reader::find(connection, wanted.id)).await
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.stream_readers.run(move |connection| reader::find_event(connection, lookup.id)).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
-        self.log_readers.run(reader::head).await
+        self.log_readers.run(reader::read_head).await
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
@@ -123,9 +124,9 @@ impl EventStore for SqliteEventStore {
 /// The thread that writes is gone, which only a panic in it explains.
 #[derive(Debug, thiserror::Error)]
 #[error("the thread that writes to the event log has stopped")]
-struct Stopped;
+struct WriterStopped;
 
-fn refuse_all(count: usize, error: impl Fn() -> AppendError) -> Vec<Result<Appended, AppendError>> {
+fn fail_all(count: usize, error: impl Fn() -> AppendError) -> Vec<Result<AppendReceipt, AppendError>> {
     (0..count).map(|_| Err(error())).collect()
 }
 

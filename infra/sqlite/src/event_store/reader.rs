@@ -13,16 +13,16 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{classify, schema};
-use chat_ports::event_store::{EventStoreError, ReadFrom, RecordedEvent, Select, StreamRead};
+use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
 /// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
-const READ_BYTES: usize = 8 << 20;
+const MAX_READ_BYTES: usize = 8 << 20;
 
 /// A few read-only connections, opened when they are first needed. More reads than connections wait their turn.
 pub(super) struct ReaderPool {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl ReaderPool {
@@ -30,7 +30,7 @@ impl ReaderPool {
         Self {
             path: path.to_path_buf(),
             idle: Mutex::new(Vec::new()),
-            turns: Arc::new(Semaphore::new(connections)),
+            permits: Arc::new(Semaphore::new(connections)),
         }
     }
 
@@ -41,11 +41,11 @@ impl ReaderPool {
     ) -> Result<T, EventStoreError> {
         let unavailable =
             |error: Box<dyn std::error::Error + Send + Sync>| EventStoreError::Unavailable(error);
-        let turn =
-            Arc::clone(&self.turns).acquire_owned().await.map_err(|error| unavailable(error.into()))?;
+        let permit =
+            Arc::clone(&self.permits).acquire_owned().await.map_err(|error| unavailable(error.into()))?;
         let pool = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             let idle = pool.idle().pop();
             let connection = match idle {
                 Some(connection) => connection,
@@ -64,30 +64,30 @@ impl ReaderPool {
     }
 }
 
-pub(super) fn head(connection: &Connection) -> rusqlite::Result<Position> {
+pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Position> {
     let mut statement = connection.prepare_cached("SELECT max(position) FROM events")?;
     let last: Option<u64> = statement.query_row([], |row| row.get(0))?;
     Ok(last.map_or(Position::START, Position::new))
 }
 
-pub(super) fn all(
+pub(super) fn read_all(
     connection: &Connection,
     after: Position,
     limit: usize,
 ) -> rusqlite::Result<Vec<RecordedEvent>> {
-    in_order(connection, "> ?1 ORDER BY position ASC", after.get(), limit)
+    read_by_position(connection, "> ?1 ORDER BY position ASC", after.get(), limit)
 }
 
-pub(super) fn all_backwards(
+pub(super) fn read_all_backwards(
     connection: &Connection,
     before: Option<Position>,
     limit: usize,
 ) -> rusqlite::Result<Vec<RecordedEvent>> {
     let before = before.map_or(i64::MAX as u64, Position::get);
-    in_order(connection, "< ?1 ORDER BY position DESC", before, limit)
+    read_by_position(connection, "< ?1 ORDER BY position DESC", before, limit)
 }
 
-fn in_order(
+fn read_by_position(
     connection: &Connection,
     bound: &str,
     from: u64,
@@ -100,39 +100,44 @@ fn in_order(
     let from = from.min(i64::MAX as u64);
     // Events of one stream often come together: they share its name.
     let mut last: Option<Arc<str>> = None;
-    collect(connection, &sql, &[&from, &limit], |row| {
-        let name = text(row, 8)?;
+    collect_events(connection, &sql, &[&from, &limit], |row| {
+        let name = text_lossy(row, 8)?;
         let shared = last.take().filter(|last| **last == *name).unwrap_or_else(|| (&*name).into());
         last = Some(Arc::clone(&shared));
-        recorded(row, shared)
+        event_from_row(row, shared)
     })
 }
 
 /// The event of this id, through the index that keeps ids unique.
-pub(super) fn find(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RecordedEvent>> {
+pub(super) fn find_event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RecordedEvent>> {
     let sql = format!(
         "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE events.id = ?1"
     );
-    let read = |row: &Row<'_>| recorded(row, (&*text(row, 8)?).into());
-    collect(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
+    let read = |row: &Row<'_>| event_from_row(row, (&*text_lossy(row, 8)?).into());
+    collect_events(connection, &sql, &[id.uuid().as_bytes()], read).map(|mut events| events.pop())
 }
 
-pub(super) fn stream(connection: &Connection, read: &StreamRead) -> rusqlite::Result<Vec<RecordedEvent>> {
+pub(super) fn read_stream(
+    connection: &Connection,
+    read: &StreamRead,
+) -> rusqlite::Result<Vec<RecordedEvent>> {
     let Some(stream) = stream_id(connection, &read.stream)? else { return Ok(Vec::new()) };
-    let (bound, from) = match read.from {
-        ReadFrom::Forwards(from) => (">= ?2 ORDER BY revision ASC", from.get()),
-        ReadFrom::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
-        ReadFrom::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
+    let (bound, from) = match read.start {
+        ReadStart::Forwards(from) => (">= ?2 ORDER BY revision ASC", from.get()),
+        ReadStart::Backwards(from) => ("<= ?2 ORDER BY revision DESC", from.get()),
+        ReadStart::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
     };
     let from = from.min(i64::MAX as u64);
     // Types are names from our own code, and written out they let SQLite use `events_changing`.
-    let types = match read.select {
-        Select::All => String::new(),
-        Select::Only(only) => format!("AND event_type = '{only}'"),
-        Select::Except(except) => format!("AND event_type <> '{except}'"),
+    let types = match read.filter {
+        EventTypeFilter::All => String::new(),
+        EventTypeFilter::Only(only) => format!("AND event_type = '{only}'"),
+        EventTypeFilter::Except(except) => format!("AND event_type <> '{except}'"),
     };
     let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 {types} AND revision {bound} LIMIT ?3");
-    collect(connection, &sql, &[&stream, &from, &read.limit], |row| recorded(row, Arc::clone(&read.stream)))
+    collect_events(connection, &sql, &[&stream, &from, &read.limit], |row| {
+        event_from_row(row, Arc::clone(&read.stream))
+    })
 }
 
 pub(super) fn stream_id(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
@@ -149,7 +154,7 @@ pub(super) fn last_revision(connection: &Connection, stream: i64) -> rusqlite::R
 const COLUMNS: &str =
     "position, revision, events.id, event_type, schema_version, recorded_at, data, metadata";
 
-fn collect(
+fn collect_events(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -163,7 +168,7 @@ fn collect(
         let event = read(row)?;
         bytes += event.data.len() + event.metadata.len();
         events.push(event);
-        if bytes >= READ_BYTES {
+        if bytes >= MAX_READ_BYTES {
             break;
         }
     }
@@ -171,28 +176,28 @@ fn collect(
 }
 
 /// A name, with a sign in the place of what is no text: a damaged one is for whoever knows streams and types to report.
-fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
-    Ok(String::from_utf8_lossy(bytes(row, column)?))
+fn text_lossy<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
+    Ok(String::from_utf8_lossy(raw_bytes(row, column)?))
 }
 
 /// A payload, read as bytes, whatever its type became: a damaged one is for whoever decodes it to report.
-fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+fn raw_bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
         _ => &[],
     })
 }
 
-fn recorded(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
+fn event_from_row(row: &Row<'_>, stream: Arc<str>) -> rusqlite::Result<RecordedEvent> {
     Ok(RecordedEvent {
         position: Position::new(row.get(0)?),
         stream,
         revision: Revision::new(row.get(1)?),
         id: EventId::new(row.get::<_, [u8; 16]>(2).map(Uuid::from_bytes)?),
-        event_type: text(row, 3)?.into_owned(),
+        event_type: text_lossy(row, 3)?.into_owned(),
         schema_version: SchemaVersion(row.get(4)?),
         recorded_at: Timestamp::from_millis(row.get(5)?),
-        data: bytes(row, 6)?.to_vec(),
-        metadata: bytes(row, 7)?.to_vec(),
+        data: raw_bytes(row, 6)?.to_vec(),
+        metadata: raw_bytes(row, 7)?.to_vec(),
     })
 }

@@ -24,7 +24,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// `events_changing` holds what is not a creation of a message: with it, a chat's edits and deletions are found without
 /// reading its messages. Its condition must stand in a query word for word for SQLite to use it.
-const LAYOUT: &str = "
+const SCHEMA: &str = "
     CREATE TABLE log (
         id BLOB NOT NULL
     ) STRICT;
@@ -49,13 +49,13 @@ const LAYOUT: &str = "
 
 /// What is in the file is not an event log that this program can read.
 #[derive(Debug, thiserror::Error)]
-enum Foreign {
+enum IncompatibleFile {
     #[error("the file is a database of another program")]
-    OtherProgram,
+    ForeignDatabase,
     #[error("the file has layout version {0}, this program reads up to {VERSION}")]
-    Newer(i32),
+    NewerVersion(i32),
     #[error("the log's id is not a UUID")]
-    LogId(#[source] uuid::Error),
+    InvalidLogId(#[source] uuid::Error),
 }
 
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
@@ -86,7 +86,7 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Lays out a new file, or checks an existing one; returns the log's identity. Two processes may do it at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreError> {
-    let foreign = |foreign: Foreign| EventStoreError::Damaged(foreign.into());
+    let foreign = |foreign: IncompatibleFile| EventStoreError::Damaged(foreign.into());
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(classify)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
@@ -98,19 +98,19 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
                 .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
                 .map_err(classify)?;
             if tables > 0 {
-                return Err(foreign(Foreign::OtherProgram));
+                return Err(foreign(IncompatibleFile::ForeignDatabase));
             }
-            transaction.execute_batch(LAYOUT).map_err(classify)?;
+            transaction.execute_batch(SCHEMA).map_err(classify)?;
             transaction
                 .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
                 .map_err(classify)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(classify)?;
             transaction.pragma_update(None, "user_version", VERSION).map_err(classify)?;
         }
-        (APPLICATION_ID, version) => return Err(foreign(Foreign::Newer(version))),
-        _ => return Err(foreign(Foreign::OtherProgram)),
+        (APPLICATION_ID, version) => return Err(foreign(IncompatibleFile::NewerVersion(version))),
+        _ => return Err(foreign(IncompatibleFile::ForeignDatabase)),
     }
     let id: Vec<u8> = transaction.query_row("SELECT id FROM log", [], |row| row.get(0)).map_err(classify)?;
     transaction.commit().map_err(classify)?;
-    Uuid::from_slice(&id).map(LogId).map_err(|error| foreign(Foreign::LogId(error)))
+    Uuid::from_slice(&id).map(LogId).map_err(|error| foreign(IncompatibleFile::InvalidLogId(error)))
 }

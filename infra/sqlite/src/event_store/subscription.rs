@@ -8,56 +8,56 @@ use chat_domain::Position;
 use tokio::sync::watch;
 
 use super::reader::{self, ReaderPool};
-use super::recent::Recent;
-use chat_ports::event_store::{Batch, EventStoreError, RecordedEvent, Subscription};
+use super::recent_events::RecentEvents;
+use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
 /// How often to look for events that another process appended. Those of this process wake the subscription at once.
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) struct SqliteSubscription {
     readers: Arc<ReaderPool>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
     head: watch::Receiver<Position>,
     after: Position,
     /// Whether the file may hold what is not known in memory: what another process appended.
-    looks: bool,
+    file_may_be_ahead: bool,
 }
 
 impl SqliteSubscription {
     pub(super) fn new(
         readers: Arc<ReaderPool>,
-        recent: Arc<Recent>,
+        recent: Arc<RecentEvents>,
         head: watch::Receiver<Position>,
         after: Position,
     ) -> Self {
-        Self { readers, recent, head, after, looks: true }
+        Self { readers, recent, head, after, file_may_be_ahead: true }
     }
 
-    async fn read(&self, max: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+    async fn read_next(&self, max: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let after = self.after;
-        match self.recent.after(after, max) {
-            Some(events) if !self.looks || !events.is_empty() => Ok(events),
-            _ => self.readers.run(move |connection| reader::all(connection, after, max)).await,
+        match self.recent.read_after(after, max) {
+            Some(events) if !self.file_may_be_ahead || !events.is_empty() => Ok(events),
+            _ => self.readers.run(move |connection| reader::read_all(connection, after, max)).await,
         }
     }
 }
 
 #[async_trait]
 impl Subscription for SqliteSubscription {
-    async fn next(&mut self, max: usize) -> Result<Batch, EventStoreError> {
+    async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
         loop {
             // Marked as seen before reading: an append during the read wakes the wait after it.
             self.head.borrow_and_update();
-            let events = self.read(max).await?;
+            let events = self.read_next(max).await?;
             if let Some(last) = events.last() {
                 self.after = last.position;
-                return Ok(Batch { up_to: self.after, events });
+                return Ok(EventBatch { up_to: self.after, events });
             }
-            self.looks = true;
-            match tokio::time::timeout(POLL, self.head.changed()).await {
-                Ok(Ok(())) => self.looks = false,
+            self.file_may_be_ahead = true;
+            match tokio::time::timeout(POLL_INTERVAL, self.head.changed()).await {
+                Ok(Ok(())) => self.file_may_be_ahead = false,
                 // A sender that is gone leaves the poll, which will fail as the store does.
-                Ok(Err(_)) => tokio::time::sleep(POLL).await,
+                Ok(Err(_)) => tokio::time::sleep(POLL_INTERVAL).await,
                 Err(_) => {}
             }
         }

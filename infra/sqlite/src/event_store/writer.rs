@@ -7,46 +7,46 @@ use quick_cache::unsync::Cache;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::reader::{head, last_revision, stream_id};
-use super::recent::Recent;
-use crate::write_ahead::WrittenAhead;
-use chat_ports::event_store::{AppendError, Appended, StreamAppend};
+use super::reader::{last_revision, read_head, stream_id};
+use super::recent_events::RecentEvents;
+use crate::wal_checkpointer::WalCheckpointer;
+use chat_ports::event_store::{AppendError, AppendReceipt, StreamAppend};
 
 /// Batches that may wait for the thread; more of them wait in their senders.
-pub(super) const QUEUE: usize = 64;
+pub(super) const QUEUE_CAPACITY: usize = 64;
 
 /// Appends that share a transaction at most, so that none waits long for its neighbours.
-const APPENDS_A_TRANSACTION: usize = 4_096;
+const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 
 /// Streams whose end is remembered between transactions.
-const REMEMBERED_STREAMS: usize = 20_000;
+const CACHED_STREAMS: usize = 20_000;
 
-pub(super) struct Job {
+pub(super) struct AppendRequest {
     pub(super) appends: Vec<StreamAppend>,
-    pub(super) answer: oneshot::Sender<Vec<Result<Appended, AppendError>>>,
+    pub(super) reply_sender: oneshot::Sender<Vec<Result<AppendReceipt, AppendError>>>,
 }
 
 pub(super) fn spawn(
     connection: Connection,
-    mut queue: mpsc::Receiver<Job>,
+    mut queue: mpsc::Receiver<AppendRequest>,
     head: watch::Sender<Position>,
-    recent: Arc<Recent>,
-    mut log: WrittenAhead,
+    recent: Arc<RecentEvents>,
+    mut checkpointer: WalCheckpointer,
 ) -> std::io::Result<()> {
     let work = move || {
         let mut writer =
-            Writer { connection, streams: Cache::new(REMEMBERED_STREAMS), foreign: -1, head, recent };
+            Writer { connection, streams: Cache::new(CACHED_STREAMS), data_version: -1, head, recent };
         while let Some(first) = queue.blocking_recv() {
-            let mut jobs = vec![first];
-            let mut appends = jobs[0].appends.len();
-            while appends < APPENDS_A_TRANSACTION
-                && let Ok(job) = queue.try_recv()
+            let mut requests = vec![first];
+            let mut appends = requests[0].appends.len();
+            while appends < MAX_APPENDS_PER_TRANSACTION
+                && let Ok(request) = queue.try_recv()
             {
-                appends += job.appends.len();
-                jobs.push(job);
+                appends += request.appends.len();
+                requests.push(request);
             }
-            writer.carry_out(jobs);
-            log.committed(&writer.connection);
+            writer.process_requests(requests);
+            checkpointer.after_commit(&writer.connection);
         }
     };
     std::thread::Builder::new().name("event-log".to_owned()).spawn(work).map(drop)
@@ -54,82 +54,82 @@ pub(super) fn spawn(
 
 struct Writer {
     connection: Connection,
-    streams: Cache<Arc<str>, Stream>,
+    streams: Cache<Arc<str>, CachedStream>,
     /// SQLite's `data_version`: changes when another connection has written, and what is remembered may be old.
-    foreign: i64,
+    data_version: i64,
     head: watch::Sender<Position>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentEvents>,
 }
 
 /// A stream's row, and its last event.
 #[derive(Clone, Copy)]
-struct Stream {
+struct CachedStream {
     id: i64,
-    last: Option<Revision>,
+    last_revision: Option<Revision>,
 }
 
 /// Why a transaction was given up.
-enum GivenUp {
+enum TransactionError {
     /// An event's id is stored already, somewhere. The rest of the transaction must not suffer from it.
     DuplicateId,
     /// Nothing was stored.
     Failed(Arc<rusqlite::Error>),
     /// The commit failed on its way to the disk.
-    Unknown(Arc<rusqlite::Error>),
+    OutcomeUnknown(Arc<rusqlite::Error>),
 }
 
-impl From<rusqlite::Error> for GivenUp {
+impl From<rusqlite::Error> for TransactionError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(Arc::new(error))
     }
 }
 
-type Outcome = Result<Appended, AppendError>;
+type AppendResult = Result<AppendReceipt, AppendError>;
 
 impl Writer {
-    fn carry_out(&mut self, jobs: Vec<Job>) {
+    fn process_requests(&mut self, jobs: Vec<AppendRequest>) {
         let appends: Vec<&StreamAppend> = jobs.iter().flat_map(|job| &job.appends).collect();
         let mut outcomes = self.append_all(&appends).into_iter();
         for job in jobs {
             let answer = outcomes.by_ref().take(job.appends.len()).collect();
             // Whoever asked may have gone; what is stored is stored.
-            let _ = job.answer.send(answer);
+            let _ = job.reply_sender.send(answer);
         }
     }
 
-    fn append_all(&mut self, appends: &[&StreamAppend]) -> Vec<Outcome> {
+    fn append_all(&mut self, appends: &[&StreamAppend]) -> Vec<AppendResult> {
         match self.transact(appends) {
             Ok(outcomes) => outcomes,
             // One after the other: only the append with the known id fails.
-            Err(GivenUp::DuplicateId) if appends.len() > 1 => {
+            Err(TransactionError::DuplicateId) if appends.len() > 1 => {
                 appends.iter().flat_map(|append| self.append_all(&[append])).collect()
             }
-            Err(given_up) => appends.iter().map(|_| Err(given_up.as_append_error())).collect(),
+            Err(given_up) => appends.iter().map(|_| Err(given_up.to_append_error())).collect(),
         }
     }
 
-    fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<Outcome>, GivenUp> {
-        let Self { connection, streams, foreign, head: known_head, recent } = self;
+    fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<AppendResult>, TransactionError> {
+        let Self { connection, streams, data_version: foreign, head: head_sender, recent } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if *foreign != version {
             streams.clear();
             *foreign = version;
         }
-        let done = write(&transaction, streams, appends).map_err(|error| {
+        let done = write_appends(&transaction, streams, appends).map_err(|error| {
             let duplicate = matches!(&error, rusqlite::Error::SqliteFailure(failure, _)
                 if failure.code == ErrorCode::ConstraintViolation);
-            if duplicate { GivenUp::DuplicateId } else { error.into() }
+            if duplicate { TransactionError::DuplicateId } else { error.into() }
         });
         let done = done.and_then(|(outcomes, before, position)| {
             transaction.commit().map_err(|error| match &error {
                 rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
-                    GivenUp::Unknown(Arc::new(error))
+                    TransactionError::OutcomeUnknown(Arc::new(error))
                 }
                 _ => error.into(),
             })?;
-            recent.keep(before, appends, &outcomes);
-            known_head.send_replace(position);
+            recent.record_commit(before, appends, &outcomes);
+            head_sender.send_replace(position);
             Ok(outcomes)
         });
         if done.is_err() {
@@ -143,33 +143,35 @@ impl Writer {
     }
 }
 
-impl GivenUp {
-    fn as_append_error(&self) -> AppendError {
+impl TransactionError {
+    fn to_append_error(&self) -> AppendError {
         match self {
             Self::DuplicateId => AppendError::Conflict,
             Self::Failed(error) => AppendError::Unavailable(Box::new(Arc::clone(error))),
-            Self::Unknown(error) => AppendError::OutcomeUnknown(Box::new(Arc::clone(error))),
+            Self::OutcomeUnknown(error) => AppendError::OutcomeUnknown(Box::new(Arc::clone(error))),
         }
     }
 }
 
 /// Writes what does not conflict; returns an outcome for each append, and the log's last position before and after.
-fn write(
+fn write_appends(
     transaction: &Transaction<'_>,
-    streams: &mut Cache<Arc<str>, Stream>,
+    streams: &mut Cache<Arc<str>, CachedStream>,
     appends: &[&StreamAppend],
-) -> rusqlite::Result<(Vec<Outcome>, Position, Position)> {
-    let before = head(transaction)?;
+) -> rusqlite::Result<(Vec<AppendResult>, Position, Position)> {
+    let before = read_head(transaction)?;
     let mut position = before;
     let mut outcomes = Vec::with_capacity(appends.len());
     for append in appends {
         let known = streams.get(&append.stream).copied();
         let stream = match known {
             Some(stream) => Some(stream),
-            None => find(transaction, &append.stream)?,
+            None => find_stream(transaction, &append.stream)?,
         };
-        if ExpectedRevision::after(stream.and_then(|stream| stream.last)) != append.expected {
-            outcomes.push(stored_before(transaction, append)?.ok_or(AppendError::Conflict));
+        if ExpectedRevision::from_last_revision(stream.and_then(|stream| stream.last_revision))
+            != append.expected_revision
+        {
+            outcomes.push(find_stored_append(transaction, append)?.ok_or(AppendError::Conflict));
             continue;
         }
         let id = match stream {
@@ -182,7 +184,7 @@ fn write(
             "INSERT INTO events (position, stream, revision, id, event_type, schema_version, recorded_at, data, metadata)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
-        let mut revision = append.expected.next();
+        let mut revision = append.expected_revision.next();
         for (index, event) in append.events.iter().enumerate() {
             if index > 0 {
                 revision = revision.next();
@@ -200,23 +202,26 @@ fn write(
                 event.metadata,
             ])?;
         }
-        streams.insert(Arc::clone(&append.stream), Stream { id, last: Some(revision) });
-        outcomes.push(Ok(Appended { position, revision }));
+        streams.insert(Arc::clone(&append.stream), CachedStream { id, last_revision: Some(revision) });
+        outcomes.push(Ok(AppendReceipt { position, revision }));
     }
     Ok((outcomes, before, position))
 }
 
-fn find(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<Stream>> {
+fn find_stream(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<CachedStream>> {
     let Some(id) = stream_id(transaction, name)? else { return Ok(None) };
-    Ok(Some(Stream { id, last: last_revision(transaction, id)? }))
+    Ok(Some(CachedStream { id, last_revision: last_revision(transaction, id)? }))
 }
 
 /// Whether an append that seems to come too late was stored already: the same ids at the same places of the stream.
-fn stored_before(transaction: &Transaction<'_>, append: &StreamAppend) -> rusqlite::Result<Option<Appended>> {
+fn find_stored_append(
+    transaction: &Transaction<'_>,
+    append: &StreamAppend,
+) -> rusqlite::Result<Option<AppendReceipt>> {
     let Some(id) = stream_id(transaction, &append.stream)? else { return Ok(None) };
     let mut find =
         transaction.prepare_cached("SELECT position, id FROM events WHERE stream = ? AND revision = ?")?;
-    let mut revision = append.expected.next();
+    let mut revision = append.expected_revision.next();
     let mut last = None;
     for (index, event) in append.events.iter().enumerate() {
         if index > 0 {
@@ -227,7 +232,7 @@ fn stored_before(transaction: &Transaction<'_>, append: &StreamAppend) -> rusqli
         if row.get::<_, [u8; 16]>(1)? != *event.id.uuid().as_bytes() {
             return Ok(None);
         }
-        last = Some(Appended { position: Position::new(row.get(0)?), revision });
+        last = Some(AppendReceipt { position: Position::new(row.get(0)?), revision });
     }
     Ok(last)
 }

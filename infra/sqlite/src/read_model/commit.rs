@@ -4,21 +4,21 @@ use chat_domain::Position;
 use rusqlite::{Connection, Error, Result, ToSql, TransactionBehavior, params};
 
 use chat_ports::dead_letter::DeadLetter;
-use chat_ports::read_model::{AppRow, Changes, EditedMessage, NewMessage, StoredChat, Tombstone};
-use chat_sql::load::{MARK, MOVE_CHECKPOINT};
-use chat_sql::row::{int, last_chat, last_message, of_discarded};
+use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
+use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
+use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
 use chat_sql::{apps, chats, dead_letters, deleted_messages, messages};
 
 /// Messages that one statement inserts where there are many of them: to start and end a statement costs as much as a row.
-const ROWS_AT_ONCE: usize = 32;
+const ROWS_PER_INSERT: usize = 32;
 
 /// How many columns `messages!` names.
 const MESSAGE_COLUMNS: usize = 7;
 
 /// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
-pub(super) fn commit(db: &mut Connection, changes: &Changes) -> Result<bool> {
+pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<bool> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let moved = write(&transaction, changes)?;
+    let moved = apply_changes(&transaction, changes)?;
     if moved {
         transaction.commit()?;
     }
@@ -27,7 +27,7 @@ pub(super) fn commit(db: &mut Connection, changes: &Changes) -> Result<bool> {
 
 /// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
 /// start.
-pub(super) fn write(db: &Connection, changes: &Changes) -> Result<bool> {
+pub(super) fn apply_changes(db: &Connection, changes: &ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, changes)? {
         return Ok(false);
     }
@@ -38,17 +38,17 @@ pub(super) fn write(db: &Connection, changes: &Changes) -> Result<bool> {
     insert_messages(db, &changes.new_messages)?;
     edit_messages(db, &changes.edited_messages)?;
     delete_messages(db, &changes.deleted_messages)?;
-    park(db, &changes.parked)?;
-    unpark(db, &changes.unparked)?;
-    mark(db, &changes.marked)?;
+    insert_dead_letters(db, &changes.new_dead_letters)?;
+    delete_dead_letters(db, &changes.resolved_dead_letters)?;
+    update_dead_letters(db, &changes.changed_dead_letters)?;
     Ok(true)
 }
 
-fn move_checkpoint(db: &Connection, changes: &Changes) -> Result<bool> {
+fn move_checkpoint(db: &Connection, changes: &ReadModelChanges) -> Result<bool> {
     let moved = db.prepare_cached(MOVE_CHECKPOINT)?.execute(params![
         changes.log.0.to_string(),
-        int(changes.to.get()),
-        int(changes.from.get())
+        to_sql_int(changes.to.get()),
+        to_sql_int(changes.from.get())
     ])?;
     Ok(moved == 1)
 }
@@ -61,12 +61,12 @@ fn insert_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
     ))?;
     for app in apps {
         insert.execute(params![
-            int(app.created_position.get()),
+            to_sql_int(app.created_position.get()),
             app.token.expose(),
             app.name.as_str(),
-            int(app.chat_count),
-            last_chat(app),
-            int(app.version.get()),
+            to_sql_int(app.chat_count),
+            last_chat_or_zero(app),
+            to_sql_int(app.version.get()),
             app.created_at.millis(),
             app.updated_at.millis(),
         ])?;
@@ -79,13 +79,13 @@ fn update_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
         "UPDATE apps SET name = $1, chat_count = $2, last_chat = $3, version = $4, updated_at = $5 WHERE id = $6",
     )?;
     for app in apps {
-        one(update.execute(params![
+        expect_one_row(update.execute(params![
             app.name.as_str(),
-            int(app.chat_count),
-            last_chat(app),
-            int(app.version.get()),
+            to_sql_int(app.chat_count),
+            last_chat_or_zero(app),
+            to_sql_int(app.version.get()),
             app.updated_at.millis(),
-            int(app.created_position.get()),
+            to_sql_int(app.created_position.get()),
         ])?)?;
     }
     Ok(())
@@ -99,14 +99,14 @@ fn insert_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
     ))?;
     for chat in chats {
         insert.execute(params![
-            int(chat.row.number.get()),
-            int(chat.row.message_count),
-            int(chat.row.version.get()),
+            to_sql_int(chat.row.number.get()),
+            to_sql_int(chat.row.message_count),
+            to_sql_int(chat.row.version.get()),
             chat.row.created_at.millis(),
             chat.row.updated_at.millis(),
-            int(chat.id.get()),
-            int(chat.app_id.get()),
-            last_message(chat),
+            to_sql_int(chat.id.get()),
+            to_sql_int(chat.app_id.get()),
+            last_message_or_zero(chat),
         ])?;
     }
     Ok(())
@@ -117,37 +117,37 @@ fn update_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
         "UPDATE chats SET message_count = $1, last_message = $2, version = $3, updated_at = $4 WHERE id = $5",
     )?;
     for chat in chats {
-        one(update.execute(params![
-            int(chat.row.message_count),
-            last_message(chat),
-            int(chat.row.version.get()),
+        expect_one_row(update.execute(params![
+            to_sql_int(chat.row.message_count),
+            last_message_or_zero(chat),
+            to_sql_int(chat.row.version.get()),
             chat.row.updated_at.millis(),
-            int(chat.id.get()),
+            to_sql_int(chat.id.get()),
         ])?)?;
     }
     Ok(())
 }
 
 fn insert_messages(db: &Connection, messages: &[NewMessage]) -> Result<()> {
-    let (many, rest) = messages.split_at(messages.len() - messages.len() % ROWS_AT_ONCE);
-    insert_by(db, many, ROWS_AT_ONCE)?;
-    insert_by(db, rest, 1)
+    let (many, rest) = messages.split_at(messages.len() - messages.len() % ROWS_PER_INSERT);
+    insert_messages_in_chunks(db, many, ROWS_PER_INSERT)?;
+    insert_messages_in_chunks(db, rest, 1)
 }
 
 /// Inserts so many messages with each execution of the statement; their number is a multiple of that.
-fn insert_by(db: &Connection, messages: &[NewMessage], rows: usize) -> Result<()> {
-    let mut insert = db.prepare_cached(&inserting_messages(rows))?;
+fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usize) -> Result<()> {
+    let mut insert = db.prepare_cached(&insert_messages_sql(rows))?;
     for chunk in messages.chunks(rows) {
         let mut index = 0;
         for message in chunk {
             let columns: [&dyn ToSql; MESSAGE_COLUMNS] = [
-                &int(message.number.get()),
+                &to_sql_int(message.number.get()),
                 &message.body,
-                &int(message.version.get()),
+                &to_sql_int(message.version.get()),
                 &message.created_at.millis(),
                 &message.updated_at.millis(),
-                &int(message.id.get()),
-                &int(message.chat_id.get()),
+                &to_sql_int(message.id.get()),
+                &to_sql_int(message.chat_id.get()),
             ];
             for column in columns {
                 index += 1;
@@ -161,7 +161,7 @@ fn insert_by(db: &Connection, messages: &[NewMessage], rows: usize) -> Result<()
 
 /// The statement that inserts so many messages. Where one of them is there already it stops and fails, and what it did
 /// stays: the transaction is given up anyway, and keeping pages to undo one statement would cost more than all else.
-fn inserting_messages(rows: usize) -> String {
+fn insert_messages_sql(rows: usize) -> String {
     let row = "(?, ?, ?, ?, ?, ?, ?)";
     let mut sql = format!(concat!("INSERT OR FAIL INTO messages (", messages!(""), ") VALUES {}"), row);
     for _ in 1..rows {
@@ -175,11 +175,11 @@ fn edit_messages(db: &Connection, messages: &[EditedMessage]) -> Result<()> {
     let mut update =
         db.prepare_cached("UPDATE messages SET version = $1, updated_at = $2, body = $3 WHERE id = $4")?;
     for message in messages {
-        one(update.execute(params![
-            int(message.version.get()),
+        expect_one_row(update.execute(params![
+            to_sql_int(message.version.get()),
             message.updated_at.millis(),
             message.body,
-            int(message.id.get()),
+            to_sql_int(message.id.get()),
         ])?)?;
     }
     Ok(())
@@ -194,13 +194,13 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
     ))?;
     for tombstone in tombstones {
         if tombstone.stored {
-            one(delete.execute([int(tombstone.id.get())])?)?;
+            expect_one_row(delete.execute([to_sql_int(tombstone.id.get())])?)?;
         }
         insert.execute(params![
-            int(tombstone.chat_id.get()),
-            int(tombstone.number.get()),
-            int(tombstone.id.get()),
-            int(tombstone.version.get()),
+            to_sql_int(tombstone.chat_id.get()),
+            to_sql_int(tombstone.number.get()),
+            to_sql_int(tombstone.id.get()),
+            to_sql_int(tombstone.version.get()),
             tombstone.created_at.millis(),
             tombstone.deleted_at.millis(),
         ])?;
@@ -208,21 +208,21 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
     Ok(())
 }
 
-fn park(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
+fn insert_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO dead_letters (",
         dead_letters!(),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
     ))?;
     for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
         insert.execute(params![
-            int(letter.position.get()),
+            to_sql_int(letter.position.get()),
             letter.stream,
-            int(letter.revision.get()),
+            to_sql_int(letter.revision.get()),
             letter.event_type,
             letter.reason,
-            letter.parked_at.millis(),
+            letter.dead_lettered_at.millis(),
             discarded,
             discarded_at,
             discard_reason,
@@ -232,28 +232,28 @@ fn park(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
     Ok(())
 }
 
-fn unpark(db: &Connection, positions: &[Position]) -> Result<()> {
+fn delete_dead_letters(db: &Connection, positions: &[Position]) -> Result<()> {
     let mut delete = db.prepare_cached("DELETE FROM dead_letters WHERE position = $1")?;
-    positions.iter().try_for_each(|position| one(delete.execute([int(position.get())])?))
+    positions.iter().try_for_each(|position| expect_one_row(delete.execute([to_sql_int(position.get())])?))
 }
 
-fn mark(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
-    let mut update = db.prepare_cached(MARK)?;
+fn update_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
+    let mut update = db.prepare_cached(UPDATE_DEAD_LETTER)?;
     for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = of_discarded(letter);
-        one(update.execute(params![
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
+        expect_one_row(update.execute(params![
             letter.reason,
             discarded,
             discarded_at,
             discard_reason,
             acknowledged,
-            int(letter.position.get()),
+            to_sql_int(letter.position.get()),
         ])?)?;
     }
     Ok(())
 }
 
 /// A row that the projection loaded is gone, or was there more than once: not what this program wrote.
-fn one(changed: usize) -> Result<()> {
+fn expect_one_row(changed: usize) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(Error::StatementChangedRows(changed)) }
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::failure::{Empty, Foreign, NotCreated, OtherVersion, failure};
-use chat_files::durable_folder;
-use chat_files::durable_folder::beside;
-use chat_files::notice;
-use chat_ports::checkpoint::Opened;
+use super::error::{EmptyFile, ForeignDatabase, NotCreated, VersionMismatch, classify_error};
+use chat_files::durable_fs;
+use chat_files::durable_fs::path_with_suffix;
+use chat_files::heartbeat;
+use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::ReadModelError;
-use chat_sql::tables::{SCHEMA, VERSION};
+use chat_sql::tables::{SCHEMA, SCHEMA_VERSION};
 
 /// `PRAGMA application_id`: "ChRM" in ASCII. The event log has another one.
 const APPLICATION_ID: i32 = 0x4368_524d;
@@ -24,7 +24,7 @@ const APPLICATION_ID: i32 = 0x4368_524d;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that a connection keeps.
-const STATEMENTS: usize = 48;
+const STATEMENT_CACHE_CAPACITY: usize = 48;
 
 /// The right to write the database; held until dropped, and released by the operating system when the process dies.
 pub(super) struct WriteLock {
@@ -34,8 +34,8 @@ pub(super) struct WriteLock {
 impl WriteLock {
     pub(super) fn acquire(path: &Path) -> Result<Self, ReadModelError> {
         let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
-        durable_folder::create(&durable_folder::parent(path)).map_err(unavailable)?;
-        let lock = beside(path, ".lock");
+        durable_fs::create_dir_all(&durable_fs::parent_dir(path)).map_err(unavailable)?;
+        let lock = path_with_suffix(path, ".lock");
         let file =
             File::options().create(true).truncate(false).write(true).open(lock).map_err(unavailable)?;
         match file.try_lock() {
@@ -52,7 +52,7 @@ pub(super) struct FileId(u64, u64);
 
 impl FileId {
     /// The file that has this name now; `None` where there is none.
-    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn for_path(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self::from(&metadata))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -77,22 +77,23 @@ impl From<&Metadata> for FileId {
 }
 
 /// Files that this process has put in the place of others, or taken away.
-static REPLACED: AtomicU64 = AtomicU64::new(0);
+static REPLACEMENT_COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// How many files this process has put in the place of others, or taken away. While that is the same number, only
 /// another process can have.
-pub(super) fn replaced() -> u64 {
-    REPLACED.load(Ordering::SeqCst)
+pub(super) fn replacement_count() -> u64 {
+    REPLACEMENT_COUNT.load(Ordering::SeqCst)
 }
 
 /// Opens the database for writing, and creates it where there is none. Whoever calls this holds the lock.
-pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Opened), ReadModelError> {
-    let exists = FileId::of(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
+pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin), ReadModelError> {
+    let exists =
+        FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
     if !exists {
         create(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
     // 64 MiB of page cache. Copying the WAL into the file is for `write_ahead`, a few MiB at a time: syncing 64 MiB holds
     // up the log's commits, on the same disk, for 0.17 s. It is cut back to 64 MiB where a long read made it grow.
@@ -101,33 +102,34 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Opened), Read
             "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 0;
              PRAGMA journal_size_limit = 67108864;",
         )
-        .map_err(failure)?;
-    Ok((connection, if exists { Opened::Existing } else { Opened::Created }))
+        .map_err(classify_error)?;
+    Ok((connection, if exists { StorageOrigin::Existing } else { StorageOrigin::Created }))
 }
 
 /// Opens the database beside its writer, in a transaction of its own.
-pub(super) fn open_to_try_out(path: &Path) -> Result<Connection, ReadModelError> {
-    let exists = FileId::of(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
+pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError> {
+    let exists =
+        FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
     if !exists {
         return Err(ReadModelError::Unavailable(Box::new(NotCreated)));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(failure)?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(classify_error)?;
     Ok(connection)
 }
 
 /// Opens the database for reading.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
     // 2 MiB of page cache, which the inner pages of five million messages' trees fit in. Each connection has its own, and
     // fills it where more is stored; what does not fit is in the operating system's cache.
-    connection.execute_batch("PRAGMA cache_size = -2048;").map_err(failure)?;
+    connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
     // Without this, a statement is compiled anew for each value that its plan might depend on.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failure)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
 
@@ -135,19 +137,21 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
 /// it is moved aside and folded anew. A sound database of something else, such as the event log, is left alone: its path
 /// was given by mistake.
 fn check(connection: &Connection) -> Result<(), ReadModelError> {
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failure)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let application_id = pragma("application_id").map_err(failure)?;
-    let version = pragma("user_version").map_err(failure)?;
+    let application_id = pragma("application_id").map_err(classify_error)?;
+    let version = pragma("user_version").map_err(classify_error)?;
     match (application_id, version) {
-        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (APPLICATION_ID, found) => {
-            let other = OtherVersion { found, expected: VERSION };
+            let other = VersionMismatch { found, expected: SCHEMA_VERSION };
             Err(ReadModelError::Damaged(Box::new(other)))
         }
-        _ if is_empty(connection).map_err(failure)? => Err(ReadModelError::Damaged(Box::new(Empty))),
-        _ => Err(ReadModelError::Unavailable(Box::new(Foreign { application_id }))),
+        _ if is_empty(connection).map_err(classify_error)? => {
+            Err(ReadModelError::Damaged(Box::new(EmptyFile)))
+        }
+        _ => Err(ReadModelError::Unavailable(Box::new(ForeignDatabase { application_id }))),
     }
 }
 
@@ -158,20 +162,20 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 /// Makes an empty database under another name and then gives it its own, so that no reader meets half of one.
 fn create(path: &Path) -> Result<(), ReadModelError> {
     let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
-    let new = beside(path, ".new");
+    let new = path_with_suffix(path, ".new");
     remove_database(&new).map_err(unavailable)?;
-    fill(&new).map_err(failure)?;
+    initialize(&new).map_err(classify_error)?;
     // A WAL that lost its database would be taken for this one's: it is gone for good before this one has its name.
     for suffix in ["-wal", "-shm"] {
-        remove(&beside(path, suffix)).map_err(unavailable)?;
+        remove_if_exists(&path_with_suffix(path, suffix)).map_err(unavailable)?;
     }
-    durable_folder::sync_parent(path).map_err(unavailable)?;
+    durable_fs::sync_parent_dir(path).map_err(unavailable)?;
     fs::rename(&new, path).map_err(unavailable)?;
-    REPLACED.fetch_add(1, Ordering::SeqCst);
-    durable_folder::sync_parent(path).map_err(unavailable)
+    REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
+    durable_fs::sync_parent_dir(path).map_err(unavailable)
 }
 
-fn fill(path: &Path) -> rusqlite::Result<()> {
+fn initialize(path: &Path) -> rusqlite::Result<()> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -180,10 +184,10 @@ fn fill(path: &Path) -> rusqlite::Result<()> {
         .replace("/* options */", "STRICT")
         .replace("/* options of a table that is its key's index */", "STRICT, WITHOUT ROWID");
     transaction.execute_batch(&tables)?;
-    transaction.execute("INSERT INTO checkpoint (layout, position) VALUES ($1, 0)", [VERSION])?;
+    transaction.execute("INSERT INTO checkpoint (layout, position) VALUES ($1, 0)", [SCHEMA_VERSION])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     // `user_version` is the version of the tables.
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     // Closing folds the WAL into the file and removes it.
     connection.close().map_err(|(_, error)| error)
@@ -191,21 +195,22 @@ fn fill(path: &Path) -> rusqlite::Result<()> {
 
 /// Moves the database to `<name>.damaged-<unix milliseconds>`, in place of one that was moved there before. The database
 /// goes first: from here on readers find none, instead of one without its WAL.
-pub(super) fn move_aside(path: &Path) -> Result<(), ReadModelError> {
-    let moved = durable_folder::move_aside(path, &["-wal", "-shm"]);
-    REPLACED.fetch_add(1, Ordering::SeqCst);
+pub(super) fn quarantine(path: &Path) -> Result<(), ReadModelError> {
+    let moved = durable_fs::quarantine(path, &["-wal", "-shm"]);
+    REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
     moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }
 
 /// Removes a database with all that is kept beside it.
 pub(super) fn remove_database(path: &Path) -> io::Result<()> {
-    let removed = ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(path, suffix)));
-    REPLACED.fetch_add(1, Ordering::SeqCst);
+    let removed =
+        ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove_if_exists(&path_with_suffix(path, suffix)));
+    REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
     removed?;
-    notice::clear(path)
+    heartbeat::remove_all(path)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -11,14 +11,14 @@
 //! A file that can't be read any more is moved aside and a new one put in its place under the same name. Readers see
 //! by device and inode that the file is another one, and open it anew.
 
-mod at_once;
 mod commit;
-mod failure;
+mod error;
 mod file;
 mod load;
-mod pace;
+mod read_latency;
 mod reader;
 mod row;
+mod worker_read_limiter;
 mod writer;
 
 pub use reader::{SqliteEngine, SqliteReadModel};

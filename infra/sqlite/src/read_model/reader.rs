@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, InterruptHandle, params_from_iter};
 use tokio::sync::Semaphore;
 
-use super::at_once::AtOnce;
-use super::failure::{NotCreated, ThreadEnded, failure, is_busy};
+use super::error::{NotCreated, ThreadEnded, classify_error, is_busy};
 use super::file::{self, BUSY_TIMEOUT, FileId, open_for_reading};
 use super::load;
-use super::pace::{Pace, Place};
+use super::read_latency::{ReadLatency, ReadThread};
 use super::row::{SqliteParameter, SqliteRow};
-use chat_ports::contents::Contents;
+use super::worker_read_limiter::WorkerReadLimiter;
+use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::{ReadModelError, Snapshot};
-use chat_sql::digest::PARTS;
+use chat_sql::contents::ENTITY_TABLES;
 use chat_sql::query::Query;
 use chat_sql::{SqlEngine, SqlReadModel};
 
 /// For how long a file that another process may put in the place of ours is not looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The read model in a SQLite file, for queries.
 pub type SqliteReadModel = SqlReadModel<SqliteEngine>;
@@ -41,24 +41,24 @@ struct Pool {
     /// For reads on threads. Those on workers need none: where they did, a few reads that went to threads drew all others
     /// after them, since whoever waits for a permit comes first.
     permits: Arc<Semaphore>,
-    at_once: AtOnce,
+    worker_reads: WorkerReadLimiter,
     /// None of them waits for a lock.
     idle: Mutex<Vec<(FileId, Connection)>>,
-    seen: Mutex<Option<Seen>>,
-    pace: Pace,
+    last_file_check: Mutex<Option<FileCheck>>,
+    read_latency: ReadLatency,
 }
 
 /// The file that had the path when it was looked at.
 #[derive(Clone, Copy)]
-struct Seen {
+struct FileCheck {
     file: FileId,
-    at: Instant,
+    checked_at: Instant,
     /// How many files this process had put in the place of others by then.
-    replaced: u64,
+    replacement_count: u64,
 }
 
 /// How many there are; tokio has a worker for each.
-fn processors() -> usize {
+fn processor_count() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -76,7 +76,7 @@ impl SqliteEngine {
             connection.execute_batch("PRAGMA cache_size = -512")?;
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
         });
-        match checked.await.map_err(ended)?.map_err(failure)? {
+        match checked.await.map_err(ended)?.map_err(classify_error)? {
             verdict if verdict == "ok" => Ok(()),
             finding => Err(ReadModelError::Damaged(finding.into())),
         }
@@ -84,7 +84,7 @@ impl SqliteEngine {
 
     /// Runs a query on a thread for blocking work. The permit goes along: a caller that gives up does not free it
     /// before the query ends.
-    async fn read<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadModelError> {
@@ -111,21 +111,23 @@ impl Drop for InterruptOnDrop {
 
 impl Pool {
     /// Answers at once, on this thread. Gives the query back, as it was, where that might take its time.
-    fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Answer, ReadModelError>, Q> {
-        if !Q::FEW_ROWS || !self.pace.is_quick() {
+    fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Output, ReadModelError>, Q> {
+        if !Q::READS_FEW_ROWS || !self.read_latency.is_quick() {
             return Err(query);
         }
-        let Some(_running) = self.at_once.begin() else { return Err(query) };
-        let Ok(file) = self.file_lately() else { return Err(query) };
-        let Some(connection) = self.idle(file) else { return Err(query) };
-        match self.read(&connection, &mut query, Place::Worker) {
-            Ok(()) => Ok(answer(query).map_err(failure).inspect(|_| self.keep(file, connection))),
+        let Some(_running) = self.worker_reads.try_begin() else { return Err(query) };
+        let Ok(file) = self.recent_file() else { return Err(query) };
+        let Some(connection) = self.take_idle(file) else { return Err(query) };
+        match self.read_rows(&connection, &mut query, ReadThread::Worker) {
+            Ok(()) => {
+                Ok(into_output(query).map_err(classify_error).inspect(|_| self.put_back(file, connection)))
+            }
             // It was before the first row.
             Err(error) if is_busy(&error) => {
-                self.keep(file, connection);
+                self.put_back(file, connection);
                 Err(query)
             }
-            Err(error) => Ok(Err(failure(error))),
+            Err(error) => Ok(Err(classify_error(error))),
         }
     }
 
@@ -134,48 +136,48 @@ impl Pool {
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, ReadModelError> {
         let (file, mut connection) = self.connection()?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failure)?;
-        let answer = query(&mut connection).map_err(failure)?;
-        connection.busy_timeout(Duration::ZERO).map_err(failure)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
+        let answer = query(&mut connection).map_err(classify_error)?;
+        connection.busy_timeout(Duration::ZERO).map_err(classify_error)?;
         // A connection that met an error is closed instead.
-        self.keep(file, connection);
+        self.put_back(file, connection);
         Ok(answer)
     }
 
     /// Reads a query's rows. It is one statement, and so one read transaction.
-    fn read<Q: Query>(&self, db: &Connection, query: &mut Q, place: Place) -> rusqlite::Result<()> {
+    fn read_rows<Q: Query>(&self, db: &Connection, query: &mut Q, place: ReadThread) -> rusqlite::Result<()> {
         let started = Instant::now();
         let mut select = db.prepare_cached(Q::SQL)?;
         let mut rows = select.query(params_from_iter(query.params().into_iter().map(SqliteParameter)))?;
         while let Some(row) = rows.next()? {
             query.read(&SqliteRow(row))?;
         }
-        if Q::FEW_ROWS {
-            self.pace.took(started.elapsed(), place);
+        if Q::READS_FEW_ROWS {
+            self.read_latency.record(started.elapsed(), place);
         }
         Ok(())
     }
 
-    fn idle(&self, file: FileId) -> Option<Connection> {
+    fn take_idle(&self, file: FileId) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(of, _)| *of == file);
         idle.pop().map(|(_, connection)| connection)
     }
 
-    fn keep(&self, file: FileId, connection: Connection) {
+    fn put_back(&self, file: FileId, connection: Connection) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
     }
 
     /// An idle connection to the file that has the path now, or a new one.
     fn connection(&self) -> Result<(FileId, Connection), ReadModelError> {
-        let mut file = self.file()?;
+        let mut file = self.current_file()?;
         loop {
-            if let Some(connection) = self.idle(file) {
+            if let Some(connection) = self.take_idle(file) {
                 return Ok((file, connection));
             }
             let connection = open_for_reading(&self.path);
             // Opened while the file was being replaced, it may be a database with another one's WAL.
-            let opened = self.file()?;
+            let opened = self.current_file()?;
             if opened == file {
                 return Ok((file, connection?));
             }
@@ -184,22 +186,25 @@ impl Pool {
     }
 
     /// The file that has the path, or had it a moment ago: a query that came then would have been answered from it too.
-    fn file_lately(&self) -> Result<FileId, ReadModelError> {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    fn recent_file(&self) -> Result<FileId, ReadModelError> {
+        let seen = *self.last_file_check.lock().unwrap_or_else(PoisonError::into_inner);
         match seen {
-            Some(seen) if seen.at.elapsed() < LOOK_EVERY && seen.replaced == file::replaced() => {
+            Some(seen)
+                if seen.checked_at.elapsed() < FILE_CHECK_INTERVAL
+                    && seen.replacement_count == file::replacement_count() =>
+            {
                 Ok(seen.file)
             }
-            _ => self.file(),
+            _ => self.current_file(),
         }
     }
 
-    fn file(&self) -> Result<FileId, ReadModelError> {
-        let (at, replaced) = (Instant::now(), file::replaced());
-        match FileId::of(&self.path) {
+    fn current_file(&self) -> Result<FileId, ReadModelError> {
+        let (at, replaced) = (Instant::now(), file::replacement_count());
+        match FileId::for_path(&self.path) {
             Ok(Some(file)) => {
-                let seen = Some(Seen { file, at, replaced });
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                let seen = Some(FileCheck { file, checked_at: at, replacement_count: replaced });
+                *self.last_file_check.lock().unwrap_or_else(PoisonError::into_inner) = seen;
                 Ok(file)
             }
             Ok(None) => Err(ReadModelError::Unavailable(Box::new(NotCreated))),
@@ -208,15 +213,15 @@ impl Pool {
     }
 }
 
-fn answer<Q: Query>(query: Q) -> rusqlite::Result<Q::Answer> {
-    query.answer().ok_or(rusqlite::Error::QueryReturnedNoRows)
+fn into_output<Q: Query>(query: Q) -> rusqlite::Result<Q::Output> {
+    query.into_output().ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 impl SqlEngine for SqliteEngine {
     type Location = PathBuf;
 
     fn new(path: PathBuf) -> Self {
-        Self::with_connections(path, (2 * processors()).clamp(4, 32))
+        Self::with_connections(path, (2 * processor_count()).clamp(4, 32))
     }
 
     fn with_connections(path: PathBuf, connections: usize) -> Self {
@@ -224,38 +229,38 @@ impl SqlEngine for SqliteEngine {
         let pool = Pool {
             path,
             permits,
-            at_once: AtOnce::new(processors()),
+            worker_reads: WorkerReadLimiter::new(processor_count()),
             idle: Mutex::default(),
-            seen: Mutex::default(),
-            pace: Pace::default(),
+            last_file_check: Mutex::default(),
+            read_latency: ReadLatency::default(),
         };
         Self { pool: Arc::new(pool) }
     }
 
-    async fn ask<Q: Query>(&self, query: Q) -> Result<Q::Answer, ReadModelError> {
+    async fn ask<Q: Query>(&self, query: Q) -> Result<Q::Output, ReadModelError> {
         let mut query = match self.pool.try_run(query) {
             Ok(answer) => return answer,
             Err(query) => query,
         };
         let pool = Arc::clone(&self.pool);
-        self.read(move |db| {
-            pool.read(db, &mut query, Place::Thread)?;
-            answer(query)
+        self.run_blocking(move |db| {
+            pool.read_rows(db, &mut query, ReadThread::Blocking)?;
+            into_output(query)
         })
         .await
     }
 
-    async fn read_through(&self) -> Result<Snapshot<Contents>, ReadModelError> {
-        self.read(|db| {
+    async fn read_contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError> {
+        self.run_blocking(|db| {
             // Deferred: the snapshot is taken by the first read, that of the position.
             let db = db.transaction()?;
             let position = load::checkpoint(&db)?.position;
-            let mut value = Contents::default();
-            for part in &PARTS {
-                let mut select = db.prepare(part.sql)?;
+            let mut value = ProjectionContents::default();
+            for part in &ENTITY_TABLES {
+                let mut select = db.prepare(part.select_sql)?;
                 let mut rows = select.query([])?;
                 while let Some(row) = rows.next()? {
-                    part.add(&mut value, &SqliteRow(row))?;
+                    part.add_row(&mut value, &SqliteRow(row))?;
                 }
             }
             Ok(Snapshot { position, value })
@@ -274,7 +279,7 @@ mod tests {
     use chat_sql::get::GetMessage;
 
     #[test]
-    fn a_statement_is_compiled_once_whatever_it_is_asked_for() {
+    fn a_statement_is_compiled_once_for_all_parameters() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("read-model.db");
         drop(SqliteReadModelWriter::open(&path).unwrap());
@@ -283,7 +288,7 @@ mod tests {
         for token in ["a", "b", "c"] {
             let token = AppToken::parse(&token.repeat(36)).unwrap();
             let mut query = GetMessage::new(token, ChatNumber::FIRST, MessageNumber::FIRST);
-            reader.pool.read(&db, &mut query, Place::Worker).unwrap();
+            reader.pool.read_rows(&db, &mut query, ReadThread::Worker).unwrap();
         }
         let statement = db.prepare_cached(GetMessage::SQL).unwrap();
         assert!(statement.get_status(StatementStatus::Run) > 0);

@@ -5,12 +5,12 @@ use std::error::Error as StdError;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Error, Result, ToSql, types};
 
-use chat_sql::row::{Row, Value};
+use chat_sql::row::{SqlRow, Value};
 
 /// A row of SQLite, as the shared SQL reads it.
 pub(super) struct SqliteRow<'row, 'statement>(pub(super) &'row rusqlite::Row<'statement>);
 
-impl Row for SqliteRow<'_, '_> {
+impl SqlRow for SqliteRow<'_, '_> {
     type Error = Error;
 
     fn value(&self, column: usize) -> Result<Value<'_>> {
@@ -25,7 +25,7 @@ impl Row for SqliteRow<'_, '_> {
         }
     }
 
-    fn unreadable(column: usize, cause: Box<dyn StdError + Send + Sync>) -> Error {
+    fn decode_error(column: usize, cause: Box<dyn StdError + Send + Sync>) -> Error {
         Error::FromSqlConversionFailure(column, Type::Null, cause)
     }
 }

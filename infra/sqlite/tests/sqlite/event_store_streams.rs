@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chat_domain::{ExpectedRevision, Revision};
-use chat_ports::event_store::{AppendError, ReadFrom, Select};
+use chat_ports::event_store::{AppendError, EventTypeFilter, ReadStart};
 use chat_sqlite::SqliteEventStore;
 
 use chat_ports::contract_tests::event_store::space::{Space, event};
@@ -20,7 +20,8 @@ async fn open(path: &Path) -> Space {
 /// Streams that take turns.
 async fn fill(log: &Space) {
     for turn in 0..EVENTS / STREAMS / AT_ONCE {
-        let expected = ExpectedRevision::after((turn * AT_ONCE).checked_sub(1).map(Revision::new));
+        let expected =
+            ExpectedRevision::from_last_revision((turn * AT_ONCE).checked_sub(1).map(Revision::new));
         let append = |stream: u64| {
             let event_type = if stream == 0 { "A" } else { "MessageCreated" };
             let events = (0..AT_ONCE).map(|_| event(event_type)).collect();
@@ -37,20 +38,31 @@ async fn check(log: &Space) {
     let each = EVENTS / STREAMS;
     for stream in (0..STREAMS).map(|stream| stream.to_string()) {
         for from in (0..each).step_by(331) {
-            let forwards = ReadFrom::Forwards(Revision::new(from));
+            let forwards = ReadStart::Forwards(Revision::new(from));
             let expected: Vec<u64> = (from..each).take(700).collect();
-            assert_eq!(log.read(&stream, forwards, Select::All, 700).await, expected, "{stream} from {from}");
-            let backwards = ReadFrom::Backwards(Revision::new(from));
+            assert_eq!(
+                log.read(&stream, forwards, EventTypeFilter::All, 700).await,
+                expected,
+                "{stream} from {from}"
+            );
+            let backwards = ReadStart::Backwards(Revision::new(from));
             let expected: Vec<u64> = (0..=from).rev().take(700).collect();
-            assert_eq!(log.read(&stream, backwards, Select::All, 700).await, expected, "{stream} to {from}");
+            assert_eq!(
+                log.read(&stream, backwards, EventTypeFilter::All, 700).await,
+                expected,
+                "{stream} to {from}"
+            );
         }
-        let last = log.read(&stream, ReadFrom::End, Select::All, 1).await;
+        let last = log.read(&stream, ReadStart::End, EventTypeFilter::All, 1).await;
         assert_eq!(last, [each - 1], "{stream}");
     }
-    let only = log.read("0", ReadFrom::End, Select::Only("A"), 10_000).await;
+    let only = log.read("0", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await;
     assert_eq!(only.len() as u64, each);
-    assert_eq!(log.read("1", ReadFrom::End, Select::Only("A"), 10_000).await, [0; 0]);
-    assert_eq!(log.read("1", ReadFrom::End, Select::Except("MessageCreated"), 10_000).await, [0; 0]);
+    assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await, [0; 0]);
+    assert_eq!(
+        log.read("1", ReadStart::End, EventTypeFilter::Except("MessageCreated"), 10_000).await,
+        [0; 0]
+    );
 }
 
 #[tokio::test]
@@ -68,7 +80,7 @@ async fn streams_are_read_whole_through_any_handle_and_each_knows_what_the_other
     // The first handle did not append it, and knows of it nevertheless.
     let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
-    assert_eq!(log.read("1", ReadFrom::End, Select::All, 1).await, [EVENTS / STREAMS]);
+    assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
 }
 
 #[tokio::test]
@@ -80,7 +92,7 @@ async fn a_stream_that_was_read_after_another_process_appended_ends_where_that_o
     let first = ExpectedRevision::Exact(Revision::FIRST);
     log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     other.append_one("0", first, vec![event("A")]).await.unwrap();
-    assert_eq!(log.read("0", ReadFrom::End, Select::All, 9).await, [1, 0]);
+    assert_eq!(log.read("0", ReadStart::End, EventTypeFilter::All, 9).await, [1, 0]);
     let refused = log.append_one("0", first, vec![event("A")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
@@ -93,8 +105,9 @@ async fn nothing_is_mislaid_while_one_reads_and_another_appends() {
     let reading = tokio::spawn({
         let log = Arc::clone(&log);
         async move {
-            while log.read("1", ReadFrom::End, Select::All, 1).await.last() != Some(&(EVENTS / STREAMS - 1)) {
-            }
+            while log.read("1", ReadStart::End, EventTypeFilter::All, 1).await.last()
+                != Some(&(EVENTS / STREAMS - 1))
+            {}
         }
     });
     fill(&log).await;

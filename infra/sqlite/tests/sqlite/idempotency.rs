@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_ports::event_store::LogId;
-use chat_ports::idempotency::{Claim, LogIs, Reserved, Terms};
-use chat_sqlite::SqliteReservations;
+use chat_ports::idempotency::{Claim, IdempotencyTerms, LogContent, ReserveOutcome};
+use chat_sqlite::SqliteIdempotencyStore;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -21,8 +21,8 @@ impl Folder {
         self.0.path().join("below/idempotency.db")
     }
 
-    fn open_for(&self, log: LogId, terms: Terms) -> Store {
-        Arc::new(SqliteReservations::with_terms(&self.path(), log, terms).unwrap())
+    fn open_for(&self, log: LogId, terms: IdempotencyTerms) -> Store {
+        Arc::new(SqliteIdempotencyStore::with_terms(&self.path(), log, terms).unwrap())
     }
 
     fn names(&self) -> Vec<String> {
@@ -36,7 +36,7 @@ impl Place for Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn open(&self, terms: Terms) -> Store {
+    fn open(&self, terms: IdempotencyTerms) -> Store {
         self.open_for(LogId(Uuid::nil()), terms)
     }
 }
@@ -62,7 +62,7 @@ async fn a_damaged_file_is_moved_aside_and_costs_the_memory() {
         fs::write(path, "Dear diary, ".repeat(10_000)).unwrap();
     }
     let store = folder.open(LASTING);
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::NoMemory);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     assert!(
         folder.names().iter().any(|name| name.starts_with("idempotency.db.damaged-")),
         "{:?}",
@@ -86,11 +86,11 @@ async fn a_log_does_not_answer_what_another_one_holds() {
     let store = begun(&folder, LASTING).await;
     store.complete(&done("a", 1)).await.unwrap();
     let other = folder.open_for(LogId(Uuid::max()), LASTING);
-    assert_eq!(other.reserve(&wish("a")).await.unwrap(), Reserved::NoMemory);
-    other.begin(LogIs::Empty).await.unwrap();
+    assert_eq!(other.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    other.initialize(LogContent::Empty).await.unwrap();
     assert_eq!(granted(&other, &wish("a")).await.claim, Claim::First);
     // The memory is the other log's from here on.
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), Reserved::NoMemory);
+    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
 }
 
 #[tokio::test]
@@ -103,13 +103,13 @@ async fn after_a_restart_of_the_machine_nobody_is_sure_to_be_the_first() {
     drop(store);
     let store = folder.open(LASTING);
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::Doubtful);
-    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), Reserved::InFlight(_)));
+    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
 }
 
 #[tokio::test]
 async fn what_has_expired_is_removed_in_passing() {
     let folder = Folder::new().await;
-    let terms = Terms { kept: Duration::ZERO, ..LASTING };
+    let terms = IdempotencyTerms { retention: Duration::ZERO, ..LASTING };
     let store = begun(&folder, terms).await;
     for number in 1..=100 {
         store.complete(&done(&number.to_string(), number)).await.unwrap();

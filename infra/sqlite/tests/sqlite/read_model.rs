@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chat_domain::Position;
-use chat_ports::checkpoint::Opened;
-use chat_ports::read_model::{Changes, ReadModel, ReadModelError, ReadModelWriter, Window};
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::read_model::{MessageWindow, ReadModel, ReadModelChanges, ReadModelError, ReadModelWriter};
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use futures::FutureExt;
@@ -23,7 +23,7 @@ fn open(folder: &Path) -> Sides {
 
 read_model_contract!(open);
 
-fn open_writer(path: &Path) -> Result<Opened, ReadModelError> {
+fn open_writer(path: &Path) -> Result<StorageOrigin, ReadModelError> {
     SqliteReadModelWriter::open(path).map(|(_, opened)| opened)
 }
 
@@ -35,20 +35,23 @@ async fn until_there_is_a_file_queries_are_unavailable() {
     let early = reader.position().await;
     assert!(matches!(early, Err(ReadModelError::Unavailable(_))), "{early:?}");
     assert!(!path.exists(), "reading creates nothing");
-    assert_eq!(open_writer(&path).unwrap(), Opened::Created);
+    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Created);
     assert_eq!(reader.position().await.unwrap(), Position::START);
-    assert_eq!(open_writer(&path).unwrap(), Opened::Existing);
+    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
 }
 
 #[tokio::test]
 async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
-    assert!(matches!(SqliteReadModelWriter::try_out(&path).map(drop), Err(ReadModelError::Unavailable(_))));
+    assert!(matches!(
+        SqliteReadModelWriter::open_dry_run(&path).map(drop),
+        Err(ReadModelError::Unavailable(_))
+    ));
     assert!(!path.exists(), "trying creates nothing");
     let sides = open(folder.path());
     with_messages(&sides, 3).await;
-    a_trial_leaves_nothing(&sides, SqliteReadModelWriter::try_out(&path).unwrap()).await;
+    a_trial_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
 }
 
 #[tokio::test]
@@ -57,9 +60,9 @@ async fn a_file_has_one_writer() {
     let path = folder.path().join("read-model.db");
     let (writer, _) = SqliteReadModelWriter::open(&path).unwrap();
     assert!(matches!(open_writer(&path), Err(ReadModelError::InUse)));
-    assert!(matches!(SqliteReadModelWriter::open_fresh(&path).map(drop), Err(ReadModelError::InUse)));
+    assert!(matches!(SqliteReadModelWriter::recreate(&path).map(drop), Err(ReadModelError::InUse)));
     drop(writer);
-    assert_eq!(open_writer(&path).unwrap(), Opened::Existing);
+    assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
 }
 
 #[tokio::test]
@@ -73,7 +76,7 @@ async fn text_an_empty_file_and_another_version_are_damage() {
         let read = SqliteReadModel::new(&path).position().await;
         assert!(matches!(read, Err(ReadModelError::Damaged(_))), "{read:?}");
     }
-    drop(SqliteReadModelWriter::open_fresh(&path).unwrap());
+    drop(SqliteReadModelWriter::recreate(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let opened = open_writer(&path);
     assert!(matches!(opened, Err(ReadModelError::Damaged(_))), "{opened:?}");
@@ -113,9 +116,9 @@ async fn readers_turn_to_a_file_that_took_the_place_of_theirs() {
     let reader = Arc::clone(&sides.reader);
     drop(sides);
 
-    let fresh = SqliteReadModelWriter::open_fresh(&path).unwrap();
+    let fresh = SqliteReadModelWriter::recreate(&path).unwrap();
     assert_eq!(reader.position().await.unwrap(), Position::START);
-    fresh.commit(Changes { new_apps: vec![app(5, 'b')], ..changes(0, 5) }).await.unwrap();
+    fresh.commit(ReadModelChanges { new_apps: vec![app(5, 'b')], ..changes(0, 5) }).await.unwrap();
     let apps = reader.apps(Position::START, 10).await.unwrap();
     assert_eq!((apps.position, apps.value), (Position::new(5), vec![app(5, 'b')]));
     let aside: Vec<_> = fs::read_dir(folder.path().join("below"))
@@ -134,7 +137,9 @@ async fn more_queries_than_connections_take_turns() {
     let reader = SqliteReadModel::with_connections(folder.path().join("below/read-model.db"), 1);
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
-        tokio::spawn(async move { reader.messages(token('a'), chat_number(1), Window::Newest, 50).await })
+        tokio::spawn(
+            async move { reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50).await },
+        )
     });
     for query in queries.collect::<Vec<_>>() {
         assert_eq!(query.await.unwrap().unwrap().value.unwrap().messages.len(), 50);
@@ -153,7 +158,7 @@ fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
         // What is handed to the only thread for blocking work from here on waits.
         let (free, taken) = std::sync::mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || taken.recv());
-        let page = sides.reader.messages(token('a'), chat_number(1), Window::Newest, 50);
+        let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50);
         let page = page.now_or_never().expect("handed to another thread").unwrap();
         assert_eq!(page.value.unwrap().messages.len(), 50);
         let mut digest = sides.reader.digest();
@@ -184,15 +189,15 @@ fn a_damaged_file_whose_path_is_a_bare_name_or_relative_is_put_aside() {
         let test = "sqlite::a_damaged_file_whose_path_is_a_bare_name_or_relative_is_put_aside";
         again_in(folder.path(), test);
         for path in paths {
-            assert_eq!(open_writer(&folder.path().join(path)).unwrap(), Opened::Existing);
+            assert_eq!(open_writer(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
         }
         return;
     }
     for path in paths {
-        assert_eq!(open_writer(path).unwrap(), Opened::Created);
+        assert_eq!(open_writer(path).unwrap(), StorageOrigin::Created);
         fs::write(path, "Dear diary, ".repeat(1_000)).unwrap();
         assert!(matches!(open_writer(path), Err(ReadModelError::Damaged(_))));
-        drop(SqliteReadModelWriter::open_fresh(path).unwrap());
-        assert_eq!(open_writer(path).unwrap(), Opened::Existing);
+        drop(SqliteReadModelWriter::recreate(path).unwrap());
+        assert_eq!(open_writer(path).unwrap(), StorageOrigin::Existing);
     }
 }

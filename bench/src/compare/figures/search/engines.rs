@@ -8,18 +8,18 @@ use std::time::Instant;
 use rusqlite::OptionalExtension as _;
 use sqlx::{Connection as _, PgConnection};
 
-use super::queries::{LIMIT, Query, Scope, Wanted};
+use super::queries::{LIMIT, Query, RequestedResult, Scope};
 use crate::compare::postgres;
-use crate::compare::seed::Seed;
-use crate::compare::wire::Wire;
+use crate::compare::raw_http::RawConnection;
+use crate::compare::seeded_log::SeededLog;
 use crate::latency::{Latencies, Percentiles};
 
 /// Rows that are stored at once.
-const ROWS: usize = 10_000;
+const ROWS_PER_INSERT: usize = 10_000;
 
 /// How an engine did.
 #[derive(Clone, Copy, Debug)]
-pub struct Answers {
+pub struct QueryResults {
     /// How long it took for each query, to the last row.
     pub took: Percentiles,
     /// Queries that found something.
@@ -27,20 +27,25 @@ pub struct Answers {
 }
 
 /// The chat API, asked over one connection.
-pub async fn ours(address: &str, app: &str, queries: &Arc<[Query]>, scope: Scope) -> io::Result<Answers> {
+pub async fn ours(
+    address: &str,
+    app: &str,
+    queries: &Arc<[Query]>,
+    scope: Scope,
+) -> io::Result<QueryResults> {
     let paths: Vec<String> = queries.iter().map(|query| query.path(app, scope)).collect();
-    let mut wire = Wire::connect(address)?;
+    let mut wire = RawConnection::connect(address)?;
     let ask = move || {
-        time(&paths, |path| {
+        time_queries(&paths, |path| {
             let found = wire.get(path)?;
-            Ok(!found.starts_with(NOTHING))
+            Ok(!found.starts_with(EMPTY_RESPONSE_PREFIX))
         })
     };
     tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
 }
 
 /// How the chat API begins to answer a search that finds nothing.
-const NOTHING: &[u8] = br#"{"status":"success","messages":[]"#;
+const EMPTY_RESPONSE_PREFIX: &[u8] = br#"{"status":"success","messages":[]"#;
 
 /// SQLite with an index of trigrams over a table of messages.
 #[derive(Clone)]
@@ -49,7 +54,7 @@ pub struct Fts5 {
 }
 
 impl Fts5 {
-    const TABLES: &str = "\
+    const SCHEMA: &str = "\
         PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -262144; \
         PRAGMA mmap_size = 8589934592; \
         CREATE TABLE messages (id INTEGER PRIMARY KEY, app TEXT NOT NULL, chat INTEGER NOT NULL, \
@@ -73,11 +78,11 @@ impl Fts5 {
         WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?3";
 
     /// Stores what a seeded log holds, indexed at its best.
-    pub async fn new(path: &Path, seed: &Seed) -> io::Result<Self> {
+    pub async fn new(path: &Path, seed: &SeededLog) -> io::Result<Self> {
         let (path, seed) = (path.to_owned(), seed.clone());
         let fill = move || -> rusqlite::Result<_> {
             let mut connection = rusqlite::Connection::open(path)?;
-            connection.execute_batch(Self::TABLES)?;
+            connection.execute_batch(Self::SCHEMA)?;
             let transaction = connection.transaction()?;
             for nth in 0..seed.messages {
                 let message = seed.message(nth);
@@ -100,26 +105,26 @@ impl Fts5 {
         app: &str,
         queries: &Arc<[Query]>,
         scope: Scope,
-        wanted: Wanted,
-    ) -> io::Result<Answers> {
+        wanted: RequestedResult,
+    ) -> io::Result<QueryResults> {
         let (connection, app) = (Arc::clone(&self.connection), app.to_owned());
         let queries = Arc::clone(queries);
         let ask = move || {
             let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
-            time(&queries, |query| {
-                let found = Self::answer(&connection, &app, query, scope, wanted);
+            time_queries(&queries, |query| {
+                let found = Self::run_query(&connection, &app, query, scope, wanted);
                 found.map(|found| found > 0).map_err(io::Error::other)
             })
         };
         tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
     }
 
-    fn answer(
+    fn run_query(
         connection: &rusqlite::Connection,
         app: &str,
         query: &Query,
         scope: Scope,
-        wanted: Wanted,
+        wanted: RequestedResult,
     ) -> rusqlite::Result<usize> {
         let text = format!("\"{}\"", query.text);
         let (page, count) = match scope {
@@ -137,7 +142,7 @@ impl Fts5 {
             std::hint::black_box(read);
             found += 1;
         }
-        if wanted == Wanted::PageAndTotal {
+        if wanted == RequestedResult::PageAndTotal {
             let mut count = connection.prepare_cached(count)?;
             let total: u64 = match scope {
                 Scope::App => count.query_row((&text, app), |row| row.get(0))?,
@@ -168,7 +173,7 @@ pub struct PgTrgm {
 }
 
 impl PgTrgm {
-    const TABLES: &str = "\
+    const SCHEMA: &str = "\
         CREATE EXTENSION pg_trgm; \
         CREATE TABLE messages (id bigint PRIMARY KEY, app text NOT NULL, chat bigint NOT NULL, \
             number bigint NOT NULL, body text NOT NULL, created_at bigint NOT NULL)";
@@ -186,14 +191,14 @@ impl PgTrgm {
         "SELECT count(*) FROM messages WHERE app = $1 AND body ILIKE $2 AND chat = $3";
 
     /// Stores what a seeded log holds, indexed at its best.
-    pub async fn new(server: &Arc<chat_testing::Postgres>, seed: &Seed) -> io::Result<Self> {
-        let url = postgres::database_of_all_scripts(server).await?;
+    pub async fn new(server: &Arc<chat_testing::Postgres>, seed: &SeededLog) -> io::Result<Self> {
+        let url = postgres::create_unicode_database(server).await?;
         let mut connection = postgres::connect(&url).await?;
         let failed = io::Error::other;
-        sqlx::raw_sql(Self::TABLES).execute(&mut connection).await.map_err(failed)?;
-        for first in (0..seed.messages).step_by(ROWS) {
+        sqlx::raw_sql(Self::SCHEMA).execute(&mut connection).await.map_err(failed)?;
+        for first in (0..seed.messages).step_by(ROWS_PER_INSERT) {
             let (mut ids, mut chats, mut numbers, mut bodies) = (vec![], vec![], vec![], vec![]);
-            for nth in first..(first + ROWS as u64).min(seed.messages) {
+            for nth in first..(first + ROWS_PER_INSERT as u64).min(seed.messages) {
                 let message = seed.message(nth);
                 ids.push(nth.cast_signed() + 1);
                 chats.push(message.chat.cast_signed());
@@ -217,24 +222,24 @@ impl PgTrgm {
         app: &str,
         queries: &[Query],
         scope: Scope,
-        wanted: Wanted,
-    ) -> io::Result<Answers> {
+        wanted: RequestedResult,
+    ) -> io::Result<QueryResults> {
         let (mut took, mut found) = (Latencies::new(), 0);
         for query in queries {
             let started = Instant::now();
-            let rows = self.answer(app, query, scope, wanted).await.map_err(io::Error::other)?;
-            took.record_one(started.elapsed());
+            let rows = self.run_query(app, query, scope, wanted).await.map_err(io::Error::other)?;
+            took.record_latency(started.elapsed());
             found += usize::from(rows > 0);
         }
-        Ok(Answers { took: took.response(), found })
+        Ok(QueryResults { took: took.response(), found })
     }
 
-    async fn answer(
+    async fn run_query(
         &mut self,
         app: &str,
         query: &Query,
         scope: Scope,
-        wanted: Wanted,
+        wanted: RequestedResult,
     ) -> sqlx::Result<usize> {
         let (page, count, chat) = match scope {
             Scope::App => (Self::IN_APP, Self::COUNT_IN_APP, None),
@@ -248,7 +253,7 @@ impl PgTrgm {
             (rows, total) = (rows.bind(chat), total.bind(chat));
         }
         let found = rows.fetch_all(&mut self.connection).await?.len();
-        if wanted == Wanted::PageAndTotal {
+        if wanted == RequestedResult::PageAndTotal {
             std::hint::black_box(total.fetch_one(&mut self.connection).await?);
         }
         Ok(found)
@@ -266,12 +271,12 @@ impl PgTrgm {
 }
 
 /// Asks each, one after another. `ask` says whether something was found.
-fn time<T>(all: &[T], mut ask: impl FnMut(&T) -> io::Result<bool>) -> io::Result<Answers> {
+fn time_queries<T>(all: &[T], mut ask: impl FnMut(&T) -> io::Result<bool>) -> io::Result<QueryResults> {
     let (mut took, mut found) = (Latencies::new(), 0);
     for one in all {
         let started = Instant::now();
         found += usize::from(ask(one)?);
-        took.record_one(started.elapsed());
+        took.record_latency(started.elapsed());
     }
-    Ok(Answers { took: took.response(), found })
+    Ok(QueryResults { took: took.response(), found })
 }

@@ -7,17 +7,17 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::client::encode_query;
 use crate::compare::requests::messages_path;
-use crate::compare::seed::Seed;
+use crate::compare::seeded_log::SeededLog;
 
 /// Hits that are asked for.
 pub const LIMIT: u32 = 20;
 
 /// Letters of the shortest piece: a trigram.
-const SHORTEST: usize = 3;
+const MIN_CHARS: usize = 3;
 
 /// What a query is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum QueryKind {
     /// A word.
     Word,
     /// The start of a word.
@@ -39,7 +39,7 @@ pub enum Scope {
 
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RequestedResult {
     /// The newest hits.
     Page,
     /// The newest hits, and how many there are in all, as the chat API answers.
@@ -50,14 +50,14 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// What it is.
-    pub kind: Kind,
+    pub kind: QueryKind,
     /// What is looked for, as it stands in the message.
     pub text: String,
     /// The message's chat.
     pub chat: u64,
 }
 
-impl Kind {
+impl QueryKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Word, Self::Prefix, Self::Substring, Self::Phrase];
 
@@ -90,7 +90,7 @@ impl Query {
     ///
     /// # Errors
     /// Where hardly a message has a fitting piece.
-    pub fn draw(seed: &Seed, kind: Kind, count: usize) -> io::Result<Vec<Self>> {
+    pub fn draw(seed: &SeededLog, kind: QueryKind, count: usize) -> io::Result<Vec<Self>> {
         /// Messages without a fitting word are passed over.
         const TRIES: usize = 1_000;
         let mut random = StdRng::seed_from_u64(7);
@@ -100,7 +100,7 @@ impl Query {
                 break;
             }
             let message = seed.message(random.random_range(0..seed.messages));
-            if let Some(text) = piece(&message.body, kind, &mut random) {
+            if let Some(text) = draw_text(&message.body, kind, &mut random) {
                 drawn.push(Self { kind, text, chat: message.chat });
             }
         }
@@ -116,7 +116,7 @@ impl Query {
     /// The path of the API that searches, newest first.
     pub fn path(&self, app: &str, scope: Scope) -> String {
         let query = match self.kind {
-            Kind::Phrase => format!("\"{}\"", self.text),
+            QueryKind::Phrase => format!("\"{}\"", self.text),
             _ => self.text.clone(),
         };
         let path = match scope {
@@ -127,10 +127,10 @@ impl Query {
     }
 }
 
-fn piece(body: &str, kind: Kind, random: &mut StdRng) -> Option<String> {
+fn draw_text(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<String> {
     let words: Vec<&str> = body.split(' ').collect();
-    let is_word = |word: &str| word.chars().count() > SHORTEST && word.chars().all(char::is_alphanumeric);
-    if kind == Kind::Phrase {
+    let is_word = |word: &str| word.chars().count() > MIN_CHARS && word.chars().all(char::is_alphanumeric);
+    if kind == QueryKind::Phrase {
         let pairs: Vec<_> = words.windows(2).filter(|pair| pair.iter().all(|word| is_word(word))).collect();
         return (!pairs.is_empty()).then(|| pairs[random.random_range(0..pairs.len())].join(" "));
     }
@@ -139,18 +139,18 @@ fn piece(body: &str, kind: Kind, random: &mut StdRng) -> Option<String> {
         .into_iter()
         .filter(|word| is_word(word))
         .map(|word| word.chars().collect())
-        .filter(|word: &Vec<char>| kind != Kind::Substring || word.len() > SHORTEST + 1)
+        .filter(|word: &Vec<char>| kind != QueryKind::Substring || word.len() > MIN_CHARS + 1)
         .collect();
     if words.is_empty() {
         return None;
     }
     let word = &words[random.random_range(0..words.len())];
     let (start, end) = match kind {
-        Kind::Word | Kind::Phrase => (0, word.len()),
-        Kind::Prefix => (0, random.random_range(SHORTEST..word.len())),
-        Kind::Substring => {
-            let start = random.random_range(1..word.len() - SHORTEST);
-            (start, random.random_range(start + SHORTEST..word.len()))
+        QueryKind::Word | QueryKind::Phrase => (0, word.len()),
+        QueryKind::Prefix => (0, random.random_range(MIN_CHARS..word.len())),
+        QueryKind::Substring => {
+            let start = random.random_range(1..word.len() - MIN_CHARS);
+            (start, random.random_range(start + MIN_CHARS..word.len()))
         }
     };
     Some(word[start..end].iter().collect())
@@ -159,17 +159,17 @@ fn piece(body: &str, kind: Kind, random: &mut StdRng) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::texts::Texts;
+    use crate::compare::text_generator::TextGenerator;
 
-    fn seed() -> Seed {
+    fn seed() -> SeededLog {
         let texts = ["the quick brown foxes", "jumped over the lazy dogs, yes", "a b c"];
-        Seed::new(&Texts::new(texts.map(str::to_owned).to_vec()), 2, 100)
+        SeededLog::new(&TextGenerator::new(texts.map(str::to_owned).to_vec()), 2, 100)
     }
 
     #[test]
     fn each_kind_is_in_a_message_of_its_chat_and_as_it_says() {
         let seed = seed();
-        for kind in Kind::ALL {
+        for kind in QueryKind::ALL {
             let queries = Query::draw(&seed, kind, 50).unwrap();
             assert_eq!(queries.len(), 50);
             for Query { text, chat, .. } in &queries {
@@ -177,14 +177,14 @@ mod tests {
                     .map(|nth| seed.message(nth))
                     .filter(|message| message.chat == *chat)
                     .any(|message| match kind {
-                        Kind::Word => message.body.split(' ').any(|word| word == text),
-                        Kind::Prefix => {
+                        QueryKind::Word => message.body.split(' ').any(|word| word == text),
+                        QueryKind::Prefix => {
                             message.body.split(' ').any(|word| word.starts_with(text) && word != text)
                         }
-                        Kind::Substring => {
+                        QueryKind::Substring => {
                             message.body.split(' ').any(|word| word.find(text).is_some_and(|at| at > 0))
                         }
-                        Kind::Phrase => message.body.contains(text) && text.contains(' '),
+                        QueryKind::Phrase => message.body.contains(text) && text.contains(' '),
                     });
                 assert!(found, "{kind:?}: {text}");
             }
@@ -193,21 +193,21 @@ mod tests {
 
     #[test]
     fn a_corpus_with_nothing_to_search_for_is_told() {
-        let seed = Seed::new(&Texts::new(vec!["a b c".to_owned()]), 2, 100);
-        let error = Query::draw(&seed, Kind::Word, 9).unwrap_err().to_string();
+        let seed = SeededLog::new(&TextGenerator::new(vec!["a b c".to_owned()]), 2, 100);
+        let error = Query::draw(&seed, QueryKind::Word, 9).unwrap_err().to_string();
         assert!(error.ends_with("0 of 9 queries drawn"), "{error}");
     }
 
     #[test]
     fn the_same_queries_are_drawn_again() {
         let seed = seed();
-        let draw = || Query::draw(&seed, Kind::Word, 9).unwrap();
+        let draw = || Query::draw(&seed, QueryKind::Word, 9).unwrap();
         assert_eq!(draw(), draw());
     }
 
     #[test]
     fn a_phrase_is_quoted_and_everything_is_encoded() {
-        let query = Query { kind: Kind::Phrase, text: "two words".to_owned(), chat: 3 };
+        let query = Query { kind: QueryKind::Phrase, text: "two words".to_owned(), chat: 3 };
         let path = query.path("t", Scope::Chat);
         assert_eq!(
             path,

@@ -10,7 +10,9 @@ pub mod space;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event_store::{AppendError, EventSearch, MAX_APPEND_BYTES, ReadFrom, RecordedEvent, Select};
+use crate::event_store::{
+    AppendError, EventLookup, EventTypeFilter, MAX_APPEND_BYTES, ReadStart, RecordedEvent,
+};
 use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision};
 use uuid::Uuid;
@@ -56,13 +58,13 @@ macro_rules! event_store_contract {
     };
 }
 
-const START: ReadFrom = ReadFrom::Forwards(Revision::FIRST);
+const START: ReadStart = ReadStart::Forwards(Revision::FIRST);
 
 pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
     let log = Space::in_log(open().await).await;
     let sent = event("A");
     let appended = log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
-    let events = log.read_stream(log.read_of("s", START, Select::All, 10)).await.unwrap();
+    let events = log.read_stream(log.read_of("s", START, EventTypeFilter::All, 10)).await.unwrap();
     let expected = RecordedEvent {
         position: appended.position,
         stream: log.name("s").into(),
@@ -88,7 +90,7 @@ pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -
     assert_eq!(second.revision, Revision::new(2));
     assert!(second.position > first.position);
     assert!(log.head().await.unwrap() >= second.position);
-    assert_eq!(log.read("s", START, Select::All, 10).await, [0, 1, 2]);
+    assert_eq!(log.read("s", START, EventTypeFilter::All, 10).await, [0, 1, 2]);
 }
 
 pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl AsyncFn() -> Log) {
@@ -118,9 +120,9 @@ pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
         ])
         .await;
     assert!(matches!(outcomes[..], [Ok(_), Err(AppendError::Conflict), Ok(_)]), "{outcomes:?}");
-    assert_eq!(log.read("taken", START, Select::All, 10).await, [0]);
-    assert_eq!(log.read("before", START, Select::All, 10).await, [0]);
-    assert_eq!(log.read("after", START, Select::All, 10).await, [0]);
+    assert_eq!(log.read("taken", START, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(log.read("before", START, EventTypeFilter::All, 10).await, [0]);
+    assert_eq!(log.read("after", START, EventTypeFilter::All, 10).await, [0]);
 }
 
 pub async fn an_append_sent_again_answers_as_the_first_time(open: impl AsyncFn() -> Log) {
@@ -171,46 +173,46 @@ pub async fn a_stream_reads_both_ways_and_from_anywhere(open: impl AsyncFn() -> 
     let log = Space::in_log(open().await).await;
     log.fill("s", &["A"; 5]).await;
     log.fill("other", &["A"; 5]).await;
-    let from = |revision| ReadFrom::Forwards(Revision::new(revision));
-    let back = |revision| ReadFrom::Backwards(Revision::new(revision));
-    assert_eq!(log.read("s", START, Select::All, 3).await, [0, 1, 2]);
-    assert_eq!(log.read("s", from(3), Select::All, 10).await, [3, 4]);
-    assert_eq!(log.read("s", from(5), Select::All, 10).await, [0; 0]);
-    assert_eq!(log.read("s", ReadFrom::End, Select::All, 2).await, [4, 3]);
-    assert_eq!(log.read("s", back(1), Select::All, 10).await, [1, 0]);
-    assert_eq!(log.read("s", back(99), Select::All, 1).await, [4]);
+    let from = |revision| ReadStart::Forwards(Revision::new(revision));
+    let back = |revision| ReadStart::Backwards(Revision::new(revision));
+    assert_eq!(log.read("s", START, EventTypeFilter::All, 3).await, [0, 1, 2]);
+    assert_eq!(log.read("s", from(3), EventTypeFilter::All, 10).await, [3, 4]);
+    assert_eq!(log.read("s", from(5), EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 2).await, [4, 3]);
+    assert_eq!(log.read("s", back(1), EventTypeFilter::All, 10).await, [1, 0]);
+    assert_eq!(log.read("s", back(99), EventTypeFilter::All, 1).await, [4]);
 }
 
 pub async fn a_read_selects_by_type(open: impl AsyncFn() -> Log) {
     let log = Space::in_log(open().await).await;
     let (created, edited) = ("MessageCreated", "MessageEdited");
     log.fill("s", &[created, edited, created, edited, edited]).await;
-    assert_eq!(log.read("s", START, Select::Only(created), 10).await, [0, 2]);
-    assert_eq!(log.read("s", ReadFrom::End, Select::Only(created), 1).await, [2]);
-    assert_eq!(log.read("s", START, Select::Except(created), 2).await, [1, 3]);
-    assert_eq!(log.read("s", ReadFrom::End, Select::Except(edited), 10).await, [2, 0]);
+    assert_eq!(log.read("s", START, EventTypeFilter::Only(created), 10).await, [0, 2]);
+    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::Only(created), 1).await, [2]);
+    assert_eq!(log.read("s", START, EventTypeFilter::Except(created), 2).await, [1, 3]);
+    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::Except(edited), 10).await, [2, 0]);
 }
 
 pub async fn a_stream_that_does_not_exist_reads_as_empty(open: impl AsyncFn() -> Log) {
     let log = Space::in_log(open().await).await;
-    assert_eq!(log.read("s", START, Select::All, 10).await, [0; 0]);
-    assert_eq!(log.read("s", ReadFrom::End, Select::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", START, EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
 }
 
 pub async fn an_event_is_found_by_its_id(open: impl AsyncFn() -> Log) {
     let log = Space::in_log(open().await).await;
     let types = ["A"; 300];
     log.fill("s", &types).await;
-    let stored = log.read_stream(log.read_of("s", START, Select::All, 300)).await.unwrap();
+    let stored = log.read_stream(log.read_of("s", START, EventTypeFilter::All, 300)).await.unwrap();
     let since = stored[0].recorded_at;
-    let search = |id, stream: &str| EventSearch { id, stream: log.name(stream).into(), since };
+    let search = |id, stream: &str| EventLookup { id, stream: log.name(stream).into(), since };
     for event in [&stored[0], &stored[150], &stored[299]] {
-        let found = log.find(search(event.id, "s")).await.unwrap();
+        let found = log.find_event(search(event.id, "s")).await.unwrap();
         assert_eq!(found.as_ref(), Some(event));
     }
     let unknown = EventId::new(Uuid::new_v4());
-    assert_eq!(log.find(search(unknown, "s")).await.unwrap(), None);
-    assert_eq!(log.find(search(unknown, "no such stream")).await.unwrap(), None);
+    assert_eq!(log.find_event(search(unknown, "s")).await.unwrap(), None);
+    assert_eq!(log.find_event(search(unknown, "no such stream")).await.unwrap(), None);
 }
 
 pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn() -> Log) {
@@ -319,8 +321,8 @@ pub async fn racing_writers_fill_a_stream_without_gap_or_double(open: impl Async
     let write = async |log: &Space| {
         let mut stored = 0;
         while stored < EACH {
-            let last = log.read("s", ReadFrom::End, Select::All, 1).await;
-            let expected = ExpectedRevision::after(last.first().copied().map(Revision::new));
+            let last = log.read("s", ReadStart::End, EventTypeFilter::All, 1).await;
+            let expected = ExpectedRevision::from_last_revision(last.first().copied().map(Revision::new));
             match log.append_one("s", expected, vec![event("A")]).await {
                 Ok(_) => stored += 1,
                 Err(AppendError::Conflict) => {}
@@ -330,7 +332,7 @@ pub async fn racing_writers_fill_a_stream_without_gap_or_double(open: impl Async
     };
     let writers = (0..WRITERS).map(|writer| write(&handles[writer % 2]));
     futures::future::join_all(writers).await;
-    let revisions = handles[0].read("s", START, Select::All, 1_000).await;
+    let revisions = handles[0].read("s", START, EventTypeFilter::All, 1_000).await;
     assert_eq!(revisions, (0..(WRITERS * EACH) as u64).collect::<Vec<_>>());
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event_store::{
-    AppendError, Appended, EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend, StreamRead,
-    Subscription,
+    AppendError, AppendReceipt, EventStore, EventTypeFilter, NewEvent, ReadStart, RecordedEvent,
+    StreamAppend, StreamRead, Subscription,
 };
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
@@ -49,7 +49,7 @@ impl Space {
     }
 
     pub fn append_to(&self, stream: &str, expected: ExpectedRevision, events: Vec<NewEvent>) -> StreamAppend {
-        StreamAppend { stream: self.name(stream).into(), expected, events }
+        StreamAppend { stream: self.name(stream).into(), expected_revision: expected, events }
     }
 
     pub async fn append_one(
@@ -57,11 +57,11 @@ impl Space {
         stream: &str,
         expected: ExpectedRevision,
         events: Vec<NewEvent>,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<AppendReceipt, AppendError> {
         self.send(self.append_to(stream, expected, events)).await
     }
 
-    pub async fn send(&self, append: StreamAppend) -> Result<Appended, AppendError> {
+    pub async fn send(&self, append: StreamAppend) -> Result<AppendReceipt, AppendError> {
         self.log.append(vec![append]).await.pop().unwrap()
     }
 
@@ -74,12 +74,24 @@ impl Space {
         }
     }
 
-    pub fn read_of(&self, stream: &str, from: ReadFrom, select: Select, limit: usize) -> StreamRead {
-        StreamRead { stream: self.name(stream).into(), from, select, limit }
+    pub fn read_of(
+        &self,
+        stream: &str,
+        from: ReadStart,
+        select: EventTypeFilter,
+        limit: usize,
+    ) -> StreamRead {
+        StreamRead { stream: self.name(stream).into(), start: from, filter: select, limit }
     }
 
     /// The revisions that a read returns.
-    pub async fn read(&self, stream: &str, from: ReadFrom, select: Select, limit: usize) -> Vec<u64> {
+    pub async fn read(
+        &self,
+        stream: &str,
+        from: ReadStart,
+        select: EventTypeFilter,
+        limit: usize,
+    ) -> Vec<u64> {
         let events = self.log.read_stream(self.read_of(stream, from, select, limit)).await.unwrap();
         events.iter().map(|event| event.revision.get()).collect()
     }

@@ -3,12 +3,14 @@
 
 pub mod rows;
 
-use crate::checkpoint::Checkpoint;
-use crate::dead_letter::{DeadLetter, LetterCounts, LetterList, LetterPage, WAITS, WhichLetters};
+use crate::dead_letter::{
+    BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
+};
 use crate::event_store::LogId;
+use crate::projection_checkpoint::ProjectionCheckpoint;
 use crate::read_model::{
-    Changes, ChatKey, EditedMessage, MessageRow, MessageState, Missing, NewMessage, ReadModelError,
-    ReadModelWriter, StoredChat, Window,
+    ChatKey, EditedMessage, MessageRow, MessageState, MessageWindow, Missing, NewMessage, ReadModelChanges,
+    ReadModelError, ReadModelWriter, StoredChat,
 };
 use chat_domain::{AppName, ChatNumber, Position, Version};
 use uuid::Uuid;
@@ -62,12 +64,12 @@ macro_rules! read_model_contract {
 
 pub async fn a_new_read_model_is_empty_and_at_the_start(open: impl Fn() -> Sides) {
     let sides = open();
-    assert_eq!(sides.writer.checkpoint().await.unwrap(), Checkpoint::default());
+    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(sides.reader.position().await.unwrap(), Position::START);
     let apps = sides.reader.apps(Position::START, 10).await.unwrap();
     assert_eq!((apps.position, apps.value), (Position::START, Vec::new()));
     assert_eq!(sides.reader.dead_letters(10).await.unwrap(), (Vec::new(), 0));
-    assert_eq!(sides.reader.digest().await.unwrap().value.parts(), 0);
+    assert_eq!(sides.reader.digest().await.unwrap().value.entity_count(), 0);
 }
 
 pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
@@ -75,7 +77,7 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
     let (app, chat, messages) = with_messages(&sides, 2).await;
     let reader = &sides.reader;
     let position = Position::new(1_000);
-    assert_eq!(sides.writer.checkpoint().await.unwrap(), Checkpoint { log: Some(LOG), position });
+    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint { log: Some(LOG), position });
 
     let found = reader.app(app.token).await.unwrap();
     assert_eq!((found.position, found.value), (position, Ok(app.clone())));
@@ -110,7 +112,7 @@ pub async fn changed_rows_take_the_place_of_the_old_ones(open: impl Fn() -> Side
         version: Version::new(2),
         updated_at: at(22),
     };
-    let all = Changes {
+    let all = ReadModelChanges {
         changed_apps: vec![app.clone()],
         changed_chats: vec![chat.clone()],
         edited_messages: vec![edit],
@@ -143,8 +145,8 @@ pub async fn what_a_query_names_and_is_not_there_is_told_apart(open: impl Fn() -
     assert_eq!(reader.message(b, one, first).await.unwrap().value, Err(Missing::App));
     assert_eq!(reader.message(a, two, first).await.unwrap().value, Err(Missing::Chat));
     assert_eq!(reader.message(a, one, message_number(2)).await.unwrap().value, Err(Missing::Message));
-    assert_eq!(reader.messages(b, one, Window::Newest, 10).await.unwrap().value, Err(Missing::App));
-    assert_eq!(reader.messages(a, two, Window::Newest, 10).await.unwrap().value, Err(Missing::Chat));
+    assert_eq!(reader.messages(b, one, MessageWindow::Newest, 10).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.messages(a, two, MessageWindow::Newest, 10).await.unwrap().value, Err(Missing::Chat));
     let largest = ChatNumber::try_from(i64::MAX as u64).unwrap();
     assert_eq!(reader.chat(a, largest).await.unwrap().value, Err(Missing::Chat));
 }
@@ -155,7 +157,7 @@ pub async fn a_deleted_message_is_left_out_of_pages_and_told_alone(open: impl Fn
     delete(&sides, &messages, [2]).await;
     let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
-    assert_eq!(page(&sides, Window::Newest, 10).await, (vec![1, 3], false, false));
+    assert_eq!(page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
     let loaded = sides.writer.messages(vec![(chat.id, message_number(2))]).await.unwrap();
     assert_eq!(loaded[0].state, MessageState::Deleted);
 }
@@ -164,7 +166,7 @@ pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl
     let sides = open();
     let (app, chat, _) = with_messages(&sides, 1).await;
     let gone = tombstone(&message(1_001, &chat, 2), false);
-    let all = Changes { deleted_messages: vec![gone], ..changes(1_000, 1_002) };
+    let all = ReadModelChanges { deleted_messages: vec![gone], ..changes(1_000, 1_002) };
     sides.writer.commit(all).await.unwrap();
     let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
@@ -173,7 +175,7 @@ pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl
 pub async fn apps_are_listed_in_the_order_of_their_creation(open: impl Fn() -> Sides) {
     let sides = open();
     let rows = [app(10, 'c'), app(20, 'a'), app(30, 'b')];
-    sides.writer.commit(Changes { new_apps: rows.to_vec(), ..changes(0, 30) }).await.unwrap();
+    sides.writer.commit(ReadModelChanges { new_apps: rows.to_vec(), ..changes(0, 30) }).await.unwrap();
     let list = |after, limit| sides.reader.apps(Position::new(after), limit);
     assert_eq!(list(0, 10).await.unwrap().value, rows);
     assert_eq!(list(0, 2).await.unwrap().value, rows[..2]);
@@ -188,7 +190,7 @@ pub async fn chats_are_listed_by_number(open: impl Fn() -> Sides) {
     let other = chat(20, &second, 1);
     let new_chats = chats.iter().cloned().chain([other.clone()]).collect();
     let new_apps = vec![first, second];
-    sides.writer.commit(Changes { new_apps, new_chats, ..changes(0, 30) }).await.unwrap();
+    sides.writer.commit(ReadModelChanges { new_apps, new_chats, ..changes(0, 30) }).await.unwrap();
     let rows: Vec<_> = chats.into_iter().map(|chat| chat.row).collect();
     let list = |app, after, limit| sides.reader.chats(token(app), after, limit);
     assert_eq!(list('a', None, 10).await.unwrap().value.unwrap(), rows);
@@ -200,11 +202,12 @@ pub async fn chats_are_listed_by_number(open: impl Fn() -> Sides) {
 pub async fn pages_of_messages_say_exactly_what_is_beyond_them(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 5).await;
-    let (before, after) = (|n| Window::Before(message_number(n)), |n| Window::After(message_number(n)));
+    let (before, after) =
+        (|n| MessageWindow::Before(message_number(n)), |n| MessageWindow::After(message_number(n)));
     for (window, limit, expected) in [
-        (Window::Newest, 10, (vec![1, 2, 3, 4, 5], false, false)),
-        (Window::Newest, 5, (vec![1, 2, 3, 4, 5], false, false)),
-        (Window::Newest, 2, (vec![4, 5], true, false)),
+        (MessageWindow::Newest, 10, (vec![1, 2, 3, 4, 5], false, false)),
+        (MessageWindow::Newest, 5, (vec![1, 2, 3, 4, 5], false, false)),
+        (MessageWindow::Newest, 2, (vec![4, 5], true, false)),
         (before(4), 2, (vec![2, 3], true, true)),
         (before(3), 2, (vec![1, 2], false, true)),
         (before(99), 2, (vec![4, 5], true, false)),
@@ -227,7 +230,7 @@ pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn(
         (99, 4, (vec![6, 7, 8, 9], true, false)),
         (5, 100, (vec![1, 2, 3, 4, 5, 6, 7, 8, 9], false, false)),
     ] {
-        let window = Window::Around(message_number(number));
+        let window = MessageWindow::Around(message_number(number));
         assert_eq!(page(&sides, window, limit).await, expected, "{number}, {limit}");
     }
 }
@@ -236,20 +239,20 @@ pub async fn pages_step_over_deleted_messages(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, _, messages) = with_messages(&sides, 100).await;
     delete(&sides, &messages, 3..99).await;
-    assert_eq!(page(&sides, Window::Newest, 2).await, (vec![99, 100], true, false));
-    assert_eq!(page(&sides, Window::After(message_number(2)), 1).await, (vec![99], true, true));
-    assert_eq!(page(&sides, Window::Before(message_number(99)), 1).await, (vec![2], true, true));
-    assert_eq!(page(&sides, Window::Around(message_number(50)), 2).await, (vec![2, 99], true, true));
+    assert_eq!(page(&sides, MessageWindow::Newest, 2).await, (vec![99, 100], true, false));
+    assert_eq!(page(&sides, MessageWindow::After(message_number(2)), 1).await, (vec![99], true, true));
+    assert_eq!(page(&sides, MessageWindow::Before(message_number(99)), 1).await, (vec![2], true, true));
+    assert_eq!(page(&sides, MessageWindow::Around(message_number(50)), 2).await, (vec![2, 99], true, true));
 }
 
 pub async fn an_empty_page_says_what_is_beyond_its_window(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, _, messages) = with_messages(&sides, 2).await;
-    assert_eq!(page(&sides, Window::Before(message_number(1)), 5).await, (vec![], false, true));
-    assert_eq!(page(&sides, Window::After(message_number(2)), 5).await, (vec![], true, false));
+    assert_eq!(page(&sides, MessageWindow::Before(message_number(1)), 5).await, (vec![], false, true));
+    assert_eq!(page(&sides, MessageWindow::After(message_number(2)), 5).await, (vec![], true, false));
     delete(&sides, &messages, [1, 2]).await;
-    assert_eq!(page(&sides, Window::Newest, 5).await, (vec![], false, false));
-    assert_eq!(page(&sides, Window::Around(message_number(1)), 5).await, (vec![], false, false));
+    assert_eq!(page(&sides, MessageWindow::Newest, 5).await, (vec![], false, false));
+    assert_eq!(page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
 }
 
 pub async fn changes_that_start_elsewhere_are_refused_without_a_trace(open: impl Fn() -> Sides) {
@@ -257,7 +260,7 @@ pub async fn changes_that_start_elsewhere_are_refused_without_a_trace(open: impl
     with_messages(&sides, 1).await;
     let digest = sides.reader.digest().await.unwrap();
     for from in [0, 999, 1_001] {
-        let all = Changes { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
+        let all = ReadModelChanges { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
         let refused = sides.writer.commit(all).await;
         assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
     }
@@ -267,11 +270,11 @@ pub async fn changes_that_start_elsewhere_are_refused_without_a_trace(open: impl
 pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, chat, messages) = with_messages(&sides, 75).await;
-    assert_eq!(page(&sides, Window::Newest, 100).await, ((1..=75).collect(), false, false));
+    assert_eq!(page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
     let digest = sides.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
     new_messages[40].number = messages[0].number;
-    let refused = sides.writer.commit(Changes { new_messages, ..changes(1_000, 1_200) }).await;
+    let refused = sides.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_200) }).await;
     assert!(refused.is_err());
     assert_eq!(sides.reader.digest().await.unwrap(), digest);
 }
@@ -279,7 +282,7 @@ pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl 
 pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 1).await;
-    let other = Changes { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
+    let other = ReadModelChanges { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
     let refused = sides.writer.commit(other).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
 }
@@ -298,7 +301,7 @@ pub async fn what_is_written_outlives_the_writer(open: impl Fn() -> Sides) {
     drop(sides);
     let sides = open();
     assert_eq!(sides.reader.digest().await.unwrap(), digest);
-    let checkpoint = Checkpoint { log: Some(LOG), position: Position::new(1_000) };
+    let checkpoint = ProjectionCheckpoint { log: Some(LOG), position: Position::new(1_000) };
     assert_eq!(sides.writer.checkpoint().await.unwrap(), checkpoint);
 }
 
@@ -319,11 +322,14 @@ pub async fn parked_events_are_listed_by_position(open: impl Fn() -> Sides) {
     let sides = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "y"), letter(9, "x"));
     let parked = vec![one.clone(), two.clone(), three];
-    sides.writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
+    sides.writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
     assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
     assert_eq!(sides.reader.dead_letters(0).await.unwrap(), (vec![], 3));
-    assert_eq!(sides.writer.letter_counts().await.unwrap(), LetterCounts { parked: 3, discarded: 0 });
-    let mut streams = sides.writer.parked_streams().await.unwrap();
+    assert_eq!(
+        sides.writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 3, unacknowledged_discards: 0 }
+    );
+    let mut streams = sides.writer.blocked_streams().await.unwrap();
     streams.sort();
     assert_eq!(streams, ["x", "y"]);
 }
@@ -334,10 +340,13 @@ pub async fn a_trial_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W)
     let from = before.position.get();
     let (one, two) = (letter(from + 1, "x"), letter(from + 2, "x"));
     let parked = vec![one.clone(), two.clone()];
-    trial.commit(Changes { parked, ..changes(from, from + 5) }).await.unwrap();
+    trial.commit(ReadModelChanges { new_dead_letters: parked, ..changes(from, from + 5) }).await.unwrap();
     let unparked = vec![one.position];
-    trial.commit(Changes { unparked, ..changes(from + 5, from + 5) }).await.unwrap();
-    assert_eq!(trial.parked_of("x".to_owned(), 10).await.unwrap(), [two]);
+    trial
+        .commit(ReadModelChanges { resolved_dead_letters: unparked, ..changes(from + 5, from + 5) })
+        .await
+        .unwrap();
+    assert_eq!(trial.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [two]);
     assert_eq!(trial.checkpoint().await.unwrap().position, Position::new(from + 5));
     assert_eq!(sides.reader.digest().await.unwrap(), before, "nobody else sees it");
     drop(trial);
@@ -345,12 +354,12 @@ pub async fn a_trial_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W)
     assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
 }
 
-fn list(which: WhichLetters) -> LetterList {
-    LetterList { after: Position::START, limit: 10, which, stream: None }
+fn list(which: DeadLetterFilter) -> DeadLetterQuery {
+    DeadLetterQuery { after: Position::START, limit: 10, filter: which, stream: None }
 }
 
 /// The positions on a page.
-fn positions(page: &LetterPage) -> Vec<u64> {
+fn positions(page: &DeadLetterPage) -> Vec<u64> {
     page.letters.iter().map(|listed| listed.letter.position.get()).collect()
 }
 
@@ -358,35 +367,54 @@ pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "x"), letter(9, "y"));
     let parked = vec![one.clone(), two.clone(), three.clone()];
-    writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
+    writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
     assert_eq!(writer.letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
     assert_eq!(writer.letter(Position::new(4)).await.unwrap(), None);
-    assert_eq!(writer.parked_of("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
-    assert_eq!(writer.parked_of("x".to_owned(), 1).await.unwrap().len(), 1);
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
 
     let given_up = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
     let marked = vec![given_up.clone(), reworded.clone()];
     let unparked = vec![Position::new(3)];
-    writer.commit(Changes { unparked, marked, ..changes(9, 12) }).await.unwrap();
+    writer
+        .commit(ReadModelChanges {
+            resolved_dead_letters: unparked,
+            changed_dead_letters: marked,
+            ..changes(9, 12)
+        })
+        .await
+        .unwrap();
     assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(given_up.clone()));
-    assert_eq!(writer.parked_of("x".to_owned(), 10).await.unwrap(), []);
-    assert_eq!(writer.parked_streams().await.unwrap(), ["y"]);
-    assert_eq!(writer.letter_counts().await.unwrap(), LetterCounts { parked: 1, discarded: 1 });
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), []);
+    assert_eq!(writer.blocked_streams().await.unwrap(), ["y"]);
+    assert_eq!(
+        writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 1, unacknowledged_discards: 1 }
+    );
     assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
 
     let mut seen = given_up;
     seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
-    writer.commit(Changes { marked: vec![seen.clone()], ..changes(12, 13) }).await.unwrap();
+    writer
+        .commit(ReadModelChanges { changed_dead_letters: vec![seen.clone()], ..changes(12, 13) })
+        .await
+        .unwrap();
     assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(seen));
-    assert_eq!(writer.letter_counts().await.unwrap(), LetterCounts { parked: 1, discarded: 0 });
-    let gone = writer.commit(Changes { unparked: vec![Position::new(3)], ..changes(13, 14) }).await;
+    assert_eq!(
+        writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 1, unacknowledged_discards: 0 }
+    );
+    let gone = writer
+        .commit(ReadModelChanges { resolved_dead_letters: vec![Position::new(3)], ..changes(13, 14) })
+        .await;
     assert!(matches!(gone, Err(ReadModelError::Damaged(_))), "{gone:?}");
 }
 
 pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
-    let waiting = |position, stream| DeadLetter { reason: WAITS.to_owned(), ..letter(position, stream) };
+    let waiting =
+        |position, stream| DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..letter(position, stream) };
     let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
     let parked = vec![
@@ -397,20 +425,20 @@ pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> S
         waiting(5, "x"),
         waiting(6, "x"),
     ];
-    writer.commit(Changes { parked, ..changes(0, 9) }).await.unwrap();
+    writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
 
-    let standing = reader.letters(list(WhichLetters::Standing)).await.unwrap();
+    let standing = reader.letters(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
     assert_eq!((positions(&standing), standing.position), (vec![2, 3, 4], Position::new(9)));
-    let behind: Vec<_> = standing.letters.iter().map(|listed| listed.waiting).collect();
+    let behind: Vec<_> = standing.letters.iter().map(|listed| listed.waiting_behind).collect();
     assert_eq!(behind, [0, 2, 0]);
-    assert_eq!(standing.counts, LetterCounts { parked: 4, discarded: 1 });
+    assert_eq!(standing.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
 
-    let all = reader.letters(list(WhichLetters::All)).await.unwrap();
+    let all = reader.letters(list(DeadLetterFilter::All)).await.unwrap();
     assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(all.letters[4].waiting, 0);
-    let of_x = LetterList { stream: Some("x".to_owned()), ..list(WhichLetters::All) };
+    assert_eq!(all.letters[4].waiting_behind, 0);
+    let of_x = DeadLetterQuery { stream: Some("x".to_owned()), ..list(DeadLetterFilter::All) };
     assert_eq!(positions(&reader.letters(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
-    let page = LetterList { after: Position::new(2), limit: 2, ..of_x };
+    let page = DeadLetterQuery { after: Position::new(2), limit: 2, ..of_x };
     assert_eq!(positions(&reader.letters(page).await.unwrap()), [3, 5]);
 }
 
@@ -418,7 +446,7 @@ pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, chat, messages) = with_messages(&sides, 3).await;
     let mut digests = vec![sides.reader.digest().await.unwrap()];
-    assert_eq!((digests[0].position, digests[0].value.parts()), (Position::new(1_000), 5));
+    assert_eq!((digests[0].position, digests[0].value.entity_count()), (Position::new(1_000), 5));
     let edit = EditedMessage {
         id: messages[0].id,
         body: "message 1!".to_owned(),
@@ -427,12 +455,15 @@ pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
     };
     let renumbered = StoredChat { last_message: Some(message_number(8)), ..chat };
     let steps = [
-        Changes { edited_messages: vec![edit], ..changes(1_000, 1_001) },
-        Changes { deleted_messages: vec![tombstone(&messages[1], true)], ..changes(1_001, 1_002) },
-        Changes { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
-        Changes { parked: vec![letter(1_004, "x")], ..changes(1_003, 1_004) },
-        Changes {
-            marked: vec![DeadLetter { discarded: Some(discarded(1_005)), ..letter(1_004, "x") }],
+        ReadModelChanges { edited_messages: vec![edit], ..changes(1_000, 1_001) },
+        ReadModelChanges { deleted_messages: vec![tombstone(&messages[1], true)], ..changes(1_001, 1_002) },
+        ReadModelChanges { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
+        ReadModelChanges { new_dead_letters: vec![letter(1_004, "x")], ..changes(1_003, 1_004) },
+        ReadModelChanges {
+            changed_dead_letters: vec![DeadLetter {
+                discarded: Some(discarded(1_005)),
+                ..letter(1_004, "x")
+            }],
             ..changes(1_004, 1_005)
         },
     ];
@@ -450,16 +481,16 @@ pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
     let app = app(1, 'a');
     let chat = chat(2, &app, 1);
     let (token, number) = (app.token, chat.row.number);
-    let first = Changes { new_apps: vec![app], new_chats: vec![chat.clone()], ..changes(0, 10) };
+    let first = ReadModelChanges { new_apps: vec![app], new_chats: vec![chat.clone()], ..changes(0, 10) };
     writer.commit(first).await.unwrap();
     let writing = tokio::spawn(async move {
         for n in 1..=300 {
             let new_messages = vec![message(10 + n, &chat, n)];
-            writer.commit(Changes { new_messages, ..changes(9 + n, 10 + n) }).await.unwrap();
+            writer.commit(ReadModelChanges { new_messages, ..changes(9 + n, 10 + n) }).await.unwrap();
         }
     });
     loop {
-        let page = reader.messages(token, number, Window::Newest, 1).await.unwrap();
+        let page = reader.messages(token, number, MessageWindow::Newest, 1).await.unwrap();
         let newest = page.value.unwrap().messages.first().map_or(0, |message| message.number.get());
         assert_eq!(newest, page.position.get() - 10);
         if newest == 300 {
@@ -479,7 +510,7 @@ pub async fn the_largest_body_and_odd_text_are_kept(open: impl Fn() -> Sides) {
         .zip(1..)
         .map(|(body, n)| NewMessage { body: body.clone(), ..message(1_000 + n, &chat, n) })
         .collect();
-    sides.writer.commit(Changes { new_messages, ..changes(1_000, 1_002) }).await.unwrap();
+    sides.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_002) }).await.unwrap();
     for (body, n) in bodies.iter().zip(1..) {
         let found = sides.reader.message(app.token, chat_number(1), message_number(n)).await.unwrap();
         assert_eq!(&found.value.unwrap().body, body);

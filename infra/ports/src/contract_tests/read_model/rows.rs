@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::dead_letter::{DeadLetter, Discarded};
+use crate::dead_letter::{DeadLetter, DiscardRecord};
 use crate::event_store::LogId;
 use crate::read_model::{
-    AppRow, Changes, ChatRow, NewMessage, ReadModel, ReadModelWriter, StoredChat, Tombstone, Window,
+    AppRow, ChatRow, MessageWindow, NewMessage, ReadModel, ReadModelChanges, ReadModelWriter, StoredChat,
+    Tombstone,
 };
 use chat_domain::{AppName, AppToken, ChatNumber, MessageNumber, Position, Revision, Timestamp, Version};
 use uuid::Uuid;
@@ -92,14 +93,14 @@ pub fn letter(position: u64, stream: &str) -> DeadLetter {
         stream: stream.to_owned(),
         event_type: "AppSold".to_owned(),
         reason: "unknown event type".to_owned(),
-        parked_at: at(10),
+        dead_lettered_at: at(10),
         revision: Revision::new(position),
         discarded: None,
     }
 }
 
-pub fn changes(from: u64, to: u64) -> Changes {
-    Changes::none(LOG, Position::new(from), Position::new(to))
+pub fn changes(from: u64, to: u64) -> ReadModelChanges {
+    ReadModelChanges::empty(LOG, Position::new(from), Position::new(to))
 }
 
 /// An app `a` at 1 with a chat at 2 that has `messages` messages from 11 on; the checkpoint is at 1000.
@@ -109,7 +110,7 @@ pub async fn with_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat,
     let messages: Vec<_> = (1..=messages).map(|n| message(10 + n, &chat, n)).collect();
     chat.last_message = messages.last().map(|message| message.number);
     chat.row.message_count = messages.len() as u64;
-    let all = Changes {
+    let all = ReadModelChanges {
         new_apps: vec![app.clone()],
         new_chats: vec![chat.clone()],
         new_messages: messages.clone(),
@@ -121,17 +122,17 @@ pub async fn with_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat,
 
 pub async fn delete(sides: &Sides, messages: &[NewMessage], numbers: impl IntoIterator<Item = usize>) {
     let deleted_messages = numbers.into_iter().map(|number| tombstone(&messages[number - 1], true)).collect();
-    sides.writer.commit(Changes { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
+    sides.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
 }
 
 /// The numbers on a page, and whether there are older and newer messages.
-pub async fn page(sides: &Sides, window: Window, limit: usize) -> (Vec<u64>, bool, bool) {
+pub async fn page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
     let page = sides.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
-    (numbers, page.older, page.newer)
+    (numbers, page.has_older, page.has_newer)
 }
 
-pub fn discarded(by: u64) -> Discarded {
+pub fn discarded(by: u64) -> DiscardRecord {
     let reason = "it is \"broken\"".to_owned();
-    Discarded { by: Position::new(by), at: at(11), reason, acknowledged: None }
+    DiscardRecord { by: Position::new(by), at: at(11), reason, acknowledged: None }
 }

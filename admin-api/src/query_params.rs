@@ -1,0 +1,29 @@
+//! What query strings say.
+
+use chat_domain::Position;
+use chat_web::{ErrorCode, Problem};
+
+/// A parameter that can't be understood.
+pub(crate) fn malformed_parameter(parameter: &str, must: &str) -> Problem {
+    Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must}"))
+}
+
+/// A whole number from `least` to `most`, or `default` where none is given.
+pub(crate) fn parse_number(
+    parameter: &str,
+    given: Option<&str>,
+    default: usize,
+    (least, most): (usize, usize),
+) -> Result<usize, Problem> {
+    let Some(given) = given else { return Ok(default) };
+    let number = given.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {least} to {most}")))
+}
+
+/// A position, where one is given.
+pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse()
+        .map(|position| Some(Position::new(position)))
+        .map_err(|_| malformed_parameter(parameter, "a position of the log"))
+}

@@ -1,0 +1,211 @@
+//! A log with many messages, written as the chat API writes it, but without its HTTP: posting ten million messages would
+//! take longer than everything that is measured with them.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated, SchemaVersion};
+use chat_domain::metadata::{ActorKind, EventId};
+use chat_domain::{
+    Actor, AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Metadata,
+    Revision, StreamId, Timestamp,
+};
+use chat_ports::clock;
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_sqlite::SqliteEventStore;
+use uuid::Uuid;
+
+use super::text_generator::TextGenerator;
+
+/// Messages that are stored at once.
+const MESSAGES_PER_BATCH: u64 = 16_384;
+
+/// What a seeded log holds: one app with these chats, each with the same number of messages, to one.
+#[derive(Clone, Debug)]
+pub struct SeededLog {
+    /// The app.
+    pub token: AppToken,
+    /// Its chats.
+    pub chats: u64,
+    /// Messages in all chats.
+    pub messages: u64,
+    texts: TextGenerator,
+    /// When the first message was recorded; each of the others a millisecond after the one before.
+    first_recorded_at: Timestamp,
+}
+
+/// A message of a seeded log.
+pub struct SeededMessage {
+    /// Its chat.
+    pub chat: u64,
+    /// Its number in the chat.
+    pub number: u64,
+    /// Its text.
+    pub body: String,
+}
+
+impl SeededLog {
+    /// What to write: a new app.
+    pub fn new(texts: &TextGenerator, chats: u64, messages: u64) -> Self {
+        let token = AppToken::generate(rand::fill);
+        let millis = clock::now().millis() - i64::try_from(messages).unwrap_or(0);
+        Self {
+            token,
+            chats,
+            messages,
+            texts: texts.clone(),
+            first_recorded_at: Timestamp::from_millis(millis),
+        }
+    }
+
+    /// The `nth` message, from 0. Chats take turns.
+    pub fn message(&self, nth: u64) -> SeededMessage {
+        SeededMessage { chat: nth % self.chats + 1, number: nth / self.chats + 1, body: self.texts.text(nth) }
+    }
+
+    /// Writes a new log in a data folder, and returns its end.
+    pub async fn write(&self, folder: &Path) -> io::Result<u64> {
+        let log = SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?;
+        append(&log, vec![self.app_append()?]).await?;
+        let mut next = self.batch(0);
+        while let Some((range, batch)) = next.take() {
+            // One batch is made while the one before is stored.
+            let seed = self.clone();
+            let following = tokio::task::spawn_blocking(move || seed.batch(range.end));
+            append(&log, batch?).await?;
+            next = following.await.map_err(io::Error::other)?;
+        }
+        Ok(log.head().await.map_err(io::Error::other)?.get())
+    }
+
+    fn app_append(&self) -> io::Result<StreamAppend> {
+        let name = AppName::parse("bench".to_owned()).map_err(io::Error::other)?;
+        let mut events = vec![self.new_event(0, "CreateApp", &AppCreated { name }.into())];
+        for chat in 1..=self.chats {
+            let chat_number = chat_number(chat)?;
+            events.push(self.new_event(0, "CreateChat", &ChatCreated { chat_number }.into()));
+        }
+        let stream = StreamId::App(self.token).to_string().into();
+        Ok(StreamAppend { stream, expected_revision: ExpectedRevision::from_last_revision(None), events })
+    }
+
+    /// The messages from this one on, those of one chat together.
+    fn batch(&self, first: u64) -> Option<(Range<u64>, io::Result<Vec<StreamAppend>>)> {
+        let range = first..(first + MESSAGES_PER_BATCH.next_multiple_of(self.chats)).min(self.messages);
+        if range.is_empty() {
+            return None;
+        }
+        let chats = (range.start..range.end.min(range.start + self.chats))
+            .map(|nth| self.chat_append(range.clone(), nth))
+            .collect();
+        Some((range, chats))
+    }
+
+    /// Those messages of a range that are of the same chat as this one.
+    fn chat_append(&self, range: Range<u64>, first: u64) -> io::Result<StreamAppend> {
+        let step = usize::try_from(self.chats).map_err(io::Error::other)?;
+        let SeededMessage { chat, number, .. } = self.message(first);
+        let events = (first..range.end).step_by(step).map(|nth| {
+            let SeededMessage { number, body, .. } = self.message(nth);
+            let message_number = MessageNumber::try_from(number).map_err(io::Error::other)?;
+            let body = MessageBody::parse(body).map_err(io::Error::other)?;
+            Ok(self.new_event(nth, "CreateMessage", &MessageCreated { message_number, body }.into()))
+        });
+        let stream = StreamId::Chat(self.token, chat_number(chat)?).to_string().into();
+        let before = number.checked_sub(2).map(Revision::new);
+        Ok(StreamAppend {
+            stream,
+            expected_revision: ExpectedRevision::from_last_revision(before),
+            events: events.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// An event as a request to the API leaves it.
+    fn new_event(&self, nth: u64, command: &str, event: &Event) -> NewEvent {
+        let recorded_at = Timestamp::from_millis(self.first_recorded_at.millis() + nth.cast_signed());
+        let since_epoch = Duration::from_millis(recorded_at.millis().unsigned_abs());
+        let time =
+            uuid::Timestamp::from_unix(uuid::NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos());
+        let request = Uuid::new_v7(time).to_string();
+        let metadata = Metadata {
+            command: command.to_owned(),
+            actor: Actor { kind: ActorKind::App, address: Some("127.0.0.1".to_owned()), ..Actor::default() },
+            correlation_id: request.clone(),
+            causation_id: request,
+            idempotency: None,
+        };
+        NewEvent {
+            id: EventId::new(Uuid::new_v7(time)),
+            event_type: event.event_type(),
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at,
+            data: event.payload(),
+            // A struct of texts is always JSON.
+            metadata: serde_json::to_string(&metadata).unwrap_or_default().into(),
+        }
+    }
+}
+
+fn chat_number(chat: u64) -> io::Result<ChatNumber> {
+    ChatNumber::try_from(chat).map_err(io::Error::other)
+}
+
+async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> io::Result<()> {
+    for appended in log.append(appends).await {
+        appended.map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Reads the log of a data folder, decodes each event, throws it away, and returns how many there were and how long it
+/// took.
+pub async fn read_and_decode(folder: &Path, up_to: u64) -> io::Result<(u64, Duration)> {
+    /// Events read at once, as many as a rebuild applies at once.
+    const CHUNK: usize = 4_096;
+    let log: Arc<dyn EventStore> =
+        Arc::new(SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?);
+    let started = std::time::Instant::now();
+    let (mut after, mut events) = (chat_domain::Position::START, 0);
+    loop {
+        let chunk = log.read_all(after, CHUNK).await.map_err(io::Error::other)?;
+        let Some(last) = chunk.last() else { break };
+        after = last.position;
+        for event in chunk.iter().filter(|event| event.position.get() <= up_to) {
+            std::hint::black_box(event.decode().map_err(io::Error::other)?);
+            events += 1;
+        }
+    }
+    Ok((events, started.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::Position;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_seeded_log_holds_every_message_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = TextGenerator::new(vec!["one two".to_owned(), "three".to_owned()]);
+        let seed = SeededLog::new(&texts, 7, 20_000);
+        let head = seed.write(folder.path()).await.unwrap();
+        assert_eq!(head, 1 + 7 + 20_000);
+        assert_eq!(read_and_decode(folder.path(), head).await.unwrap().0, head);
+        let log = SqliteEventStore::open(&folder.path().join("events.db")).unwrap();
+        let chat = StreamId::Chat(seed.token, ChatNumber::FIRST).to_string();
+        let mut numbers = Vec::new();
+        let mut after = Position::START;
+        loop {
+            let events = log.read_all(after, 4_096).await.unwrap();
+            let Some(last) = events.last() else { break };
+            after = last.position;
+            let of_chat = events.iter().filter(|event| *event.stream == *chat);
+            numbers.extend(of_chat.map(|event| event.decode().unwrap().message_number().unwrap().get()));
+        }
+        assert_eq!(numbers, (1..=20_000_u64.div_ceil(7)).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,120 @@
+//! The servers that are compared: processes of their own, ended with the run.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+/// How long a server may take to listen, or to end.
+const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A running server. Killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// What a process has of the machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// All of it that is in memory now.
+    pub resident: f64,
+    /// Of that, what is the process's own, and not a file that is mapped.
+    pub anonymous: f64,
+    /// The most that was ever in memory.
+    pub peak: f64,
+}
+
+impl Server {
+    /// The chat API in one process, on embedded engines in this folder unless the arguments say otherwise.
+    pub async fn chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
+        let address = free_address()?;
+        let mut command = chat_api_command(program);
+        command
+            .args(["serve", "--listen-addr", &address, "--log", "warn", "--data-dir"])
+            .arg(folder)
+            .args(arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut server = Self { child, address };
+        server.wait_until_listening().await?;
+        Ok(server)
+    }
+
+    /// The bare handler.
+    pub fn bare(answer: Option<&Path>) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("bare");
+        if let Some(answer) = answer {
+            command.arg("--answer").arg(answer);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut address = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut address)?;
+        }
+        Ok(Self { child, address: address.trim().to_owned() })
+    }
+
+    async fn wait_until_listening(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_STOP_TIMEOUT;
+        while TcpStream::connect(&self.address).await.is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("the server ended: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not listen"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Lets it end in order, so that its files are as it leaves them.
+    pub async fn stop(mut self) -> io::Result<()> {
+        // Sending signals takes unsafe code or a program.
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let deadline = Instant::now() + START_STOP_TIMEOUT;
+        while kill.success() && self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not end"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// What it has in memory, as Linux tells it.
+    pub fn memory(&self) -> io::Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+            kibibytes.map_or(0.0, |kibibytes| f64::from(kibibytes) * 1_024.0)
+        };
+        Ok(Memory { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:"), peak: bytes("VmHWM:") })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program under test, to which nothing of the caller's surroundings may make a difference.
+pub fn chat_api_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
+}
+
+fn free_address() -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.to_string())
+}

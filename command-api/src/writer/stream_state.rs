@@ -1,0 +1,137 @@
+//! What the writer knows of a stream, and how it decides on it.
+
+use chat_domain::{
+    ChatNumber, Event, EvolveError, ExpectedRevision, MessageNumber, Position, Revision, StreamId, app, chat,
+};
+use chat_ports::counters::CounterKey;
+use quick_cache::Weighter;
+
+use crate::command::{Command, Rejection};
+
+/// A stream's state as of its last event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StreamState {
+    pub(super) last_revision: Option<Revision>,
+    /// The position of the last event, or of one of the same append.
+    pub(super) position: Position,
+    pub(super) aggregate: AggregateState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AggregateState {
+    App(app::State),
+    Chat(chat::State, FoldDepth),
+}
+
+/// How much of a chat's stream is folded into its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FoldDepth {
+    /// The number of the last message: enough to create the next.
+    LastNumber,
+    /// Edits and deletions too.
+    Full,
+}
+
+impl StreamState {
+    /// An app's stream before its first event.
+    pub(super) const ABSENT_APP: Self = Self {
+        last_revision: None,
+        position: Position::START,
+        aggregate: AggregateState::App(app::State::Absent),
+    };
+
+    /// The stream of a chat that has just been created.
+    pub(super) fn empty_chat() -> Self {
+        Self {
+            last_revision: None,
+            position: Position::START,
+            aggregate: AggregateState::Chat(chat::State::default(), FoldDepth::Full),
+        }
+    }
+
+    pub(super) fn expected_revision(&self) -> ExpectedRevision {
+        ExpectedRevision::from_last_revision(self.last_revision)
+    }
+
+    /// The number of the next chat or message.
+    pub(super) fn next_number(&self) -> u64 {
+        match &self.aggregate {
+            AggregateState::App(app) => app.next_chat_number().get(),
+            AggregateState::Chat(chat, _) => chat.next_message_number().get(),
+        }
+    }
+
+    /// Whether numbers may be handed out: not in an app that does not exist.
+    pub(super) fn can_reserve_numbers(&self) -> bool {
+        !matches!(self.aggregate, AggregateState::App(app::State::Absent))
+    }
+
+    pub(super) fn suffices_for(&self, command: &Command) -> bool {
+        !command.needs_full_state()
+            || !matches!(self.aggregate, AggregateState::Chat(_, FoldDepth::LastNumber))
+    }
+
+    /// Decides a command; `number` is the one handed out for it, if it takes one.
+    pub(super) fn decide(&self, command: Command, number: u64) -> Result<Event, Rejection> {
+        let out_of_order = |_| Rejection::NumberOutOfOrder;
+        match (&self.aggregate, command) {
+            (AggregateState::App(app), Command::CreateApp { name, .. }) => {
+                Ok(app::decide(app, app::Command::Create { name })?)
+            }
+            (AggregateState::App(app), Command::RenameApp { name, precondition, .. }) => {
+                Ok(app::decide(app, app::Command::Rename { name, precondition })?)
+            }
+            (AggregateState::App(app), Command::CreateChat { .. }) => {
+                let number = ChatNumber::try_from(number).map_err(out_of_order);
+                // Without an app there is no number, and the rejection is that there is no app.
+                let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
+                Ok(app::decide(app, app::Command::CreateChat { number })?)
+            }
+            (AggregateState::Chat(chat, _), Command::CreateMessage { body, .. }) => {
+                let number = MessageNumber::try_from(number).map_err(out_of_order)?;
+                Ok(chat::decide(chat, chat::Command::CreateMessage { number, body })?)
+            }
+            (AggregateState::Chat(chat, _), Command::EditMessage { message, body, precondition, .. }) => {
+                let edit = chat::Command::EditMessage { number: message, body, precondition };
+                Ok(chat::decide(chat, edit)?)
+            }
+            (AggregateState::Chat(chat, _), Command::DeleteMessage { message, .. }) => {
+                Ok(chat::decide(chat, chat::Command::DeleteMessage { number: message })?)
+            }
+            // A command goes to the stream that it names, so these don't meet.
+            (AggregateState::App(_), _) => Err(Rejection::ChatNotFound),
+            (AggregateState::Chat(..), _) => Err(Rejection::AppNotFound),
+        }
+    }
+
+    pub(super) fn evolve(self, event: &Event) -> Result<Self, EvolveError> {
+        let last = Some(self.expected_revision().next());
+        let state = match self.aggregate {
+            AggregateState::App(app) => AggregateState::App(app::evolve(app, event)?),
+            AggregateState::Chat(chat, depth) => AggregateState::Chat(chat::evolve(chat, event)?, depth),
+        };
+        Ok(Self { last_revision: last, position: self.position, aggregate: state })
+    }
+}
+
+pub(super) fn counter_key(stream: &StreamId) -> CounterKey {
+    match stream {
+        StreamId::App(app) => CounterKey::Chats(*app),
+        StreamId::Chat(app, chat) => CounterKey::Messages(*app, *chat),
+    }
+}
+
+/// Weighs a state by roughly the bytes it takes: a chat's grows with its edited and deleted messages.
+#[derive(Clone)]
+pub(super) struct ByteWeighter;
+
+impl Weighter<StreamId, StreamState> for ByteWeighter {
+    fn weight(&self, _: &StreamId, known: &StreamState) -> u64 {
+        const ENTRY: u64 = 200;
+        const CHANGED_MESSAGE: u64 = 40;
+        match &known.aggregate {
+            AggregateState::App(_) => ENTRY,
+            AggregateState::Chat(chat, _) => ENTRY + CHANGED_MESSAGE * chat.changed_message_count() as u64,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The decider of an app's stream: AppCreated, then AppRenamed and ChatCreated.
+
+use thiserror::Error;
+
+use crate::event::{AppCreated, AppRenamed, ChatCreated};
+use crate::{AppName, ChatNumber, Event, EvolveError, Precondition, Version};
+
+/// An app as its stream tells it, as far as deciding needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No AppCreated yet.
+    #[default]
+    Absent,
+    /// The app exists.
+    Present {
+        /// The chat created last.
+        last_chat: Option<ChatNumber>,
+        /// Events in the stream.
+        version: Version,
+    },
+}
+
+/// What can be asked of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Create the app.
+    Create {
+        /// Its name.
+        name: AppName,
+    },
+    /// Give the app another name.
+    Rename {
+        /// The new name.
+        name: AppName,
+        /// What the client asks of the app first.
+        precondition: Precondition,
+    },
+    /// Create a chat under a number that a counter handed out.
+    CreateChat {
+        /// The chat's number.
+        number: ChatNumber,
+    },
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Rejection {
+    /// The token is taken.
+    #[error("the app exists already")]
+    AlreadyExists,
+    /// No app has the token.
+    #[error("no app has this token")]
+    NotFound,
+    /// The precondition does not hold.
+    #[error("the app is at version {0} by now")]
+    PreconditionFailed(Version),
+    /// The number is not the next one.
+    #[error("the next chat is number {next}")]
+    NumberOutOfOrder {
+        /// The number that would be accepted.
+        next: ChatNumber,
+    },
+}
+
+impl State {
+    /// The number of the next chat.
+    pub fn next_chat_number(&self) -> ChatNumber {
+        match self {
+            Self::Absent => ChatNumber::FIRST,
+            Self::Present { last_chat, .. } => ChatNumber::after(*last_chat),
+        }
+    }
+
+    /// Whether the app has this chat: chats are numbered without a gap, so the last number tells.
+    pub fn has_chat(&self, number: ChatNumber) -> bool {
+        matches!(self, Self::Present { last_chat: Some(last), .. } if number <= *last)
+    }
+}
+
+/// Decides a command against the app as it is.
+pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
+    match (state, command) {
+        (State::Absent, Command::Create { name }) => Ok(AppCreated { name }.into()),
+        (State::Present { .. }, Command::Create { .. }) => Err(Rejection::AlreadyExists),
+        (State::Absent, _) => Err(Rejection::NotFound),
+        (State::Present { version, .. }, Command::Rename { name, precondition }) => {
+            if !precondition.holds(*version) {
+                return Err(Rejection::PreconditionFailed(*version));
+            }
+            Ok(AppRenamed { name }.into())
+        }
+        (State::Present { .. }, Command::CreateChat { number }) => {
+            let next = state.next_chat_number();
+            if number != next {
+                return Err(Rejection::NumberOutOfOrder { next });
+            }
+            Ok(ChatCreated { chat_number: number }.into())
+        }
+    }
+}
+
+/// Folds one event of the app's stream into its state.
+pub fn evolve(state: State, event: &Event) -> Result<State, EvolveError> {
+    let evolve_error = |reason| EvolveError { event: event.event_type(), reason };
+    match (state, event) {
+        (State::Absent, Event::AppCreated(_)) => {
+            Ok(State::Present { last_chat: None, version: Version::new(1) })
+        }
+        (State::Present { last_chat, version }, Event::AppRenamed(_)) => {
+            Ok(State::Present { last_chat, version: version.next() })
+        }
+        (State::Present { version, .. }, Event::ChatCreated(created)) => {
+            if created.chat_number != state.next_chat_number() {
+                return Err(evolve_error("its number is not the next one"));
+            }
+            Ok(State::Present { last_chat: Some(created.chat_number), version: version.next() })
+        }
+        (State::Absent, _) => Err(evolve_error("the app was not created")),
+        (State::Present { .. }, Event::AppCreated(_)) => Err(evolve_error("the app exists already")),
+        (State::Present { .. }, _) => Err(evolve_error("it belongs in a chat's stream")),
+    }
+}

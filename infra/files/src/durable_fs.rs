@@ -1,0 +1,133 @@
+//! Folders that survive a loss of power: created, and things in them moved aside.
+//!
+//! A new or renamed entry of a folder is on disk only when the folder itself is synced.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Creates a folder and those above it, each synced into the one that it is in.
+pub fn create_dir_all(folder: &Path) -> io::Result<()> {
+    if folder.try_exists()? {
+        if !folder.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        // Whoever made it may have died before syncing it. Where its parent can't be opened or synced, it was made by
+        // somebody else, and is for them to keep.
+        let _ = sync_parent_dir(folder);
+        return Ok(());
+    }
+    create_dir_all(&parent_dir(folder))?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent_dir(folder),
+    }
+}
+
+/// Makes what was created, renamed or removed beside `path` durable.
+pub fn sync_parent_dir(path: &Path) -> io::Result<()> {
+    File::open(parent_dir(path))?.sync_all()
+}
+
+/// The folder that `path` is in: the working directory for a bare name.
+pub fn parent_dir(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Moves a file or folder, where there is one, to `<name>.damaged-<unix milliseconds>`, and after it the files beside it
+/// whose names are its name and one of `suffixes`. Then removes what was moved aside before: one copy is kept. Who has
+/// the files open keeps them.
+pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
+    let mut quarantine_name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
+    quarantine_name.push(".damaged-");
+    let older = siblings_with_prefix(path, &quarantine_name)?;
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    quarantine_name.push(millis.to_string());
+    let quarantine_path = path.with_file_name(quarantine_name);
+    let moved = rename_durably(path, &quarantine_path)?;
+    for suffix in suffixes {
+        rename_durably(&path_with_suffix(path, suffix), &path_with_suffix(&quarantine_path, suffix))?;
+    }
+    if moved {
+        older.iter().try_for_each(|older| remove(older))?;
+    }
+    Ok(())
+}
+
+/// A path beside another one: its name with `suffix` appended.
+pub fn path_with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Renames durably; `false` where there is nothing of that name.
+fn rename_durably(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::rename(from, to) {
+        Ok(()) => sync_parent_dir(from).map(|()| true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn siblings_with_prefix(path: &Path, prefix: &OsString) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent_dir(path))? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        for (path, expected) in
+            [("events.db", "."), ("data/events.db", "data"), ("/data/events.db", "/data"), ("", ".")]
+        {
+            assert_eq!(parent_dir(Path::new(path)), Path::new(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn keeps_only_the_latest_quarantined_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/data.db");
+        create_dir_all(&parent_dir(&path)).unwrap();
+        let names = || {
+            let entries = fs::read_dir(folder.path().join("a/b")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        fs::write(path.with_file_name("data.db.damaged-1-wal"), "older").unwrap();
+        fs::create_dir(path.with_file_name("data.db.damaged-1")).unwrap();
+        quarantine(&path, &["-wal"]).unwrap();
+        assert_eq!(names().len(), 2, "nothing took its place: {:?}", names());
+
+        fs::write(&path, "new").unwrap();
+        fs::write(path.with_file_name("data.db-wal"), "new").unwrap();
+        quarantine(&path, &["-wal"]).unwrap();
+        let mut names = names();
+        names.sort();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(
+            names[0].starts_with("data.db.damaged-") && names[1] == format!("{}-wal", names[0]),
+            "{names:?}"
+        );
+        assert_eq!(fs::read_to_string(path.with_file_name(&names[0])).unwrap(), "new");
+    }
+}

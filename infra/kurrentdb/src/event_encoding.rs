@@ -1,0 +1,98 @@
+//! An event as KurrentDB keeps it.
+//!
+//! The stream, the id, the type and the payload are KurrentDB's own. What it has no place for is wrapped around the
+//! circumstances in the custom metadata: `{"schema_version":1,"recorded_at":1790000000007,"metadata":{…}}`.
+
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{Position, Revision, Timestamp};
+use kurrentdb::{EventData, RecordedEvent as Stored, ResolvedEvent};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::call_error::Damage;
+use chat_ports::event_store::{NewEvent, RecordedEvent};
+
+#[derive(Deserialize)]
+struct MetadataEnvelope<'a> {
+    schema_version: SchemaVersion,
+    recorded_at: Timestamp,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+/// An event to be appended. Payload and circumstances arrive byte for byte.
+pub(super) fn to_wire(event: &NewEvent) -> EventData {
+    let metadata = format!(
+        r#"{{"schema_version":{},"recorded_at":{},"metadata":{}}}"#,
+        event.schema_version.0,
+        event.recorded_at.millis(),
+        event.metadata
+    );
+    let json = RawValue::from_string(event.data.clone());
+    let data = match json.and_then(|json| EventData::json(event.event_type, &json)) {
+        Ok(data) => data,
+        // The port promises JSON; whatever else comes is kept as it is.
+        Err(_) => EventData::binary(event.event_type, event.data.clone().into()),
+    };
+    data.id(event.id.uuid()).metadata(metadata.into())
+}
+
+/// A stored event. `stream` is its stream's name where the caller has it.
+pub(super) fn from_wire(stored: Stored, stream: Arc<str>) -> Result<RecordedEvent, Damage> {
+    let position = position(&stored)?;
+    let metadata = &stored.custom_metadata;
+    let (schema_version, recorded_at, metadata) =
+        match serde_json::from_slice::<MetadataEnvelope<'_>>(metadata) {
+            Ok(MetadataEnvelope { schema_version, recorded_at, metadata }) => {
+                (schema_version, recorded_at, metadata.get().as_bytes().to_vec())
+            }
+            // Not written by this system. A version that never was makes its readers put it aside.
+            Err(_) => (
+                SchemaVersion(0),
+                Timestamp::from_millis(stored.created.timestamp_millis()),
+                metadata.to_vec(),
+            ),
+        };
+    Ok(RecordedEvent {
+        position,
+        stream,
+        revision: Revision::new(stored.revision),
+        id: EventId::new(stored.id),
+        event_type: stored.event_type,
+        schema_version,
+        recorded_at,
+        data: stored.data.to_vec(),
+        metadata,
+    })
+}
+
+/// Where a stored event stands. KurrentDB has two numbers for it, which differ only in explicit transactions: this
+/// system writes none.
+pub(super) fn position(stored: &Stored) -> Result<Position, Damage> {
+    let kurrentdb::Position { commit, prepare } = stored.position;
+    if commit != prepare {
+        return Err(Damage::ExplicitTransaction { commit, prepare });
+    }
+    Ok(Position::new(commit))
+}
+
+/// The event itself: links are not followed.
+pub(super) fn original_event(read: ResolvedEvent) -> Option<Stored> {
+    read.link.or(read.event)
+}
+
+/// Names of streams, shared between neighbours: events of one stream often come together.
+#[derive(Default)]
+pub(super) struct StreamNames(Option<Arc<str>>);
+
+impl StreamNames {
+    pub(super) fn of(&mut self, stored: &Stored) -> Arc<str> {
+        let name = stored.stream_id();
+        let shared = self.0.take().filter(|last| **last == *name).unwrap_or_else(|| name.into());
+        self.0 = Some(Arc::clone(&shared));
+        shared
+    }
+}

@@ -1,0 +1,143 @@
+//! What an error of Postgres means to users of the port.
+
+use std::time::Duration;
+
+use sqlx::Error;
+use sqlx::postgres::PgDatabaseError;
+use thiserror::Error;
+
+use chat_ports::read_model::ReadModelError;
+
+/// What Postgres said, without its detail, which quotes values.
+#[derive(Debug, Error)]
+#[error("{message} (SQLSTATE {code})")]
+struct ServerError {
+    message: String,
+    code: String,
+}
+
+/// Postgres does not answer.
+#[derive(Debug, Error)]
+#[error("Postgres did not answer within {0:?}")]
+pub(super) struct ResponseTimeout(pub Duration);
+
+/// All connections are in use.
+#[derive(Debug, Error)]
+#[error("no connection to Postgres was free within {0:?}")]
+pub(super) struct PoolTimeout(pub Duration);
+
+/// The connection that writes, and the lock with it, was lost earlier.
+#[derive(Debug, Error)]
+#[error("the connection that held the lock is lost")]
+pub(super) struct SessionLost;
+
+/// Nothing is there yet.
+#[derive(Debug, Error)]
+#[error("no projector has created the read model yet")]
+pub(super) struct NotCreated;
+
+/// Tables of something else.
+#[derive(Debug, Error)]
+#[error("the namespace {0} holds tables of another kind; is it the right one?")]
+pub(super) struct ForeignTables(pub String);
+
+/// Some of the tables are gone.
+#[derive(Debug, Error)]
+#[error("tables of the read model are missing")]
+pub(super) struct MissingTables;
+
+/// A read model of another version of this program.
+#[derive(Debug, Error)]
+#[error("the read model has another version than {0}")]
+pub(super) struct VersionMismatch(pub i32);
+
+/// What is stored does not add up.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(super) struct InvariantViolation(pub &'static str);
+
+/// Rows that the projection loaded are gone, or were there more than once: not what this program wrote.
+#[derive(Debug, Error)]
+#[error("{changed} rows of {table} changed instead of {expected}")]
+pub(super) struct RowCountMismatch {
+    pub table: &'static str,
+    pub changed: u64,
+    pub expected: usize,
+}
+
+/// Sorts an error into the port's kinds.
+pub(super) fn classify_error(error: Error) -> ReadModelError {
+    match error {
+        Error::Database(database) => {
+            let code = database.code().unwrap_or_default().into_owned();
+            let refused = ServerError { message: database.message().to_owned(), code };
+            if is_damage(&refused.code) {
+                ReadModelError::Damaged(Box::new(refused))
+            } else {
+                ReadModelError::Unavailable(Box::new(refused))
+            }
+        }
+        Error::RowNotFound
+        | Error::TypeNotFound { .. }
+        | Error::ColumnIndexOutOfBounds { .. }
+        | Error::ColumnNotFound(_)
+        | Error::ColumnDecode { .. }
+        | Error::Decode(_) => ReadModelError::Damaged(Box::new(error)),
+        other => ReadModelError::Unavailable(Box::new(other)),
+    }
+}
+
+/// The same for a reader: to it, a table that is not there is one that was not created yet. The writer knows better.
+pub(super) fn classify_read_error(error: Error) -> ReadModelError {
+    /// `undefined_table`, `invalid_schema_name`.
+    const UNDEFINED_RELATION: [&str; 2] = ["42P01", "3F000"];
+    if sqlstate(&error).is_some_and(|code| UNDEFINED_RELATION.contains(&code)) {
+        return ReadModelError::Unavailable(Box::new(NotCreated));
+    }
+    classify_error(error)
+}
+
+/// Whether the connection, and not the statement, is what failed: another one may do.
+pub(super) fn is_connection_lost(error: &Error) -> bool {
+    match sqlstate(error) {
+        // Connection exceptions; shut down by an operator or a crash; plans of tables that were replaced.
+        Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "0A000",
+        None => matches!(error, Error::Io(_) | Error::Protocol(_) | Error::Tls(_) | Error::WorkerCrashed),
+    }
+}
+
+fn sqlstate(error: &Error) -> Option<&str> {
+    match error {
+        Error::Database(database) => {
+            database.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+        }
+        _ => None,
+    }
+}
+
+/// Errors of the environment (no memory, no disk, no permission, shutting down) pass; the rest says that what is stored
+/// is not what this program stores: pages that can't be read, tables missing or of another shape, keys twice.
+fn is_damage(code: &str) -> bool {
+    /// `insufficient_privilege`, which Postgres counts among the syntax errors; and texts that the database's encoding
+    /// can't hold, which a new table would not hold either: it has to be UTF-8.
+    const ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
+    /// `data_corrupted`, `index_corrupted`.
+    const CORRUPTED: [&str; 2] = ["XX001", "XX002"];
+    /// Data exceptions, violated constraints, and what is undefined or of another type.
+    const DAMAGE_CLASSES: [&str; 3] = ["22", "23", "42"];
+    !ENVIRONMENT.contains(&code)
+        && (CORRUPTED.contains(&code) || DAMAGE_CLASSES.iter().any(|class| code.starts_with(class)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corruption_is_damage_and_transient_errors_are_not() {
+        // undefined_column, unique_violation, data_corrupted
+        assert!(["42703", "23505", "XX001"].into_iter().all(is_damage));
+        // insufficient_privilege, too_many_connections, disk_full, admin_shutdown, cannot_connect_now, read_only
+        assert!(!["42501", "53300", "53100", "57P01", "57P03", "25006"].into_iter().any(is_damage));
+    }
+}

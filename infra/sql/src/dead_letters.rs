@@ -1,0 +1,123 @@
+//! Queries for dead letters. As with the other lists, each statement starts with a row of its own.
+
+use super::load::letter_counts;
+use super::query::{Query, limit_param, number_param};
+use super::row::{self, SqlRow, Value};
+use super::tables::version;
+use crate::dead_letters;
+use chat_ports::behind_dead_letter;
+use chat_ports::dead_letter::{
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
+};
+
+/// The first parked events, and how many there are.
+pub struct ListPendingDeadLetters {
+    limit: usize,
+    pending_count: Option<u64>,
+    dead_letters: Vec<DeadLetter>,
+}
+
+impl ListPendingDeadLetters {
+    pub fn new(limit: usize) -> Self {
+        Self { limit, pending_count: None, dead_letters: Vec::new() }
+    }
+}
+
+impl Query for ListPendingDeadLetters {
+    type Output = (Vec<DeadLetter>, u64);
+
+    const READS_FEW_ROWS: bool = false;
+
+    const SQL: &'static str = concat!(
+        "SELECT (SELECT count(*) FROM dead_letters WHERE discarded = 0),
+                NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+         FROM checkpoint k WHERE k.layout = ",
+        version!(),
+        " UNION ALL
+          SELECT NULL, page.* FROM (SELECT ",
+        dead_letters!(),
+        " FROM dead_letters WHERE discarded = 0 ORDER BY position LIMIT $1) AS page"
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        vec![limit_param(self.limit)]
+    }
+
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
+        if row::is_null(row, 0)? {
+            self.dead_letters.push(row::read_dead_letter(row, 1)?);
+        } else {
+            self.pending_count = Some(row::read_u64(row, 0)?);
+        }
+        Ok(())
+    }
+
+    fn into_output(mut self) -> Option<Self::Output> {
+        self.dead_letters.sort_unstable_by_key(|letter| letter.position);
+        Some((self.dead_letters, self.pending_count?))
+    }
+}
+
+/// A page of letters, and how many there are.
+pub struct ListDeadLetters {
+    query: DeadLetterQuery,
+    page: Option<DeadLetterPage>,
+    dead_letters: Vec<ListedDeadLetter>,
+}
+
+impl ListDeadLetters {
+    pub fn new(query: DeadLetterQuery) -> Self {
+        Self { query, page: None, dead_letters: Vec::new() }
+    }
+}
+
+impl Query for ListDeadLetters {
+    type Output = DeadLetterPage;
+
+    const READS_FEW_ROWS: bool = false;
+
+    const SQL: &'static str = concat!(
+        "SELECT k.position, ",
+        letter_counts!(),
+        ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+         FROM checkpoint k WHERE k.layout = ",
+        version!(),
+        " UNION ALL
+          SELECT NULL, NULL, NULL, page.* FROM (SELECT ",
+        dead_letters!(),
+        ", (SELECT count(*) FROM dead_letters w
+            WHERE w.discarded = 0 AND w.stream = d.stream AND w.position > d.position)
+          FROM dead_letters d
+          WHERE d.position > $1
+          AND ($2 = 0 OR (d.acknowledged = 0 AND (d.discarded <> 0 OR d.reason <> '",
+        behind_dead_letter!(),
+        "')))
+          AND ($3 = '' OR d.stream = $3) ORDER BY d.position LIMIT $4) AS page"
+    );
+
+    fn params(&self) -> Vec<Value<'_>> {
+        let standing = Value::Int(i64::from(self.query.filter == DeadLetterFilter::NeedsAttention));
+        let stream = Value::Text(self.query.stream.as_deref().unwrap_or_default());
+        vec![number_param(self.query.after.get()), standing, stream, limit_param(self.query.limit)]
+    }
+
+    fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
+        if !row::is_null(row, 0)? {
+            let counts: DeadLetterCounts = row::read_dead_letter_counts(row, 1)?;
+            self.page =
+                Some(DeadLetterPage { position: row::position(row, 0)?, counts, letters: Vec::new() });
+            return Ok(());
+        }
+        let letter = row::read_dead_letter(row, 3)?;
+        // Nobody waits behind what was given up, nor behind one that waits itself.
+        let blocks_stream = letter.needs_attention() && letter.discarded.is_none();
+        let waiting = if blocks_stream { row::read_u64(row, 13)? } else { 0 };
+        self.dead_letters.push(ListedDeadLetter { letter, waiting_behind: waiting });
+        Ok(())
+    }
+
+    fn into_output(mut self) -> Option<Self::Output> {
+        self.dead_letters.sort_unstable_by_key(|listed| listed.letter.position);
+        Some(DeadLetterPage { letters: self.dead_letters, ..self.page? })
+    }
+}

@@ -1,0 +1,142 @@
+//! Which messages of a chat are on a page.
+
+use super::row;
+use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
+
+/// The messages to look at: those next to where a page can start or end, on either side. One more than the page holds
+/// tells whether there is more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FetchRange {
+    /// The lowest number of the newer side.
+    pub pivot: i64,
+    /// How many below it, downwards.
+    pub older_limit: usize,
+    /// How many from it on, upwards.
+    pub newer_limit: usize,
+}
+
+impl FetchRange {
+    /// Enough for the page, unless it is one around a message near an end of its chat.
+    pub(super) fn optimistic(window: MessageWindow, limit: usize) -> Self {
+        let whole = Self::exhaustive(window, limit);
+        match window {
+            MessageWindow::Around(_) => Self {
+                older_limit: (limit / 2).saturating_add(1),
+                newer_limit: limit.div_ceil(2).saturating_add(1),
+                ..whole
+            },
+            _ => whole,
+        }
+    }
+
+    /// Enough for the page, wherever it is.
+    pub(super) fn exhaustive(window: MessageWindow, limit: usize) -> Self {
+        let page = limit.saturating_add(1);
+        match window {
+            // No message has the largest number there is.
+            MessageWindow::Newest => Self { pivot: i64::MAX, older_limit: page, newer_limit: 0 },
+            MessageWindow::Oldest => Self { pivot: 0, older_limit: 0, newer_limit: page },
+            MessageWindow::Before(number) => {
+                Self { pivot: row::to_sql_int(number.get()), older_limit: page, newer_limit: 1 }
+            }
+            MessageWindow::After(number) => Self {
+                pivot: row::to_sql_int(number.get()).saturating_add(1),
+                older_limit: 1,
+                newer_limit: page,
+            },
+            MessageWindow::Around(number) => {
+                Self { pivot: row::to_sql_int(number.get()), older_limit: page, newer_limit: page }
+            }
+        }
+    }
+
+    /// Cuts the page out of what lies in reach: `older` downwards, `newer` upwards from where they meet. `None` where
+    /// the page goes beyond that.
+    pub(super) fn cut_page(
+        self,
+        mut older: Vec<MessageRow>,
+        mut newer: Vec<MessageRow>,
+        window: MessageWindow,
+        limit: usize,
+    ) -> Option<MessagePage> {
+        let (want_older, want_newer) = match window {
+            MessageWindow::Newest | MessageWindow::Before(_) => (limit, 0),
+            MessageWindow::Oldest | MessageWindow::After(_) => (0, limit),
+            MessageWindow::Around(_) => {
+                // Half the page each; what one side does not fill goes to the other.
+                let want_older = (limit / 2).max(limit.saturating_sub(newer.len()));
+                (want_older, limit - want_older.min(older.len()))
+            }
+        };
+        let (is_older, is_newer) = (older.len() > want_older, newer.len() > want_newer);
+        let beyond = (!is_older && want_older > 0 && older.len() == self.older_limit)
+            || (!is_newer && want_newer > 0 && newer.len() == self.newer_limit);
+        if beyond {
+            return None;
+        }
+        older.truncate(want_older);
+        newer.truncate(want_newer);
+        older.reverse();
+        older.append(&mut newer);
+        Some(MessagePage { messages: older, has_older: is_older, has_newer: is_newer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::{MessageNumber, Timestamp, Version};
+
+    use super::*;
+
+    fn messages(numbers: &[u64]) -> Vec<MessageRow> {
+        let message = |number: &u64| {
+            Some(MessageRow {
+                number: MessageNumber::try_from(*number).ok()?,
+                body: String::new(),
+                version: Version::new(1),
+                created_at: Timestamp::default(),
+                updated_at: Timestamp::default(),
+            })
+        };
+        numbers.iter().filter_map(message).collect()
+    }
+
+    fn page(
+        older: &[u64],
+        newer: &[u64],
+        window: MessageWindow,
+        limit: usize,
+    ) -> Option<(Vec<u64>, bool, bool)> {
+        let reach = FetchRange::optimistic(window, limit);
+        let page = reach.cut_page(messages(older), messages(newer), window, limit)?;
+        Some((
+            page.messages.iter().map(|message| message.number.get()).collect(),
+            page.has_older,
+            page.has_newer,
+        ))
+    }
+
+    #[test]
+    fn a_page_holds_the_nearest_messages_and_says_whether_there_are_more() {
+        let around = MessageWindow::Around(MessageNumber::FIRST);
+        assert_eq!(page(&[4, 3, 1], &[5, 9, 10], around, 4), Some((vec![3, 4, 5, 9], true, true)));
+        assert_eq!(page(&[4, 3], &[], around, 4), Some((vec![3, 4], false, false)));
+        assert_eq!(
+            page(&[], &[5], MessageWindow::Before(MessageNumber::FIRST), 2),
+            Some((vec![], false, true))
+        );
+    }
+
+    #[test]
+    fn a_page_that_one_side_does_not_fill_needs_the_exhaustive_range() {
+        let around = MessageWindow::Around(MessageNumber::FIRST);
+        assert_eq!(page(&[4, 3, 2], &[5], around, 4), None);
+        assert_eq!(page(&[4], &[5, 6, 7], around, 4), None);
+        let reach = FetchRange::exhaustive(around, 4);
+        let whole = reach.cut_page(messages(&[4, 3, 2, 1]), messages(&[5]), around, 4);
+        assert_eq!(
+            whole.map(|page| (page.messages.len(), page.has_older, page.has_newer)),
+            Some((4, true, false))
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! The read model port over any SQL engine.
+
+use std::ops::Deref;
+
+use async_trait::async_trait;
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
+
+use super::dead_letters::{ListDeadLetters, ListPendingDeadLetters};
+use super::get::{GetApp, GetChat, GetMessage, GetPosition};
+use super::list::{ListApps, ListChats, ListMessages};
+use super::query::Query;
+use chat_ports::content_digest::ContentDigest;
+use chat_ports::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
+use chat_ports::projection_contents::ProjectionContents;
+use chat_ports::read_model::{
+    AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, ReadModel, ReadModelError, Snapshot,
+};
+
+/// A database engine that runs the statements of this crate.
+pub trait SqlEngine: Send + Sync + 'static {
+    /// The file or URL of a read model.
+    type Location;
+
+    /// The engine of the read model at `location`, with as many connections as suit the machine. Connects when it is
+    /// first used; the read model need not exist yet.
+    fn new(location: Self::Location) -> Self;
+
+    /// The same with a limited number of connections: further queries wait for one of them.
+    fn with_connections(location: Self::Location, connections: usize) -> Self;
+
+    /// Runs a query.
+    fn ask<Q: Query>(&self, query: Q) -> impl Future<Output = Result<Q::Output, ReadModelError>> + Send;
+
+    /// Reads everything in one snapshot.
+    fn read_contents(
+        &self,
+    ) -> impl Future<Output = Result<Snapshot<ProjectionContents>, ReadModelError>> + Send;
+}
+
+/// A read model in a SQL database, for queries.
+#[derive(Clone)]
+pub struct SqlReadModel<E>(E);
+
+impl<E: SqlEngine> SqlReadModel<E> {
+    /// The read model at `location`. It need not exist yet: until a projector has created it, queries answer
+    /// [`ReadModelError::Unavailable`].
+    pub fn new(location: impl Into<E::Location>) -> Self {
+        Self(E::new(location.into()))
+    }
+
+    /// The same with a limited number of connections: further queries wait for one of them.
+    pub fn with_connections(location: impl Into<E::Location>, connections: usize) -> Self {
+        Self(E::with_connections(location.into(), connections))
+    }
+}
+
+impl<E> Deref for SqlReadModel<E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
+    async fn position(&self) -> Result<Position, ReadModelError> {
+        self.0.ask(GetPosition::default()).await
+    }
+
+    async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {
+        self.0.ask(GetApp::new(token)).await
+    }
+
+    async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError> {
+        self.0.ask(ListApps::new(after, limit)).await
+    }
+
+    async fn chat(
+        &self,
+        token: AppToken,
+        number: ChatNumber,
+    ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError> {
+        self.0.ask(GetChat::new(token, number)).await
+    }
+
+    async fn chats(
+        &self,
+        token: AppToken,
+        after: Option<ChatNumber>,
+        limit: usize,
+    ) -> Result<Snapshot<Result<Vec<ChatRow>, Missing>>, ReadModelError> {
+        self.0.ask(ListChats::new(token, after, limit)).await
+    }
+
+    async fn message(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        number: MessageNumber,
+    ) -> Result<Snapshot<Result<MessageRow, Missing>>, ReadModelError> {
+        self.0.ask(GetMessage::new(token, chat, number)).await
+    }
+
+    async fn messages(
+        &self,
+        token: AppToken,
+        chat: ChatNumber,
+        window: MessageWindow,
+        limit: usize,
+    ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
+        let mut answer = self.0.ask(ListMessages::optimistic(token, chat, window, limit)).await?;
+        if answer.value == Ok(None) {
+            answer = self.0.ask(ListMessages::exhaustive(token, chat, window, limit)).await?;
+        }
+        // All that is there is in the whole.
+        let Snapshot { position, value } = answer;
+        Ok(Snapshot { position, value: value.map(Option::unwrap_or_default) })
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {
+        self.0.ask(ListPendingDeadLetters::new(limit)).await
+    }
+
+    async fn letters(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError> {
+        self.0.ask(ListDeadLetters::new(list)).await
+    }
+
+    async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {
+        let Snapshot { position, value } = self.0.read_contents().await?;
+        Ok(Snapshot { position, value: value.digest })
+    }
+
+    async fn contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError> {
+        let Snapshot { position, value } = self.0.read_contents().await?;
+        Ok(Snapshot { position, value: value.sorted() })
+    }
+}

@@ -1,0 +1,270 @@
+//! The latest events of this process, in memory: what follows the log closely takes them from here and leaves the file
+//! alone.
+//!
+//! Every projection follows the log by itself, each a moment behind its end. Reading those events back from the file
+//! would cost more than appending them did.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chat_domain::{Position, Revision};
+
+use chat_ports::event_store::{AppendError, AppendReceipt, NewEvent, RecordedEvent, StreamAppend};
+
+/// About how many bytes are kept.
+const CAPACITY_BYTES: usize = 4 << 20;
+
+/// What an event takes beside its payload and metadata, about.
+const EVENT_OVERHEAD_BYTES: usize = 192;
+
+/// Events that follow one another without a gap. They are all in the file, too.
+#[derive(Debug, Default)]
+pub(super) struct RecentEvents(Mutex<Buffer>);
+
+#[derive(Debug, Default)]
+struct Buffer {
+    /// Each of a transaction, in order; none is empty.
+    transactions: VecDeque<Arc<CommittedTransaction>>,
+    bytes: usize,
+}
+
+/// The events of a transaction.
+#[derive(Debug)]
+struct CommittedTransaction {
+    first_position: Position,
+    events: Vec<BufferedEvent>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct BufferedEvent {
+    stream: Arc<str>,
+    revision: Revision,
+    event: NewEvent,
+}
+
+impl BufferedEvent {
+    fn to_recorded(&self, position: Position) -> RecordedEvent {
+        let NewEvent { id, event_type, schema_version, recorded_at, data, metadata } = &self.event;
+        RecordedEvent {
+            position,
+            stream: Arc::clone(&self.stream),
+            revision: self.revision,
+            id: *id,
+            event_type: (*event_type).to_owned(),
+            schema_version: *schema_version,
+            recorded_at: *recorded_at,
+            data: data.as_bytes().to_vec(),
+            metadata: metadata.as_bytes().to_vec(),
+        }
+    }
+}
+
+impl CommittedTransaction {
+    fn last_position(&self) -> Position {
+        Position::new(self.first_position.get() + self.events.len() as u64 - 1)
+    }
+}
+
+impl Buffer {
+    fn last_position(&self) -> Option<Position> {
+        self.transactions.back().map(|written| written.last_position())
+    }
+
+    fn clear(&mut self) {
+        self.transactions.clear();
+        self.bytes = 0;
+    }
+}
+
+impl RecentEvents {
+    fn lock_buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a transaction wrote, once it is committed: the appends that came after `head`, where the log ended
+    /// before.
+    pub(super) fn record_commit(
+        &self,
+        head: Position,
+        appends: &[&StreamAppend],
+        outcomes: &[Result<AppendReceipt, AppendError>],
+    ) {
+        let mut events = Vec::with_capacity(appends.len());
+        let mut bytes = 0;
+        for (append, outcome) in appends.iter().zip(outcomes) {
+            let Ok(AppendReceipt { position, revision }) = outcome else { continue };
+            // What was stored before, by an earlier transaction or by this one, is where it was.
+            if position.get() <= head.get() + events.len() as u64 {
+                continue;
+            }
+            let first = revision.get() + 1 - append.events.len() as u64;
+            for (revision, event) in (first..).zip(&append.events) {
+                bytes += EVENT_OVERHEAD_BYTES + event.data.len() + event.metadata.len();
+                events.push(BufferedEvent {
+                    stream: Arc::clone(&append.stream),
+                    revision: Revision::new(revision),
+                    event: event.clone(),
+                });
+            }
+        }
+        if events.is_empty() {
+            return;
+        }
+        let mut buffer = self.lock_buffer();
+        // Another process appended in between, or the end of the file was lost.
+        if buffer.last_position() != Some(head) {
+            buffer.clear();
+        }
+        let first = Position::new(head.get() + 1);
+        buffer.transactions.push_back(Arc::new(CommittedTransaction {
+            first_position: first,
+            events,
+            bytes,
+        }));
+        buffer.bytes += bytes;
+        while buffer.bytes > CAPACITY_BYTES
+            && let Some(oldest) = buffer.transactions.pop_front()
+        {
+            buffer.bytes -= oldest.bytes;
+        }
+    }
+
+    /// The events after a position, up to `limit`: none where it is the last one that is kept, and `None` where it is not
+    /// known here what comes next.
+    pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
+        let transactions = self.transactions_after(after, limit)?;
+        let events = transactions.iter().flat_map(|written| {
+            let positions = written.first_position.get()..;
+            positions.zip(&written.events).skip_while(|(position, _)| *position <= after.get())
+        });
+        Some(events.take(limit).map(|(position, event)| event.to_recorded(Position::new(position))).collect())
+    }
+
+    /// Transactions that hold what comes after a position, as many as hold `limit` events. Copying those is for when the
+    /// lock is free again: the thread that appends waits for it.
+    fn transactions_after(&self, after: Position, limit: usize) -> Option<Vec<Arc<CommittedTransaction>>> {
+        let buffer = self.lock_buffer();
+        let last = buffer.last_position()?;
+        if after >= last {
+            return (after == last).then(Vec::new);
+        }
+        let start = buffer.transactions.partition_point(|written| written.last_position() <= after);
+        if buffer.transactions.get(start)?.first_position.get() > after.get() + 1 {
+            return None;
+        }
+        let enough = after.get().saturating_add(limit as u64);
+        let wanted =
+            buffer.transactions.range(start..).take_while(|written| written.first_position.get() <= enough);
+        Some(wanted.map(Arc::clone).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_domain::event::SchemaVersion;
+    use chat_domain::metadata::EventId;
+    use chat_domain::{ExpectedRevision, Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
+        let event = |_| NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type: "MessageCreated",
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: Timestamp::from_millis(1),
+            data: "x".repeat(bytes),
+            metadata: "{}".into(),
+        };
+        StreamAppend {
+            stream: stream.into(),
+            expected_revision: ExpectedRevision::from_last_revision(after.map(Revision::new)),
+            events: (0..events).map(event).collect(),
+        }
+    }
+
+    fn receipt(position: u64, revision: u64) -> AppendReceipt {
+        AppendReceipt { position: Position::new(position), revision: Revision::new(revision) }
+    }
+
+    /// Keeps `events` events after `head`.
+    fn record_commit(recent: &RecentEvents, head: u64, events: usize, bytes: usize) {
+        let last = head + events as u64;
+        recent.record_commit(
+            Position::new(head),
+            &[&append("a", head.checked_sub(1), events, bytes)],
+            &[Ok(receipt(last, last - 1))],
+        );
+    }
+
+    fn positions(recent: &RecentEvents, after: u64, limit: usize) -> Option<Vec<u64>> {
+        let events = recent.read_after(Position::new(after), limit)?;
+        Some(events.iter().map(|event| event.position.get()).collect())
+    }
+
+    #[test]
+    fn returns_events_in_order_across_transactions() {
+        let recent = RecentEvents::default();
+        assert_eq!(positions(&recent, 0, 9), None);
+        for (head, events) in [(0, 3), (3, 1), (4, 4)] {
+            record_commit(&recent, head, events, 9);
+        }
+        assert_eq!(positions(&recent, 0, 99), Some((1..=8).collect()));
+        assert_eq!(positions(&recent, 1, 3), Some(vec![2, 3, 4]));
+        assert_eq!(positions(&recent, 3, 2), Some(vec![4, 5]));
+        assert_eq!(positions(&recent, 8, 2), Some(vec![]));
+        assert_eq!(positions(&recent, 9, 2), None);
+    }
+
+    #[test]
+    fn events_are_as_they_were_appended() {
+        let recent = RecentEvents::default();
+        let (a, b, c) = (append("a", Some(4), 2, 3), append("b", None, 1, 5), append("c", None, 1, 7));
+        let outcomes = [Ok(receipt(12, 6)), Err(AppendError::Conflict), Ok(receipt(13, 0))];
+        recent.record_commit(Position::new(10), &[&a, &b, &c], &outcomes);
+        let events = recent.read_after(Position::new(10), 9).unwrap();
+        let places: Vec<_> =
+            events.iter().map(|event| (event.position.get(), &*event.stream, event.revision.get())).collect();
+        assert_eq!(places, [(11, "a", 5), (12, "a", 6), (13, "c", 0)]);
+        assert_eq!((events[1].id, &events[1].event_type[..]), (a.events[1].id, "MessageCreated"));
+        assert_eq!((&events[2].data[..], &events[2].metadata[..]), (&b"xxxxxxx"[..], &b"{}"[..]));
+    }
+
+    #[test]
+    fn does_not_buffer_a_repeated_append() {
+        let recent = RecentEvents::default();
+        record_commit(&recent, 0, 2, 9);
+        recent.record_commit(Position::new(2), &[&append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
+        assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
+        let (a, b) = (append("b", None, 2, 9), append("c", None, 1, 9));
+        let outcomes = [Ok(receipt(4, 1)), Ok(receipt(4, 1)), Ok(receipt(5, 0))];
+        recent.record_commit(Position::new(2), &[&a, &a, &b], &outcomes);
+        let events = recent.read_after(Position::new(2), 9).unwrap();
+        let places: Vec<_> = events.iter().map(|event| (event.position.get(), &*event.stream)).collect();
+        assert_eq!(places, [(3, "b"), (4, "b"), (5, "c")]);
+    }
+
+    #[test]
+    fn returns_none_across_the_appends_of_another_process() {
+        let recent = RecentEvents::default();
+        record_commit(&recent, 0, 2, 9);
+        record_commit(&recent, 5, 2, 9);
+        assert_eq!(positions(&recent, 1, 9), None);
+        assert_eq!(positions(&recent, 2, 9), None);
+        assert_eq!(positions(&recent, 5, 9), Some(vec![6, 7]));
+    }
+
+    #[test]
+    fn evicts_the_oldest_transactions() {
+        let recent = RecentEvents::default();
+        for head in 0..6 {
+            record_commit(&recent, head, 1, CAPACITY_BYTES / 4);
+        }
+        assert_eq!(positions(&recent, 2, 9), None);
+        assert_eq!(positions(&recent, 3, 9), Some(vec![4, 5, 6]));
+        record_commit(&recent, 6, 1, CAPACITY_BYTES);
+        assert_eq!(positions(&recent, 6, 9), None);
+    }
+}

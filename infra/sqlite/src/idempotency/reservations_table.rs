@@ -1,0 +1,224 @@
+//! The rows: what each call of the port reads and writes.
+
+use std::time::Duration;
+
+use chat_domain::metadata::PayloadFingerprint;
+use chat_domain::{AppToken, Position, Timestamp};
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use chat_ports::event_store::LogId;
+use chat_ports::idempotency::{
+    Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner,
+    LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer,
+};
+
+/// Expired rows that a transaction removes for each call that it serves: more than come in, so that they get fewer.
+const REMOVALS_PER_CALL: usize = 4;
+
+/// The reservations as one transaction sees them.
+pub(super) struct ReservationsTable<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) log: LogId,
+    pub(super) terms: IdempotencyTerms,
+    pub(super) now: Timestamp,
+}
+
+/// A row.
+struct ReservationRow {
+    fingerprint: PayloadFingerprint,
+    owner: Vec<u8>,
+    lease: KeyLease,
+    leased_until: Timestamp,
+    answer: Option<StoredAnswer>,
+}
+
+impl ReservationsTable<'_> {
+    pub(super) fn remove_expired(&self, calls: usize) -> rusqlite::Result<()> {
+        let mut remove = self.transaction.prepare_cached(
+            "DELETE FROM reservations WHERE key IN (SELECT key FROM reservations WHERE expires <= ? LIMIT ?)",
+        )?;
+        remove.execute(params![self.now.millis(), calls.saturating_mul(REMOVALS_PER_CALL)])?;
+        Ok(())
+    }
+
+    pub(super) fn initialize(&self, log: LogContent) -> rusqlite::Result<()> {
+        let since = match log {
+            LogContent::Empty => 0,
+            LogContent::HasEvents => self.now.millis(),
+        };
+        let mut begin = self.transaction.prepare_cached(
+            "INSERT INTO memory (log, since) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM memory)",
+        )?;
+        begin.execute(params![self.log.0.as_bytes(), since])?;
+        Ok(())
+    }
+
+    pub(super) fn reserve(&self, wish: &KeyRequest) -> rusqlite::Result<ReserveOutcome> {
+        let memory: Option<i64> = self
+            .transaction
+            .prepare_cached("SELECT since FROM memory WHERE log = ?")?
+            .query_row([self.log.0.as_bytes()], |row| row.get(0))
+            .optional()?;
+        let Some(memory) = memory.map(Timestamp::from_millis) else {
+            return Ok(ReserveOutcome::NotInitialized);
+        };
+        match self.load_row(wish.key)? {
+            Some(stored) if stored.fingerprint != wish.fingerprint => Ok(ReserveOutcome::PayloadMismatch),
+            Some(ReservationRow { answer: Some(answer), .. }) => Ok(ReserveOutcome::Completed(answer)),
+            Some(stored) if stored.owner == wish.owner.0.as_bytes() => {
+                self.renew(wish.key, wish.owner)?;
+                Ok(ReserveOutcome::Granted(stored.lease))
+            }
+            Some(stored) if stored.leased_until > self.now => Ok(ReserveOutcome::InFlight(stored.lease.hint)),
+            Some(stored) => {
+                self.take_over(wish)?;
+                Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
+            }
+            None if later(memory, self.terms.lease) > self.now => Ok(ReserveOutcome::InFlight(LookupHint {
+                app: None,
+                since: earlier(self.now, self.terms.retention),
+            })),
+            None => {
+                let doubtful = later(memory, self.terms.retention) > self.now;
+                let (claim, since) = if doubtful {
+                    (Claim::Doubtful, earlier(self.now, self.terms.retention))
+                } else {
+                    (Claim::First, self.now)
+                };
+                let grant = KeyLease { claim, hint: LookupHint { app: wish.app, since } };
+                self.insert(wish, &grant)?;
+                Ok(ReserveOutcome::Granted(grant))
+            }
+        }
+    }
+
+    fn load_row(&self, key: IdempotencyKeyId) -> rusqlite::Result<Option<ReservationRow>> {
+        self.transaction
+            .prepare_cached(
+                "SELECT fingerprint, app, since, leased_until, position, number, owner, doubtful FROM reservations
+                 WHERE key = ? AND expires > ?",
+            )?
+            .query_row(params![key.0, self.now.millis()], |row| {
+                let app = parse_app_token(row)?;
+                let trace = LookupHint { app, since: Timestamp::from_millis(row.get(2)?) };
+                let position: Option<u64> = row.get(4)?;
+                let number: Option<u64> = row.get(5)?;
+                let created = number.map(CreatedId::Number).or(app.map(CreatedId::App));
+                let answer = position
+                    .zip(created)
+                    .map(|(position, created)| StoredAnswer { position: Position::new(position), created });
+                let claim = if row.get(7)? { Claim::Doubtful } else { Claim::First };
+                Ok(ReservationRow {
+                    fingerprint: PayloadFingerprint::from_bytes(row.get(0)?),
+                    owner: row.get(6)?,
+                    lease: KeyLease { claim, hint: trace },
+                    leased_until: Timestamp::from_millis(row.get(3)?),
+                    answer,
+                })
+            })
+            .optional()
+    }
+
+    fn insert(&self, wish: &KeyRequest, grant: &KeyLease) -> rusqlite::Result<()> {
+        // A row that has expired and was not removed yet makes room.
+        let mut insert = self.transaction.prepare_cached(
+            "INSERT OR REPLACE INTO reservations
+             (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, expires)
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        )?;
+        insert.execute(params![
+            wish.key.0,
+            wish.fingerprint.bytes(),
+            wish.owner.0.as_bytes(),
+            grant.hint.app.as_ref().map(AppToken::expose),
+            grant.hint.since.millis(),
+            later(self.now, self.terms.lease).millis(),
+            grant.claim == Claim::Doubtful,
+            later(self.now, self.terms.retention).millis(),
+        ])?;
+        Ok(())
+    }
+
+    fn take_over(&self, wish: &KeyRequest) -> rusqlite::Result<()> {
+        let mut take = self.transaction.prepare_cached(
+            "UPDATE reservations SET owner = ?, leased_until = ?, doubtful = 1, taken_over = 1, expires = ?
+             WHERE key = ?",
+        )?;
+        take.execute(params![
+            wish.owner.0.as_bytes(),
+            later(self.now, self.terms.lease).millis(),
+            later(self.now, self.terms.retention).millis(),
+            wish.key.0,
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn renew(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> rusqlite::Result<RenewOutcome> {
+        let mut renew = self.transaction.prepare_cached(
+            "UPDATE reservations SET leased_until = ?, expires = ?
+             WHERE key = ? AND owner = ? AND position IS NULL",
+        )?;
+        let renewed = renew.execute(params![
+            later(self.now, self.terms.lease).millis(),
+            later(self.now, self.terms.retention).millis(),
+            key.0,
+            owner.0.as_bytes(),
+        ])?;
+        Ok(if renewed > 0 { RenewOutcome::Held } else { RenewOutcome::Lost })
+    }
+
+    pub(super) fn complete(&self, done: &CompletedCommand) -> rusqlite::Result<()> {
+        let (app, number) = match done.answer.created {
+            CreatedId::App(app) => (Some(app), None),
+            CreatedId::Number(number) => (None, Some(number)),
+        };
+        let mut complete = self.transaction.prepare_cached(
+            "INSERT OR REPLACE INTO reservations
+             (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, position, number, expires)
+             VALUES (?, ?, x'', ?, 0, 0, 0, 0, ?, ?, ?)",
+        )?;
+        complete.execute(params![
+            done.key.0,
+            done.fingerprint.bytes(),
+            app.as_ref().map(AppToken::expose),
+            done.answer.position.get(),
+            number,
+            later(self.now, self.terms.retention).millis(),
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> rusqlite::Result<()> {
+        let whose = params![key.0, owner.0.as_bytes()];
+        self.transaction
+            .prepare_cached(
+                "DELETE FROM reservations WHERE key = ? AND owner = ? AND position IS NULL AND NOT taken_over",
+            )?
+            .execute(whose)?;
+        self.transaction
+            .prepare_cached(
+                "UPDATE reservations SET leased_until = 0 WHERE key = ? AND owner = ? AND position IS NULL",
+            )?
+            .execute(whose)?;
+        Ok(())
+    }
+}
+
+fn parse_app_token(row: &Row<'_>) -> rusqlite::Result<Option<AppToken>> {
+    let text: Option<String> = row.get(1)?;
+    let token = text.map(|text| AppToken::parse(&text)).transpose();
+    token.map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, error.into()))
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp::from_millis(time.millis().saturating_add(millis(by)))
+}
+
+pub(super) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    Timestamp::from_millis(time.millis().saturating_sub(millis(by)))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

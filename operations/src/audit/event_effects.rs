@@ -1,0 +1,173 @@
+//! What an event does: the rows and documents that it touches, and what of that still holds.
+
+use chat_domain::{Event, MessageNumber, Position, StreamId, operator_action};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
+use chat_projector::dead_letters::DeadLetterReason;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::event::AuditedEvent;
+use super::subject::{Subject, SubjectName};
+use super::subject_state::{END_OF_LOG, subject_state};
+use crate::envelope::{Diagnostic, Report};
+
+/// What an event touches.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Touched {
+    /// The event.
+    pub event: AuditedEvent,
+    /// Rows and documents, nothing where it says nothing of apps, chats and messages.
+    pub touches: Vec<Touch>,
+    /// Why projections park it, where they do for what it is by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked_because: Option<String>,
+}
+
+/// A row or a document that an event touches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Touch {
+    /// In which projection.
+    pub projection: TouchedProjection,
+    /// Of what.
+    pub subject: SubjectName,
+    /// What becomes of it.
+    pub effect: Effect,
+    /// The fields that it sets.
+    #[schema(value_type = Vec<String>)]
+    pub fields: Vec<&'static str>,
+    /// Those of them that no later event has set.
+    #[schema(value_type = Vec<String>)]
+    pub still: Vec<&'static str>,
+}
+
+/// Where something is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TouchedProjection {
+    /// A row of the read model.
+    ReadModel,
+    /// A document of the search index.
+    SearchIndex,
+}
+
+/// What an event does to a row or a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It comes to be.
+    Created,
+    /// It gets other values.
+    Changed,
+    /// It goes away.
+    Removed,
+}
+
+const APP_FIELDS: &[&str] = &["name", "app_token", "chat_count", "created_at", "updated_at", "version"];
+const CHAT_FIELDS: &[&str] = &["chat_number", "message_count", "created_at", "updated_at", "version"];
+const MESSAGE_FIELDS: &[&str] = &["message_number", "body", "created_at", "updated_at", "version"];
+
+/// Says what an event touches.
+pub async fn event_effects(log: &dyn EventStore, event: &RecordedEvent) -> Result<Touched, EventStoreError> {
+    let mut touched = Touched { event: event.into(), touches: Vec::new(), parked_because: None };
+    if &*event.stream == operator_action::STREAM {
+        return Ok(touched);
+    }
+    let (stream, payload) = match (StreamId::parse(&event.stream), event.decode()) {
+        (Ok(stream), Ok(payload)) => (stream, payload),
+        (Err(_), _) => {
+            touched.parked_because = Some(DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned());
+            return Ok(touched);
+        }
+        (_, Err(error)) => {
+            touched.parked_because = Some(DeadLetterReason::from(&error).as_str().to_owned());
+            return Ok(touched);
+        }
+    };
+    for (projection, subject, effect, fields) in effects(stream, &payload) {
+        let still = fields_last_set_by(log, subject, fields, event.position).await?;
+        touched.touches.push(Touch {
+            projection,
+            subject: subject.into(),
+            effect,
+            fields: fields.to_vec(),
+            still,
+        });
+    }
+    Ok(touched)
+}
+
+type EffectOn = (TouchedProjection, Subject, Effect, &'static [&'static str]);
+
+fn effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
+    use Effect::{Changed, Created, Removed};
+    use TouchedProjection::{ReadModel, SearchIndex};
+    const CHAT_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
+    const EDITED_FIELDS: &[&str] = &["body", "updated_at", "version"];
+    const DELETED_FIELDS: &[&str] = &["body", "deleted_at", "version"];
+    match (stream, event) {
+        (StreamId::App(app), Event::AppCreated(_)) => {
+            vec![(ReadModel, Subject::App(app), Created, APP_FIELDS)]
+        }
+        (StreamId::App(app), Event::AppRenamed(_)) => {
+            vec![(ReadModel, Subject::App(app), Changed, &["name", "updated_at", "version"])]
+        }
+        (StreamId::App(app), Event::ChatCreated(created)) => vec![
+            (ReadModel, Subject::App(app), Changed, &["chat_count", "updated_at", "version"]),
+            (ReadModel, Subject::Chat(app, created.chat_number), Created, CHAT_FIELDS),
+        ],
+        (StreamId::Chat(app, chat), event) => {
+            let message = |number: MessageNumber| Subject::Message(app, chat, number);
+            let chat = Subject::Chat(app, chat);
+            match event {
+                Event::MessageCreated(created) => vec![
+                    (ReadModel, chat, Changed, CHAT_COUNT_FIELDS),
+                    (ReadModel, message(created.message_number), Created, MESSAGE_FIELDS),
+                    (SearchIndex, message(created.message_number), Created, MESSAGE_FIELDS),
+                ],
+                Event::MessageEdited(edited) => vec![
+                    (ReadModel, chat, Changed, &["updated_at", "version"]),
+                    (ReadModel, message(edited.message_number), Changed, EDITED_FIELDS),
+                    (SearchIndex, message(edited.message_number), Changed, EDITED_FIELDS),
+                ],
+                Event::MessageDeleted(deleted) => vec![
+                    (ReadModel, chat, Changed, CHAT_COUNT_FIELDS),
+                    (ReadModel, message(deleted.message_number), Removed, DELETED_FIELDS),
+                    (SearchIndex, message(deleted.message_number), Removed, DELETED_FIELDS),
+                ],
+                _ => Vec::new(),
+            }
+        }
+        (StreamId::App(_), _) => Vec::new(),
+    }
+}
+
+/// The fields that this event was the last to set.
+async fn fields_last_set_by(
+    log: &dyn EventStore,
+    subject: Subject,
+    fields: &[&'static str],
+    position: Position,
+) -> Result<Vec<&'static str>, EventStoreError> {
+    let now = subject_state(log, subject, END_OF_LOG).await?;
+    let by_this =
+        |name: &&&'static str| now.field(name).is_some_and(|field| field.set_by.position == position);
+    Ok(fields.iter().filter(by_this).copied().collect())
+}
+
+impl Report for Touched {
+    fn has_findings(&self) -> bool {
+        self.parked_because.is_some()
+    }
+
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        match &self.parked_because {
+            Some(reason) => vec![Diagnostic::warning(format!("projections park this event: {reason}"))],
+            None if self.touches.is_empty() => {
+                vec![Diagnostic::note(
+                    "the event says nothing of apps, chats and messages: it touches nothing",
+                )]
+            }
+            None => Vec::new(),
+        }
+    }
+}

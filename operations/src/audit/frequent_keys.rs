@@ -1,0 +1,98 @@
+//! What occurs most, counted in bounded memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+
+/// Counts how often keys occur, in room for so many keys.
+///
+/// Up to that many different keys the counts are exact. Beyond, the key with the lowest count gives way to a new one,
+/// which starts from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in
+/// Data Streams", 2005): a count may then be too high, never too low, by [`Counted::at_most_too_high`]. A key that occurs
+/// more often than once in `room` is never missed.
+#[derive(Clone, Debug)]
+pub(super) struct FrequentKeys<K> {
+    capacity: usize,
+    counts: HashMap<K, KeyFrequency>,
+    /// The same, the lowest count first; kept once there is no room left.
+    by_count: BTreeSet<(u64, K)>,
+}
+
+/// How often a key occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyFrequency {
+    pub(super) count: u64,
+    /// By how much the count may be too high.
+    pub(super) max_overcount: u64,
+}
+
+impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { capacity, counts: HashMap::new(), by_count: BTreeSet::new() }
+    }
+
+    pub(super) fn count(&mut self, key: &K) {
+        if let Some(counted) = self.counts.get_mut(key) {
+            counted.count += 1;
+            if !self.by_count.is_empty() {
+                self.by_count.remove(&(counted.count - 1, key.clone()));
+                self.by_count.insert((counted.count, key.clone()));
+            }
+            return;
+        }
+        let lowest = if self.counts.len() < self.capacity { 0 } else { self.evict_lowest() };
+        self.counts.insert(key.clone(), KeyFrequency { count: lowest + 1, max_overcount: lowest });
+        if !self.by_count.is_empty() {
+            self.by_count.insert((lowest + 1, key.clone()));
+        }
+    }
+
+    /// Takes the key with the lowest count away, and returns that.
+    fn evict_lowest(&mut self) -> u64 {
+        if self.by_count.is_empty() {
+            self.by_count = self.counts.iter().map(|(key, counted)| (counted.count, key.clone())).collect();
+        }
+        let Some((lowest, key)) = self.by_count.pop_first() else { return 0 };
+        self.counts.remove(&key);
+        lowest
+    }
+
+    /// The keys that occur most, and how many others are counted.
+    pub(super) fn most_frequent(self, count: usize) -> (Vec<(K, KeyFrequency)>, usize) {
+        let mut all: Vec<(K, KeyFrequency)> = self.counts.into_iter().collect();
+        all.sort_by(|(one, a), (other, b)| b.count.cmp(&a.count).then_with(|| one.cmp(other)));
+        let rest = all.len().saturating_sub(count);
+        all.truncate(count);
+        (all, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_exact_while_there_is_room() {
+        let mut top = FrequentKeys::with_capacity(3);
+        for key in ["a", "b", "a", "c", "a", "b"] {
+            top.count(&key);
+        }
+        let (most, rest) = top.most_frequent(2);
+        let exact = |count| KeyFrequency { count, max_overcount: 0 };
+        assert_eq!((most, rest), (vec![("a", exact(3)), ("b", exact(2))], 1));
+    }
+
+    #[test]
+    fn counts_are_approximate_beyond_the_exact_limit() {
+        let mut top = FrequentKeys::with_capacity(8);
+        for number in 0..1_000_u32 {
+            top.count(&number);
+            if number % 2 == 0 {
+                top.count(&1_000_000);
+            }
+        }
+        let (most, rest) = top.most_frequent(1);
+        let [(key, counted)] = most[..] else { panic!("one key") };
+        assert_eq!((key, rest), (1_000_000, 7));
+        assert!(counted.count >= 500 && counted.count - counted.max_overcount <= 500, "{counted:?}");
+    }
+}

@@ -1,0 +1,76 @@
+//! A row as readers see it, under the names that clients read its fields by.
+
+use chat_domain::{Position, Timestamp};
+use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, ReadModelError};
+use serde_json::{Value, json};
+
+use super::subject::Subject;
+use super::subject_state::Existence;
+
+/// A row of the read model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Up to which position of the log the read model is folded.
+    pub(super) position: Position,
+    pub(super) existence: Existence,
+    pub(super) fields: Vec<(&'static str, Value)>,
+}
+
+/// Reads the row of a subject.
+pub(super) async fn read_row(read_model: &dyn ReadModel, subject: Subject) -> Result<Row, ReadModelError> {
+    let (position, found) = match subject {
+        Subject::App(app) => {
+            let snapshot = read_model.app(app).await?;
+            (snapshot.position, snapshot.value.as_ref().map(app_fields).map_err(|missing| *missing))
+        }
+        Subject::Chat(app, chat) => {
+            let snapshot = read_model.chat(app, chat).await?;
+            (snapshot.position, snapshot.value.as_ref().map(chat_fields).map_err(|missing| *missing))
+        }
+        Subject::Message(app, chat, message) => {
+            let snapshot = read_model.message(app, chat, message).await?;
+            (snapshot.position, snapshot.value.as_ref().map(message_fields).map_err(|missing| *missing))
+        }
+    };
+    let (existence, fields) = match found {
+        Ok(fields) => (Existence::Present, fields),
+        Err(Missing::Deleted) => (Existence::Deleted, Vec::new()),
+        Err(Missing::App | Missing::Chat | Missing::Message) => (Existence::Absent, Vec::new()),
+    };
+    Ok(Row { position, existence, fields })
+}
+
+fn app_fields(row: &AppRow) -> Vec<(&'static str, Value)> {
+    vec![
+        ("name", json!(row.name.as_str())),
+        ("app_token", json!(row.token.expose())),
+        ("chat_count", json!(row.chat_count)),
+        ("created_at", timestamp_json(row.created_at)),
+        ("updated_at", timestamp_json(row.updated_at)),
+        ("version", json!(row.version.get())),
+    ]
+}
+
+fn chat_fields(row: &ChatRow) -> Vec<(&'static str, Value)> {
+    vec![
+        ("chat_number", json!(row.number.get())),
+        ("message_count", json!(row.message_count)),
+        ("created_at", timestamp_json(row.created_at)),
+        ("updated_at", timestamp_json(row.updated_at)),
+        ("version", json!(row.version.get())),
+    ]
+}
+
+fn message_fields(row: &MessageRow) -> Vec<(&'static str, Value)> {
+    vec![
+        ("message_number", json!(row.number.get())),
+        ("body", json!(row.body)),
+        ("created_at", timestamp_json(row.created_at)),
+        ("updated_at", timestamp_json(row.updated_at)),
+        ("version", json!(row.version.get())),
+    ]
+}
+
+fn timestamp_json(at: Timestamp) -> Value {
+    json!(at.to_string())
+}

@@ -1,0 +1,295 @@
+//! What the log says of an app, a chat or a message up to a position, and which event said so.
+//!
+//! Streams may be huge, so none is read from its start: an app takes a handful of reads, a chat those and its deletions,
+//! a message its creation, found by its number, and the edits and deletions after that.
+
+use std::sync::Arc;
+
+use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::event::EventReference;
+use super::seek;
+use super::subject::Subject;
+
+const MESSAGE_CREATED: &str = "MessageCreated";
+const CHAT_CREATED: &str = "ChatCreated";
+
+/// After all events: SQLite's positions are signed.
+pub(super) const END_OF_LOG: Position = Position::new(u64::MAX >> 1);
+
+/// Events read at once: each may hold a body of 64 KiB.
+const BATCH_EVENTS: usize = 128;
+
+/// Whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Existence {
+    /// It never was, or not yet.
+    Absent,
+    /// It is.
+    Present,
+    /// It was deleted.
+    Deleted,
+}
+
+/// A subject as the log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectState {
+    /// Whether it is there.
+    pub existence: Existence,
+    /// Its fields, under the names that clients read them by.
+    pub fields: Vec<Field>,
+}
+
+/// A field of a row, and the event that set it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Field {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: &'static str,
+    /// Its value.
+    pub value: Value,
+    /// The event that set it.
+    pub set_by: EventReference,
+}
+
+impl SubjectState {
+    const ABSENT: Self = Self { existence: Existence::Absent, fields: Vec::new() };
+
+    fn present(fields: Vec<Field>) -> Self {
+        Self { existence: Existence::Present, fields }
+    }
+
+    /// A field by its name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+/// Folds what the log says of a subject up to a position, the event there included.
+pub async fn subject_state(
+    log: &dyn EventStore,
+    subject: Subject,
+    until: Position,
+) -> Result<SubjectState, EventStoreError> {
+    match subject {
+        Subject::App(app) => app_state(log, app, until).await,
+        Subject::Chat(app, chat) => chat_state(log, app, chat, until).await,
+        Subject::Message(app, chat, message) => message_state(log, app, chat, message, until).await,
+    }
+}
+
+async fn app_state(
+    log: &dyn EventStore,
+    app: AppToken,
+    until: Position,
+) -> Result<SubjectState, EventStoreError> {
+    let stream = StreamReader::new(log, StreamId::App(app));
+    let Some(end) = seek::last_revision_up_to(log, &stream.name, until).await? else {
+        return Ok(SubjectState::ABSENT);
+    };
+    let (Some(created), Some(last)) = (stream.event_at(Revision::FIRST).await?, stream.event_at(end).await?)
+    else {
+        return Ok(SubjectState::ABSENT);
+    };
+    let name = stream.last_matching(end, EventTypeFilter::Except(CHAT_CREATED), |event| match event {
+        Event::AppCreated(created) => Some(created.name.into_string()),
+        Event::AppRenamed(renamed) => Some(renamed.name.into_string()),
+        _ => None,
+    });
+    let name = name.await?;
+    let chats = stream.last_matching(end, EventTypeFilter::Only(CHAT_CREATED), |event| match event {
+        Event::ChatCreated(created) => Some(created.chat_number.get()),
+        _ => None,
+    });
+    let chats = chats.await?;
+    let mut fields = Vec::new();
+    if let Some((name, by)) = name {
+        fields.push(field("name", json!(name), &by));
+    }
+    fields.push(field("app_token", json!(app.expose()), &created));
+    match chats {
+        Some((count, by)) => fields.push(field("chat_count", json!(count), &by)),
+        None => fields.push(field("chat_count", json!(0), &created)),
+    }
+    fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
+    fields.push(field("updated_at", timestamp_json(last.recorded_at), &last));
+    fields.push(field("version", json!(end.get() + 1), &last));
+    Ok(SubjectState::present(fields))
+}
+
+async fn chat_state(
+    log: &dyn EventStore,
+    app: AppToken,
+    chat: ChatNumber,
+    until: Position,
+) -> Result<SubjectState, EventStoreError> {
+    let created =
+        creation_lookup::find_chat_created(log, app, chat).await?.filter(|event| event.position <= until);
+    let Some(created) = created else { return Ok(SubjectState::ABSENT) };
+    let stream = StreamReader::new(log, StreamId::Chat(app, chat));
+    let (mut count, mut counted_by) = (0, created.clone());
+    let (mut version, mut last) = (0, created.clone());
+    if let Some(end) = seek::last_revision_up_to(log, &stream.name, until).await? {
+        let messages =
+            stream.last_matching(end, EventTypeFilter::Only(MESSAGE_CREATED), |event| match event {
+                Event::MessageCreated(created) => Some(created.message_number.get()),
+                _ => None,
+            });
+        if let Some((number, by)) = messages.await? {
+            (count, counted_by) = (number, by);
+        }
+        let mut changes = stream.changes(Revision::FIRST, end);
+        while let Some(event) = changes.next().await? {
+            if matches!(event.decode(), Ok(Event::MessageDeleted(_))) {
+                count = count.saturating_sub(1);
+                if event.position > counted_by.position {
+                    counted_by = event;
+                }
+            }
+        }
+        version = end.get() + 1;
+        last = stream.event_at(end).await?.unwrap_or(last);
+    }
+    Ok(SubjectState::present(vec![
+        field("chat_number", json!(chat.get()), &created),
+        field("message_count", json!(count), &counted_by),
+        field("created_at", timestamp_json(created.recorded_at), &created),
+        field("updated_at", timestamp_json(last.recorded_at), &last),
+        field("version", json!(version), &last),
+    ]))
+}
+
+async fn message_state(
+    log: &dyn EventStore,
+    app: AppToken,
+    chat: ChatNumber,
+    message: MessageNumber,
+    until: Position,
+) -> Result<SubjectState, EventStoreError> {
+    let created = creation_lookup::find_message_created(log, app, chat, message).await?;
+    let Some(created) = created.filter(|event| event.position <= until) else {
+        return Ok(SubjectState::ABSENT);
+    };
+    let Ok(Event::MessageCreated(first)) = created.decode() else { return Ok(SubjectState::ABSENT) };
+    let stream = StreamReader::new(log, StreamId::Chat(app, chat));
+    let end = seek::last_revision_up_to(log, &stream.name, until).await?.unwrap_or(created.revision);
+    let (mut body, mut last, mut version) = (first.body, created.clone(), 1);
+    let mut existence = Existence::Present;
+    let mut changes = stream.changes(created.revision.next(), end);
+    while let Some(event) = changes.next().await? {
+        match event.decode() {
+            Ok(Event::MessageEdited(edited)) if edited.message_number == message => {
+                (body, last) = (edited.body, event);
+                version += 1;
+            }
+            Ok(Event::MessageDeleted(deleted)) if deleted.message_number == message => {
+                last = event;
+                version += 1;
+                existence = Existence::Deleted;
+                // Nothing follows a deletion.
+                break;
+            }
+            _ => {}
+        }
+    }
+    let mut fields = vec![field("message_number", json!(message.get()), &created)];
+    match existence {
+        Existence::Deleted => fields.push(field("body", Value::Null, &last)),
+        _ => fields.push(field("body", json!(body.into_string()), &last)),
+    }
+    fields.push(field("created_at", timestamp_json(created.recorded_at), &created));
+    let changed_at = if existence == Existence::Deleted { "deleted_at" } else { "updated_at" };
+    fields.push(field(changed_at, timestamp_json(last.recorded_at), &last));
+    fields.push(field("version", json!(version), &last));
+    Ok(SubjectState { existence, fields })
+}
+
+fn field(name: &'static str, value: Value, by: &RecordedEvent) -> Field {
+    Field { name, value, set_by: by.into() }
+}
+
+fn timestamp_json(at: Timestamp) -> Value {
+    json!(at.to_string())
+}
+
+struct StreamReader<'a> {
+    log: &'a dyn EventStore,
+    name: Arc<str>,
+}
+
+impl<'a> StreamReader<'a> {
+    fn new(log: &'a dyn EventStore, id: StreamId) -> Self {
+        Self { log, name: id.to_string().into() }
+    }
+
+    async fn read(
+        &self,
+        from: ReadStart,
+        select: EventTypeFilter,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log
+            .read_stream(StreamRead { stream: Arc::clone(&self.name), start: from, filter: select, limit })
+            .await
+    }
+
+    async fn event_at(&self, revision: Revision) -> Result<Option<RecordedEvent>, EventStoreError> {
+        Ok(self.read(ReadStart::Forwards(revision), EventTypeFilter::All, 1).await?.into_iter().next())
+    }
+
+    /// The last event up to a revision that tells something; those that can't be read tell nothing.
+    async fn last_matching<T>(
+        &self,
+        end: Revision,
+        select: EventTypeFilter,
+        extract: impl Fn(Event) -> Option<T>,
+    ) -> Result<Option<(T, RecordedEvent)>, EventStoreError> {
+        let (mut from, mut limit) = (end, 1);
+        loop {
+            let events = self.read(ReadStart::Backwards(from), select, limit).await?;
+            let Some(first) = events.last().map(|event| event.revision) else { return Ok(None) };
+            for event in events {
+                if let Some(told) = event.decode().ok().and_then(&extract) {
+                    return Ok(Some((told, event)));
+                }
+            }
+            let Some(before) = first.get().checked_sub(1) else { return Ok(None) };
+            (from, limit) = (Revision::new(before), BATCH_EVENTS);
+        }
+    }
+
+    /// Edits and deletions, from a revision up to another.
+    fn changes(&self, from: Revision, end: Revision) -> ChangeReader<'_> {
+        ChangeReader { stream: self, from: Some(from), end, read: Vec::new().into_iter() }
+    }
+}
+
+/// Edits and deletions of a chat, read a few at a time.
+struct ChangeReader<'a> {
+    stream: &'a StreamReader<'a>,
+    from: Option<Revision>,
+    end: Revision,
+    read: std::vec::IntoIter<RecordedEvent>,
+}
+
+impl ChangeReader<'_> {
+    async fn next(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
+        loop {
+            if let Some(event) = self.read.next() {
+                return Ok(Some(event).filter(|event| event.revision <= self.end));
+            }
+            let Some(from) = self.from.filter(|from| *from <= self.end) else { return Ok(None) };
+            let select = EventTypeFilter::Except(MESSAGE_CREATED);
+            let events = self.stream.read(ReadStart::Forwards(from), select, BATCH_EVENTS).await?;
+            self.from = events.last().map(|last| last.revision.next());
+            self.read = events.into_iter();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Proofs for single events, which are checked without the log (c2sp.org/tlog-proof).
+//!
+//! Lines of text:
+//!
+//! ```text
+//! c2sp.org/tlog-proof@v1
+//! extra AQAAAAhj…                                  the event's leaf, in base64
+//! index 16                                         its place among the leaves, counted from 0
+//! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=     the hashes beside the path to the root, from the leaf up
+//! …
+//!                                                  a blank line, and the checkpoint as it was signed
+//! ```
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chat_domain::Position;
+use chat_ports::event_store::{EventStore, RecordedEvent};
+
+use super::checkpoint::{Checkpoint, parse_number};
+use super::inclusion::{self, InclusionPathBuilder};
+use super::key::VerifyingKey;
+use super::leaf;
+use super::leaves_file::{self, LeavesReader, LeavesStatus};
+use super::log_walk::LogWalk;
+use super::note::Note;
+use super::tree::{Frontier, Hash};
+use super::verify::{SignatureStatus, read_note, signature_status};
+use super::{ProgressCallback, ProofError};
+
+const HEADER_LINE: &str = "c2sp.org/tlog-proof@v1";
+
+/// A proof that an event was in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventProof {
+    leaf: Vec<u8>,
+    path: inclusion::InclusionPath,
+    note: Note,
+}
+
+/// What a proof shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedProof {
+    /// The event.
+    pub event: RecordedEvent,
+    /// Its place among all events, counted from 0.
+    pub index: u64,
+    /// What was signed.
+    pub checkpoint: Checkpoint,
+    /// Whether it was.
+    pub signature: SignatureStatus,
+    /// Whether the event is among those that were signed.
+    pub included: bool,
+}
+
+impl EventProof {
+    /// Reads a proof. That it was read says nothing of what it shows.
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        Self::read(text).ok_or(ProofError::Malformed("this is no proof of a chat API's event"))?
+    }
+
+    fn read(text: &str) -> Option<Result<Self, ProofError>> {
+        let (head, note) = text.split_once("\n\n")?;
+        let mut lines = head.lines().skip_while(|line| *line != HEADER_LINE);
+        lines.next()?;
+        let leaf = STANDARD.decode(lines.next()?.strip_prefix("extra ")?).ok()?;
+        let index = parse_number(lines.next()?.strip_prefix("index ")?)?;
+        let hashes: Option<Vec<Hash>> = lines.map(Hash::from_base64).collect();
+        let path = inclusion::InclusionPath { index, leaf: Hash::of_leaf(&leaf), hashes: hashes? };
+        Some(Note::parse(note).map(|note| Self { leaf, path, note }))
+    }
+
+    /// The proof as text.
+    pub fn to_text(&self) -> String {
+        let mut text =
+            format!("{HEADER_LINE}\nextra {}\nindex {}\n", STANDARD.encode(&self.leaf), self.path.index);
+        for hash in &self.path.hashes {
+            // Writing to a string never fails.
+            let _ = writeln!(text, "{}", hash.to_base64());
+        }
+        let _ = write!(text, "\n{}", self.note);
+        text
+    }
+
+    /// What it shows.
+    pub fn check(&self, key: Option<&VerifyingKey>) -> Result<CheckedProof, ProofError> {
+        let checkpoint = Checkpoint::parse(self.note.text())?;
+        let event = leaf::decode(&self.leaf);
+        Ok(CheckedProof {
+            event: event.ok_or(ProofError::Malformed("the proof holds no event"))?,
+            index: self.path.index,
+            signature: signature_status(&self.note, key),
+            included: inclusion::root_from_path(&self.path, checkpoint.events) == Some(checkpoint.root),
+            checkpoint,
+        })
+    }
+}
+
+/// Proves that the event at `position` is among those that were signed: the checkpoint in the file `path`.
+pub async fn prove(
+    log: &dyn EventStore,
+    position: Position,
+    path: &Path,
+    on_progress: ProgressCallback<'_>,
+) -> Result<EventProof, ProofError> {
+    const ALTERED: ProofError = ProofError::NotProvable(
+        "the log is not what was signed: audit verify with this checkpoint says where it differs",
+    );
+    let note = read_note(path)?;
+    let checkpoint = Checkpoint::parse(note.text())?;
+    if position > checkpoint.position {
+        return Err(ProofError::NotProvable("the event came after what was signed"));
+    }
+    let (event, index) = find_event_and_index(log, position, on_progress).await?;
+    let mut builder = InclusionPathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;
+    let beside = leaves_file::leaves_path(path);
+    if LeavesReader::check(&beside, &checkpoint)? == LeavesStatus::Good {
+        let mut leaves = LeavesReader::open(&beside)?;
+        while let Some(leaf) = leaves.read()? {
+            builder.push(leaf.hash);
+        }
+    } else {
+        let (mut tree, mut walk) = (Frontier::default(), LogWalk::new(log, Some(checkpoint.position)));
+        while let Some(event) = walk.next_event().await? {
+            let hash = leaf::hash(&event);
+            builder.push(hash);
+            tree.push(hash);
+            on_progress(tree.leaves());
+        }
+        if tree.root() != checkpoint.root {
+            return Err(ALTERED);
+        }
+    }
+    let path = builder.finish().ok_or(ALTERED)?;
+    if path.leaf != leaf::hash(&event) {
+        return Err(ALTERED);
+    }
+    Ok(EventProof { leaf: leaf::encode(&event), path, note })
+}
+
+/// The event at a position, and how many are before it.
+async fn find_event_and_index(
+    log: &dyn EventStore,
+    position: Position,
+    on_progress: ProgressCallback<'_>,
+) -> Result<(RecordedEvent, u64), ProofError> {
+    let mut walk = LogWalk::new(log, Some(position));
+    let mut index = 0;
+    while let Some(event) = walk.next_event().await? {
+        if event.position == position {
+            return Ok((event, index));
+        }
+        index += 1;
+        on_progress(index);
+    }
+    Err(ProofError::NotProvable("there is no event at this position"))
+}

@@ -1,0 +1,290 @@
+//! Whether the log holds together by itself: positions rise, revisions have no gap, ids are unique.
+//!
+//! For every stream it must be remembered where it ended, and every id: more than fits in memory, for a large log.
+//! Then the log is read several times, each time for a part of the streams and ids only.
+
+use std::collections::{HashMap, HashSet};
+
+use chat_domain::metadata::EventId;
+use chat_domain::{Position, Revision};
+use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::alteration::Alteration;
+use super::log_walk::LogWalk;
+use super::tree::{Frontier, Hash};
+use super::{ProgressCallback, ProofError, leaf};
+
+/// Streams and ids that are remembered at once, each: some 100 MB at worst, while the tables grow.
+const MAX_REMEMBERED: usize = 900_000;
+
+/// Faults that are reported.
+const MAX_REPORTED_FAULTS: usize = 20;
+
+/// What is wrong with a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fault {
+    /// An event does not come after the one before it.
+    Position {
+        /// The event.
+        position: Position,
+        /// The one before it.
+        after: Position,
+    },
+    /// A stream goes on elsewhere than where it ended.
+    Revision {
+        /// The event.
+        position: Position,
+        /// Its stream.
+        stream: String,
+        /// The revision that it should have.
+        expected: Revision,
+        /// The one that it has.
+        found: Revision,
+    },
+    /// An event has the id of an earlier one.
+    Id {
+        /// The event.
+        position: Position,
+        /// Its id.
+        id: EventId,
+    },
+    /// An event can't be read, and nothing after it was looked at.
+    Unreadable {
+        /// The last event before it.
+        after: Position,
+        /// What the event store says.
+        because: String,
+    },
+}
+
+/// What a log looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IntegrityReport {
+    /// How many events it has.
+    pub events: u64,
+    /// The last one's position.
+    pub position: Position,
+    /// The root of their tree.
+    pub root: Hash,
+    /// How many streams there are.
+    pub streams: u64,
+    /// What is wrong with it, the first faults by position.
+    pub faults: Vec<Fault>,
+}
+
+/// Looks through a log up to a position, or to its end.
+pub async fn check(
+    log: &dyn EventStore,
+    until: Option<Position>,
+    on_progress: ProgressCallback<'_>,
+) -> Result<IntegrityReport, ProofError> {
+    check_with_limit(log, until, MAX_REMEMBERED, on_progress).await
+}
+
+async fn check_with_limit(
+    log: &dyn EventStore,
+    until: Option<Position>,
+    max_remembered: usize,
+    on_progress: ProgressCallback<'_>,
+) -> Result<IntegrityReport, ProofError> {
+    let mut found = IntegrityReport {
+        events: 0,
+        position: Position::START,
+        root: Hash::of_nothing(),
+        streams: 0,
+        faults: Vec::new(),
+    };
+    let (mut tree, mut until) = (Frontier::default(), until);
+    let mut parts = vec![Partition { bits: 0, value: 0 }];
+    let mut first = true;
+    while let Some(part) = parts.pop() {
+        let mut pass = Pass::new(part, max_remembered);
+        let mut walk = LogWalk::new(log, until);
+        loop {
+            let before = walk.after();
+            let event = match walk.next_event().await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error @ EventStoreError::Damaged(_)) => {
+                    if let (true, Alteration::Unreadable { because, .. }) =
+                        (first, Alteration::unreadable(before, &error))
+                    {
+                        found.faults.push(Fault::Unreadable { after: before, because });
+                    }
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if first {
+                tree.push(leaf::hash(&event));
+                on_progress(tree.leaves());
+                if event.position <= before {
+                    found.faults.push(Fault::Position { position: event.position, after: before });
+                }
+            }
+            pass.check_event(&event, &mut found.faults);
+            parts.append(&mut pass.deferred);
+        }
+        found.streams += pass.streams.len() as u64;
+        if first {
+            // What is appended meanwhile is for the next time.
+            found.position = walk.after();
+            until = Some(found.position);
+            first = false;
+        }
+    }
+    found.events = tree.leaves();
+    found.root = tree.root();
+    found.faults.sort_by_key(Fault::position);
+    found.faults.truncate(MAX_REPORTED_FAULTS);
+    Ok(found)
+}
+
+impl Fault {
+    /// Where it is.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Position { position, .. } | Self::Revision { position, .. } | Self::Id { position, .. } => {
+                *position
+            }
+            Self::Unreadable { after, .. } => *after,
+        }
+    }
+}
+
+/// Which streams and ids a pass looks at: those whose last bits have this value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Partition {
+    bits: u32,
+    value: u128,
+}
+
+impl Partition {
+    fn contains(self, key: u128) -> bool {
+        key & ((1 << self.bits) - 1) == self.value
+    }
+}
+
+/// One reading of the log.
+struct Pass {
+    part: Partition,
+    max_remembered: usize,
+    /// Where each stream goes on, by a hash of its name.
+    streams: HashMap<u128, u64>,
+    ids: HashSet<u128>,
+    /// What turned out to be too much, and is for other passes.
+    deferred: Vec<Partition>,
+}
+
+impl Pass {
+    fn new(part: Partition, max_remembered: usize) -> Self {
+        Self { part, max_remembered, streams: HashMap::new(), ids: HashSet::new(), deferred: Vec::new() }
+    }
+
+    fn check_event(&mut self, event: &RecordedEvent, faults: &mut Vec<Fault>) {
+        let RecordedEvent { position, stream, revision, id, .. } = event;
+        let key = stream_key(stream);
+        if self.part.contains(key) {
+            let next = self.streams.entry(key).or_insert(0);
+            if revision.get() != *next {
+                let (stream, expected) = (stream.to_string(), Revision::new(*next));
+                add_fault(
+                    faults,
+                    Fault::Revision { position: *position, stream, expected, found: *revision },
+                );
+            }
+            *next = revision.get().saturating_add(1);
+        }
+        let key = id.uuid().as_u128();
+        if self.part.contains(key) && !self.ids.insert(key) {
+            add_fault(faults, Fault::Id { position: *position, id: *id });
+        }
+        while self.streams.len().max(self.ids.len()) > self.max_remembered && self.part.bits < 127 {
+            self.split();
+        }
+    }
+
+    /// Leaves half of what this pass looks at to another one.
+    fn split(&mut self) {
+        let Partition { bits, value } = self.part;
+        self.deferred.push(Partition { bits: bits + 1, value: value | 1 << bits });
+        self.part = Partition { bits: bits + 1, value };
+        let part = self.part;
+        self.streams.retain(|key, _| part.contains(*key));
+        self.ids.retain(|key| part.contains(*key));
+    }
+}
+
+/// Notes a fault, and forgets those that are further on where there are too many. A pass that leaves its half to another
+/// one has noted some of that one's.
+fn add_fault(faults: &mut Vec<Fault>, fault: Fault) {
+    if faults.contains(&fault) {
+        return;
+    }
+    faults.push(fault);
+    if faults.len() > 2 * MAX_REPORTED_FAULTS {
+        faults.sort_by_key(Fault::position);
+        faults.truncate(MAX_REPORTED_FAULTS);
+    }
+}
+
+fn stream_key(stream: &str) -> u128 {
+    let hash = Sha256::digest(stream);
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash[..16]);
+    u128::from_be_bytes(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chat_domain::ExpectedRevision;
+    use chat_domain::event::SchemaVersion;
+    use chat_ports::clock;
+    use chat_ports::event_store::{NewEvent, StreamAppend};
+    use chat_sqlite::SqliteEventStore;
+    use uuid::Uuid;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_of_more_streams_than_can_be_remembered_is_read_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.db");
+        let log = SqliteEventStore::open(&path).unwrap();
+        let event = |event_type| NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            event_type,
+            schema_version: SchemaVersion::CURRENT,
+            recorded_at: clock::now(),
+            data: "{}".to_owned(),
+            metadata: "{}".into(),
+        };
+        let append = |stream: u32| StreamAppend {
+            stream: format!("chat-token-{stream}").into(),
+            expected_revision: ExpectedRevision::NoStream,
+            events: vec![event("MessageCreated"), event("MessageDeleted")],
+        };
+        log.append((0..200).map(append).collect()).await;
+        let altered = rusqlite::Connection::open(&path).unwrap();
+        altered.execute("UPDATE events SET revision = 2 WHERE position IN (100, 200, 300)", []).unwrap();
+
+        let whole = check(&log, None, &mut |_| ()).await.unwrap();
+        assert_eq!((whole.events, whole.streams, whole.faults.len()), (400, 200, 3));
+        for remembered in [7, 60, 399] {
+            let in_parts = check_with_limit(&log, None, remembered, &mut |_| ()).await.unwrap();
+            assert_eq!(in_parts, whole, "{remembered} at once");
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_again_is_a_fault() {
+        let event = super::super::leaf::tests::event();
+        let mut pass = Pass::new(Partition { bits: 0, value: 0 }, MAX_REMEMBERED);
+        let mut faults = Vec::new();
+        pass.check_event(&RecordedEvent { revision: Revision::FIRST, ..event.clone() }, &mut faults);
+        pass.check_event(&RecordedEvent { revision: Revision::new(1), ..event }, &mut faults);
+        assert!(matches!(faults[..], [Fault::Id { .. }]), "{faults:?}");
+    }
+}

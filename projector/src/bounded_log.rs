@@ -1,0 +1,254 @@
+//! A log that ends where somebody wants it to: for folding up to a position, and for holding a fold there.
+
+use std::mem;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_ports::event_store::{
+    AppendError, AppendReceipt, EventBatch, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent,
+    StreamAppend, StreamRead, Subscription,
+};
+use tokio::sync::watch;
+
+/// A log as far as a limit, which can be moved.
+///
+/// What was returned before the limit came stays: its end is never before what a subscription has returned, so that no
+/// fold takes it for a log that became shorter.
+pub struct BoundedLog {
+    log: Arc<dyn EventStore>,
+    gate: Arc<watch::Sender<Gate>>,
+}
+
+/// How far the log may be returned, and how far it was.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    limit: Position,
+    returned: Position,
+}
+
+impl Gate {
+    fn visible_head(self) -> Position {
+        self.limit.max(self.returned)
+    }
+}
+
+impl BoundedLog {
+    /// A log without a limit yet, of which everything up to `passed` was returned before.
+    pub fn new(log: Arc<dyn EventStore>, passed: Position) -> Self {
+        let gate = Gate { limit: Position::new(u64::MAX), returned: passed };
+        Self { log, gate: Arc::new(watch::Sender::new(gate)) }
+    }
+
+    /// Ends the log at a position, or where it was returned already.
+    pub fn set_limit(&self, to: Position) {
+        self.gate.send_modify(|gate| gate.limit = to);
+    }
+
+    /// Ends the log where it was returned so far; answers with that place.
+    pub fn pause(&self) -> Position {
+        self.gate.send_modify(|gate| gate.limit = gate.returned);
+        self.gate.borrow().returned
+    }
+
+    /// Takes the limit away.
+    pub fn remove_limit(&self) {
+        self.set_limit(Position::new(u64::MAX));
+    }
+
+    fn visible_head(&self) -> Position {
+        self.gate.borrow().visible_head()
+    }
+}
+
+#[async_trait]
+impl EventStore for BoundedLog {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.log.log_id().await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        self.log.append(appends).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_stream(read).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let mut events = self.log.read_all(after, limit).await?;
+        let end = self.visible_head();
+        events.retain(|event| event.position <= end);
+        Ok(events)
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_all_backwards(before, limit).await
+    }
+
+    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.event_at(position).await
+    }
+
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        Ok(self.log.head().await?.min(self.visible_head()))
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.gate.send_modify(|gate| gate.returned = gate.returned.max(after));
+        Ok(Box::new(BoundedSubscription {
+            inner: self.log.subscribe(after).await?,
+            limit_changes: self.gate.subscribe(),
+            gate: Arc::clone(&self.gate),
+            buffered: EventBatch { events: Vec::new(), up_to: after },
+            returned: after,
+        }))
+    }
+
+    fn has_contiguous_positions(&self) -> bool {
+        self.log.has_contiguous_positions()
+    }
+}
+
+struct BoundedSubscription {
+    inner: Box<dyn Subscription>,
+    limit_changes: watch::Receiver<Gate>,
+    gate: Arc<watch::Sender<Gate>>,
+    /// What came and is not returned yet.
+    buffered: EventBatch,
+    returned: Position,
+}
+
+impl BoundedSubscription {
+    /// What may be returned of what is held; `None` where there is nothing.
+    fn take_allowed(&mut self, max: usize) -> Option<EventBatch> {
+        self.limit_changes.mark_unchanged();
+        let gate = Arc::clone(&self.gate);
+        let mut due = None;
+        // Decided while nobody moves the limit: whoever sets one knows what was returned before.
+        gate.send_if_modified(|gate| {
+            due = self.take_within(max, gate.limit);
+            gate.returned = due.as_ref().map_or(gate.returned, |batch| gate.returned.max(batch.up_to));
+            false
+        });
+        due
+    }
+
+    fn take_within(&mut self, max: usize, limit: Position) -> Option<EventBatch> {
+        let within =
+            self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
+        let rest = self.buffered.events.split_off(within);
+        let events = mem::replace(&mut self.buffered.events, rest);
+        let cut_short = within == max && !self.buffered.events.is_empty();
+        let up_to = match events.last() {
+            Some(last) if cut_short => last.position,
+            _ => self.buffered.up_to.min(limit),
+        };
+        if events.is_empty() && up_to <= self.returned {
+            return None;
+        }
+        self.returned = up_to;
+        Some(EventBatch { events, up_to })
+    }
+}
+
+#[async_trait]
+impl Subscription for BoundedSubscription {
+    async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
+        loop {
+            if let Some(batch) = self.take_allowed(max) {
+                return Ok(batch);
+            }
+            let more = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned;
+            tokio::select! {
+                batch = self.inner.next(max), if more => self.buffered = batch?,
+                moved = self.limit_changes.changed() => if moved.is_err() {
+                    return Err(EventStoreError::Unavailable("the limit is gone".into()));
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chat_domain::event::{AppCreated, SchemaVersion};
+    use chat_domain::metadata::EventId;
+    use chat_domain::{AppName, Event, ExpectedRevision};
+    use chat_ports::event_store::NewEvent;
+    use chat_sqlite::SqliteEventStore;
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+
+    async fn log_with_apps(apps: u32) -> (tempfile::TempDir, Arc<dyn EventStore>) {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        for app in 0..apps {
+            let event: Event = AppCreated { name: AppName::parse("app".to_owned()).unwrap() }.into();
+            let event = NewEvent {
+                id: EventId::new(Uuid::new_v4()),
+                event_type: event.event_type(),
+                schema_version: SchemaVersion::CURRENT,
+                recorded_at: chat_domain::Timestamp::from_millis(1),
+                data: event.payload(),
+                metadata: "{}".into(),
+            };
+            let append = StreamAppend {
+                stream: format!("app-{app:036}").into(),
+                expected_revision: ExpectedRevision::from_last_revision(None),
+                events: vec![event],
+            };
+            log.append(vec![append]).await.remove(0).unwrap();
+        }
+        (folder, log)
+    }
+
+    async fn read_up_to(subscription: &mut Box<dyn Subscription>, up_to: u64) -> usize {
+        let mut events = 0;
+        loop {
+            let batch = timeout(Duration::from_secs(10), subscription.next(3)).await.unwrap().unwrap();
+            events += batch.events.len();
+            if batch.up_to.get() >= up_to {
+                assert_eq!(batch.up_to.get(), up_to);
+                return events;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_with_a_limit_ends_there_until_the_limit_moves() {
+        let (_folder, log) = log_with_apps(10).await;
+        let bounded = BoundedLog::new(log, Position::START);
+        bounded.set_limit(Position::new(5));
+        assert_eq!(bounded.head().await.unwrap(), Position::new(5));
+        let mut subscription = bounded.subscribe(Position::START).await.unwrap();
+        assert_eq!(read_up_to(&mut subscription, 5).await, 5);
+        assert_eq!(bounded.pause(), Position::new(5));
+        bounded.set_limit(Position::new(7));
+        assert_eq!(read_up_to(&mut subscription, 7).await, 2);
+        bounded.remove_limit();
+        assert_eq!(read_up_to(&mut subscription, 10).await, 3);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_never_before_what_was_returned() {
+        let (_folder, log) = log_with_apps(10).await;
+        let bounded = BoundedLog::new(log, Position::new(6));
+        bounded.set_limit(Position::new(2));
+        assert_eq!(bounded.head().await.unwrap(), Position::new(6));
+        assert_eq!(bounded.pause(), Position::new(6));
+    }
+}

@@ -1,0 +1,142 @@
+//! Events from the log, gathered into stretches: as large as the backlog allows, as small as latency wants.
+//!
+//! A task of its own reads ahead while a stretch is applied. What has come by then makes the next stretch: a lone event
+//! goes at once, a backlog goes in bulk.
+
+use std::mem;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::projection::BatchPacing;
+
+/// Chunks that are read ahead: half of the longest stretch of the read model.
+const MAX_CHUNKS_AHEAD: usize = 32;
+/// The largest chunk, in events.
+const MAX_CHUNK_EVENTS: usize = 512;
+/// The smallest chunk, in events.
+const MIN_CHUNK_EVENTS: usize = 16;
+/// About how many bytes a chunk is to have: where events are large, fewer are asked for.
+const TARGET_CHUNK_BYTES: usize = 1 << 20;
+/// What an event takes beside its payload and metadata, about.
+const EVENT_OVERHEAD_BYTES: usize = 256;
+
+/// The feed of one subscription. Ends its reader when dropped.
+pub(crate) struct ReadAhead {
+    chunks: mpsc::Receiver<Result<EventBatch, EventStoreError>>,
+    reader_task: JoinHandle<()>,
+    pacing: BatchPacing,
+    /// Until when events are gathered even if there are none.
+    rest_until: Instant,
+    pending: EventBatch,
+    pending_bytes: usize,
+    /// Where the last returned stretch ended.
+    returned_up_to: Position,
+    error: Option<EventStoreError>,
+}
+
+impl ReadAhead {
+    /// Feeds from a subscription that starts after `position`.
+    pub(crate) fn new(subscription: Box<dyn Subscription>, position: Position, pacing: BatchPacing) -> Self {
+        let (sender, chunks) = mpsc::channel(MAX_CHUNKS_AHEAD);
+        Self {
+            chunks,
+            reader_task: tokio::spawn(read_chunks(subscription, sender)),
+            pacing,
+            rest_until: Instant::now(),
+            pending: EventBatch { events: Vec::new(), up_to: position },
+            pending_bytes: 0,
+            returned_up_to: position,
+            error: None,
+        }
+    }
+
+    /// Waits for events, and returns what is there. Dropping the future loses nothing.
+    pub(crate) async fn next_batch(&mut self) -> Result<EventBatch, EventStoreError> {
+        while !self.is_full() && self.error.is_none() {
+            let chunk = match self.chunks.try_recv() {
+                Ok(chunk) => Some(chunk),
+                Err(_) if self.is_empty() => self.chunks.recv().await,
+                Err(_) => match timeout_at(self.rest_until, self.chunks.recv()).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => break,
+                },
+            };
+            match chunk {
+                Some(Ok(chunk)) => self.push_chunk(chunk),
+                Some(Err(error)) => self.error = Some(error),
+                None => self.error = Some(EventStoreError::Unavailable("the subscription ended".into())),
+            }
+        }
+        if self.is_empty()
+            && let Some(error) = self.error.take()
+        {
+            return Err(error);
+        }
+        self.pending_bytes = 0;
+        self.returned_up_to = self.pending.up_to;
+        Ok(EventBatch { events: mem::take(&mut self.pending.events), up_to: self.pending.up_to })
+    }
+
+    /// Whether there is more to be had at once.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// Tells how long the last stretch took to apply.
+    pub(crate) fn record_apply_time(&mut self, took: Duration) {
+        self.rest_until = Instant::now() + took.mul_f64(self.pacing.rest_factor).min(self.pacing.max_rest);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pending.events.is_empty() && self.pending.up_to == self.returned_up_to
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending.events.len() >= self.pacing.max_events || self.pending_bytes >= self.pacing.max_bytes
+    }
+
+    fn push_chunk(&mut self, chunk: EventBatch) {
+        self.pending_bytes += chunk.events.iter().map(event_size).sum::<usize>();
+        self.pending.up_to = chunk.up_to;
+        if self.pending.events.is_empty() {
+            self.pending.events = chunk.events;
+        } else {
+            self.pending.events.extend(chunk.events);
+        }
+    }
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.reader_task.abort();
+    }
+}
+
+async fn read_chunks(
+    mut subscription: Box<dyn Subscription>,
+    chunks: mpsc::Sender<Result<EventBatch, EventStoreError>>,
+) {
+    let mut mean = EVENT_OVERHEAD_BYTES;
+    loop {
+        let chunk =
+            subscription.next((TARGET_CHUNK_BYTES / mean).clamp(MIN_CHUNK_EVENTS, MAX_CHUNK_EVENTS)).await;
+        let failed = chunk.is_err();
+        if let Ok(EventBatch { events, .. }) = &chunk
+            && !events.is_empty()
+        {
+            mean = mean.midpoint(events.iter().map(event_size).sum::<usize>() / events.len()).max(1);
+        }
+        if chunks.send(chunk).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn event_size(event: &RecordedEvent) -> usize {
+    EVENT_OVERHEAD_BYTES + event.data.len() + event.metadata.len()
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Takes the pictures of docs/images/ again.
+#
+#   scripts/screenshots.sh [BINARY]      # BINARY: target/release/chat-api
+#
+# docs-page.png   the reference that a running server has at /docs
+# grafana.png     the first rows of the Grafana dashboard, after three minutes of traffic to two processes of each role
+#                 behind the gateway. Grafana is not needed: draw_dashboard.py draws the panels, with their own queries.
+#
+# Everything listens on loopback and writes to a temporary folder that is removed again. Needs python3 and curl;
+# Chromium, HAProxy and Prometheus are installed where they are missing (apt-get, as root).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+binary=${1:-$root/target/release/chat-api}
+command -v "$binary" >/dev/null || { echo "$binary is missing: cargo build --release" >&2; exit 2; }
+packages=()
+for program in chromium haproxy prometheus; do
+  command -v "$program" >/dev/null || packages+=("$program")
+done
+if ((${#packages[@]})); then
+  echo "installing ${packages[*]}"
+  apt-get update -q >/dev/null
+  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null
+fi
+
+work=$(mktemp -d)
+pids=()
+clean_up() {
+  trap - EXIT
+  kill -TERM "${pids[@]}" 2>/dev/null || true
+  wait 2>/dev/null || true
+  rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 1' INT TERM
+
+# Starts a program in the background; its output goes to a file.
+start() {
+  "$@" >>"$work/log" 2>&1 &
+  pids+=($!)
+}
+
+# screenshot URL FILE HEIGHT
+screenshot() {
+  timeout 60 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+    --disable-background-networking --disable-component-update --disable-sync --hide-scrollbars \
+    --user-data-dir="$work/profile" --virtual-time-budget=8000 --window-size="1280,$3" \
+    --screenshot="$work/$2" "$1" >"$work/chromium.log" 2>&1 || { cat "$work/chromium.log" >&2; exit 1; }
+  mkdir -p "$root/docs/images"
+  mv "$work/$2" "$root/docs/images/$2"
+  echo "docs/images/$2: $(wc -c <"$root/docs/images/$2") bytes"
+}
+
+# The line-up, with no settings of the caller.
+unset DATABASE_URL EVENT_STORE_URL LISTEN_ADDR RATE_LIMIT REDIS_URL SEARCH_INDEX_DIR
+export DATA_DIR=$work/data TRUSTED_PROXIES=127.0.0.1
+port=$((20000 + RANDOM % 12000))
+export GATEWAY_ADDR=127.0.0.1:$port GATEWAY_METRICS_ADDR=127.0.0.1:$((port + 1))
+export COMMAND_API_1=127.0.0.1:$((port + 2)) COMMAND_API_2=127.0.0.1:$((port + 3))
+export QUERY_API_1=127.0.0.1:$((port + 4)) QUERY_API_2=127.0.0.1:$((port + 5))
+projector=127.0.0.1:$((port + 6)) prometheus=127.0.0.1:$((port + 7))
+start "$binary" projector --listen-addr "$projector"
+start "$binary" command-api --listen-addr "$COMMAND_API_1"
+start "$binary" command-api --listen-addr "$COMMAND_API_2"
+start "$binary" query-api --listen-addr "$QUERY_API_1"
+start "$binary" query-api --listen-addr "$QUERY_API_2"
+start haproxy -db -f "$root/infra/deploy/gateway/haproxy.cfg"
+cat >"$work/prometheus.yml" <<END
+global: { scrape_interval: 2s }
+scrape_configs:
+  - { job_name: command-api, static_configs: [targets: ["$COMMAND_API_1", "$COMMAND_API_2"]] }
+  - { job_name: query-api, static_configs: [targets: ["$QUERY_API_1", "$QUERY_API_2"]] }
+  - { job_name: projector, static_configs: [targets: ["$projector"]] }
+  - { job_name: gateway, static_configs: [targets: ["$GATEWAY_METRICS_ADDR"]] }
+END
+start prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
+  --web.listen-address="$prometheus"
+
+gateway=http://$GATEWAY_ADDR
+is_ready() { curl -sf "$gateway/readyz" "http://$prometheus/-/ready" >/dev/null; }
+for _ in {1..200}; do
+  is_ready && break
+  sleep 0.1
+done
+is_ready || { echo "the servers do not start:" >&2; tail -20 "$work/log" >&2; exit 1; }
+# Down to the end of a section.
+screenshot "$gateway/docs" docs-page.png 1304
+
+seconds=180
+echo "sending traffic for $seconds seconds"
+"$root/scripts/traffic.py" "$gateway" $((seconds + 15))
+height=$("$root/scripts/draw_dashboard.py" "$root/infra/deploy/grafana/dashboards/chat-api.json" \
+  "http://$prometheus" "$seconds" "$work/dashboard.html" "At a glance" Throughput Latency)
+screenshot "file://$work/dashboard.html" grafana.png "$height"

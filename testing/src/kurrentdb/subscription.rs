@@ -1,0 +1,150 @@
+//! Subscriptions to `$all`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Node;
+use super::log::Record;
+use super::protocol::event_store::client::streams::ReadResp;
+use super::protocol::event_store::client::streams::read_req::options::FilterOptions;
+use super::protocol::event_store::client::streams::read_req::options::all_options::AllOption;
+use super::protocol::event_store::client::streams::read_req::options::filter_options::{
+    Filter as Criterion, Window,
+};
+use super::protocol::event_store::client::streams::read_resp::{
+    CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
+};
+use super::protocol::event_store::client::{AllStreamPosition, Timestamp};
+use super::service::{event_response, read_response};
+
+/// Records read at once.
+const PAGE_RECORDS: usize = 64;
+
+/// Events looked at between two checkpoints, where the client does not say.
+const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
+
+/// Which events pass.
+#[derive(Debug, Default)]
+pub(super) struct StreamFilter {
+    prefixes: Option<Vec<String>>,
+    /// Events looked at between two checkpoints.
+    checkpoint_interval: u64,
+}
+
+impl StreamFilter {
+    pub(super) fn from_options(options: &FilterOptions) -> Result<Self, Status> {
+        let unknown = || Status::unimplemented("filters other than by the prefixes of streams");
+        let Some(Criterion::StreamIdentifier(criterion)) = &options.filter else { return Err(unknown()) };
+        if !criterion.regex.is_empty() {
+            return Err(unknown());
+        }
+        let window = match options.window {
+            Some(Window::Max(window)) => window,
+            Some(Window::Count(_)) | None => DEFAULT_CHECKPOINT_WINDOW,
+        };
+        let interval = u64::from(window) * u64::from(options.checkpoint_interval_multiplier);
+        Ok(Self { prefixes: Some(criterion.prefix.clone()), checkpoint_interval: interval })
+    }
+
+    pub(super) fn matches(&self, record: &Record) -> bool {
+        let Some(prefixes) = &self.prefixes else { return true };
+        prefixes.iter().any(|prefix| record.stream.starts_with(prefix.as_bytes()))
+    }
+}
+
+/// The client went away.
+struct ClientGone;
+
+struct SubscriptionTask {
+    node: Arc<Node>,
+    filter: StreamFilter,
+    sender: mpsc::Sender<Result<ReadResp, Status>>,
+    examined: u64,
+}
+
+/// Gives what comes after a position, and goes on giving.
+pub(super) async fn run(
+    node: Arc<Node>,
+    after: Option<AllOption>,
+    filter: StreamFilter,
+    sender: mpsc::Sender<Result<ReadResp, Status>>,
+) {
+    let log = &node.cluster.log;
+    let mut place = match after {
+        Some(AllOption::Position(at)) => log.index_of(at.commit_position.saturating_add(1)),
+        Some(AllOption::End(_)) => log.len(),
+        Some(AllOption::Start(_)) | None => 0,
+    };
+    let mut growth = log.watch_length();
+    let mut end = node.end_subscriptions_signal.subscribe();
+    let mut task = SubscriptionTask { node: Arc::clone(&node), filter, sender: sender.clone(), examined: 0 };
+    let mut live = false;
+    let confirmation = SubscriptionConfirmation { subscription_id: Uuid::new_v4().to_string() };
+    if task.send(Content::Confirmation(confirmation)).await.is_err() {
+        return;
+    }
+    loop {
+        growth.borrow_and_update();
+        let records = log.slice(place, PAGE_RECORDS);
+        place += records.len();
+        if !records.is_empty() {
+            tokio::select! {
+                given = task.send_records(&records) => if given.is_err() { return },
+                _ = end.changed() => return send_dropped(&sender).await,
+            }
+            continue;
+        }
+        if !live {
+            live = true;
+            // Before whatever comes next: not the place of an event.
+            let position =
+                Some(AllStreamPosition { commit_position: log.next_position(), prepare_position: 0 });
+            let wait_until_caught_up =
+                CaughtUp { timestamp: Some(Timestamp::default()), stream_revision: None, position };
+            if task.send(Content::CaughtUp(wait_until_caught_up)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            _ = growth.changed() => {}
+            _ = end.changed() => return send_dropped(&sender).await,
+            () = sender.closed() => return,
+        }
+    }
+}
+
+async fn send_dropped(sender: &mpsc::Sender<Result<ReadResp, Status>>) {
+    // A client that went away does not hear it.
+    let _ = sender.send(Err(Status::unavailable("the subscription was dropped"))).await;
+}
+
+impl SubscriptionTask {
+    async fn send_records(&mut self, records: &[Arc<Record>]) -> Result<(), ClientGone> {
+        for record in records {
+            self.examined += 1;
+            if self.filter.matches(record) {
+                self.deliver(record).await?;
+            } else if self.filter.checkpoint_interval > 0
+                && self.examined.is_multiple_of(self.filter.checkpoint_interval)
+            {
+                let (commit_position, prepare_position) = (record.position, record.position);
+                self.send(Content::Checkpoint(Checkpoint { commit_position, prepare_position })).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, record: &Record) -> Result<(), ClientGone> {
+        self.sender.send(Ok(event_response(record))).await.map_err(|_| ClientGone)?;
+        self.node.delivered_count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn send(&self, content: Content) -> Result<(), ClientGone> {
+        self.sender.send(Ok(read_response(content))).await.map_err(|_| ClientGone)
+    }
+}

@@ -1,0 +1,127 @@
+//! A server that ends with the process that started it, even where that is killed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Starts the server `"$@"`, says its process id, and waits until its standard input closes, which it does when the
+/// parent lets go of it or is gone. Signals are ignored from after the start only, since the server would inherit that.
+/// Then it ends the server with the signal `$STOP`, and removes the folder `$REMOVE`
+/// if there is one to remove.
+const SUPERVISOR: &str = r#"
+exec 3<&0
+"$@" >"$LOG" 2>&1 </dev/null 3<&- &
+server=$!
+trap '' INT TERM HUP
+echo "$server"
+cat <&3 >/dev/null
+kill -CONT "$server" 2>/dev/null
+kill -"$STOP" "$server" 2>/dev/null
+wait "$server"
+if [ -n "$REMOVE" ]; then rm -rf "$REMOVE" 2>/dev/null; fi
+"#;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The user and group that it runs as, where these are not the caller's.
+    pub user: Option<(u32, u32)>,
+    /// The file that its output goes to.
+    pub log: PathBuf,
+    /// The signal that ends it, such as `TERM`.
+    pub stop_signal: &'static str,
+    /// The folder that is removed after its end.
+    pub remove_on_exit: Option<PathBuf>,
+}
+
+/// A running server. Dropping it ends the server and waits for its end.
+#[derive(Debug)]
+pub struct SupervisedServer {
+    supervisor: Child,
+    pid: u32,
+}
+
+impl SupervisedServer {
+    /// Starts a server. That it was started does not say that it answers.
+    pub fn start(server: &Server) -> io::Result<Self> {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", SUPERVISOR, "supervisor"]).args(&server.command);
+        shell.env("LOG", &server.log).env("STOP", server.stop_signal);
+        shell.env("REMOVE", server.remove_on_exit.as_deref().unwrap_or(Path::new("")));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some((user, group)) = server.user {
+            shell.uid(user).gid(group).current_dir("/");
+        }
+        let mut supervisor = shell.spawn()?;
+        let output = supervisor.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let pid = line.trim().parse().map_err(|_| io::Error::other("the server did not start"))?;
+        Ok(Self { supervisor, pid })
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends the server a signal, such as `STOP`, `CONT` or `KILL`.
+    pub fn signal(&self, signal: &str) -> io::Result<()> {
+        // Sending signals takes unsafe code or a program.
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status()?;
+        if sent.success() { Ok(()) } else { Err(io::Error::other(format!("SIG{signal} could not be sent"))) }
+    }
+
+    /// Kills the server (SIGKILL) and waits for its end.
+    pub fn kill(self) -> io::Result<()> {
+        self.signal("KILL")
+    }
+}
+
+impl Drop for SupervisedServer {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        // It ends by itself; where waiting fails there is nobody to wait for.
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// The end of a server's log, for whoever has to find out why it does not answer.
+pub fn tail_log(log: &Path) -> String {
+    const LINES: usize = 20;
+    let Ok(file) = File::open(log) else { return String::new() };
+    let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_server_ends_with_its_supervisor_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let server = Server {
+            command: vec!["sleep".to_owned(), "600".to_owned()],
+            user: None,
+            log: folder.join("log"),
+            stop_signal: "TERM",
+            remove_on_exit: Some(folder.clone()),
+        };
+        let running = SupervisedServer::start(&server).unwrap();
+        running.signal("0").unwrap();
+        let pid = running.pid();
+        drop(running);
+        let gone = Instant::now() + Duration::from_secs(5);
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            assert!(Instant::now() < gone, "the server is still there");
+        }
+        assert!(!folder.exists());
+    }
+}

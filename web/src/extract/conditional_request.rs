@@ -1,0 +1,170 @@
+//! Conditional requests (RFC 9110, 13): `ETag`, `If-Match`, `If-None-Match`.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use chat_domain::{Precondition, Version};
+use http::HeaderValue;
+use http::header::{GetAll, IF_MATCH, IF_NONE_MATCH};
+use http::request::Parts;
+
+/// The `ETag` of a resource at this version: `"<version>"`, strong.
+pub fn etag(version: Version) -> HeaderValue {
+    // A number between quotes is always a header value.
+    HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// `If-Match`: what the client asks of a resource before it is changed. Tags that are weak, or that this server never
+/// gave out, match nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IfMatch(pub Precondition);
+
+/// `If-None-Match`: which versions the client has already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IfNoneMatch(Option<EntityTags>);
+
+impl IfNoneMatch {
+    /// Whether the client has this version, so that 304 answers it.
+    pub fn matches(&self, version: Version) -> bool {
+        match &self.0 {
+            None => false,
+            Some(EntityTags::Any) => true,
+            Some(EntityTags::List(tags)) => tags.iter().any(|tag| tag.version == Some(version)),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(match EntityTags::parse(&parts.headers.get_all(IF_MATCH)) {
+            None => Precondition::None,
+            Some(EntityTags::Any) => Precondition::Exists,
+            Some(EntityTags::List(tags)) => {
+                let strong = tags.into_iter().filter(|tag| !tag.weak);
+                Precondition::AnyOf(strong.filter_map(|tag| tag.version).collect())
+            }
+        }))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(EntityTags::parse(&parts.headers.get_all(IF_NONE_MATCH))))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum EntityTags {
+    Any,
+    List(Vec<EntityTag>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EntityTag {
+    weak: bool,
+    /// `None`: not a tag of this server.
+    version: Option<Version>,
+}
+
+impl EntityTags {
+    /// The tags of all header lines; `None` without a line.
+    fn parse(values: &GetAll<'_, HeaderValue>) -> Option<Self> {
+        let mut tags = Vec::new();
+        let mut lines = 0;
+        for value in values {
+            lines += 1;
+            if value.as_bytes().trim_ascii() == b"*" {
+                return Some(Self::Any);
+            }
+            parse_entity_tags(value.as_bytes(), &mut tags);
+        }
+        (lines > 0).then_some(Self::List(tags))
+    }
+}
+
+/// Reads `"1", W/"2"`. Stops where the list is malformed: what follows can't be told apart.
+fn parse_entity_tags(mut rest: &[u8], tags: &mut Vec<EntityTag>) {
+    loop {
+        while let [b' ' | b'\t' | b',', tail @ ..] = rest {
+            rest = tail;
+        }
+        let (weak, quoted) = match rest {
+            [b'W', b'/', b'"', tail @ ..] => (true, tail),
+            [b'"', tail @ ..] => (false, tail),
+            _ => return,
+        };
+        let Some(end) = quoted.iter().position(|byte| *byte == b'"') else { return };
+        tags.push(EntityTag { weak, version: parse_version(&quoted[..end]) });
+        rest = &quoted[end + 1..];
+    }
+}
+
+/// Reads a version in its one spelling.
+fn parse_version(text: &[u8]) -> Option<Version> {
+    let text = std::str::from_utf8(text).ok()?;
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(Version::new(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    async fn if_match(lines: &[&str]) -> Precondition {
+        let mut parts = parts(IF_MATCH.as_str(), lines);
+        let Ok(IfMatch(precondition)) = IfMatch::from_request_parts(&mut parts, &()).await;
+        precondition
+    }
+
+    async fn if_none_match(lines: &[&str], version: u64) -> bool {
+        let mut parts = parts(IF_NONE_MATCH.as_str(), lines);
+        let Ok(tags) = IfNoneMatch::from_request_parts(&mut parts, &()).await;
+        tags.matches(Version::new(version))
+    }
+
+    fn parts(name: &str, lines: &[&str]) -> Parts {
+        let mut request = Request::builder();
+        for line in lines {
+            request = request.header(name, *line);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn any_of(versions: &[u64]) -> Precondition {
+        Precondition::AnyOf(versions.iter().copied().map(Version::new).collect())
+    }
+
+    #[tokio::test]
+    async fn if_match_takes_lists_on_one_line_or_several() {
+        assert_eq!(if_match(&[]).await, Precondition::None);
+        assert_eq!(if_match(&["*"]).await, Precondition::Exists);
+        assert_eq!(if_match(&["\"1\",\"2\" , \"30\"", "\"4\""]).await, any_of(&[1, 2, 30, 4]));
+    }
+
+    #[tokio::test]
+    async fn if_match_compares_strongly() {
+        assert_eq!(if_match(&["W/\"1\", \"2\""]).await, any_of(&[2]));
+    }
+
+    #[tokio::test]
+    async fn foreign_and_malformed_tags_match_nothing() {
+        for line in ["", "1", "\"01\"", "\"+1\"", "\"abc\"", "\"1", "w/\"1\"", "\"1,2\"", "\"\""] {
+            assert_eq!(if_match(&[line]).await, any_of(&[]), "{line:?}");
+        }
+        assert_eq!(if_match(&["\"a,\\\", \"7\""]).await, any_of(&[7]), "a comma or a backslash inside a tag");
+    }
+
+    #[tokio::test]
+    async fn if_none_match_compares_weakly() {
+        assert!(if_none_match(&["W/\"3\""], 3).await);
+        assert!(if_none_match(&["\"1\"", "\"3\""], 3).await);
+        assert!(if_none_match(&["*"], 3).await);
+        assert!(!if_none_match(&["\"4\""], 3).await);
+        assert!(!if_none_match(&[], 3).await);
+    }
+}

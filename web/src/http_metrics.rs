@@ -1,0 +1,95 @@
+//! How requests went, in the metrics.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+/// What answers are counted into. Looking a metric up by its labels takes longer than counting: it is done once for each
+/// route, method and status, of which there is a fixed number.
+#[derive(Default)]
+pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<ResponseMetrics>>>);
+
+/// The answers of one route to one method that had the same status.
+struct ResponseMetrics {
+    method: &'static str,
+    status: u16,
+    requests: Counter,
+    durations: Histogram,
+}
+
+impl HttpMetrics {
+    /// Counts an answer.
+    pub(crate) fn record_response(&self, method: &'static str, route: &str, status: u16, elapsed: Duration) {
+        let has_same_labels = |entry: &&ResponseMetrics| entry.method == method && entry.status == status;
+        let by_route = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = by_route.get(route).and_then(|entries| entries.iter().find(has_same_labels)) {
+            return entry.record(elapsed);
+        }
+        drop(by_route);
+        let entry = ResponseMetrics::register(method, route, status);
+        entry.record(elapsed);
+        // Two may open the same one at the same moment: both count into the same metrics.
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(route.to_owned())
+            .or_default()
+            .push(entry);
+    }
+}
+
+impl ResponseMetrics {
+    fn register(method: &'static str, route: &str, status: u16) -> Self {
+        let requests = counter!(
+            "http_requests_total",
+            "method" => method, "route" => route.to_owned(), "status" => status.to_string()
+        );
+        let durations =
+            histogram!("http_request_duration_seconds", "method" => method, "route" => route.to_owned());
+        Self { method, status, requests, durations }
+    }
+
+    fn record(&self, elapsed: Duration) {
+        self.requests.increment(1);
+        self.durations.record(elapsed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn counts_responses_by_route_method_and_status() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let http_metrics = HttpMetrics::default();
+            for (method, route, status) in [
+                ("GET", "/a", 200),
+                ("GET", "/a", 200),
+                ("GET", "/a", 404),
+                ("PUT", "/a", 200),
+                ("GET", "/b", 200),
+            ] {
+                http_metrics.record_response(method, route, status, Duration::from_millis(3));
+            }
+        });
+        let rendered = handle.render();
+        for (labels, count) in [
+            (r#"method="GET",route="/a",status="200""#, 2),
+            (r#"method="GET",route="/a",status="404""#, 1),
+            (r#"method="PUT",route="/a",status="200""#, 1),
+            (r#"method="GET",route="/b",status="200""#, 1),
+        ] {
+            let line = format!("http_requests_total{{{labels}}} {count}");
+            assert!(rendered.contains(&line), "{line} in {rendered}");
+        }
+        let durations = "http_request_duration_seconds_count{method=\"GET\",route=\"/a\"} 3";
+        assert!(rendered.contains(durations), "{durations} in {rendered}");
+    }
+}

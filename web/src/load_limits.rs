@@ -1,0 +1,146 @@
+//! Bounds on what API routes may take: requests in flight, and time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use futures::future::{BoxFuture, ready};
+use tokio::time::timeout;
+use tower::{Layer, Service};
+
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+
+/// The requests that may be in flight.
+#[derive(Debug)]
+pub(crate) struct ConcurrencyLimit {
+    available: AtomicUsize,
+}
+
+/// A request in flight.
+struct ConcurrencyPermit(Arc<ConcurrencyLimit>);
+
+impl ConcurrencyLimit {
+    pub(crate) fn new(max_in_flight: usize) -> Self {
+        Self { available: AtomicUsize::new(max_in_flight) }
+    }
+
+    fn try_acquire(self: &Arc<Self>) -> Option<ConcurrencyPermit> {
+        let decrement = |free: usize| free.checked_sub(1);
+        self.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).ok()?;
+        Some(ConcurrencyPermit(Arc::clone(self)))
+    }
+}
+
+impl Drop for ConcurrencyPermit {
+    fn drop(&mut self) {
+        self.0.available.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a handler may take, and what the client is told when it takes longer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) timeout: Duration,
+    pub(crate) code: ErrorCode,
+}
+
+/// Refuses at once what comes on top of the requests in flight, rather than let it wait, and gives up on what misses its
+/// deadline.
+#[derive(Clone)]
+pub(crate) struct LoadLimits {
+    pub(crate) concurrency_limit: Arc<ConcurrencyLimit>,
+    pub(crate) deadline: Deadline,
+}
+
+/// A service within limits.
+#[derive(Clone)]
+pub(crate) struct LoadLimited<S> {
+    inner: S,
+    limits: LoadLimits,
+}
+
+impl<S> Layer<S> for LoadLimits {
+    type Service = LoadLimited<S>;
+
+    fn layer(&self, inner: S) -> LoadLimited<S> {
+        LoadLimited { inner, limits: self.clone() }
+    }
+}
+
+impl<S> Service<Request> for LoadLimited<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Some(permit) = self.limits.concurrency_limit.try_acquire() else {
+            return Box::pin(ready(Ok(Problem::from_code(ErrorCode::Overloaded).into_response())));
+        };
+        let Deadline { timeout: after, code } = self.limits.deadline;
+        let answer = timeout(after, self.inner.call(request));
+        Box::pin(async move {
+            let _permit = permit;
+            match answer.await {
+                Ok(answer) => answer,
+                Err(elapsed) => Ok(Problem::from_code(code).caused_by(elapsed).into_response()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    /// One request at a time, which never gets an answer of its own.
+    fn one_at_a_time(
+        timeout: Duration,
+    ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
+        let deadline = Deadline { timeout, code: ErrorCode::RequestTimeout };
+        let limits = LoadLimits { concurrency_limit: Arc::new(ConcurrencyLimit::new(1)), deadline };
+        limits.layer(service_fn(async |_: Request| {
+            std::future::pending::<Result<Response, Infallible>>().await
+        }))
+    }
+
+    fn request() -> Request {
+        Request::new(Body::empty())
+    }
+
+    #[tokio::test]
+    async fn rejects_requests_over_the_limit_until_one_ends() {
+        let service = one_at_a_time(Duration::from_hours(1));
+        let first = service.clone().call(request());
+        let second = service.clone().oneshot(request()).await.unwrap();
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        let third = std::pin::pin!(service.clone().call(request()));
+        assert!(futures::poll!(third).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missed_deadline_is_answered_and_releases_the_permit() {
+        let service = one_at_a_time(Duration::from_secs(1));
+        for _ in 0..2 {
+            let late = service.clone().oneshot(request()).await.unwrap();
+            assert_eq!(late.status(), Problem::from_code(ErrorCode::RequestTimeout).into_response().status());
+        }
+    }
+}

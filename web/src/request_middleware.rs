@@ -1,0 +1,144 @@
+//! The outermost layer of every route: who asks, under which id, and how it went.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method};
+use tower::{Layer, Service};
+use tracing::debug;
+
+use crate::client_address::TrustedProxies;
+use crate::http_metrics::HttpMetrics;
+use crate::problem::Problem;
+use crate::request_context::{RequestContext, X_REQUEST_ID};
+
+/// Gives requests their [`RequestContext`], turns panics into problems, renders problems, and accounts for requests in
+/// the log and the metrics.
+#[derive(Clone)]
+pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
+
+struct SharedState {
+    trusted_proxies: TrustedProxies,
+    http_metrics: HttpMetrics,
+}
+
+/// A service with the edge around it.
+#[derive(Clone)]
+pub(crate) struct RequestMiddleware<S> {
+    inner: S,
+    shared: Arc<SharedState>,
+}
+
+/// Marks a response whose status is an error's and whose body is nevertheless its own, as a health report's is.
+#[derive(Clone, Copy)]
+pub(crate) struct CustomErrorBody;
+
+impl RequestMiddlewareLayer {
+    pub(crate) fn new(proxies: TrustedProxies) -> Self {
+        Self(Arc::new(SharedState { trusted_proxies: proxies, http_metrics: HttpMetrics::default() }))
+    }
+}
+
+impl<S> Layer<S> for RequestMiddlewareLayer {
+    type Service = RequestMiddleware<S>;
+
+    fn layer(&self, inner: S) -> RequestMiddleware<S> {
+        RequestMiddleware { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+impl<S> Service<Request> for RequestMiddleware<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let context = RequestContext::new(&request, &self.shared.trusted_proxies);
+        let method = method_label(request.method());
+        // The route and never the path: the path holds the app's token.
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        request.extensions_mut().insert(context.clone());
+        let answering = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let answered = match answering {
+                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            let mut response = match answered {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(panic) => Problem::internal(panic_message(&*panic)).into_response(),
+            };
+            finish_response(&context, &mut response);
+
+            let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+            let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+            shared.http_metrics.record_response(method, route, status, elapsed);
+            debug!(
+                request_id = context.request_id(),
+                method,
+                route,
+                status,
+                ms = elapsed.as_secs_f64() * 1_000.0,
+                "answered a request"
+            );
+            Ok(response)
+        })
+    }
+}
+
+fn finish_response(context: &RequestContext, response: &mut Response) {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let problem = match problem {
+        None if failed && response.extensions().get::<CustomErrorBody>().is_none() => {
+            Some(Problem::from_status(status))
+        }
+        problem => problem,
+    };
+    if let Some(problem) = problem {
+        problem.log(context.request_id());
+        problem.render(context.request_id(), response);
+    }
+    if let Ok(id) = HeaderValue::from_str(context.request_id()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+}
+
+/// A metric label that clients can't make up values of.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a handler panicked: {}", message.unwrap_or("no message"))
+}

@@ -1,0 +1,96 @@
+//! Routes that other processes of the same API serve.
+//!
+//! A gateway splits requests by method and path, so a method that a path does not take may arrive where the path is not
+//! known, or known with other methods. The answer is to be that of the whole API.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::ALLOW;
+use http::{HeaderValue, StatusCode};
+use utoipa::openapi::{OpenApi, PathItem};
+
+use crate::error_code::ErrorCode;
+use crate::problem::Problem;
+
+/// Which methods the paths of an API take, wherever they are served.
+#[derive(Clone)]
+pub(crate) struct PathMethods(Arc<[(String, Vec<&'static str>)]>);
+
+impl PathMethods {
+    pub(crate) fn from_document(document: &OpenApi) -> Self {
+        let paths = document.paths.paths.iter();
+        let mut paths: Vec<_> =
+            paths.map(|(template, item)| (template.clone(), documented_methods(item))).collect();
+        // Of two templates of one path, the one that spells out more of it counts.
+        paths.sort_by_key(|(template, _)| template.matches('{').count());
+        Self(paths.into())
+    }
+
+    fn allowed_methods(&self, path: &str) -> Option<&[&'static str]> {
+        let entry = self.0.iter().find(|(template, _)| matches_template(path, template))?;
+        Some(&entry.1)
+    }
+}
+
+fn documented_methods(item: &PathItem) -> Vec<&'static str> {
+    let operations = [
+        ("GET", &item.get),
+        ("HEAD", &item.get),
+        ("POST", &item.post),
+        ("PUT", &item.put),
+        ("DELETE", &item.delete),
+    ];
+    operations.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method).collect()
+}
+
+/// Whether a path is one of those that a template such as `/apps/{app_token}` stands for.
+fn matches_template(path: &str, template: &str) -> bool {
+    let mut segments = path.split('/');
+    let segments_match = template.split('/').all(|template_segment| {
+        segments.next().is_some_and(|segment| {
+            if template_segment.starts_with('{') { !segment.is_empty() } else { segment == template_segment }
+        })
+    });
+    segments_match && segments.next().is_none()
+}
+
+/// The middleware: says of a method that no process takes what the whole API says of it.
+pub(crate) async fn answer_method_not_allowed(
+    State(path_methods): State<PathMethods>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if !matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) {
+        return response;
+    }
+    match path_methods.allowed_methods(&path) {
+        Some(methods) if !methods.contains(&method.as_str()) => {
+            let mut response = Problem::from_code(ErrorCode::MethodNotAllowed).into_response();
+            if let Ok(allow) = HeaderValue::try_from(methods.join(",")) {
+                response.headers_mut().insert(ALLOW, allow);
+            }
+            response
+        }
+        _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_by_its_template() {
+        let template = "/api/v1/apps/{app_token}/chats/{chat_number}";
+        assert!(matches_template("/api/v1/apps/x/chats/1", template));
+        for other in ["/api/v1/apps/x/chats", "/api/v1/apps/x/chats/", "/api/v1/apps/x/chats/1/messages", "/"]
+        {
+            assert!(!matches_template(other, template), "{other}");
+        }
+    }
+}
