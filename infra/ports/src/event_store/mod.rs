@@ -183,6 +183,24 @@ pub struct StreamRead {
     pub limit: usize,
 }
 
+impl StreamRead {
+    /// Reads all events from `start`, at most `limit` of them.
+    pub fn all(stream: impl Into<Arc<str>>, start: ReadStart, limit: usize) -> Self {
+        Self { stream: stream.into(), start, filter: EventTypeFilter::All, limit }
+    }
+
+    /// Reads the last event of a stream.
+    pub fn last_event(stream: impl Into<Arc<str>>) -> Self {
+        Self::all(stream, ReadStart::End, 1)
+    }
+
+    /// Returns the same read of events that pass a filter.
+    #[must_use]
+    pub fn filtered(self, filter: EventTypeFilter) -> Self {
+        Self { filter, ..self }
+    }
+}
+
 /// An event that may be stored, and where to look for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventLookup {
