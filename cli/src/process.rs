@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_admin_api::{AdminApi, AdminPorts};
-use chat_command_api::service_times::CommandService;
+use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::operator_action::ProjectionName;
 use chat_operations::projections::Projections;
@@ -71,7 +71,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let places = Places::of(options)?;
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
-    tokio::spawn(metrics.clone().upkeep());
+    tokio::spawn(metrics.clone().run_upkeep());
     let listener = bind(address).await?;
     let address =
         listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
@@ -109,7 +109,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     };
     let readiness = Parts {
         event_store: Arc::clone(&event_store),
-        writer: writer.as_ref().map(|(commands, _)| commands.handler().clone()),
+        writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
         redis: shared.redis().filter(|_| role.takes_commands()),
         projectors: keepers.statuses(),
         // Where the projectors run in this process, they tell.
@@ -118,25 +118,25 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
     let writer_task = writer.map(|(commands, task)| {
-        let handler = commands.handler().clone();
+        let handler = commands.writer().clone();
         let routes = chat_command_api::routes::router(commands);
         let api = ApiRoutes::commands(routes);
         apis.served
-            .push(api.around(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
+            .push(api.with_outer_layer(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
         task
     });
     if let Some(readers) = readers {
         serve_readers(&mut apis, readers, event_store, &places, options, draining);
     } else {
-        apis.documented.push(chat_query_api::openapi_document());
-        apis.documented_admin.push(chat_admin_api::openapi_document());
+        apis.documents_of_other_roles.push(chat_query_api::openapi_document());
+        apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
     }
     if !role.takes_commands() {
-        apis.documented.push(chat_command_api::routes::openapi_document());
+        apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,
-        shared_limits: shared.rate_limits(),
+        shared_rate_limits: shared.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         max_in_flight: options.max_in_flight,
         deadline: Duration::from_secs(options.request_timeout),
@@ -146,7 +146,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     banner::show(role, options, &places, address);
 
     let server =
-        ServerOptions { drain: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
+        ServerOptions { drain_timeout: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let stop = async {
         stop.await;
@@ -159,7 +159,7 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
             if role.takes_commands() && tokio::time::timeout(PATIENCE, writer_task).await.is_err() {
                 tracing::warn!("stopped with commands unanswered");
             }
-            if let DrainOutcome::Cut(connections) = drained {
+            if let DrainOutcome::ConnectionsAborted(connections) = drained {
                 tracing::warn!(connections, "stopped with requests unanswered");
             }
             Ok(())
@@ -211,8 +211,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Learns which generations of the projections readers see, and goes on learning it.
 async fn start_following(event_store: &Arc<dyn EventStore>) -> Result<watch::Receiver<Generations>, Failure> {
-    let read = || Generations::read(&**event_store);
-    let generations = wait_for("the event log", read, EventStoreError::retryable).await;
+    let read = || Generations::load(&**event_store);
+    let generations = wait_for("the event log", read, EventStoreError::is_retryable).await;
     let generations =
         generations.map_err(|error| Failure::because("the operators' acts can't be read", &error))?;
     Ok(generations.follow(Arc::clone(event_store)))
@@ -222,19 +222,19 @@ async fn start_writer(
     event_store: &Arc<dyn EventStore>,
     counters: Arc<dyn Counters>,
     reservations: Arc<dyn IdempotencyStore>,
-) -> Result<(Idempotency, JoinHandle<()>), Failure> {
-    let head = wait_for("the event log", || event_store.head(), EventStoreError::retryable).await;
+) -> Result<(CommandService, JoinHandle<()>), Failure> {
+    let head = wait_for("the event log", || event_store.head(), EventStoreError::is_retryable).await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let (handler, task) = WriterHandle::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
         counters,
         clock: clock::now,
-        queue: WriterConfig::QUEUE,
-        cache_bytes: WriterConfig::CACHE_BYTES,
+        queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+        cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head,
     });
-    let commands = Idempotency::new(handler, reservations);
-    if let Err(error) = commands.begin().await {
+    let commands = CommandService::new(handler, reservations);
+    if let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; those without one go on.
         tracing::warn!(error = &error as &dyn std::error::Error, "idempotency keys can't be kept now");
     }

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A list without letters, which comes with their counts.
 const NO_LETTER: DeadLetterQuery =
-    DeadLetterQuery { after: Position::START, limit: 0, which: DeadLetterFilter::Standing, stream: None };
+    DeadLetterQuery { after: Position::START, limit: 0, filter: DeadLetterFilter::NeedsAttention, stream: None };
 
 /// A projection that trails the log by more than this is worth a look.
 const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
@@ -47,11 +47,11 @@ impl Readiness for Parts {
         let head = within(self.event_store.head()).await;
         let mut parts = vec![part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone))];
         if let Some(writer) = &self.writer {
-            let full = (writer.free() == 0).then(|| "its queue is full".to_owned());
+            let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
             parts.push(part("command_writer", Ok(full)));
         }
         if let Some(redis) = &self.redis {
-            parts.push(part("redis", within(redis.check()).await.map(|()| None)));
+            parts.push(part("redis", within(redis.ping()).await.map(|()| None)));
         }
         for projector in &self.projectors {
             let ended = projector.has_changed().is_err();
@@ -71,7 +71,7 @@ impl Readiness for Parts {
             let documents = within(async {
                 let look = move || {
                     let index = folder.index()?;
-                    Ok::<_, SearchError>((index.position(), index.letter_counts()?))
+                    Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
                 };
                 let ended = |error| Err(SearchError::Unavailable(Box::new(error)));
                 tokio::task::spawn_blocking(look).await.unwrap_or_else(ended)
@@ -86,7 +86,7 @@ impl Readiness for Parts {
 impl Parts {
     /// Events between two positions, where these count events.
     fn events_between(&self, position: Position, head: Position) -> Option<u64> {
-        self.event_store.counts_events().then(|| head.get().saturating_sub(position.get()))
+        self.event_store.has_contiguous_positions().then(|| head.get().saturating_sub(position.get()))
     }
 
     /// A projection that another process keeps.
@@ -114,8 +114,8 @@ impl Parts {
             position: position.get(),
             lag_events: self.events_between(position, head),
             lag_ms,
-            parked: letters.parked,
-            discarded: letters.discarded,
+            parked: letters.pending,
+            discarded: letters.unacknowledged_discards,
             last_error: None,
         };
         let reason = letters_reason(letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
@@ -128,12 +128,12 @@ fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_event
     let lag = status.lag(clock::now());
     let reason = match status.state {
         _ if ended => Err("it has ended".to_owned()),
-        State::Starting => Err("it has not started yet".to_owned()),
-        State::Waiting => Err("it waits for what it needs, see last_error".to_owned()),
-        State::Stopped => Err("it has stopped".to_owned()),
-        State::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
-        State::StandingBy | State::CatchingUp | State::Live => {
-            let letters = DeadLetterCounts { parked: status.parked, discarded: status.discarded };
+        ProjectorState::Starting => Err("it has not started yet".to_owned()),
+        ProjectorState::Waiting => Err("it waits for what it needs, see last_error".to_owned()),
+        ProjectorState::Stopped => Err("it has stopped".to_owned()),
+        ProjectorState::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
+        ProjectorState::StandingBy | ProjectorState::CatchingUp | ProjectorState::Live => {
+            let letters = DeadLetterCounts { pending: status.dead_letters, unacknowledged_discards: status.discarded };
             Ok(letters_reason(letters).or_else(|| lag_reason(lag)))
         }
     };
@@ -142,7 +142,7 @@ fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_event
         position: status.position.get(),
         lag_events,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
-        parked: status.parked,
+        parked: status.dead_letters,
         discarded: status.discarded,
         last_error: status.last_error.clone(),
     };
@@ -150,7 +150,7 @@ fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_event
 }
 
 fn letters_reason(letters: DeadLetterCounts) -> Option<String> {
-    let DeadLetterCounts { parked, discarded } = letters;
+    let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = letters;
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
     let given_up = || format!("{discarded} events were discarded, and nobody has acknowledged it");
     waits.or_else(|| (discarded > 0).then(given_up))

@@ -32,7 +32,7 @@ impl SearchFolder {
     }
 }
 
-impl Search for SearchFolder {
+impl MessageSearch for SearchFolder {
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         self.index()?.search(request)
     }

@@ -105,7 +105,7 @@ async fn a_log_of_some_length_is_read_in_little_memory() {
         let setting = match setting.server {
             None => Setting { folder: folder(), ..setting },
             Some(_) => Setting {
-                server: Some(chat_testing::kurrentdb::StandIn::start().expect("a server")),
+                server: Some(chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server")),
                 ..setting
             },
         };

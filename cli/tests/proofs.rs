@@ -125,13 +125,13 @@ async fn an_alteration_of_the_server_is_named() {
         let positions: Vec<u64> = setting.events().await.iter().map(|event| event.position.get()).collect();
         let server = setting.server.as_ref().expect("a server");
         match name {
-            "changed" => server.change(positions[4], |data| data[20] ^= 1),
-            "removed" => server.remove(positions[4]),
+            "changed" => server.alter_payload(positions[4], |data| data[20] ^= 1),
+            "removed" => server.remove_event(positions[4]),
             "removed_at_the_end" => positions[usize::try_from(EVENTS).expect("few") - 1..]
                 .iter()
-                .for_each(|position| server.remove(*position)),
-            "swapped" => server.swap(positions[4], positions[8]),
-            _ => server.insert_before(positions[4]),
+                .for_each(|position| server.remove_event(*position)),
+            "swapped" => server.swap_events(positions[4], positions[8]),
+            _ => server.insert_copy_before(positions[4]),
         }
         let said = verify(&setting).expect(1);
         let expected = match name {

@@ -22,7 +22,7 @@ pub(crate) async fn open_event_store(log: &EventLog) -> Result<(Arc<dyn EventSto
         let id = store.log_id().await?;
         Ok((store, id))
     };
-    let opened = wait_for(&what, open, |error: &EventStoreError| error.retryable() && !is_final(error)).await;
+    let opened = wait_for(&what, open, |error: &EventStoreError| error.is_retryable() && !is_final(error)).await;
     opened.map_err(|error| Failure::because(format!("{what} can't be used"), &error))
 }
 

@@ -15,7 +15,7 @@ use chat_redis::{InvalidRedisUrl, RedisUrl};
 use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;
 
-pub(crate) use chat_projector::projection_store::Rows;
+pub(crate) use chat_projector::projection_store::ReadModelLocation;
 pub(crate) use event_store::{open_event_store, open_existing_event_store};
 pub(crate) use shared::Shared;
 pub(crate) use waiting::wait_for;
@@ -24,7 +24,7 @@ pub(crate) use waiting::wait_for;
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     pub(crate) events: EventLog,
-    pub(crate) read_model: Rows,
+    pub(crate) read_model: ReadModelLocation,
     /// Where processes share what they need to know of each other at once; `None` where each counts for itself.
     pub(crate) redis: Option<RedisUrl>,
     pub(crate) search_index: PathBuf,
@@ -62,7 +62,7 @@ impl Places {
                 Some(url) => EventLog::of(url)?,
             },
             read_model: match &options.database_url {
-                None => Rows::Sqlite(in_data_dir("read-model.db")),
+                None => ReadModelLocation::Sqlite(in_data_dir("read-model.db")),
                 Some(url) => rows(url)?,
             },
             redis: None,
@@ -87,12 +87,12 @@ impl EventLog {
 }
 
 /// Where the read model is, as a URL says.
-fn rows(url: &str) -> Result<Rows, Failure> {
+fn rows(url: &str) -> Result<ReadModelLocation, Failure> {
     const FLAG: &str = "--database-url (DATABASE_URL)";
     match scheme(url) {
-        "sqlite" => sqlite_path(url).map(Rows::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
+        "sqlite" => sqlite_path(url).map(ReadModelLocation::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
         "postgres" | "postgresql" => PostgresUrl::parse(url)
-            .map(|url| Rows::Postgres(Box::new(url)))
+            .map(|url| ReadModelLocation::Postgres(Box::new(url)))
             .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
         other => Err(unknown(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
     }

@@ -103,7 +103,7 @@ impl Watched {
     }
 
     /// What the projector of a generation is about, once there is one.
-    pub(crate) fn status(&self, copy: Copy) -> Option<watch::Receiver<ProjectorStatus>> {
+    pub(crate) fn status(&self, copy: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&copy).cloned()
     }
 }
@@ -176,8 +176,8 @@ impl Keeper {
         }
         let copy = ProjectionGeneration { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
-        let handle = self.around.places.of(copy).project(Arc::clone(&self.around.event_store), stopped);
-        handle.gauged.store(self.running.is_empty(), Ordering::Relaxed);
+        let handle = self.around.places.of(copy).spawn_projector(Arc::clone(&self.around.event_store), stopped);
+        handle.publishes_gauges.store(self.running.is_empty(), Ordering::Relaxed);
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(copy, status);
         self.running.insert(generation, Running { handle, stop, superseded: None });
@@ -188,8 +188,8 @@ impl Keeper {
         let Some(running) = self.running.get(&generation) else { return false };
         let status = running.handle.status.borrow().clone();
         let position = match status.state {
-            State::Live => Some(status.position),
-            State::StandingBy => {
+            ProjectorState::Live => Some(status.position),
+            ProjectorState::StandingBy => {
                 let copy = ProjectionGeneration { projection: self.projection, generation };
                 self.around.places.of(copy).position().await.ok()
             }
@@ -226,7 +226,7 @@ impl Keeper {
     /// One generation sets the gauges: that which is in use.
     fn gauge(&self, in_use: Generation) {
         for (generation, running) in &self.running {
-            running.handle.gauged.store(*generation == in_use, Ordering::Relaxed);
+            running.handle.publishes_gauges.store(*generation == in_use, Ordering::Relaxed);
         }
     }
 

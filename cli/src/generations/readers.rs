@@ -87,7 +87,7 @@ impl Readers {
             };
             let progress = self.progress_of(wanted);
             let (read_model, search) = (Arc::clone(&next.read_model), Arc::clone(&next.search));
-            api.switch(PromotedProjections { read_model, search, progress, reached });
+            api.switch_over(PromotedProjections { read_model, search, progress, positions: reached });
             self.in_use.send_replace(next);
             tracing::info!(
                 read_model = wanted.read_model.0,
@@ -105,7 +105,7 @@ impl Readers {
                 return None;
             }
         }
-        let (shown_rows, shown_documents) = api.shown();
+        let (shown_rows, shown_documents) = api.answered_positions();
         // What can't be read any more keeps nobody from going on.
         let rows = now.read_model.position().await.unwrap_or_default().max(shown_rows);
         let documents = documents(&now.search).await.unwrap_or_default().max(shown_documents);
@@ -156,7 +156,7 @@ fn open(places: &ProjectionLocations, pair: GenerationSet, now: Option<&InUse>) 
 pub(super) async fn at_hand(
     places: &ProjectionLocations,
     projection: ProjectionName,
-    line: &Line,
+    line: &GenerationHistory,
 ) -> Generation {
     let Some(previous) = line.previous() else { return line.live };
     let position =

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use chat_operations::envelope::{Envelope, Finding};
+use chat_operations::envelope::{Envelope, Report};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -34,9 +34,9 @@ impl Answer {
     }
 
     /// An answer that says by itself whether there is a finding, and what else there is to say.
-    pub(super) fn of(data: &(impl Serialize + Finding), text: impl Into<String>) -> Result<Self, Failure> {
+    pub(super) fn of(data: &(impl Serialize + Report), text: impl Into<String>) -> Result<Self, Failure> {
         let answer = Self::new(data, text)?;
-        Ok(Self { diagnostics: data.diagnostics(), finding: data.is_finding(), ..answer })
+        Ok(Self { diagnostics: data.diagnostics(), finding: data.has_findings(), ..answer })
     }
 
     /// Adds a note or a warning.
@@ -68,7 +68,7 @@ pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode
         }
         (Output::Table, Err(failure)) => failure.report(),
         (Output::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
-            write(&envelope(Status::of(finding), &data, &diagnostics), exit(finding))
+            write(&envelope(Status::for_findings(finding), &data, &diagnostics), exit(finding))
         }
         (Output::Json, Err(failure)) => {
             let said = Diagnostic { severity: Severity::Error, message: failure.to_string() };

@@ -9,7 +9,7 @@ use chat_ports::read_model::ReadModel;
 use chat_projector::generations::Generations;
 
 use super::{Common, Deed};
-use crate::engines::{Places, Rows, open_existing_event_store};
+use crate::engines::{Places, ReadModelLocation, open_existing_event_store};
 use crate::failure::Failure;
 
 /// The places that the options name, and the log, open.
@@ -26,13 +26,13 @@ impl Stage {
     }
 
     /// The generation of the read model that readers see, and where it is.
-    pub(super) async fn read_model(&self) -> Result<(Arc<dyn ReadModel>, Rows), Failure> {
-        let generations = Generations::read(&*self.log).await;
+    pub(super) async fn read_model(&self) -> Result<(Arc<dyn ReadModel>, ReadModelLocation), Failure> {
+        let generations = Generations::load(&*self.log).await;
         let generations =
             generations.map_err(|error| Failure::because("the operators' acts can't be read", &error))?;
         let live = generations.of(ProjectionName::ReadModel).live;
         let place = self.places.projections().read_model(live);
-        if let Rows::Sqlite(path) = &place
+        if let ReadModelLocation::Sqlite(path) = &place
             && !path.exists()
         {
             return Err(Failure::new(format!(

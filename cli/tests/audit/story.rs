@@ -28,7 +28,7 @@ pub struct Stage {
 impl Stage {
     /// On both line-ups.
     pub async fn both() -> [Self; 2] {
-        let server = chat_testing::kurrentdb::StandIn::start().expect("a server");
+        let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
         let embedded = Setting { name: "embedded", folder: folder(), server: None };
         let at_scale = Setting { name: "at_scale", folder: folder(), server: Some(server) };
         let database = Postgres::shared().create_database();
@@ -151,7 +151,7 @@ async fn tell(log: &dyn EventStore) -> Vec<Position> {
         });
         let append = StreamAppend {
             stream: told.stream.as_str().into(),
-            expected: ExpectedRevision::after(revision.checked_sub(1).map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new)),
             events: vec![NewEvent {
                 id: EventId::new(Uuid::from_u128(u128::from(number))),
                 event_type: told.event_type,

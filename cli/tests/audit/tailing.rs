@@ -26,7 +26,7 @@ async fn the_last_events_are_shown_oldest_first() {
 async fn say(stage: &Stage, number: u64) {
     let append = StreamAppend {
         stream: format!("chat-{APP}-1").as_str().into(),
-        expected: ExpectedRevision::Exact(Revision::new(5 + number - 4)),
+        expected_revision: ExpectedRevision::Exact(Revision::new(5 + number - 4)),
         events: vec![NewEvent {
             id: EventId::new(Uuid::from_u128(u128::from(100 + number))),
             event_type: "MessageCreated",

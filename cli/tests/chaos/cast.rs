@@ -48,7 +48,7 @@ struct Member {
 
 impl Member {
     fn new(role: Role, options: Options) -> Self {
-        let address = format!("127.0.0.1:{}", port::free().expect("a free port"));
+        let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
         let options = options.with("--listen-addr", &address).with("--log", "warn");
         let url = format!("http://{address}");
         Self { role, process: Some(options.spawn()), options, url, was_stopped: false, long_waits: 0 }

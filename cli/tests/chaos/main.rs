@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cast::{Cast, Log};
-use chat_testing::kurrentdb::{FaultPlan, StandIn};
+use chat_testing::kurrentdb::{FaultPlan, FakeKurrentDb};
 use faults::Faults;
 use ledger::Ledger;
 use load::Until;
@@ -57,10 +57,10 @@ async fn whatever_fails_on_redis_and_postgres_nothing_acknowledged_is_lost() {
 async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothing_acknowledged_is_lost() {
     let _turn = TURN.lock().await;
     let seed = seed("CHAOS_SEED");
-    let log = StandIn::start().expect("the stand-in");
+    let log = FakeKurrentDb::start().expect("the stand-in");
     let cast = Cast::start(Log::KurrentDb(log.url())).await;
     // From here on: what processes need to start is not what is tested.
-    log.fail_by(FaultPlan {
+    log.set_fault_plan(FaultPlan {
         seed,
         lost_answers: 40,
         dropped: 40,

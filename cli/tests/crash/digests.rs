@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use chat_ports::read_model::ReadModel;
-use chat_search::SearchIndex;
+use chat_search::TantivyIndex;
 use chat_sqlite::SqliteReadModel;
 
 use crate::harness::line_up::folder;
@@ -35,7 +35,7 @@ pub async fn of_folder(folder: &Path) -> Digests {
 /// The digests of projections that no process writes to.
 pub async fn of(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
     let read_model = read_model.digest().await.expect("the read model's digest");
-    let search_index = SearchIndex::open(search_index).expect("the search index");
+    let search_index = TantivyIndex::open(search_index).expect("the search index");
     let (position, search_index) = search_index.digest().expect("the search index's digest");
     let content =
         Content { read_model: read_model.value.to_string(), search_index: search_index.to_string() };

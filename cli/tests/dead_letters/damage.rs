@@ -9,7 +9,7 @@ use chat_domain::{
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{
-    EventStore, NewEvent, ReadFrom, RecordedEvent, Select, StreamAppend, StreamRead,
+    EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead,
 };
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
@@ -40,13 +40,12 @@ pub async fn append_version(
     schema_version: SchemaVersion,
     data: &str,
 ) -> Position {
-    let end = StreamRead { stream: stream.into(), from: ReadFrom::End, select: Select::All, limit: 1 };
     let last: Option<Revision> =
-        log.read_stream(end).await.expect("the stream").pop().map(|event| event.revision);
+        log.read_stream(StreamRead::last_event(stream)).await.expect("the stream").pop().map(|event| event.revision);
     let metadata = serde_json::to_string(&Metadata::default()).expect("JSON");
     let append = StreamAppend {
         stream: stream.into(),
-        expected: ExpectedRevision::after(last),
+        expected_revision: ExpectedRevision::from_last_revision(last),
         events: vec![NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type,

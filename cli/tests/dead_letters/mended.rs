@@ -2,17 +2,17 @@
 
 use chat_ports::event_store::EventStore;
 use chat_postgres::PostgresUrl;
-use chat_projector::projection::{Projection, Target};
-use chat_projector::read_model::{PostgresReadModelTarget, SqliteReadModelTarget};
-use chat_projector::search::SearchIndexTarget;
+use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::search::SearchIndexStore;
 
 use crate::damage::{events, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use crate::stage::{LineUp, Stage};
 
 /// Folds the log as a program would that can't read chats' creations and second messages.
-async fn fold_as_an_older_program(target: &impl Target, log: &dyn EventStore) {
-    let mut projection = target.open_fresh().await.expect("a new projection");
+async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn EventStore) {
+    let mut projection = target.recreate().await.expect("a new projection");
     let mut events = events(log).await;
     for event in &mut events {
         if event.event_type == "ChatCreated" || event.data.starts_with(br#"{"message_number":2"#) {
@@ -36,15 +36,15 @@ async fn upgraded(line_up: LineUp) -> (Stage, String) {
     match stage.flag("--database-url") {
         None => {
             let path = stage.folder().join("read-model.db");
-            fold_as_an_older_program(&SqliteReadModelTarget { path }, &*log).await;
+            fold_as_an_older_program(&SqliteReadModelStore { path }, &*log).await;
         }
         Some(url) => {
             let url = PostgresUrl::parse(url).expect("a URL");
-            fold_as_an_older_program(&PostgresReadModelTarget { url }, &*log).await;
+            fold_as_an_older_program(&PostgresReadModelStore { url }, &*log).await;
         }
     }
     let dir = stage.folder().join("search-index");
-    fold_as_an_older_program(&SearchIndexTarget { dir }, &*log).await;
+    fold_as_an_older_program(&SearchIndexStore { dir }, &*log).await;
     (stage, token)
 }
 

@@ -71,7 +71,7 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
         });
         let append = StreamAppend {
             stream: stream.to_string().into(),
-            expected: ExpectedRevision::after(last.map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(last.map(Revision::new)),
             events: events.collect(),
         };
         let appended = log.append(vec![append]).await.remove(0).expect("an append");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chat_postgres::PostgresUrl;
-use chat_testing::kurrentdb::StandIn;
+use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::postgres::Postgres;
 use serde_json::Value;
 use sqlx::{Connection, Executor};
@@ -31,7 +31,7 @@ pub struct Stage {
     /// The flags that name the engines.
     engines: Vec<(&'static str, String)>,
     client: Option<Client>,
-    _log: Option<StandIn>,
+    _log: Option<FakeKurrentDb>,
     folder: TempDir,
 }
 
@@ -42,7 +42,7 @@ impl Stage {
         let (log, engines) = match line_up {
             LineUp::Embedded => (None, Vec::new()),
             LineUp::AtScale => {
-                let log = StandIn::start().expect("an event store");
+                let log = FakeKurrentDb::start().expect("an event store");
                 let url = log.url();
                 let database = Postgres::shared().create_database();
                 (Some(log), vec![("--event-store-url", url), ("--database-url", database)])
@@ -172,8 +172,8 @@ impl Stage {
         }
         let url = self.flag("--database-url").expect("a database");
         let namespace = match generation {
-            1 => PostgresUrl::NAMESPACE.to_owned(),
-            other => format!("{}_{other}", PostgresUrl::NAMESPACE),
+            1 => PostgresUrl::DEFAULT_SCHEMA.to_owned(),
+            other => format!("{}_{other}", PostgresUrl::DEFAULT_SCHEMA),
         };
         let mut database = sqlx::PgConnection::connect(url).await.expect("the database");
         let path = format!("SET search_path TO {namespace}");

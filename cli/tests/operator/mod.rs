@@ -11,7 +11,7 @@ use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_sqlite::SqliteEventStore;
-use chat_testing::kurrentdb::StandIn;
+use chat_testing::kurrentdb::FakeKurrentDb;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 pub struct Setting {
     pub name: &'static str,
     pub folder: TempDir,
-    pub server: Option<StandIn>,
+    pub server: Option<FakeKurrentDb>,
 }
 
 /// What a command came to.
@@ -49,7 +49,7 @@ impl Setting {
 
     /// A log in the stand-in for KurrentDB.
     pub async fn kurrentdb() -> Self {
-        let server = StandIn::start().expect("a server");
+        let server = FakeKurrentDb::start().expect("a server");
         let setting = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
         fill(&*setting.log().await, EVENTS).await;
         setting
@@ -159,7 +159,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
             let before = if next == 1 { done / 3 } else { done / chats };
             StreamAppend {
                 stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
-                expected: ExpectedRevision::after(before.checked_sub(1).map(Revision::new)),
+                expected_revision: ExpectedRevision::from_last_revision(before.checked_sub(1).map(Revision::new)),
                 events: indexes.into_iter().map(event).collect(),
             }
         });

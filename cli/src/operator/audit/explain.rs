@@ -1,7 +1,7 @@
 //! `audit explain`
 
 use chat_operations::audit::{
-    Effect, EventSelector, ExplainError, Explanation, Touched, TouchedProjection, explain, touched,
+    Effect, EventSelector, ExplainError, Explanation, Touched, TouchedProjection, event_effects, explain,
 };
 use clap::{Args, Subcommand};
 
@@ -88,7 +88,7 @@ fn text_of_row(explained: &Explanation) -> String {
 async fn of_event(arguments: &OfEvent) -> Result<Answer, Failure> {
     let stage = Stage::open(&arguments.common).await?;
     let event = show::found(&stage, arguments.which).await?;
-    let touched = touched(&*stage.log, &event).await.map_err(unreadable)?;
+    let touched = event_effects(&*stage.log, &event).await.map_err(unreadable)?;
     Answer::of(&touched, text_of_event(&touched))
 }
 

@@ -59,12 +59,12 @@ async fn to_file(arguments: &Export, path: PathBuf) -> Result<Answer, Failure> {
         Failure::because(format!("{} can't be written", path.display()), error)
     };
     // What is exported are messages of people.
-    let mut file = NewFile::create(&path, Readers::Owner).map_err(|error| unwritable(&error))?;
+    let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
     let written = write(arguments, &mut file).await?.map_err(|error| match error {
         ExportError::EventStore(error) => unreadable(error),
         other => unwritable(&other),
     })?;
-    file.keep().map_err(|error| unwritable(&error))?;
+    file.persist().map_err(|error| unwritable(&error))?;
     let text = format!("{written} events are in {}", path.display());
     Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)
 }

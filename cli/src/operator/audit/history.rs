@@ -42,7 +42,7 @@ fn point(text: &str) -> Result<LogPoint, &'static str> {
 pub(super) async fn at(arguments: &At) -> Result<Answer, Failure> {
     let stage = Stage::open(arguments.about.common()).await?;
     let position = arguments.point.resolve(&*stage.log).await.map_err(unreadable)?;
-    let then = audit::at(&*stage.log, position, arguments.about.subject()).await.map_err(unreadable)?;
+    let then = audit::state_at(&*stage.log, position, arguments.about.subject()).await.map_err(unreadable)?;
     Answer::of(&then, text_of_state(&then))
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: &List) -> Result<Answer, Failure> {
         filter,
         order: arguments.order.into(),
         limit: usize::try_from(arguments.limit).unwrap_or(usize::MAX),
-        look_at_most: u64::MAX,
+        max_scanned_events: u64::MAX,
     };
     let page = list(&*stage.log, request).await.map_err(unreadable)?;
     let next = page.next;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use chat_files::durable_fs::with_suffix;
+use chat_files::durable_fs::path_with_suffix;
 use chat_operations::atomic_file::{FileAccess, NewFile};
 use chat_operations::audit::LogPoint;
 use chat_operations::proof::checkpoint::Checkpoint;
@@ -103,14 +103,14 @@ const NO_KEY: &str = "the signature was not checked: --public-key names the key 
 
 pub(super) fn keygen(arguments: &Keygen) -> Result<Answer, Failure> {
     let Keygen { out, name, .. } = arguments;
-    let public = beside(out, ".pub");
+    let public = path_with_suffix(out, ".pub");
     let key =
         SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
     let pem = key.to_pem();
     let verifying = key.verifying_key();
     // The private key last: where it is, its public key is too.
-    write_new(&public, &verifying.to_file(), Readers::Anybody)?;
-    write_new(out, &pem, Readers::Owner)?;
+    write_new(&public, &verifying.to_file(), FileAccess::UmaskDefault)?;
+    write_new(out, &pem, FileAccess::OwnerOnly)?;
     let data =
         json!({ "private_key": out, "public_key": public, "name": name, "verifier": verifying.to_string() });
     let text = format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public.display());
@@ -165,7 +165,7 @@ pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
     let verdict = verify::verify(&*stage.log, path, key.as_ref(), &mut |events| progress.at(events)).await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
-    let good = verdict.is_good() || (*unsigned && verdict.fits());
+    let good = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
     let mut answer = Answer::new(&verdict, proof_text::verdict(&verdict))?.finding(!good);
     if key.is_none() {
         answer = answer.note(Severity::Warning, NO_KEY);
@@ -184,7 +184,7 @@ pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
     drop(progress);
     let shown = proof.check(None).map_err(failed)?;
     // It holds what somebody wrote.
-    write_new(out, &proof.to_text(), Readers::Owner)?;
+    write_new(out, &proof.to_text(), FileAccess::OwnerOnly)?;
     let data =
         json!({ "file": out, "position": position, "index": shown.index, "events": shown.checkpoint.events });
     let text = format!(
@@ -214,7 +214,7 @@ fn until(text: &str) -> Result<LogPoint, &'static str> {
 /// How many events there are to read, where positions tell.
 async fn expected_events(stage: &Stage) -> Option<u64> {
     let head = stage.log.head().await.ok()?;
-    stage.log.counts_events().then_some(head.get())
+    stage.log.has_contiguous_positions().then_some(head.get())
 }
 
 fn public(path: &Path) -> Result<VerifyingKey, Failure> {
@@ -227,12 +227,12 @@ fn read(path: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))
 }
 
-fn write_new(path: &Path, text: &str, readers: Readers) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str, readers: FileAccess) -> Result<(), Failure> {
     use std::io::Write as _;
     let write = || {
         let mut file = NewFile::create(path, readers)?;
         file.write_all(text.as_bytes())?;
-        file.keep()
+        file.persist()
     };
     write().map_err(|error| Failure::because(format!("{} can't be written", path.display()), &error))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use chat_operations::audit::event::AuditedEvent;
 use chat_operations::proof::alteration::{Alteration, EventIdentity};
 use chat_operations::proof::checkpoint::Checkpoint;
-use chat_operations::proof::event_proof::Shown;
+use chat_operations::proof::event_proof::CheckedProof;
 use chat_operations::proof::leaves_file::LeavesStatus;
 use chat_operations::proof::log_integrity::{Fault, IntegrityReport};
 use chat_operations::proof::verify::{MissingEvent, SignatureStatus, Verdict};
@@ -78,8 +78,8 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     text
 }
 
-pub(super) fn proof(proof: &Shown) -> String {
-    let Shown { event, index, checkpoint, signature, included } = proof;
+pub(super) fn proof(proof: &CheckedProof) -> String {
+    let CheckedProof { event, index, checkpoint, signature, included } = proof;
     let RecordedEvent {
         position,
         stream,
@@ -116,8 +116,8 @@ pub(super) fn proof(proof: &Shown) -> String {
     )
 }
 
-pub(super) fn proof_as_json(proof: &Shown) -> Value {
-    let Shown { event, index, checkpoint, signature, included } = proof;
+pub(super) fn proof_as_json(proof: &CheckedProof) -> Value {
+    let CheckedProof { event, index, checkpoint, signature, included } = proof;
     json!({
         "proved": proves(proof),
         "included": included,
@@ -129,7 +129,7 @@ pub(super) fn proof_as_json(proof: &Shown) -> Value {
 }
 
 /// Whether a proof shows that the event was there.
-pub(super) fn proves(proof: &Shown) -> bool {
+pub(super) fn proves(proof: &CheckedProof) -> bool {
     proof.included && proof.signature == SignatureStatus::Good
 }
 
@@ -188,11 +188,11 @@ fn signature_text(signature: SignatureStatus) -> &'static str {
     }
 }
 
-fn standing(leaves: Standing) -> &'static str {
+fn standing(leaves: LeavesStatus) -> &'static str {
     match leaves {
-        Standing::Good => "those of the checkpoint",
-        Standing::Missing => "missing",
-        Standing::Altered => "altered: the file is not the one that the checkpoint was made with",
+        LeavesStatus::Good => "those of the checkpoint",
+        LeavesStatus::Missing => "missing",
+        LeavesStatus::Altered => "altered: the file is not the one that the checkpoint was made with",
     }
 }
 

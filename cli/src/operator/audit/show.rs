@@ -1,7 +1,7 @@
 //! `audit show`
 
 use chat_domain::Metadata;
-use chat_operations::audit::{AuditedEvent, EventReference, EventSelector, ShownEvent, find, show};
+use chat_operations::audit::{AuditedEvent, EventReference, EventSelector, ShownEvent, find_event, show};
 use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -40,10 +40,10 @@ pub(super) async fn found(
     stage: &Stage,
     which: EventSelector,
 ) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
-    let found = find(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
+    let found = find_event(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
     found.ok_or_else(|| match which {
-        EventSelector::At(position) => Failure::new(format!("no event is at position {position}")),
-        EventSelector::Of(id) => Failure::new(format!("no event has the id {}", id.uuid())),
+        EventSelector::Position(position) => Failure::new(format!("no event is at position {position}")),
+        EventSelector::Id(id) => Failure::new(format!("no event has the id {}", id.uuid())),
     })
 }
 
@@ -81,7 +81,7 @@ pub(super) fn event(event: &AuditedEvent) -> String {
         ("type", format!("{}, version {}", escaped(&event.event_type), event.schema_version.0)),
         ("recorded at", event.recorded_at.to_string()),
     ];
-    match event.circumstances() {
+    match event.parsed_metadata() {
         Some(metadata) => lines.extend(circumstances(&metadata)),
         None => lines.push(("metadata", stored(event.metadata.as_deref(), event.metadata_base64.as_deref()))),
     }

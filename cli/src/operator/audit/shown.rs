@@ -27,7 +27,7 @@ fn row(event: &AuditedEvent) -> [String; 6] {
         event.position.to_string(),
         event.recorded_at.to_string(),
         cut(&escaped(&event.event_type), TYPE),
-        cut(&actor(event.circumstances().map(|metadata| metadata.actor).as_ref()), ACTOR),
+        cut(&actor(event.parsed_metadata().map(|metadata| metadata.actor).as_ref()), ACTOR),
         stream(&event.stream),
         what(event),
     ]

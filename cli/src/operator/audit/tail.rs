@@ -54,7 +54,7 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
     let opening = async {
         let stage = Stage::open(&arguments.common).await?;
-        let last = audit::Tail::after_the_last(Arc::clone(&stage.log), filter, count, u64::MAX).await;
+        let last = audit::Tail::start_at_end(Arc::clone(&stage.log), filter, count, u64::MAX).await;
         Ok::<_, Failure>((stage, last.map_err(unreadable)?))
     };
     let (_stage, (last, mut tail)) = tokio::select! {
@@ -67,7 +67,7 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     }
     loop {
         let news = tokio::select! {
-            news = tail.next() => news.map_err(unreadable)?,
+            news = tail.next_batch() => news.map_err(unreadable)?,
             () = &mut stop => return Ok(()),
         };
         if !lines.write(&news.events)? {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_operations::dead_letters::dry_run::{STREAMS, dry_run};
+use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use chat_operations::dead_letters::resolve::{
-    DeadLetterSelection as Letters, Resolution, ResolutionOutcome, blocked_streams, plan_discard, take,
+    DeadLetterSelection, Resolution, ResolutionOutcome, blocked_streams, plan_discard, resolve,
 };
 use clap::Args;
 use serde_json::json;
@@ -53,12 +53,12 @@ pub(crate) struct DiscardOptions {
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     let meant = options.place.open().await?;
     let letters = match &options.which {
-        Which { position: Some(position), .. } => Letters::Event(Position::new(*position)),
-        Which { stream: Some(stream), .. } => Letters::Stream(stream.clone()),
-        Which { .. } => Letters::All,
+        Which { position: Some(position), .. } => DeadLetterSelection::Event(Position::new(*position)),
+        Which { stream: Some(stream), .. } => DeadLetterSelection::Stream(stream.clone()),
+        Which { .. } => DeadLetterSelection::All,
     };
     let parked = blocked_streams(&meant.projections, &meant.names, &letters).await.map_err(failure)?;
-    let steps: Vec<_> = parked.into_iter().map(|parked| Resolution { parked, discard: false }).collect();
+    let steps: Vec<_> = parked.into_iter().map(|parked| Resolution { blocked_stream: parked, discards_first: false }).collect();
     if steps.is_empty() {
         let nothing = json!({ "executed": false, "steps": [] });
         return Ok(note_unreadable(Answer::new(&nothing, "nothing is parked there\n")?, &meant.unreadable));
@@ -82,14 +82,14 @@ async fn go(meant: Meant, steps: Vec<Resolution>, execution: &Execution) -> Resu
 }
 
 async fn try_first(meant: &Meant, steps: &[Resolution]) -> Result<Answer, Failure> {
-    let all = try_out(&meant.projections, steps).await.map_err(failure)?;
+    let all = dry_run(&meant.projections, steps).await.map_err(failure)?;
     let text: String = all.iter().map(tried).collect();
     let mut answer = Answer::new(&json!({ "executed": false, "steps": all }), text)?
         .finding(all.iter().any(|tried| tried.would_stop.is_some()))
         .note(Severity::Note, "nothing was changed; --execute with --reason does it");
     if all.len() < steps.len() {
         let more = format!(
-            "{} more streams have parked events; {STREAMS} of a projection are tried at once",
+            "{} more streams have parked events; {MAX_STREAMS} of a projection are tried at once",
             steps.len() - all.len()
         );
         answer = answer.note(Severity::Note, more);
@@ -100,9 +100,9 @@ async fn try_first(meant: &Meant, steps: &[Resolution]) -> Result<Answer, Failur
 async fn execute(meant: &Meant, steps: Vec<Resolution>, execution: &Execution) -> Result<Answer, Failure> {
     let (operator, reason) = (execution.deed.operator(), execution.deed.reason()?);
     let patience = Duration::from_secs(execution.wait);
-    let all = take(&meant.projections, &operator, &reason, steps, patience).await.map_err(failure)?;
+    let all = resolve(&meant.projections, &operator, &reason, steps, patience).await.map_err(failure)?;
     let text: String = all.iter().map(done).collect();
-    let held_up = |done: &Done| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
+    let held_up = |done: &ResolutionOutcome| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
     let mut answer =
         Answer::new(&json!({ "executed": true, "steps": all }), text)?.finding(all.iter().any(held_up));
     if all.iter().any(|done| done.outcome.is_none()) {

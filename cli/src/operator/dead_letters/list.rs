@@ -1,7 +1,7 @@
 //! `dead-letters list`
 
 use chat_domain::Position;
-use chat_operations::dead_letters::list::{Asked, Counted, DeadLetterListing, list};
+use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, DeadLetterListing, list};
 use clap::Args;
 
 use super::shown::{counted, letters};
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let projections = open(&options.place.common).await?;
-    let asked = Asked {
+    let asked = ListOptions {
         projections: options.place.names(),
         stream: options.stream.clone(),
         all: options.all,
@@ -38,7 +38,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         limit: options.limit.max(1),
     };
     let listing = list(&projections, &asked).await.map_err(failure)?;
-    let standing = |of: &Counted| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
+    let standing = |of: &ProjectionDeadLetters| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
     let found = listing.projections.iter().any(|of| standing(of) > 0);
     let mut answer = Answer::new(&listing, text(&listing))?.finding(found);
     if let Some(last) = listing.letters.last().filter(|_| listing.more) {

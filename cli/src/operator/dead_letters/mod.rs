@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use chat_domain::Position;
 use chat_domain::operator_action::ProjectionName;
-use chat_operations::dead_letters::list::{Asked, Counted};
+use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters};
 use chat_operations::projections::Projections;
 use clap::{Args, Subcommand};
 
@@ -94,7 +94,7 @@ struct Meant {
     projections: Projections,
     names: Vec<ProjectionName>,
     /// Those that can't be, unless it was asked for them.
-    unreadable: Vec<Counted>,
+    unreadable: Vec<ProjectionDeadLetters>,
 }
 
 impl Where {
@@ -105,7 +105,7 @@ impl Where {
     async fn open(&self) -> Result<Meant, Failure> {
         let projections = open(&self.common).await?;
         let asked =
-            Asked { projections: self.names(), stream: None, all: false, after: Position::START, limit: 0 };
+            ListOptions { projections: self.names(), stream: None, all: false, after: Position::START, limit: 0 };
         let listing =
             chat_operations::dead_letters::list::list(&projections, &asked).await.map_err(failure)?;
         let (unreadable, readable): (Vec<_>, Vec<_>) =
@@ -116,8 +116,8 @@ impl Where {
 }
 
 /// Says which projections were left out.
-fn note_unreadable(mut answer: Answer, unreadable: &[Counted]) -> Answer {
-    for Counted { name, unreadable, .. } in unreadable {
+fn note_unreadable(mut answer: Answer, unreadable: &[ProjectionDeadLetters]) -> Answer {
+    for ProjectionDeadLetters { name, unreadable, .. } in unreadable {
         let why = unreadable.as_deref().unwrap_or_default();
         answer = answer.note(Severity::Warning, format!("{} is left out: {why}", name.as_str()));
     }

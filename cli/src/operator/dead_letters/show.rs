@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chat_domain::Position;
-use chat_operations::dead_letters::show::{Shown, StoredEvent, show};
+use chat_operations::dead_letters::show::{DeadLetterDetails, StoredEvent, show};
 use clap::Args;
 
 use super::shown::{letters, tried};
@@ -29,7 +29,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(note_unreadable(Answer::new(&shown, text(&shown))?, &meant.unreadable))
 }
 
-fn text(shown: &Shown) -> String {
+fn text(shown: &DeadLetterDetails) -> String {
     let mut text = letters(&shown.letters);
     for letter in &shown.letters {
         if let Some(given_up) = &letter.discarded {
@@ -60,7 +60,7 @@ fn text(shown: &Shown) -> String {
 }
 
 /// With the stream's name in full: `retry --stream` is to be given it.
-fn stored(event: &Stored) -> String {
+fn stored(event: &StoredEvent) -> String {
     pairs(&[
         ("position", event.position.to_string()),
         ("stream", event.stream.clone()),

@@ -1,16 +1,16 @@
 //! Answers as lines for people.
 
-use chat_operations::dead_letters::{DeadLetterView, Stop};
-use chat_operations::pending_dead_letters::dry_run::RetryDryRun;
-use chat_operations::pending_dead_letters::list::Counted;
-use chat_operations::pending_dead_letters::resolve::ResolutionOutcome;
+use chat_operations::dead_letters::{DeadLetterView, BlockingEvent};
+use chat_operations::dead_letters::dry_run::RetryDryRun;
+use chat_operations::dead_letters::list::ProjectionDeadLetters;
+use chat_operations::dead_letters::resolve::ResolutionOutcome;
 
 use crate::operator::projections::shown::or_dash;
 use crate::operator::table::whole_table;
 use crate::operator::text::{escaped, stream};
 
 /// Letters as rows; nothing where there is none.
-pub(super) fn letters(letters: &[Letter]) -> String {
+pub(super) fn letters(letters: &[DeadLetterView]) -> String {
     if letters.is_empty() {
         return String::new();
     }
@@ -36,7 +36,7 @@ pub(super) fn letters(letters: &[Letter]) -> String {
 }
 
 /// How many letters a projection has.
-pub(super) fn counted(of: &Counted) -> String {
+pub(super) fn counted(of: &ProjectionDeadLetters) -> String {
     let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
     format!("{}: {parked} parked, {discarded} discarded and not acknowledged\n", of.name.as_str())
 }
@@ -60,7 +60,7 @@ pub(super) fn tried(tried: &RetryDryRun) -> String {
 }
 
 /// What an act came to.
-pub(super) fn done(done: &Done) -> String {
+pub(super) fn done(done: &ResolutionOutcome) -> String {
     let (projection, stream) = (done.projection.as_str(), stream(&done.stream));
     let Some(left) = &done.outcome else {
         return format!("{projection}, {stream}: not yet carried out (recorded at position {})\n", done.act);
@@ -74,6 +74,6 @@ pub(super) fn done(done: &Done) -> String {
     format!("{projection}, {stream}: {given_up}{applied} events were applied{rest}")
 }
 
-fn stops(Stop { position, event_type, reason }: &Stop) -> String {
+fn stops(BlockingEvent { position, event_type, reason }: &BlockingEvent) -> String {
     format!("it stops at {position}, {}: {}", escaped(event_type), escaped(reason))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use chat_domain::Position;
-use chat_operations::events_check::{Asked, EventsCheck, Finding, check};
+use chat_operations::events_check::{CheckOptions, EventsCheck, EventFinding, check};
 use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
@@ -48,17 +48,17 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
     let unreadable = |error| Failure::because("the event log can't be read", &error);
     let head = stage.log.head().await.map_err(unreadable)?;
     let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
-    let total = stage.log.counts_events().then(|| head.get().saturating_sub(after.get()));
+    let total = stage.log.has_contiguous_positions().then(|| head.get().saturating_sub(after.get()));
     let mut progress = Progress::start("Checking events", total);
-    let asked = Asked { after, limit: options.limit, look_at_most: u64::MAX };
+    let asked = CheckOptions { after, max_findings: options.limit, max_events: u64::MAX };
     let checked = check(&*stage.log, asked, |events| progress.at(events)).await.map_err(unreadable)?;
     drop(progress);
-    Ok(Answer::new(&checked, text(&checked))?.finding(checked.found() > 0))
+    Ok(Answer::new(&checked, text(&checked))?.finding(checked.finding_count() > 0))
 }
 
 fn text(checked: &EventsCheck) -> String {
     let EventsCheck { position, events, types, findings, .. } = checked;
-    let mut text = match checked.found() {
+    let mut text = match checked.finding_count() {
         0 => format!("{events} events up to position {position}: all can be read\n"),
         1 => format!("{events} events up to position {position}: 1 finding\n"),
         found => format!("{events} events up to position {position}: {found} findings\n"),
@@ -68,7 +68,7 @@ fn text(checked: &EventsCheck) -> String {
         let rows: Vec<_> = findings.iter().map(row).collect();
         text +=
             &whole_table(["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"], &rows);
-        let left = checked.found() - findings.len() as u64;
+        let left = checked.finding_count() - findings.len() as u64;
         if left > 0 {
             let _ = writeln!(text, "… and {left} more");
         }
@@ -81,7 +81,7 @@ fn text(checked: &EventsCheck) -> String {
     text
 }
 
-fn row(finding: &Finding) -> [String; 7] {
+fn row(finding: &EventFinding) -> [String; 7] {
     [
         finding.position.to_string(),
         finding.problem.as_str().to_owned(),

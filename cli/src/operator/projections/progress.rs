@@ -59,12 +59,12 @@ impl Pace {
 }
 
 fn folded(progress: &Progress) -> u64 {
-    progress.copies.iter().map(|(_, status)| status.folded).sum()
+    progress.generations.iter().map(|(_, status)| status.events_processed).sum()
 }
 
 /// Positions that are folded, of those that are to be.
 fn done(progress: &Progress) -> (u64, u64) {
-    progress.copies.iter().fold((0, 0), |(done, all), (_, status)| {
+    progress.generations.iter().fold((0, 0), |(done, all), (_, status)| {
         (done + status.position.get(), all + status.head.get().max(status.position.get()))
     })
 }
@@ -102,7 +102,7 @@ async fn write(mut watched: watch::Receiver<Progress>) {
 /// `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`
 fn line(progress: &Progress, rate: u64) -> String {
     let copies: Vec<_> = progress
-        .copies
+        .generations
         .iter()
         .map(|(copy, status)| {
             let (name, generation) = (copy.projection.as_str(), copy.generation.0);

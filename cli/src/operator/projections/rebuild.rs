@@ -28,7 +28,7 @@ pub(crate) struct Options {
     from_scratch: bool,
     /// Stop there, at a position or a time (RFC 3339); what ends there is not promoted
     #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
-    until: Option<Until>,
+    until: Option<RebuildEnd>,
     /// Promote also where rows differ from those that readers see
     #[arg(long)]
     accept_differences: bool,
@@ -38,11 +38,11 @@ pub(crate) struct Options {
     pub(super) common: Common,
 }
 
-fn until(text: &str) -> Result<Until, String> {
+fn until(text: &str) -> Result<RebuildEnd, String> {
     if let Ok(position) = text.parse() {
-        return Ok(Until::Position(Position::new(position)));
+        return Ok(RebuildEnd::Position(Position::new(position)));
     }
-    let time = Timestamp::parse_rfc3339(text).map(Until::Time);
+    let time = Timestamp::parse_rfc3339(text).map(RebuildEnd::Time);
     time.ok_or_else(|| "neither a position nor a time such as 2026-11-24T12:00:00Z".to_owned())
 }
 

@@ -109,7 +109,7 @@ pub(super) fn explained(all: &[ExplainedDifference], differing: usize) -> String
 fn subject(one: &ExplainedDifference) -> String {
     let token = one.app_token.as_deref().unwrap_or("?");
     match (one.kind, one.chat_number, one.message_number) {
-        (Kind::Parked, ..) => format!("parked event at position {}", one.began_at),
+        (EntityKind::Parked, ..) => format!("parked event at position {}", one.began_at),
         (_, Some(chat), Some(message)) => format!("message {message} of chat {chat} of app {token}"),
         (_, Some(chat), None) => format!("chat {chat} of app {token}"),
         _ if one.app_token.is_some() => format!("app {token}"),
@@ -132,7 +132,7 @@ fn fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
     differing.collect()
 }
 
-/// What a switch came to.
+/// What a switch_over came to.
 pub(super) fn switched(switched: &SwitchOverReport) -> String {
     let taken_over = if switched.taken_over {
         ""

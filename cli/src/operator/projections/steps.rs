@@ -54,7 +54,7 @@ pub(super) async fn diff(options: &Plain) -> Result<Answer, Failure> {
     let compared = compare::diff(&projections, &options.which.names(), &display.progress, &cancel).await;
     drop(display);
     let compared = compared.map_err(failure)?;
-    let differ = compared.iter().any(Comparison::is_finding);
+    let differ = compared.iter().any(Comparison::has_findings);
     let text: String = compared.iter().map(comparison).collect();
     Ok(Answer::new(&compared, text)?.finding(differ))
 }
@@ -71,7 +71,7 @@ async fn move_readers(options: &Options, which: SwitchDirection) -> Result<Answe
     let names = options.which.names();
     if !options.execution.execute {
         let projections = open(&options.common).await?;
-        let plan = switch::plan(&projections, which, &names).await.map_err(failure)?;
+        let plan = switch_over::plan(&projections, which, &names).await.map_err(failure)?;
         return Ok(Answer::new(&plan, planned(&plan))?.note(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.deed.reason()?;
@@ -79,7 +79,7 @@ async fn move_readers(options: &Options, which: SwitchDirection) -> Result<Answe
     let projections = open(&options.common).await?;
     let cancel = cancel()?;
     let display = Display::start();
-    let done = switch::switch(&projections, &operator, reason, which, &names, &display.progress, &cancel);
+    let done = switch_over::switch_over(&projections, &operator, reason, which, &names, &display.progress, &cancel);
     let done = done.await;
     drop(display);
     let done = done.map_err(failure)?;

@@ -59,10 +59,10 @@ impl Command {
         };
         let wrong = |error| Failure::because("--to can't be used", &error);
         let shape = match self.body {
-            Body::Lines => Shape::Lines,
-            Body::Array => Shape::Array,
+            Body::Lines => BodyFormat::NdJson,
+            Body::Array => BodyFormat::JsonArray,
         };
-        let mut options = EndpointOptions::new(url, log).map_err(wrong)?.shape(shape).events(self.batch);
+        let mut options = EndpointOptions::new(url, log).map_err(wrong)?.body_format(shape).max_batch_events(self.batch);
         if let Some(authorization) = &self.authorization {
             options = options.authorization(authorization).map_err(wrong)?;
         }

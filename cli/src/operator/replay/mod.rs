@@ -11,7 +11,7 @@ use chat_domain::Position;
 use chat_operations::audit::EventFilter;
 use chat_operations::audit::time::parse_time;
 use chat_operations::replay::rate_limit::Rate;
-use chat_operations::replay::{self, ReplayOptions, ReplayOutcome, Stop};
+use chat_operations::replay::{self, ReplayOptions, ReplayOutcome, StopSignal};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -96,9 +96,9 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     let head = stage.log.head().await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let after = filter.after.unwrap_or(Position::START);
-    let counted = stage.log.counts_events() && !command.follow;
+    let counted = stage.log.has_contiguous_positions() && !command.follow;
     let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
-    let (sender, mut stop) = Stop::new();
+    let (sender, mut stop) = StopSignal::channel();
     let signal = signals::stop()?;
     let listening = tokio::spawn(async move {
         signal.await;
@@ -111,12 +111,12 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     let replay = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
-        wanted: &|event| filter.matches(event),
-        meant: &meant,
+        filter: &|event| filter.matches(event),
+        filter_description: &meant,
         rate: command.rate,
         follow: command.follow,
         bookmark: command.checkpoint.clone(),
-        tell: &|sentence| {
+        on_status: &|sentence| {
             // Nobody may be listening.
             let _ = writeln!(std::io::stderr(), "{sentence}");
         },
@@ -134,7 +134,7 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
             Ok(unknown.fold(answer, |answer, said| answer.note(Severity::Warning, said)))
         }
         Err((error, outcome)) => {
-            let Outcome { events, position, .. } = outcome;
+            let ReplayOutcome { events, position, .. } = outcome;
             let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
             let so_far = format!(
                 "{events} events were handed on, and those up to position {position} delivered{kept}"
@@ -154,8 +154,8 @@ impl Command {
         self.filter.filter(self.until.as_deref())
     }
 
-    fn answer(&self, outcome: Outcome) -> Result<Answer, Failure> {
-        let Outcome { events, position, stopped } = outcome;
+    fn answer(&self, outcome: ReplayOutcome) -> Result<Answer, Failure> {
+        let ReplayOutcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");
         let data = json!({ "events": events, "position": position, "stopped": stopped });
         // What a program printed stands on standard output.
