@@ -15,7 +15,8 @@ use utoipa::ToSchema;
 
 use super::created_response;
 use crate::command::Command;
-use crate::service::{CommandService, FingerprintedKey};
+use crate::idempotency::FingerprintedKey;
+use crate::service::CommandService;
 
 /// A new chat.
 #[derive(Serialize, ToSchema)]
@@ -48,7 +49,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_chat(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     uri: OriginalUri,
@@ -58,11 +59,11 @@ pub(super) async fn create_chat(
     let command = Command::CreateChat { app };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let key = key.map(|key| FingerprintedKey::new(key, body));
-    let carried = idempotency.execute(command, metadata, key).await?;
-    let Event::ChatCreated(event) = &carried.appended.event else {
-        return Err(Problem::internal("a chat's creation recorded something else"));
+    let outcome = service.execute(command, metadata, key).await?;
+    let Event::ChatCreated(event) = &outcome.event else {
+        return Err(Problem::internal("the creation of a chat appended an event of another type"));
     };
     let chat_number = event.chat_number.get();
     let body = ChatCreated { message: "Chat created successfully", chat_number };
-    Ok(created_response(&uri, chat_number, &carried, Json(body)))
+    Ok(created_response(&uri, chat_number, &outcome, Json(body)))
 }

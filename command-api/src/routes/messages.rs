@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 
 use super::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
-use crate::service::{CommandService, FingerprintedKey};
+use crate::idempotency::FingerprintedKey;
+use crate::service::CommandService;
 
 /// A message's text.
 #[derive(Deserialize, ToSchema)]
@@ -70,7 +71,7 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
@@ -81,13 +82,13 @@ pub(super) async fn create_message(
     let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
     let command = Command::CreateMessage { app, chat, body };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let carried = idempotency.execute(command, metadata, key).await?;
-    let Event::MessageCreated(event) = &carried.appended.event else {
-        return Err(Problem::internal("a message's creation recorded something else"));
+    let outcome = service.execute(command, metadata, key).await?;
+    let Event::MessageCreated(event) = &outcome.event else {
+        return Err(Problem::internal("the creation of a message appended an event of another type"));
     };
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
-    Ok(created_response(&uri, message_number, &carried, Json(body)))
+    Ok(created_response(&uri, message_number, &outcome, Json(body)))
 }
 
 /// Edit a message
@@ -103,7 +104,7 @@ pub(super) async fn create_message(
     ),
 )]
 pub(super) async fn edit_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     IfMatch(precondition): IfMatch,
@@ -111,8 +112,8 @@ pub(super) async fn edit_message(
 ) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
     let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.writer().execute(command, &metadata).await?;
-    Ok((consistency_token_header(recorded.position), Json(Done::new("Message edited successfully"))))
+    let outcome = service.execute(command, metadata, None).await?;
+    Ok((consistency_token_header(outcome.position), Json(Done::new("Message edited successfully"))))
 }
 
 /// Delete a message
@@ -129,12 +130,12 @@ pub(super) async fn edit_message(
     ),
 )]
 pub(super) async fn delete_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
 ) -> Result<(StatusCode, HeaderPairs<1>), Problem> {
     let command = Command::DeleteMessage { app, chat, message };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.writer().execute(command, &metadata).await?;
-    Ok((StatusCode::NO_CONTENT, consistency_token_header(recorded.position)))
+    let outcome = service.execute(command, metadata, None).await?;
+    Ok((StatusCode::NO_CONTENT, consistency_token_header(outcome.position)))
 }

@@ -1,4 +1,4 @@
-//! A log that fails: what clients are told, and that nothing is lost, doubled or renumbered by it.
+//! A log that fails: clients get the right error, and no event is lost, duplicated or renumbered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,19 +14,19 @@ use chat_ports::event_store::{
 
 use crate::stage::{Client, Stage, writer_on};
 
-const FINE: u8 = 0;
+const NONE: u8 = 0;
 const REFUSES: u8 = 1;
 const LOSES_ANSWERS: u8 = 2;
 const HANGS: u8 = 3;
 
-/// A real log behind a fault.
-struct Faulty {
+/// A real log with an injected fault.
+struct FaultyLog {
     log: Arc<dyn EventStore>,
     fault: AtomicU8,
 }
 
 #[async_trait]
-impl EventStore for Faulty {
+impl EventStore for FaultyLog {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.log.log_id().await
     }
@@ -73,16 +73,16 @@ impl EventStore for Faulty {
     }
 }
 
-fn faulty(stage: &Stage) -> (Arc<Faulty>, Client) {
-    let log = Arc::new(Faulty { log: Arc::clone(&stage.log), fault: AtomicU8::new(FINE) });
+fn writer_on_faulty_log(stage: &Stage) -> (Arc<FaultyLog>, Client) {
+    let log = Arc::new(FaultyLog { log: Arc::clone(&stage.log), fault: AtomicU8::new(NONE) });
     let writer = writer_on(Arc::clone(&log) as Arc<dyn EventStore>, Arc::clone(&stage.counters));
     (log, writer)
 }
 
 #[tokio::test]
-async fn numbers_of_a_refused_append_are_handed_out_again_at_once() {
+async fn reuses_the_numbers_of_a_refused_append_at_once() {
     let stage = Stage::new();
-    let (log, writer) = faulty(&stage);
+    let (log, writer) = writer_on_faulty_log(&stage);
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -91,29 +91,29 @@ async fn numbers_of_a_refused_append_are_handed_out_again_at_once() {
         let refused = writer.create_message(app, chat).await;
         assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     }
-    log.fault.store(FINE, Ordering::SeqCst);
+    log.fault.store(NONE, Ordering::SeqCst);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
     assert_eq!(stage.events().await.len(), 4);
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_told_as_unknown_and_its_number_is_not_given_twice() {
+async fn reports_a_lost_response_as_unknown_and_does_not_reuse_its_number() {
     let stage = Stage::new();
-    let (log, writer) = faulty(&stage);
+    let (log, writer) = writer_on_faulty_log(&stage);
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     log.fault.store(LOSES_ANSWERS, Ordering::SeqCst);
     let unknown = writer.create_message(app, chat).await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
-    log.fault.store(FINE, Ordering::SeqCst);
+    log.fault.store(NONE, Ordering::SeqCst);
     // The append did arrive, so number 1 is taken.
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
 }
 
 #[tokio::test]
-async fn one_command_more_than_may_wait_is_refused_at_once() {
+async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
     let stage = Stage::new();
-    let log = Arc::new(Faulty { log: Arc::clone(&stage.log), fault: AtomicU8::new(FINE) });
+    let log = Arc::new(FaultyLog { log: Arc::clone(&stage.log), fault: AtomicU8::new(NONE) });
     let config = WriterConfig {
         event_store: Arc::clone(&log) as Arc<dyn EventStore>,
         counters: Arc::clone(&stage.counters),
@@ -122,12 +122,12 @@ async fn one_command_more_than_may_wait_is_refused_at_once() {
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let writer = Client(WriterHandle::spawn(config).0);
+    let writer = Client::of(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
     log.fault.store(HANGS, Ordering::SeqCst);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
     let third = async {
-        while writer.0.available_capacity() > 0 {
+        while writer.0.writer().available_capacity() > 0 {
             tokio::task::yield_now().await;
         }
         writer.create_chat(app).await
@@ -139,7 +139,7 @@ async fn one_command_more_than_may_wait_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn the_writer_ends_when_its_last_handler_is_gone_and_all_is_answered() {
+async fn the_writer_ends_after_the_last_handle_is_dropped_and_all_commands_are_answered() {
     let stage = Stage::new();
     let config = WriterConfig {
         event_store: Arc::clone(&stage.log),
@@ -149,8 +149,8 @@ async fn the_writer_ends_when_its_last_handler_is_gone_and_all_is_answered() {
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let (handler, task) = WriterHandle::spawn(config);
-    let writer = Client(handler);
+    let (handle, task) = WriterHandle::spawn(config);
+    let writer = Client::of(handle);
     let app = writer.create_app().await;
     let last = tokio::spawn({
         let writer = writer.clone();

@@ -1,4 +1,4 @@
-//! The writer against a real log: numbers, refusals, and what other writers and failures do to it.
+//! Tests of the command service and its writer on a real log: numbers, rejections, other writers, and failures.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! What clients are answered who send a command again.
+//! The outcomes of commands that are sent repeatedly, without faults.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,35 +9,32 @@ use chat_ports::idempotency::IdempotencyTerms;
 use futures::future::join_all;
 use tokio::time::sleep;
 
-use super::{Engines, Process, Scene, TERMS, number, on_both_line_ups, soon};
-use crate::stage::refusal;
+use super::{Engines, Process, Scene, TERMS, number, on_all_engines, within_timeout};
+use crate::stage::rejection_name;
 
-on_both_line_ups! {
-    a_command_sent_again_is_answered_as_before_and_not_carried_out
-    a_new_app_sent_again_has_the_same_token
-    of_many_at_once_one_is_carried_out
-    another_payload_is_refused_also_when_only_the_log_remembers_the_first
-    a_refused_command_is_decided_anew_when_it_is_sent_again
-    a_key_counts_on_its_own_path_only
-    a_key_is_good_for_another_command_once_it_is_forgotten
-    reservations_that_hold_nobody_back_leave_it_to_the_log
-    numbers_of_commands_that_turn_out_to_be_done_are_handed_out_again
-    a_key_that_the_store_forgot_is_found_in_the_log
+on_all_engines! {
+    answers_a_repeated_command_with_the_first_outcome
+    answers_a_repeated_creation_of_an_app_with_the_same_token
+    executes_one_of_many_concurrent_repetitions
+    rejects_another_payload_even_if_only_the_log_holds_the_first
+    decides_a_rejected_command_again_when_it_is_repeated
+    scopes_a_key_to_its_path
+    accepts_an_expired_key_for_another_command
+    the_log_alone_prevents_duplicates_if_leases_expire_at_once
+    reuses_the_numbers_of_commands_that_were_already_executed
+    finds_a_key_in_the_log_after_the_store_lost_its_data
 }
 
-async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(engines: Engines) {
+async fn answers_a_repeated_command_with_the_first_outcome(engines: Engines) {
     let scene = Scene::new(engines);
     let (first, second) = (scene.process().await, scene.process().await);
-    let app = first.app_with_chat().await;
+    let app = first.create_app_with_chat().await;
     for (sent, key) in ["a", "b", "c"].into_iter().enumerate() {
-        let now = first.create_message(app, key).await.unwrap();
-        assert_eq!((number(&now), now.execution), (sent as u64 + 1, ExecutionKind::New));
+        let created = first.create_message(app, key).await.unwrap();
+        assert_eq!((number(&created), created.execution), (sent as u64 + 1, ExecutionKind::New));
         for process in [&first, &second] {
             let again = process.create_message(app, key).await.unwrap();
-            assert_eq!(
-                (&again.appended, again.app, again.execution),
-                (&now.appended, app, ExecutionKind::Replayed)
-            );
+            assert_eq!(again, CommandOutcome { app, execution: ExecutionKind::Replayed, ..created.clone() });
         }
     }
     let chat = first.create_chat(app, "a").await.unwrap();
@@ -49,47 +46,44 @@ async fn a_command_sent_again_is_answered_as_before_and_not_carried_out(engines:
     assert_eq!(scene.bodies().await, ["a", "b", "c"]);
 }
 
-async fn a_new_app_sent_again_has_the_same_token(engines: Engines) {
+async fn answers_a_repeated_creation_of_an_app_with_the_same_token(engines: Engines) {
     let scene = Scene::new(engines);
     let (first, second) = (scene.process().await, scene.process().await);
     let created = first.create_app("a").await.unwrap();
     for process in [&first, &second] {
         let again = process.create_app("a").await.unwrap();
-        assert_eq!(
-            (again.app, again.appended, again.execution),
-            (created.app, created.appended.clone(), ExecutionKind::Replayed)
-        );
+        assert_eq!(again, CommandOutcome { execution: ExecutionKind::Replayed, ..created.clone() });
     }
     assert_ne!(second.create_app("b").await.unwrap().app, created.app);
     assert_eq!(scene.events().await.len(), 2);
 }
 
-async fn of_many_at_once_one_is_carried_out(engines: Engines) {
+async fn executes_one_of_many_concurrent_repetitions(engines: Engines) {
     let scene = Scene::new(engines);
     let processes = [scene.process().await, scene.process().await, scene.process().await];
-    let app = processes[0].app_with_chat().await;
+    let app = processes[0].create_app_with_chat().await;
     let sends = (0..60).map(|index| processes[index % 3].create_message(app, ["a", "b"][index % 2]));
     let mut numbers = BTreeSet::new();
-    let mut created = 0;
+    let mut new_count = 0;
     for (index, outcome) in join_all(sends).await.into_iter().enumerate() {
         match outcome {
-            Ok(carried) => {
-                created += usize::from(carried.execution == ExecutionKind::New);
-                numbers.insert((index % 2, number(&carried)));
+            Ok(outcome) => {
+                new_count += usize::from(outcome.execution == ExecutionKind::New);
+                numbers.insert((index % 2, number(&outcome)));
             }
             Err(CommandError::KeyInFlight) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!((created, numbers.len()), (2, 2), "{numbers:?}");
+    assert_eq!((new_count, numbers.len()), (2, 2), "{numbers:?}");
     assert_eq!(scene.bodies().await.into_iter().collect::<BTreeSet<_>>().len(), 2);
     assert_eq!(scene.bodies().await.len(), 2);
 }
 
-async fn another_payload_is_refused_also_when_only_the_log_remembers_the_first(engines: Engines) {
+async fn rejects_another_payload_even_if_only_the_log_holds_the_first(engines: Engines) {
     let scene = Scene::new(engines);
     let process = scene.process().await;
-    let app = process.app_with_chat().await;
+    let app = process.create_app_with_chat().await;
     process.create_message_of(app, "key", "this").await.unwrap();
     let other = process.create_message_of(app, "key", "that").await;
     assert!(matches!(other, Err(CommandError::KeyReused)), "{other:?}");
@@ -99,21 +93,22 @@ async fn another_payload_is_refused_also_when_only_the_log_remembers_the_first(e
     assert_eq!(scene.bodies().await, ["this"]);
 }
 
-async fn a_refused_command_is_decided_anew_when_it_is_sent_again(engines: Engines) {
+async fn decides_a_rejected_command_again_when_it_is_repeated(engines: Engines) {
     let scene = Scene::new(engines);
     let process = scene.process().await;
     let app = process.create_app("app").await.unwrap().app;
     for _ in 0..2 {
-        assert_eq!(refusal(process.create_message(app, "a").await), "ChatNotFound");
+        assert_eq!(rejection_name(process.create_message(app, "a").await), "ChatNotFound");
     }
     process.create_chat(app, "a").await.unwrap();
     assert_eq!(process.create_message(app, "a").await.unwrap().execution, ExecutionKind::New);
 }
 
-async fn a_key_counts_on_its_own_path_only(engines: Engines) {
+async fn scopes_a_key_to_its_path(engines: Engines) {
     let scene = Scene::new(engines);
     let process = scene.process().await;
-    let apps: Vec<AppToken> = vec![process.app_with_chat().await, process.app_with_chat().await];
+    let apps: Vec<AppToken> =
+        vec![process.create_app_with_chat().await, process.create_app_with_chat().await];
     for app in apps {
         assert_eq!(number(&process.create_message_of(app, "key", "body").await.unwrap()), 1);
         assert_eq!(number(&process.create_chat(app, "key").await.unwrap()), 2);
@@ -121,24 +116,24 @@ async fn a_key_counts_on_its_own_path_only(engines: Engines) {
     assert_eq!(process.create_app("key").await.unwrap().execution, ExecutionKind::New);
 }
 
-async fn a_key_is_good_for_another_command_once_it_is_forgotten(engines: Engines) {
-    // The lease is not what ends: each use is sure to be the first, and meets the id of the one before.
+async fn accepts_an_expired_key_for_another_command(engines: Engines) {
+    // The retention ends, not the lease: each use is granted as the first, and finds the event id of the use before.
     let terms = IdempotencyTerms { retention: Duration::from_millis(200), lease: Duration::from_secs(20) };
     let scene = Scene::on_terms(engines, terms);
     let process = scene.process().await;
-    let app = process.app_with_chat().await;
+    let app = process.create_app_with_chat().await;
     for round in 1..=4 {
-        assert_eq!(number(&insist_on_now(&process, app, &round.to_string()).await), round);
+        assert_eq!(number(&create_after_expiry(&process, app, &round.to_string()).await), round);
     }
     assert_eq!(scene.bodies().await, ["1", "2", "3", "4"]);
 }
 
-/// Sends one key with this body until it is not taken for an earlier command.
-async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> CommandOutcome {
+/// Creates a message under one key; retries until the earlier use of the key has expired.
+async fn create_after_expiry(process: &Process, app: AppToken, body: &str) -> CommandOutcome {
     let created = async {
         loop {
             match process.create_message_of(app, "key", body).await {
-                Ok(carried) if carried.execution == ExecutionKind::New => break carried,
+                Ok(outcome) if outcome.execution == ExecutionKind::New => break outcome,
                 Ok(_) | Err(CommandError::KeyReused | CommandError::KeyInFlight) => {
                     sleep(Duration::from_millis(1)).await;
                 }
@@ -146,42 +141,42 @@ async fn insist_on_now(process: &Process, app: AppToken, body: &str) -> CommandO
             }
         }
     };
-    soon(created).await
+    within_timeout(created).await
 }
 
-async fn reservations_that_hold_nobody_back_leave_it_to_the_log(engines: Engines) {
-    // A lease that has run out when it begins: all are granted the key, and meet in one batch or in several writers.
+async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Engines) {
+    // With an expired lease, every repetition is granted the key. They meet in one batch or in several writers.
     let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let processes = [scene.process().await, scene.process().await];
-    let app = processes[0].app_with_chat().await;
+    let app = processes[0].create_app_with_chat().await;
     let sends = (0..40).map(|index| processes[index % 2].create_message(app, "a"));
-    let carried: Vec<_> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(carried.iter().filter(|carried| carried.execution == ExecutionKind::New).count(), 1);
-    assert!(carried.iter().all(|carried| number(carried) == 1));
+    let outcomes: Vec<_> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.execution == ExecutionKind::New).count(), 1);
+    assert!(outcomes.iter().all(|outcome| number(outcome) == 1));
     assert_eq!(scene.bodies().await, ["a"]);
 }
 
-async fn numbers_of_commands_that_turn_out_to_be_done_are_handed_out_again(engines: Engines) {
+async fn reuses_the_numbers_of_commands_that_were_already_executed(engines: Engines) {
     let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let process = scene.process().await;
-    let app = process.app_with_chat().await;
-    join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|sent| {
-        sent.unwrap();
+    let app = process.create_app_with_chat().await;
+    join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|outcome| {
+        outcome.unwrap();
     });
-    assert_eq!(scene.next_message(app).await, 2);
+    assert_eq!(scene.reserve_message_number(app).await, 2);
 }
 
-async fn a_key_that_the_store_forgot_is_found_in_the_log(engines: Engines) {
+async fn finds_a_key_in_the_log_after_the_store_lost_its_data(engines: Engines) {
     let scene = Scene::new(engines);
     let process = scene.process().await;
-    let app = process.app_with_chat().await;
+    let app = process.create_app_with_chat().await;
     process.create_message(app, "a").await.unwrap();
     process.create_chat(app, "a").await.unwrap();
     scene.wipe();
-    // At once, although the store grants nothing yet.
+    // Without delay, although the store grants no key yet.
     let again = process.create_message(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
-    let fresh = process.insist(app, "b").await.unwrap();
+    let fresh = process.create_message_with_retries(app, "b").await.unwrap();
     assert_eq!((number(&fresh), fresh.execution), (2, ExecutionKind::New));
     let again = process.create_chat(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (2, ExecutionKind::Replayed));
