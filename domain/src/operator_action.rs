@@ -1,6 +1,6 @@
 //! Operator actions, recorded as events in a separate stream, [`STREAM`].
 //!
-//! The log shows later who did what and why, and every process learns of the actions in the order of the log. Projections
+//! The log shows later which operator did what and why, and every process sees the actions in the same order. Projections
 //! skip these events, because they do not concern apps, chats or messages.
 
 use crate::Position;

@@ -12,7 +12,7 @@ use super::existing_event::ExistingEventQuery;
 use super::lease_timer::LeaseTimer;
 use crate::command::{CommandError, CommandOutcome, ExecutionKind};
 
-/// A key that was reserved for a command, with the known facts about the command's event.
+/// A key that was reserved for a command, with the facts about the command's event that the writer needs.
 ///
 /// The writer may skip the search for the event only if the reservation was the first of the key and its lease is still
 /// valid at the moment of the decision. Then any other owner takes the key over after that decision, and appends at a

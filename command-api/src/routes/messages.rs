@@ -118,7 +118,7 @@ pub(super) async fn edit_message(
 
 /// Delete a message
 ///
-/// Its number is never given out again.
+/// Its number is never reused.
 #[utoipa::path(
     delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath),

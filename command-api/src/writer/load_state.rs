@@ -96,30 +96,21 @@ impl StreamState {
         event_store: &dyn EventStore,
         stream: StreamId,
     ) -> Result<Option<Self>, LoadError> {
-        let last = last_event(event_store, StreamRead::last_event(stream.to_string())).await?;
+        let last = last_event(event_store, stream).await?;
         Ok((last.map(|event| event.revision) == self.last_revision).then_some(self))
     }
 }
 
 async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamState, LoadError> {
-    let read = StreamRead::last_event(StreamId::App(app).to_string());
-    let Some(last) = last_event(event_store, read).await? else {
+    let Some(last) = last_event(event_store, StreamId::App(app)).await? else {
         return Ok(StreamState::ABSENT_APP);
     };
-    let created = match last.decode()? {
-        Event::ChatCreated(created) => Some(created),
-        _ => match last_event(event_store, last_of_type_up_to(&last, "ChatCreated")).await? {
-            Some(event) => match event.decode()? {
-                Event::ChatCreated(created) => Some(created),
-                _ => return Err(LoadError::UnexpectedEventType),
-            },
-            None => None,
-        },
+    let last_chat = match last_of_type(event_store, &last, "ChatCreated").await? {
+        Some(Event::ChatCreated(created)) => Some(created.chat_number),
+        Some(_) => return Err(LoadError::UnexpectedEventType),
+        None => None,
     };
-    let state = app::State::Present {
-        last_chat: created.map(|created| created.chat_number),
-        version: Version::new(last.revision.next().get()),
-    };
+    let state = app::State::Present { last_chat, version: Version::new(last.revision.next().get()) };
     Ok(StreamState {
         last_revision: Some(last.revision),
         position: last.position,
@@ -147,25 +138,19 @@ async fn load_chat(
     stream: StreamId,
     depth: FoldDepth,
 ) -> Result<StreamState, LoadError> {
-    let Some(last) = last_event(event_store, StreamRead::last_event(stream.to_string())).await? else {
+    let Some(last) = last_event(event_store, stream).await? else {
         return Ok(StreamState::empty_chat());
     };
-    let created = match last.decode()? {
-        Event::MessageCreated(created) => Some(created),
-        _ => match last_event(event_store, last_of_type_up_to(&last, "MessageCreated")).await? {
-            Some(event) => match event.decode()? {
-                Event::MessageCreated(created) => Some(created),
-                _ => return Err(LoadError::UnexpectedEventType),
-            },
-            None => None,
-        },
+    let last_message = match last_of_type(event_store, &last, "MessageCreated").await? {
+        Some(Event::MessageCreated(created)) => Some(created.message_number),
+        Some(_) => return Err(LoadError::UnexpectedEventType),
+        None => None,
     };
-    let last_message = created.map(|created| created.message_number);
     let state = chat::State::with_messages(last_message);
     // If there are as many messages as events, none was edited or deleted.
-    let untouched = last_message.is_some_and(|number| number.get() == last.revision.next().get());
+    let unchanged = last_message.is_some_and(|number| number.get() == last.revision.next().get());
     let (state, depth) = match depth {
-        _ if untouched => (state, FoldDepth::Full),
+        _ if unchanged => (state, FoldDepth::Full),
         FoldDepth::Full => (fold_changes(event_store, &last, state).await?, FoldDepth::Full),
         FoldDepth::LastNumber => (state, FoldDepth::LastNumber),
     };
@@ -195,16 +180,26 @@ async fn fold_changes(
     }
 }
 
-/// A read of the last event of one type up to `last`: events that another process appends between two reads are not
-/// part of the second.
-fn last_of_type_up_to(last: &RecordedEvent, event_type: &'static str) -> StreamRead {
-    StreamRead::all(last.stream.clone(), ReadStart::Backwards(last.revision), 1)
-        .filtered(EventTypeFilter::Only(event_type))
-}
-
 async fn last_event(
     event_store: &dyn EventStore,
-    read: StreamRead,
+    stream: StreamId,
 ) -> Result<Option<RecordedEvent>, EventStoreError> {
-    Ok(event_store.read_stream(read).await?.pop())
+    Ok(event_store.read_stream(StreamRead::last_event(stream.to_string())).await?.pop())
+}
+
+/// Finds the last event of one type in the stream up to and including its event `last`. Events that another process
+/// appends between the two reads are not part of the result.
+async fn last_of_type(
+    event_store: &dyn EventStore,
+    last: &RecordedEvent,
+    event_type: &'static str,
+) -> Result<Option<Event>, LoadError> {
+    // Decoded even if it has another type, so that a damaged event is an error.
+    let event = last.decode()?;
+    if last.event_type == event_type {
+        return Ok(Some(event));
+    }
+    let read = StreamRead::all(last.stream.clone(), ReadStart::Backwards(last.revision), 1)
+        .filtered(EventTypeFilter::Only(event_type));
+    Ok(event_store.read_stream(read).await?.pop().map(|event| event.decode()).transpose()?)
 }

@@ -11,7 +11,7 @@ use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use futures::future::join_all;
 
-use crate::stage::{Client, writer_on};
+use crate::test_log::{Client, writer_on};
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();

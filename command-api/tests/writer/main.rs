@@ -8,9 +8,10 @@
 )]
 
 mod failures;
+mod faults;
 mod idempotency;
 mod kurrentdb;
 mod many_writers;
 mod one_writer;
 mod redis_counters;
-mod stage;
+mod test_log;

@@ -9,7 +9,7 @@ use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
 use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use futures::future::join_all;
 
-use crate::stage::{Client, Stage, rejection_name, writer_on};
+use crate::test_log::{Client, TestLog, rejection_name, writer_on};
 
 async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
     let creates = (0..count).map(|index| writers[index % writers.len()].create_message(app, chat));
@@ -18,19 +18,19 @@ async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_with_shared_counters_share_a_chat() {
-    let stage = Stage::new();
-    let counters = Arc::clone(&stage.counters);
-    let writers = [stage.writer(), writer_on(stage.another_handle(), counters)];
+    let test_log = TestLog::new();
+    let counters = Arc::clone(&test_log.counters);
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), counters)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
     assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
-    assert_eq!(stage.events().await.len(), 202);
+    assert_eq!(test_log.events().await.len(), 202);
 }
 
 #[tokio::test]
 async fn finds_an_app_that_another_writer_created_after_the_first_search() {
-    let stage = Stage::new();
-    let writers = [stage.writer(), writer_on(stage.another_handle(), Arc::clone(&stage.counters))];
+    let test_log = TestLog::new();
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), Arc::clone(&test_log.counters))];
     let app = AppToken::generate(|bytes| bytes.fill(7));
     assert_eq!(rejection_name(writers[1].create_chat(app).await), "AppNotFound");
     let name = AppName::parse("app".to_owned()).unwrap();
@@ -40,9 +40,9 @@ async fn finds_an_app_that_another_writer_created_after_the_first_search() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_with_separate_counters_share_a_chat() {
-    let stage = Stage::new();
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let writers = [stage.writer(), writer_on(stage.another_handle(), own)];
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), own)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
     assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
@@ -52,33 +52,33 @@ async fn writers_with_separate_counters_share_a_chat() {
         .map(|chat| chat.unwrap().get())
         .collect();
     assert_eq!(chats, (2..=101).collect());
-    assert_eq!(stage.events().await.len(), 302);
+    assert_eq!(test_log.events().await.len(), 302);
 }
 
 #[tokio::test]
 async fn reuses_the_numbers_of_a_dead_writer() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
     let key = CounterKey::Messages(app, chat);
-    stage.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
+    test_log.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
     let started = Instant::now();
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
     assert!(started.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", started.elapsed());
     // The counter was rewound to the log, so the next number is the right one.
-    let next = stage.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
+    let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);
 }
 
 #[tokio::test]
 async fn waits_for_the_append_of_the_number_before_its_own() {
-    let stage = Stage::new();
-    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&stage.counters));
-    let predecessor = writer_on(stage.another_handle(), slow);
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
+    let predecessor = writer_on(test_log.another_handle(), slow);
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
@@ -94,21 +94,21 @@ async fn waits_for_the_append_of_the_number_before_its_own() {
 
 #[tokio::test]
 async fn counters_that_lost_their_data_continue_from_the_log() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     fill(&[writer], app, chat, 10).await;
     let empty = Arc::new(InProcessCounters::default());
-    let writer = writer_on(Arc::clone(&stage.log), Arc::clone(&empty) as Arc<dyn Counters>);
+    let writer = writer_on(Arc::clone(&test_log.log), Arc::clone(&empty) as Arc<dyn Counters>);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 11);
 }
 
 #[tokio::test]
 async fn accepts_a_command_that_another_writer_has_just_made_valid() {
-    let stage = Stage::new();
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -129,9 +129,9 @@ async fn accepts_a_command_that_another_writer_has_just_made_valid() {
 
 #[tokio::test]
 async fn rejects_a_command_that_another_writer_has_just_made_invalid() {
-    let stage = Stage::new();
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();

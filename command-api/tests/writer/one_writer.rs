@@ -6,12 +6,12 @@ use futures::future::join_all;
 
 use chat_command_api::command::Command;
 
-use crate::stage::{Stage, rejection_name};
+use crate::test_log::{TestLog, rejection_name};
 
 #[tokio::test]
 async fn numbers_start_at_one_in_each_app_and_each_chat() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     for _ in 0..2 {
         let app = writer.create_app().await;
         for chat in 1..=2 {
@@ -26,8 +26,8 @@ async fn numbers_start_at_one_in_each_app_and_each_chat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_concurrent_messages_in_one_chat_get_consecutive_numbers() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     let mut numbers: Vec<u64> = join_all((0..200).map(|_| writer.create_message(app, chat)))
@@ -41,8 +41,8 @@ async fn two_hundred_concurrent_messages_in_one_chat_get_consecutive_numbers() {
 
 #[tokio::test]
 async fn a_restarted_writer_continues_from_the_log() {
-    let stage = Stage::new();
-    let first = stage.writer();
+    let test_log = TestLog::new();
+    let first = test_log.writer();
     let app = first.create_app().await;
     let chat = first.create_chat(app).await.unwrap();
     for _ in 0..3 {
@@ -51,8 +51,8 @@ async fn a_restarted_writer_continues_from_the_log() {
     first.delete(app, chat, 3).await.unwrap();
     first.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
     drop(first);
-    let stage = Stage { counters: Stage::new().counters, ..stage };
-    let second = stage.writer();
+    let test_log = TestLog { counters: TestLog::new().counters, ..test_log };
+    let second = test_log.writer();
     assert_eq!(second.create_message(app, chat).await.unwrap(), 4);
     assert_eq!(second.create_chat(app).await.unwrap().get(), 2);
     assert_eq!(
@@ -63,8 +63,8 @@ async fn a_restarted_writer_continues_from_the_log() {
 
 #[tokio::test]
 async fn rejects_commands_on_missing_apps_chats_and_messages_without_using_a_number() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let missing_app = AppToken::generate(|bytes| bytes.fill(7));
     let name = AppName::parse("new".to_owned()).unwrap();
     assert_eq!(rejection_name(writer.create_chat(missing_app).await), "AppNotFound");
@@ -82,13 +82,13 @@ async fn rejects_commands_on_missing_apps_chats_and_messages_without_using_a_num
         "MessageNotFound"
     );
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 1);
-    assert_eq!(stage.events().await.len(), 3);
+    assert_eq!(test_log.events().await.len(), 3);
 }
 
 #[tokio::test]
 async fn rejects_changes_of_a_deleted_message_and_does_not_reuse_its_number() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -103,8 +103,8 @@ async fn rejects_changes_of_a_deleted_message_and_does_not_reuse_its_number() {
 
 #[tokio::test]
 async fn rejects_a_stale_version() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -125,8 +125,8 @@ async fn rejects_a_stale_version() {
 
 #[tokio::test]
 async fn stores_the_metadata_with_the_event() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let metadata = Metadata {
         command: "CreateApp".to_owned(),
         actor: Actor {
@@ -142,7 +142,7 @@ async fn stores_the_metadata_with_the_event() {
     let app = AppToken::generate(|bytes| bytes.fill(7));
     let name = AppName::parse("app".to_owned()).unwrap();
     let outcome = writer.0.execute(Command::CreateApp { app, name }, metadata.clone(), None).await.unwrap();
-    let events = stage.events().await;
+    let events = test_log.events().await;
     assert_eq!(events[0].position, outcome.position);
     assert_eq!(events[0].decode().unwrap(), outcome.event);
     assert_eq!(serde_json::from_slice::<Metadata>(&events[0].metadata).unwrap(), metadata);

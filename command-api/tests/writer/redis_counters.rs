@@ -12,15 +12,15 @@ use chat_redis::{RedisConnection, RedisUrl};
 use chat_testing::redis::Redis;
 use futures::future::{join, join_all};
 
-use crate::stage::{Client, Stage, writer_on};
+use crate::test_log::{Client, TestLog, writer_on};
 
 /// The pause of a client after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A writer with its own Redis connection and its own handle on the log, as in a separate process.
-async fn writer(stage: &Stage, redis: &Redis) -> Client {
+async fn writer(test_log: &TestLog, redis: &Redis) -> Client {
     let url: RedisUrl = redis.url().parse().unwrap();
-    let log = stage.another_handle();
+    let log = test_log.another_handle();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), log.log_id().await.unwrap());
     writer_on(log, Arc::new(counters))
 }
@@ -60,9 +60,10 @@ async fn lose_data_repeatedly(redis: &mut Redis, done: &AtomicUsize, lose_data: 
 }
 
 async fn writers_share_chats_while_redis_loses_data(lose_data: impl Fn(&mut Redis)) {
-    let stage = Stage::new();
+    let test_log = TestLog::new();
     let mut redis = Redis::start().unwrap();
-    let writers = [writer(&stage, &redis).await, writer(&stage, &redis).await, writer(&stage, &redis).await];
+    let writers =
+        [writer(&test_log, &redis).await, writer(&test_log, &redis).await, writer(&test_log, &redis).await];
     let app = writers[0].create_app().await;
     let chats = [writers[1].create_chat(app).await.unwrap(), writers[2].create_chat(app).await.unwrap()];
     let done = AtomicUsize::new(0);
@@ -73,7 +74,7 @@ async fn writers_share_chats_while_redis_loses_data(lose_data: impl Fn(&mut Redi
         let last = numbers.len() as u64;
         assert_eq!(numbers.into_iter().collect::<BTreeSet<u64>>(), (1..=last).collect());
     }
-    assert_eq!(stage.events().await.len(), 3 + done.into_inner());
+    assert_eq!(test_log.events().await.len(), 3 + done.into_inner());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,9 +90,9 @@ async fn numbers_have_no_gaps_or_duplicates_while_redis_is_restarted_empty() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_redis_delays_no_command_by_a_second_and_no_edit_at_all() {
     const MAX_WAIT: Duration = Duration::from_secs(1);
-    let stage = Stage::new();
+    let test_log = TestLog::new();
     let redis = Redis::start().unwrap();
-    let writer = writer(&stage, &redis).await;
+    let writer = writer(&test_log, &redis).await;
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();

@@ -12,8 +12,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use super::faults::{AppendFault, CallFault};
-use super::{Engines, Process, Scene, number};
+use super::{Cluster, Engines, Process, number};
+use crate::faults::{AppendFault, CallFault};
 
 const ROUNDS: u64 = 12;
 const KEYS: u64 = 8;
@@ -28,10 +28,10 @@ struct Killable {
 }
 
 impl Killable {
-    fn start(scene: &Scene, random: &mut StdRng) -> Self {
+    fn start(cluster: &Cluster, random: &mut StdRng) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let process = runtime.block_on(scene.process());
+        let process = runtime.block_on(cluster.process());
         let mut appends = StdRng::seed_from_u64(random.random());
         process.log.each(move || append_fault(&mut appends));
         let mut reads = StdRng::seed_from_u64(random.random());
@@ -87,13 +87,13 @@ fn send(target: &Killable, app: AppToken, key: String, answers: &Answers) {
 fn run(engines: Engines, seed: u64) {
     eprintln!("IDEMPOTENCY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let scene = Scene::on_terms(engines, TERMS);
+    let cluster = Cluster::on_terms(engines, TERMS);
     let faultless_runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let faultless = faultless_runtime.block_on(scene.process());
+    let faultless = faultless_runtime.block_on(cluster.process());
     let app = faultless_runtime.block_on(faultless.create_app_with_chat());
     let answers = Answers::default();
-    let mut processes: Vec<Killable> = (0..3).map(|_| Killable::start(&scene, &mut random)).collect();
+    let mut processes: Vec<Killable> = (0..3).map(|_| Killable::start(&cluster, &mut random)).collect();
     for round in 0..ROUNDS {
         for _ in 0..40 {
             let target = &processes[random.random_range(0..processes.len())];
@@ -103,9 +103,9 @@ fn run(engines: Engines, seed: u64) {
                 8 | 9 => {
                     let victim = random.random_range(0..processes.len());
                     processes.swap_remove(victim).kill();
-                    processes.push(Killable::start(&scene, &mut random));
+                    processes.push(Killable::start(&cluster, &mut random));
                 }
-                10 => scene.wipe(),
+                10 => cluster.wipe_idempotency_store(),
                 _ => {}
             }
         }
@@ -120,7 +120,7 @@ fn run(engines: Engines, seed: u64) {
         let outcome = faultless_runtime.block_on(faultless.create_message_with_retries(app, &key)).unwrap();
         answers.lock().unwrap().entry(key).or_default().insert(number(&outcome));
     }
-    let bodies = faultless_runtime.block_on(scene.bodies());
+    let bodies = faultless_runtime.block_on(cluster.bodies());
     let answers = answers.lock().unwrap();
     for (key, numbers) in &*answers {
         let numbers_in_log: Vec<u64> =

@@ -9,8 +9,8 @@ use chat_ports::idempotency::IdempotencyTerms;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::faults::{AppendFault, CallFault};
-use super::{Engines, Process, Scene, TERMS, number, on_all_engines, retry_in_flight};
+use super::{Cluster, Engines, Process, TERMS, number, on_all_engines, retry_in_flight};
+use crate::faults::{AppendFault, CallFault};
 
 on_all_engines! {
     a_repetition_gets_the_outcome_after_a_lost_response
@@ -39,31 +39,31 @@ async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault:
 }
 
 async fn a_repetition_gets_the_outcome_after_a_lost_response(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.log.once(AppendFault::ResponseLost);
     let unknown = process.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let again = process.create_message(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_append(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (dying, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (dying, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     die_sending(&dying, app, "a", AppendFault::Stored).await;
     // The outcome comes at once, without an error that the key is in flight.
     let again = other.create_message(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_lease(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (dying, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (dying, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     die_sending(&dying, app, "a", AppendFault::NeverSent).await;
     let died = Instant::now();
@@ -71,12 +71,12 @@ async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::New));
     let limit = TERMS.lease + Duration::from_secs(1);
     assert!(died.elapsed() < limit, "blocked for {:?} by a dead process", died.elapsed());
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_the_append(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (dying, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (dying, other) = (cluster.process().await, cluster.process().await);
     let held = Arc::new(Notify::new());
     dying.log.always(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = {
@@ -91,12 +91,12 @@ async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_th
     held.notify_one();
     let late = first.await.unwrap().unwrap();
     assert_eq!(late.app, taken_over.app);
-    assert_eq!(scene.events().await.len(), 1);
+    assert_eq!(cluster.events().await.len(), 1);
 }
 
 async fn an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (slow, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
     slow.log.once(AppendFault::Late(Arc::clone(&signal)));
@@ -108,12 +108,12 @@ async fn an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event
     for key in ["b", "c"] {
         other.create_message_with_retries(app, key).await.unwrap();
     }
-    assert_eq!(scene.bodies().await, ["a", "b", "c"]);
+    assert_eq!(cluster.bodies().await, ["a", "b", "c"]);
 }
 
 async fn a_late_append_is_answered_once_it_is_stored(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (slow, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
     slow.log.once(AppendFault::Late(Arc::clone(&signal)));
@@ -123,12 +123,12 @@ async fn a_late_append_is_answered_once_it_is_stored(engines: Engines) {
     signal.notify_one();
     let again = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!(number(&again), 1);
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (slow, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     // The slow writer is busy with another command during the takeover, and decides this one afterwards.
     let held = Arc::new(Notify::new());
@@ -144,12 +144,12 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     let late = late.await.unwrap().unwrap();
     assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
     before.await.unwrap().unwrap();
-    assert_eq!(scene.bodies().await, ["a", "before"]);
+    assert_eq!(cluster.bodies().await, ["a", "before"]);
 }
 
 async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (slow, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
     slow.log.hold_next_read(Arc::clone(&held));
@@ -162,14 +162,14 @@ async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engi
     held.notify_one();
     let late = late.await.unwrap().unwrap();
     assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     // Long enough that a busy machine renews the lease in time.
     let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..TERMS };
-    let scene = Scene::on_terms(engines, terms);
-    let (busy, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::on_terms(engines, terms);
+    let (busy, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
     busy.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
@@ -183,12 +183,12 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     }
     held.notify_one();
     assert_eq!(number(&first.await.unwrap().unwrap()), 1);
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn a_refused_append_releases_the_key(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.log.once(AppendFault::Refused);
     let refused = process.create_message(app, "a").await;
@@ -199,8 +199,8 @@ async fn a_refused_append_releases_the_key(engines: Engines) {
 }
 
 async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
     process.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
@@ -214,20 +214,20 @@ async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
 }
 
 async fn without_the_store_only_commands_without_a_key_are_executed(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.keys.always(CallFault::Unavailable);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::IdempotencyStoreUnavailable(_))), "{refused:?}");
     let command = Command::CreateChat { app };
     process.commands.execute(command, Metadata::default(), None).await.unwrap();
-    assert!(scene.bodies().await.is_empty());
+    assert!(cluster.bodies().await.is_empty());
 }
 
 async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.keys.always(CallFault::ResponseLost);
     let refused = process.create_message(app, "a").await;
@@ -237,18 +237,18 @@ async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engi
 }
 
 async fn a_store_that_loses_its_data_during_a_command_causes_no_second_event(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (slow, other) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
     // Decided as the first command of its key, with the append in flight.
     slow.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = slow.spawn_message(app, "a");
     slow.log.until_held().await;
-    scene.wipe();
+    cluster.wipe_idempotency_store();
     let second = other.create_message_with_retries(app, "a").await.unwrap();
     held.notify_one();
     let first = first.await.unwrap().unwrap();
     assert_eq!((number(&first), number(&second)), (1, 1));
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }

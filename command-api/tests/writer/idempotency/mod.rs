@@ -5,7 +5,6 @@
 
 mod chaos;
 mod failures;
-mod faults;
 mod repeated_commands;
 
 use std::sync::Arc;
@@ -27,10 +26,11 @@ use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::redis::Redis;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use faults::{FaultyKeys, FaultyLog};
+use crate::faults::{FaultyIdempotencyStore, FaultyLog};
+use crate::test_log::within_timeout;
 
 /// Defines a test of each case for each combination of engines.
 macro_rules! on_all_engines {
@@ -67,7 +67,7 @@ pub const TERMS: IdempotencyTerms =
     IdempotencyTerms { lease: Duration::from_millis(400), retention: Duration::from_hours(24) };
 
 /// A log and an idempotency store that several simulated processes share.
-pub struct Scene {
+pub struct Cluster {
     storage: Storage,
     counters: Arc<dyn Counters>,
     terms: IdempotencyTerms,
@@ -83,10 +83,10 @@ enum Storage {
 pub struct Process {
     pub commands: CommandService,
     pub log: Arc<FaultyLog>,
-    pub keys: Arc<FaultyKeys>,
+    pub keys: Arc<FaultyIdempotencyStore>,
 }
 
-impl Scene {
+impl Cluster {
     pub fn new(engines: Engines) -> Self {
         Self::on_terms(engines, TERMS)
     }
@@ -132,7 +132,7 @@ impl Scene {
     /// A process with its own handles on the shared stores.
     pub async fn process(&self) -> Process {
         let log = Arc::new(FaultyLog::on(self.log().await));
-        let keys = Arc::new(FaultyKeys::on(self.idempotency_store()));
+        let keys = Arc::new(FaultyIdempotencyStore::on(self.idempotency_store()));
         let config = WriterConfig {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
             counters: Arc::clone(&self.counters),
@@ -154,7 +154,7 @@ impl Scene {
     }
 
     /// Removes all reservations and answers from the store.
-    pub fn wipe(&self) {
+    pub fn wipe_idempotency_store(&self) {
         match &self.storage {
             Storage::Files(folder) => {
                 let connection = rusqlite::Connection::open(folder.path().join("idempotency.db")).unwrap();
@@ -250,11 +250,6 @@ pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) 
         }
     };
     within_timeout(answered).await
-}
-
-/// Awaits a future with a timeout that allows for a busy machine.
-pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.expect("the future should be ready within the timeout")
 }
 
 /// The number of a message or a chat.

@@ -9,8 +9,8 @@ use chat_ports::idempotency::IdempotencyTerms;
 use futures::future::join_all;
 use tokio::time::sleep;
 
-use super::{Engines, Process, Scene, TERMS, number, on_all_engines, within_timeout};
-use crate::stage::rejection_name;
+use super::{Cluster, Engines, Process, TERMS, number, on_all_engines};
+use crate::test_log::{rejection_name, within_timeout};
 
 on_all_engines! {
     answers_a_repeated_command_with_the_first_outcome
@@ -26,8 +26,8 @@ on_all_engines! {
 }
 
 async fn answers_a_repeated_command_with_the_first_outcome(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (first, second) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (first, second) = (cluster.process().await, cluster.process().await);
     let app = first.create_app_with_chat().await;
     for (sent, key) in ["a", "b", "c"].into_iter().enumerate() {
         let created = first.create_message(app, key).await.unwrap();
@@ -43,24 +43,24 @@ async fn answers_a_repeated_command_with_the_first_outcome(engines: Engines) {
         (number(&chat), chat.execution, number(&again), again.execution),
         (2, ExecutionKind::New, 2, ExecutionKind::Replayed)
     );
-    assert_eq!(scene.bodies().await, ["a", "b", "c"]);
+    assert_eq!(cluster.bodies().await, ["a", "b", "c"]);
 }
 
 async fn answers_a_repeated_creation_of_an_app_with_the_same_token(engines: Engines) {
-    let scene = Scene::new(engines);
-    let (first, second) = (scene.process().await, scene.process().await);
+    let cluster = Cluster::new(engines);
+    let (first, second) = (cluster.process().await, cluster.process().await);
     let created = first.create_app("a").await.unwrap();
     for process in [&first, &second] {
         let again = process.create_app("a").await.unwrap();
         assert_eq!(again, CommandOutcome { execution: ExecutionKind::Replayed, ..created.clone() });
     }
     assert_ne!(second.create_app("b").await.unwrap().app, created.app);
-    assert_eq!(scene.events().await.len(), 2);
+    assert_eq!(cluster.events().await.len(), 2);
 }
 
 async fn executes_one_of_many_concurrent_repetitions(engines: Engines) {
-    let scene = Scene::new(engines);
-    let processes = [scene.process().await, scene.process().await, scene.process().await];
+    let cluster = Cluster::new(engines);
+    let processes = [cluster.process().await, cluster.process().await, cluster.process().await];
     let app = processes[0].create_app_with_chat().await;
     let sends = (0..60).map(|index| processes[index % 3].create_message(app, ["a", "b"][index % 2]));
     let mut numbers = BTreeSet::new();
@@ -76,26 +76,26 @@ async fn executes_one_of_many_concurrent_repetitions(engines: Engines) {
         }
     }
     assert_eq!((new_count, numbers.len()), (2, 2), "{numbers:?}");
-    assert_eq!(scene.bodies().await.into_iter().collect::<BTreeSet<_>>().len(), 2);
-    assert_eq!(scene.bodies().await.len(), 2);
+    assert_eq!(cluster.bodies().await.into_iter().collect::<BTreeSet<_>>().len(), 2);
+    assert_eq!(cluster.bodies().await.len(), 2);
 }
 
 async fn rejects_another_payload_even_if_only_the_log_holds_the_first(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.create_message_of(app, "key", "this").await.unwrap();
     let other = process.create_message_of(app, "key", "that").await;
     assert!(matches!(other, Err(CommandError::KeyReused)), "{other:?}");
-    scene.wipe();
+    cluster.wipe_idempotency_store();
     let other = process.create_message_of(app, "key", "that").await;
     assert!(matches!(other, Err(CommandError::KeyReused)), "{other:?}");
-    assert_eq!(scene.bodies().await, ["this"]);
+    assert_eq!(cluster.bodies().await, ["this"]);
 }
 
 async fn decides_a_rejected_command_again_when_it_is_repeated(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app("app").await.unwrap().app;
     for _ in 0..2 {
         assert_eq!(rejection_name(process.create_message(app, "a").await), "ChatNotFound");
@@ -105,8 +105,8 @@ async fn decides_a_rejected_command_again_when_it_is_repeated(engines: Engines) 
 }
 
 async fn scopes_a_key_to_its_path(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let apps: Vec<AppToken> =
         vec![process.create_app_with_chat().await, process.create_app_with_chat().await];
     for app in apps {
@@ -119,13 +119,13 @@ async fn scopes_a_key_to_its_path(engines: Engines) {
 async fn accepts_an_expired_key_for_another_command(engines: Engines) {
     // The retention ends, not the lease: each use is granted as the first, and finds the event id of the use before.
     let terms = IdempotencyTerms { retention: Duration::from_millis(200), lease: Duration::from_secs(20) };
-    let scene = Scene::on_terms(engines, terms);
-    let process = scene.process().await;
+    let cluster = Cluster::on_terms(engines, terms);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     for round in 1..=4 {
         assert_eq!(number(&create_after_expiry(&process, app, &round.to_string()).await), round);
     }
-    assert_eq!(scene.bodies().await, ["1", "2", "3", "4"]);
+    assert_eq!(cluster.bodies().await, ["1", "2", "3", "4"]);
 }
 
 /// Creates a message under one key; retries until the earlier use of the key has expired.
@@ -146,33 +146,33 @@ async fn create_after_expiry(process: &Process, app: AppToken, body: &str) -> Co
 
 async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Engines) {
     // With an expired lease, every repetition is granted the key. They meet in one batch or in several writers.
-    let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
-    let processes = [scene.process().await, scene.process().await];
+    let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
+    let processes = [cluster.process().await, cluster.process().await];
     let app = processes[0].create_app_with_chat().await;
     let sends = (0..40).map(|index| processes[index % 2].create_message(app, "a"));
     let outcomes: Vec<_> = join_all(sends).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.execution == ExecutionKind::New).count(), 1);
     assert!(outcomes.iter().all(|outcome| number(outcome) == 1));
-    assert_eq!(scene.bodies().await, ["a"]);
+    assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn reuses_the_numbers_of_commands_that_were_already_executed(engines: Engines) {
-    let scene = Scene::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
-    let process = scene.process().await;
+    let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     join_all((0..40).map(|_| process.create_message(app, "a"))).await.into_iter().for_each(|outcome| {
         outcome.unwrap();
     });
-    assert_eq!(scene.reserve_message_number(app).await, 2);
+    assert_eq!(cluster.reserve_message_number(app).await, 2);
 }
 
 async fn finds_a_key_in_the_log_after_the_store_lost_its_data(engines: Engines) {
-    let scene = Scene::new(engines);
-    let process = scene.process().await;
+    let cluster = Cluster::new(engines);
+    let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     process.create_message(app, "a").await.unwrap();
     process.create_chat(app, "a").await.unwrap();
-    scene.wipe();
+    cluster.wipe_idempotency_store();
     // Without delay, although the store grants no key yet.
     let again = process.create_message(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
@@ -182,5 +182,5 @@ async fn finds_a_key_in_the_log_after_the_store_lost_its_data(engines: Engines) 
     assert_eq!((number(&again), again.execution), (2, ExecutionKind::Replayed));
     let again = process.create_message(app, "a").await.unwrap();
     assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
-    assert_eq!(scene.bodies().await, ["a", "b"]);
+    assert_eq!(cluster.bodies().await, ["a", "b"]);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chat_command_api::command::{Command, CommandError, CommandOutcome};
 use chat_command_api::service::CommandService;
@@ -14,15 +15,16 @@ use chat_ports::counters::{Counters, InProcessCounters};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_sqlite::{SqliteEventStore, SqliteIdempotencyStore};
 use tempfile::TempDir;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-pub struct Stage {
+pub struct TestLog {
     pub log: Arc<dyn EventStore>,
     pub counters: Arc<dyn Counters>,
     pub folder: TempDir,
 }
 
-impl Stage {
+impl TestLog {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -128,4 +130,9 @@ pub fn rejection_name<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> S
         Err(CommandError::Rejected(rejection)) => format!("{rejection:?}"),
         other => format!("{other:?}"),
     }
+}
+
+/// Awaits a future with a timeout that allows for a busy machine.
+pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), future).await.expect("the future should be ready within the timeout")
 }

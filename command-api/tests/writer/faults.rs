@@ -14,7 +14,7 @@ use chat_ports::idempotency::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::within_timeout;
+use crate::test_log::within_timeout;
 
 /// A fault of an append.
 #[derive(Clone, Debug, Default)]
@@ -184,13 +184,13 @@ pub enum CallFault {
 }
 
 /// A real idempotency store with injected faults.
-pub struct FaultyKeys {
+pub struct FaultyIdempotencyStore {
     keys: Arc<dyn IdempotencyStore>,
     reserved: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
-impl FaultyKeys {
+impl FaultyIdempotencyStore {
     pub fn on(keys: Arc<dyn IdempotencyStore>) -> Self {
         let reserved = watch::Sender::new(0);
         Self { keys, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
@@ -226,7 +226,7 @@ impl FaultyKeys {
 }
 
 #[async_trait]
-impl IdempotencyStore for FaultyKeys {
+impl IdempotencyStore for FaultyIdempotencyStore {
     fn terms(&self) -> IdempotencyTerms {
         self.keys.terms()
     }
