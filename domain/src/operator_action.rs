@@ -44,7 +44,7 @@ define_events! {
     }
     /// The dead letters of a stream were retried with the current code.
     DeadLettersRetried {
-        /// The projection that could not apply them.
+        /// The projection that could not apply the events.
         projection: ProjectionName,
         /// The stream's name.
         stream: String,
@@ -53,7 +53,7 @@ define_events! {
     }
     /// A dead letter was discarded: the event stays in the log and is not part of the projection.
     DeadLetterDiscarded {
-        /// The projection that could not apply them.
+        /// The projection that could not apply the event.
         projection: ProjectionName,
         /// The event's position.
         position: Position,
@@ -62,7 +62,7 @@ define_events! {
     }
     /// An operator acknowledged a discarded event: health reports no longer show it.
     DiscardAcknowledged {
-        /// The projection that could not apply them.
+        /// The projection that could not apply the event.
         projection: ProjectionName,
         /// The event's position.
         position: Position,

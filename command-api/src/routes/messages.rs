@@ -22,7 +22,7 @@ use crate::service::CommandService;
 /// A message's text.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct NewBody {
-    /// 1 to 65,536 bytes of UTF-8, not blank. Kept as it is.
+    /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
     #[schema(example = "Hi")]
     body: String,
 }
