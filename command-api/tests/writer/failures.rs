@@ -23,12 +23,12 @@ async fn reuses_the_numbers_of_a_refused_append_at_once() {
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
-    log.always(AppendFault::Refused);
+    log.inject_always(AppendFault::Refused);
     for _ in 0..3 {
         let refused = writer.create_message(app, chat).await;
         assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     }
-    log.always(AppendFault::None);
+    log.inject_always(AppendFault::None);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
     assert_eq!(test_log.events().await.len(), 4);
 }
@@ -39,10 +39,10 @@ async fn reports_a_lost_response_as_unknown_and_does_not_reuse_its_number() {
     let (log, writer) = writer_on_faulty_log(&test_log);
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
-    log.always(AppendFault::ResponseLost);
+    log.inject_always(AppendFault::ResponseLost);
     let unknown = writer.create_message(app, chat).await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
-    log.always(AppendFault::None);
+    log.inject_always(AppendFault::None);
     // The append did arrive, so number 1 is taken.
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
 }
@@ -61,7 +61,7 @@ async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
     };
     let writer = Client::of(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
-    log.always(AppendFault::NeverSent);
+    log.inject_always(AppendFault::NeverSent);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
     let third = async {
         while writer.0.writer().available_capacity() > 0 {

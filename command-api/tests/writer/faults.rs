@@ -71,18 +71,18 @@ impl FaultyLog {
     }
 
     /// Injects this fault into every append from now on.
-    pub fn always(&self, fault: AppendFault) {
-        self.each(move || fault.clone());
+    pub fn inject_always(&self, fault: AppendFault) {
+        self.inject_each(move || fault.clone());
     }
 
     /// Injects this fault into the next append.
-    pub fn once(&self, fault: AppendFault) {
+    pub fn inject_once(&self, fault: AppendFault) {
         let mut fault = Some(fault);
-        self.each(move || fault.take().unwrap_or_default());
+        self.inject_each(move || fault.take().unwrap_or_default());
     }
 
     /// Injects the fault that `next` returns into each append.
-    pub fn each(&self, next: impl FnMut() -> AppendFault + Send + 'static) {
+    pub fn inject_each(&self, next: impl FnMut() -> AppendFault + Send + 'static) {
         *self.next.lock().unwrap() = Box::new(next);
     }
 }
@@ -185,15 +185,15 @@ pub enum CallFault {
 
 /// A real idempotency store with injected faults.
 pub struct FaultyIdempotencyStore {
-    keys: Arc<dyn IdempotencyStore>,
+    store: Arc<dyn IdempotencyStore>,
     reserved: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
 impl FaultyIdempotencyStore {
-    pub fn on(keys: Arc<dyn IdempotencyStore>) -> Self {
+    pub fn on(store: Arc<dyn IdempotencyStore>) -> Self {
         let reserved = watch::Sender::new(0);
-        Self { keys, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
+        Self { store, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
     }
 
     /// Waits until this number of reservations has been answered.
@@ -202,12 +202,12 @@ impl FaultyIdempotencyStore {
     }
 
     /// Injects this fault into every call from now on.
-    pub fn always(&self, fault: CallFault) {
-        self.each(move || fault);
+    pub fn inject_always(&self, fault: CallFault) {
+        self.inject_each(move || fault);
     }
 
     /// Injects the fault that `next` returns into each call.
-    pub fn each(&self, next: impl FnMut() -> CallFault + Send + 'static) {
+    pub fn inject_each(&self, next: impl FnMut() -> CallFault + Send + 'static) {
         *self.next.lock().unwrap() = Box::new(next);
     }
 
@@ -228,15 +228,15 @@ impl FaultyIdempotencyStore {
 #[async_trait]
 impl IdempotencyStore for FaultyIdempotencyStore {
     fn terms(&self) -> IdempotencyTerms {
-        self.keys.terms()
+        self.store.terms()
     }
 
     async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.initialize(log)).await
+        self.call(self.store.initialize(log)).await
     }
 
     async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
-        let reserved = self.call(self.keys.reserve(request)).await;
+        let reserved = self.call(self.store.reserve(request)).await;
         self.reserved.send_modify(|reserved| *reserved += 1);
         reserved
     }
@@ -246,14 +246,14 @@ impl IdempotencyStore for FaultyIdempotencyStore {
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError> {
-        self.call(self.keys.renew(key, owner)).await
+        self.call(self.store.renew(key, owner)).await
     }
 
     async fn complete(&self, completed: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.complete(completed)).await
+        self.call(self.store.complete(completed)).await
     }
 
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.release(key, owner)).await
+        self.call(self.store.release(key, owner)).await
     }
 }

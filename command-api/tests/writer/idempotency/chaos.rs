@@ -33,11 +33,11 @@ impl Killable {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let process = runtime.block_on(cluster.process());
         let mut appends = StdRng::seed_from_u64(random.random());
-        process.log.each(move || append_fault(&mut appends));
+        process.log.inject_each(move || append_fault(&mut appends));
         let mut reads = StdRng::seed_from_u64(random.random());
         process.log.hold_each_read(move || reads.random_ratio(1, 8).then(|| signal_soon(&mut reads)));
         let mut calls = StdRng::seed_from_u64(random.random());
-        process.keys.each(move || match calls.random_range(0..20) {
+        process.idempotency_store.inject_each(move || match calls.random_range(0..20) {
             0 => CallFault::Unavailable,
             1 => CallFault::ResponseLost,
             _ => CallFault::None,

@@ -31,18 +31,18 @@ on_all_engines! {
 
 /// Sends a message from a process that dies during the append.
 async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault: AppendFault) {
-    process.log.always(fault);
+    process.log.inject_always(fault);
     process.spawn_message(app, key);
     process.log.until_held().await;
     // A dead process does not renew its lease.
-    process.keys.always(CallFault::Unavailable);
+    process.idempotency_store.inject_always(CallFault::Unavailable);
 }
 
 async fn a_repetition_gets_the_outcome_after_a_lost_response(engines: Engines) {
     let cluster = Cluster::new(engines);
     let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
-    process.log.once(AppendFault::ResponseLost);
+    process.log.inject_once(AppendFault::ResponseLost);
     let unknown = process.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let again = process.create_message(app, "a").await.unwrap();
@@ -78,13 +78,13 @@ async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_th
     let cluster = Cluster::new(engines);
     let (dying, other) = (cluster.process().await, cluster.process().await);
     let held = Arc::new(Notify::new());
-    dying.log.always(AppendFault::HeldUntil(Arc::clone(&held)));
+    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = {
         let dying = dying.clone();
         tokio::spawn(async move { dying.create_app("a").await })
     };
     dying.log.until_held().await;
-    dying.keys.always(CallFault::Unavailable);
+    dying.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = retry_in_flight(|| other.create_app("a")).await.unwrap();
     assert_eq!(taken_over.execution, ExecutionKind::New);
     // The first owner was slow, not dead.
@@ -99,7 +99,7 @@ async fn an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event
     let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
-    slow.log.once(AppendFault::Late(Arc::clone(&signal)));
+    slow.log.inject_once(AppendFault::Late(Arc::clone(&signal)));
     let unknown = slow.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
@@ -116,7 +116,7 @@ async fn a_late_append_is_answered_once_it_is_stored(engines: Engines) {
     let (slow, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
-    slow.log.once(AppendFault::Late(Arc::clone(&signal)));
+    slow.log.inject_once(AppendFault::Late(Arc::clone(&signal)));
     slow.create_message(app, "a").await.unwrap_err();
     let in_flight = other.create_message(app, "a").await;
     assert!(matches!(in_flight, Err(CommandError::KeyInFlight)), "{in_flight:?}");
@@ -132,12 +132,12 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     let app = other.create_app_with_chat().await;
     // The slow writer is busy with another command during the takeover, and decides this one afterwards.
     let held = Arc::new(Notify::new());
-    slow.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
     let before = slow.spawn_message(app, "before");
     slow.log.until_held().await;
     let late = slow.spawn_message(app, "a");
-    slow.keys.until_reserved(2).await;
-    slow.keys.always(CallFault::Unavailable);
+    slow.idempotency_store.until_reserved(2).await;
+    slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     held.notify_one();
@@ -155,7 +155,7 @@ async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engi
     slow.log.hold_next_read(Arc::clone(&held));
     let late = slow.spawn_message(app, "a");
     slow.log.until_held().await;
-    slow.keys.always(CallFault::Unavailable);
+    slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     // The delayed read includes the other process's message.
@@ -172,7 +172,7 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     let (busy, other) = (cluster.process().await, cluster.process().await);
     let app = other.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
-    busy.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
+    busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = busy.spawn_message(app, "a");
     busy.log.until_held().await;
     let started = Instant::now();
@@ -190,7 +190,7 @@ async fn a_refused_append_releases_the_key(engines: Engines) {
     let cluster = Cluster::new(engines);
     let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
-    process.log.once(AppendFault::Refused);
+    process.log.inject_once(AppendFault::Refused);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     // The key is free at once, even for another payload.
@@ -203,7 +203,7 @@ async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
     let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
-    process.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
+    process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
     tokio::select! {
         _ = process.create_message(app, "a") => panic!("the append is held, so there is no outcome"),
         () = process.log.until_held() => {}
@@ -217,7 +217,7 @@ async fn without_the_store_only_commands_without_a_key_are_executed(engines: Eng
     let cluster = Cluster::new(engines);
     let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
-    process.keys.always(CallFault::Unavailable);
+    process.idempotency_store.inject_always(CallFault::Unavailable);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::IdempotencyStoreUnavailable(_))), "{refused:?}");
     let command = Command::CreateChat { app };
@@ -229,10 +229,10 @@ async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engi
     let cluster = Cluster::new(engines);
     let process = cluster.process().await;
     let app = process.create_app_with_chat().await;
-    process.keys.always(CallFault::ResponseLost);
+    process.idempotency_store.inject_always(CallFault::ResponseLost);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::IdempotencyStoreUnavailable(_))), "{refused:?}");
-    process.keys.always(CallFault::None);
+    process.idempotency_store.inject_always(CallFault::None);
     assert_eq!(process.create_message_with_retries(app, "a").await.unwrap().execution, ExecutionKind::New);
 }
 
@@ -242,7 +242,7 @@ async fn a_store_that_loses_its_data_during_a_command_causes_no_second_event(eng
     let app = other.create_app_with_chat().await;
     let held = Arc::new(Notify::new());
     // Decided as the first command of its key, with the append in flight.
-    slow.log.once(AppendFault::HeldUntil(Arc::clone(&held)));
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
     let first = slow.spawn_message(app, "a");
     slow.log.until_held().await;
     cluster.wipe_idempotency_store();

@@ -83,7 +83,7 @@ enum Storage {
 pub struct Process {
     pub commands: CommandService,
     pub log: Arc<FaultyLog>,
-    pub keys: Arc<FaultyIdempotencyStore>,
+    pub idempotency_store: Arc<FaultyIdempotencyStore>,
 }
 
 impl Cluster {
@@ -132,7 +132,7 @@ impl Cluster {
     /// A process with its own handles on the shared stores.
     pub async fn process(&self) -> Process {
         let log = Arc::new(FaultyLog::on(self.log().await));
-        let keys = Arc::new(FaultyIdempotencyStore::on(self.idempotency_store()));
+        let idempotency_store = Arc::new(FaultyIdempotencyStore::on(self.idempotency_store()));
         let config = WriterConfig {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
             counters: Arc::clone(&self.counters),
@@ -142,9 +142,10 @@ impl Cluster {
             head: Position::START,
         };
         let (writer, _) = WriterHandle::spawn(config);
-        let commands = CommandService::new(writer, Arc::clone(&keys) as Arc<dyn IdempotencyStore>);
+        let commands =
+            CommandService::new(writer, Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>);
         commands.initialize_idempotency_store().await.unwrap();
-        Process { commands, log, keys }
+        Process { commands, log, idempotency_store }
     }
 
     /// Reserves the next number of a message in the first chat.
