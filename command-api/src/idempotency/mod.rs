@@ -1,8 +1,8 @@
 //! Appending the event of a command with an idempotency key once, however often and through whichever process the command
 //! is sent.
 //!
-//! The event's id derives from the key. [`ReservedKey`] decides when the event may be appended without searching for it
-//! first, [`ExistingEventQuery`] searches for it, and [`LeaseTimer`] measures how long the reservation is valid.
+//! The event's id derives from the key. `ReservedKey` decides when the event may be appended without searching for it
+//! first, `ExistingEventQuery` searches for it, and `LeaseTimer` measures how long the reservation is valid.
 
 mod existing_event;
 mod lease_timer;

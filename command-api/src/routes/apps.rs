@@ -1,4 +1,4 @@
-//! `/apps`, `/apps/{app_token}`
+//! Command routes of apps: `/apps` and `/apps/{app_token}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -70,9 +70,9 @@ problem_responses!(
     post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = NewName,
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
-            ("Location" = String, description = "Where the app is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the app"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),
@@ -104,7 +104,7 @@ pub(super) async fn create_app(
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
     responses(
         (status = 200, description = "Renamed, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         RenameFails,
     ),

@@ -1,4 +1,4 @@
-//! `/apps/{app_token}/chats`
+//! Command routes of chats: `/apps/{app_token}/chats`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -23,7 +23,7 @@ use crate::service::CommandService;
 struct ChatCreated {
     #[schema(example = "Chat created successfully")]
     message: &'static str,
-    /// Its number in the app: one more than the last.
+    /// The chat's number in the app: one more than the last.
     #[schema(minimum = 1, example = 1)]
     chat_number: u64,
 }
@@ -35,15 +35,15 @@ problem_responses!(
 
 /// Create a chat
 ///
-/// It takes messages from the moment of the answer. A body is not needed; any JSON is taken and ignored.
+/// The chat accepts messages as soon as the response is sent. A body is optional; any JSON is accepted and ignored.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
     request_body(content = Option<Object>, description = "Nothing, or any JSON"),
     responses(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
-            ("Location" = String, description = "Where the chat is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the chat"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),

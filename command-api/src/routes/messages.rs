@@ -1,4 +1,4 @@
-//! `/apps/{app_token}/chats/{chat_number}/messages`, `…/{message_number}`
+//! Command routes of messages: `/apps/{app_token}/chats/{chat_number}/messages` and `…/{message_number}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -38,7 +38,7 @@ impl NewBody {
 struct MessageCreated {
     #[schema(example = "Message created successfully")]
     message: &'static str,
-    /// Its number in the chat: one more than the last.
+    /// The message's number in the chat: one more than the last.
     #[schema(minimum = 1, example = 1)]
     message_number: u64,
 }
@@ -63,9 +63,9 @@ problem_responses!(
     params(ChatPath, IdempotencyKeyHeader), request_body = NewBody,
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
-            ("Location" = String, description = "Where the message is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the message"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),
@@ -98,7 +98,7 @@ pub(super) async fn create_message(
     request_body = NewBody,
     responses(
         (status = 200, description = "Edited, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         EditFails,
     ),
@@ -124,7 +124,7 @@ pub(super) async fn edit_message(
     params(MessagePath),
     responses(
         (status = 204, description = "Deleted, durably", headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         DeleteFails,
     ),
