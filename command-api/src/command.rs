@@ -1,4 +1,4 @@
-//! What clients ask for, and what becomes of it.
+//! Commands, their outcomes and their errors.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use chat_domain::{
 };
 use thiserror::Error;
 
-/// A change that a client asks for. Numbers are not in it: the writer hands them out.
+/// A change that a client requests. It holds no numbers of new chats and messages: the writer assigns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields say what they are")]
 pub enum Command {
-    /// Create an app under a token that was just drawn.
+    /// Create an app under a newly generated token.
     CreateApp { app: AppToken, name: AppName },
-    /// Give an app another name.
+    /// Rename an app.
     RenameApp { app: AppToken, name: AppName, precondition: Precondition },
-    /// Create an app's next chat.
+    /// Create the next chat of an app.
     CreateChat { app: AppToken },
-    /// Create a chat's next message.
+    /// Create the next message of a chat.
     CreateMessage { app: AppToken, chat: ChatNumber, body: MessageBody },
-    /// Give a message another body.
+    /// Replace the body of a message.
     EditMessage {
         app: AppToken,
         chat: ChatNumber,
@@ -29,12 +29,12 @@ pub enum Command {
         body: MessageBody,
         precondition: Precondition,
     },
-    /// Take a message away.
+    /// Delete a message.
     DeleteMessage { app: AppToken, chat: ChatNumber, message: MessageNumber },
 }
 
 impl Command {
-    /// The command's name, as events' metadata and metrics show it.
+    /// The command's name, as it appears in event metadata and metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::CreateApp { .. } => "CreateApp",
@@ -58,9 +58,9 @@ impl Command {
         }
     }
 
-    /// The command with the token that was drawn for a new app before, where there was one.
-    pub(crate) fn with_app_token(self, drawn: Option<AppToken>) -> Self {
-        match (self, drawn) {
+    /// Replaces the token of a new app by the one that an earlier attempt generated, if there is one.
+    pub(crate) fn with_app_token(self, generated_token: Option<AppToken>) -> Self {
+        match (self, generated_token) {
             (Self::CreateApp { name, .. }, Some(app)) => Self::CreateApp { app, name },
             (command, _) => command,
         }
@@ -71,7 +71,7 @@ impl Command {
         matches!(self, Self::CreateChat { .. } | Self::CreateMessage { .. })
     }
 
-    /// About how many bytes the event's payload takes, rather more than less.
+    /// An estimate of the event's payload in bytes, at least as large as the payload.
     pub(crate) fn payload_bytes(&self) -> usize {
         const FIELDS: usize = 64;
         FIELDS
@@ -86,13 +86,13 @@ impl Command {
             }
     }
 
-    /// Whether deciding needs to know which messages were edited or deleted.
+    /// Whether the decision depends on which messages were edited or deleted.
     pub(crate) fn needs_full_state(&self) -> bool {
         matches!(self, Self::EditMessage { .. } | Self::DeleteMessage { .. })
     }
 }
 
-/// How many bytes a text takes in JSON.
+/// The length of a text in JSON, in bytes and without quotes.
 fn escaped_json_len(text: &str) -> usize {
     let escaped = |byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -102,42 +102,36 @@ fn escaped_json_len(text: &str) -> usize {
     text.bytes().map(escaped).sum()
 }
 
-/// A command that was carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppendedEvent {
-    /// The event, durable in the log.
-    pub event: Event,
-    /// A position of the log at or shortly after the event's: a reader that has got here sees the event.
-    pub position: Position,
-}
-
-/// A command that was carried out, now or before under the same idempotency key.
+/// The outcome of a command that was executed, by this call or by an earlier one with the same idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutcome {
-    /// What was recorded.
-    pub appended: AppendedEvent,
-    /// The app that it belongs to: for a new one, the token that was recorded and not another one drawn since.
+    /// The event, durable in the log.
+    pub event: Event,
+    /// A position of the log at or shortly after the event's: a reader at this position sees the event.
+    pub position: Position,
+    /// The app that the event belongs to. For a new app, this is the token in the log, which may differ from the one that
+    /// a repeated command brought along.
     pub app: AppToken,
-    /// Whether it was this command that did it.
+    /// Whether this call appended the event.
     pub execution: ExecutionKind,
 }
 
-/// Whether a command was carried out now or before.
+/// Whether a command was executed or an earlier execution was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutionKind {
-    /// Now: the event was appended for this command.
+    /// The event was appended for this command.
     New,
-    /// Before: nothing was appended.
+    /// An earlier execution under the same key was found; nothing was appended.
     Replayed,
 }
 
-/// Why a command was not carried out.
+/// The reason why a command failed.
 #[derive(Clone, Debug, Error)]
 pub enum CommandError {
-    /// The rules refuse it. Nothing was appended.
+    /// A business rule rejects the command. Nothing was appended.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// Too many commands wait already. Nothing was appended.
+    /// The writer's queue is full. Nothing was appended.
     #[error("too many commands are waiting")]
     Overloaded,
     /// The event store can't be reached. Nothing was appended.
@@ -149,24 +143,24 @@ pub enum CommandError {
     /// The store of idempotency keys can't be reached. Nothing was appended.
     #[error("the store of idempotency keys is not available")]
     IdempotencyStoreUnavailable(#[source] Cause),
-    /// A command with the same idempotency key is being carried out, or may be. Nothing was appended.
+    /// Another command with the same idempotency key is running, or may be. Nothing was appended.
     #[error("a command with this idempotency key is still running")]
     KeyInFlight,
-    /// The idempotency key came with another payload before. Nothing was appended.
-    #[error("this idempotency key came with another payload before")]
+    /// The idempotency key was used with another payload. Nothing was appended.
+    #[error("this idempotency key was used with another payload")]
     KeyReused,
-    /// The event store's answer was lost: the event may be in the log or not.
-    #[error("the event store's answer was lost")]
+    /// The event store's response was lost: the event may or may not be in the log.
+    #[error("the event store's response was lost")]
     OutcomeUnknown(#[source] Cause),
-    /// The log contradicts itself, or the writer is gone; in that case the event may be in the log.
+    /// The log is inconsistent, or the writer has stopped; in the second case the event may be in the log.
     #[error("the command could not be decided")]
     Internal(#[source] Cause),
 }
 
-/// What an adapter reported; shared, since one failure may meet many commands.
+/// The error of an adapter; shared, because one failure may affect many commands.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// Why the rules refuse a command.
+/// The reason why a business rule rejects a command.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Rejection {
     /// No app has the token.
@@ -181,13 +175,13 @@ pub enum Rejection {
     /// The message was deleted.
     #[error("the message was deleted")]
     MessageDeleted,
-    /// `If-Match` names another version.
-    #[error("it has changed since the version that If-Match names")]
+    /// `If-Match` does not list the current version.
+    #[error("the current version is not one that If-Match lists")]
     PreconditionFailed,
-    /// The token that was drawn for an app is taken: not in this universe's lifetime.
+    /// The token that was generated for an app is taken. With 210 random bits, this does not happen in practice.
     #[error("the app's token is taken")]
     TokenTaken,
-    /// A number that was handed out does not follow from the log; the writer tries again.
+    /// A number from the counters does not follow the last one in the log; the writer retries.
     #[error("the number does not follow from the last one")]
     NumberOutOfOrder,
 }
@@ -219,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_takes_as_many_bytes_as_serde_writes() {
+    fn estimates_the_json_length_that_serde_writes() {
         for text in ["", "Hi", "Grüße 🦊", "\"\\\n\r\t\u{8}\u{c}", "\u{1}\u{1f}\u{7f}\u{2028}/"] {
             let written = serde_json::to_string(text).unwrap();
             assert_eq!(escaped_json_len(text) + "\"\"".len(), written.len(), "{written}");

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::event::{AppCreated, AppRenamed, ChatCreated};
 use crate::{AppName, ChatNumber, Event, EvolveError, Precondition, Version};
 
-/// An app as its stream tells it, as far as deciding needs it.
+/// The part of an app's state that decisions depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// No AppCreated yet.
@@ -13,14 +13,14 @@ pub enum State {
     Absent,
     /// The app exists.
     Present {
-        /// The chat created last.
+        /// The number of the last chat.
         last_chat: Option<ChatNumber>,
-        /// Events in the stream.
+        /// The number of events in the stream.
         version: Version,
     },
 }
 
-/// What can be asked of an app.
+/// A command on an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Create the app.
@@ -28,21 +28,21 @@ pub enum Command {
         /// Its name.
         name: AppName,
     },
-    /// Give the app another name.
+    /// Rename the app.
     Rename {
         /// The new name.
         name: AppName,
-        /// What the client asks of the app first.
+        /// The client's condition on the app.
         precondition: Precondition,
     },
-    /// Create a chat under a number that a counter handed out.
+    /// Create a chat under a number from the counters.
     CreateChat {
         /// The chat's number.
         number: ChatNumber,
     },
 }
 
-/// Why a command was refused.
+/// The reason why a command is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Rejection {
     /// The token is taken.
@@ -52,7 +52,7 @@ pub enum Rejection {
     #[error("no app has this token")]
     NotFound,
     /// The precondition does not hold.
-    #[error("the app is at version {0} by now")]
+    #[error("the app is at version {0}")]
     PreconditionFailed(Version),
     /// The number is not the next one.
     #[error("the next chat is number {next}")]
@@ -67,17 +67,17 @@ impl State {
     pub fn next_chat_number(&self) -> ChatNumber {
         match self {
             Self::Absent => ChatNumber::FIRST,
-            Self::Present { last_chat, .. } => ChatNumber::after(*last_chat),
+            Self::Present { last_chat, .. } => ChatNumber::next_after(*last_chat),
         }
     }
 
-    /// Whether the app has this chat: chats are numbered without a gap, so the last number tells.
+    /// Whether the app has this chat: chats are numbered without gaps, so the last number suffices.
     pub fn has_chat(&self, number: ChatNumber) -> bool {
         matches!(self, Self::Present { last_chat: Some(last), .. } if number <= *last)
     }
 }
 
-/// Decides a command against the app as it is.
+/// Decides a command on an app in this state.
 pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     match (state, command) {
         (State::Absent, Command::Create { name }) => Ok(AppCreated { name }.into()),
@@ -99,7 +99,7 @@ pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     }
 }
 
-/// Folds one event of the app's stream into its state.
+/// Applies one event of the app's stream to its state.
 pub fn evolve(state: State, event: &Event) -> Result<State, EvolveError> {
     let evolve_error = |reason| EvolveError { event: event.event_type(), reason };
     match (state, event) {

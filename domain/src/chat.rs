@@ -1,7 +1,7 @@
 //! The decider of a chat's stream: MessageCreated, MessageEdited and MessageDeleted.
 //!
-//! That the chat exists is told by its app's stream ([`crate::app::State::has_chat`]); a chat without
-//! messages has no events of its own.
+//! The existence of a chat follows from its app's stream ([`crate::app::State::has_chat`]); the stream of a chat without
+//! messages is empty.
 
 use std::collections::BTreeMap;
 
@@ -10,48 +10,48 @@ use thiserror::Error;
 use crate::event::{MessageCreated, MessageDeleted, MessageEdited};
 use crate::{Event, EvolveError, MessageBody, MessageNumber, Precondition, Version};
 
-/// A chat as its stream tells it, as far as deciding needs it: its size grows with edits and deletions, not with
-/// messages.
+/// The part of a chat's state that decisions depend on. Its size grows with the number of edited and deleted messages, not
+/// with the number of messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     last_message: Option<MessageNumber>,
     changed_messages: BTreeMap<MessageNumber, ChangedMessage>,
 }
 
-/// A message that is no longer as it was created.
+/// A message that was edited or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ChangedMessage {
     version: Version,
     deleted: bool,
 }
 
-/// What can be asked of a chat.
+/// A command on a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Create a message under a number that a counter handed out.
+    /// Create a message under a number from the counters.
     CreateMessage {
         /// The message's number.
         number: MessageNumber,
         /// Its text.
         body: MessageBody,
     },
-    /// Give a message another text.
+    /// Replace the body of a message.
     EditMessage {
-        /// Which message.
+        /// The message's number.
         number: MessageNumber,
         /// The new text.
         body: MessageBody,
-        /// What the client asks of the message first.
+        /// The client's condition on the message.
         precondition: Precondition,
     },
-    /// Take a message away.
+    /// Delete a message.
     DeleteMessage {
-        /// Which message.
+        /// The message's number.
         number: MessageNumber,
     },
 }
 
-/// Why a command was refused.
+/// The reason why a command is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Rejection {
     /// The chat has no message of this number.
@@ -61,7 +61,7 @@ pub enum Rejection {
     #[error("message {0} was deleted")]
     Deleted(MessageNumber),
     /// The precondition does not hold.
-    #[error("the message is at version {0} by now")]
+    #[error("the message is at version {0}")]
     PreconditionFailed(Version),
     /// The number is not the next one.
     #[error("the next message is number {next}")]
@@ -72,29 +72,29 @@ pub enum Rejection {
 }
 
 impl State {
-    /// A chat with messages up to `last_message`, none of them edited or deleted: where a fold of the later edits
-    /// and deletions starts, so that deciding need not read every message.
+    /// The state of a chat with messages up to `last_message`, none of them edited or deleted. Folding the edits and
+    /// deletions into it gives the full state without reading every message.
     pub fn with_messages(last_message: Option<MessageNumber>) -> Self {
         Self { last_message, changed_messages: BTreeMap::new() }
     }
 
-    /// The message created last.
+    /// The number of the last message.
     pub fn last_message_number(&self) -> Option<MessageNumber> {
         self.last_message
     }
 
     /// The number of the next message.
     pub fn next_message_number(&self) -> MessageNumber {
-        MessageNumber::after(self.last_message)
+        MessageNumber::next_after(self.last_message)
     }
 
-    /// Messages that exist: created and not deleted.
+    /// The number of messages that were created and not deleted.
     pub fn message_count(&self) -> u64 {
         let deleted = self.changed_messages.values().filter(|changed| changed.deleted).count() as u64;
         self.last_message.map_or(0, MessageNumber::get) - deleted
     }
 
-    /// How many messages were edited or deleted: what the state's memory grows with.
+    /// The number of edited or deleted messages, which determines the size of the state.
     pub fn changed_message_count(&self) -> usize {
         self.changed_messages.len()
     }
@@ -111,7 +111,7 @@ impl State {
     }
 }
 
-/// Decides a command against the chat as it is.
+/// Decides a command on a chat in this state.
 pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     match command {
         Command::CreateMessage { number, body } => {
@@ -135,7 +135,7 @@ pub fn decide(state: &State, command: Command) -> Result<Event, Rejection> {
     }
 }
 
-/// Folds one event of the chat's stream into its state.
+/// Applies one event of the chat's stream to its state.
 pub fn evolve(mut state: State, event: &Event) -> Result<State, EvolveError> {
     let evolve_error = |reason| EvolveError { event: event.event_type(), reason };
     let (number, deleted) = match event {

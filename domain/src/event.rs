@@ -1,16 +1,16 @@
-//! The events, and how they are stored.
+//! Domain events and their stored form.
 //!
-//! An event is stored as its type's name, a schema version and a JSON payload. A stored version is never changed:
-//! a payload of an older version is lifted by upcasters, one version at a time, to the one that [`Event`] reads.
-//! `golden/` holds one payload of every version there ever was, and a test reads them all. What operators do is stored
-//! the same way, see [`crate::operation`].
+//! An event is stored as the name of its type, a schema version and a JSON payload. Stored payloads are never changed:
+//! upcasters convert a payload of an older version, one version at a time, to the version that [`Event`] decodes.
+//! `golden/` holds one payload of every version of every type, and a test decodes them all. Operator actions are stored the
+//! same way, see [`crate::operator_action`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{AppName, ChatNumber, MessageBody, MessageNumber};
 
-/// Makes an enum of events, a struct for the payload of each, and how they are stored.
+/// Defines an enum of events, a struct for the payload of each, and their stored form.
 macro_rules! define_events {
     (
         $(#[$enum_doc:meta])* pub enum $enum:ident;
@@ -37,10 +37,10 @@ macro_rules! define_events {
         )+
 
         impl $enum {
-            /// Every event type's name.
+            /// The names of all event types.
             pub const TYPES: &[&str] = &[$(stringify!($name)),+];
 
-            /// The type's name, as stored.
+            /// The stored name of the type.
             pub fn event_type(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => stringify!($name),)+
@@ -56,7 +56,7 @@ macro_rules! define_events {
                 json.unwrap_or_default()
             }
 
-            /// Reads a stored event, lifting older schema versions to the current one.
+            /// Decodes a stored event, after upcasting an older payload to the current schema version.
             pub fn decode(
                 event_type: &str,
                 version: $crate::event::SchemaVersion,
@@ -64,7 +64,7 @@ macro_rules! define_events {
             ) -> Result<Self, $crate::event::DecodeError> {
                 match $crate::event::upcast_to_current(event_type, version, payload)? {
                     None => Self::from_payload(event_type, payload),
-                    Some(lifted) => Self::from_payload(event_type, lifted.as_bytes()),
+                    Some(upcast) => Self::from_payload(event_type, upcast.as_bytes()),
                 }
             }
 
@@ -83,44 +83,44 @@ define_events! {
     /// A fact about an app, a chat or a message.
     pub enum Event;
 
-    /// An app came to be. First in its stream.
+    /// An app was created. Always the first event of its stream.
     AppCreated {
-        /// Its name.
+        /// The app's name.
         name: AppName
     }
-    /// An app got another name.
+    /// An app was renamed.
     AppRenamed {
         /// The new name.
         name: AppName
     }
-    /// A chat came to be.
+    /// A chat was created.
     ChatCreated {
-        /// Its number in the app.
+        /// The number of the chat in the app.
         chat_number: ChatNumber
     }
-    /// A message came to be.
+    /// A message was created.
     MessageCreated {
-        /// Its number in the chat.
+        /// The number of the message in the chat.
         message_number: MessageNumber,
-        /// Its text.
+        /// The message's text.
         body: MessageBody
     }
-    /// A message got another body.
+    /// A message's body was replaced.
     MessageEdited {
-        /// Which message.
+        /// The message's number.
         message_number: MessageNumber,
         /// The new text.
         body: MessageBody
     }
-    /// A message was taken away.
+    /// A message was deleted.
     MessageDeleted {
-        /// Which message.
+        /// The message's number.
         message_number: MessageNumber
     }
 }
 
 impl Event {
-    /// The message that the event is about; `None` where it is about an app or a chat.
+    /// The number of the message that the event concerns; `None` for events of apps and chats.
     pub fn message_number(&self) -> Option<MessageNumber> {
         match self {
             Self::MessageCreated(created) => Some(created.message_number),
@@ -131,7 +131,7 @@ impl Event {
     }
 }
 
-/// The version of a payload's shape, from 1.
+/// The version of a payload's schema, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SchemaVersion(pub u32);
@@ -141,31 +141,31 @@ impl SchemaVersion {
     pub const CURRENT: Self = Self(1);
 }
 
-/// Why a stored event can't be read.
+/// The reason why a stored event can't be decoded.
 #[derive(Debug, Error)]
 pub enum DecodeError {
-    /// No event has this type.
+    /// There is no event type of this name.
     #[error("unknown event type")]
     UnknownType,
-    /// Written by a newer program, or not a version at all.
+    /// The event was written by a newer program, or the version is invalid.
     #[error("schema version {} is not known, the newest known is {}", .0.0, SchemaVersion::CURRENT.0)]
     UnknownVersion(SchemaVersion),
-    /// The payload does not have the shape of its version.
+    /// The payload does not match the schema of its version.
     #[error("broken payload")]
     InvalidPayload(#[from] serde_json::Error),
 }
 
-/// Lifts the payload of one event type from one schema version to the next.
+/// Converts the payload of one event type from one schema version to the next.
 struct Upcaster {
     event_type: &'static str,
     from_version: SchemaVersion,
     upcast: fn(serde_json::Value) -> serde_json::Value,
 }
 
-/// A type without an upcaster from some version kept its shape in the next.
+/// All upcasters. A type without an upcaster for a version did not change in the next version.
 const UPCASTERS: &[Upcaster] = &[];
 
-/// The payload in the current schema version; `None` where it is in that already.
+/// Converts a payload to the current schema version; returns `None` if it is current already.
 pub(crate) fn upcast_to_current(
     event_type: &str,
     version: SchemaVersion,

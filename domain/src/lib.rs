@@ -1,13 +1,13 @@
 //! The rules of the chat API, without I/O, async or a clock of their own.
 //!
-//! A command is decided against the state folded from one stream, and yields events:
+//! A decider checks a command against the state that is folded from one stream, and returns an event:
 //!
 //! ```
 //! use chat_domain::{MessageBody, chat};
 //!
 //! let state = chat::State::default();
 //! let command = chat::Command::CreateMessage {
-//!     number: state.next_message(),
+//!     number: state.next_message_number(),
 //!     body: MessageBody::parse("Hi".to_owned())?,
 //! };
 //! let event = chat::decide(&state, command)?;
@@ -16,8 +16,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`application`] and [`chat`] are the two deciders. [`event`] is what they emit and how it is stored;
-//! [`stream`] says where. [`operation`] is what operators do. The other modules are types that can't hold a wrong value.
+//! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the streams
+//! that hold them. [`operator_action`] defines the events of operators. The other modules hold types that can't hold an
+//! invalid value.
 
 pub mod app;
 pub mod chat;
@@ -26,6 +27,7 @@ pub mod metadata;
 pub mod number;
 pub mod operator_action;
 pub mod position;
+pub mod projection;
 pub mod stream;
 pub mod text;
 pub mod timestamp;
@@ -45,13 +47,13 @@ pub use version::{Precondition, Version};
 
 use thiserror::Error;
 
-/// An event that does not follow from the state before it. No decider emits one; a log that holds one was
-/// damaged or written by something else.
+/// An event that does not follow from the state before it. No decider returns such an event: a log that holds one was
+/// damaged or written by another program.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{event} does not follow from the events before it: {reason}")]
 pub struct EvolveError {
     /// The event's type, such as `MessageCreated`.
     pub event: &'static str,
-    /// What does not fit.
+    /// The contradiction.
     pub reason: &'static str,
 }

@@ -1,4 +1,4 @@
-//! What is recorded about an event beside its payload: who, from where, why.
+//! Event metadata: the actor, the command, and the request that caused an event.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Who caused an event.
+/// The actor who caused an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// On whose behalf.
+    /// The kind of actor.
     pub kind: ActorKind,
-    /// Who it was, where that is known: an operator's name.
+    /// The actor's name, if it is known: an operator's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The client's network address, where there was one.
+    /// The client's network address, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The client's `User-Agent`, cut to [`Actor::MAX_USER_AGENT`] characters.
+    /// The client's `User-Agent`, truncated to [`Actor::MAX_USER_AGENT_CHARS`] characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
 }
 
 impl Actor {
-    /// How much of a `User-Agent` is kept, in characters.
+    /// The maximal length of a stored `User-Agent`, in characters.
     pub const MAX_USER_AGENT_CHARS: usize = 256;
 }
 
-/// On whose behalf a command was carried out.
+/// The kind of actor on whose behalf a command was executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// A client without a credential: creating an app needs none.
     Anonymous,
-    /// Whoever holds the app's token.
+    /// A holder of the app's token.
     App,
     /// An operator with the admin token.
     Admin,
@@ -44,46 +44,46 @@ pub enum ActorKind {
     System,
 }
 
-/// The circumstances of an event. Its id, schema version and time are recorded beside it.
+/// The metadata of an event. The event's id, schema version and time are stored separately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The command's name, such as `CreateMessage`.
     pub command: String,
-    /// Who sent the command.
+    /// The actor who sent the command.
     pub actor: Actor,
-    /// What the command belongs to: the trace id of `traceparent`, or else the request's id.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or else the request's id.
     pub correlation_id: String,
-    /// What caused the event directly: the id of the request that carried the command.
+    /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,
-    /// What the command was known by to a client that may send it again.
+    /// The fingerprint that identifies a repetition of the command, if it came with an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyMetadata>,
 }
 
-/// Recorded with the event of a command that came with an idempotency key. The event's id derives from the key.
+/// The idempotency metadata of a command that came with a key. The event's id derives from the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyMetadata {
-    /// Of the payload that the key came with: another one under the same key is another command.
+    /// The fingerprint of the payload. Another payload under the same key is an error.
     pub fingerprint: PayloadFingerprint,
 }
 
-/// A digest of a command's payload. Shown and stored as 32 hexadecimal digits.
+/// A digest of a command's payload. Displayed and stored as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PayloadFingerprint([u8; 16]);
 
-/// Text that is not a fingerprint.
+/// The error for text that is not a fingerprint.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a fingerprint is 32 hexadecimal digits")]
 pub struct InvalidFingerprint;
 
 impl PayloadFingerprint {
-    /// The fingerprint with these bytes.
+    /// Creates a fingerprint from its bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the fingerprint.
     pub const fn bytes(self) -> [u8; 16] {
         self.0
     }
@@ -111,13 +111,13 @@ impl TryFrom<String> for PayloadFingerprint {
     }
 }
 
-/// An event's identity, given by its writer, so that an append sent twice is recognised.
+/// The id of an event, assigned by its writer, so that a repeated append is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// The event id with these bits.
+    /// Creates an event id from a UUID.
     pub const fn new(uuid: Uuid) -> Self {
         Self(uuid)
     }

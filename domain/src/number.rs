@@ -1,4 +1,4 @@
-//! The numbers of chats and messages: 1, 2, 3 … in the order of creation, never given out twice.
+//! The numbers of chats and messages: 1, 2, 3 … in the order of creation, never reused.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Text or a value that is not a chat's or a message's number.
+/// The error for text or a value that is not a chat's or message's number.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a number is a whole number from 1 to {}", i64::MAX)]
 pub struct InvalidNumber;
@@ -19,10 +19,10 @@ macro_rules! number {
         pub struct $name(NonZeroU64);
 
         impl $name {
-            /// The first number handed out.
+            /// The first number.
             pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-            /// Reads a number as it stands in a path: decimal digits without a sign or leading zeros.
+            /// Parses a number from a path segment: decimal digits without a sign or leading zeros.
             pub fn parse(text: &str) -> Result<Self, InvalidNumber> {
                 if !text.starts_with(|first: char| matches!(first, '1'..='9')) {
                     return Err(InvalidNumber);
@@ -35,8 +35,8 @@ macro_rules! number {
                 self.0.get()
             }
 
-            /// The number that follows `last`, or the first one when there is none yet.
-            pub fn after(last: Option<Self>) -> Self {
+            /// The number that follows `last`, or the first one if there is none.
+            pub fn next_after(last: Option<Self>) -> Self {
                 last.map_or(Self::FIRST, |last| Self(last.0.saturating_add(1)))
             }
         }
@@ -68,11 +68,11 @@ macro_rules! number {
 }
 
 number! {
-    /// A chat's number inside its app.
+    /// The number of a chat in its app.
     ChatNumber
 }
 number! {
-    /// A message's number inside its chat.
+    /// The number of a message in its chat.
     MessageNumber
 }
 
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn numbers_start_at_one_and_rise_by_one() {
-        let first = MessageNumber::after(None);
+        let first = MessageNumber::next_after(None);
         assert_eq!(first.get(), 1);
-        assert_eq!(MessageNumber::after(Some(first)).get(), 2);
+        assert_eq!(MessageNumber::next_after(Some(first)).get(), 2);
     }
 }

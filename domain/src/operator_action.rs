@@ -1,135 +1,85 @@
-//! What operators do, as events: in a stream of their own, [`STREAM`], so that it can be seen afterwards who did it and
-//! why, and so that every process learns of it in the order of the log.
+//! Operator actions, recorded as events in a separate stream, [`STREAM`].
 //!
-//! Projections pass these events over: they say nothing of apps, chats and messages.
-
-use serde::{Deserialize, Serialize};
+//! The log shows later which operator did what and why, and every process sees the actions in the same order. Projections
+//! skip these events, because they do not concern apps, chats or messages.
 
 use crate::Position;
 use crate::event::define_events;
+pub use crate::projection::{Generation, ProjectionGeneration, ProjectionName};
 
-/// The stream of operators' acts. Neither an app's nor a chat's.
+/// The name of the stream that holds the operator actions.
 pub const STREAM: &str = "chat-operations";
 
-/// A projection of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProjectionName {
-    /// Apps, chats and messages as rows.
-    ReadModel,
-    /// The full-text index.
-    SearchIndex,
-}
-
-impl ProjectionName {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::ReadModel, Self::SearchIndex];
-
-    /// The name, as in logs, metrics and health reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ReadModel => "read_model",
-            Self::SearchIndex => "search_index",
-        }
-    }
-}
-
-/// One of several copies of a projection that are kept beside each other: readers see the one that was promoted last.
-/// The first one is 1, and each rebuild makes the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Generation(pub u32);
-
-impl Generation {
-    /// The one that is there before any rebuild.
-    pub const FIRST: Self = Self(1);
-
-    /// The one after this.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-/// A generation of a projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ProjectionGeneration {
-    /// Of which projection.
-    pub projection: ProjectionName,
-    /// Which one.
-    pub generation: Generation,
-}
-
 define_events! {
-    /// Something an operator did.
+    /// An action of an operator.
     pub enum OperatorAction;
 
-    /// A rebuild began: generations are being built beside those that readers see.
+    /// A rebuild was started: new generations are built beside the live ones.
     RebuildStarted {
-        /// What is being built.
+        /// The generations that are being built.
         copies: Vec<ProjectionGeneration>,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// Readers see these generations from here on, all at once.
+    /// Generations were promoted: queries are answered from all of them from this event on.
     ProjectionsPromoted {
-        /// What they see now.
+        /// The generations that are live now.
         copies: Vec<ProjectionGeneration>,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// Readers see earlier generations again from here on, all at once.
+    /// Earlier generations were made live again: queries are answered from all of them from this event on.
     ProjectionsRolledBack {
-        /// What they see now.
+        /// The generations that are live now.
         copies: Vec<ProjectionGeneration>,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// Generations that readers did not see any more, or not yet, were removed.
+    /// Generations that were not live were removed.
     ProjectionsDropped {
-        /// What was removed.
+        /// The removed generations.
         copies: Vec<ProjectionGeneration>,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// Parked events of a stream are to be read again, through today's code.
+    /// The dead letters of a stream were retried with the current code.
     DeadLettersRetried {
-        /// By which projection.
+        /// The projection that could not apply the events.
         projection: ProjectionName,
-        /// Of which stream.
+        /// The stream's name.
         stream: String,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// A parked event was given up: it stays in the log and takes no part in the projection.
+    /// A dead letter was discarded: the event stays in the log and is not part of the projection.
     DeadLetterDiscarded {
-        /// By which projection.
+        /// The projection that could not apply the event.
         projection: ProjectionName,
-        /// Which event.
+        /// The event's position.
         position: Position,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// Somebody has taken note of what was discarded: health reports need not show it any more.
+    /// An operator acknowledged a discarded event: health reports no longer show it.
     DiscardAcknowledged {
-        /// By which projection.
+        /// The projection that could not apply the event.
         projection: ProjectionName,
-        /// Which event.
+        /// The event's position.
         position: Position,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
-    /// A key signed a statement about the log.
+    /// A signing key was used for a checkpoint of the log.
     SigningKeyUsed {
-        /// The key's name in the statement, as `name+hash`.
+        /// The key's name in the checkpoint, as `name+hash`.
         key: String,
-        /// Up to which event of the log the statement goes.
+        /// The position of the last event that the checkpoint covers.
         position: Position,
-        /// How many events that are.
+        /// The number of events that the checkpoint covers.
         events: u64,
         /// The root of their Merkle tree, 64 hexadecimal digits.
         root: String,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     }
 }

@@ -1,20 +1,20 @@
-//! Places in the log: positions across all streams, revisions inside one.
+//! Positions in the whole log and revisions in one stream.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A place in the whole log. Positions rise in commit order: whoever has seen one never later finds a new event
-/// before it. They need not be consecutive.
+/// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position that
+/// a reader has seen. Positions need not be consecutive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
 
 impl Position {
-    /// Before the first event.
+    /// The position before the first event.
     pub const START: Self = Self(0);
 
-    /// The position that an event store gave as a number; 0 stands before the first event.
+    /// Creates a position from the number that an event store assigned; 0 is before the first event.
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
@@ -31,7 +31,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// An event's place in its stream: 0, 1, 2 … without a gap.
+/// The revision of an event in its stream: 0, 1, 2 … without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(u64);
@@ -40,7 +40,7 @@ impl Revision {
     /// The revision of a stream's first event.
     pub const FIRST: Self = Self(0);
 
-    /// The revision that an event store gave as a number.
+    /// Creates a revision from a number.
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Revision {
     }
 }
 
-/// What an append expects of its stream; anything else is a conflict.
+/// The last revision that an append expects of its stream; any other is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExpectedRevision {
     /// The stream has no event yet.
@@ -73,7 +73,7 @@ pub enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// Expects a stream of which `last` is the last event.
+    /// Expects `last` as the revision of the last event.
     pub fn from_last_revision(last: Option<Revision>) -> Self {
         last.map_or(Self::NoStream, Self::Exact)
     }

@@ -1,4 +1,4 @@
-//! The streams of the log: one an app, one a chat.
+//! The streams of the log: one for each app and one for each chat.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{AppToken, ChatNumber};
 
-/// Which stream an event belongs to. Its name is what `Display` writes: `app-{token}` or `chat-{token}-{number}`.
+/// The id of a stream. `Display` writes its name: `app-{token}` or `chat-{token}-{number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamId {
     /// AppCreated, AppRenamed and ChatCreated of one app.
@@ -15,13 +15,13 @@ pub enum StreamId {
     Chat(AppToken, ChatNumber),
 }
 
-/// A stream name that is not one of this system's.
+/// The error for the name of a stream that is neither an app's nor a chat's.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("not a stream of apps or chats")]
+#[error("not the name of an app's or a chat's stream")]
 pub struct InvalidStreamName;
 
 impl StreamId {
-    /// Reads a stream's name.
+    /// Parses a stream's name.
     pub fn parse(name: &str) -> Result<Self, InvalidStreamName> {
         if let Some(token) = name.strip_prefix("app-") {
             return AppToken::parse(token).map(Self::App).map_err(|_| InvalidStreamName);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back() -> Result<(), Box<dyn std::error::Error>> {
+    fn parses_the_names_it_writes() -> Result<(), Box<dyn std::error::Error>> {
         let token = AppToken::parse(&"k".repeat(36))?;
         for stream in [StreamId::App(token), StreamId::Chat(token, ChatNumber::parse("42")?)] {
             assert_eq!(StreamId::parse(&stream.to_string()), Ok(stream));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_refused() {
+    fn rejects_other_names() {
         let token = "k".repeat(36);
         for name in [
             String::new(),

@@ -1,20 +1,20 @@
-//! Names and message bodies: text that came from a client, kept as it came.
+//! App names and message bodies: text from clients, stored unchanged.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a text can't be a name or a body.
+/// The reason why a text is not a valid name or body.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidText {
-    /// Nothing but white space.
+    /// The text consists of white space.
     #[error("nothing but white space")]
     Blank,
-    /// Longer than the limit of its kind.
+    /// The text is longer than the limit for its type.
     #[error("too long")]
     TooLong,
-    /// Holds a NUL, which no SQL text column takes.
+    /// The text holds a NUL character, which SQL text columns do not accept.
     #[error("holds a NUL character")]
     Nul,
 }
@@ -40,12 +40,12 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// The text, as it came.
+            /// The unchanged text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The text, as it came.
+            /// The unchanged text.
             pub fn into_string(self) -> String {
                 self.0
             }
@@ -83,10 +83,10 @@ text! {
 }
 
 impl AppName {
-    /// The longest name, in characters. It may be raised, never lowered: stored events must still read.
+    /// The longest name, in characters. It may be raised but never lowered, so that stored events stay readable.
     pub const MAX_CHARS: usize = 255;
 
-    /// Takes a text as a name.
+    /// Checks that a text is a valid name.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
         check(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
         Ok(Self(text))
@@ -94,10 +94,10 @@ impl AppName {
 }
 
 impl MessageBody {
-    /// The longest body, in bytes of UTF-8. It may be raised, never lowered: stored events must still read.
+    /// The longest body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay readable.
     pub const MAX_BYTES: usize = 65_536;
 
-    /// Takes a text as a message's body.
+    /// Checks that a text is a valid message body.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
         check(&text, text.len() > Self::MAX_BYTES)?;
         Ok(Self(text))
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_counted_in_characters_and_a_body_in_bytes() {
+    fn limits_names_by_characters_and_bodies_by_bytes() {
         assert!(AppName::parse("é".repeat(255)).is_ok());
         assert_eq!(AppName::parse("é".repeat(256)), Err(InvalidText::TooLong));
         assert!(MessageBody::parse("é".repeat(32_768)).is_ok());
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn white_space_of_any_script_is_blank() {
+    fn treats_white_space_of_any_script_as_blank() {
         for blank in ["", " ", "\t\n", "\u{a0}\u{3000}\u{2003}"] {
             assert_eq!(MessageBody::parse(blank.to_owned()), Err(InvalidText::Blank), "{blank:?}");
         }
     }
 
     #[test]
-    fn a_nul_is_refused_and_nothing_else_is_changed() {
+    fn rejects_nul_and_changes_nothing_else() {
         assert_eq!(MessageBody::parse("a\0b".to_owned()), Err(InvalidText::Nul));
         let odd = " \u{202e}e\u{301}\u{1F468}\u{200D}\u{1F469} \u{feff}";
         assert_eq!(MessageBody::parse(odd.to_owned()).map(MessageBody::into_string).as_deref(), Ok(odd));

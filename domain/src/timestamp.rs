@@ -1,4 +1,4 @@
-//! Points in time, in milliseconds.
+//! Timestamps with millisecond precision.
 
 use std::fmt;
 
@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Milliseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 UTC with milliseconds.
+/// Milliseconds since 1970-01-01T00:00:00Z. Displayed as RFC 3339 UTC with milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The time that lies this many milliseconds after 1970 began.
+    /// Creates a timestamp from milliseconds since 1970-01-01T00:00:00Z.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970 began.
+    /// The milliseconds since 1970-01-01T00:00:00Z.
     pub const fn millis(self) -> i64 {
         self.0
     }
 
-    /// The time as it is shown. A page of messages shows a hundred times: this takes a fraction of what formatting does.
+    /// Formats the time as RFC 3339. A page of messages holds a hundred timestamps, so this avoids the slower general
+    /// formatter.
     pub fn to_rfc3339(self) -> Rfc3339Text {
         let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
             .ok()
@@ -40,7 +41,7 @@ impl Timestamp {
         Rfc3339Text(text)
     }
 
-    /// Reads an RFC 3339 time; what is finer than a millisecond is cut off. `None` where it is not one.
+    /// Parses an RFC 3339 time, truncated to milliseconds; `None` if the text is not valid.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Self)
@@ -53,7 +54,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A time as text: RFC 3339 UTC with milliseconds.
+/// The text of a timestamp: RFC 3339 UTC with milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339Text([u8; 24]);
 
@@ -64,7 +65,7 @@ impl Rfc3339Text {
     }
 }
 
-/// Writes a number with leading zeros. It has no more digits than there are places.
+/// Writes a number with leading zeros. The number must not have more digits than the buffer.
 fn write_digits(buffer: &mut [u8], mut number: u32) {
     for digit in buffer.iter_mut().rev() {
         *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_shown_with_milliseconds_and_reads_back() {
+    fn formats_milliseconds_and_parses_them_back() {
         let time = Timestamp::from_millis(1_790_000_000_007);
         assert_eq!(time.to_string(), "2026-09-21T14:13:20.007Z");
         assert_eq!(Timestamp::parse_rfc3339(&time.to_string()), Some(time));
@@ -94,13 +95,13 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse_rfc3339(text).map(|time| time.to_string()).as_deref(), Some(text));
         }
-        // Years before 0 and after 9999 have no such text.
+        // Years before 0 and after 9999 have no RFC 3339 text.
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "1970-01-01T00:00:00.807Z");
         assert_eq!(Timestamp::from_millis(-62_198_755_200_000).to_string(), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
-    fn offsets_and_finer_fractions_are_understood() {
+    fn parses_offsets_and_truncates_finer_fractions() {
         let time = Timestamp::parse_rfc3339("1969-12-31T23:59:59.9995-01:00");
         assert_eq!(time.map(Timestamp::millis), Some(3_599_999));
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);

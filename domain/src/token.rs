@@ -6,40 +6,39 @@ use std::hash::{Hash, Hasher};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// The base58 alphabet of Bitcoin addresses: no `0`, `O`, `I` or `l`, which people mix up.
+/// The base58 alphabet of Bitcoin addresses: no `0`, `O`, `I` or `l`, which are easily confused.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/// Which bytes are letters of it: tokens are parsed with every request and every event.
+/// A lookup table of the alphabet, because a token is parsed for every request and every event.
 const IN_ALPHABET: [bool; 256] = {
     let mut is_in = [false; 256];
-    let mut letter = 0;
-    while letter < ALPHABET.len() {
-        is_in[ALPHABET[letter] as usize] = true;
-        letter += 1;
+    let mut index = 0;
+    while index < ALPHABET.len() {
+        is_in[ALPHABET[index] as usize] = true;
+        index += 1;
     }
     is_in
 };
 
-/// The largest multiple of 58 that fits a byte: bytes from here on would favour the first letters.
+/// The largest multiple of 58 that fits into a byte: larger bytes would favour the first characters of the alphabet.
 const UNBIASED_BYTE_LIMIT: u8 = 232;
 
 /// An app's secret token: 36 base58 characters, 210 bits from the operating system's random source.
 ///
-/// `Debug` shows the first four characters only, and comparing takes the same time wherever two tokens
-/// differ.
+/// `Debug` shows the first four characters only, and comparison takes constant time.
 #[derive(Clone, Copy, PartialOrd, Ord)]
 pub struct AppToken([u8; AppToken::LENGTH]);
 
-/// Text that is not an app token.
+/// The error for text that is not an app token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an app token is {} base58 characters", AppToken::LENGTH)]
 pub struct InvalidAppToken;
 
 impl AppToken {
-    /// Characters in a token.
+    /// The length of a token in characters.
     pub const LENGTH: usize = 36;
 
-    /// Draws a token; `fill` fills a buffer with random bytes.
+    /// Generates a token; `fill` fills a buffer with random bytes.
     pub fn generate(mut fill: impl FnMut(&mut [u8])) -> Self {
         let mut token = [0; Self::LENGTH];
         let mut filled = 0;
@@ -54,7 +53,7 @@ impl AppToken {
         Self(token)
     }
 
-    /// Reads a token as it stands in a path or a stream name.
+    /// Parses a token from a path or a stream name.
     pub fn parse(text: &str) -> Result<Self, InvalidAppToken> {
         let bytes: [u8; Self::LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidAppToken)?;
         if bytes.iter().all(|byte| IN_ALPHABET[usize::from(*byte)]) {
@@ -64,8 +63,7 @@ impl AppToken {
         }
     }
 
-    /// The token itself. It is a credential: it belongs in answers to its owner and in the log's stream names,
-    /// never in a log line.
+    /// The token as text. It is a credential: use it in responses to its owner and in stream names, never in diagnostics.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_another_form_is_no_token() {
+    fn rejects_text_of_another_form() {
         let token = "a".repeat(36);
         for wrong in ["", &token[1..], &format!("{token}a"), &"0".repeat(36), &"é".repeat(18)] {
             assert_eq!(AppToken::parse(wrong), Err(InvalidAppToken), "{wrong}");
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_give_the_token_away() {
+    fn debug_does_not_reveal_the_token() {
         let token = AppToken::generate(counting_bytes());
         assert_eq!(format!("{token:?}"), "AppToken(1234…)");
     }

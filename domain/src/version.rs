@@ -1,19 +1,19 @@
-//! Versions of a resource, for `ETag` and `If-Match`.
+//! Resource versions for `ETag` and `If-Match`.
 
 use std::fmt;
 
-/// How often a resource has been written: an app's or a chat's version is the number of events in its stream, a
-/// message's the number of its own events. It comes from the log alone, so commands and queries agree on it.
+/// The version of a resource: for an app or a chat, the number of events in its stream; for a message, the number of its own
+/// events. It derives from the log alone, so commands and queries agree on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// The version with this count of events.
+    /// Creates the version of a resource with this number of events.
     pub const fn new(events: u64) -> Self {
         Self(events)
     }
 
-    /// The count of events.
+    /// The number of events.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -31,23 +31,23 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a client asks of a resource before it is changed (RFC 9110, `If-Match`).
+/// A condition on a resource before it is changed (RFC 9110, `If-Match`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Nothing asked.
+    /// No condition.
     #[default]
-    None,
-    /// `If-Match: *`: that it exists. Deciders reject what does not exist anyway.
+    Unconditional,
+    /// `If-Match: *`: the resource exists. Deciders reject changes of missing resources in any case.
     Exists,
-    /// That its version is one of these; an empty list never holds (no tag the client sent was one of ours).
+    /// The version is one of these. An empty list never holds: no entity tag of the client was valid.
     AnyOf(Vec<Version>),
 }
 
 impl Precondition {
-    /// Whether a resource that exists at `version` may be changed.
+    /// Whether an existing resource at `version` may be changed.
     pub fn holds(&self, version: Version) -> bool {
         match self {
-            Self::None | Self::Exists => true,
+            Self::Unconditional | Self::Exists => true,
             Self::AnyOf(versions) => versions.contains(&version),
         }
     }

@@ -1,4 +1,4 @@
-//! `/apps`, `/apps/{app_token}`
+//! Command routes of apps: `/apps` and `/apps/{app_token}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -15,7 +15,8 @@ use utoipa::ToSchema;
 
 use super::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
-use crate::service::{CommandService, FingerprintedKey};
+use crate::idempotency::FingerprintedKey;
+use crate::service::CommandService;
 
 /// An app's name.
 #[derive(Deserialize, ToSchema)]
@@ -41,10 +42,10 @@ struct AppCreated {
     data: NewApp,
 }
 
-/// What its owner needs to know of a new app.
+/// A new app's credential and name.
 #[derive(Serialize, ToSchema)]
 struct NewApp {
-    /// The app's only credential: whoever has it can do everything with the app.
+    /// The app's only credential: it permits everything on the app.
     #[schema(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT", min_length = 36, max_length = 36)]
     app_token: String,
     #[schema(example = "first_app")]
@@ -63,21 +64,21 @@ problem_responses!(
 
 /// Create an app
 ///
-/// The answer holds the app's token, its only credential. So does the answer to whoever sends the same `Idempotency-Key`
-/// and name again: a key for this must be as hard to guess as the token.
+/// The response holds the app's token, its only credential. A repetition with the same `Idempotency-Key` and name returns
+/// the same token, so the key must be as hard to guess as the token.
 #[utoipa::path(
     post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = NewName,
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
-            ("Location" = String, description = "Where the app is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the app"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),
 )]
 pub(super) async fn create_app(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     uri: OriginalUri,
     IdempotencyKey(key): IdempotencyKey,
@@ -87,14 +88,14 @@ pub(super) async fn create_app(
     let key = key.map(|key| FingerprintedKey::new(key, name.as_str()));
     let command = Command::CreateApp { app: generate_token()?, name: name.clone() };
     let metadata = context.metadata(command.name(), ActorKind::Anonymous);
-    let carried = idempotency.execute(command, metadata, key).await?;
-    let token = carried.app.expose();
+    let outcome = service.execute(command, metadata, key).await?;
+    let token = outcome.app.expose();
     let body = AppCreated {
         status: "success",
         message: "App created successfully",
         data: NewApp { app_token: token.to_owned(), name: name.into_string() },
     };
-    Ok(created_response(&uri, token, &carried, Json(body)))
+    Ok(created_response(&uri, token, &outcome, Json(body)))
 }
 
 /// Rename an app
@@ -103,13 +104,13 @@ pub(super) async fn create_app(
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
     responses(
         (status = 200, description = "Renamed, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         RenameFails,
     ),
 )]
 pub(super) async fn rename_app(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     IfMatch(precondition): IfMatch,
@@ -117,19 +118,19 @@ pub(super) async fn rename_app(
 ) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
     let command = Command::RenameApp { app, name: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.writer().execute(command, &metadata).await?;
-    Ok((consistency_token_header(recorded.position), Json(Done::new("App renamed successfully"))))
+    let outcome = service.execute(command, metadata, None).await?;
+    Ok((consistency_token_header(outcome.position), Json(Done::new("App renamed successfully"))))
 }
 
 fn generate_token() -> Result<AppToken, Problem> {
-    let mut drawn = Ok(());
+    let mut generated = Ok(());
     let token = AppToken::generate(|bytes| {
         if let Err(error) = getrandom::fill(bytes) {
-            // Lets the loop end; the token is not used.
+            // Ends the generator's loop; the token is discarded.
             bytes.fill(0);
-            drawn = Err(error);
+            generated = Err(error);
         }
     });
-    drawn.map_err(Problem::internal)?;
+    generated.map_err(Problem::internal)?;
     Ok(token)
 }

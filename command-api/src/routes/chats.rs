@@ -1,4 +1,4 @@
-//! `/apps/{app_token}/chats`
+//! Command routes of chats: `/apps/{app_token}/chats`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -15,14 +15,15 @@ use utoipa::ToSchema;
 
 use super::created_response;
 use crate::command::Command;
-use crate::service::{CommandService, FingerprintedKey};
+use crate::idempotency::FingerprintedKey;
+use crate::service::CommandService;
 
 /// A new chat.
 #[derive(Serialize, ToSchema)]
 struct ChatCreated {
     #[schema(example = "Chat created successfully")]
     message: &'static str,
-    /// Its number in the app: one more than the last.
+    /// The chat's number in the app: one more than the last.
     #[schema(minimum = 1, example = 1)]
     chat_number: u64,
 }
@@ -34,21 +35,21 @@ problem_responses!(
 
 /// Create a chat
 ///
-/// It takes messages from the moment of the answer. A body is not needed; any JSON is taken and ignored.
+/// The chat accepts messages as soon as the response is sent. A body is optional; any JSON is accepted and ignored.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
     request_body(content = Option<Object>, description = "Nothing, or any JSON"),
     responses(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
-            ("Location" = String, description = "Where the chat is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the chat"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),
 )]
 pub(super) async fn create_chat(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
     uri: OriginalUri,
@@ -58,11 +59,11 @@ pub(super) async fn create_chat(
     let command = Command::CreateChat { app };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let key = key.map(|key| FingerprintedKey::new(key, body));
-    let carried = idempotency.execute(command, metadata, key).await?;
-    let Event::ChatCreated(event) = &carried.appended.event else {
-        return Err(Problem::internal("a chat's creation recorded something else"));
+    let outcome = service.execute(command, metadata, key).await?;
+    let Event::ChatCreated(event) = &outcome.event else {
+        return Err(Problem::internal("the creation of a chat appended an event of another type"));
     };
     let chat_number = event.chat_number.get();
     let body = ChatCreated { message: "Chat created successfully", chat_number };
-    Ok(created_response(&uri, chat_number, &carried, Json(body)))
+    Ok(created_response(&uri, chat_number, &outcome, Json(body)))
 }

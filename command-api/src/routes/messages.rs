@@ -1,4 +1,4 @@
-//! `/apps/{app_token}/chats/{chat_number}/messages`, `…/{message_number}`
+//! Command routes of messages: `/apps/{app_token}/chats/{chat_number}/messages` and `…/{message_number}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -16,12 +16,13 @@ use utoipa::ToSchema;
 
 use super::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
-use crate::service::{CommandService, FingerprintedKey};
+use crate::idempotency::FingerprintedKey;
+use crate::service::CommandService;
 
 /// A message's text.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct NewBody {
-    /// 1 to 65,536 bytes of UTF-8, not blank. Kept as it is.
+    /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
     #[schema(example = "Hi")]
     body: String,
 }
@@ -37,7 +38,7 @@ impl NewBody {
 struct MessageCreated {
     #[schema(example = "Message created successfully")]
     message: &'static str,
-    /// Its number in the chat: one more than the last.
+    /// The message's number in the chat: one more than the last.
     #[schema(minimum = 1, example = 1)]
     message_number: u64,
 }
@@ -62,15 +63,15 @@ problem_responses!(
     params(ChatPath, IdempotencyKeyHeader), request_body = NewBody,
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
-            ("Location" = String, description = "Where the message is"),
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
-            ("Idempotency-Replayed" = String, description = "`true` where it was created before, under the same key"),
+            ("Location" = String, description = "The location of the message"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
+            ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
     ),
 )]
 pub(super) async fn create_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
     uri: OriginalUri,
@@ -81,13 +82,13 @@ pub(super) async fn create_message(
     let key = key.map(|key| FingerprintedKey::new(key, body.as_str()));
     let command = Command::CreateMessage { app, chat, body };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let carried = idempotency.execute(command, metadata, key).await?;
-    let Event::MessageCreated(event) = &carried.appended.event else {
-        return Err(Problem::internal("a message's creation recorded something else"));
+    let outcome = service.execute(command, metadata, key).await?;
+    let Event::MessageCreated(event) = &outcome.event else {
+        return Err(Problem::internal("the creation of a message appended an event of another type"));
     };
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
-    Ok(created_response(&uri, message_number, &carried, Json(body)))
+    Ok(created_response(&uri, message_number, &outcome, Json(body)))
 }
 
 /// Edit a message
@@ -97,13 +98,13 @@ pub(super) async fn create_message(
     request_body = NewBody,
     responses(
         (status = 200, description = "Edited, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         EditFails,
     ),
 )]
 pub(super) async fn edit_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
     IfMatch(precondition): IfMatch,
@@ -111,30 +112,30 @@ pub(super) async fn edit_message(
 ) -> Result<(HeaderPairs<1>, Json<Done>), Problem> {
     let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.writer().execute(command, &metadata).await?;
-    Ok((consistency_token_header(recorded.position), Json(Done::new("Message edited successfully"))))
+    let outcome = service.execute(command, metadata, None).await?;
+    Ok((consistency_token_header(outcome.position), Json(Done::new("Message edited successfully"))))
 }
 
 /// Delete a message
 ///
-/// Its number is never given out again.
+/// Its number is never reused.
 #[utoipa::path(
     delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath),
     responses(
         (status = 204, description = "Deleted, durably", headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see at least this"),
+            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
         )),
         DeleteFails,
     ),
 )]
 pub(super) async fn delete_message(
-    State(idempotency): State<CommandService>,
+    State(service): State<CommandService>,
     context: RequestContext,
     MessagePath { app_token: app, chat_number: chat, message_number: message }: MessagePath,
 ) -> Result<(StatusCode, HeaderPairs<1>), Problem> {
     let command = Command::DeleteMessage { app, chat, message };
     let metadata = context.metadata(command.name(), ActorKind::App);
-    let recorded = idempotency.writer().execute(command, &metadata).await?;
-    Ok((StatusCode::NO_CONTENT, consistency_token_header(recorded.position)))
+    let outcome = service.execute(command, metadata, None).await?;
+    Ok((StatusCode::NO_CONTENT, consistency_token_header(outcome.position)))
 }

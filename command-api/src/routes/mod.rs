@@ -23,12 +23,12 @@ use crate::command::{CommandOutcome, ExecutionKind};
 use crate::service::CommandService;
 use crate::writer::WriterHandle;
 
-/// All routes that change something, and their part of the OpenAPI document. Mount them under the API's prefix.
-pub fn router(idempotency: CommandService) -> OpenApiRouter {
-    routes().with_state(idempotency)
+/// All command routes and their part of the OpenAPI document. Mount them under the API's prefix.
+pub fn router(service: CommandService) -> OpenApiRouter {
+    routes().with_state(service)
 }
 
-/// What [`router`] serves, for processes that do not: the document describes the whole API wherever it is asked for.
+/// The OpenAPI document of [`router`], for processes that do not serve it: every process documents the whole API.
 pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }
@@ -42,24 +42,20 @@ fn routes() -> OpenApiRouter<CommandService> {
         .routes(routes!(messages::edit_message, messages::delete_message))
 }
 
-/// Gives every answer of these routes, refusals too, a `Consistency-Token`: what was decided on is visible from there
-/// on. To be put around everything that may refuse a command.
-pub fn with_consistency_tokens(routes: OpenApiRouter, handler: WriterHandle) -> OpenApiRouter {
-    routes.layer(from_fn_with_state(handler, add_consistency_token))
+/// Adds a `Consistency-Token` to every response of these routes, including errors: at its position, a reader sees the state
+/// that the decision was based on. Apply it outside of every layer that may reject a request.
+pub fn with_consistency_tokens(routes: OpenApiRouter, writer: WriterHandle) -> OpenApiRouter {
+    routes.layer(from_fn_with_state(writer, add_consistency_token))
 }
 
-async fn add_consistency_token(
-    State(handler): State<WriterHandle>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn add_consistency_token(State(writer): State<WriterHandle>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let token = || ConsistencyToken(handler.observed_position()).into();
+    let token = || ConsistencyToken(writer.observed_position()).into();
     response.headers_mut().entry(CONSISTENCY_TOKEN).or_insert_with(token);
     response
 }
 
-/// The answer to a command that leaves nothing to tell but that it was done.
+/// The response to a command that has no result but its success.
 #[derive(Serialize, ToSchema)]
 struct Done {
     #[schema(example = "success")]
@@ -79,7 +75,7 @@ fn consistency_token_header(position: Position) -> HeaderPairs<1> {
     [(CONSISTENCY_TOKEN, ConsistencyToken(position).into())]
 }
 
-/// 201, and where the new resource is: below the collection that the request went to.
+/// A 201 response, with the location of the new resource below the collection that the request named.
 fn created_response(
     collection: &OriginalUri,
     member: impl std::fmt::Display,
@@ -88,11 +84,11 @@ fn created_response(
 ) -> Response {
     let location = format!("{}/{member}", collection.path().trim_end_matches('/'));
     let mut response =
-        (StatusCode::CREATED, consistency_token_header(outcome.appended.position), body).into_response();
+        (StatusCode::CREATED, consistency_token_header(outcome.position), body).into_response();
     if outcome.execution == ExecutionKind::Replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    // The path came as a URI, so it is a header value too.
+    // The path was parsed from a URI, so it is a valid header value.
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }

@@ -1,4 +1,4 @@
-//! What clients read when a command is not carried out.
+//! Problem responses for failed commands.
 
 use chat_web::{ErrorCode, Problem};
 
@@ -13,7 +13,7 @@ impl From<CommandError> for Problem {
             CommandError::Overloaded => ErrorCode::Overloaded,
             CommandError::EventStoreUnavailable(_) => ErrorCode::EventStoreUnavailable,
             CommandError::CountersUnavailable(_) => ErrorCode::CountersUnavailable,
-            // The store of keys is where the counters are.
+            // The idempotency store shares an engine with the counters, and so their error code.
             CommandError::IdempotencyStoreUnavailable(_) => {
                 return Self::new(ErrorCode::CountersUnavailable, IDEMPOTENCY_STORE_UNAVAILABLE)
                     .caused_by(error);

@@ -1,35 +1,36 @@
-//! A batch: numbers, decisions, one append, answers.
+//! Execution of a batch: reserves numbers, decides the commands, appends the events, and replies.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, StreamId};
 use chat_ports::counters::{CounterKey, ReservationRequest};
 use chat_ports::event_store::{AppendError, AppendReceipt, NewEvent, StreamAppend};
 use futures::future::join_all;
-use std::collections::HashSet;
-use std::sync::Arc;
 use uuid::Uuid;
 
-use chat_domain::event::SchemaVersion;
-use chat_domain::metadata::EventId;
-
-use super::queue::{CommandRequest, NumberRange, ObservedState, StreamCommands, Writer};
-use super::reserved_key::ReservedKey;
+use super::command_request::{CommandRequest, NumberRange, StreamCommands};
 use super::stream_state::{StreamState, counter_key};
-use crate::command::{AppendedEvent, CommandError, CommandOutcome, ExecutionKind, Rejection};
+use super::writer_task::{ObservedState, Writer};
+use crate::command::{CommandError, CommandOutcome, ExecutionKind, Rejection};
+use crate::idempotency::ReservedKey;
 
-/// A stream's commands, decided.
+/// The commands of one stream with their decisions.
 struct DecidedStream {
     stream: StreamId,
     decisions: Vec<(CommandRequest, Decision)>,
     numbers: Option<NumberRange>,
     waited_for_predecessor: bool,
-    /// The number of the last chat or message before these.
+    /// The number of the last chat or message before these commands.
     last_number: u64,
     expected: ExpectedRevision,
     /// The state after the events.
     state: StreamState,
 }
 
-/// What was decided on one command.
+/// The decision on one command.
 enum Decision {
     Event(Event),
     Rejected(Rejection),
@@ -37,15 +38,15 @@ enum Decision {
 
 impl Writer {
     pub(super) async fn execute_batch(&mut self, ready: Vec<(StreamCommands, ObservedState)>) {
-        let commands: usize = ready.iter().map(|(work, _)| work.requests.len()).sum();
+        let command_count: usize = ready.iter().map(|(commands, _)| commands.requests.len()).sum();
         metrics::histogram!("command_batch_size")
-            .record(f64::from(u32::try_from(commands).unwrap_or(u32::MAX)));
+            .record(f64::from(u32::try_from(command_count).unwrap_or(u32::MAX)));
         let ready = self.reserve_numbers(ready).await;
         let mut appending = Vec::with_capacity(ready.len());
         let mut appends = Vec::with_capacity(ready.len());
         let mut rewinds = Vec::new();
-        for (work, latest) in ready {
-            let Some(decided) = self.decide(work, latest) else { continue };
+        for (commands, observed) in ready {
+            let Some(decided) = self.decide(commands, observed) else { continue };
             let events = self.new_events(&decided);
             if events.is_empty() {
                 rewinds.extend(self.complete_without_events(decided));
@@ -61,90 +62,92 @@ impl Writer {
                 rewinds.extend(self.complete_append(decided, outcome));
             }
         }
-        // After the answers, and together: counters that hang hold up nobody whose command is settled.
+        // Last and concurrently, so that slow counters do not delay the replies.
         join_all(rewinds.into_iter().map(|rewind| self.rewind_counter(rewind))).await;
     }
 
-    /// Gives each stream that creates something its numbers, in one round trip. A stream whose numbers lie further on
-    /// than its log waits for whoever got those before; where that was in vain, its numbers follow the log.
+    /// Reserves numbers for each stream that creates something, in one round trip. If a stream's numbers do not follow
+    /// its log directly, the stream waits for the owner of the numbers before them. After a timeout, the numbers continue
+    /// from the log.
     async fn reserve_numbers(
         &mut self,
         ready: Vec<(StreamCommands, ObservedState)>,
     ) -> Vec<(StreamCommands, ObservedState)> {
-        let mut wishes = Vec::new();
+        let mut reservation_requests = Vec::new();
         let mut reserving = Vec::new();
         let mut numbered = Vec::with_capacity(ready.len());
-        for (mut work, latest) in ready {
-            let creates = work.requests.iter().filter(|job| job.command.takes_number()).count() as u64;
-            let next = latest.state.next_number();
-            work.numbers = work.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creates);
-            if creates > 0 && work.numbers.is_none() && latest.state.can_reserve_numbers() {
-                wishes.push(ReservationRequest {
-                    key: counter_key(&work.stream),
+        for (mut commands, observed) in ready {
+            let creates =
+                commands.requests.iter().filter(|request| request.command.takes_number()).count() as u64;
+            let next = observed.state.next_number();
+            commands.numbers =
+                commands.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creates);
+            if creates > 0 && commands.numbers.is_none() && observed.state.can_reserve_numbers() {
+                reservation_requests.push(ReservationRequest {
+                    key: counter_key(&commands.stream),
                     count: creates,
                     floor: next - 1,
                 });
-                reserving.push((work, latest));
+                reserving.push((commands, observed));
             } else {
-                numbered.push((work, latest));
+                numbered.push((commands, observed));
             }
         }
-        if !wishes.is_empty() {
-            match self.config.counters.reserve(&wishes).await {
+        if !reservation_requests.is_empty() {
+            match self.config.counters.reserve(&reservation_requests).await {
                 Ok(firsts) => {
-                    for ((mut work, latest), (first, wish)) in
-                        reserving.into_iter().zip(firsts.into_iter().zip(wishes))
-                    {
-                        work.numbers = Some(NumberRange { first, count: wish.count });
-                        numbered.push((work, latest));
+                    let ranges = firsts.into_iter().zip(reservation_requests);
+                    for ((mut commands, observed), (first, request)) in reserving.into_iter().zip(ranges) {
+                        commands.numbers = Some(NumberRange { first, count: request.count });
+                        numbered.push((commands, observed));
                     }
                 }
                 Err(error) => {
                     let error = CommandError::CountersUnavailable(Arc::new(error));
-                    for (mut work, latest) in reserving {
+                    for (mut commands, observed) in reserving {
                         let (creating, others): (Vec<CommandRequest>, Vec<CommandRequest>) =
-                            work.requests.drain(..).partition(|job| job.command.takes_number());
+                            commands.requests.drain(..).partition(|request| request.command.takes_number());
                         reply_with_error(creating, &error);
-                        work.requests = others;
-                        numbered.push((work, latest));
+                        commands.requests = others;
+                        numbered.push((commands, observed));
                     }
                 }
             }
         }
-        let mut in_turn = Vec::with_capacity(numbered.len());
-        for (work, latest) in numbered {
-            let ahead = work.numbers.is_some_and(|numbers| numbers.first > latest.state.next_number());
-            if ahead && !work.waited_for_predecessor {
-                self.start_loading(work);
+        let mut in_sequence = Vec::with_capacity(numbered.len());
+        for (commands, observed) in numbered {
+            let ahead = commands.numbers.is_some_and(|numbers| numbers.first > observed.state.next_number());
+            if ahead && !commands.waited_for_predecessor {
+                self.start_loading(commands);
             } else {
-                in_turn.push((work, latest));
+                in_sequence.push((commands, observed));
             }
         }
-        in_turn
+        in_sequence
     }
 
-    /// Decides a stream's commands in order. `None` where the stream must be loaded again first: a command would be
-    /// refused for something that another process may have changed since the state was remembered.
-    fn decide(&mut self, mut work: StreamCommands, latest: ObservedState) -> Option<DecidedStream> {
-        let expected = latest.state.expected_revision();
-        self.defer_duplicate_keys(&mut work);
-        // From here on the append expects this end of the stream. That, and not how fast it is, keeps out whoever takes a
-        // key over after this moment.
-        if !work.requests.iter().all(|job| job.may_append_after(expected)) {
-            work.cached_state = Some(latest.state);
-            self.retry(work);
+    /// Decides a stream's commands in order. Returns `None` if the stream must be loaded again first: the cached state
+    /// rejects a command, and another process may have changed the stream since.
+    fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
+        let expected = observed.state.expected_revision();
+        self.defer_duplicate_keys(&mut commands);
+        // From here on the append expects this end of the stream. That, not the speed of the append, excludes an owner
+        // who takes a key over after this moment.
+        if !commands.requests.iter().all(|request| request.may_append_after(expected)) {
+            commands.cached_state = Some(observed.state);
+            self.retry(commands);
             return None;
         }
-        let last_number = latest.state.next_number() - 1;
-        let ObservedState { state: mut known, as_of: since } = latest;
-        let mut verdicts = Vec::with_capacity(work.requests.len());
-        for job in &work.requests {
-            let verdict = match known.decide(job.command.clone(), known.next_number()) {
+        let last_number = observed.state.next_number() - 1;
+        let ObservedState { mut state, as_of } = observed;
+        let mut decisions = Vec::with_capacity(commands.requests.len());
+        for request in &commands.requests {
+            let decision = match state.decide(request.command.clone(), state.next_number()) {
                 Ok(event) => {
-                    known = match known.evolve(&event) {
+                    state = match state.evolve(&event) {
                         Ok(evolved) => evolved,
-                        Err(unfoldable) => {
-                            reply_with_error(work.requests, &CommandError::Internal(Arc::new(unfoldable)));
+                        Err(error) => {
+                            reply_with_error(commands.requests, &CommandError::Internal(Arc::new(error)));
                             return None;
                         }
                     };
@@ -152,34 +155,36 @@ impl Writer {
                 }
                 Err(
                     Rejection::MessageNotFound | Rejection::PreconditionFailed | Rejection::NumberOutOfOrder,
-                ) if since.is_none_or(|since| since < job.enqueued) => {
-                    let untouched = verdicts.iter().all(|verdict| matches!(verdict, Decision::Rejected(_)));
-                    work.cached_state = untouched.then_some(known);
-                    self.retry(work);
+                ) if as_of.is_none_or(|as_of| as_of < request.enqueued) => {
+                    let unchanged =
+                        decisions.iter().all(|decision| matches!(decision, Decision::Rejected(_)));
+                    commands.cached_state = unchanged.then_some(state);
+                    self.retry(commands);
                     return None;
                 }
                 Err(rejection) => Decision::Rejected(rejection),
             };
-            verdicts.push(verdict);
+            decisions.push(decision);
         }
         Some(DecidedStream {
-            stream: work.stream,
-            decisions: work.requests.into_iter().zip(verdicts).collect(),
-            numbers: work.numbers,
-            waited_for_predecessor: work.waited_for_predecessor,
+            stream: commands.stream,
+            decisions: commands.requests.into_iter().zip(decisions).collect(),
+            numbers: commands.numbers,
+            waited_for_predecessor: commands.waited_for_predecessor,
             last_number,
             expected,
-            state: known,
+            state,
         })
     }
 
-    /// Takes out what comes with the key of another command before it: that one's event has to be looked for.
-    fn defer_duplicate_keys(&mut self, work: &mut StreamCommands) {
+    /// Moves commands that repeat the key of an earlier command in the batch to the next batch: the earlier command's
+    /// event must be found first.
+    fn defer_duplicate_keys(&mut self, commands: &mut StreamCommands) {
         let mut keys = HashSet::new();
-        let mut is_duplicate = |job: &mut CommandRequest| {
-            job.reserved_key.as_ref().is_some_and(|keyed| !keys.insert(keyed.key()))
+        let mut is_duplicate = |request: &mut CommandRequest| {
+            request.reserved_key.as_ref().is_some_and(|key| !keys.insert(key.key()))
         };
-        for mut duplicate in work.requests.extract_if(.., |job| is_duplicate(job)) {
+        for mut duplicate in commands.requests.extract_if(.., |request| is_duplicate(request)) {
             duplicate.require_lookup();
             self.deferred.push(duplicate);
         }
@@ -187,9 +192,9 @@ impl Writer {
 
     fn new_events(&self, decided: &DecidedStream) -> Vec<NewEvent> {
         let recorded_at = (self.config.clock)();
-        let event = |(job, verdict): &(CommandRequest, Decision)| match verdict {
+        let event = |(request, decision): &(CommandRequest, Decision)| match decision {
             Decision::Event(event) => Some(NewEvent {
-                id: job
+                id: request
                     .reserved_key
                     .as_ref()
                     .map_or_else(|| EventId::new(Uuid::now_v7()), ReservedKey::event_id),
@@ -197,7 +202,7 @@ impl Writer {
                 schema_version: SchemaVersion::CURRENT,
                 recorded_at,
                 data: event.payload(),
-                metadata: Arc::clone(&job.metadata),
+                metadata: Arc::clone(&request.metadata),
             }),
             Decision::Rejected(_) => None,
         };
@@ -207,9 +212,9 @@ impl Writer {
     fn complete_without_events(&mut self, decided: DecidedStream) -> Option<CounterRewind> {
         self.advance_observed_position(decided.state.position);
         let rewind = decided.rewind_to(decided.last_number);
-        for (job, verdict) in decided.decisions {
-            if let Decision::Rejected(rejection) = verdict {
-                job.reply(Err(rejection.into()));
+        for (request, decision) in decided.decisions {
+            if let Decision::Rejected(rejection) = decision {
+                request.reply(Err(rejection.into()));
             }
         }
         self.cache_state(decided.stream, decided.state);
@@ -223,54 +228,53 @@ impl Writer {
     ) -> Option<CounterRewind> {
         let mut rewind = None;
         let error = match outcome {
-            Ok(appended) => return self.complete_appended(decided, appended),
+            Ok(receipt) => return self.complete_appended(decided, receipt),
             Err(AppendError::Conflict) => {
                 metrics::counter!("command_conflicts_total").increment(1);
-                let DecidedStream {
-                    stream, decisions: jobs, numbers, waited_for_predecessor: waited, ..
-                } = decided;
-                let doubted = |(mut job, _): (CommandRequest, Decision)| {
-                    job.require_lookup();
-                    job
+                let DecidedStream { stream, decisions, numbers, waited_for_predecessor, .. } = decided;
+                let with_required_lookup = |(mut request, _): (CommandRequest, Decision)| {
+                    request.require_lookup();
+                    request
                 };
-                let jobs = jobs.into_iter().map(doubted).collect();
+                let requests = decisions.into_iter().map(with_required_lookup).collect();
                 self.retry(StreamCommands {
                     stream,
-                    requests: jobs,
+                    requests,
                     numbers,
-                    waited_for_predecessor: waited,
+                    waited_for_predecessor,
                     cached_state: None,
                 });
                 return None;
             }
             Err(AppendError::Unavailable(cause)) => {
-                // Numbers that went unused are handed out again, so that nobody waits for them.
+                // Unused numbers are returned, so that no writer waits for them.
                 rewind = decided.rewind_to(decided.last_number);
                 CommandError::EventStoreUnavailable(cause.into())
             }
             Err(AppendError::OutcomeUnknown(cause)) => CommandError::OutcomeUnknown(cause.into()),
         };
-        reply_with_error(decided.decisions.into_iter().map(|(job, _)| job), &error);
+        reply_with_error(decided.decisions.into_iter().map(|(request, _)| request), &error);
         rewind
     }
 
     fn complete_appended(
         &mut self,
         mut decided: DecidedStream,
-        appended: AppendReceipt,
+        receipt: AppendReceipt,
     ) -> Option<CounterRewind> {
-        decided.state.position = appended.position;
-        self.advance_observed_position(appended.position);
+        decided.state.position = receipt.position;
+        self.advance_observed_position(receipt.position);
         let last = decided.state.next_number() - 1;
-        let taken_over = decided.numbers.is_some_and(|numbers| numbers.first > decided.last_number + 1);
-        if taken_over {
-            tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; it follows the log again");
+        let counter_was_ahead =
+            decided.numbers.is_some_and(|numbers| numbers.first > decided.last_number + 1);
+        if counter_was_ahead {
+            tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; its numbers continue from the log again");
             metrics::counter!("counter_repairs_total").increment(1);
         }
         let unused = decided.numbers.is_some_and(|numbers| numbers.last() > last);
         let rewind = if unused { decided.rewind_to(last) } else { None };
-        for (job, verdict) in decided.decisions {
-            match verdict {
+        for (request, decision) in decided.decisions {
+            match decision {
                 Decision::Event(event) => {
                     if let (StreamId::App(app), Event::ChatCreated(created)) = (&decided.stream, &event) {
                         self.cache_state(
@@ -278,11 +282,14 @@ impl Writer {
                             StreamState::empty_chat(),
                         );
                     }
-                    let recorded = AppendedEvent { event, position: appended.position };
-                    let app = *decided.stream.app();
-                    job.reply(Ok(CommandOutcome { appended: recorded, app, execution: ExecutionKind::New }));
+                    request.reply(Ok(CommandOutcome {
+                        event,
+                        position: receipt.position,
+                        app: *decided.stream.app(),
+                        execution: ExecutionKind::New,
+                    }));
                 }
-                Decision::Rejected(rejection) => job.reply(Err(rejection.into())),
+                Decision::Rejected(rejection) => request.reply(Err(rejection.into())),
             }
         }
         self.cache_state(decided.stream, decided.state);
@@ -291,13 +298,13 @@ impl Writer {
 
     async fn rewind_counter(&self, CounterRewind { key, from, to }: CounterRewind) {
         if let Err(error) = self.config.counters.rewind(key, from, to).await {
-            // The counter stays ahead: the next writer waits in vain once, and sets it back then.
-            tracing::warn!(?key, error = &error as &dyn std::error::Error, "a counter could not be set back");
+            // The counter stays ahead: the next writer waits for the timeout once, and then rewinds it.
+            tracing::warn!(?key, error = &error as &dyn std::error::Error, "could not rewind a counter");
         }
     }
 }
 
-/// A counter that is to be set back, unless it has moved on: numbers that were handed out and not used.
+/// A rewind of a counter over reserved numbers that were not used.
 struct CounterRewind {
     key: CounterKey,
     from: u64,
@@ -305,16 +312,16 @@ struct CounterRewind {
 }
 
 impl DecidedStream {
-    /// Back from the last number that was handed out for these commands to `last`; `None` where none was.
+    /// A rewind from the last number that was reserved for these commands to `last`; `None` if none was reserved.
     fn rewind_to(&self, last: u64) -> Option<CounterRewind> {
         let numbers = self.numbers?;
         Some(CounterRewind { key: counter_key(&self.stream), from: numbers.last(), to: last })
     }
 }
 
-/// Tells clients of a failure; the log has it from whoever answers them.
-fn reply_with_error(jobs: impl IntoIterator<Item = CommandRequest>, error: &CommandError) {
-    for job in jobs {
-        job.reply(Err(error.clone()));
+/// Replies to all requests with an error.
+fn reply_with_error(requests: impl IntoIterator<Item = CommandRequest>, error: &CommandError) {
+    for request in requests {
+        request.reply(Err(error.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! Folding a stream's state from the log, reading as little of it as deciding needs.
+//! Loading of stream states: reads as few events of the log as the decisions need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use tokio::time::Instant;
 use super::stream_state::{AggregateState, FoldDepth, StreamState};
 use crate::command::{CommandError, Rejection};
 
-/// How long a writer waits for numbers before its own to appear in the log. Whoever was given them either appends them
-/// within a few milliseconds or is dead.
+/// How long a writer waits until the log holds the numbers before its own. The process that reserved them appends them
+/// within milliseconds, or has died.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How often it looks.
+/// How often a waiting writer reads the stream.
 const PREDECESSOR_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Events to read at once when a chat's edits and deletions are folded.
+/// The number of edits and deletions in one read.
 const READ_BATCH: usize = 1_000;
 
-/// Why a stream's state is not known.
+/// The reason why a stream's state could not be loaded.
 #[derive(Debug, Error)]
 pub(super) enum LoadError {
     #[error(transparent)]
@@ -33,9 +33,9 @@ pub(super) enum LoadError {
     Store(#[from] EventStoreError),
     #[error("an event of the log can't be read")]
     Decode(#[from] DecodeError),
-    #[error("the log contradicts itself")]
-    Unfoldable(#[from] EvolveError),
-    #[error("an event of another kind than was asked for")]
+    #[error("the log is inconsistent")]
+    Evolve(#[from] EvolveError),
+    #[error("the event store returned an event of another type")]
     UnexpectedEventType,
     #[error("loading the stream panicked")]
     Panicked,
@@ -51,75 +51,66 @@ impl From<LoadError> for CommandError {
     }
 }
 
-/// Folds the state of an app's or a chat's stream. `chat_exists` saves looking for the chat in its app's stream.
-pub(super) async fn load_state(
-    log: &dyn EventStore,
-    stream: StreamId,
-    depth: FoldDepth,
-    chat_exists: bool,
-) -> Result<StreamState, LoadError> {
-    match stream {
-        StreamId::App(app) => load_app(log, app).await,
-        StreamId::Chat(app, number) => {
-            if !chat_exists {
-                require_chat(log, app, number).await?;
+impl StreamState {
+    /// Loads the state of an app's or a chat's stream. `chat_exists` saves the search for the chat in its app's stream.
+    pub(super) async fn load(
+        event_store: &dyn EventStore,
+        stream: StreamId,
+        depth: FoldDepth,
+        chat_exists: bool,
+    ) -> Result<Self, LoadError> {
+        match stream {
+            StreamId::App(app) => load_app(event_store, app).await,
+            StreamId::Chat(app, number) => {
+                if !chat_exists {
+                    require_chat(event_store, app, number).await?;
+                }
+                load_chat(event_store, stream, depth).await
             }
-            load_chat(log, stream, depth).await
         }
+    }
+
+    /// Loads a chat's or an app's state as soon as the log holds the numbers before `first`, or after a timeout.
+    pub(super) async fn load_after_predecessor(
+        event_store: &dyn EventStore,
+        stream: StreamId,
+        depth: FoldDepth,
+        first: u64,
+    ) -> Result<Self, LoadError> {
+        let started = Instant::now();
+        let deadline = started + PREDECESSOR_TIMEOUT;
+        loop {
+            // Numbers are reserved only for an existing chat.
+            let state = Self::load(event_store, stream, depth, true).await?;
+            if state.next_number() >= first || Instant::now() >= deadline {
+                metrics::histogram!("command_predecessor_wait_seconds").record(started.elapsed());
+                return Ok(state);
+            }
+            tokio::time::sleep(PREDECESSOR_POLL_INTERVAL).await;
+        }
+    }
+
+    /// Returns the cached state if the stream still ends at the same revision.
+    pub(super) async fn revalidate(
+        self,
+        event_store: &dyn EventStore,
+        stream: StreamId,
+    ) -> Result<Option<Self>, LoadError> {
+        let last = last_event(event_store, stream).await?;
+        Ok((last.map(|event| event.revision) == self.last_revision).then_some(self))
     }
 }
 
-/// The state as it was remembered, where the stream still ends there.
-pub(super) async fn revalidate_cached_state(
-    log: &dyn EventStore,
-    stream: StreamId,
-    cached_state: StreamState,
-) -> Result<Option<StreamState>, LoadError> {
-    let name: Arc<str> = stream.to_string().into();
-    let last = last_event(log, &name, ReadStart::End, EventTypeFilter::All).await?;
-    Ok((last.map(|event| event.revision) == cached_state.last_revision).then_some(cached_state))
-}
-
-/// As [`load`], once the log holds the numbers before `first`, or once patience is at its end.
-pub(super) async fn load_after_predecessor(
-    log: &dyn EventStore,
-    stream: StreamId,
-    depth: FoldDepth,
-    first: u64,
-) -> Result<StreamState, LoadError> {
-    let started = Instant::now();
-    let deadline = started + PREDECESSOR_TIMEOUT;
-    loop {
-        let known = load_state(log, stream, depth, true).await?;
-        if known.next_number() >= first || Instant::now() >= deadline {
-            metrics::histogram!("command_predecessor_wait_seconds").record(started.elapsed());
-            return Ok(known);
-        }
-        tokio::time::sleep(PREDECESSOR_POLL_INTERVAL).await;
-    }
-}
-
-async fn load_app(log: &dyn EventStore, app: AppToken) -> Result<StreamState, LoadError> {
-    let name: Arc<str> = StreamId::App(app).to_string().into();
-    let Some(last) = last_event(log, &name, ReadStart::End, EventTypeFilter::All).await? else {
+async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamState, LoadError> {
+    let Some(last) = last_event(event_store, StreamId::App(app)).await? else {
         return Ok(StreamState::ABSENT_APP);
     };
-    let created = match last.decode()? {
-        Event::ChatCreated(created) => Some(created),
-        _ => {
-            match last_event(log, &name, backwards_from(&last), EventTypeFilter::Only("ChatCreated")).await? {
-                Some(event) => match event.decode()? {
-                    Event::ChatCreated(created) => Some(created),
-                    _ => return Err(LoadError::UnexpectedEventType),
-                },
-                None => None,
-            }
-        }
+    let last_chat = match last_of_type(event_store, &last, "ChatCreated").await? {
+        Some(Event::ChatCreated(created)) => Some(created.chat_number),
+        Some(_) => return Err(LoadError::UnexpectedEventType),
+        None => None,
     };
-    let state = app::State::Present {
-        last_chat: created.map(|created| created.chat_number),
-        version: Version::new(last.revision.next().get()),
-    };
+    let state = app::State::Present { last_chat, version: Version::new(last.revision.next().get()) };
     Ok(StreamState {
         last_revision: Some(last.revision),
         position: last.position,
@@ -127,8 +118,12 @@ async fn load_app(log: &dyn EventStore, app: AppToken) -> Result<StreamState, Lo
     })
 }
 
-async fn require_chat(log: &dyn EventStore, app: AppToken, number: ChatNumber) -> Result<(), LoadError> {
-    let StreamState { aggregate: AggregateState::App(state), .. } = load_app(log, app).await? else {
+async fn require_chat(
+    event_store: &dyn EventStore,
+    app: AppToken,
+    number: ChatNumber,
+) -> Result<(), LoadError> {
+    let StreamState { aggregate: AggregateState::App(state), .. } = load_app(event_store, app).await? else {
         return Err(LoadError::UnexpectedEventType);
     };
     match state {
@@ -139,33 +134,24 @@ async fn require_chat(log: &dyn EventStore, app: AppToken, number: ChatNumber) -
 }
 
 async fn load_chat(
-    log: &dyn EventStore,
+    event_store: &dyn EventStore,
     stream: StreamId,
     depth: FoldDepth,
 ) -> Result<StreamState, LoadError> {
-    let name: Arc<str> = stream.to_string().into();
-    let Some(last) = last_event(log, &name, ReadStart::End, EventTypeFilter::All).await? else {
+    let Some(last) = last_event(event_store, stream).await? else {
         return Ok(StreamState::empty_chat());
     };
-    let created = match last.decode()? {
-        Event::MessageCreated(created) => Some(created),
-        _ => match last_event(log, &name, backwards_from(&last), EventTypeFilter::Only("MessageCreated"))
-            .await?
-        {
-            Some(event) => match event.decode()? {
-                Event::MessageCreated(created) => Some(created),
-                _ => return Err(LoadError::UnexpectedEventType),
-            },
-            None => None,
-        },
+    let last_message = match last_of_type(event_store, &last, "MessageCreated").await? {
+        Some(Event::MessageCreated(created)) => Some(created.message_number),
+        Some(_) => return Err(LoadError::UnexpectedEventType),
+        None => None,
     };
-    let last_message = created.map(|created| created.message_number);
     let state = chat::State::with_messages(last_message);
-    // As many messages as events: none was edited or deleted.
-    let untouched = last_message.is_some_and(|number| number.get() == last.revision.next().get());
+    // If there are as many messages as events, none was edited or deleted.
+    let unchanged = last_message.is_some_and(|number| number.get() == last.revision.next().get());
     let (state, depth) = match depth {
-        _ if untouched => (state, FoldDepth::Full),
-        FoldDepth::Full => (fold_changes(log, &name, state, last.revision).await?, FoldDepth::Full),
+        _ if unchanged => (state, FoldDepth::Full),
+        FoldDepth::Full => (fold_changes(event_store, &last, state).await?, FoldDepth::Full),
         FoldDepth::LastNumber => (state, FoldDepth::LastNumber),
     };
     Ok(StreamState {
@@ -175,42 +161,45 @@ async fn load_chat(
     })
 }
 
-/// Folds the edits and deletions up to and including `last`.
+/// Folds the edits and deletions of a stream up to and including its event `last`.
 async fn fold_changes(
-    log: &dyn EventStore,
-    name: &Arc<str>,
+    event_store: &dyn EventStore,
+    last: &RecordedEvent,
     mut state: chat::State,
-    last: Revision,
 ) -> Result<chat::State, LoadError> {
     let mut from = Revision::FIRST;
     loop {
-        let page = log
-            .read_stream(StreamRead {
-                stream: Arc::clone(name),
-                start: ReadStart::Forwards(from),
-                filter: EventTypeFilter::Except("MessageCreated"),
-                limit: READ_BATCH,
-            })
-            .await?;
-        let Some(end) = page.last() else { return Ok(state) };
+        let read = StreamRead::all(last.stream.clone(), ReadStart::Forwards(from), READ_BATCH)
+            .filtered(EventTypeFilter::Except("MessageCreated"));
+        let events = event_store.read_stream(read).await?;
+        let Some(end) = events.last() else { return Ok(state) };
         from = end.revision.next();
-        for event in page.iter().filter(|event| event.revision <= last) {
+        for event in events.iter().filter(|event| event.revision <= last.revision) {
             state = chat::evolve(state, &event.decode()?)?;
         }
     }
 }
 
-/// Up to an event: what another process appends between two reads stays out of the second.
-fn backwards_from(last: &RecordedEvent) -> ReadStart {
-    ReadStart::Backwards(last.revision)
+async fn last_event(
+    event_store: &dyn EventStore,
+    stream: StreamId,
+) -> Result<Option<RecordedEvent>, EventStoreError> {
+    Ok(event_store.read_stream(StreamRead::last_event(stream.to_string())).await?.pop())
 }
 
-async fn last_event(
-    log: &dyn EventStore,
-    name: &Arc<str>,
-    from: ReadStart,
-    select: EventTypeFilter,
-) -> Result<Option<RecordedEvent>, EventStoreError> {
-    let read = StreamRead { stream: Arc::clone(name), start: from, filter: select, limit: 1 };
-    Ok(log.read_stream(read).await?.pop())
+/// Finds the last event of one type in the stream up to and including its event `last`. Events that another process
+/// appends between the two reads are not part of the result.
+async fn last_of_type(
+    event_store: &dyn EventStore,
+    last: &RecordedEvent,
+    event_type: &'static str,
+) -> Result<Option<Event>, LoadError> {
+    // Decoded even if it has another type, so that a damaged event is an error.
+    let event = last.decode()?;
+    if last.event_type == event_type {
+        return Ok(Some(event));
+    }
+    let read = StreamRead::all(last.stream.clone(), ReadStart::Backwards(last.revision), 1)
+        .filtered(EventTypeFilter::Only(event_type));
+    Ok(event_store.read_stream(read).await?.pop().map(|event| event.decode()).transpose()?)
 }

@@ -1,22 +1,17 @@
 //! The writer: decides commands and appends their events.
 //!
-//! Commands that arrive together form a batch: one round trip to the counters, one durable append, whatever number of
-//! streams. What a stream's decisions need is folded from the log once and remembered in a bounded cache; a stream that
-//! is not remembered is loaded beside the batches, so that nobody waits for somebody else's stream.
+//! Commands that arrive together form a batch: one round trip to the counters and one durable append, for any number of
+//! streams. A stream's state is folded from the log once and kept in a bounded cache. A stream that is not in the cache is
+//! loaded concurrently with the batches, so that commands on other streams do not wait for it.
 //!
-//! Several writers may share a log, in one process or in many. Each append expects its stream to end where the decision
-//! was made; a writer that was wrong about that loads the stream again and decides anew, so a client notices nothing.
-//!
-//! The event of a command with an idempotency key is appended once, however often and wherever the command is sent
-//! ([`crate::idempotency`]): `keyed` says when its event must be looked for first, `lookup` does so.
+//! Several writers may share a log, in one process or in many. Each append expects the revision that the decision was based
+//! on. After a conflict, the writer loads the stream again and repeats the decision; clients do not see conflicts.
 
 mod batch;
-mod existing_event;
-mod lease_timer;
+mod command_request;
 mod load_state;
-mod queue;
-mod reserved_key;
 mod stream_state;
+mod writer_task;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,37 +24,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::command::{AppendedEvent, Command, CommandError, CommandOutcome, ExecutionKind};
-pub(crate) use existing_event::{ExistingEvent, ExistingEventQuery};
-pub(crate) use lease_timer::{ClockReading, LeaseTimer};
-use queue::{CommandRequest, Writer};
-pub(crate) use reserved_key::{ReservedKey, replayed_outcome};
+use crate::command::{Command, CommandError, CommandOutcome};
+use crate::idempotency::ReservedKey;
+use command_request::CommandRequest;
+use writer_task::Writer;
 
-/// What a writer works with.
+/// The ports and limits of a writer.
 #[derive(Clone)]
 pub struct WriterConfig {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
-    /// Who hands out numbers.
+    /// The counters that assign numbers to chats and messages.
     pub counters: Arc<dyn Counters>,
-    /// The time that events are stamped with.
+    /// The clock that stamps events.
     pub clock: fn() -> Timestamp,
-    /// Commands that may wait; one more is answered [`CommandError::Overloaded`].
+    /// The number of unanswered commands; a command beyond it fails with [`CommandError::Overloaded`].
     pub queue_capacity: usize,
-    /// Bytes of remembered stream states.
+    /// The size of the cache of stream states, in bytes.
     pub cache_bytes: u64,
-    /// The end of the log when the writer starts.
+    /// The last position of the log when the writer starts.
     pub head: Position,
 }
 
 impl WriterConfig {
-    /// Commands that may wait, where nothing else is asked for: at 10,000 a second the last one waits 0.4 s.
-    pub const DEFAULT_QUEUE_CAPACITY: usize = 4_096;
-    /// Bytes of remembered stream states, where nothing else is asked for: some 150,000 streams.
+    /// The default size of the cache of stream states: about 150,000 streams.
     pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
 }
 
-/// Takes commands to the writer. Cheap to clone; the writer ends when the last clone is gone and all is answered.
+/// A handle that sends commands to the writer task. Cheap to clone.
 #[derive(Clone)]
 pub struct WriterHandle {
     requests: mpsc::UnboundedSender<CommandRequest>,
@@ -69,25 +61,22 @@ pub struct WriterHandle {
     clock: fn() -> Timestamp,
 }
 
-/// The writer's task has ended although commands may still come.
+/// The writer task ended while handles still exist.
 #[derive(Debug, Error)]
 #[error("the writer has stopped")]
 struct WriterStopped;
 
 impl WriterHandle {
-    /// Starts a writer. The task ends after the last handler was dropped and every command answered; it ending before
-    /// is a defect, after which the process should not go on.
+    /// Starts a writer task. It ends once the last handle is dropped and every command is answered. An earlier end is a
+    /// defect, after which the process should stop.
     pub fn spawn(config: WriterConfig) -> (Self, JoinHandle<()>) {
-        // The semaphore bounds the channel, and what the writer has taken from it, together.
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(config.queue_capacity));
-        let seen = Arc::new(AtomicU64::new(config.head.get()));
+        // The semaphore, not the channel, is the bound: it also counts the commands that the writer has received.
+        let (requests, queue) = mpsc::unbounded_channel();
+        let permits = Arc::new(Semaphore::new(config.queue_capacity));
+        let observed_position = Arc::new(AtomicU64::new(config.head.get()));
         let (event_store, clock) = (Arc::clone(&config.event_store), config.clock);
-        let writer = Writer::new(config, Arc::clone(&seen));
-        (
-            Self { requests: jobs, permits: room, observed_position: seen, event_store, clock },
-            tokio::spawn(writer.run(queue)),
-        )
+        let writer = Writer::new(config, Arc::clone(&observed_position));
+        (Self { requests, permits, observed_position, event_store, clock }, tokio::spawn(writer.run(queue)))
     }
 
     /// The log that the writer appends to.
@@ -95,33 +84,17 @@ impl WriterHandle {
         &self.event_store
     }
 
-    /// The time that events are stamped with.
+    /// The current time, by the clock that stamps events.
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// Carries a command out: when it returns `Ok`, the event is durable. `metadata` is recorded with the event.
-    ///
-    /// The command is carried out even where the future is dropped.
-    pub async fn execute(
-        &self,
-        command: Command,
-        metadata: &Metadata,
-    ) -> Result<AppendedEvent, CommandError> {
-        let name = command.name();
-        let carried = match self.try_acquire_permit() {
-            Ok(room) => self.submit(command, metadata, None, room).await,
-            Err(overloaded) => Err(overloaded),
-        };
-        record_command_metric(name, &carried);
-        carried.map(|carried| carried.appended)
-    }
-
-    /// A place among the commands that wait.
+    /// Acquires a permit for one unanswered command.
     pub(crate) fn try_acquire_permit(&self) -> Result<OwnedSemaphorePermit, CommandError> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| CommandError::Overloaded)
     }
 
+    /// Sends a command to the writer and waits for its outcome.
     pub(crate) async fn submit(
         &self,
         command: Command,
@@ -131,54 +104,29 @@ impl WriterHandle {
     ) -> Result<CommandOutcome, CommandError> {
         let metadata =
             serde_json::to_string(metadata).map_err(|error| CommandError::Internal(Arc::new(error)))?;
-        let (answer, answered) = oneshot::channel();
-        let bytes = command.payload_bytes() + metadata.len();
-        let (metadata, enqueued) = (metadata.into(), Instant::now());
-        let job = CommandRequest {
+        let (reply_to, reply) = oneshot::channel();
+        let request = CommandRequest {
+            estimated_bytes: command.payload_bytes() + metadata.len(),
             command,
-            metadata,
-            estimated_bytes: bytes,
+            metadata: metadata.into(),
             reserved_key,
-            reply_to: answer,
-            enqueued,
+            reply_to,
+            enqueued: Instant::now(),
             _permit: permit,
         };
         let stopped = || CommandError::Internal(Arc::new(WriterStopped));
-        self.requests.send(job).map_err(|_| stopped())?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        self.requests.send(request).map_err(|_| stopped())?;
+        reply.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The last position of the log that this writer has appended or decided on: a reader that has got here sees the
-    /// effect of every command that was answered.
+    /// The last position of the log that this writer has appended or decided on. A reader at this position sees the
+    /// effects of every answered command.
     pub fn observed_position(&self) -> Position {
         Position::new(self.observed_position.load(Ordering::Acquire))
     }
 
-    /// How many more commands may wait.
+    /// The number of further commands that the queue accepts.
     pub fn available_capacity(&self) -> usize {
         self.permits.available_permits()
-    }
-}
-
-/// Counts a command by what became of it.
-pub(crate) fn record_command_metric(command: &'static str, outcome: &Result<CommandOutcome, CommandError>) {
-    metrics::counter!("commands_total", "command" => command, "outcome" => outcome_label(outcome))
-        .increment(1);
-}
-
-fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str {
-    match outcome {
-        Ok(CommandOutcome { execution: ExecutionKind::New, .. }) => "recorded",
-        Ok(CommandOutcome { execution: ExecutionKind::Replayed, .. }) => "replayed",
-        Err(CommandError::Rejected(_) | CommandError::KeyReused) => "rejected",
-        Err(CommandError::KeyInFlight) => "in_flight",
-        Err(CommandError::Overloaded) => "overloaded",
-        Err(
-            CommandError::EventStoreUnavailable(_)
-            | CommandError::CountersUnavailable(_)
-            | CommandError::IdempotencyStoreUnavailable(_),
-        ) => "unavailable",
-        Err(CommandError::OutcomeUnknown(_)) => "unknown",
-        Err(CommandError::Internal(_)) => "internal",
     }
 }

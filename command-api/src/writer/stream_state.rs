@@ -1,4 +1,4 @@
-//! What the writer knows of a stream, and how it decides on it.
+//! The state of one stream as the writer caches it, and the decisions on it.
 
 use chat_domain::{
     ChatNumber, Event, EvolveError, ExpectedRevision, MessageNumber, Position, Revision, StreamId, app, chat,
@@ -17,18 +17,19 @@ pub(super) struct StreamState {
     pub(super) aggregate: AggregateState,
 }
 
+/// The state of the app or chat that the stream belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AggregateState {
     App(app::State),
     Chat(chat::State, FoldDepth),
 }
 
-/// How much of a chat's stream is folded into its state.
+/// The part of a chat's stream that is folded into its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FoldDepth {
-    /// The number of the last message: enough to create the next.
+    /// Only the number of the last message, which suffices to create the next one.
     LastNumber,
-    /// Edits and deletions too.
+    /// Also edits and deletions.
     Full,
 }
 
@@ -40,7 +41,7 @@ impl StreamState {
         aggregate: AggregateState::App(app::State::Absent),
     };
 
-    /// The stream of a chat that has just been created.
+    /// A chat's stream before its first event.
     pub(super) fn empty_chat() -> Self {
         Self {
             last_revision: None,
@@ -61,17 +62,18 @@ impl StreamState {
         }
     }
 
-    /// Whether numbers may be handed out: not in an app that does not exist.
+    /// Whether numbers may be reserved: not for an app that does not exist.
     pub(super) fn can_reserve_numbers(&self) -> bool {
         !matches!(self.aggregate, AggregateState::App(app::State::Absent))
     }
 
+    /// Whether enough of the stream is folded to decide the command.
     pub(super) fn suffices_for(&self, command: &Command) -> bool {
         !command.needs_full_state()
             || !matches!(self.aggregate, AggregateState::Chat(_, FoldDepth::LastNumber))
     }
 
-    /// Decides a command; `number` is the one handed out for it, if it takes one.
+    /// Decides a command; `number` is the number of a new chat or message.
     pub(super) fn decide(&self, command: Command, number: u64) -> Result<Event, Rejection> {
         let out_of_order = |_| Rejection::NumberOutOfOrder;
         match (&self.aggregate, command) {
@@ -83,7 +85,7 @@ impl StreamState {
             }
             (AggregateState::App(app), Command::CreateChat { .. }) => {
                 let number = ChatNumber::try_from(number).map_err(out_of_order);
-                // Without an app there is no number, and the rejection is that there is no app.
+                // Without an app, no number was reserved. Any number leads to the rejection that there is no app.
                 let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
                 Ok(app::decide(app, app::Command::CreateChat { number })?)
             }
@@ -98,22 +100,24 @@ impl StreamState {
             (AggregateState::Chat(chat, _), Command::DeleteMessage { message, .. }) => {
                 Ok(chat::decide(chat, chat::Command::DeleteMessage { number: message })?)
             }
-            // A command goes to the stream that it names, so these don't meet.
+            // Unreachable: a command is decided on the stream that it names.
             (AggregateState::App(_), _) => Err(Rejection::ChatNotFound),
             (AggregateState::Chat(..), _) => Err(Rejection::AppNotFound),
         }
     }
 
+    /// Applies an event of the stream.
     pub(super) fn evolve(self, event: &Event) -> Result<Self, EvolveError> {
-        let last = Some(self.expected_revision().next());
-        let state = match self.aggregate {
+        let last_revision = Some(self.expected_revision().next());
+        let aggregate = match self.aggregate {
             AggregateState::App(app) => AggregateState::App(app::evolve(app, event)?),
             AggregateState::Chat(chat, depth) => AggregateState::Chat(chat::evolve(chat, event)?, depth),
         };
-        Ok(Self { last_revision: last, position: self.position, aggregate: state })
+        Ok(Self { last_revision, position: self.position, aggregate })
     }
 }
 
+/// The counter of the numbers that are assigned in this stream.
 pub(super) fn counter_key(stream: &StreamId) -> CounterKey {
     match stream {
         StreamId::App(app) => CounterKey::Chats(*app),
@@ -121,15 +125,15 @@ pub(super) fn counter_key(stream: &StreamId) -> CounterKey {
     }
 }
 
-/// Weighs a state by roughly the bytes it takes: a chat's grows with its edited and deleted messages.
+/// Weighs a state by its approximate size in bytes: a chat's state grows with its edited and deleted messages.
 #[derive(Clone)]
 pub(super) struct ByteWeighter;
 
 impl Weighter<StreamId, StreamState> for ByteWeighter {
-    fn weight(&self, _: &StreamId, known: &StreamState) -> u64 {
+    fn weight(&self, _: &StreamId, state: &StreamState) -> u64 {
         const ENTRY: u64 = 200;
         const CHANGED_MESSAGE: u64 = 40;
-        match &known.aggregate {
+        match &state.aggregate {
             AggregateState::App(_) => ENTRY,
             AggregateState::Chat(chat, _) => ENTRY + CHANGED_MESSAGE * chat.changed_message_count() as u64,
         }

@@ -1,156 +1,93 @@
-//! A log that fails: what clients are told, and that nothing is lost, doubled or renumbered by it.
+//! A log that fails: clients get the right error, and no event is lost, duplicated or renumbered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use async_trait::async_trait;
 use chat_command_api::command::CommandError;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{Position, Timestamp};
-use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
-    StreamRead, Subscription,
-};
+use chat_ports::event_store::EventStore;
 
-use crate::stage::{Client, Stage, writer_on};
+use crate::faults::{AppendFault, FaultyLog};
+use crate::test_log::{Client, TestLog, writer_on};
 
-const FINE: u8 = 0;
-const REFUSES: u8 = 1;
-const LOSES_ANSWERS: u8 = 2;
-const HANGS: u8 = 3;
-
-/// A real log behind a fault.
-struct Faulty {
-    log: Arc<dyn EventStore>,
-    fault: AtomicU8,
-}
-
-#[async_trait]
-impl EventStore for Faulty {
-    async fn log_id(&self) -> Result<LogId, EventStoreError> {
-        self.log.log_id().await
-    }
-
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-        let count = appends.len();
-        match self.fault.load(Ordering::SeqCst) {
-            REFUSES => (0..count).map(|_| Err(AppendError::Unavailable("away".into()))).collect(),
-            LOSES_ANSWERS => {
-                self.log.append(appends).await;
-                (0..count).map(|_| Err(AppendError::OutcomeUnknown("cut off".into()))).collect()
-            }
-            HANGS => std::future::pending().await,
-            _ => self.log.append(appends).await,
-        }
-    }
-
-    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log.read_stream(read).await
-    }
-
-    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log.read_all(after, limit).await
-    }
-
-    async fn read_all_backwards(
-        &self,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log.read_all_backwards(before, limit).await
-    }
-
-    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find_event(wanted).await
-    }
-
-    async fn head(&self) -> Result<Position, EventStoreError> {
-        self.log.head().await
-    }
-
-    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        self.log.subscribe(after).await
-    }
-}
-
-fn faulty(stage: &Stage) -> (Arc<Faulty>, Client) {
-    let log = Arc::new(Faulty { log: Arc::clone(&stage.log), fault: AtomicU8::new(FINE) });
-    let writer = writer_on(Arc::clone(&log) as Arc<dyn EventStore>, Arc::clone(&stage.counters));
+fn writer_on_faulty_log(test_log: &TestLog) -> (Arc<FaultyLog>, Client) {
+    let log = Arc::new(FaultyLog::on(Arc::clone(&test_log.log)));
+    let writer = writer_on(Arc::clone(&log) as Arc<dyn EventStore>, Arc::clone(&test_log.counters));
     (log, writer)
 }
 
 #[tokio::test]
-async fn numbers_of_a_refused_append_are_handed_out_again_at_once() {
-    let stage = Stage::new();
-    let (log, writer) = faulty(&stage);
+async fn reuses_the_numbers_of_a_refused_append_at_once() {
+    let test_log = TestLog::new();
+    let (log, writer) = writer_on_faulty_log(&test_log);
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
-    log.fault.store(REFUSES, Ordering::SeqCst);
+    log.inject_always(AppendFault::Refused);
     for _ in 0..3 {
         let refused = writer.create_message(app, chat).await;
         assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     }
-    log.fault.store(FINE, Ordering::SeqCst);
+    log.inject_always(AppendFault::None);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
-    assert_eq!(stage.events().await.len(), 4);
+    assert_eq!(test_log.events().await.len(), 4);
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_told_as_unknown_and_its_number_is_not_given_twice() {
-    let stage = Stage::new();
-    let (log, writer) = faulty(&stage);
+async fn reports_a_lost_response_as_unknown_and_does_not_reuse_its_number() {
+    let test_log = TestLog::new();
+    let (log, writer) = writer_on_faulty_log(&test_log);
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
-    log.fault.store(LOSES_ANSWERS, Ordering::SeqCst);
+    log.inject_always(AppendFault::ResponseLost);
     let unknown = writer.create_message(app, chat).await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
-    log.fault.store(FINE, Ordering::SeqCst);
+    log.inject_always(AppendFault::None);
     // The append did arrive, so number 1 is taken.
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
 }
 
 #[tokio::test]
-async fn one_command_more_than_may_wait_is_refused_at_once() {
-    let stage = Stage::new();
-    let log = Arc::new(Faulty { log: Arc::clone(&stage.log), fault: AtomicU8::new(FINE) });
+async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
+    let test_log = TestLog::new();
+    let log = Arc::new(FaultyLog::on(Arc::clone(&test_log.log)));
     let config = WriterConfig {
         event_store: Arc::clone(&log) as Arc<dyn EventStore>,
-        counters: Arc::clone(&stage.counters),
+        counters: Arc::clone(&test_log.counters),
         clock: || Timestamp::from_millis(0),
         queue_capacity: 2,
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let writer = Client(WriterHandle::spawn(config).0);
+    let writer = Client::of(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
-    log.fault.store(HANGS, Ordering::SeqCst);
+    log.inject_always(AppendFault::NeverSent);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
     let third = async {
-        while writer.0.available_capacity() > 0 {
+        while writer.0.writer().available_capacity() > 0 {
             tokio::task::yield_now().await;
         }
         writer.create_chat(app).await
     };
     tokio::select! {
-        _ = waiting => panic!("the log hangs"),
+        _ = waiting => panic!("the appends never return"),
         refused = third => assert!(matches!(refused, Err(CommandError::Overloaded)), "{refused:?}"),
     }
 }
 
 #[tokio::test]
-async fn the_writer_ends_when_its_last_handler_is_gone_and_all_is_answered() {
-    let stage = Stage::new();
+async fn the_writer_ends_after_the_last_handle_is_dropped_and_all_commands_are_answered() {
+    let test_log = TestLog::new();
     let config = WriterConfig {
-        event_store: Arc::clone(&stage.log),
-        counters: Arc::clone(&stage.counters),
+        event_store: Arc::clone(&test_log.log),
+        counters: Arc::clone(&test_log.counters),
         clock: || Timestamp::from_millis(0),
         queue_capacity: 10,
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let (handler, task) = WriterHandle::spawn(config);
-    let writer = Client(handler);
+    let (handle, task) = WriterHandle::spawn(config);
+    let writer = Client::of(handle);
     let app = writer.create_app().await;
     let last = tokio::spawn({
         let writer = writer.clone();

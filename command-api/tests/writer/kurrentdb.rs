@@ -1,4 +1,4 @@
-//! Writers on a KurrentDB that fails, or rather its stand-in.
+//! Writers on a KurrentDB with faults, played by a fake server.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use futures::future::join_all;
 
-use crate::stage::{Client, writer_on};
+use crate::test_log::{Client, writer_on};
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
@@ -22,7 +22,7 @@ fn counters() -> Arc<dyn Counters> {
     Arc::new(InProcessCounters::default())
 }
 
-/// The events of a stream, once nothing fails any more.
+/// The events of a stream, read without faults.
 async fn events_of(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
     let (mut events, mut after) = (Vec::new(), Position::START);
     loop {
@@ -51,9 +51,9 @@ async fn send_messages(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
+async fn each_acknowledged_number_is_one_event_despite_server_faults() {
     const ROUNDS: usize = 20;
-    const A_ROUND: usize = 12;
+    const MESSAGES_PER_ROUND: usize = 12;
     let server = FakeKurrentDb::start().unwrap();
     let shared = counters();
     let writers = [
@@ -75,7 +75,8 @@ async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
     let mut acknowledged = [const { Vec::new() }; 2];
     let mut failed = 0;
     for _ in 0..ROUNDS {
-        let outcomes = join_all(chats.map(|chat| send_messages(&writers, app, chat, A_ROUND))).await;
+        let outcomes =
+            join_all(chats.map(|chat| send_messages(&writers, app, chat, MESSAGES_PER_ROUND))).await;
         for (acknowledged, outcomes) in acknowledged.iter_mut().zip(outcomes) {
             for outcome in outcomes {
                 match outcome {
@@ -97,13 +98,13 @@ async fn whatever_the_server_does_each_acknowledged_number_is_one_event() {
             "an acknowledged number is not stored"
         );
     }
-    // Appends are sent again until they are answered, so hardly any command fails.
-    let sent = ROUNDS * A_ROUND * chats.len();
+    // Appends are retried until they are answered, so hardly any command fails.
+    let sent = ROUNDS * MESSAGES_PER_ROUND * chats.len();
     assert!(failed * 20 < sent, "{failed} of {sent} failed");
 }
 
 #[tokio::test]
-async fn large_messages_to_one_chat_are_appended_in_portions_that_the_server_takes() {
+async fn splits_large_messages_to_one_chat_into_appends_that_the_server_accepts() {
     const MESSAGES: u64 = 40;
     let server = FakeKurrentDb::start().unwrap();
     let log = open(&server).await;

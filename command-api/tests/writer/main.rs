@@ -1,4 +1,4 @@
-//! The writer against a real log: numbers, refusals, and what other writers and failures do to it.
+//! Tests of the command service and its writer on a real log: numbers, rejections, other writers, and failures.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,9 +8,10 @@
 )]
 
 mod failures;
+mod faults;
 mod idempotency;
 mod kurrentdb;
 mod many_writers;
 mod one_writer;
 mod redis_counters;
-mod stage;
+mod test_log;

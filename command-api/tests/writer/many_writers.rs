@@ -1,4 +1,4 @@
-//! Several writers on one log, as several processes are.
+//! Several writers on one log, as in several processes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use chat_domain::{AppName, AppToken, ChatNumber, Precondition, Version};
 use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use futures::future::join_all;
 
-use crate::stage::{Client, Stage, refusal, writer_on};
+use crate::test_log::{Client, TestLog, rejection_name, writer_on};
 
 async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
     let creates = (0..count).map(|index| writers[index % writers.len()].create_message(app, chat));
@@ -18,31 +18,31 @@ async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_with_shared_counters_share_a_chat() {
-    let stage = Stage::new();
-    let counters = Arc::clone(&stage.counters);
-    let writers = [stage.writer(), writer_on(stage.another_handle(), counters)];
+    let test_log = TestLog::new();
+    let counters = Arc::clone(&test_log.counters);
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), counters)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
     assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
-    assert_eq!(stage.events().await.len(), 202);
+    assert_eq!(test_log.events().await.len(), 202);
 }
 
 #[tokio::test]
-async fn an_app_that_was_not_there_is_found_once_another_writer_has_created_it() {
-    let stage = Stage::new();
-    let writers = [stage.writer(), writer_on(stage.another_handle(), Arc::clone(&stage.counters))];
+async fn finds_an_app_that_another_writer_created_after_the_first_search() {
+    let test_log = TestLog::new();
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), Arc::clone(&test_log.counters))];
     let app = AppToken::generate(|bytes| bytes.fill(7));
-    assert_eq!(refusal(writers[1].create_chat(app).await), "AppNotFound");
+    assert_eq!(rejection_name(writers[1].create_chat(app).await), "AppNotFound");
     let name = AppName::parse("app".to_owned()).unwrap();
     writers[0].send(Command::CreateApp { app, name }).await.unwrap();
     assert_eq!(writers[1].create_chat(app).await.unwrap(), ChatNumber::FIRST);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_with_counters_of_their_own_share_a_chat() {
-    let stage = Stage::new();
+async fn writers_with_separate_counters_share_a_chat() {
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let writers = [stage.writer(), writer_on(stage.another_handle(), own)];
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), own)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
     assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
@@ -52,36 +52,36 @@ async fn writers_with_counters_of_their_own_share_a_chat() {
         .map(|chat| chat.unwrap().get())
         .collect();
     assert_eq!(chats, (2..=101).collect());
-    assert_eq!(stage.events().await.len(), 302);
+    assert_eq!(test_log.events().await.len(), 302);
 }
 
 #[tokio::test]
-async fn numbers_handed_to_a_writer_that_died_are_handed_out_again() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+async fn reuses_the_numbers_of_a_dead_writer() {
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
     let key = CounterKey::Messages(app, chat);
-    stage.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
+    test_log.counters.reserve(&[ReservationRequest { key, count: 5, floor: 0 }]).await.unwrap();
 
-    let asked = Instant::now();
+    let started = Instant::now();
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
-    assert!(asked.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", asked.elapsed());
-    // The counter follows the log again: the next number is there at once, and right.
-    let next = stage.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", started.elapsed());
+    // The counter was rewound to the log, so the next number is the right one.
+    let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);
 }
 
 #[tokio::test]
-async fn a_writer_whose_predecessor_is_in_flight_waits_for_it() {
-    let stage = Stage::new();
-    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&stage.counters));
-    let predecessor = writer_on(stage.another_handle(), slow);
-    let writer = stage.writer();
+async fn waits_for_the_append_of_the_number_before_its_own() {
+    let test_log = TestLog::new();
+    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
+    let predecessor = writer_on(test_log.another_handle(), slow);
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
-    // Number 1 is handed out; whoever has it appends it while the writer waits with number 2.
+    // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
     let key = CounterKey::Messages(app, chat);
     fast.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let late = async {
@@ -93,46 +93,52 @@ async fn a_writer_whose_predecessor_is_in_flight_waits_for_it() {
 }
 
 #[tokio::test]
-async fn counters_that_lost_their_memory_are_raised_from_the_log() {
-    let stage = Stage::new();
-    let writer = stage.writer();
+async fn counters_that_lost_their_data_continue_from_the_log() {
+    let test_log = TestLog::new();
+    let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     fill(&[writer], app, chat, 10).await;
     let empty = Arc::new(InProcessCounters::default());
-    let writer = writer_on(Arc::clone(&stage.log), Arc::clone(&empty) as Arc<dyn Counters>);
+    let writer = writer_on(Arc::clone(&test_log.log), Arc::clone(&empty) as Arc<dyn Counters>);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 11);
 }
 
 #[tokio::test]
-async fn a_writer_refuses_nothing_that_another_has_just_made_possible() {
-    let stage = Stage::new();
+async fn accepts_a_command_that_another_writer_has_just_made_valid() {
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
-    // The writer remembers the chat with one message at version 1.
+    // The writer caches the chat with one message.
     writer.edit(app, chat, 1, Precondition::Exists).await.unwrap();
     other.create_message(app, chat).await.unwrap();
     other.edit(app, chat, 1, Precondition::Exists).await.unwrap();
 
-    writer.edit(app, chat, 2, Precondition::None).await.unwrap();
+    writer.edit(app, chat, 2, Precondition::Unconditional).await.unwrap();
     writer.edit(app, chat, 1, Precondition::AnyOf(vec![Version::new(3)])).await.unwrap();
     let new_chat = other.create_chat(app).await.unwrap();
     assert_eq!(writer.create_message(app, new_chat).await.unwrap(), 1);
-    assert_eq!(refusal(writer.edit(app, new_chat, 2, Precondition::None).await), "MessageNotFound");
+    assert_eq!(
+        rejection_name(writer.edit(app, new_chat, 2, Precondition::Unconditional).await),
+        "MessageNotFound"
+    );
 }
 
 #[tokio::test]
-async fn a_writer_allows_nothing_that_another_has_just_made_impossible() {
-    let stage = Stage::new();
+async fn rejects_a_command_that_another_writer_has_just_made_invalid() {
+    let test_log = TestLog::new();
     let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (stage.writer(), writer_on(stage.another_handle(), own));
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
-    writer.edit(app, chat, 1, Precondition::None).await.unwrap();
+    writer.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
     other.delete(app, chat, 1).await.unwrap();
-    assert_eq!(refusal(writer.edit(app, chat, 1, Precondition::None).await), "MessageDeleted");
+    assert_eq!(
+        rejection_name(writer.edit(app, chat, 1, Precondition::Unconditional).await),
+        "MessageDeleted"
+    );
 }

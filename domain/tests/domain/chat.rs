@@ -1,4 +1,4 @@
-//! What a chat accepts and refuses.
+//! The decisions on a chat.
 
 use chat_domain::chat::{Command, Rejection};
 use chat_domain::event::{ChatCreated, MessageCreated, MessageDeleted, MessageEdited};
@@ -31,7 +31,7 @@ fn edit_if(number: u64, precondition: Precondition) -> Command {
 }
 
 fn edit(number: u64) -> Command {
-    edit_if(number, Precondition::None)
+    edit_if(number, Precondition::Unconditional)
 }
 
 fn delete(number: u64) -> Command {
@@ -39,14 +39,14 @@ fn delete(number: u64) -> Command {
 }
 
 #[test]
-fn messages_are_numbered_from_one_without_a_gap() {
+fn numbers_messages_from_one_without_gaps() {
     given([]).when(create(1)).then(created(1));
     given([created(1)]).when(create(2)).then(created(2));
     given([created(1), edited(1), created(2), deleted(1)]).when(create(3)).then(created(3));
 }
 
 #[test]
-fn a_message_number_out_of_order_is_refused_with_the_one_that_is_next() {
+fn rejects_a_message_number_out_of_order_and_reports_the_next_one() {
     let next = message_number(1);
     given([]).when(create(2)).then_rejected(Rejection::NumberOutOfOrder { next });
     for wrong in [1, 2, 4] {
@@ -58,20 +58,20 @@ fn a_message_number_out_of_order_is_refused_with_the_one_that_is_next() {
 }
 
 #[test]
-fn the_number_of_a_deleted_message_is_never_given_out_again() {
+fn does_not_reuse_the_number_of_a_deleted_message() {
     let next = message_number(2);
     given([created(1), deleted(1)]).when(create(1)).then_rejected(Rejection::NumberOutOfOrder { next });
     given([created(1), deleted(1)]).when(create(2)).then(created(2));
 }
 
 #[test]
-fn a_message_is_edited_and_edited_again() {
+fn edits_a_message_repeatedly() {
     given([created(1)]).when(edit(1)).then(edited(1));
     given([created(1), edited(1)]).when(edit(1)).then(edited(1));
 }
 
 #[test]
-fn a_message_that_was_never_created_can_be_neither_edited_nor_deleted() {
+fn rejects_edits_and_deletions_of_a_missing_message() {
     given([]).when(edit(1)).then_rejected(Rejection::NotFound(message_number(1)));
     given([]).when(delete(1)).then_rejected(Rejection::NotFound(message_number(1)));
     given([created(1)]).when(edit(2)).then_rejected(Rejection::NotFound(message_number(2)));
@@ -79,7 +79,7 @@ fn a_message_that_was_never_created_can_be_neither_edited_nor_deleted() {
 }
 
 #[test]
-fn a_deleted_message_cannot_be_edited() {
+fn rejects_an_edit_of_a_deleted_message() {
     given([created(1), deleted(1)]).when(edit(1)).then_rejected(Rejection::Deleted(message_number(1)));
     let any = Precondition::AnyOf(vec![Version::new(2)]);
     given([created(1), deleted(1)])
@@ -88,30 +88,30 @@ fn a_deleted_message_cannot_be_edited() {
 }
 
 #[test]
-fn a_message_is_deleted_once() {
+fn deletes_a_message_only_once() {
     given([created(1)]).when(delete(1)).then(deleted(1));
     given([created(1), edited(1)]).when(delete(1)).then(deleted(1));
     given([created(1), deleted(1)]).when(delete(1)).then_rejected(Rejection::Deleted(message_number(1)));
 }
 
 #[test]
-fn an_edit_based_on_a_stale_version_is_refused() {
+fn rejects_an_edit_of_a_stale_version() {
     let past = || [created(1), edited(1), created(2), edited(2), edited(2)];
-    let at = |versions: &[u64]| Precondition::AnyOf(versions.iter().copied().map(Version::new).collect());
+    let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
     let stale = |version| Rejection::PreconditionFailed(Version::new(version));
 
-    given(past()).when(edit_if(1, at(&[1]))).then_rejected(stale(2));
-    given(past()).when(edit_if(1, at(&[3]))).then_rejected(stale(2));
-    given(past()).when(edit_if(1, at(&[]))).then_rejected(stale(2));
-    given(past()).when(edit_if(2, at(&[2]))).then_rejected(stale(3));
-    given(past()).when(edit_if(1, at(&[2]))).then(edited(1));
-    given(past()).when(edit_if(2, at(&[1, 3]))).then(edited(2));
+    given(past()).when(edit_if(1, versions(&[1]))).then_rejected(stale(2));
+    given(past()).when(edit_if(1, versions(&[3]))).then_rejected(stale(2));
+    given(past()).when(edit_if(1, versions(&[]))).then_rejected(stale(2));
+    given(past()).when(edit_if(2, versions(&[2]))).then_rejected(stale(3));
+    given(past()).when(edit_if(1, versions(&[2]))).then(edited(1));
+    given(past()).when(edit_if(2, versions(&[1, 3]))).then(edited(2));
     given(past()).when(edit_if(2, Precondition::Exists)).then(edited(2));
-    given([created(1)]).when(edit_if(1, at(&[1]))).then(edited(1));
+    given([created(1)]).when(edit_if(1, versions(&[1]))).then(edited(1));
 }
 
 #[test]
-fn deleted_messages_are_not_counted() {
+fn does_not_count_deleted_messages() {
     assert_eq!(given([]).state().message_count(), 0);
     let state = given([created(1), created(2), created(3), edited(1), deleted(2)]).state();
     assert_eq!(state.message_count(), 2);
@@ -120,7 +120,7 @@ fn deleted_messages_are_not_counted() {
 }
 
 #[test]
-fn events_that_do_not_follow_do_not_fold() {
+fn rejects_events_that_do_not_follow_from_the_state() {
     let chat = || ChatCreated { chat_number: chat_number(1) }.into();
     let broken: [(&[Event], &str); 8] = [
         (&[created(2)], "MessageCreated"),
@@ -132,8 +132,8 @@ fn events_that_do_not_follow_do_not_fold() {
         (&[created(1), deleted(1), deleted(1)], "MessageDeleted"),
         (&[created(1), chat()], "ChatCreated"),
     ];
-    for (events, culprit) in broken {
-        let refused = Chat::fold(events).expect_err("it must not fold");
-        assert_eq!(refused.event, culprit);
+    for (events, event_type) in broken {
+        let error = Chat::fold(events).expect_err("it must not fold");
+        assert_eq!(error.event, event_type);
     }
 }

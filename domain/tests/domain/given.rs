@@ -1,22 +1,23 @@
-//! Given events, when a command, then an event or a rejection: the language of the deciders' tests.
+//! The given–when–then helpers of the decider tests: given events, when a command is decided, then an event or a rejection
+//! follows.
 
 use std::fmt::Debug;
 
 use chat_domain::{AppName, ChatNumber, Event, EvolveError, MessageBody, MessageNumber, app, chat};
 
-/// What a decider's tests need of it.
+/// A decider under test.
 pub trait Decider {
     /// The folded state.
     type State: Clone + Debug + Default + PartialEq;
-    /// What can be asked.
+    /// Its commands.
     type Command: Clone + Debug;
-    /// Why it is refused.
+    /// Its rejections.
     type Rejection: Debug + PartialEq;
 
     /// Decides a command.
     fn decide(state: &Self::State, command: Self::Command) -> Result<Event, Self::Rejection>;
 
-    /// Folds an event.
+    /// Applies an event.
     fn evolve(state: Self::State, event: &Event) -> Result<Self::State, EvolveError>;
 
     /// Folds a whole stream.
@@ -26,9 +27,9 @@ pub trait Decider {
 }
 
 /// The decider of apps.
-pub struct Application;
+pub struct App;
 
-impl Decider for Application {
+impl Decider for App {
     type State = app::State;
     type Command = app::Command;
     type Rejection = app::Rejection;
@@ -59,12 +60,12 @@ impl Decider for Chat {
     }
 }
 
-/// A stream's past.
+/// The state after the given events.
 pub struct Given<D: Decider> {
     state: D::State,
 }
 
-/// A stream with these events.
+/// Folds the given events.
 pub fn given<D: Decider>(events: impl IntoIterator<Item = Event>) -> Given<D> {
     let events: Vec<Event> = events.into_iter().collect();
     Given { state: D::fold(&events).expect("the given events follow from each other") }
@@ -72,8 +73,8 @@ pub fn given<D: Decider>(events: impl IntoIterator<Item = Event>) -> Given<D> {
 
 impl<D: Decider> Given<D> {
     /// Decides the command.
-    pub fn when(self, command: D::Command) -> ExecutionKind<D> {
-        ExecutionKind { outcome: D::decide(&self.state, command), state: self.state }
+    pub fn when(self, command: D::Command) -> Decided<D> {
+        Decided { outcome: D::decide(&self.state, command), state: self.state }
     }
 
     /// The state that the events fold to.
@@ -82,22 +83,22 @@ impl<D: Decider> Given<D> {
     }
 }
 
-/// What came of a command.
-pub struct ExecutionKind<D: Decider> {
+/// The decision on a command, and the state it was based on.
+pub struct Decided<D: Decider> {
     outcome: Result<Event, D::Rejection>,
     state: D::State,
 }
 
-impl<D: Decider> ExecutionKind<D> {
-    /// Exactly this event came of it, and it folds.
+impl<D: Decider> Decided<D> {
+    /// Asserts that the command leads to this event, and that the event can be applied.
     #[track_caller]
     pub fn then(self, expected: impl Into<Event>) {
         let event = self.outcome.expect("the command is accepted");
         assert_eq!(event, expected.into());
-        D::evolve(self.state, &event).expect("what is decided can be folded");
+        D::evolve(self.state, &event).expect("the event can be applied");
     }
 
-    /// It was refused for exactly this reason.
+    /// Asserts that the command is rejected for this reason.
     #[track_caller]
     pub fn then_rejected(self, expected: D::Rejection) {
         assert_eq!(self.outcome, Err(expected));

@@ -1,4 +1,4 @@
-//! Every event that was ever stored still reads: `golden/` holds one payload for each version of each type.
+//! Decoding of every stored version of every event type: `golden/` holds one payload of each.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,37 +46,37 @@ fn every_version_of_every_event_type_has_a_golden_file() {
     assert_eq!(present, expected);
 }
 
-/// The event's type and its payload as they are written today.
-fn written_again(golden: &Golden) -> Result<(&'static str, String), DecodeError> {
+/// Decodes a golden payload and encodes it again; returns the event's type and the new payload.
+fn reencode(golden: &Golden) -> Result<(&'static str, String), DecodeError> {
     let Golden { event_type, version, payload, .. } = golden;
     if OperatorAction::TYPES.contains(&event_type.as_str()) {
-        let operation = OperatorAction::decode(event_type, *version, payload.as_bytes())?;
-        return Ok((operation.event_type(), operation.payload()));
+        let action = OperatorAction::decode(event_type, *version, payload.as_bytes())?;
+        return Ok((action.event_type(), action.payload()));
     }
     let event = Event::decode(event_type, *version, payload.as_bytes())?;
     Ok((event.event_type(), event.payload()))
 }
 
 #[test]
-fn every_golden_file_reads_as_an_event_of_its_type() {
+fn decodes_every_golden_file_as_an_event_of_its_type() {
     for golden in golden_files() {
         let (event_type, _) =
-            written_again(&golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
+            reencode(&golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
         assert_eq!(event_type, golden.event_type, "{}", golden.file.display());
     }
 }
 
 #[test]
-fn the_current_version_is_written_byte_for_byte_as_its_golden_file() {
+fn encodes_the_current_version_byte_for_byte_as_its_golden_file() {
     for golden in golden_files().iter().filter(|golden| golden.version == SchemaVersion::CURRENT) {
         let (_, payload) =
-            written_again(golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
+            reencode(golden).unwrap_or_else(|error| panic!("{}: {error}", golden.file.display()));
         assert_eq!(payload, golden.payload, "{}", golden.file.display());
     }
 }
 
 #[test]
-fn the_text_of_a_golden_message_is_read_as_it_stands() {
+fn decodes_the_text_of_a_golden_message_unchanged() {
     let golden = golden_files();
     let created =
         golden.iter().find(|golden| golden.event_type == "MessageCreated").expect("a golden message");

@@ -1,8 +1,8 @@
-//! The domain's promises: what the deciders accept and refuse, what always holds, and that old events still read.
+//! Tests of the deciders, their invariants, and the stored form of events.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod application;
+mod app;
 mod chat;
 mod given;
 mod golden;

@@ -1,4 +1,4 @@
-//! What holds for every interleaving of commands and every stream of events.
+//! Properties of the deciders for arbitrary sequences of commands and events.
 
 use chat_domain::event::{
     AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
@@ -7,22 +7,22 @@ use chat_domain::{AppName, Event, MessageBody, Precondition, Version, app, chat}
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::given::{Application, Chat, Decider, body, chat_number, message_number, name};
+use crate::given::{App, Chat, Decider, body, chat_number, message_number, name};
 
-/// Small numbers, so that commands hit and miss about as often.
+/// A small number, so that commands hit existing and missing messages about equally often.
 fn small_number() -> impl Strategy<Value = u64> {
     1..12_u64
 }
 
 fn precondition() -> impl Strategy<Value = Precondition> {
     prop_oneof![
-        3 => Just(Precondition::None),
+        3 => Just(Precondition::Unconditional),
         1 => Just(Precondition::Exists),
         2 => vec((0..6_u64).prop_map(Version::new), 0..3).prop_map(Precondition::AnyOf),
     ]
 }
 
-/// A command of which the number of anything created is either the next one or anything.
+/// A step of a test: a command that creates the next chat or message, or an arbitrary command.
 #[derive(Clone, Debug)]
 enum Step<C> {
     CreateNext,
@@ -55,7 +55,7 @@ fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
     ]
 }
 
-/// Sends every step's command; what is accepted is folded. Returns the stream.
+/// Decides the command of every step and applies the accepted events. Returns the stream and its state.
 fn run<D: Decider>(
     steps: Vec<Step<D::Command>>,
     next: impl Fn(&D::State) -> D::Command,
@@ -67,7 +67,7 @@ fn run<D: Decider>(
             Step::Send(command) => command,
         };
         if let Ok(event) = D::decide(&state, command) {
-            state = D::evolve(state, &event).map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+            state = D::evolve(state, &event).map_err(|error| TestCaseError::fail(error.to_string()))?;
             stream.push(event);
         }
     }
@@ -75,7 +75,7 @@ fn run<D: Decider>(
 }
 
 fn run_app(steps: Vec<Step<app::Command>>) -> Result<(Vec<Event>, app::State), TestCaseError> {
-    run::<Application>(steps, |state| match state {
+    run::<App>(steps, |state| match state {
         app::State::Absent => app::Command::Create { name: name("an app") },
         app::State::Present { .. } => app::Command::CreateChat { number: state.next_chat_number() },
     })
@@ -88,7 +88,7 @@ fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State)
     })
 }
 
-/// Any event, whether it follows from anything or not.
+/// An arbitrary event.
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(AppCreated { name: name("n") }.into()),
@@ -102,14 +102,14 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The state that any events fold to, those left out that do not fold.
+/// Folds arbitrary events, without those that do not follow from the state.
 fn reachable<D: Decider>(events: &[Event]) -> D::State {
     events.iter().fold(D::State::default(), |state, event| D::evolve(state.clone(), event).unwrap_or(state))
 }
 
 proptest! {
     #[test]
-    fn chats_of_an_app_are_numbered_one_to_n(steps in vec(app_step(), 0..60)) {
+    fn numbers_the_chats_of_an_app_from_one_to_n(steps in vec(app_step(), 0..60)) {
         let (stream, state) = run_app(steps)?;
         let numbers: Vec<u64> = stream.iter().filter_map(|event| match event {
             Event::ChatCreated(created) => Some(created.chat_number.get()),
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn messages_of_a_chat_are_numbered_one_to_n_and_counted(steps in vec(chat_step(), 0..80)) {
+    fn numbers_the_messages_of_a_chat_from_one_to_n_and_counts_them(steps in vec(chat_step(), 0..80)) {
         let (stream, state) = run_chat(steps)?;
         let numbers: Vec<u64> = stream.iter().filter_map(|event| match event {
             Event::MessageCreated(created) => Some(created.message_number.get()),
@@ -138,11 +138,11 @@ proptest! {
     }
 
     #[test]
-    fn an_app_never_accepts_what_does_not_fold(
+    fn an_app_accepts_only_commands_whose_events_can_be_applied(
         events in vec(any_event(), 0..30),
         steps in vec(app_step(), 1..10),
     ) {
-        let state = reachable::<Application>(&events);
+        let state = reachable::<App>(&events);
         for step in steps {
             let Step::Send(command) = step else { continue };
             if let Ok(event) = app::decide(&state, command) {
@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn a_chat_never_accepts_what_does_not_fold(
+    fn a_chat_accepts_only_commands_whose_events_can_be_applied(
         events in vec(any_event(), 0..40),
         steps in vec(chat_step(), 1..10),
     ) {
@@ -166,19 +166,19 @@ proptest! {
     }
 
     #[test]
-    fn a_state_started_from_the_last_number_and_the_changes_equals_the_full_fold(
+    fn the_last_number_and_the_changes_fold_to_the_same_state_as_the_whole_stream(
         steps in vec(chat_step(), 0..80),
     ) {
         let (stream, folded) = run_chat(steps)?;
         let started = chat::State::with_messages(folded.last_message_number());
         let changes = stream.iter().filter(|event| !matches!(event, Event::MessageCreated(_)));
         let resumed = changes.into_iter().try_fold(started, chat::evolve)
-            .map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(resumed, folded);
     }
 
     #[test]
-    fn every_event_reads_back_as_it_was_written(
+    fn decodes_every_event_as_it_was_encoded(
         app in "\\PC{1,255}",
         text in any::<String>(),
         number in 1..=i64::MAX as u64,

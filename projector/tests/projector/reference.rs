@@ -107,7 +107,7 @@ pub async fn ask(model: &impl ReadModel) -> Everything {
                     Err(Missing::Message) => break,
                     Err(missing) => panic!("{missing:?}"),
                 }
-                number = MessageNumber::after(Some(number));
+                number = MessageNumber::next_after(Some(number));
             }
             let alone: Vec<_> = all
                 .messages

@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
         Ok(Self(match EntityTags::parse(&parts.headers.get_all(IF_MATCH)) {
-            None => Precondition::None,
+            None => Precondition::Unconditional,
             Some(EntityTags::Any) => Precondition::Exists,
             Some(EntityTags::List(tags)) => {
                 let strong = tags.into_iter().filter(|tag| !tag.weak);
@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn if_match_takes_lists_on_one_line_or_several() {
-        assert_eq!(if_match(&[]).await, Precondition::None);
+        assert_eq!(if_match(&[]).await, Precondition::Unconditional);
         assert_eq!(if_match(&["*"]).await, Precondition::Exists);
         assert_eq!(if_match(&["\"1\",\"2\" , \"30\"", "\"4\""]).await, any_of(&[1, 2, 30, 4]));
     }

@@ -1,18 +1,18 @@
-//! Commands that are sent more than once under a key: one event, whatever fails, dies or forgets in between.
+//! Commands that are sent repeatedly under one key: the log holds one event, despite faults, dead processes and data loss.
 //!
-//! Each case runs on both line-ups: SQLite's log, which takes an id once, with reservations in a file; and KurrentDB's, or
-//! rather its stand-in's, which does not look at ids elsewhere, with reservations in Redis.
+//! Each case runs on both combinations of engines: the SQLite log, which rejects a repeated event id, with reservations in a
+//! file; and the log of a fake KurrentDB, which does not check event ids across streams, with reservations in Redis.
 
 mod chaos;
 mod failures;
-mod faults;
-mod sending_again;
+mod repeated_commands;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chat_command_api::command::{Command, CommandError, CommandOutcome};
-use chat_command_api::service::{CommandService, FingerprintedKey};
+use chat_command_api::idempotency::FingerprintedKey;
+use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{AppName, AppToken, ChatNumber, Event, MessageBody, Metadata, Position};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
@@ -20,21 +20,20 @@ use chat_ports::clock;
 use chat_ports::counters::{CounterKey, Counters, InProcessCounters, ReservationRequest};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::idempotency::{IdempotencyStore, IdempotencyTerms};
-use chat_redis::RedisIdempotencyStore;
-use chat_redis::{RedisConnection, RedisUrl};
-use chat_sqlite::SqliteEventStore;
-use chat_sqlite::SqliteIdempotencyStore;
+use chat_redis::{RedisConnection, RedisIdempotencyStore, RedisUrl};
+use chat_sqlite::{SqliteEventStore, SqliteIdempotencyStore};
 use chat_testing::kurrentdb::FakeKurrentDb;
 use chat_testing::redis::Redis;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use faults::{FaultyKeys, FaultyLog};
+use crate::faults::{FaultyIdempotencyStore, FaultyLog};
+use crate::test_log::within_timeout;
 
-/// Defines each case twice, once for each line-up.
-macro_rules! on_both_line_ups {
+/// Defines a test of each case for each combination of engines.
+macro_rules! on_all_engines {
     ($($case:ident)+) => {
         mod on_sqlite {
             $(
@@ -54,116 +53,118 @@ macro_rules! on_both_line_ups {
         }
     };
 }
-pub(crate) use on_both_line_ups;
+pub(crate) use on_all_engines;
 
-/// Where the log and the reservations are.
+/// The engines of the log and of the reservations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engines {
     Sqlite,
     KurrentDbAndRedis,
 }
 
-/// Short, so that a test that waits for a lease to run out does not wait long.
+/// A short lease, so that tests that wait for its end are fast.
 pub const TERMS: IdempotencyTerms =
     IdempotencyTerms { lease: Duration::from_millis(400), retention: Duration::from_hours(24) };
 
-/// A log and a store of reservations, on which processes come and go.
-pub struct Scene {
-    place: Place,
+/// A log and an idempotency store that several simulated processes share.
+pub struct Cluster {
+    storage: Storage,
     counters: Arc<dyn Counters>,
     terms: IdempotencyTerms,
 }
 
-enum Place {
+enum Storage {
     Files(TempDir),
     Servers { kurrentdb: FakeKurrentDb, redis: Redis },
 }
 
-/// A process, as far as commands go, and what may go wrong in it.
+/// The command side of one process, with injectable faults.
 #[derive(Clone)]
 pub struct Process {
     pub commands: CommandService,
     pub log: Arc<FaultyLog>,
-    pub keys: Arc<FaultyKeys>,
+    pub idempotency_store: Arc<FaultyIdempotencyStore>,
 }
 
-impl Scene {
+impl Cluster {
     pub fn new(engines: Engines) -> Self {
         Self::on_terms(engines, TERMS)
     }
 
     pub fn on_terms(engines: Engines, terms: IdempotencyTerms) -> Self {
-        let place = match engines {
-            Engines::Sqlite => Place::Files(tempfile::tempdir().unwrap()),
-            Engines::KurrentDbAndRedis => {
-                Place::Servers { kurrentdb: FakeKurrentDb::start().unwrap(), redis: Redis::start().unwrap() }
-            }
+        let storage = match engines {
+            Engines::Sqlite => Storage::Files(tempfile::tempdir().unwrap()),
+            Engines::KurrentDbAndRedis => Storage::Servers {
+                kurrentdb: FakeKurrentDb::start().unwrap(),
+                redis: Redis::start().unwrap(),
+            },
         };
-        Self { place, counters: Arc::new(InProcessCounters::default()), terms }
+        Self { storage, counters: Arc::new(InProcessCounters::default()), terms }
     }
 
-    /// A handle on the log.
+    /// A new handle on the log.
     pub async fn log(&self) -> Arc<dyn EventStore> {
-        match &self.place {
-            Place::Files(folder) => {
+        match &self.storage {
+            Storage::Files(folder) => {
                 Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap())
             }
-            Place::Servers { kurrentdb, .. } => {
+            Storage::Servers { kurrentdb, .. } => {
                 let url = KurrentDbUrl::parse(&kurrentdb.url()).unwrap();
                 Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
             }
         }
     }
 
-    fn reservations(&self) -> Arc<dyn IdempotencyStore> {
+    fn idempotency_store(&self) -> Arc<dyn IdempotencyStore> {
         let log = LogId(Uuid::nil());
-        match &self.place {
-            Place::Files(folder) => {
+        match &self.storage {
+            Storage::Files(folder) => {
                 let path = folder.path().join("idempotency.db");
                 Arc::new(SqliteIdempotencyStore::with_terms(&path, log, self.terms).unwrap())
             }
-            Place::Servers { redis, .. } => {
+            Storage::Servers { redis, .. } => {
                 let connection = RedisConnection::open(&redis.url().parse::<RedisUrl>().unwrap()).unwrap();
                 Arc::new(RedisIdempotencyStore::with_terms(connection, log, self.terms))
             }
         }
     }
 
-    /// A process with handles of its own on what all share.
+    /// A process with its own handles on the shared stores.
     pub async fn process(&self) -> Process {
         let log = Arc::new(FaultyLog::on(self.log().await));
-        let keys = Arc::new(FaultyKeys::on(self.reservations()));
+        let idempotency_store = Arc::new(FaultyIdempotencyStore::on(self.idempotency_store()));
         let config = WriterConfig {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
             counters: Arc::clone(&self.counters),
             clock: clock::now,
-            queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+            queue_capacity: 4_096,
             cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
             head: Position::START,
         };
-        let (handler, _) = WriterHandle::spawn(config);
-        let commands = CommandService::new(handler, Arc::clone(&keys) as Arc<dyn IdempotencyStore>);
+        let (writer, _) = WriterHandle::spawn(config);
+        let commands =
+            CommandService::new(writer, Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>);
         commands.initialize_idempotency_store().await.unwrap();
-        Process { commands, log, keys }
+        Process { commands, log, idempotency_store }
     }
 
-    /// Takes the next number of a message in the first chat.
-    pub async fn next_message(&self, app: AppToken) -> u64 {
+    /// Reserves the next number of a message in the first chat.
+    pub async fn reserve_message_number(&self, app: AppToken) -> u64 {
         let key = CounterKey::Messages(app, ChatNumber::FIRST);
         self.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap()[0]
     }
 
-    /// Takes everything that was reserved and answered out of the store.
-    pub fn wipe(&self) {
-        match &self.place {
-            Place::Files(folder) => {
+    /// Removes all reservations and answers from the store.
+    pub fn wipe_idempotency_store(&self) {
+        match &self.storage {
+            Storage::Files(folder) => {
                 let connection = rusqlite::Connection::open(folder.path().join("idempotency.db")).unwrap();
                 connection.busy_timeout(Duration::from_secs(5)).unwrap();
                 connection
                     .execute_batch("BEGIN IMMEDIATE; DELETE FROM memory; DELETE FROM reservations; COMMIT")
                     .unwrap();
             }
-            Place::Servers { redis, .. } => redis.flush().unwrap(),
+            Storage::Servers { redis, .. } => redis.flush().unwrap(),
         }
     }
 
@@ -217,8 +218,8 @@ impl Process {
         self.send(Command::CreateMessage { app, chat: ChatNumber::FIRST, body: message }, key, body).await
     }
 
-    /// An app with a chat, created without keys.
-    pub async fn app_with_chat(&self) -> AppToken {
+    /// Creates an app with a chat, without keys.
+    pub async fn create_app_with_chat(&self) -> AppToken {
         let app = AppToken::generate(|bytes| getrandom::fill(bytes).unwrap());
         let name = AppName::parse("app".to_owned()).unwrap();
         for command in [Command::CreateApp { app, name }, Command::CreateChat { app }] {
@@ -227,20 +228,20 @@ impl Process {
         app
     }
 
-    /// Sends a message again and again while its key is in flight.
-    pub async fn insist(&self, app: AppToken, key: &str) -> Outcome {
-        insist(|| self.create_message(app, key)).await
+    /// Creates a message; retries while its key is in flight.
+    pub async fn create_message_with_retries(&self, app: AppToken, key: &str) -> Outcome {
+        retry_in_flight(|| self.create_message(app, key)).await
     }
 
-    /// Sends a message and goes on, as other clients do.
+    /// Creates a message in a separate task.
     pub fn spawn_message(&self, app: AppToken, key: &'static str) -> JoinHandle<Outcome> {
         let process = self.clone();
         tokio::spawn(async move { process.create_message(app, key).await })
     }
 }
 
-/// Sends again and again while the key is in flight.
-pub async fn insist<F: Future<Output = Outcome>>(send: impl Fn() -> F) -> Outcome {
+/// Sends a command; retries while its key is in flight.
+pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) -> Outcome {
     let answered = async {
         loop {
             match send().await {
@@ -249,17 +250,12 @@ pub async fn insist<F: Future<Output = Outcome>>(send: impl Fn() -> F) -> Outcom
             }
         }
     };
-    soon(answered).await
-}
-
-/// What must happen, within a time that a busy machine needs.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), what).await.expect("it should have happened by now")
+    within_timeout(answered).await
 }
 
 /// The number of a message or a chat.
-pub fn number(carried: &CommandOutcome) -> u64 {
-    match &carried.appended.event {
+pub fn number(outcome: &CommandOutcome) -> u64 {
+    match &outcome.event {
         Event::ChatCreated(created) => created.chat_number.get(),
         Event::MessageCreated(created) => created.message_number.get(),
         event => panic!("{event:?}"),

@@ -1,25 +1,30 @@
-//! A log in a temporary folder, and writers on it.
+//! A log in a temporary folder, and command services on it.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chat_command_api::command::{AppendedEvent, Command, CommandError};
+use chat_command_api::command::{Command, CommandError, CommandOutcome};
+use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::{
     AppName, AppToken, ChatNumber, Event, MessageBody, MessageNumber, Metadata, Position, Precondition,
     Timestamp,
 };
 use chat_ports::counters::{Counters, InProcessCounters};
-use chat_ports::event_store::{EventStore, RecordedEvent};
-use chat_sqlite::SqliteEventStore;
+use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
+use chat_sqlite::{SqliteEventStore, SqliteIdempotencyStore};
 use tempfile::TempDir;
+use tokio::time::timeout;
+use uuid::Uuid;
 
-pub struct Stage {
+pub struct TestLog {
     pub log: Arc<dyn EventStore>,
     pub counters: Arc<dyn Counters>,
     pub folder: TempDir,
 }
 
-impl Stage {
+impl TestLog {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -48,29 +53,35 @@ impl Stage {
     }
 }
 
-/// A writer on a log of one's choice.
+/// A client of a writer on this log.
 pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) -> Client {
     let clock = || Timestamp::from_millis(1_790_000_000_000);
     let config = WriterConfig {
         event_store,
         counters,
         clock,
-        queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+        queue_capacity: 4_096,
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    Client(WriterHandle::spawn(config).0)
+    Client::of(WriterHandle::spawn(config).0)
 }
 
-/// Sends commands to one writer.
+/// Sends commands without idempotency keys to one writer.
 #[derive(Clone)]
-pub struct Client(pub WriterHandle);
+pub struct Client(pub CommandService);
 
-pub type Outcome = Result<AppendedEvent, CommandError>;
+pub type Outcome = Result<CommandOutcome, CommandError>;
 
 impl Client {
+    pub fn of(writer: WriterHandle) -> Self {
+        // The file is created with the first key, and none is sent.
+        let no_keys = SqliteIdempotencyStore::new(Path::new("unused.db"), LogId(Uuid::nil())).unwrap();
+        Self(CommandService::new(writer, Arc::new(no_keys)))
+    }
+
     pub async fn send(&self, command: Command) -> Outcome {
-        self.0.execute(command, &Metadata::default()).await
+        self.0.execute(command, Metadata::default(), None).await
     }
 
     pub async fn create_app(&self) -> AppToken {
@@ -113,10 +124,15 @@ impl Client {
     }
 }
 
-/// What was refused, by its variant's name.
-pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> String {
+/// The variant name of a rejection.
+pub fn rejection_name<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> String {
     match outcome {
         Err(CommandError::Rejected(rejection)) => format!("{rejection:?}"),
         other => format!("{other:?}"),
     }
+}
+
+/// Awaits a future with a timeout that allows for a busy machine.
+pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), future).await.expect("the future should be ready within the timeout")
 }

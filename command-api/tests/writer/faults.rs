@@ -1,4 +1,4 @@
-//! What may go wrong between a process and its log, and between it and the store of reservations.
+//! Fault injection between a process and its log, and between a process and the idempotency store.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,80 +14,80 @@ use chat_ports::idempotency::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::soon;
+use crate::test_log::within_timeout;
 
-/// What happens to an append.
+/// A fault of an append.
 #[derive(Clone, Debug, Default)]
 pub enum AppendFault {
     #[default]
     None,
-    /// It does not arrive.
+    /// The event store refuses it.
     Refused,
-    /// It arrives, and the answer does not.
-    AnswerLost,
-    /// It arrives, and there is never an answer, as where the process died at that moment.
+    /// It is stored, and its response is lost.
+    ResponseLost,
+    /// It is stored and never returns, as if the process died at that moment.
     Stored,
-    /// It never arrives, as where the process died before.
+    /// It is not stored and never returns, as if the process died before.
     NeverSent,
-    /// It is on its way until the signal, and its outcome is told then.
+    /// It is stored after the signal, and returns then.
     HeldUntil(Arc<Notify>),
-    /// It is on its way until the signal, and its outcome is told as unknown at once.
+    /// It is stored after the signal, and returns an unknown outcome at once.
     Late(Arc<Notify>),
 }
 
-/// A real log behind faults.
+/// A real log with injected faults.
 pub struct FaultyLog {
     log: Arc<dyn EventStore>,
-    held_up: watch::Sender<usize>,
+    held: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> AppendFault + Send>>,
     next_read: Mutex<Box<dyn FnMut() -> Option<Arc<Notify>> + Send>>,
 }
 
 impl FaultyLog {
     pub fn on(log: Arc<dyn EventStore>) -> Self {
-        let held_up = watch::Sender::new(0);
+        let held = watch::Sender::new(0);
         let next = Mutex::new(Box::new(|| AppendFault::None) as Box<_>);
-        Self { log, held_up, next, next_read: Mutex::new(Box::new(|| None)) }
+        Self { log, held, next, next_read: Mutex::new(Box::new(|| None)) }
     }
 
-    /// The next read of a stream does not arrive before the signal.
+    /// Holds the next read of a stream until the signal.
     pub fn hold_next_read(&self, signal: Arc<Notify>) {
         let mut signal = Some(signal);
         self.hold_each_read(move || signal.take());
     }
 
-    /// Each read of a stream waits for this, if anything.
+    /// Holds each read of a stream until the signal that `next` returns, if it returns one.
     pub fn hold_each_read(&self, next: impl FnMut() -> Option<Arc<Notify>> + Send + 'static) {
         *self.next_read.lock().unwrap() = Box::new(next);
     }
 
-    /// Waits until an append or a read is held up, or will never be answered.
-    pub async fn until_held_up(&self) {
-        soon(self.held_up.subscribe().wait_for(|held_up| *held_up > 0)).await.unwrap();
+    /// Waits until an append or a read is held.
+    pub async fn until_held(&self) {
+        within_timeout(self.held.subscribe().wait_for(|held| *held > 0)).await.unwrap();
     }
 
-    fn note_held_up(&self) {
-        self.held_up.send_modify(|held_up| *held_up += 1);
+    fn record_held(&self) {
+        self.held.send_modify(|held| *held += 1);
     }
 
-    /// From now on, every append meets this.
-    pub fn always(&self, fault: AppendFault) {
-        self.each(move || fault.clone());
+    /// Injects this fault into every append from now on.
+    pub fn inject_always(&self, fault: AppendFault) {
+        self.inject_each(move || fault.clone());
     }
 
-    /// The next append meets this.
-    pub fn once(&self, fault: AppendFault) {
+    /// Injects this fault into the next append.
+    pub fn inject_once(&self, fault: AppendFault) {
         let mut fault = Some(fault);
-        self.each(move || fault.take().unwrap_or_default());
+        self.inject_each(move || fault.take().unwrap_or_default());
     }
 
-    /// Each append meets what this says.
-    pub fn each(&self, next: impl FnMut() -> AppendFault + Send + 'static) {
+    /// Injects the fault that `next` returns into each append.
+    pub fn inject_each(&self, next: impl FnMut() -> AppendFault + Send + 'static) {
         *self.next.lock().unwrap() = Box::new(next);
     }
 }
 
-fn unknown(count: usize) -> Vec<Result<AppendReceipt, AppendError>> {
+fn unknown_outcomes(count: usize) -> Vec<Result<AppendReceipt, AppendError>> {
     (0..count).map(|_| Err(AppendError::OutcomeUnknown("cut off".into()))).collect()
 }
 
@@ -105,21 +105,21 @@ impl EventStore for FaultyLog {
             AppendFault::Refused => {
                 (0..count).map(|_| Err(AppendError::Unavailable("away".into()))).collect()
             }
-            AppendFault::AnswerLost => {
+            AppendFault::ResponseLost => {
                 self.log.append(appends).await;
-                unknown(count)
+                unknown_outcomes(count)
             }
             AppendFault::Stored => {
                 self.log.append(appends).await;
-                self.note_held_up();
+                self.record_held();
                 std::future::pending().await
             }
             AppendFault::NeverSent => {
-                self.note_held_up();
+                self.record_held();
                 std::future::pending().await
             }
             AppendFault::HeldUntil(signal) => {
-                self.note_held_up();
+                self.record_held();
                 signal.notified().await;
                 self.log.append(appends).await
             }
@@ -129,7 +129,7 @@ impl EventStore for FaultyLog {
                     signal.notified().await;
                     log.append(appends).await
                 });
-                unknown(count)
+                unknown_outcomes(count)
             }
         }
     }
@@ -137,7 +137,7 @@ impl EventStore for FaultyLog {
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
         let held = self.next_read.lock().unwrap()();
         if let Some(signal) = held {
-            self.note_held_up();
+            self.record_held();
             signal.notified().await;
         }
         self.log.read_stream(read).await
@@ -172,42 +172,42 @@ impl EventStore for FaultyLog {
     }
 }
 
-/// What happens to a call to the store of reservations.
+/// A fault of a call to the idempotency store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallFault {
     #[default]
     None,
-    /// It does not arrive.
-    Away,
-    /// It arrives, and the answer does not.
-    AnswerLost,
+    /// The store is unavailable.
+    Unavailable,
+    /// The call takes effect, and its response is lost.
+    ResponseLost,
 }
 
-/// A real store of reservations behind faults.
-pub struct FaultyKeys {
-    keys: Arc<dyn IdempotencyStore>,
+/// A real idempotency store with injected faults.
+pub struct FaultyIdempotencyStore {
+    store: Arc<dyn IdempotencyStore>,
     reserved: watch::Sender<usize>,
     next: Mutex<Box<dyn FnMut() -> CallFault + Send>>,
 }
 
-impl FaultyKeys {
-    pub fn on(keys: Arc<dyn IdempotencyStore>) -> Self {
+impl FaultyIdempotencyStore {
+    pub fn on(store: Arc<dyn IdempotencyStore>) -> Self {
         let reserved = watch::Sender::new(0);
-        Self { keys, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
+        Self { store, reserved, next: Mutex::new(Box::new(|| CallFault::None)) }
     }
 
-    /// Waits until so many wishes were answered.
+    /// Waits until this number of reservations has been answered.
     pub async fn until_reserved(&self, count: usize) {
-        soon(self.reserved.subscribe().wait_for(|reserved| *reserved >= count)).await.unwrap();
+        within_timeout(self.reserved.subscribe().wait_for(|reserved| *reserved >= count)).await.unwrap();
     }
 
-    /// From now on, every call meets this.
-    pub fn always(&self, fault: CallFault) {
-        self.each(move || fault);
+    /// Injects this fault into every call from now on.
+    pub fn inject_always(&self, fault: CallFault) {
+        self.inject_each(move || fault);
     }
 
-    /// Each call meets what this says.
-    pub fn each(&self, next: impl FnMut() -> CallFault + Send + 'static) {
+    /// Injects the fault that `next` returns into each call.
+    pub fn inject_each(&self, next: impl FnMut() -> CallFault + Send + 'static) {
         *self.next.lock().unwrap() = Box::new(next);
     }
 
@@ -215,28 +215,28 @@ impl FaultyKeys {
         &self,
         call: impl Future<Output = Result<T, IdempotencyStoreError>>,
     ) -> Result<T, IdempotencyStoreError> {
-        let away = || IdempotencyStoreError("away".into());
+        let unavailable = || IdempotencyStoreError("away".into());
         let fault = self.next.lock().unwrap()();
         match fault {
             CallFault::None => call.await,
-            CallFault::Away => Err(away()),
-            CallFault::AnswerLost => call.await.and(Err(away())),
+            CallFault::Unavailable => Err(unavailable()),
+            CallFault::ResponseLost => call.await.and(Err(unavailable())),
         }
     }
 }
 
 #[async_trait]
-impl IdempotencyStore for FaultyKeys {
+impl IdempotencyStore for FaultyIdempotencyStore {
     fn terms(&self) -> IdempotencyTerms {
-        self.keys.terms()
+        self.store.terms()
     }
 
     async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.initialize(log)).await
+        self.call(self.store.initialize(log)).await
     }
 
-    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
-        let reserved = self.call(self.keys.reserve(wish)).await;
+    async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
+        let reserved = self.call(self.store.reserve(request)).await;
         self.reserved.send_modify(|reserved| *reserved += 1);
         reserved
     }
@@ -246,14 +246,14 @@ impl IdempotencyStore for FaultyKeys {
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError> {
-        self.call(self.keys.renew(key, owner)).await
+        self.call(self.store.renew(key, owner)).await
     }
 
-    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.complete(done)).await
+    async fn complete(&self, completed: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
+        self.call(self.store.complete(completed)).await
     }
 
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
-        self.call(self.keys.release(key, owner)).await
+        self.call(self.store.release(key, owner)).await
     }
 }

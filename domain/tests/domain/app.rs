@@ -1,12 +1,12 @@
-//! What an app accepts and refuses.
+//! The decisions on an app.
 
 use chat_domain::app::{Command, Rejection, State};
 use chat_domain::event::{AppCreated, AppRenamed, ChatCreated, MessageCreated};
 use chat_domain::{Event, EvolveError, Precondition, Version};
 
-use crate::given::{self, Application, Decider, body, chat_number, message_number, name};
+use crate::given::{self, App, Decider, body, chat_number, message_number, name};
 
-fn given(events: impl IntoIterator<Item = Event>) -> given::Given<Application> {
+fn given(events: impl IntoIterator<Item = Event>) -> given::Given<App> {
     given::given(events)
 }
 
@@ -41,40 +41,40 @@ fn an_app_is_created_once() {
 }
 
 #[test]
-fn an_app_that_does_not_exist_takes_nothing_else() {
-    given([]).when(rename(Precondition::None)).then_rejected(Rejection::NotFound);
+fn rejects_commands_on_an_app_that_does_not_exist() {
+    given([]).when(rename(Precondition::Unconditional)).then_rejected(Rejection::NotFound);
     given([]).when(rename(Precondition::Exists)).then_rejected(Rejection::NotFound);
     given([]).when(create_chat(1)).then_rejected(Rejection::NotFound);
 }
 
 #[test]
-fn an_app_is_renamed_as_often_as_one_likes() {
-    given([created()]).when(rename(Precondition::None)).then(renamed("second"));
-    given([created(), renamed("second")]).when(rename(Precondition::None)).then(renamed("second"));
+fn renames_an_app_repeatedly() {
+    given([created()]).when(rename(Precondition::Unconditional)).then(renamed("second"));
+    given([created(), renamed("second")]).when(rename(Precondition::Unconditional)).then(renamed("second"));
 }
 
 #[test]
-fn a_rename_based_on_a_stale_version_is_refused() {
+fn rejects_a_rename_of_a_stale_version() {
     let past = || [created(), chat(1), renamed("other")];
-    let at = |versions: &[u64]| Precondition::AnyOf(versions.iter().copied().map(Version::new).collect());
+    let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
     let stale = Rejection::PreconditionFailed(Version::new(3));
 
-    given(past()).when(rename(at(&[2]))).then_rejected(stale.clone());
-    given(past()).when(rename(at(&[4]))).then_rejected(stale.clone());
-    given(past()).when(rename(at(&[]))).then_rejected(stale);
-    given(past()).when(rename(at(&[3]))).then(renamed("second"));
-    given(past()).when(rename(at(&[1, 3]))).then(renamed("second"));
+    given(past()).when(rename(versions(&[2]))).then_rejected(stale.clone());
+    given(past()).when(rename(versions(&[4]))).then_rejected(stale.clone());
+    given(past()).when(rename(versions(&[]))).then_rejected(stale);
+    given(past()).when(rename(versions(&[3]))).then(renamed("second"));
+    given(past()).when(rename(versions(&[1, 3]))).then(renamed("second"));
     given(past()).when(rename(Precondition::Exists)).then(renamed("second"));
 }
 
 #[test]
-fn chats_are_numbered_from_one_without_a_gap() {
+fn numbers_chats_from_one_without_gaps() {
     given([created()]).when(create_chat(1)).then(chat(1));
     given([created(), chat(1), renamed("x")]).when(create_chat(2)).then(chat(2));
 }
 
 #[test]
-fn a_chat_number_out_of_order_is_refused_with_the_one_that_is_next() {
+fn rejects_a_chat_number_out_of_order_and_reports_the_next_one() {
     for wrong in [2, 3, u64::from(u32::MAX)] {
         let next = chat_number(1);
         given([created()]).when(create_chat(wrong)).then_rejected(Rejection::NumberOutOfOrder { next });
@@ -99,16 +99,16 @@ fn an_app_has_the_chats_up_to_the_last_number() {
 }
 
 #[test]
-fn a_stream_that_does_not_begin_with_its_creation_does_not_fold() {
+fn rejects_a_stream_that_does_not_start_with_app_created() {
     for first in [renamed("x"), chat(1)] {
         let reason = "the app was not created";
         let event = first.event_type();
-        assert_eq!(Application::fold(&[first]), Err(EvolveError { event, reason }));
+        assert_eq!(App::fold(&[first]), Err(EvolveError { event, reason }));
     }
 }
 
 #[test]
-fn events_that_do_not_follow_do_not_fold() {
+fn rejects_events_that_do_not_follow_from_the_state() {
     let message = || MessageCreated { message_number: message_number(1), body: body("x") }.into();
     let broken: [(&[Event], &str); 5] = [
         (&[created(), created()], "AppCreated"),
@@ -117,8 +117,8 @@ fn events_that_do_not_follow_do_not_fold() {
         (&[created(), chat(1), chat(3)], "ChatCreated"),
         (&[created(), message()], "MessageCreated"),
     ];
-    for (events, culprit) in broken {
-        let refused = Application::fold(events).expect_err("it must not fold");
-        assert_eq!(refused.event, culprit);
+    for (events, event_type) in broken {
+        let error = App::fold(events).expect_err("it must not fold");
+        assert_eq!(error.event, event_type);
     }
 }

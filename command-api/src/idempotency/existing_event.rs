@@ -1,4 +1,4 @@
-//! Looking for the event of a command that may have been carried out before.
+//! The search for the event of a command that may have been executed before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use chat_ports::event_store::{EventLookup, EventStore, EventStoreError, Recorded
 use chat_ports::idempotency::IdempotencyKeyId;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// How far the clocks of the machines that stamp events and reservations may be apart.
+/// How far apart the clocks of the machines that stamp events and reservations may be.
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// Events that are looked for at a time, for the commands of one stream.
+/// The number of concurrent searches for the commands of one stream.
 const MAX_CONCURRENT_LOOKUPS: usize = 16;
 
-/// Which event to look for.
+/// A query for the event of a repeated command.
 pub(crate) struct ExistingEventQuery {
     pub(crate) key: IdempotencyKeyId,
-    /// The first use of the key that may be this one.
+    /// The first use of the key to try; earlier uses have expired.
     pub(crate) generation: u32,
     pub(crate) stream: Arc<str>,
     pub(crate) not_before: Timestamp,
@@ -25,9 +25,9 @@ pub(crate) struct ExistingEventQuery {
     pub(crate) now: Timestamp,
 }
 
-/// What was found.
+/// The result of an [`ExistingEventQuery`].
 pub(crate) enum ExistingEvent {
-    /// No event of a key that is kept. The next one is of this use of the key.
+    /// The log holds no event of an unexpired use of the key. A new event belongs to this generation of the key.
     Absent {
         generation: u32,
     },
@@ -35,36 +35,39 @@ pub(crate) enum ExistingEvent {
 }
 
 impl ExistingEventQuery {
-    /// Passes by the events of earlier uses of the key, which are older than keys are kept.
+    /// Searches for the event, skipping those of expired uses of the key.
     pub(crate) async fn find_existing_event(
         self,
-        log: &dyn EventStore,
+        event_store: &dyn EventStore,
     ) -> Result<ExistingEvent, EventStoreError> {
         let since = subtract(self.not_before, MAX_CLOCK_SKEW);
-        let forgotten = subtract(self.now, self.key_retention);
+        let expired_before = subtract(self.now, self.key_retention);
         let mut generation = self.generation;
         loop {
             let (id, stream) = (self.key.event_id(generation), Arc::clone(&self.stream));
-            match log.find_event(EventLookup { id, stream, since }).await? {
+            match event_store.find_event(EventLookup { id, stream, since }).await? {
                 None => return Ok(ExistingEvent::Absent { generation }),
-                Some(event) if event.recorded_at > forgotten => return Ok(ExistingEvent::Present(event)),
+                Some(event) if event.recorded_at > expired_before => {
+                    return Ok(ExistingEvent::Present(event));
+                }
                 Some(_) => generation += 1,
             }
         }
     }
 }
 
-pub(super) async fn find_existing_events(
-    log: &dyn EventStore,
+/// Runs the queries concurrently, and returns a result for each, in order.
+pub(crate) async fn find_existing_events(
+    event_store: &dyn EventStore,
     queries: Vec<Option<ExistingEventQuery>>,
 ) -> Result<Vec<Option<ExistingEvent>>, EventStoreError> {
-    let looking = queries.into_iter().map(|lookup| async {
-        match lookup {
-            Some(lookup) => lookup.find_existing_event(log).await.map(Some),
+    let searches = queries.into_iter().map(|query| async {
+        match query {
+            Some(query) => query.find_existing_event(event_store).await.map(Some),
             None => Ok(None),
         }
     });
-    stream::iter(looking).buffered(MAX_CONCURRENT_LOOKUPS).try_collect().await
+    stream::iter(searches).buffered(MAX_CONCURRENT_LOOKUPS).try_collect().await
 }
 
 fn subtract(time: Timestamp, by: Duration) -> Timestamp {

@@ -1,0 +1,30 @@
+//! Appending the event of a command with an idempotency key once, however often and through whichever process the command
+//! is sent.
+//!
+//! The event's id derives from the key. `ReservedKey` decides when the event may be appended without searching for it
+//! first, `ExistingEventQuery` searches for it, and `LeaseTimer` measures how long the reservation is valid.
+
+mod existing_event;
+mod lease_timer;
+mod reserved_key;
+
+use chat_domain::metadata::PayloadFingerprint;
+use chat_ports::idempotency::fingerprint;
+
+pub(crate) use existing_event::{ExistingEvent, ExistingEventQuery, find_existing_events};
+pub(crate) use lease_timer::{ClockReading, LeaseTimer};
+pub(crate) use reserved_key::{ReservedKey, replayed_outcome};
+
+/// A client's idempotency key, and the fingerprint of the payload that came with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FingerprintedKey {
+    pub(crate) key: String,
+    pub(crate) fingerprint: PayloadFingerprint,
+}
+
+impl FingerprintedKey {
+    /// Takes a client's key and computes the fingerprint of its payload.
+    pub fn new(key: impl Into<String>, payload: impl AsRef<[u8]>) -> Self {
+        Self { key: key.into(), fingerprint: fingerprint(payload.as_ref()) }
+    }
+}

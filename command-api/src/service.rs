@@ -1,0 +1,333 @@
+//! The service behind the routes: executes commands, and those with an idempotency key once.
+//!
+//! For a command with a key, [`CommandService::execute`] reserves the key, passes the command to the writer, and stores the
+//! answer. This runs in a separate task, so that a client that disconnects leaves no key reserved. If a process dies in
+//! between, or the idempotency store loses its data, the log still holds one event: the writer searches for it unless the
+//! reservation guarantees that there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::event::{AppCreated, ChatCreated, MessageCreated};
+use chat_domain::metadata;
+use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId};
+use chat_ports::event_store::EventStoreError;
+use chat_ports::idempotency::{
+    CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, KeyLease,
+    KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer,
+};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::command::{Command, CommandError, CommandOutcome, ExecutionKind};
+use crate::idempotency::{
+    ClockReading, ExistingEvent, ExistingEventQuery, FingerprintedKey, LeaseTimer, ReservedKey,
+    replayed_outcome,
+};
+use crate::writer::WriterHandle;
+
+/// The number of renewals in the time of a lease. Two may fail in a row, if they fail at once.
+const RENEWALS_PER_LEASE: u32 = 4;
+
+/// Executes commands, and those with an idempotency key once. Cheap to clone.
+#[derive(Clone)]
+pub struct CommandService {
+    writer: WriterHandle,
+    idempotency_store: Arc<dyn IdempotencyStore>,
+}
+
+/// The idempotency store reports that it is not initialized right after its initialization.
+#[derive(Debug, Error)]
+#[error("the store of idempotency keys keeps losing its data")]
+struct IdempotencyStoreLosesState;
+
+/// The command's task ended without an outcome.
+#[derive(Debug, Error)]
+#[error("the execution of the command panicked")]
+struct ExecutionPanicked;
+
+/// The stored answer belongs to another kind of command.
+#[derive(Debug, Error)]
+#[error("the answer stored for the idempotency key does not match this command")]
+struct MismatchedAnswer;
+
+impl CommandService {
+    /// Creates a service that passes commands to `writer` and keeps their keys in `idempotency_store`.
+    pub fn new(writer: WriterHandle, idempotency_store: Arc<dyn IdempotencyStore>) -> Self {
+        Self { writer, idempotency_store }
+    }
+
+    /// The writer, for its queue and its position.
+    pub fn writer(&self) -> &WriterHandle {
+        &self.writer
+    }
+
+    /// Initializes the idempotency store. Call it before the process accepts commands: a store that is initialized while
+    /// the log is empty never has to require a search for an existing event. If this fails, the first command with a key
+    /// retries it.
+    pub async fn initialize_idempotency_store(&self) -> Result<(), CommandError> {
+        let first =
+            self.writer.event_store().read_all(Position::START, 1).await.map_err(event_store_error)?;
+        let log = if first.is_empty() { LogContent::Empty } else { LogContent::HasEvents };
+        self.idempotency_store.initialize(log).await.map_err(idempotency_store_error)
+    }
+
+    /// Executes a command: when this returns `Ok`, the event is durable. `metadata` is stored with the event. A command
+    /// with a key that was executed before is not executed again, see [`CommandOutcome::execution`].
+    ///
+    /// The command is executed even if the future is dropped.
+    pub async fn execute(
+        &self,
+        command: Command,
+        mut metadata: Metadata,
+        key: Option<FingerprintedKey>,
+    ) -> Result<CommandOutcome, CommandError> {
+        let name = command.name();
+        let outcome = match (self.writer.try_acquire_permit(), key) {
+            (Err(overloaded), _) => Err(overloaded),
+            (Ok(permit), None) => self.writer.submit(command, &metadata, None, permit).await,
+            (Ok(permit), Some(FingerprintedKey { key, fingerprint })) => {
+                metadata.idempotency = Some(metadata::IdempotencyMetadata { fingerprint });
+                let (key, app) = match &command {
+                    // A new app has no stream yet, so all clients share one scope of keys.
+                    Command::CreateApp { app, .. } => (IdempotencyKeyId::derive(name, "", &key), Some(*app)),
+                    command => (IdempotencyKeyId::derive(name, &command.stream().to_string(), &key), None),
+                };
+                let key_request = KeyRequest { key, fingerprint, owner: LeaseOwner::random(), app };
+                let (reply_to, reply) = oneshot::channel();
+                tokio::spawn(self.clone().execute_once(command, metadata, key_request, permit, reply_to));
+                reply.await.unwrap_or_else(|_| Err(CommandError::Internal(Arc::new(ExecutionPanicked))))
+            }
+        };
+        metrics::counter!("commands_total", "command" => name, "outcome" => outcome_label(&outcome))
+            .increment(1);
+        outcome
+    }
+
+    async fn execute_once(
+        self,
+        command: Command,
+        metadata: Metadata,
+        key_request: KeyRequest,
+        permit: OwnedSemaphorePermit,
+        reply_to: oneshot::Sender<Result<CommandOutcome, CommandError>>,
+    ) {
+        let started = ClockReading::now();
+        let (lease, outcome) = match self.reserve(&key_request).await {
+            Ok(ReserveOutcome::Granted(lease)) => {
+                let command = command.with_app_token(lease.hint.app);
+                let granted = (started, lease);
+                (
+                    Some(lease),
+                    self.execute_with_lease(command, &metadata, &key_request, granted, permit).await,
+                )
+            }
+            Ok(ReserveOutcome::Completed(answer)) => (None, outcome_from_answer(command, answer)),
+            Ok(ReserveOutcome::InFlight(hint)) => {
+                let command = command.with_app_token(hint.app);
+                (None, self.find_existing_outcome(&command.stream(), &key_request, hint).await)
+            }
+            Ok(ReserveOutcome::PayloadMismatch) => (None, Err(CommandError::KeyReused)),
+            Ok(ReserveOutcome::NotInitialized) => {
+                (None, Err(CommandError::IdempotencyStoreUnavailable(Arc::new(IdempotencyStoreLosesState))))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        match (&outcome, lease) {
+            // The client gets the outcome before the store does. Until then, repetitions are answered from the log.
+            (Ok(executed), Some(_)) => {
+                let answer = answer_from_outcome(executed);
+                let _ = reply_to.send(outcome);
+                self.store_answer(&key_request, answer).await;
+            }
+            (Err(error), Some(_)) => {
+                // A client that retries at once must not find its own reservation.
+                self.release_key(&key_request, error).await;
+                let _ = reply_to.send(outcome);
+            }
+            (_, None) => {
+                let _ = reply_to.send(outcome);
+            }
+        }
+    }
+
+    async fn reserve(&self, key_request: &KeyRequest) -> Result<ReserveOutcome, CommandError> {
+        match self.idempotency_store.reserve(key_request).await.map_err(idempotency_store_error)? {
+            ReserveOutcome::NotInitialized => {
+                self.initialize_idempotency_store().await?;
+                self.idempotency_store.reserve(key_request).await.map_err(idempotency_store_error)
+            }
+            reserved => Ok(reserved),
+        }
+    }
+
+    async fn execute_with_lease(
+        &self,
+        command: Command,
+        metadata: &Metadata,
+        key_request: &KeyRequest,
+        (started, lease): (ClockReading, KeyLease),
+        permit: OwnedSemaphorePermit,
+    ) -> Result<CommandOutcome, CommandError> {
+        let terms = self.idempotency_store.terms();
+        let lease_timer = LeaseTimer::new(started, terms.lease);
+        let reserved_key = ReservedKey::new(
+            key_request.key,
+            key_request.fingerprint,
+            &lease,
+            lease_timer.clone(),
+            terms.retention,
+        );
+        tokio::select! {
+            outcome = self.writer.submit(command, metadata, Some(reserved_key), permit) => outcome,
+            never = self.renew_lease(key_request, &lease_timer, terms.lease / RENEWALS_PER_LEASE) => match never {},
+        }
+    }
+
+    /// Renews a lease while the future is polled.
+    async fn renew_lease(
+        &self,
+        key_request: &KeyRequest,
+        lease_timer: &LeaseTimer,
+        interval: Duration,
+    ) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(interval).await;
+            let started = ClockReading::now();
+            match self.idempotency_store.renew(key_request.key, key_request.owner).await {
+                Ok(RenewOutcome::Held) => lease_timer.record_renewal(started),
+                Ok(RenewOutcome::Lost) => {
+                    lease_timer.record_loss();
+                    return std::future::pending().await;
+                }
+                // If the lease expires meanwhile, the writer searches for the event before it appends.
+                Err(error) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "could not renew the lease of an idempotency key"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Answers a command whose key another owner has reserved, if that owner's event is in the log already.
+    async fn find_existing_outcome(
+        &self,
+        stream: &StreamId,
+        key_request: &KeyRequest,
+        hint: LookupHint,
+    ) -> Result<CommandOutcome, CommandError> {
+        let query = ExistingEventQuery {
+            key: key_request.key,
+            generation: 0,
+            stream: stream.to_string().into(),
+            not_before: hint.since,
+            key_retention: self.idempotency_store.terms().retention,
+            now: self.writer.now(),
+        };
+        match query.find_existing_event(&**self.writer.event_store()).await.map_err(event_store_error)? {
+            ExistingEvent::Present(event) => replayed_outcome(&event, key_request.fingerprint),
+            ExistingEvent::Absent { .. } => Err(CommandError::KeyInFlight),
+        }
+    }
+
+    async fn store_answer(&self, key_request: &KeyRequest, answer: Option<StoredAnswer>) {
+        let Some(answer) = answer else { return };
+        let completed =
+            CompletedCommand { key: key_request.key, fingerprint: key_request.fingerprint, answer };
+        if let Err(error) = self.idempotency_store.complete(&completed).await {
+            // The lease expires, and repetitions are answered from the log.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "could not store the answer under its idempotency key"
+            );
+        }
+    }
+
+    /// Releases the key if nothing was appended. If that is not certain, the key stays reserved until its lease expires,
+    /// and the next owner searches for the event.
+    async fn release_key(&self, key_request: &KeyRequest, error: &CommandError) {
+        if !nothing_was_appended(error) {
+            return;
+        }
+        if let Err(error) = self.idempotency_store.release(key_request.key, key_request.owner).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "could not release an idempotency key");
+        }
+    }
+}
+
+/// The value of the metric's `outcome` label.
+fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str {
+    match outcome {
+        Ok(CommandOutcome { execution: ExecutionKind::New, .. }) => "recorded",
+        Ok(CommandOutcome { execution: ExecutionKind::Replayed, .. }) => "replayed",
+        Err(CommandError::Rejected(_) | CommandError::KeyReused) => "rejected",
+        Err(CommandError::KeyInFlight) => "in_flight",
+        Err(CommandError::Overloaded) => "overloaded",
+        Err(
+            CommandError::EventStoreUnavailable(_)
+            | CommandError::CountersUnavailable(_)
+            | CommandError::IdempotencyStoreUnavailable(_),
+        ) => "unavailable",
+        Err(CommandError::OutcomeUnknown(_)) => "unknown",
+        Err(CommandError::Internal(_)) => "internal",
+    }
+}
+
+/// Whether it is certain that a failed command appended no event.
+fn nothing_was_appended(error: &CommandError) -> bool {
+    match error {
+        CommandError::Rejected(_)
+        | CommandError::Overloaded
+        | CommandError::EventStoreUnavailable(_)
+        | CommandError::CountersUnavailable(_)
+        | CommandError::IdempotencyStoreUnavailable(_)
+        | CommandError::KeyInFlight
+        | CommandError::KeyReused => true,
+        // A writer that stopped may have appended the event before.
+        CommandError::OutcomeUnknown(_) | CommandError::Internal(_) => false,
+    }
+}
+
+/// Rebuilds the outcome of an earlier execution from the command and the stored answer.
+fn outcome_from_answer(command: Command, answer: StoredAnswer) -> Result<CommandOutcome, CommandError> {
+    let mismatched = || CommandError::Internal(Arc::new(MismatchedAnswer));
+    let app = *command.stream().app();
+    let (app, event) = match (command, answer.created) {
+        (Command::CreateApp { name, .. }, CreatedId::App(app)) => (app, Event::from(AppCreated { name })),
+        (Command::CreateChat { .. }, CreatedId::Number(number)) => {
+            let chat_number = ChatNumber::try_from(number).map_err(|_| mismatched())?;
+            (app, ChatCreated { chat_number }.into())
+        }
+        (Command::CreateMessage { body, .. }, CreatedId::Number(number)) => {
+            let message_number = MessageNumber::try_from(number).map_err(|_| mismatched())?;
+            (app, MessageCreated { message_number, body }.into())
+        }
+        _ => return Err(mismatched()),
+    };
+    Ok(CommandOutcome { event, position: answer.position, app, execution: ExecutionKind::Replayed })
+}
+
+/// The answer to store for later repetitions; `None` for commands that take no key.
+fn answer_from_outcome(outcome: &CommandOutcome) -> Option<StoredAnswer> {
+    let created = match &outcome.event {
+        Event::AppCreated(_) => CreatedId::App(outcome.app),
+        Event::ChatCreated(created) => CreatedId::Number(created.chat_number.get()),
+        Event::MessageCreated(created) => CreatedId::Number(created.message_number.get()),
+        Event::AppRenamed(_) | Event::MessageEdited(_) | Event::MessageDeleted(_) => return None,
+    };
+    Some(StoredAnswer { position: outcome.position, created })
+}
+
+fn idempotency_store_error(error: IdempotencyStoreError) -> CommandError {
+    CommandError::IdempotencyStoreUnavailable(Arc::new(error))
+}
+
+fn event_store_error(error: EventStoreError) -> CommandError {
+    if error.is_retryable() {
+        CommandError::EventStoreUnavailable(Arc::new(error))
+    } else {
+        CommandError::Internal(Arc::new(error))
+    }
+}
