@@ -1,4 +1,4 @@
-//! Appending to one stream.
+//! Appends to one stream.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use kurrentdb::{
 };
 
 use super::call_error::{CallError, Damage};
-use super::connection::{Connection, RetryBackoff};
+use super::connection::{Connection, RetryTimer};
 use super::event_encoding;
 use chat_ports::event_store::{AppendError, AppendReceipt, StreamAppend};
 
 impl Connection {
-    /// Appends, and sends again what was not answered: with the same ids and the same expected revision, KurrentDB
-    /// answers as if it had just stored what it had stored before.
+    /// Appends, and repeats the append if no reply arrives: for the same ids and expected revision, KurrentDB returns the
+    /// result of the first append.
     pub(super) async fn append(&self, append: Arc<StreamAppend>) -> Result<AppendReceipt, AppendError> {
-        let mut attempts = RetryBackoff::new(self.patience);
-        // Whether an attempt that was not answered may have stored the events.
-        let mut open = false;
+        let mut retry_timer = RetryTimer::new(self.timeouts);
+        // Whether an attempt without a reply may have stored the events.
+        let mut may_be_stored = false;
         loop {
-            let failure = match self.try_append(&append, &mut open).await {
+            let failure = match self.try_append(&append, &mut may_be_stored).await {
                 Ok(appended) => return Ok(appended),
                 Err(CallError::WrongExpectedRevision) => return Err(AppendError::Conflict),
                 Err(failure) => failure,
             };
-            if failure.is_retryable() && attempts.wait_for_retry().await {
+            if failure.is_retryable() && retry_timer.wait_for_retry().await {
                 continue;
             }
             let cause: Box<dyn StdError + Send + Sync> = failure.into();
-            return Err(if open {
+            return Err(if may_be_stored {
                 AppendError::OutcomeUnknown(cause)
             } else {
                 AppendError::Unavailable(cause)
@@ -42,13 +42,13 @@ impl Connection {
     async fn try_append(
         &self,
         append: &Arc<StreamAppend>,
-        open: &mut bool,
+        may_be_stored: &mut bool,
     ) -> Result<AppendReceipt, CallError> {
         let lease = self.lease().await?;
         let sent = Arc::new(AtomicBool::new(false));
         let outcome = match self.send_append(lease.client(), append, &sent).await {
             Ok(written) => {
-                *open = true;
+                *may_be_stored = true;
                 match receipt_from_result(append, &written) {
                     Some(appended) => Ok(appended),
                     None => self
@@ -57,13 +57,13 @@ impl Connection {
                         .and_then(|stored| stored.ok_or(Damage::UnexpectedPosition.into())),
                 }
             }
-            // Somebody else's events stand there, or those of an attempt that was not answered.
-            Err(CallError::WrongExpectedRevision) if *open => self
+            // The stream has other events at this revision, or those of an attempt without a reply.
+            Err(CallError::WrongExpectedRevision) if *may_be_stored => self
                 .find_stored_append(lease.client(), append)
                 .await
                 .and_then(|stored| stored.ok_or(CallError::WrongExpectedRevision)),
             Err(failure) => {
-                *open |= sent.load(Ordering::SeqCst) && failure.leaves_outcome_unknown();
+                *may_be_stored |= sent.load(Ordering::SeqCst) && failure.leaves_outcome_unknown();
                 Err(failure)
             }
         };
@@ -81,22 +81,22 @@ impl Connection {
     ) -> Result<WriteResult, CallError> {
         let options = AppendToStreamOptions::default()
             .requires_leader(true)
-            .deadline(self.patience.attempt)
+            .deadline(self.timeouts.attempt)
             .stream_state(match append.expected_revision {
                 ExpectedRevision::NoStream => StreamState::NoStream,
                 ExpectedRevision::Exact(last) => StreamState::StreamRevision(last.get()),
             });
         let options = self.authenticated(options, AppendToStreamOptions::authenticated);
         let (events, sent) = (Arc::clone(append), Arc::clone(sent));
-        // The client takes an event when there is a connection to send it on: what it did not take, nobody has stored.
+        // The client takes events from this iterator once it is connected: events that it did not take are not stored.
         let events = (0..append.events.len()).map(move |index| {
             sent.store(true, Ordering::SeqCst);
             event_encoding::to_wire(&events.events[index])
         });
-        self.patience.within(client.append_to_stream(&*append.stream, &options, Streaming(events))).await
+        self.timeouts.within(client.append_to_stream(&*append.stream, &options, Streaming(events))).await
     }
 
-    /// Where the events stand, if they do: the same ids, from the revision on that they were sent for.
+    /// Finds the append in its stream: the same ids from the expected revision on.
     async fn find_stored_append(
         &self,
         client: &Client,
@@ -109,11 +109,11 @@ impl Connection {
             .forwards()
             .position(StreamPosition::Position(first.get()));
         let options = self.authenticated(options, ReadStreamOptions::authenticated);
-        let mut read = self.patience.within(client.read_stream(&*append.stream, &options)).await?;
+        let mut read = self.timeouts.within(client.read_stream(&*append.stream, &options)).await?;
         let mut last = None;
         for (revision, event) in (first.get()..).zip(&append.events) {
             let Some(stored) =
-                self.patience.within(read.next()).await?.and_then(event_encoding::original_event)
+                self.timeouts.within(read.next()).await?.and_then(event_encoding::original_event)
             else {
                 return Ok(None);
             };
@@ -127,8 +127,8 @@ impl Connection {
     }
 }
 
-/// Where the server says that the events stand; `None` where it does not say, or names another place than was asked
-/// for. It leaves the position out where events that come again were moved on from.
+/// The receipt from the server's result. `None` if the result has no position, or another revision than expected: the
+/// server omits the position of a repeated append that other events have followed.
 fn receipt_from_result(append: &StreamAppend, written: &WriteResult) -> Option<AppendReceipt> {
     let revision = append.expected_revision.next().get() + append.events.len() as u64 - 1;
     let kurrentdb::Position { commit, prepare } = written.position;

@@ -1,4 +1,4 @@
-//! What can go wrong with a call, and what that means.
+//! Errors of calls to KurrentDB, and their meaning for retries and for the port.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use chat_ports::event_store::EventStoreError;
 
-/// Why a call failed.
+/// An error of a call.
 #[derive(Debug, Error)]
 pub(super) enum CallError {
     #[error("no answer within {0:?}")]
@@ -20,19 +20,19 @@ pub(super) enum CallError {
         "KurrentDB refuses access: check the user, the password, and the user's rights to read $all and to write"
     )]
     AccessDenied,
-    #[error("KurrentDB does not take the call")]
+    #[error("KurrentDB refuses the call")]
     Refused(#[source] ClientError),
     #[error("the stream does not exist")]
     StreamNotFound,
     #[error("the stream was deleted, and streams of this system must not be")]
     StreamDeleted,
-    #[error("the stream does not end where it was expected to")]
+    #[error("the stream does not end at the expected revision")]
     WrongExpectedRevision,
     #[error(transparent)]
     Damaged(#[from] Damage),
 }
 
-/// What is stored and can't be.
+/// Invalid data in the store.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum Damage {
     #[error(
@@ -43,7 +43,7 @@ pub(super) enum Damage {
     MissingEvents { expected: u64, found: u64 },
     #[error("the log's identity can't be read")]
     UnreadableLogId,
-    #[error("an append was stored at another place than was expected")]
+    #[error("an append was stored at an unexpected revision")]
     UnexpectedPosition,
 }
 
@@ -71,7 +71,7 @@ impl From<ClientError> for CallError {
     }
 }
 
-/// gRPC's status codes, of which the client gives no names to its callers.
+/// gRPC status codes, which the client does not export by name.
 mod grpc_status {
     pub(super) const INVALID_ARGUMENT: i32 = 3;
     pub(super) const FAILED_PRECONDITION: i32 = 9;
@@ -79,12 +79,12 @@ mod grpc_status {
 }
 
 impl CallError {
-    /// Whether the same call may succeed a moment later.
+    /// Whether a retry may succeed.
     pub(super) fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Transient(_))
     }
 
-    /// Whether an append that was sent and answered so may have been stored all the same.
+    /// Whether an append that failed with this error after it was sent may have been stored.
     pub(super) fn leaves_outcome_unknown(&self) -> bool {
         match self {
             Self::Transient(error) => !matches!(error, ClientError::NotLeaderException(_)),
@@ -93,13 +93,13 @@ impl CallError {
         }
     }
 
-    /// Whether the client is of no more use: it ends for good where it can't connect, and it never turns to another
-    /// node of its own accord. With a single node it connects again by itself, unless a connection hangs.
+    /// Whether the client has to be replaced: it stops for good if it can't connect, and it never switches to another node
+    /// by itself. With a single node it reconnects by itself, unless the connection hangs.
     pub(super) fn invalidates_client(&self, cluster: bool) -> bool {
         match self {
             Self::Timeout(_)
             | Self::Transient(ClientError::ConnectionClosed | ClientError::GrpcConnectionError(_)) => true,
-            // It knows where the leader is, and turns there.
+            // The client knows the new leader and reconnects to it.
             Self::Transient(ClientError::NotLeaderException(_)) => false,
             Self::Transient(_) => cluster,
             _ => false,

@@ -1,8 +1,7 @@
-//! The client, and what it does not do by itself.
+//! The connection to KurrentDB: adds deadlines, retries and failover to the official client.
 //!
-//! The official client holds on to the node that it has chosen and, where connecting fails, ends for good. Calls have
-//! no deadline of their own. So each call here has one, is repeated while that may help and patience lasts, and a
-//! client that is of no more use is replaced.
+//! The official client keeps the node that it has chosen and stops for good if it can't connect, and its calls have no
+//! deadline. So each call here has a deadline and is retried within a time limit, and a broken client is replaced.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,19 +12,20 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::call_error::CallError;
 use super::url::KurrentDbUrl;
+use chat_ports::backoff::Backoff;
 
-/// How long to try.
+/// The time limits of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallTimeouts {
-    /// For a single attempt: an append, or the next event of a read.
+    /// The limit of a single attempt: an append, or the next event of a read.
     pub attempt: Duration,
-    /// For all attempts together; none begins after this.
+    /// The limit of all attempts together: no attempt begins after it.
     pub total: Duration,
 }
 
 impl Default for CallTimeouts {
-    /// A server gives up on an append by itself after 2 s (`PrepareTimeoutMs`, `CommitTimeoutMs`), and should come
-    /// to say so.
+    /// An attempt lasts longer than the server's own timeout of an append, 2 s (`PrepareTimeoutMs`, `CommitTimeoutMs`), so
+    /// that the server's error arrives.
     fn default() -> Self {
         Self { attempt: Duration::from_millis(2_500), total: Duration::from_secs(4) }
     }
@@ -34,42 +34,43 @@ impl Default for CallTimeouts {
 const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Repeated attempts, further and further apart.
-pub(super) struct RetryBackoff {
+/// The pauses between the attempts of one call, up to its total time limit.
+pub(super) struct RetryTimer {
     deadline: Instant,
-    pause: Duration,
+    backoff: Backoff,
 }
 
-impl RetryBackoff {
-    pub(super) fn new(patience: CallTimeouts) -> Self {
-        Self { deadline: Instant::now() + patience.total, pause: INITIAL_BACKOFF }
+impl RetryTimer {
+    pub(super) fn new(timeouts: CallTimeouts) -> Self {
+        Self { deadline: Instant::now() + timeouts.total, backoff: Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF) }
     }
 
-    /// Waits before the next attempt; false where there is to be none.
+    /// Waits before the next attempt. Returns false if the time limit leaves no further attempt.
     pub(super) async fn wait_for_retry(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.deadline {
+        let pause = self.backoff.next_pause();
+        if Instant::now() + pause >= self.deadline {
             return false;
         }
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(MAX_BACKOFF);
+        sleep(pause).await;
         true
     }
 }
 
-/// A way to the server: one HTTP/2 connection, opened when it is first needed.
+/// A connection to the server or cluster: one HTTP/2 connection, opened on first use.
 pub(super) struct Connection {
     pub(super) url: KurrentDbUrl,
-    pub(super) patience: CallTimeouts,
+    pub(super) timeouts: CallTimeouts,
     current: Mutex<Option<Arc<RunningClient>>>,
 }
 
-/// A client, and the thread for its own task. The task would never end by itself, and keep what it holds.
+/// A client with its own runtime. The client's background task never ends by itself, so it needs a runtime that can be
+/// shut down.
 struct RunningClient {
     client: Client,
     runtime: Option<Runtime>,
 }
 
-/// A client for as long as a call takes.
+/// Keeps a client running for the duration of a call.
 #[derive(Clone)]
 pub(super) struct ClientLease(Arc<RunningClient>);
 
@@ -80,7 +81,7 @@ impl ClientLease {
 }
 
 impl RunningClient {
-    /// Reads the system's certificates from disk.
+    /// Starts a client. Blocks: reads the system's certificates from disk.
     fn start(settings: ClientSettings) -> Result<Self, CallError> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("kurrentdb").enable_all().build();
@@ -100,11 +101,11 @@ impl Drop for RunningClient {
 }
 
 impl Connection {
-    pub(super) fn new(url: KurrentDbUrl, patience: CallTimeouts) -> Self {
-        Self { url, patience, current: Mutex::default() }
+    pub(super) fn new(url: KurrentDbUrl, timeouts: CallTimeouts) -> Self {
+        Self { url, timeouts, current: Mutex::default() }
     }
 
-    /// The client of the moment.
+    /// Returns the current client, or starts one.
     pub(super) async fn lease(&self) -> Result<ClientLease, CallError> {
         if let Some(running) = &*self.current() {
             return Ok(ClientLease(Arc::clone(running)));
@@ -112,12 +113,12 @@ impl Connection {
         let settings = self.url.settings.clone();
         let started = tokio::task::spawn_blocking(|| RunningClient::start(settings)).await;
         let started = started.unwrap_or_else(|panicked| Err(CallError::ClientSetup(panicked.into())))?;
-        // Where somebody else was faster, theirs is taken.
+        // If another call was faster, its client is used.
         let mut current = self.current();
         Ok(ClientLease(Arc::clone(current.get_or_insert_with(|| Arc::new(started)))))
     }
 
-    /// Takes note of a failure: the next call gets another client where this one is of no more use.
+    /// Replaces the client for later calls if the failure shows that it is broken.
     pub(super) fn report_failure(&self, lease: &ClientLease, failure: &CallError) {
         if !failure.invalidates_client(self.url.is_cluster()) {
             return;
@@ -128,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// Repeats a call while that may help and patience lasts.
+    /// Retries a call while its errors are retryable and time is left.
     pub(super) async fn with_retries<T, Fut>(
         &self,
         call: impl Fn(Client) -> Fut + Send,
@@ -137,15 +138,15 @@ impl Connection {
         T: Send,
         Fut: Future<Output = Result<T, CallError>> + Send,
     {
-        let mut attempts = RetryBackoff::new(self.patience);
+        let mut retry_timer = RetryTimer::new(self.timeouts);
         loop {
             let lease = self.lease().await?;
             let failure = match call(lease.client().clone()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             self.report_failure(&lease, &failure);
-            if !failure.is_retryable() || !attempts.wait_for_retry().await {
+            if !failure.is_retryable() || !retry_timer.wait_for_retry().await {
                 return Err(failure);
             }
         }
@@ -157,13 +158,13 @@ impl Connection {
 }
 
 impl CallTimeouts {
-    /// Waits for an answer, for as long as an attempt may take.
+    /// Limits a client call to the duration of one attempt.
     pub(super) async fn within<T>(
         self,
-        answer: impl Future<Output = kurrentdb::Result<T>> + Send,
+        call: impl Future<Output = kurrentdb::Result<T>> + Send,
     ) -> Result<T, CallError> {
-        match timeout(self.attempt, answer).await {
-            Ok(answer) => Ok(answer?),
+        match timeout(self.attempt, call).await {
+            Ok(result) => Ok(result?),
             Err(_) => Err(CallError::Timeout(self.attempt)),
         }
     }

@@ -1,7 +1,7 @@
-//! An event as KurrentDB keeps it.
+//! The encoding of events in KurrentDB.
 //!
-//! The stream, the id, the type and the payload are KurrentDB's own. What it has no place for is wrapped around the
-//! circumstances in the custom metadata: `{"schema_version":1,"recorded_at":1790000000007,"metadata":{…}}`.
+//! Stream, id, type and payload are native fields. The other fields are stored with the metadata in KurrentDB's custom
+//! metadata: `{"schema_version":1,"recorded_at":1790000000007,"metadata":{…}}`.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct MetadataEnvelope<'a> {
     metadata: &'a RawValue,
 }
 
-/// An event to be appended. Payload and circumstances arrive byte for byte.
+/// Encodes an event. Payload and metadata are kept byte for byte.
 pub(super) fn to_wire(event: &NewEvent) -> EventData {
     let metadata = format!(
         r#"{{"schema_version":{},"recorded_at":{},"metadata":{}}}"#,
@@ -34,13 +34,13 @@ pub(super) fn to_wire(event: &NewEvent) -> EventData {
     let json = RawValue::from_string(event.data.clone());
     let data = match json.and_then(|json| EventData::json(event.event_type, &json)) {
         Ok(data) => data,
-        // The port promises JSON; whatever else comes is kept as it is.
+        // The port promises JSON; anything else is stored unchanged.
         Err(_) => EventData::binary(event.event_type, event.data.clone().into()),
     };
     data.id(event.id.uuid()).metadata(metadata.into())
 }
 
-/// A stored event. `stream` is its stream's name where the caller has it.
+/// Decodes a stored event of the stream with this name.
 pub(super) fn from_wire(stored: Stored, stream: Arc<str>) -> Result<RecordedEvent, Damage> {
     let position = position(&stored)?;
     let metadata = &stored.custom_metadata;
@@ -49,7 +49,7 @@ pub(super) fn from_wire(stored: Stored, stream: Arc<str>) -> Result<RecordedEven
             Ok(MetadataEnvelope { schema_version, recorded_at, metadata }) => {
                 (schema_version, recorded_at, metadata.get().as_bytes().to_vec())
             }
-            // Not written by this system. A version that never was makes its readers put it aside.
+            // Not written by this system. Version 0 does not exist, so projections make the event a dead letter.
             Err(_) => (
                 SchemaVersion(0),
                 Timestamp::from_millis(stored.created.timestamp_millis()),
@@ -69,7 +69,7 @@ pub(super) fn from_wire(stored: Stored, stream: Arc<str>) -> Result<RecordedEven
     })
 }
 
-/// Where a stored event stands. KurrentDB has two numbers for it, which differ only in explicit transactions: this
+/// The position of a stored event. KurrentDB has two numbers, which differ only in explicit transactions, and this
 /// system writes none.
 pub(super) fn position(stored: &Stored) -> Result<Position, Damage> {
     let kurrentdb::Position { commit, prepare } = stored.position;
@@ -79,17 +79,17 @@ pub(super) fn position(stored: &Stored) -> Result<Position, Damage> {
     Ok(Position::new(commit))
 }
 
-/// The event itself: links are not followed.
+/// The event as stored: links are not followed.
 pub(super) fn original_event(read: ResolvedEvent) -> Option<Stored> {
     read.link.or(read.event)
 }
 
-/// Names of streams, shared between neighbours: events of one stream often come together.
+/// Shares the stream name between consecutive events, which are often of one stream.
 #[derive(Default)]
 pub(super) struct StreamNames(Option<Arc<str>>);
 
 impl StreamNames {
-    pub(super) fn of(&mut self, stored: &Stored) -> Arc<str> {
+    pub(super) fn shared_name(&mut self, stored: &Stored) -> Arc<str> {
         let name = stored.stream_id();
         let shared = self.0.take().filter(|last| **last == *name).unwrap_or_else(|| name.into());
         self.0 = Some(Arc::clone(&shared));

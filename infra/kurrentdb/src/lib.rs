@@ -1,14 +1,14 @@
-//! The event store in KurrentDB (EventStoreDB before it had that name).
+//! The event store in KurrentDB (formerly EventStoreDB).
 //!
-//! Streams, ids, types, payloads and revisions are KurrentDB's own; a position is its commit position, an offset in
-//! bytes. Everything that decides is read from the leader and written through it, so that what one process was
-//! answered, another one reads. Subscriptions may run on any node (`nodePreference` in the URL).
+//! Streams, ids, types, payloads and revisions are native; a position is KurrentDB's commit position, a byte offset.
+//! All reads and appends go to the leader, so that every process reads what another one has appended. Only subscriptions
+//! may run on any node (`nodePreference` in the URL).
 //!
-//! An append that was not answered is sent again, for a few seconds: KurrentDB recognises ids that it has stored at
-//! that place of the stream. What stays open after that is [`AppendError::OutcomeUnknown`].
+//! An append without a reply is repeated for a few seconds: KurrentDB recognises ids that are stored at that revision of
+//! the stream. If no reply arrives, the append fails with [`AppendError::OutcomeUnknown`].
 //!
-//! Streams of this system must never be deleted, truncated or given a maximum age or count: where the adapter notices,
-//! it reports damage. A stream that was deleted softly can't be told from one that never was.
+//! Streams of this system must never be deleted, truncated or given a maximum age or count; the adapter reports that as
+//! damage where it can. A soft-deleted stream can't be distinguished from one that never existed.
 
 mod append;
 mod call_error;
@@ -37,13 +37,13 @@ use subscription::KurrentDbSubscription;
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
-/// How the names of this system's streams begin. All other events of the server are left out, by the server.
+/// The name prefixes of this system's streams. The server filters out all other events.
 const STREAM_PREFIXES: &[&str] = &["app-", "chat-"];
 
-/// After how many events of others the server tells of its progress.
+/// The number of filtered-out events after which the server reports its progress.
 const CHECKPOINT_INTERVAL: u32 = 256;
 
-/// Streams that are appended to at once: servers take 100 calls on one connection, and reads need some.
+/// Concurrent appends: servers accept 100 calls on one connection, and reads need some of them.
 const CONCURRENT_APPENDS: usize = 64;
 
 /// An event log in KurrentDB.
@@ -52,21 +52,20 @@ pub struct KurrentDbEventStore {
 }
 
 impl KurrentDbEventStore {
-    /// Opens the log, and reads its identity, which is written where there is none: so that what stands in the way of
-    /// reading or writing is known at once.
+    /// Opens the log and reads its identity, or writes one to a new log, so that missing rights are reported at startup.
     ///
-    /// Fails as [`EventStoreError::Unavailable`] where the server is away: try again. [`EventStoreError::Refused`] says
-    /// what is to be changed.
+    /// Fails with [`EventStoreError::Unavailable`] if the server is unreachable, which is worth a retry, and with
+    /// [`EventStoreError::Refused`] if a setting has to be changed.
     pub async fn open(url: &KurrentDbUrl) -> Result<Self, EventStoreError> {
         Self::open_with_timeouts(url, CallTimeouts::default()).await
     }
 
-    /// As [`Self::open`], with other times to wait.
+    /// As [`Self::open`], with other time limits.
     pub async fn open_with_timeouts(
         url: &KurrentDbUrl,
-        patience: CallTimeouts,
+        timeouts: CallTimeouts,
     ) -> Result<Self, EventStoreError> {
-        let connection = Arc::new(Connection::new(url.clone(), patience));
+        let connection = Arc::new(Connection::new(url.clone(), timeouts));
         connection.log_id().await?;
         Ok(Self { connection })
     }
@@ -74,7 +73,7 @@ impl KurrentDbEventStore {
 
 #[async_trait]
 impl EventStore for KurrentDbEventStore {
-    /// Read each time: behind a URL there may be another log than a moment ago.
+    /// Read on each call: the server behind the URL may have been replaced.
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.connection.log_id().await
     }
@@ -104,8 +103,8 @@ impl EventStore for KurrentDbEventStore {
         Ok(self.connection.event_at(position).await?)
     }
 
-    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
-        Ok(self.connection.find_event(&wanted).await?)
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        Ok(self.connection.find_event(&lookup).await?)
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
@@ -122,7 +121,7 @@ impl EventStore for KurrentDbEventStore {
 }
 
 impl Connection {
-    /// Options with the user of the URL, if it names one.
+    /// Adds the user of the URL to the options of a call, if the URL names one.
     fn authenticated<O>(&self, options: O, with: impl FnOnce(O, Credentials) -> O) -> O {
         match self.url.credentials.clone() {
             Some(credentials) => with(options, credentials),

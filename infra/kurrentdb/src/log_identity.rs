@@ -1,4 +1,4 @@
-//! Which log this is: an event in a stream of its own, written by whoever comes first.
+//! The identity of the log: an event in a stream of its own, written by the first process that opens the log.
 
 use std::sync::Arc;
 
@@ -11,17 +11,16 @@ use super::call_error::{CallError, Damage};
 use super::connection::Connection;
 use chat_ports::clock;
 use chat_ports::event_store::{
-    AppendError, EventStoreError, EventTypeFilter, LogId, NewEvent, ReadStart, StreamAppend, StreamRead,
+    AppendError, EventStoreError, LogId, NewEvent, ReadStart, StreamAppend, StreamRead,
 };
 
-/// Not one of the streams that projections read.
+/// The stream of the identity, which projections do not read.
 const IDENTITY_STREAM: &str = "log-identity";
 
 const LOG_CREATED: &str = "LogCreated";
 
 impl Connection {
-    /// Reads the log's identity. Where there is none it is drawn and written, and of several who do so at once, one
-    /// prevails.
+    /// Reads the log's identity, or generates and writes it. If several processes do so at once, one of them wins.
     pub(super) async fn log_id(&self) -> Result<LogId, EventStoreError> {
         if let Some(id) = self.read_log_id().await? {
             return Ok(id);
@@ -39,13 +38,7 @@ impl Connection {
     }
 
     async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
-        let from = ReadStart::Forwards(Revision::FIRST);
-        let first = StreamRead {
-            stream: IDENTITY_STREAM.into(),
-            start: from,
-            filter: EventTypeFilter::All,
-            limit: 1,
-        };
+        let first = StreamRead::all(IDENTITY_STREAM, ReadStart::Forwards(Revision::FIRST), 1);
         let Some(event) = self.read_stream(&first).await?.pop() else { return Ok(None) };
         let id = serde_json::from_slice(&event.data);
         id.map(Some).map_err(|_| EventStoreError::Damaged(Damage::UnreadableLogId.into()))

@@ -1,4 +1,4 @@
-//! Reading streams, and the log as a whole.
+//! Reads of single streams and of the whole log.
 
 use std::sync::Arc;
 
@@ -11,34 +11,34 @@ use super::event_encoding::{self, StreamNames};
 use super::{CHECKPOINT_INTERVAL, STREAM_PREFIXES};
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
+/// The payload and metadata bytes after which a read stops: bounds the memory of a read.
 const MAX_READ_BYTES: usize = 8 << 20;
 
-/// Events that a page of a stream has at most.
+/// The largest page of a stream read, in events.
 const MAX_PAGE_EVENTS: usize = 4_096;
 
-/// Events of the first page where only some are wanted: mostly these are near.
+/// The first page of a filtered read or a search, in events: a match is usually near.
 const FIRST_PAGE_EVENTS: usize = 32;
 
-/// How far apart the clocks of those who write may be, in milliseconds: an event is looked for in those before it that
-/// seem younger.
+/// The largest assumed difference between the clocks of writers, in milliseconds: a search by id continues this far
+/// past the time of the lookup.
 const MAX_CLOCK_SKEW_MILLIS: i64 = 60_000;
 
-/// Lets events of this system's streams pass.
+/// The server-side filter for this system's streams.
 pub(super) fn stream_filter() -> SubscriptionFilter {
     let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_INTERVAL);
     STREAM_PREFIXES.iter().fold(filter, SubscriptionFilter::add_prefix)
 }
 
 impl Connection {
-    /// Reads one stream, page by page, until there is enough or no more.
+    /// Reads one stream, page by page, up to the limit or the end of the stream.
     pub(super) async fn read_stream(&self, read: &StreamRead) -> Result<Vec<RecordedEvent>, CallError> {
-        let wanted = |event: &RecordedEvent| match read.filter {
+        let matches = |event: &RecordedEvent| match read.filter {
             EventTypeFilter::All => true,
             EventTypeFilter::Only(only) => event.event_type == only,
             EventTypeFilter::Except(except) => event.event_type != except,
         };
-        let mut page = match read.filter {
+        let mut page_events = match read.filter {
             EventTypeFilter::All => read.limit,
             EventTypeFilter::Only(_) | EventTypeFilter::Except(_) => read.limit.max(FIRST_PAGE_EVENTS),
         };
@@ -48,41 +48,41 @@ impl Connection {
             && found.len() < read.limit
             && bytes < MAX_READ_BYTES
         {
-            page = page.min(MAX_PAGE_EVENTS);
-            let looked_at =
-                self.with_retries(|client| self.read_page(client, &read.stream, start, page)).await?;
-            from = looked_at.next;
-            for event in looked_at.events.into_iter().filter(wanted).take(read.limit - found.len()) {
+            page_events = page_events.min(MAX_PAGE_EVENTS);
+            let page =
+                self.with_retries(|client| self.read_page(client, &read.stream, start, page_events)).await?;
+            from = page.next;
+            for event in page.events.into_iter().filter(matches).take(read.limit - found.len()) {
                 bytes += size(&event);
                 found.push(event);
             }
-            page *= 4;
+            page_events *= 4;
         }
         Ok(found)
     }
 
-    /// Looks for an event from the end of its stream to where it can't be any more.
-    pub(super) async fn find_event(&self, wanted: &EventLookup) -> Result<Option<RecordedEvent>, CallError> {
-        let mut page = FIRST_PAGE_EVENTS;
+    /// Searches a stream for an event, from its end back to the earliest possible time of the event.
+    pub(super) async fn find_event(&self, lookup: &EventLookup) -> Result<Option<RecordedEvent>, CallError> {
+        let mut page_events = FIRST_PAGE_EVENTS;
         let mut from = Some(ReadStart::End);
         while let Some(start) = from {
-            let looked_at =
-                self.with_retries(|client| self.read_page(client, &wanted.stream, start, page)).await?;
-            from = looked_at.next;
-            for event in looked_at.events {
-                if event.id == wanted.id {
+            let page =
+                self.with_retries(|client| self.read_page(client, &lookup.stream, start, page_events)).await?;
+            from = page.next;
+            for event in page.events {
+                if event.id == lookup.id {
                     return Ok(Some(event));
                 }
-                if event.recorded_at.millis() + MAX_CLOCK_SKEW_MILLIS < wanted.since.millis() {
+                if event.recorded_at.millis() + MAX_CLOCK_SKEW_MILLIS < lookup.since.millis() {
                     return Ok(None);
                 }
             }
-            page = (page * 4).min(MAX_PAGE_EVENTS);
+            page_events = (page_events * 4).min(MAX_PAGE_EVENTS);
         }
         Ok(None)
     }
 
-    /// Reads up to `count` events of a stream, fewer where they are large.
+    /// Reads up to `count` events of a stream, fewer if they are large.
     async fn read_page(
         &self,
         client: Client,
@@ -100,16 +100,16 @@ impl Connection {
         let forwards = matches!(from, ReadStart::Forwards(_));
         let mut expected = match from {
             ReadStart::Forwards(from) => Some(from.get()),
-            // Where the stream ends is not known before.
+            // The end of the stream is not known in advance.
             ReadStart::Backwards(_) | ReadStart::End => None,
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
-        let mut read = match self.patience.within(client.read_stream(&**stream, &options)).await {
+        let mut read = match self.timeouts.within(client.read_stream(&**stream, &options)).await {
             Err(CallError::StreamNotFound) => return Ok(Page::default()),
             read => read?,
         };
         loop {
-            let next = match self.patience.within(read.next()).await {
+            let next = match self.timeouts.within(read.next()).await {
                 Err(CallError::StreamNotFound) => return Ok(Page::default()),
                 next => next?,
             };
@@ -147,7 +147,7 @@ impl Connection {
         self.read_filtered(options, limit, |event| event.position > after).await
     }
 
-    /// Reads events of this system's streams before a position, or from the log's end, towards its start.
+    /// Reads events of this system's streams before a position or the end of the log, the latest first.
     pub(super) async fn read_all_backwards(
         &self,
         before: Option<Position>,
@@ -162,7 +162,8 @@ impl Connection {
         self.read_filtered(options, limit, |event| before.is_none_or(|before| event.position < before)).await
     }
 
-    /// Reads the event at a position. KurrentDB takes positions of events only, and not the byte before one.
+    /// Reads the event at a position. KurrentDB accepts only positions of events, so the default of the port, which reads
+    /// after the preceding byte, does not work.
     pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, CallError> {
         if position == Position::START {
             return Ok(None);
@@ -176,23 +177,23 @@ impl Connection {
         &self,
         options: ReadAllOptions,
         limit: usize,
-        wanted: impl Fn(&RecordedEvent) -> bool + Send + Sync,
+        matches: impl Fn(&RecordedEvent) -> bool + Send + Sync,
     ) -> Result<Vec<RecordedEvent>, CallError> {
-        // KurrentDB may begin with the event at the position itself.
+        // KurrentDB may return the event at the position itself first.
         let count = limit.saturating_add(1);
         let options = options.requires_leader(true).filter(stream_filter()).max_count(count);
         let options = self.authenticated(options, ReadAllOptions::authenticated);
         self.with_retries(async |client| {
-            let mut read = self.patience.within(client.read_all(&options)).await?;
+            let mut read = self.timeouts.within(client.read_all(&options)).await?;
             let (mut events, mut bytes, mut names) = (Vec::new(), 0, StreamNames::default());
             while events.len() < limit
                 && bytes < MAX_READ_BYTES
                 && let Some(stored) =
-                    self.patience.within(read.next()).await?.and_then(event_encoding::original_event)
+                    self.timeouts.within(read.next()).await?.and_then(event_encoding::original_event)
             {
-                let name = names.of(&stored);
+                let name = names.shared_name(&stored);
                 let event = event_encoding::from_wire(stored, name)?;
-                if wanted(&event) {
+                if matches(&event) {
                     bytes += size(&event);
                     events.push(event);
                 }
@@ -202,28 +203,28 @@ impl Connection {
         .await
     }
 
-    /// The position of the last event, whoever wrote it.
+    /// Reads the position of the last event, including events of other applications.
     pub(super) async fn head(&self) -> Result<Position, CallError> {
         self.with_retries(async |client| {
             let options = ReadAllOptions::default().requires_leader(true).max_count(1);
             let options = self.authenticated(options, ReadAllOptions::authenticated);
             let options = options.position(StreamPosition::End);
-            let mut read = self.patience.within(client.read_all(&options)).await?;
-            let last = self.patience.within(read.next()).await?.and_then(event_encoding::original_event);
+            let mut read = self.timeouts.within(client.read_all(&options)).await?;
+            let last = self.timeouts.within(read.next()).await?.and_then(event_encoding::original_event);
             Ok(last.map_or(Position::START, |last| Position::new(last.position.commit)))
         })
         .await
     }
 }
 
-/// Some events of a stream, and where to go on.
+/// A page of a stream, and the start of the next one.
 #[derive(Default)]
 struct Page {
     events: Vec<RecordedEvent>,
     next: Option<ReadStart>,
 }
 
-/// A position of ours as KurrentDB wants it.
+/// Converts a position to KurrentDB's type.
 pub(super) fn to_stream_position(after: Position) -> StreamPosition<kurrentdb::Position> {
     if after == Position::START {
         return StreamPosition::Start;

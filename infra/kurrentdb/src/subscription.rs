@@ -1,7 +1,7 @@
-//! Following the log: what is stored, then what comes.
+//! The catch-up subscription to all streams.
 //!
-//! A task reads ahead, as far as a bounded channel goes. While the channel is full it does not read from the
-//! connection, whose window closes, and the server waits.
+//! A task reads ahead into a bounded channel. While the channel is full the task stops reading from the connection, whose
+//! flow-control window then closes, so that the server waits.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -21,20 +21,20 @@ use super::event_encoding::{self, StreamNames};
 use super::read;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
-/// Events that are read ahead.
+/// The capacity of the read-ahead channel in events.
 const READ_AHEAD_EVENTS: usize = 128;
 
-/// How long it is quiet before the subscription looks for itself how far the log has got. Servers tell of progress
-/// past what is not this system's now and then only, and older ones not at all.
+/// The idle time after which the subscription reads the head of the log itself. Servers report progress past events of
+/// other applications rarely, and older servers never.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Looks in a row that find what the subscription has not brought, after which it is given up.
+/// The number of consecutive checks that find an undelivered event, after which the subscription fails.
 const MAX_MISSED_CHECKS: u32 = 5;
 
-/// What the task found.
+/// A message from the read-ahead task.
 enum ReaderMessage {
     Event(RecordedEvent),
-    /// There is nothing of this system's up to here that was not found before.
+    /// No further event of this system exists up to this position.
     Progress(Position),
     Failed(EventStoreError),
 }
@@ -47,19 +47,19 @@ pub(super) struct KurrentDbSubscription {
 }
 
 impl KurrentDbSubscription {
-    /// Subscribes on a connection of its own: what it has not read yet fills the connection's window, and would hold up
-    /// every other call on it. `log` answers where the log ends.
+    /// Subscribes on a connection of its own: unread events fill the connection's window and would block all other calls
+    /// on it. `log` is used to read the head of the log.
     pub(super) async fn start(log: Arc<Connection>, after: Position) -> Result<Self, CallError> {
-        let connection = Connection::new(log.url.clone(), log.patience);
+        let connection = Connection::new(log.url.clone(), log.timeouts);
         let lease = connection.lease().await?;
         let options = SubscribeToAllOptions::default()
             .filter(read::stream_filter())
             .position(read::to_stream_position(after));
         let options = connection.authenticated(options, SubscribeToAllOptions::authenticated);
         let mut source = lease.client().subscribe_to_all(&options).await;
-        // The server confirms first.
-        let first = connection.patience.within(source.next_subscription_event()).await?;
-        let (sender, found) = mpsc::channel(READ_AHEAD_EVENTS);
+        // The first event is the server's confirmation.
+        let first = connection.timeouts.within(source.next_subscription_event()).await?;
+        let (sender, messages) = mpsc::channel(READ_AHEAD_EVENTS);
         let reader = SubscriptionReader {
             _lease: lease,
             log,
@@ -69,7 +69,7 @@ impl KurrentDbSubscription {
             missed_checks: 0,
         };
         let reader = tokio::spawn(reader.run(source, first));
-        Ok(Self { messages: found, reader, up_to: after, error: None })
+        Ok(Self { messages, reader, up_to: after, error: None })
     }
 }
 
@@ -80,14 +80,14 @@ impl Subscription for KurrentDbSubscription {
             if let Some(failed) = self.error.take() {
                 return Err(failed);
             }
-            let mut found = Vec::new();
-            if self.messages.recv_many(&mut found, max.max(1)).await == 0 {
+            let mut messages = Vec::new();
+            if self.messages.recv_many(&mut messages, max.max(1)).await == 0 {
                 return Err(EventStoreError::Unavailable("the subscription has ended".into()));
             }
             let before = self.up_to;
-            let mut events = Vec::with_capacity(found.len());
-            for found in found {
-                match found {
+            let mut events = Vec::with_capacity(messages.len());
+            for message in messages {
+                match message {
                     ReaderMessage::Event(event) => {
                         self.up_to = event.position;
                         events.push(event);
@@ -109,22 +109,22 @@ impl Drop for KurrentDbSubscription {
     }
 }
 
-/// The task that reads ahead.
+/// The read-ahead task.
 struct SubscriptionReader {
     /// Keeps the client running.
     _lease: ClientLease,
     log: Arc<Connection>,
     sender: mpsc::Sender<ReaderMessage>,
     stream_names: StreamNames,
-    /// How far it has got.
+    /// The position of the last delivered event or progress.
     up_to: Position,
-    /// How often in a row something was found in the log that the subscription had not brought.
+    /// The number of consecutive checks that found an undelivered event.
     missed_checks: u32,
 }
 
-/// Why the task ends.
+/// The reason why the task stops.
 enum StopReason {
-    /// Nobody listens any more.
+    /// The subscription was dropped.
     ReceiverDropped,
     Failed(CallError),
 }
@@ -138,7 +138,7 @@ impl From<Damage> for StopReason {
 impl SubscriptionReader {
     async fn run(mut self, mut source: RequestSource, first: SubscriptionEvent) {
         let Err(StopReason::Failed(failure)) = self.follow(&mut source, first).await else { return };
-        // Whoever subscribed may have gone.
+        // The receiver may have been dropped.
         let _ = self.send(ReaderMessage::Failed(failure.into())).await;
     }
 
@@ -149,7 +149,7 @@ impl SubscriptionReader {
     ) -> Result<Infallible, StopReason> {
         self.handle_event(first).await?;
         loop {
-            // The client subscribes anew where this future is dropped, so it is not.
+            // Dropping this future would make the client subscribe again, so it is kept across the checks.
             let mut next = pin!(source.next_subscription_event());
             let event = loop {
                 match timeout(IDLE_TIMEOUT, next.as_mut()).await {
@@ -166,7 +166,7 @@ impl SubscriptionReader {
         let progress = match event {
             SubscriptionEvent::EventAppeared(event) => {
                 let Some(stored) = event_encoding::original_event(event) else { return Ok(()) };
-                let name = self.stream_names.of(&stored);
+                let name = self.stream_names.shared_name(&stored);
                 let event = event_encoding::from_wire(stored, name)?;
                 if event.position <= self.up_to {
                     return Ok(());
@@ -180,15 +180,16 @@ impl SubscriptionReader {
             }
             _ => None,
         };
-        // A position of two numbers is no event's. It lies before the event that comes next.
+        // A progress position with two different numbers belongs to no event, and is before the next event.
         match progress {
-            Some(at) if at.commit == at.prepare => self.advance(Position::new(at.commit)).await,
+            Some(reached) if reached.commit == reached.prepare => {
+                self.advance(Position::new(reached.commit)).await
+            }
             _ => Ok(()),
         }
     }
 
-    /// Looks by itself how far the log has got, where nothing comes: if the log ends further on, and there is nothing
-    /// of this system's up to there, that much is done.
+    /// Reads the head of an idle log: if no event of this system precedes it, the subscription advances to the head.
     async fn check_head(&mut self) -> Result<(), StopReason> {
         let Ok(head) = self.log.head().await else { return Ok(()) };
         if head <= self.up_to {
@@ -196,7 +197,7 @@ impl SubscriptionReader {
         }
         match self.log.read_all(self.up_to, 1).await {
             Ok(events) if events.is_empty() => self.advance(head).await,
-            // The subscription will bring it, if it is alive: one to a node that is cut off from the others is not.
+            // A live subscription will deliver the event. One on a node that is cut off from the cluster will not.
             Ok(_) => {
                 self.missed_checks += 1;
                 if self.missed_checks < MAX_MISSED_CHECKS {
@@ -205,7 +206,7 @@ impl SubscriptionReader {
                     Err(StopReason::Failed(CallError::Timeout(IDLE_TIMEOUT * MAX_MISSED_CHECKS)))
                 }
             }
-            // A log that does not answer is noticed by the subscription too.
+            // The subscription itself detects an unreachable server.
             Err(_) => Ok(()),
         }
     }
@@ -218,7 +219,7 @@ impl SubscriptionReader {
         self.send(ReaderMessage::Progress(to)).await
     }
 
-    async fn send(&self, found: ReaderMessage) -> Result<(), StopReason> {
-        self.sender.send(found).await.map_err(|_| StopReason::ReceiverDropped)
+    async fn send(&self, message: ReaderMessage) -> Result<(), StopReason> {
+        self.sender.send(message).await.map_err(|_| StopReason::ReceiverDropped)
     }
 }

@@ -1,18 +1,18 @@
-//! Where the server is: KurrentDB's connection strings.
+//! KurrentDB connection strings.
 
 use std::fmt;
 
 use kurrentdb::{ClientSettings, Credentials};
 use thiserror::Error;
 
-/// The schemes, each also with `+discover`.
+/// The accepted schemes, each also with `+discover`.
 const SCHEMES: [&str; 4] = ["kurrentdb", "kurrent", "kdb", "esdb"];
 
-/// How long the client waits before it connects to a node that it has chosen, the first one too. Its own default is
-/// 500 ms, which every lost connection would cost.
+/// The pause of the client before each connection attempt, including the first. The client's default of 500 ms would
+/// delay every reconnect.
 const DISCOVERY_INTERVAL: &str = "discoveryInterval=50";
 
-/// A connection string of KurrentDB, read. Shown without user, password and parameters.
+/// A parsed connection string. Displayed without user, password and parameters.
 #[derive(Clone)]
 pub struct KurrentDbUrl {
     redacted: String,
@@ -20,25 +20,25 @@ pub struct KurrentDbUrl {
     pub(super) credentials: Option<Credentials>,
 }
 
-/// Why a text is not a connection string. Names no secret.
+/// An error of parsing a connection string. Contains no secret.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidKurrentDbUrl {
-    /// Of another kind of server.
+    /// The scheme is not one of KurrentDB.
     #[error("not one of kurrentdb://, kurrent://, kdb:// and esdb://, with or without +discover")]
     Scheme,
-    /// A user or password that can't be read.
+    /// The user or password is not percent-encoded.
     #[error("characters such as @, / and : in the user or the password must be percent-encoded")]
     Credentials,
-    /// The client counts choosing a node as its first attempt, and would never connect.
+    /// The client counts choosing a node as the first attempt, so with a single attempt it would never connect.
     #[error("maxDiscoverAttempts must be 2 at least")]
     TooFewAttempts,
-    /// What the client makes of it.
+    /// An error of the client.
     #[error("{0}")]
     Settings(String),
 }
 
 impl KurrentDbUrl {
-    /// Reads a connection string.
+    /// Parses a connection string.
     pub fn parse(url: &str) -> Result<Self, InvalidKurrentDbUrl> {
         let (scheme, rest) = url.split_once("://").ok_or(InvalidKurrentDbUrl::Scheme)?;
         if !SCHEMES.contains(&scheme.strip_suffix("+discover").unwrap_or(scheme)) {
@@ -46,7 +46,7 @@ impl KurrentDbUrl {
         }
         let authority_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, parameters) = rest.split_at(authority_ends);
-        // What looks like the end of the hosts may be in a password, which is repeated nowhere.
+        // An unescaped separator in a password looks like the end of the hosts; the password must not leak into an error.
         if parameters.contains('@') {
             return Err(InvalidKurrentDbUrl::Credentials);
         }
@@ -54,7 +54,7 @@ impl KurrentDbUrl {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
         };
-        // The client's own errors may repeat what it was given, so the secrets are kept from it at first.
+        // The client's errors may repeat its input, so it is first parsed without the secrets.
         let without_user = format!("{scheme}://{hosts}{parameters}");
         let settings = |url: &str| with_discovery_interval(url).parse::<ClientSettings>();
         let mut read =
@@ -69,7 +69,7 @@ impl KurrentDbUrl {
         Ok(Self { redacted: format!("{scheme}://{hosts}"), settings: read, credentials })
     }
 
-    /// Whether there may be another node to turn to.
+    /// Whether there may be other nodes.
     pub(super) fn is_cluster(&self) -> bool {
         self.settings.is_dns_discovery_enabled() || self.settings.hosts().len() > 1
     }
@@ -95,7 +95,7 @@ fn with_discovery_interval(url: &str) -> String {
     format!("{url}{joint}{DISCOVERY_INTERVAL}")
 }
 
-/// Reads `user:password`. The client itself would send percent signs as they are.
+/// Parses `user:password`. The client itself does not percent-decode.
 fn parse_credentials(text: &str) -> Result<Credentials, InvalidKurrentDbUrl> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let decode = |text| percent_decode(text).ok_or(InvalidKurrentDbUrl::Credentials);
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scheme_is_read_with_and_without_discovery() {
+    fn accepts_every_scheme_with_and_without_discovery() {
         for scheme in SCHEMES {
             let single = KurrentDbUrl::parse(&format!("{scheme}://node:2113?tls=false")).unwrap();
             assert!(!single.is_cluster());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_never_shown() {
+    fn never_displays_secrets() {
         let secret = "correct%2Fhorse";
         let url = KurrentDbUrl::parse(&format!("kurrentdb://ops:{secret}@a:1,b:2?tls=false")).unwrap();
         assert_eq!(url.to_string(), "kurrentdb://a:1,b:2");

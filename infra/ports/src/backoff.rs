@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Pauses between attempts: each is up to twice as long as the one before, from `initial` to `max`.
 ///
-/// A pause is drawn between half of its full length and all of it, so that processes that failed together do not retry
-/// together.
+/// A pause lasts between half of its full length and all of it, at random, so that processes that failed together do not
+/// retry together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     initial: Duration,

@@ -1,10 +1,10 @@
-//! The time of day.
+//! The system clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chat_domain::Timestamp;
 
-/// Now, by this machine's clock.
+/// Returns the current time by this machine's clock.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -1,11 +1,11 @@
-//! A digest over the content of a projection, whatever order its parts come in.
+//! An order-independent digest of the content of a projection.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The sum, modulo 2²⁵⁶, of the SHA-256 of each part, and how many parts there were: equal for equal content, however
-/// the content is stored and in whatever order it is read.
+/// The sum, modulo 2²⁵⁶, of the SHA-256 of each entity, and the number of entities. Equal for equal content, whatever the
+/// storage engine and the order of reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentDigest {
     entity_count: u64,
@@ -13,12 +13,12 @@ pub struct ContentDigest {
 }
 
 impl ContentDigest {
-    /// Adds a part: its fields, each with its length, so that moving a byte from one field to the next shows.
+    /// Adds an entity by its fields.
     pub fn add(&mut self, fields: &[&[u8]]) {
         self.add_hash(hash_fields(fields));
     }
 
-    /// Adds a part that is hashed already.
+    /// Adds an entity by its hash from [`hash_fields`].
     pub fn add_hash(&mut self, hash: [u8; 32]) {
         let mut carry = false;
         for (limb, bytes) in self.sum.iter_mut().zip(hash.chunks_exact(8)) {
@@ -32,13 +32,13 @@ impl ContentDigest {
         self.entity_count += 1;
     }
 
-    /// How many parts were added.
+    /// The number of entities.
     pub fn entity_count(&self) -> u64 {
         self.entity_count
     }
 }
 
-/// What a part hashes to.
+/// Hashes the fields of an entity, each with its length, so that moving a byte to the next field changes the hash.
 pub fn hash_fields(fields: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for field in fields {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_does_not_matter_and_content_does() {
+    fn depends_on_content_and_not_on_order() {
         let digest_of = |parts: &[&[&[u8]]]| {
             let mut digest = ContentDigest::default();
             for fields in parts {

@@ -1,13 +1,13 @@
-//! Parked events: what a projection could not apply, and what became of them.
+//! Dead letters: events that a projection could not apply.
 //!
-//! A letter is *parked* until a retry applies its event (then it is gone) or an operator discards it (then it stays, as
-//! *discarded*, and takes no part any more). Of the parked letters of a stream the first is the one that could not be
-//! applied; the others *wait* behind it.
+//! A dead letter is *pending* until a retry applies its event (then it is removed) or an operator discards it (then it is
+//! kept as *discarded*). A stream with a pending dead letter is *blocked*: the first pending dead letter of a stream is
+//! the event that could not be applied, and the later ones *wait* behind it.
 
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// [`WAITS`](dead_letter::WAITS) as a literal, for SQL statements.
+/// [`BEHIND_DEAD_LETTER`](dead_letter::BEHIND_DEAD_LETTER) as a literal, for SQL statements.
 #[macro_export]
 macro_rules! behind_dead_letter {
     () => {
@@ -15,101 +15,102 @@ macro_rules! behind_dead_letter {
     };
 }
 
-/// The reason of a letter that waits: nothing is known against its event but that it comes after one that is parked.
+/// The stored reason of a dead letter that waits: its event may be fine, but an earlier event of the stream is a dead
+/// letter.
 pub const BEHIND_DEAD_LETTER: &str = behind_dead_letter!();
 
-/// An event that a projection could not apply, kept by the projection in the same transaction or commit that moved
-/// its checkpoint past it. The payload stays in the log alone.
+/// An event that a projection could not apply. The projection stores it in the same transaction or commit that moves its
+/// checkpoint past the event. The payload stays in the log only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The event's place in the log.
+    /// The event's position in the log.
     pub position: Position,
-    /// The event's stream. Later events of it are parked too, so that nothing is applied out of order.
+    /// The event's stream. Later events of it become dead letters as well, so that nothing is applied out of order.
     pub stream: String,
-    /// The event's place in its stream: there the log is asked for it again.
+    /// The event's revision in its stream, where a retry reads it again.
     pub revision: Revision,
     /// The event's type.
     pub event_type: String,
     /// Why it could not be applied.
     pub reason: String,
-    /// When it was parked.
+    /// When the dead letter was created.
     pub dead_lettered_at: Timestamp,
-    /// Set when an operator gave it up; `None` while it is parked.
+    /// Set when an operator discarded it; `None` while it is pending.
     pub discarded: Option<DiscardRecord>,
 }
 
-/// That an operator gave a parked event up.
+/// The record of a discarded dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardRecord {
-    /// The position of the operator's act.
+    /// The position of the operator action that discarded it.
     pub by: Position,
-    /// When the operator did it.
+    /// When it was discarded.
     pub at: Timestamp,
     /// The operator's reason.
     pub reason: String,
-    /// The position of the act by which somebody took note of it; `None` until then.
+    /// The position of the operator action that acknowledged the discarding; `None` until then.
     pub acknowledged: Option<Position>,
 }
 
 impl DeadLetter {
-    /// Whether it only waits for an earlier one of its stream.
+    /// Whether it only waits behind an earlier dead letter of its stream.
     pub fn is_waiting(&self) -> bool {
         self.discarded.is_none() && self.reason == BEHIND_DEAD_LETTER
     }
 
-    /// Whether somebody should have a look: it holds its stream up, or was discarded and nobody has acknowledged that.
+    /// Whether an operator should look at it: it blocks its stream, or it was discarded without an acknowledgement.
     pub fn needs_attention(&self) -> bool {
         self.discarded.as_ref().map_or(!self.is_waiting(), |discarded| discarded.acknowledged.is_none())
     }
 }
 
-/// How many letters a projection has.
+/// The numbers of dead letters of a projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterCounts {
-    /// Parked: they wait for a retry, or to be discarded.
+    /// Neither applied nor discarded.
     pub pending: u64,
-    /// Discarded, and nobody has acknowledged it.
+    /// Discarded and not yet acknowledged.
     pub unacknowledged_discards: u64,
 }
 
-/// Which letters to list.
+/// A request for a page of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterQuery {
-    /// Those after this position.
+    /// The page starts after this position.
     pub after: Position,
-    /// So many at most.
+    /// The largest size of the page.
     pub limit: usize,
-    /// Which of them.
+    /// The states to list.
     pub filter: DeadLetterFilter,
-    /// Those of this stream; `None`: of any.
+    /// The stream to list; `None` lists all streams.
     pub stream: Option<String>,
 }
 
-/// Which letters to list.
+/// The states of dead letters to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterFilter {
-    /// Those that [stand](DeadLetter::stands).
+    /// Those that [need attention](DeadLetter::needs_attention).
     NeedsAttention,
-    /// All, those that wait and those whose discarding was acknowledged among them.
+    /// All, including waiting ones and acknowledged discards.
     All,
 }
 
-/// A page of letters, by position.
+/// A page of dead letters, by position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterPage {
-    /// Up to where the log was folded in when they were read.
+    /// The position of the projection when the page was read.
     pub position: Position,
-    /// How many there are, on this page or not.
+    /// The numbers of all dead letters of the projection.
     pub counts: DeadLetterCounts,
-    /// The letters.
+    /// The dead letters.
     pub letters: Vec<ListedDeadLetter>,
 }
 
-/// A letter in a list.
+/// A dead letter in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedDeadLetter {
-    /// The letter.
+    /// The dead letter.
     pub letter: DeadLetter,
-    /// How many others of its stream wait behind it.
+    /// The number of dead letters of its stream that wait behind it.
     pub waiting_behind: u64,
 }

@@ -1,52 +1,52 @@
-//! What a projector says of itself beside what it keeps, so that other processes can see it.
+//! Heartbeats: the state that a projector publishes beside its projection, for other processes.
 //!
-//! A notice is worth as much as its time: a process that was killed takes none down.
+//! A killed process can't remove its heartbeat, so a heartbeat counts only while it is fresh.
 
 use std::time::Duration;
 
 use chat_domain::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How old a notice may be: whoever posts one posts the next after a second.
+/// The age at which a heartbeat is no longer fresh. Projectors publish one every second.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
-/// What a projector says of itself.
+/// The state of a projector at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// When it said so.
+    /// When it was published.
     pub at: Timestamp,
-    /// What it was doing, in snake case.
+    /// The projector's state, in snake case.
     pub state: String,
-    /// Up to where it had folded.
+    /// The position up to which the projector had folded the log.
     pub position: Position,
-    /// Events that it folded in the second before.
+    /// Events folded in the last second.
     pub events_per_second: u64,
-    /// What kept it from going on.
+    /// The error that stops it, if any.
     pub last_error: Option<String>,
 }
 
 impl Heartbeat {
-    /// Whether it is recent enough to be believed.
+    /// Whether it is recent enough to show that the projector is alive.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         let age = now.millis().saturating_sub(self.at.millis());
         u64::try_from(age).map_or(true, |age| Duration::from_millis(age) <= MAX_AGE)
     }
 }
 
-/// In which capacity a projector says it.
+/// The role of the projector that publishes a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectorRole {
-    /// It keeps the projection.
+    /// It writes the projection.
     Active,
-    /// It waits for another one to end.
+    /// It takes over when the active projector stops.
     Standby,
 }
 
 impl ProjectorRole {
-    /// Both.
+    /// Both roles.
     pub const ALL: [Self; 2] = [Self::Active, Self::Standby];
 
-    /// A name for it.
+    /// The stored name of the role.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "keeper",

@@ -1,21 +1,22 @@
-//! The idempotency port: who is at work on which key, and what was answered under it.
+//! The idempotency port: reservations of idempotency keys, and the answers given under them.
 //!
-//! A client that sends a command again says so with a key. Whoever carries the command out *reserves* the key first, in a
-//! place that every process sees, and *completes* it with the answer. A reservation is a lease: its owner renews it while
-//! the command runs, so that the death of an owner blocks nobody for longer than [`TermTokenizer::lease`].
+//! A client marks a repeated command with the same key. The process that executes the command *reserves* the key first, in
+//! a store that all processes share, and *completes* it with the answer. A reservation is a lease: its owner renews it
+//! while the command runs, so that a crashed owner blocks the key for [`IdempotencyTerms::lease`] at most.
 //!
-//! A store of reservations may forget, and it does not decide. The log does: the event of a command with a key has an id
-//! that derives from the key ([`KeyId::event_id`]), and whoever can't be sure to be the first looks for it before
-//! appending. What a store owes is to say when one can be sure:
+//! The store may lose its state, so the log decides: the event of a command with a key has an id that derives from the
+//! key ([`IdempotencyKeyId::event_id`]), and an owner whose claim is doubtful searches for that event before it appends.
+//! The store only says when the search can be skipped. Promises of every adapter:
 //!
-//! - **One at a time.** While a lease runs, nobody else is granted the key. An owner that counts the lease from *before*
-//!   its call never believes in it for longer than the store does.
-//! - **First, or not sure.** A grant is [`Claim::First`] only where no reservation of the key in the last
-//!   [`TermTokenizer::kept`] can have led to an event: there was none, or its owner released it. A store that can't tell, because
-//!   it lost its memory in that time (or may have: it was restarted, or failed over), grants [`Claim::Doubtful`].
-//! - **Leases outlive the memory of them.** For [`TermTokenizer::lease`] after its memory began, a store grants nothing that it
-//!   does not know: an owner from before may still be at work.
-//! - **Bounded.** What was answered is kept for [`TermTokenizer::kept`] and then removed.
+//! - **One owner at a time.** While a lease runs, the key is granted to no other owner. An owner that counts the lease
+//!   from *before* its call never assumes a longer lease than the store does.
+//! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
+//!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that lost
+//!   its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
+//! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no key
+//!   that it has no record of: an owner from before may still be at work.
+//! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
+//! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -27,83 +28,83 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The reservations of one log.
+/// The reservations and answers of one log.
 #[async_trait]
 pub trait IdempotencyStore: Send + Sync + 'static {
-    /// How long leases and answers last here.
+    /// Returns the durations of leases and answers in this store.
     fn terms(&self) -> IdempotencyTerms;
 
-    /// Tells a store what there is to remember; one that remembers already ignores it. To be called when a process
-    /// starts, and where [`Reservations::reserve`] answered [`Reserved::NoMemory`].
+    /// Initializes an empty store; does nothing if the store has state. Called when a process starts, and after
+    /// [`IdempotencyStore::reserve`] returned [`ReserveOutcome::NotInitialized`].
     async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError>;
 
-    /// Reserves a key, or tells why that can't be. An owner that asks again, because the answer was lost, is granted the
-    /// same again.
-    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError>;
+    /// Reserves a key, or returns why it can't be reserved. A repeated request of the same owner is granted the same lease.
+    async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError>;
 
-    /// Lets the lease run anew from now, if it is still this owner's: also one that has run out, if nobody has taken it.
+    /// Restarts the lease from now, if the owner still holds the key. An expired lease can be renewed until another owner
+    /// takes the key over.
     async fn renew(
         &self,
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError>;
 
-    /// Keeps what was answered. Whoever knows of the event may call this, also one that lost the key to somebody else.
-    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
+    /// Stores the answer of an executed command. Any process that knows the event may call this, including a former owner.
+    async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
 
-    /// Gives a key back, if it is still this owner's: the command was not carried out, and will not be. Where the key had
-    /// been taken over, what its first owner did stays in doubt, and so does the next grant.
+    /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If the key had been
+    /// taken over, the outcome of its first owner stays unknown, and so the next claim is doubtful as well.
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError>;
 }
 
-/// How long what is stored lasts.
+/// The durations of leases and stored answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotencyTerms {
-    /// How long a reservation holds without being renewed.
+    /// The duration of a reservation that is not renewed.
     pub lease: Duration,
-    /// How long answers are kept, and reservations that nobody completed or released.
+    /// How long answers are kept, and reservations that were neither completed nor released.
     pub retention: Duration,
 }
 
 impl Default for IdempotencyTerms {
-    /// A day for answers; and a lease with which nobody waits longer than a second for a dead process.
+    /// A day for answers, and a lease short enough that a crashed process delays a retry by less than a second.
     fn default() -> Self {
         Self { lease: Duration::from_millis(800), retention: Duration::from_hours(24) }
     }
 }
 
-/// What a store without memory has to know of the log.
+/// Whether the log holds events, which an uninitialized store has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogContent {
-    /// No event yet, so there is nothing to remember.
+    /// The log has no event yet, so there were no reservations.
     Empty,
-    /// Events, under keys that the store does not know.
+    /// The log has events, possibly under keys that the store has no record of.
     HasEvents,
 }
 
-/// A key in its scope, hashed: it gives away neither the key nor the path.
+/// The hash of an idempotency key and its scope. Reveals neither the key nor the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKeyId(pub [u8; 16]);
 
 impl IdempotencyKeyId {
-    /// The id of a client's key for a command on a stream or on nothing yet.
+    /// Derives the id from the command, the stream (empty for a new one) and the client's key.
     pub fn derive(command: &str, stream: &str, key: &str) -> Self {
         Self(half_sha256(&[command.as_bytes(), stream.as_bytes(), key.as_bytes()]))
     }
 
-    /// The id of the event of a command with this key. Keys are forgotten and may be used again, event ids stay: so each
-    /// use of the key counts as a generation, from 0.
+    /// Returns the id of the event of a command with this key. A key expires and may be reused while event ids are
+    /// permanent, so each use of the key is a generation, counted from 0.
     pub fn event_id(self, generation: u32) -> EventId {
         EventId::new(Uuid::new_v5(&Uuid::from_bytes(self.0), &generation.to_be_bytes()))
     }
 }
 
-/// The fingerprint of a payload.
+/// Returns the fingerprint of a payload.
 pub fn fingerprint(payload: &[u8]) -> PayloadFingerprint {
     PayloadFingerprint::from_bytes(half_sha256(&[payload]))
 }
 
-/// Half a SHA-256 over the parts, each with its length before it.
+/// The first half of the SHA-256 over the parts, each preceded by its length.
 fn half_sha256(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -115,94 +116,94 @@ fn half_sha256(parts: &[&[u8]]) -> [u8; 16] {
     half
 }
 
-/// Who holds a reservation: one request.
+/// The owner of a reservation: one HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseOwner(pub Uuid);
 
 impl LeaseOwner {
-    /// Somebody new.
+    /// Generates a new owner.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 }
 
-/// A wish to carry a command out under a key.
+/// A request to reserve a key for one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRequest {
     /// The key.
     pub key: IdempotencyKeyId,
-    /// Of the payload.
+    /// The fingerprint of the payload.
     pub fingerprint: PayloadFingerprint,
-    /// Who wishes.
+    /// The owner of the reservation.
     pub owner: LeaseOwner,
-    /// The token drawn for a new app. It is kept before the append, so that whoever takes the key over looks for the
-    /// same app and does not create another.
+    /// The token generated for a new app. It is stored before the append, so that an owner that takes the key over
+    /// searches for the same app instead of creating another one.
     pub app: Option<AppToken>,
 }
 
-/// What became of a wish.
+/// The outcome of a reservation request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveOutcome {
-    /// The key is the owner's, until the lease runs out.
+    /// The owner holds the key until the lease expires.
     Granted(KeyLease),
-    /// Somebody else's lease runs, or may run.
+    /// The lease of another owner runs, or may still run.
     InFlight(LookupHint),
-    /// It was carried out before.
+    /// The command was executed before.
     Completed(StoredAnswer),
-    /// The key came with another payload.
+    /// The key was used with another payload.
     PayloadMismatch,
-    /// Nothing is remembered and nothing was reserved: call [`Reservations::begin`], and try again.
+    /// The store has no state and reserved nothing: call [`IdempotencyStore::initialize`] and retry.
     NotInitialized,
 }
 
-/// A reservation.
+/// A granted reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyLease {
     /// Whether the key's event may be in the log already.
     pub claim: Claim,
-    /// What is known of the command.
+    /// Where to search for the command's event.
     pub hint: LookupHint,
 }
 
-/// Whether there can have been another before.
+/// Whether an earlier owner may have executed the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// No: this is the first.
+    /// No: this is the first owner.
     First,
-    /// Yes: look for the event before appending it.
+    /// Maybe: search for the event before appending it.
     Doubtful,
 }
 
-/// Where to look for the event of a command that may have been carried out.
+/// Where to search for the event of a command that may have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookupHint {
-    /// The token that the first owner drew for a new app, where that is known.
+    /// The token that the first owner generated for a new app, if known.
     pub app: Option<AppToken>,
-    /// By the store's clock, nobody was at work on the command before.
+    /// The earliest time, by the store's clock, at which an owner may have executed the command.
     pub since: Timestamp,
 }
 
-/// A command that was carried out.
+/// An executed command with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompletedCommand {
-    /// Its key.
+    /// The key.
     pub key: IdempotencyKeyId,
     /// Of its payload.
     pub fingerprint: PayloadFingerprint,
-    /// What was answered.
+    /// The answer.
     pub answer: StoredAnswer,
 }
 
-/// As much of an answer as does not follow from the request.
+/// The part of an answer that does not follow from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredAnswer {
-    /// A position of the log at or shortly after the event's.
+    /// The position of the event, or one shortly after it.
     pub position: Position,
-    /// What was created.
+    /// The created app, chat or message.
     pub created: CreatedId,
 }
 
-/// What a command created.
+/// The identity of the app, chat or message that a command created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreatedId {
     /// An app with this token.
@@ -211,19 +212,18 @@ pub enum CreatedId {
     Number(u64),
 }
 
-/// Whether a lease was renewed.
+/// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewOutcome {
-    /// It runs anew.
+    /// The lease runs again from now.
     Held,
-    /// The key is somebody else's, or nobody's, or done.
+    /// The key is held by another owner, released, or completed.
     Lost,
 }
 
-/// The store can't be reached; the key may have been reserved or not, and a lease that nobody knows of runs out. Worth a
-/// retry.
+/// The store is unavailable. The call may have taken effect; an unused lease expires. Worth a retry.
 #[derive(Debug, Error)]
-#[error("the store of idempotency keys can't be reached now")]
+#[error("the idempotency store is unavailable")]
 pub struct IdempotencyStoreError(#[source] pub Box<dyn StdError + Send + Sync>);
 
 #[cfg(test)]
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_told_apart_by_command_stream_and_key() {
+    fn key_ids_differ_by_command_stream_and_key() {
         let ids = [
             IdempotencyKeyId::derive("CreateChat", "app-a", "k"),
             IdempotencyKeyId::derive("CreateMessage", "app-a", "k"),
@@ -245,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn event_ids_derive_from_the_key_alone_and_stay_as_they_are() {
+    fn event_ids_depend_on_key_and_generation_only() {
         let key = IdempotencyKeyId::derive("CreateMessage", "chat-k-1", "a");
-        // Events of the past are found by these ids: what they derive from must not change.
+        // Stored events are found by these ids, so the derivation must never change.
         assert_eq!(key.event_id(0).uuid().to_string(), "df0a6ab7-b4d8-54ba-8279-522a912994f1");
         assert_ne!(key.event_id(0), key.event_id(1));
     }

@@ -1,9 +1,9 @@
 //! The ports of the chat API: traits, their types and errors.
 //!
-//! [`event_store`] is the log, the only source of truth; [`counters`] hand out numbers; [`idempotency`] keeps which keys
-//! are in use and what was answered; [`read_model`] and [`search_index`] hold what projections folded from the log. A
-//! port's docs state what every adapter promises, and one contract suite a port (`contract_tests`) holds each adapter
-//! to it. The adapters are in crates of their own, one an engine.
+//! [`event_store`] is the log, the only source of truth. [`counters`] hand out chat and message numbers. [`idempotency`]
+//! stores reserved keys and their answers. [`read_model`] and [`search_index`] are projections of the log. The docs of a
+//! port state the promises of every adapter, and its contract suite (`contract_tests`) checks each adapter against
+//! them. The adapters are in separate crates, one for each engine.
 
 pub mod backoff;
 pub mod clock;

@@ -1,23 +1,23 @@
-//! Where a projection stands in the log.
+//! Projection checkpoints: how far a projection has folded the log.
 
 use chat_domain::Position;
 
 use crate::event_store::LogId;
 
-/// How far a projection has folded the log, kept by the projection with what it folded.
+/// How far a projection has folded the log. Stored in the projection itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProjectionCheckpoint {
-    /// The log that was folded; `None` where nothing was yet.
+    /// The log that was folded; `None` for a new projection.
     pub log: Option<LogId>,
-    /// Everything up to here is folded in.
+    /// All events up to this position are folded in.
     pub position: Position,
 }
 
-/// What opening a projection's storage found.
+/// Whether a projection's storage existed when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageOrigin {
-    /// What an earlier run left.
+    /// It existed.
     Existing,
-    /// Nothing; it was created, and is empty.
+    /// It was created, and is empty.
     Created,
 }

@@ -1,4 +1,4 @@
-//! Everything that a projection holds, part by part, for telling where two copies of it differ.
+//! The contents of a projection as one hash for each entity, for comparing two generations.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::content_digest::{ContentDigest, hash_fields};
 
-/// What a part of a projection is about.
+/// The kind of an entity of a projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntityKind {
@@ -19,41 +19,41 @@ pub enum EntityKind {
     Message,
     /// A deleted message.
     Tombstone,
-    /// A parked event.
+    /// A dead letter.
     Parked,
 }
 
-/// Which part: what it is about, and the position of the event that created that, or of the parked event.
+/// The key of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {
-    /// What it is about.
+    /// Its kind.
     pub kind: EntityKind,
-    /// The position of the event that it began with.
+    /// The position of the event that created it, or of the dead-lettered event.
     pub position: Position,
 }
 
-/// The digest of everything, and what each part hashes to: 24 bytes a part.
+/// The digest of a projection, and a hash of each entity: 24 bytes an entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProjectionContents {
-    /// The digest of all parts.
+    /// The digest of all entities.
     pub digest: ContentDigest,
     entities: Vec<(EntityKey, u64)>,
 }
 
-/// How a part of one copy relates to the same part of another.
+/// A difference between two projections in one entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
-    /// Only the first copy has it.
+    /// Only the first projection has it.
     OnlyFirst,
-    /// Only the second copy has it.
+    /// Only the second projection has it.
     OnlySecond,
-    /// Both have it, with other content.
+    /// Both have it, with different content.
     Content,
 }
 
 impl ProjectionContents {
-    /// Adds a part with its fields.
+    /// Adds an entity by its fields.
     pub fn add(&mut self, key: EntityKey, fields: &[&[u8]]) {
         let hash = hash_fields(fields);
         self.digest.add_hash(hash);
@@ -62,19 +62,20 @@ impl ProjectionContents {
         self.entities.push((key, u64::from_le_bytes(start)));
     }
 
-    /// Brings the parts in order, once all are added.
+    /// Sorts the entities by key, after all are added.
     #[must_use]
     pub fn sorted(mut self) -> Self {
         self.entities.sort_unstable();
         self
     }
 
-    /// How many parts there are of a kind.
+    /// The number of entities of a kind.
     pub fn count(&self, kind: EntityKind) -> usize {
         self.entities.iter().filter(|(key, _)| key.kind == kind).count()
     }
 
-    /// The parts that differ between this copy, the first, and a second one. Both must be [in order](Self::in_order).
+    /// Returns the entities that differ between this projection, the first, and a second one. Both must be
+    /// [sorted](Self::sorted).
     pub fn differences(&self, second: &Self) -> Vec<(EntityKey, Difference)> {
         if self.digest == second.digest {
             return Vec::new();
@@ -106,9 +107,9 @@ impl ProjectionContents {
 mod tests {
     use super::*;
 
-    fn contents(parts: &[(EntityKind, u64, &str)]) -> ProjectionContents {
+    fn contents(entities: &[(EntityKind, u64, &str)]) -> ProjectionContents {
         let mut contents = ProjectionContents::default();
-        for (kind, position, text) in parts {
+        for (kind, position, text) in entities {
             contents.add(EntityKey { kind: *kind, position: Position::new(*position) }, &[text.as_bytes()]);
         }
         contents.sorted()

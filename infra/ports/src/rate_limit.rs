@@ -1,4 +1,7 @@
-//! The rate limit port: what each app has left of its requests, accounted for by all processes together.
+//! The rate limit port: request quotas of apps, counted by all processes together.
+//!
+//! Promises of every adapter: each request is counted once, atomically with the decision whether it may pass; counts are
+//! not durable; every [`SharedRateLimiterError`] is worth a retry.
 
 use std::error::Error as StdError;
 use std::num::NonZeroU32;
@@ -8,34 +11,34 @@ use async_trait::async_trait;
 use chat_domain::AppToken;
 use thiserror::Error;
 
-/// So many requests in so much time, all at once if need be; they grow back evenly.
+/// A number of requests per window. A burst may use all of it at once; it refills evenly over the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests in a window.
+    /// Requests per window.
     pub requests: NonZeroU32,
-    /// The window.
+    /// The length of the window.
     pub window: Duration,
 }
 
-/// What an app has left.
+/// The state of an app's quota after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimitStatus {
-    /// Requests that may follow at once.
+    /// Requests that may follow immediately.
     pub remaining: u32,
-    /// Until all of the quota has grown back.
+    /// The time until the quota is full again.
     pub reset_after: Duration,
-    /// `None`: the request may pass. Else: not before this.
+    /// `None` if the request may pass, otherwise the time until one may.
     pub retry_after: Option<Duration>,
 }
 
-/// Accounts for requests.
+/// A rate limiter that all processes share.
 #[async_trait]
 pub trait SharedRateLimiter: Send + Sync + 'static {
-    /// Counts a request of an app, if it may pass.
+    /// Decides whether a request of an app may pass, and counts it if so.
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError>;
 }
 
-/// Nobody can say what an app has left. Worth a retry.
+/// The quotas are unavailable. Worth a retry.
 #[derive(Debug, Error)]
-#[error("the rate limits can't be reached now")]
+#[error("the rate limits are unavailable")]
 pub struct SharedRateLimiterError(#[source] pub Box<dyn StdError + Send + Sync>);

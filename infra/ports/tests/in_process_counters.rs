@@ -1,4 +1,4 @@
-//! In process: the contract, and what is its own.
+//! Contract suite and own tests of the in-process counters.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chat_ports::counters::{Counters, InProcessCounters};
 
-use chat_ports::contract_tests::counters::{Handle, an_app, messages, take};
+use chat_ports::contract_tests::counters::{Handle, random_app, messages, take};
 use chat_ports::counters_contract;
 
 fn open() -> impl Fn() -> Handle {
@@ -17,9 +17,9 @@ fn open() -> impl Fn() -> Handle {
 counters_contract!(open);
 
 #[tokio::test]
-async fn counters_that_were_dropped_for_want_of_room_start_again_from_their_floors() {
+async fn an_evicted_counter_restarts_from_its_floor() {
     let counters = InProcessCounters::with_capacity(2);
-    let app = an_app();
+    let app = random_app();
     for chat in 1..=100 {
         assert_eq!(take(&counters, messages(app, chat), 7, 10).await, 11);
     }

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use chat_ports::contract_tests::read_model::a_trial_leaves_nothing;
+use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
 use chat_ports::read_model_contract;
 
@@ -87,7 +87,7 @@ async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
     with_messages(&sides, 3).await;
-    a_trial_leaves_nothing(&sides, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
+    a_dry_run_leaves_nothing(&sides, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
 }
 
 #[tokio::test]

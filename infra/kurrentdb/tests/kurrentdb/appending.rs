@@ -1,4 +1,4 @@
-//! Appending to a server that fails.
+//! Tests of appends to a failing server.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use chat_domain::{ExpectedRevision, Revision};
 use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, MAX_APPEND_BYTES, ReadStart};
 use chat_testing::kurrentdb::Fault;
 
-use super::{SHORT, impatient, open_at, server};
-use chat_ports::contract_tests::event_store::space::{Space, event, soon};
+use super::{SHORT_TIMEOUTS, server_with_short_timeouts, open_at, server};
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
 
-/// Appends under each fault in turn, and finds each append stored once and answered.
-async fn stored_once_in_spite_of(faults: &[Fault]) {
+/// Appends under each fault in turn, and checks that each append is stored once and returns its receipt.
+async fn assert_stored_once_despite(faults: &[Fault]) {
     let (server, log) = server().await;
     let before = server.append_count();
     let mut expected = ExpectedRevision::NoStream;
     for fault in faults {
         server.fail_next(*fault);
-        let appended = soon(log.append_one("s", expected, vec![event("A"), event("B")])).await;
+        let appended = within_deadline(log.append_one("s", expected, vec![event("A"), event("B")])).await;
         let appended = appended.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
         let last = log.all().await.pop().unwrap();
         assert_eq!((last.position, last.revision), (appended.position, appended.revision), "{fault:?}");
@@ -27,32 +27,32 @@ async fn stored_once_in_spite_of(faults: &[Fault]) {
 }
 
 #[tokio::test]
-async fn an_append_whose_answer_is_lost_is_stored_once_and_answered() {
-    stored_once_in_spite_of(&[Fault::CutAfter; 3]).await;
+async fn an_append_whose_reply_is_lost_is_stored_once() {
+    assert_stored_once_despite(&[Fault::CutAfter; 3]).await;
 }
 
 #[tokio::test]
-async fn an_append_that_was_dropped_is_sent_again() {
-    stored_once_in_spite_of(&[Fault::CutBefore; 3]).await;
+async fn a_dropped_append_is_retried() {
+    assert_stored_once_despite(&[Fault::CutBefore; 3]).await;
 }
 
 #[tokio::test]
-async fn an_append_that_timed_out_at_the_server_is_stored_once_and_answered() {
-    stored_once_in_spite_of(&[Fault::DeadlineAfter, Fault::TimeoutAfter]).await;
+async fn an_append_that_timed_out_at_the_server_is_stored_once() {
+    assert_stored_once_despite(&[Fault::DeadlineAfter, Fault::TimeoutAfter]).await;
 }
 
 #[tokio::test]
-async fn an_append_to_a_node_that_is_not_ready_or_not_the_leader_is_sent_again() {
-    stored_once_in_spite_of(&[Fault::NotReady, Fault::NotLeader, Fault::NotLeader, Fault::NotReady]).await;
+async fn an_append_to_a_node_that_is_not_ready_or_not_the_leader_is_retried() {
+    assert_stored_once_despite(&[Fault::NotReady, Fault::NotLeader, Fault::NotLeader, Fault::NotReady]).await;
 }
 
 #[tokio::test]
-async fn a_position_that_an_answer_lacks_is_looked_up() {
-    stored_once_in_spite_of(&[Fault::NoPosition; 2]).await;
+async fn a_position_missing_from_a_reply_is_looked_up() {
+    assert_stored_once_despite(&[Fault::NoPosition; 2]).await;
 }
 
 #[tokio::test]
-async fn an_append_that_conflicts_with_itself_is_recognised() {
+async fn an_append_that_conflicts_with_its_own_first_attempt_succeeds() {
     let (server, log) = server().await;
     server.fail_next(Fault::CutAfter);
     server.fail_next(Fault::NoDeduplication);
@@ -63,7 +63,7 @@ async fn an_append_that_conflicts_with_itself_is_recognised() {
 }
 
 #[tokio::test]
-async fn an_append_that_was_dropped_and_then_overtaken_conflicts() {
+async fn a_dropped_append_that_was_overtaken_conflicts() {
     let (server, log) = server().await;
     server.fail_next(Fault::CutBefore);
     server.fail_next(Fault::Slow(Duration::from_secs(1)));
@@ -81,23 +81,23 @@ async fn an_append_that_was_dropped_and_then_overtaken_conflicts() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_stored_nothing_and_is_found_again() {
-    let (server, log) = impatient().await;
+async fn an_append_to_a_stopped_server_stores_nothing_and_succeeds_after_a_restart() {
+    let (server, log) = server_with_short_timeouts().await;
     server.go_down();
-    let asked = Instant::now();
+    let started = Instant::now();
     let unread = log.head().await;
     assert!(matches!(unread, Err(EventStoreError::Unavailable(_))), "{unread:?}");
-    // Nothing can have been sent by now.
+    // The client has no connection, so nothing can have been sent.
     let refused = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    assert!(asked.elapsed() < SHORT.total * 4, "it took {:?}", asked.elapsed());
+    assert!(started.elapsed() < SHORT_TIMEOUTS.total * 4, "it took {:?}", started.elapsed());
     server.come_up().unwrap();
     log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     assert_eq!(log.all().await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_in_time_is_waited_for() {
+async fn an_append_waits_for_a_server_that_returns_in_time() {
     let (server, log) = server().await;
     server.go_down();
     let append = log.append_one("s", ExpectedRevision::NoStream, vec![event("A")]);
@@ -109,17 +109,17 @@ async fn a_server_that_comes_back_in_time_is_waited_for() {
     appended.unwrap();
 }
 
-/// What comes of an append to a server that takes it and never answers, and of the same append sent later.
-async fn unanswered(silence: Fault) {
-    let (server, log) = impatient().await;
+/// Checks an append that never gets a reply, and its later repetition.
+async fn check_append_without_reply(fault: Fault) {
+    let (server, log) = server_with_short_timeouts().await;
     for _ in 0..10 {
-        server.fail_next(silence);
+        server.fail_next(fault);
     }
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
-    let asked = Instant::now();
+    let started = Instant::now();
     let unknown = log.send(sent.clone()).await;
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
-    assert!(asked.elapsed() < SHORT.total * 2, "it took {:?}", asked.elapsed());
+    assert!(started.elapsed() < SHORT_TIMEOUTS.total * 2, "it took {:?}", started.elapsed());
     while server.append_count() < 12 {
         let _ = log.send(sent.clone()).await;
     }
@@ -130,12 +130,15 @@ async fn unanswered(silence: Fault) {
 }
 
 #[tokio::test]
-async fn an_append_that_is_never_answered_is_unknown_until_it_is_sent_again() {
-    tokio::join!(unanswered(Fault::SilentBefore), unanswered(Fault::SilentAfter));
+async fn an_append_without_a_reply_has_an_unknown_outcome_until_it_is_repeated() {
+    tokio::join!(
+        check_append_without_reply(Fault::SilentBefore),
+        check_append_without_reply(Fault::SilentAfter)
+    );
 }
 
 #[tokio::test]
-async fn a_leader_that_changes_is_followed() {
+async fn follows_a_change_of_the_leader() {
     let (first, log) = server().await;
     let second = first.start_follower().unwrap();
     // The URL names a node that is not the leader.
@@ -149,10 +152,10 @@ async fn a_leader_that_changes_is_followed() {
 }
 
 #[tokio::test]
-async fn a_cluster_goes_on_without_a_node() {
+async fn a_cluster_works_without_one_node() {
     let first = chat_testing::kurrentdb::FakeKurrentDb::start().unwrap();
     let second = first.start_follower().unwrap();
-    let log = Space::in_log(open_at(&first.cluster_url()).await).await;
+    let log = ScopedLog::new(open_at(&first.cluster_url()).await).await;
     log.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     first.go_down();
     second.become_leader();
@@ -165,7 +168,7 @@ async fn a_cluster_goes_on_without_a_node() {
 }
 
 #[tokio::test]
-async fn an_append_beyond_the_servers_limit_is_refused_at_once_and_stores_nothing() {
+async fn an_append_above_the_servers_size_limit_is_refused_without_a_retry() {
     let (server, log) = server().await;
     let mut large = event("A");
     large.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES * 2));
@@ -181,7 +184,7 @@ async fn a_deleted_stream_is_damage() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 2]).await;
     server.tombstone_stream(&log.name("s"));
-    let read = log.read_stream(log.read_of("s", ReadStart::End, EventTypeFilter::All, 1)).await;
+    let read = log.read_stream(log.stream_read("s", ReadStart::End, EventTypeFilter::All, 1)).await;
     assert!(matches!(read, Err(EventStoreError::Damaged(_))), "{read:?}");
     let expected = ExpectedRevision::Exact(Revision::new(1));
     let refused = log.append_one("s", expected, vec![event("B")]).await;
@@ -189,7 +192,7 @@ async fn a_deleted_stream_is_damage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_streams_are_appended_to_at_once() {
+async fn appends_to_many_streams_run_concurrently() {
     const STREAMS: usize = 200;
     let (server, log) = server().await;
     for _ in 0..STREAMS {
@@ -198,10 +201,10 @@ async fn many_streams_are_appended_to_at_once() {
     let appends = (0..STREAMS)
         .map(|stream| log.append_to(&stream.to_string(), ExpectedRevision::NoStream, vec![event("A")]))
         .collect();
-    let asked = Instant::now();
+    let started = Instant::now();
     let outcomes = log.append(appends).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     // One after another they would take ten seconds.
-    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "it took {:?}", started.elapsed());
     assert_eq!(log.all().await.len(), STREAMS);
 }

@@ -1,5 +1,5 @@
-//! KurrentDB: the contract, against the stand-in and, where `KURRENTDB_URL` names one, a real server; and what is its
-//! own, against the stand-in.
+//! Tests of the KurrentDB event store: the contract suite against the fake server and, if `KURRENTDB_URL` is set, a real
+//! one; and its own tests against the fake.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,32 +15,32 @@ use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::EventStoreError;
 use chat_testing::kurrentdb::FakeKurrentDb;
 
-use chat_ports::contract_tests::event_store::space::{Log, Space};
+use chat_ports::contract_tests::event_store::scoped_log::{Log, ScopedLog};
 
 async fn open_at(url: &str) -> Log {
     Arc::new(KurrentDbEventStore::open(&KurrentDbUrl::parse(url).unwrap()).await.unwrap())
 }
 
-/// Shorter than usual, where a test waits for its end.
-const SHORT: CallTimeouts =
+/// Short time limits, for tests that wait for a timeout.
+const SHORT_TIMEOUTS: CallTimeouts =
     CallTimeouts { attempt: Duration::from_millis(400), total: Duration::from_millis(900) };
 
-async fn open_impatiently(url: &str) -> Result<Log, EventStoreError> {
-    let opened = KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT).await;
+async fn open_with_short_timeouts(url: &str) -> Result<Log, EventStoreError> {
+    let opened = KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT_TIMEOUTS).await;
     opened.map(|log| Arc::new(log) as Log)
 }
 
-/// A server of one's own, and its log.
-async fn server() -> (FakeKurrentDb, Space) {
+/// A new server and its log.
+async fn server() -> (FakeKurrentDb, ScopedLog) {
     let server = FakeKurrentDb::start().unwrap();
-    let log = Space::in_log(open_at(&server.url()).await).await;
+    let log = ScopedLog::new(open_at(&server.url()).await).await;
     (server, log)
 }
 
-/// As [`server`], with little patience.
-async fn impatient() -> (FakeKurrentDb, Space) {
+/// As [`server`], with short time limits.
+async fn server_with_short_timeouts() -> (FakeKurrentDb, ScopedLog) {
     let server = FakeKurrentDb::start().unwrap();
-    let log = Space::in_log(open_impatiently(&server.url()).await.unwrap()).await;
+    let log = ScopedLog::new(open_with_short_timeouts(&server.url()).await.unwrap()).await;
     (server, log)
 }
 
@@ -48,10 +48,10 @@ mod fake {
     use super::{FakeKurrentDb, Log, open_at};
     use chat_ports::event_store_contract;
 
-    struct Own(FakeKurrentDb);
+    struct FakeServer(FakeKurrentDb);
 
-    impl Own {
-        #[expect(clippy::unnecessary_wraps, reason = "the contract asks")]
+    impl FakeServer {
+        #[expect(clippy::unnecessary_wraps, reason = "the contract suite expects an Option")]
         fn new() -> Option<Self> {
             Some(Self(FakeKurrentDb::start().unwrap()))
         }
@@ -61,21 +61,21 @@ mod fake {
         }
     }
 
-    event_store_contract!(Own);
+    event_store_contract!(FakeServer);
 }
 
 mod real_server {
     use super::{Log, env, open_at};
     use chat_ports::event_store_contract;
 
-    struct Given(String);
+    struct RealServer(String);
 
-    impl Given {
-        #[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
+    impl RealServer {
+        #[expect(clippy::print_stderr, reason = "the person who runs the tests should know")]
         fn new() -> Option<Self> {
             let url = env::var("KURRENTDB_URL").ok();
             if url.is_none() {
-                eprintln!("KURRENTDB_URL is not set: this was not held against a real server");
+                eprintln!("KURRENTDB_URL is not set: skipping the test against a real server");
             }
             url.map(Self)
         }
@@ -85,5 +85,5 @@ mod real_server {
         }
     }
 
-    event_store_contract!(Given);
+    event_store_contract!(RealServer);
 }

@@ -1,11 +1,11 @@
-//! Opening the log, and who is let in.
+//! Tests of opening the log and of authentication.
 
 use chat_ports::event_store::{EventStoreError, LogId};
 use chat_testing::kurrentdb::FakeKurrentDb;
 
-use super::{open_at, open_impatiently};
+use super::{open_at, open_with_short_timeouts};
 
-/// `ops:correct/horse`, as HTTP has it.
+/// `ops:correct/horse` as an HTTP authorization header.
 const AUTHORIZATION: &str = "Basic b3BzOmNvcnJlY3QvaG9yc2U=";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,30 +23,30 @@ async fn processes_that_start_at_once_agree_on_the_logs_identity() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_worth_another_try() {
+async fn an_unreachable_server_is_retryable() {
     let server = FakeKurrentDb::start().unwrap();
     server.go_down();
-    let away = open_impatiently(&server.url()).await.map(drop);
-    assert!(away.as_ref().is_err_and(EventStoreError::is_retryable), "{away:?}");
+    let unreachable = open_with_short_timeouts(&server.url()).await.map(drop);
+    assert!(unreachable.as_ref().is_err_and(EventStoreError::is_retryable), "{unreachable:?}");
     server.come_up().unwrap();
-    open_impatiently(&server.url()).await.unwrap();
+    open_with_short_timeouts(&server.url()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_user_who_is_not_let_in_is_told_so_and_not_to_try_again() {
+async fn wrong_credentials_are_refused_and_not_retryable() {
     let server = FakeKurrentDb::start().unwrap();
     server.require_authorization(AUTHORIZATION);
     let with = |user: &str| server.url().replace("://", &format!("://{user}"));
     for wrong in ["", "ops:wrong@"] {
-        let refused = open_at_least(&with(wrong)).await;
+        let refused = try_open(&with(wrong)).await;
         assert!(
             matches!(&refused, Err(EventStoreError::Refused(cause)) if cause.to_string().contains("rights"))
         );
         assert!(!format!("{refused:?}").contains("wrong"), "{refused:?}");
     }
-    open_at_least(&with("ops:correct%2Fhorse@")).await.unwrap();
+    try_open(&with("ops:correct%2Fhorse@")).await.unwrap();
 }
 
-async fn open_at_least(url: &str) -> Result<(), EventStoreError> {
-    open_impatiently(url).await.map(drop)
+async fn try_open(url: &str) -> Result<(), EventStoreError> {
+    open_with_short_timeouts(url).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Reading and following a log that is shared with others, on a server that fails.
+//! Tests of reading and subscribing to a log that is shared with other applications, on a failing server.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use chat_ports::event_store::{EventBatch, EventLookup, EventStoreError, Subscrip
 use chat_testing::kurrentdb::FakeKurrentDb;
 
 use super::server;
-use chat_ports::contract_tests::event_store::space::{Space, event, soon};
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
 
-/// Waits until the subscription has got to the log's end, and returns how far that is. Nothing comes on the way.
-async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) -> Position {
+/// Waits until the subscription has reached the head without an event on the way, and returns the reached position.
+async fn reach_the_head(log: &ScopedLog, subscription: &mut Box<dyn Subscription>) -> Position {
     let end = log.head().await.unwrap();
     loop {
-        let EventBatch { events, up_to } = soon(subscription.next(10)).await.unwrap();
+        let EventBatch { events, up_to } = within_deadline(subscription.next(10)).await.unwrap();
         assert_eq!(events, []);
         assert!(up_to <= log.head().await.unwrap());
         if up_to >= end {
@@ -24,7 +24,7 @@ async fn reach_the_end(log: &Space, subscription: &mut Box<dyn Subscription>) ->
 }
 
 #[tokio::test]
-async fn streams_of_others_stay_out() {
+async fn streams_of_other_applications_are_filtered_out() {
     let (server, log) = server().await;
     server.append_foreign_events("orders-1", 3);
     log.fill("s", &["A"; 2]).await;
@@ -34,74 +34,74 @@ async fn streams_of_others_stay_out() {
     assert_eq!(log.read_all(Position::START, 100).await.unwrap(), log.all().await);
     assert!(log.head().await.unwrap() > log.all().await[1].position);
     let mut subscription = log.subscribe(Position::START).await.unwrap();
-    assert_eq!(log.hear(&mut subscription, 2).await, log.all().await);
-    reach_the_end(&log, &mut subscription).await;
+    assert_eq!(log.receive(&mut subscription, 2).await, log.all().await);
+    reach_the_head(&log, &mut subscription).await;
     assert!(!log.has_contiguous_positions());
 }
 
 #[tokio::test]
-async fn checkpoints_move_on_while_others_write() {
+async fn the_position_advances_while_other_applications_write() {
     let (server, log) = server().await;
     log.fill("s", &["A"]).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
-    log.hear(&mut subscription, 1).await;
-    // Many: the server tells. A few: the subscription looks.
+    log.receive(&mut subscription, 1).await;
+    // The server reports progress past many events; past a few, the subscription reads the head itself.
     for many in [1_000, 1_000, 3] {
         server.append_foreign_events("orders-1", many);
-        let up_to = reach_the_end(&log, &mut subscription).await;
+        let up_to = reach_the_head(&log, &mut subscription).await;
         let mut again = log.subscribe(up_to).await.unwrap();
-        let (heard, ()) = tokio::join!(log.hear(&mut again, 1), async {
+        let (received, ()) = tokio::join!(log.receive(&mut again, 1), async {
             let last = log.all().await.pop().unwrap();
             log.append_one("s", ExpectedRevision::Exact(last.revision), vec![event("B")]).await.unwrap();
         });
-        assert_eq!(heard, log.all_after(up_to).await);
-        log.hear(&mut subscription, 1).await;
+        assert_eq!(received, log.all_after(up_to).await);
+        log.receive(&mut subscription, 1).await;
     }
 }
 
 #[tokio::test]
-async fn a_subscription_from_the_end_reaches_it_where_others_wrote_last() {
+async fn a_subscription_from_the_last_own_event_reaches_the_head() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     let last = log.all().await.pop().unwrap().position;
     server.append_foreign_events("orders-1", 2);
     let mut subscription = log.subscribe(last).await.unwrap();
-    reach_the_end(&log, &mut subscription).await;
+    reach_the_head(&log, &mut subscription).await;
 }
 
 #[tokio::test]
-async fn a_subscription_that_breaks_says_so_and_another_one_goes_on_from_there() {
+async fn a_broken_subscription_fails_and_a_new_one_continues_from_its_position() {
     type Break = fn(&FakeKurrentDb);
     let breaks: [Break; 3] = [FakeKurrentDb::end_subscriptions, FakeKurrentDb::cut_connections, |server| {
         server.go_down();
         server.come_up().unwrap();
     }];
     let (server, log) = server().await;
-    let (mut up_to, mut heard) = (log.start, Vec::new());
+    let (mut up_to, mut received) = (log.start, Vec::new());
     for (round, broken) in breaks.iter().enumerate() {
         let mut subscription = log.subscribe(up_to).await.unwrap();
         log.fill(&round.to_string(), &["A"; 5]).await;
         broken(&server);
         let failed = loop {
-            match soon(subscription.next(3)).await {
+            match within_deadline(subscription.next(3)).await {
                 Ok(batch) => {
                     up_to = batch.up_to;
-                    heard.extend(batch.events);
+                    received.extend(batch.events);
                 }
                 Err(error) => break error,
             }
         };
         assert!(matches!(failed, EventStoreError::Unavailable(_)), "{failed:?}");
-        assert!(soon(subscription.next(3)).await.is_err());
+        assert!(within_deadline(subscription.next(3)).await.is_err());
     }
     let all = log.all().await;
     let mut subscription = log.subscribe(up_to).await.unwrap();
-    heard.extend(log.hear(&mut subscription, all.len() - heard.len()).await);
-    assert_eq!(heard, all);
+    received.extend(log.receive(&mut subscription, all.len() - received.len()).await);
+    assert_eq!(received, all);
 }
 
 #[tokio::test]
-async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
+async fn a_slow_subscriber_does_not_block_other_calls() {
     const EVENTS: u64 = 400;
     let (server, log) = server().await;
     for stream in 0..EVENTS / 4 {
@@ -117,7 +117,7 @@ async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
     for _ in 0..4 {
         subscriptions.push(log.subscribe(log.start).await.unwrap());
     }
-    // What is on its way arrives, and then nothing more is taken from the server.
+    // Events in flight arrive, and then the server delivers no more.
     let mut seen = (server.delivered_count(), Instant::now());
     while seen.1.elapsed() < Duration::from_millis(500) {
         log.head().await.unwrap();
@@ -125,13 +125,13 @@ async fn a_reader_that_is_slow_holds_up_the_server_and_nobody_else() {
             seen = (server.delivered_count(), Instant::now());
         }
     }
-    // Some 15 MB each: the channel's 128 events, the connection's window, what sockets and pipes hold.
+    // About 15 MB each: the channel's 128 events, the connection's window, and the buffers of sockets and pipes.
     assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were taken", seen.0, EVENTS * 4);
-    assert_eq!(log.hear(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
+    assert_eq!(log.receive(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
 }
 
 #[tokio::test]
-async fn an_event_of_another_program_in_a_stream_of_this_one_is_read_as_of_no_known_version() {
+async fn a_foreign_event_in_an_own_stream_is_read_with_schema_version_zero() {
     let (server, log) = server().await;
     server.append_foreign_events(&log.name("s"), 1);
     let event = log.all().await.pop().unwrap();
@@ -141,13 +141,13 @@ async fn an_event_of_another_program_in_a_stream_of_this_one_is_read_as_of_no_kn
 }
 
 #[tokio::test]
-async fn an_event_is_not_looked_for_where_it_can_not_be() {
+async fn a_search_by_id_stops_at_the_earliest_possible_time() {
     let (_server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     let first = log.all().await.remove(0);
     let search = |since| EventLookup { id: first.id, stream: log.name("s").into(), since };
     let recorded = first.recorded_at.millis();
-    // Clocks may differ by a little.
+    // Clocks may differ slightly.
     let close = log.find_event(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
     assert_eq!(close, Some(first.clone()));
     assert_eq!(log.find_event(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);

@@ -27,21 +27,21 @@ macro_rules! counters_contract {
             a_range_starts_after_its_floor
             ranges_follow_each_other_without_a_gap
             a_floor_raises_a_counter_that_is_behind
-            a_floor_that_was_passed_changes_nothing
-            many_counters_are_answered_in_order
-            a_counter_that_is_asked_for_twice_at_once_gives_two_ranges
-            apps_and_chats_are_counted_apart
-            no_wishes_are_no_ranges
-            numbers_that_were_set_back_are_handed_out_again
-            a_counter_that_has_moved_on_is_not_set_back
-            a_counter_that_nobody_used_is_not_set_back
-            racing_handles_share_the_numbers_out
+            a_floor_below_the_counter_changes_nothing
+            ranges_are_returned_in_request_order
+            two_requests_for_one_counter_get_two_ranges
+            each_app_and_chat_has_its_own_counter
+            no_requests_return_no_ranges
+            rewound_numbers_are_handed_out_again
+            a_counter_that_has_moved_on_is_not_rewound
+            an_unused_counter_is_not_rewound
+            racing_handles_get_disjoint_ranges
             racing_handles_raise_a_counter_once
         }
     };
 }
 
-pub fn an_app() -> AppToken {
+pub fn random_app() -> AppToken {
     let random = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
     let mut random = random.iter().flat_map(Uuid::as_bytes).cycle();
     AppToken::generate(|bytes| bytes.fill_with(|| *random.next().unwrap()))
@@ -57,7 +57,7 @@ pub async fn take(counters: &dyn Counters, key: CounterKey, count: u64, floor: u
 }
 
 pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
-    let (counters, app) = (open(), an_app());
+    let (counters, app) = (open(), random_app());
     assert_eq!(take(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
     assert_eq!(take(&*counters, messages(app, 1), 5, 41).await, 42);
     // A floor that the range reaches beyond.
@@ -65,7 +65,7 @@ pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
 }
 
 pub async fn ranges_follow_each_other_without_a_gap(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+    let (one, other, key) = (open(), open(), messages(random_app(), 1));
     assert_eq!(take(&*one, key, 3, 0).await, 1);
     assert_eq!(take(&*other, key, 1, 0).await, 4);
     assert_eq!(take(&*one, key, 200, 4).await, 5);
@@ -73,22 +73,22 @@ pub async fn ranges_follow_each_other_without_a_gap(open: impl Fn() -> Handle) {
 }
 
 pub async fn a_floor_raises_a_counter_that_is_behind(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(an_app(), 1));
+    let (counters, key) = (open(), messages(random_app(), 1));
     assert_eq!(take(&*counters, key, 2, 0).await, 1);
     assert_eq!(take(&*counters, key, 2, 10).await, 11);
     assert_eq!(take(&*counters, key, 1, 0).await, 13);
 }
 
-pub async fn a_floor_that_was_passed_changes_nothing(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(an_app(), 1));
+pub async fn a_floor_below_the_counter_changes_nothing(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(random_app(), 1));
     take(&*counters, key, 10, 0).await;
     assert_eq!(take(&*counters, key, 1, 10).await, 11);
     assert_eq!(take(&*counters, key, 1, 9).await, 12);
 }
 
-pub async fn many_counters_are_answered_in_order(open: impl Fn() -> Handle) {
+pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
     let counters = open();
-    let apps: Vec<AppToken> = (0..25).map(|_| an_app()).collect();
+    let apps: Vec<AppToken> = (0..25).map(|_| random_app()).collect();
     let mut wishes = Vec::new();
     for (index, &app) in apps.iter().enumerate() {
         let index = index as u64;
@@ -104,8 +104,8 @@ pub async fn many_counters_are_answered_in_order(open: impl Fn() -> Handle) {
     assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor + wish.count));
 }
 
-pub async fn a_counter_that_is_asked_for_twice_at_once_gives_two_ranges(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(an_app(), 1));
+pub async fn two_requests_for_one_counter_get_two_ranges(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(random_app(), 1));
     for floor in [0, 100] {
         let twice =
             [ReservationRequest { key, count: 5, floor }, ReservationRequest { key, count: 5, floor }];
@@ -115,8 +115,8 @@ pub async fn a_counter_that_is_asked_for_twice_at_once_gives_two_ranges(open: im
     }
 }
 
-pub async fn apps_and_chats_are_counted_apart(open: impl Fn() -> Handle) {
-    let (counters, app, other) = (open(), an_app(), an_app());
+pub async fn each_app_and_chat_has_its_own_counter(open: impl Fn() -> Handle) {
+    let (counters, app, other) = (open(), random_app(), random_app());
     let keys = [
         CounterKey::Chats(app),
         CounterKey::Chats(other),
@@ -132,12 +132,12 @@ pub async fn apps_and_chats_are_counted_apart(open: impl Fn() -> Handle) {
     }
 }
 
-pub async fn no_wishes_are_no_ranges(open: impl Fn() -> Handle) {
+pub async fn no_requests_return_no_ranges(open: impl Fn() -> Handle) {
     assert!(open().reserve(&[]).await.unwrap().is_empty());
 }
 
-pub async fn numbers_that_were_set_back_are_handed_out_again(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+pub async fn rewound_numbers_are_handed_out_again(open: impl Fn() -> Handle) {
+    let (one, other, key) = (open(), open(), messages(random_app(), 1));
     take(&*one, key, 8, 0).await;
     one.rewind(key, 8, 3).await.unwrap();
     assert_eq!(take(&*other, key, 1, 3).await, 4);
@@ -145,16 +145,16 @@ pub async fn numbers_that_were_set_back_are_handed_out_again(open: impl Fn() -> 
     assert_eq!(take(&*one, key, 1, 0).await, 1);
 }
 
-pub async fn a_counter_that_has_moved_on_is_not_set_back(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(an_app(), 1));
+pub async fn a_counter_that_has_moved_on_is_not_rewound(open: impl Fn() -> Handle) {
+    let (one, other, key) = (open(), open(), messages(random_app(), 1));
     take(&*one, key, 8, 0).await;
     take(&*other, key, 1, 0).await;
     one.rewind(key, 8, 3).await.unwrap();
     assert_eq!(take(&*one, key, 1, 0).await, 10);
 }
 
-pub async fn a_counter_that_nobody_used_is_not_set_back(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(an_app(), 1));
+pub async fn an_unused_counter_is_not_rewound(open: impl Fn() -> Handle) {
+    let (counters, key) = (open(), messages(random_app(), 1));
     counters.rewind(key, 8, 3).await.unwrap();
     assert_eq!(take(&*counters, key, 1, 0).await, 1);
 }
@@ -180,13 +180,13 @@ async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeS
     different
 }
 
-pub async fn racing_handles_share_the_numbers_out(open: impl Fn() -> Handle) {
-    let taken = race(&open, messages(an_app(), 1), 0).await;
+pub async fn racing_handles_get_disjoint_ranges(open: impl Fn() -> Handle) {
+    let taken = race(&open, messages(random_app(), 1), 0).await;
     assert_eq!(taken, (1..=taken.len() as u64).collect());
 }
 
 pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
     const FLOOR: u64 = 1_000;
-    let taken = race(&open, messages(an_app(), 1), FLOOR).await;
+    let taken = race(&open, messages(random_app(), 1), FLOOR).await;
     assert!(taken.first().is_some_and(|first| *first > FLOOR), "a number of the log was handed out");
 }

@@ -25,7 +25,7 @@ pub trait Place {
 
 /// Runs the contract suite on one adapter.
 #[macro_export]
-macro_rules! reservations_contract {
+macro_rules! idempotency_store_contract {
     ($place:ty: $($case:ident)+) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,26 +36,26 @@ macro_rules! reservations_contract {
         )+
     };
     ($place:ty) => {
-        $crate::reservations_contract! { $place:
+        $crate::idempotency_store_contract! { $place:
             a_key_is_granted_once
-            an_owner_that_asks_again_is_granted_the_same_again
-            another_payload_is_told
-            an_answer_is_told_to_whoever_asks_again
+            a_repeated_request_of_the_owner_gets_the_same_lease
+            another_payload_is_a_mismatch
+            a_completed_key_returns_its_answer
             an_answer_holds_the_token_of_a_new_app
-            a_released_key_is_granted_as_if_for_the_first_time
-            a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn
-            a_renewed_lease_does_not_run_out
-            a_lease_that_ran_out_and_was_not_taken_over_is_renewed
-            who_lost_a_key_can_neither_renew_nor_release_it
-            a_key_that_was_taken_over_stays_doubtful_when_it_is_released
-            who_lost_a_key_can_still_complete_it
-            an_answer_stays_whoever_releases_or_renews_late
-            of_many_who_wish_at_once_one_is_granted
-            answers_are_kept_for_so_long_and_no_longer
-            what_nobody_completed_is_forgotten_in_the_end
-            a_store_without_memory_reserves_nothing
-            a_memory_that_began_later_grants_nothing_while_older_leases_may_run_and_doubts_then
-            a_memory_that_has_begun_does_not_begin_again
+            a_released_key_is_granted_as_first
+            an_expired_lease_is_taken_over_with_the_token_of_its_first_owner
+            a_renewed_lease_does_not_expire
+            an_expired_lease_can_be_renewed_until_it_is_taken_over
+            a_former_owner_can_neither_renew_nor_release
+            a_key_that_was_taken_over_stays_doubtful_after_a_release
+            a_former_owner_can_still_complete
+            a_late_release_or_renewal_leaves_the_answer
+            only_one_of_many_concurrent_requests_is_granted
+            answers_expire_after_the_retention
+            uncompleted_reservations_expire
+            an_uninitialized_store_reserves_nothing
+            a_store_initialized_late_waits_one_lease_and_then_grants_doubtful
+            initializing_twice_changes_nothing
             another_process_sees_the_same
         }
     };
@@ -133,7 +133,7 @@ pub async fn a_key_is_granted_once(place: &impl Place) {
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First);
 }
 
-pub async fn an_owner_that_asks_again_is_granted_the_same_again(place: &impl Place) {
+pub async fn a_repeated_request_of_the_owner_gets_the_same_lease(place: &impl Place) {
     let store = begun(place, LASTING).await;
     let owner = wish("a");
     let first = granted(&store, &owner).await;
@@ -145,7 +145,7 @@ pub async fn an_owner_that_asks_again_is_granted_the_same_again(place: &impl Pla
     assert_eq!(granted(&store, &other).await, KeyLease { claim: Claim::Doubtful, hint });
 }
 
-pub async fn another_payload_is_told(place: &impl Place) {
+pub async fn another_payload_is_a_mismatch(place: &impl Place) {
     let store = begun(place, LASTING).await;
     let other = KeyRequest { fingerprint: fingerprint(b"other"), ..wish("a") };
     granted(&store, &wish("a")).await;
@@ -154,7 +154,7 @@ pub async fn another_payload_is_told(place: &impl Place) {
     assert_eq!(store.reserve(&other).await.unwrap(), ReserveOutcome::PayloadMismatch);
 }
 
-pub async fn an_answer_is_told_to_whoever_asks_again(place: &impl Place) {
+pub async fn a_completed_key_returns_its_answer(place: &impl Place) {
     let store = begun(place, LASTING).await;
     granted(&store, &wish("a")).await;
     store.complete(&done("a", u64::from(u32::MAX) + 7)).await.unwrap();
@@ -175,7 +175,7 @@ pub async fn an_answer_holds_the_token_of_a_new_app(place: &impl Place) {
     assert_eq!(store.reserve(&again).await.unwrap(), ReserveOutcome::Completed(answer));
 }
 
-pub async fn a_released_key_is_granted_as_if_for_the_first_time(place: &impl Place) {
+pub async fn a_released_key_is_granted_as_first(place: &impl Place) {
     let store = begun(place, LASTING).await;
     let first = wish("a");
     granted(&store, &first).await;
@@ -184,7 +184,7 @@ pub async fn a_released_key_is_granted_as_if_for_the_first_time(place: &impl Pla
     assert_eq!(granted(&store, &other).await.claim, Claim::First);
 }
 
-pub async fn a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn(place: &impl Place) {
+pub async fn an_expired_lease_is_taken_over_with_the_token_of_its_first_owner(place: &impl Place) {
     let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LASTING };
     let store = begun(place, terms).await;
     let drawn = AppToken::generate(|bytes| bytes.fill(9));
@@ -197,7 +197,7 @@ pub async fn a_lease_that_ran_out_is_taken_over_with_what_its_owner_had_drawn(pl
     assert_eq!(hint.app, Some(drawn));
 }
 
-pub async fn a_renewed_lease_does_not_run_out(place: &impl Place) {
+pub async fn a_renewed_lease_does_not_expire(place: &impl Place) {
     // Long enough for a busy machine to renew in time.
     let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..LASTING };
     let store = begun(place, terms).await;
@@ -212,7 +212,7 @@ pub async fn a_renewed_lease_does_not_run_out(place: &impl Place) {
     }
 }
 
-pub async fn a_lease_that_ran_out_and_was_not_taken_over_is_renewed(place: &impl Place) {
+pub async fn an_expired_lease_can_be_renewed_until_it_is_taken_over(place: &impl Place) {
     let store = begun(place, FLEETING).await;
     let owner = wish("a");
     granted(&store, &owner).await;
@@ -221,7 +221,7 @@ pub async fn a_lease_that_ran_out_and_was_not_taken_over_is_renewed(place: &impl
     assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
 }
 
-pub async fn who_lost_a_key_can_neither_renew_nor_release_it(place: &impl Place) {
+pub async fn a_former_owner_can_neither_renew_nor_release(place: &impl Place) {
     let store = begun(place, FLEETING).await;
     let (first, second) = (wish("a"), wish("a"));
     granted(&store, &first).await;
@@ -231,7 +231,7 @@ pub async fn who_lost_a_key_can_neither_renew_nor_release_it(place: &impl Place)
     assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Held);
 }
 
-pub async fn a_key_that_was_taken_over_stays_doubtful_when_it_is_released(place: &impl Place) {
+pub async fn a_key_that_was_taken_over_stays_doubtful_after_a_release(place: &impl Place) {
     let store = begun(place, FLEETING).await;
     let second = wish("a");
     let first = granted(&store, &wish("a")).await;
@@ -241,7 +241,7 @@ pub async fn a_key_that_was_taken_over_stays_doubtful_when_it_is_released(place:
     assert_eq!(third, KeyLease { claim: Claim::Doubtful, hint: first.hint });
 }
 
-pub async fn who_lost_a_key_can_still_complete_it(place: &impl Place) {
+pub async fn a_former_owner_can_still_complete(place: &impl Place) {
     let store = begun(place, FLEETING).await;
     let second = wish("a");
     granted(&store, &wish("a")).await;
@@ -251,7 +251,7 @@ pub async fn who_lost_a_key_can_still_complete_it(place: &impl Place) {
     assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 3).answer));
 }
 
-pub async fn an_answer_stays_whoever_releases_or_renews_late(place: &impl Place) {
+pub async fn a_late_release_or_renewal_leaves_the_answer(place: &impl Place) {
     let store = begun(place, LASTING).await;
     let owner = wish("a");
     granted(&store, &owner).await;
@@ -261,7 +261,7 @@ pub async fn an_answer_stays_whoever_releases_or_renews_late(place: &impl Place)
     assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 3).answer));
 }
 
-pub async fn of_many_who_wish_at_once_one_is_granted(place: &impl Place) {
+pub async fn only_one_of_many_concurrent_requests_is_granted(place: &impl Place) {
     let stores = [begun(place, LASTING).await, place.open(LASTING)];
     for round in 0..20 {
         let name = format!("key {round}");
@@ -276,7 +276,7 @@ pub async fn of_many_who_wish_at_once_one_is_granted(place: &impl Place) {
     }
 }
 
-pub async fn answers_are_kept_for_so_long_and_no_longer(place: &impl Place) {
+pub async fn answers_expire_after_the_retention(place: &impl Place) {
     let terms = IdempotencyTerms { retention: Duration::from_secs(1), ..LASTING };
     let store = begun(place, terms).await;
     let completed = Instant::now();
@@ -297,7 +297,7 @@ pub async fn answers_are_kept_for_so_long_and_no_longer(place: &impl Place) {
     }
 }
 
-pub async fn what_nobody_completed_is_forgotten_in_the_end(place: &impl Place) {
+pub async fn uncompleted_reservations_expire(place: &impl Place) {
     let terms = IdempotencyTerms { lease: Duration::ZERO, retention: Duration::from_millis(300) };
     let store = begun(place, terms).await;
     granted(&store, &wish("a")).await;
@@ -313,7 +313,7 @@ pub async fn what_nobody_completed_is_forgotten_in_the_end(place: &impl Place) {
     }
 }
 
-pub async fn a_store_without_memory_reserves_nothing(place: &impl Place) {
+pub async fn an_uninitialized_store_reserves_nothing(place: &impl Place) {
     let store = place.open(LASTING);
     let owner = wish("a");
     assert_eq!(store.reserve(&owner).await.unwrap(), ReserveOutcome::NotInitialized);
@@ -322,7 +322,7 @@ pub async fn a_store_without_memory_reserves_nothing(place: &impl Place) {
     assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
 }
 
-pub async fn a_memory_that_began_later_grants_nothing_while_older_leases_may_run_and_doubts_then(
+pub async fn a_store_initialized_late_waits_one_lease_and_then_grants_doubtful(
     place: &impl Place,
 ) {
     let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LASTING };
@@ -342,7 +342,7 @@ pub async fn a_memory_that_began_later_grants_nothing_while_older_leases_may_run
     assert_eq!(granted(&store, &wish("b")).await.claim, Claim::First, "what came before is too old to count");
 }
 
-pub async fn a_memory_that_has_begun_does_not_begin_again(place: &impl Place) {
+pub async fn initializing_twice_changes_nothing(place: &impl Place) {
     let store = begun(place, LASTING).await;
     place.open(LASTING).initialize(LogContent::HasEvents).await.unwrap();
     assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);

@@ -1,4 +1,4 @@
-//! Counters in this process's memory: the embedded default.
+//! Counters in the memory of this process: the embedded default.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,17 +7,17 @@ use quick_cache::unsync::Cache;
 
 use super::{CounterKey, Counters, CountersError, ReservationRequest};
 
-/// Counters in memory. They hold a bounded number of keys: one that was dropped starts again from the floor of its
-/// next reservation, that is, from the log.
+/// Counters in memory. The number of keys is bounded: an evicted counter restarts from the floor of its next request,
+/// that is, from the log.
 pub struct InProcessCounters {
     last_numbers: Mutex<Cache<CounterKey, u64>>,
 }
 
 impl InProcessCounters {
-    /// Keys that [`InProcessCounters::default`] keeps: some 10 MB.
+    /// The capacity of [`InProcessCounters::default`] in keys: about 10 MB.
     const DEFAULT_CAPACITY: usize = 100_000;
 
-    /// Counters that keep `keys` keys.
+    /// Counters with room for `keys` keys.
     pub fn with_capacity(keys: usize) -> Self {
         Self { last_numbers: Mutex::new(Cache::new(keys)) }
     }
@@ -35,14 +35,14 @@ impl Default for InProcessCounters {
 
 #[async_trait]
 impl Counters for InProcessCounters {
-    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
+    async fn reserve(&self, requests: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
         Ok(self.with_lock(|counters| {
-            let mut reserve = |wish: &ReservationRequest| {
-                let last = counters.get(&wish.key).copied().unwrap_or(0).max(wish.floor);
-                counters.insert(wish.key, last + wish.count);
+            let mut reserve = |request: &ReservationRequest| {
+                let last = counters.get(&request.key).copied().unwrap_or(0).max(request.floor);
+                counters.insert(request.key, last + request.count);
                 last + 1
             };
-            reservations.iter().map(&mut reserve).collect()
+            requests.iter().map(&mut reserve).collect()
         }))
     }
 

@@ -1,13 +1,16 @@
-//! The counters port: who gets which number next.
+//! The counters port: hands out the numbers of new chats and messages.
 //!
-//! A counter is fast and shared between processes, but it may forget: it restarts, fails over, is restored from an old
-//! copy. So it never decides. The log does, by refusing a number that does not follow from the one before; the writer
-//! tells the counter the last number it saw in the log ([`Reservation::floor`]) and the counter never hands out a
-//! number at or below it.
+//! A counter is fast and shared between processes, but it may lose its state: by a restart, a failover, or the restore
+//! of an old copy. So the log decides: it refuses a number that does not follow the one before. Each request carries the
+//! last number that the writer saw in the log ([`ReservationRequest::floor`]), and the counter never hands out a number
+//! at or below it.
 //!
-//! Promises of every adapter: ranges handed out for one key do not overlap as long as the counter keeps its memory,
-//! and follow each other without a gap unless a floor raised it; one call is one round trip, and a second one only
-//! where a counter has lost its memory.
+//! Promises of every adapter:
+//!
+//! - **No overlap.** Ranges of one key do not overlap unless the counter lost its state in between.
+//! - **No gaps.** Ranges of one key follow each other without a gap unless a floor raised the counter.
+//! - **One round trip.** A call takes one round trip, and a second one only if a counter is below its floor.
+//! - **Not durable.** A counter may lose its state at any time. Every [`CountersError`] is worth a retry.
 
 mod in_process;
 
@@ -19,18 +22,18 @@ use thiserror::Error;
 
 pub use in_process::InProcessCounters;
 
-/// The counters.
+/// A set of counters, shared by all processes that use the same store.
 #[async_trait]
 pub trait Counters: Send + Sync + 'static {
-    /// Hands out a range for each reservation, in order: the first number of each.
-    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError>;
+    /// Reserves a range for each request and returns the first number of each, in the same order.
+    async fn reserve(&self, requests: &[ReservationRequest]) -> Result<Vec<u64>, CountersError>;
 
-    /// Sets the counter of `key` back from `from` to `to`, unless it has moved on from `from` meanwhile: numbers that
-    /// were handed out and will not be used are handed out again.
+    /// Sets the counter of `key` from `from` back to `to`, so that unused numbers are handed out again. Does nothing if
+    /// the counter is no longer at `from`.
     async fn rewind(&self, key: CounterKey, from: u64, to: u64) -> Result<(), CountersError>;
 }
 
-/// What is counted.
+/// The key of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CounterKey {
     /// The chats of an app.
@@ -39,18 +42,18 @@ pub enum CounterKey {
     Messages(AppToken, ChatNumber),
 }
 
-/// A wish for numbers.
+/// A request for a range of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservationRequest {
-    /// Which counter.
+    /// The counter.
     pub key: CounterKey,
-    /// How many numbers, at least one.
+    /// The length of the range, at least one.
     pub count: u64,
-    /// The last number that the log is known to hold: the range starts after it, and after everything handed out.
+    /// The last number known to be in the log: the range starts after it, and after every number handed out before.
     pub floor: u64,
 }
 
-/// The counters can't be reached; nothing was handed out that matters. Worth a retry.
+/// The counters are unavailable. A range may have been reserved; it is lost without harm. Worth a retry.
 #[derive(Debug, Error)]
 #[error("the counters can't be reached now")]
 pub struct CountersError(#[source] pub Box<dyn StdError + Send + Sync>);

@@ -4,13 +4,15 @@
 //!
 //! - **Atomic per stream.** The events of one [`StreamAppend`] are stored together or not at all, one after another
 //!   in their stream. Appends of one batch are independent: a conflict fails its own stream only.
-//! - **Durable.** An append is answered when its events are on disk (fsync) or acknowledged by the cluster.
-//! - **Ordered.** Positions rise in commit order: whoever has read up to a position never later finds a new event
-//!   before it. Revisions of a stream are 0, 1, 2 … without a gap.
-//! - **Idempotent.** An append sent again with the same event ids and expected revision, after it was stored,
-//!   answers as the first time and stores nothing. What becomes of an id that is stored elsewhere, in another stream or
-//!   at another revision, is up to the adapter: whoever gives ids must not count on its being refused.
-//! - **Bounded.** An adapter takes [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
+//! - **Durable.** An append returns when its events are on disk (fsync) or acknowledged by the cluster.
+//! - **Ordered.** Positions rise in commit order: after a read up to a position, no new event appears before it.
+//!   Revisions of a stream are 0, 1, 2 … without a gap.
+//! - **Idempotent.** An append that is repeated with the same event ids and expected revision after it was stored
+//!   returns the first receipt and stores nothing. An id that is already stored in another stream or at another revision
+//!   may be refused or not, depending on the adapter.
+//! - **Bounded.** An adapter accepts [`MAX_APPEND_BYTES`] in one [`StreamAppend`], and may refuse more.
+//! - **Retryable.** [`EventStoreError::Unavailable`] and [`AppendError::Unavailable`] are worth a retry. After
+//!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
 
 pub mod creation_lookup;
 
@@ -24,57 +26,57 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, Timestamp};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// What one [`StreamAppend`] may hold, payloads and metadata together. A message of 65,536 bytes fits, whatever its
-/// JSON makes of it (six bytes for one, at worst). KurrentDB refuses more than 1 MiB unless told otherwise.
+/// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if JSON
+/// escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
 pub const MAX_APPEND_BYTES: usize = 512 << 10;
 
-/// The log.
+/// An append-only log of streams.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
-    /// Which log this is: drawn when it was created, and kept with it. A projection built from another log is of
-    /// no use.
+    /// Returns the identity of the log: generated when the log was created, and stored in it. A projection of another log
+    /// must not be used.
     async fn log_id(&self) -> Result<LogId, EventStoreError>;
 
-    /// Stores each append, and answers for each, in the order given. A batch names a stream at most once.
+    /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>>;
 
-    /// Reads one stream. A read may return fewer events than its limit, to bound its memory; it returns none only where
-    /// there are none: the stream ends there or does not exist.
+    /// Reads one stream. May return fewer events than the limit, to bound its memory, but returns none only at the end of
+    /// the stream or if the stream does not exist.
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
-    /// Reads up to `limit` events of all streams, in order of position, after `after`. May return fewer, to bound its
-    /// memory, but none only where there are none.
+    /// Reads up to `limit` events of all streams after `after`, in order of position. May return fewer, to bound its
+    /// memory, but returns none only at the end of the log.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
-    /// Reads up to `limit` events of all streams from the end of the log towards its start, those before `before`, or
-    /// the last ones. May return fewer, to bound its memory, but none only where there are none.
+    /// Reads up to `limit` events of all streams before `before` (or before the end of the log), the latest first. May
+    /// return fewer, to bound its memory, but returns none only at the start of the log.
     async fn read_all_backwards(
         &self,
         before: Option<Position>,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError>;
 
-    /// The event at a position, `None` where none of this system is there.
+    /// Returns the event at a position, or `None` if no event of this system has that position.
     async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
         let Some(before) = position.get().checked_sub(1) else { return Ok(None) };
         let next = self.read_all(Position::new(before), 1).await?.into_iter().next();
         Ok(next.filter(|event| event.position == position))
     }
 
-    /// The event of an id, `None` where the stream has none recorded since then. An adapter that finds ids without
-    /// reading streams also answers with older events and those of other streams.
+    /// Finds an event by its id; `None` if the stream has no such event recorded since [`EventLookup::since`]. An adapter
+    /// with an index of ids also finds older events and events of other streams.
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
-    /// The position of the last event, [`Position::START`] where there is none. In a store that others share it may
-    /// be an event of theirs. Never before what a subscription reported as [`Batch::up_to`]: a head below a checkpoint
-    /// means that the log lost events.
+    /// Returns the position of the last event, or [`Position::START`] if there is none. In a store that is shared with
+    /// other applications this may be an event of theirs. Never below an [`EventBatch::up_to`] that a subscription
+    /// returned: a head below a projection's checkpoint means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
 
-    /// Follows all streams from after `after`: first what is stored, then what comes.
+    /// Subscribes to all streams after `after`: first the stored events, then new ones as they are appended.
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError>;
 
-    /// Whether the distance between two positions is the number of events between them. Otherwise it only tells more
-    /// from less.
+    /// Whether the distance between two positions is the number of events between them. If not, positions can only be
+    /// compared.
     fn has_contiguous_positions(&self) -> bool {
         true
     }
@@ -83,18 +85,17 @@ pub trait EventStore: Send + Sync + 'static {
 /// A catch-up subscription.
 #[async_trait]
 pub trait Subscription: Send {
-    /// Waits until there is something after what was returned before, and returns it: at most `max` events, in order
-    /// of position. Dropping the future loses nothing.
+    /// Waits for events after those already returned, and returns at most `max` of them, in order of position. Cancel
+    /// safe: dropping the future loses no event. After an error, subscribe again from the last [`EventBatch::up_to`].
     async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError>;
 }
 
-/// What a subscription returns at once.
+/// A batch of events from a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventBatch {
-    /// The events, in order of position. May be empty, where the store reports progress past events that are not
-    /// of this system.
+    /// The events, in order of position. Empty if the store only reports progress past events of other applications.
     pub events: Vec<RecordedEvent>,
-    /// Everything up to here has been returned: a subscription may start again from after it.
+    /// All events up to this position have been returned: a new subscription may start after it.
     pub up_to: Position,
 }
 
@@ -108,7 +109,7 @@ pub struct LogId(pub Uuid);
 pub struct StreamAppend {
     /// The stream's name.
     pub stream: Arc<str>,
-    /// Where the stream must end for the append to succeed.
+    /// The last revision that the stream must have for the append to succeed.
     pub expected_revision: ExpectedRevision,
     /// The events, at least one, and no more than [`MAX_APPEND_BYTES`].
     pub events: Vec<NewEvent>,
@@ -117,69 +118,69 @@ pub struct StreamAppend {
 /// An event to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Unique in the log.
+    /// The event's id, unique in the log.
     pub id: EventId,
-    /// The type's name.
+    /// The event type.
     pub event_type: &'static str,
-    /// The version of the payload's shape.
+    /// The schema version of the payload.
     pub schema_version: SchemaVersion,
-    /// When the writer decided it.
+    /// When the event was decided, by the writer's clock.
     pub recorded_at: Timestamp,
-    /// The payload, JSON.
+    /// The payload, as JSON.
     pub data: String,
-    /// The circumstances ([`chat_domain::Metadata`]), JSON. Shared: the events of one request have the same.
+    /// The metadata ([`chat_domain::Metadata`]), as JSON. Shared by the events of one request.
     pub metadata: Arc<str>,
 }
 
-/// Where an append ended up.
+/// Position and revision of a stored append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendReceipt {
-    /// The position of the append's last event.
+    /// The position of the last event of the append.
     pub position: Position,
-    /// The revision of the append's last event.
+    /// The revision of the last event of the append.
     pub revision: Revision,
 }
 
-/// A stored event. The payload is as stored: [`RecordedEvent::decode`] reads it.
+/// A stored event. The payload is unparsed: see [`RecordedEvent::decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Its place in the log.
+    /// The position in the log.
     pub position: Position,
-    /// Its stream's name.
+    /// The name of the stream.
     pub stream: Arc<str>,
-    /// Its place in the stream.
+    /// The revision in the stream.
     pub revision: Revision,
-    /// Its identity.
+    /// The event's id.
     pub id: EventId,
-    /// The type's name.
+    /// The event type.
     pub event_type: String,
-    /// The version of the payload's shape.
+    /// The schema version of the payload.
     pub schema_version: SchemaVersion,
-    /// When its writer decided it.
+    /// When the event was decided, by the writer's clock.
     pub recorded_at: Timestamp,
-    /// The payload, JSON unless it was damaged.
+    /// The payload: JSON, unless it is damaged.
     pub data: Vec<u8>,
-    /// The circumstances, JSON unless damaged.
+    /// The metadata: JSON, unless it is damaged.
     pub metadata: Vec<u8>,
 }
 
 impl RecordedEvent {
-    /// Reads the payload, lifting older schema versions.
+    /// Decodes the payload and upcasts older schema versions.
     pub fn decode(&self) -> Result<Event, DecodeError> {
         Event::decode(&self.event_type, self.schema_version, &self.data)
     }
 }
 
-/// What to read of a stream.
+/// A request to read one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRead {
     /// The stream's name.
     pub stream: Arc<str>,
-    /// Where to start and which way to go.
+    /// The first revision and the direction.
     pub start: ReadStart,
-    /// Which events to return.
+    /// The event types to return.
     pub filter: EventTypeFilter,
-    /// How many events to return at most.
+    /// The largest number of events to return.
     pub limit: usize,
 }
 
@@ -201,18 +202,18 @@ impl StreamRead {
     }
 }
 
-/// An event that may be stored, and where to look for it.
+/// A search for one event by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventLookup {
     /// The event's id.
     pub id: EventId,
-    /// The stream that it was meant for.
+    /// The stream that the event was meant for.
     pub stream: Arc<str>,
-    /// No event recorded before this is it.
+    /// The event was not recorded before this time.
     pub since: Timestamp,
 }
 
-/// Where a read of a stream starts, and its direction.
+/// The start and the direction of a stream read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStart {
     /// From this revision (inclusive) towards the end.
@@ -223,50 +224,51 @@ pub enum ReadStart {
     Backwards(Revision),
 }
 
-/// Which events of a stream a read returns.
+/// A filter on event types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventTypeFilter {
-    /// All of them.
+    /// Passes every event.
     All,
-    /// Only those of this type.
+    /// Passes events of this type only.
     Only(&'static str),
-    /// All but those of this type.
+    /// Passes all events except those of this type.
     Except(&'static str),
 }
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why one stream's append failed.
+/// An error of appending to one stream.
 #[derive(Debug, Error)]
 pub enum AppendError {
-    /// The stream does not end where it was expected to. Nothing was stored; fold the stream again and decide anew.
-    #[error("the stream does not end where it was expected to")]
+    /// The stream's last revision is not the expected one. Nothing was stored; fold the stream again and repeat the
+    /// decision.
+    #[error("the stream does not end at the expected revision")]
     Conflict,
-    /// The store can't be reached or can't write. Nothing was stored; worth a retry.
-    #[error("the event store can't take events now")]
+    /// The store is unreachable or can't write. Nothing was stored; worth a retry.
+    #[error("the event store can't store events now")]
     Unavailable(#[source] BoxError),
-    /// The store's answer was lost: the events may be stored or not. An append with the same event ids and
-    /// expected revision tells.
-    #[error("the event store's answer was lost")]
+    /// The store's reply was lost: the events may be stored or not. Repeat the append with the same event ids and expected
+    /// revision to find out.
+    #[error("the event store's reply was lost")]
     OutcomeUnknown(#[source] BoxError),
 }
 
-/// Why the store could not be read.
+/// An error of reading the store.
 #[derive(Debug, Error)]
 pub enum EventStoreError {
-    /// Out of reach or busy; worth a retry.
+    /// The store is unreachable or busy; worth a retry.
     #[error("the event store can't be read now")]
     Unavailable(#[source] BoxError),
-    /// What is stored can't be understood; a retry finds the same.
+    /// The stored data is invalid; a retry fails in the same way.
     #[error("the event store is damaged")]
     Damaged(#[source] BoxError),
-    /// The store does not let this program in, or is of another kind. Somebody has to change that, as the source says.
+    /// The store denies access or is not an event store of this program. The source says which setting to change.
     #[error("the event store refuses this program")]
     Refused(#[source] BoxError),
 }
 
 impl EventStoreError {
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

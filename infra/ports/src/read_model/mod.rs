@@ -2,11 +2,14 @@
 //!
 //! [`ReadModel`] is what queries read; [`ReadModelWriter`] is what the projection writes. Promises of every adapter:
 //!
-//! - **One snapshot a query.** All that one call returns is as of one position, and the call returns that position.
+//! - **One snapshot a query.** A call reads at one position of the log, and returns that position with its result.
 //! - **Exactly once in effect.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
-//!   and fails without a trace where the checkpoint is not where the changes start.
-//! - **Ids from the log.** Apps, chats and messages are told apart inside by the position of the event that created
-//!   them: the same in every adapter and after every rebuild.
+//!   and changes nothing if the checkpoint is not where the changes start.
+//! - **Durability is optional.** A crash may lose the last commits, rows and checkpoint together; the projector folds
+//!   their events again.
+//! - **Ids from the log.** The internal id of an app, chat or message is the position of its creation event: the same in
+//!   every adapter and after every rebuild.
+//! - **Retryable.** All errors but [`ReadModelError::Damaged`] are worth a retry.
 
 mod writer;
 
@@ -25,26 +28,26 @@ pub use writer::{
     StoredMessage, Tombstone,
 };
 
-/// What queries read.
+/// The query side of the read model.
 #[async_trait]
 pub trait ReadModel: Send + Sync + 'static {
-    /// The position up to which the log is folded in.
+    /// Returns the position up to which the log is folded in.
     async fn position(&self) -> Result<Position, ReadModelError>;
 
-    /// An app.
+    /// Returns an app.
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError>;
 
-    /// Up to `limit` apps in the order of their creation, after `after` ([`AppRow::created_position`]).
+    /// Lists up to `limit` apps in the order of their creation, after `after` ([`AppRow::created_position`]).
     async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError>;
 
-    /// A chat.
+    /// Returns a chat.
     async fn chat(
         &self,
         token: AppToken,
         number: ChatNumber,
     ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError>;
 
-    /// Up to `limit` chats of an app in the order of their numbers, after `after`.
+    /// Lists up to `limit` chats of an app in the order of their numbers, after `after`.
     async fn chats(
         &self,
         token: AppToken,
@@ -52,7 +55,7 @@ pub trait ReadModel: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Snapshot<Result<Vec<ChatRow>, Missing>>, ReadModelError>;
 
-    /// A message; `Err(Missing::Deleted)` where it was deleted.
+    /// Returns a message; `Err(Missing::Deleted)` if it was deleted.
     async fn message(
         &self,
         token: AppToken,
@@ -60,7 +63,7 @@ pub trait ReadModel: Send + Sync + 'static {
         number: MessageNumber,
     ) -> Result<Snapshot<Result<MessageRow, Missing>>, ReadModelError>;
 
-    /// A page of a chat's messages, deleted ones left out.
+    /// Returns a page of the messages of a chat, without deleted ones.
     async fn messages(
         &self,
         token: AppToken,
@@ -69,17 +72,17 @@ pub trait ReadModel: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError>;
 
-    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
+    /// Returns the first `limit` pending dead letters by position, and the number of all pending ones.
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
-    /// A page of events that are parked or were discarded, and how many of each there are.
+    /// Returns a page of pending or discarded dead letters, and the number of each.
     async fn letters(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
 
-    /// The digest of all rows, tombstones and dead letters: equal for read models folded from the same log up to
-    /// the same position, whatever the adapter. Reads everything, beside the queries and the projector.
+    /// Computes the digest of all rows, tombstones and dead letters: equal for read models of the same log at the same
+    /// position, whatever the adapter. Reads the whole read model without blocking queries or the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
 
-    /// The same digest, and what each row, tombstone and parked event hashes to.
+    /// Computes the same digest, and the hash of each row, tombstone and dead letter.
     async fn contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError>;
 }
 
@@ -92,7 +95,7 @@ pub struct Snapshot<T> {
     pub value: T,
 }
 
-/// What a query named and is not there.
+/// The part of a query's path that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// No app has the token.
@@ -108,17 +111,17 @@ pub enum Missing {
 /// An app's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppRow {
-    /// The position of its AppCreated event: its place among the apps.
+    /// The position of its AppCreated event, by which apps are ordered.
     pub created_position: Position,
     /// Its token.
     pub token: AppToken,
     /// Its name.
     pub name: AppName,
-    /// Chats in it.
+    /// The number of its chats.
     pub chat_count: u64,
-    /// The number of the chat created last. Numbers whose creation was discarded count, so there may be fewer chats.
+    /// The number of the chat created last. May exceed `chat_count` if a creation event was discarded.
     pub last_chat: Option<ChatNumber>,
-    /// Events in its stream.
+    /// The number of events in its stream.
     pub version: Version,
     /// When it was created.
     pub created_at: Timestamp,
@@ -131,13 +134,13 @@ pub struct AppRow {
 pub struct ChatRow {
     /// Its number.
     pub number: ChatNumber,
-    /// Messages that exist: created and not deleted.
+    /// The number of messages that are not deleted.
     pub message_count: u64,
-    /// Events in its stream.
+    /// The number of events in its stream.
     pub version: Version,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When the last event of its stream was recorded, or else when it was created.
+    /// When the last event of its stream was recorded, or when it was created.
     pub updated_at: Timestamp,
 }
 
@@ -146,28 +149,28 @@ pub struct ChatRow {
 pub struct MessageRow {
     /// Its number.
     pub number: MessageNumber,
-    /// Its text.
+    /// The text.
     pub body: String,
-    /// Events about it: 1 as created, one more with each edit.
+    /// The number of its events: 1 when created, and one more with each edit.
     pub version: Version,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last edited, or else created.
+    /// When it was last edited, or created if never edited.
     pub updated_at: Timestamp,
 }
 
-/// Which messages of a chat a page shows.
+/// The messages of a chat that a page shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageWindow {
-    /// The newest.
+    /// The newest messages.
     Newest,
-    /// The oldest.
+    /// The oldest messages.
     Oldest,
-    /// The last ones before this number.
+    /// The last messages before this number.
     Before(MessageNumber),
-    /// The first ones after this number.
+    /// The first messages after this number.
     After(MessageNumber),
-    /// Those around this number, itself included where it exists: about half of the page before it.
+    /// The messages around this number, including it if it exists: about half of the page is before it.
     Around(MessageNumber),
 }
 
@@ -176,31 +179,31 @@ pub enum MessageWindow {
 pub struct MessagePage {
     /// The messages.
     pub messages: Vec<MessageRow>,
-    /// Whether the chat has older messages than the page's first; where the page is empty, than its window.
+    /// Whether the chat has messages older than the page, or older than the window if the page is empty.
     pub has_older: bool,
-    /// Whether the chat has newer messages than the page's last; where the page is empty, than its window.
+    /// Whether the chat has messages newer than the page, or newer than the window if the page is empty.
     pub has_newer: bool,
 }
 
-/// Why the read model could not be read or written.
+/// An error of reading or writing the read model.
 #[derive(Debug, Error)]
 pub enum ReadModelError {
-    /// Out of reach or busy; worth a retry.
-    #[error("the read model can't be reached now")]
+    /// The read model is unreachable or busy; worth a retry.
+    #[error("the read model is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// What is stored can't be understood; a retry finds the same, a rebuild helps.
+    /// The stored data is invalid; a retry fails in the same way, a rebuild repairs it.
     #[error("the read model is damaged")]
     Damaged(#[source] Box<dyn StdError + Send + Sync>),
-    /// Another projector moved the checkpoint; load it and go on from there.
+    /// Another projector moved the checkpoint; load it and continue from there.
     #[error("another projector moved the checkpoint")]
     CheckpointMoved,
-    /// Another projector has the read model open for writing; it is free again when that one ends.
+    /// Another projector has the read model open for writing; retry after that one has ended.
     #[error("another projector writes the read model")]
     InUse,
 }
 
 impl ReadModelError {
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Damaged(_))
     }

@@ -1,4 +1,4 @@
-//! The writing side of the port: what the projection loads before it folds, and what it commits after.
+//! The write side of the port: the rows that a projection loads before it folds events, and the changes that it commits.
 
 use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
@@ -8,49 +8,49 @@ use crate::dead_letter::{DeadLetter, DeadLetterCounts};
 use crate::event_store::LogId;
 use crate::projection_checkpoint::ProjectionCheckpoint;
 
-/// What the read model's projection writes.
+/// The write side of the read model, for its projection.
 ///
-/// Rows are loaded and written as sets, so that an adapter spends one round trip or one prepared statement on each
-/// set and not on each row. Loads answer for what there is and leave out what there is not, in any order.
+/// Rows are loaded and written as sets, so that an adapter needs one round trip or one prepared statement for each set
+/// and not for each row. A load returns the rows that exist, in any order.
 #[async_trait]
 pub trait ReadModelWriter: Send + Sync + 'static {
-    /// Where the read model stands.
+    /// Returns the checkpoint.
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
-    /// The names of streams with a parked event, each once.
+    /// Returns the names of blocked streams, each once.
     async fn blocked_streams(&self) -> Result<Vec<String>, ReadModelError>;
 
-    /// How many events are parked, and how many were discarded.
+    /// Returns the numbers of dead letters.
     async fn dead_letter_counts(&self) -> Result<DeadLetterCounts, ReadModelError>;
 
-    /// The letter of the event at this position.
+    /// Returns the dead letter of the event at this position.
     async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError>;
 
-    /// The first `limit` parked letters of a stream, by position.
+    /// Returns the first `limit` pending dead letters of a stream, by position.
     async fn dead_letters_of_stream(
         &self,
         stream: String,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ReadModelError>;
 
-    /// The rows of these apps.
+    /// Loads the rows of these apps.
     async fn apps(&self, tokens: Vec<AppToken>) -> Result<Vec<AppRow>, ReadModelError>;
 
-    /// The rows of these chats.
+    /// Loads the rows of these chats.
     async fn chats(&self, keys: Vec<ChatKey>) -> Result<Vec<StoredChat>, ReadModelError>;
 
-    /// These messages, each named by its chat's id and its number.
+    /// Loads these messages, each identified by the id of its chat and its number.
     async fn messages(
         &self,
         keys: Vec<(Position, MessageNumber)>,
     ) -> Result<Vec<StoredMessage>, ReadModelError>;
 
-    /// Stores the changes and moves the checkpoint, in one transaction. [`ReadModelError::CheckpointMoved`] where the
-    /// checkpoint is not at [`Changes::from`] of [`Changes::log`]; nothing is stored then.
+    /// Stores the changes and moves the checkpoint, in one transaction. Returns [`ReadModelError::CheckpointMoved`] and
+    /// stores nothing if the checkpoint is not at [`ReadModelChanges::from`] of [`ReadModelChanges::log`].
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError>;
 }
 
-/// Which chat.
+/// The identity of a chat in commands and queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChatKey {
     /// The app's token.
@@ -59,7 +59,7 @@ pub struct ChatKey {
     pub number: ChatNumber,
 }
 
-/// A chat as it is stored.
+/// A stored chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredChat {
     /// Its id: the position of its ChatCreated event.
@@ -68,38 +68,38 @@ pub struct StoredChat {
     pub app_id: Position,
     /// The token of its app.
     pub app: AppToken,
-    /// The number of the message created last; deleted ones count.
+    /// The number of the message created last, even if it is deleted.
     pub last_message: Option<MessageNumber>,
-    /// What queries see of it.
+    /// The row that queries return.
     pub row: ChatRow,
 }
 
 impl StoredChat {
-    /// What names it in commands and queries.
+    /// Its identity in commands and queries.
     pub fn key(&self) -> ChatKey {
         ChatKey { app: self.app, number: self.row.number }
     }
 }
 
-/// A message as far as the fold of an edit or a deletion needs it.
+/// The part of a stored message that folding an edit or a deletion needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
     /// The chat's id.
     pub chat_id: Position,
     /// Its number.
     pub number: MessageNumber,
-    /// Whether it is still there.
+    /// Whether it exists or was deleted.
     pub state: MessageState,
 }
 
-/// Whether a message is still there.
+/// Whether a message exists or was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageState {
-    /// It is.
+    /// It exists.
     Present {
         /// Its id: the position of its MessageCreated event.
         id: Position,
-        /// Events about it.
+        /// The number of its events.
         version: Version,
         /// When it was created.
         created_at: Timestamp,
@@ -108,36 +108,36 @@ pub enum MessageState {
     Deleted,
 }
 
-/// What the projection made of a stretch of the log.
+/// The changes of one batch of events.
 ///
-/// A row is in one set at most: what was created and then changed inside the stretch is new, with its last content.
+/// A row is in one set at most: a row that was created and then changed inside the batch is new, with its last content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadModelChanges {
-    /// The log that the stretch is of.
+    /// The log of the events.
     pub log: LogId,
-    /// Where the stretch starts: the checkpoint must be here.
+    /// The checkpoint before the batch.
     pub from: Position,
-    /// Where it ends: the checkpoint moves here.
+    /// The checkpoint after the batch.
     pub to: Position,
-    /// Apps that were not stored before, in order of position.
+    /// New apps, in order of position.
     pub new_apps: Vec<AppRow>,
-    /// Stored apps with another content, told by [`AppRow::created_position`].
+    /// Changed apps, identified by [`AppRow::created_position`].
     pub changed_apps: Vec<AppRow>,
-    /// Chats that were not stored before, in order of position.
+    /// New chats, in order of position.
     pub new_chats: Vec<StoredChat>,
-    /// Stored chats with another content, told by [`StoredChat::id`].
+    /// Changed chats, identified by [`StoredChat::id`].
     pub changed_chats: Vec<StoredChat>,
-    /// Messages that were not stored before, in order of position.
+    /// New messages, in order of position.
     pub new_messages: Vec<NewMessage>,
-    /// Stored messages with another text.
+    /// Edited messages.
     pub edited_messages: Vec<EditedMessage>,
-    /// Messages that are gone.
+    /// Deleted messages.
     pub deleted_messages: Vec<Tombstone>,
-    /// Events to park, in order of position.
+    /// New dead letters, in order of position.
     pub new_dead_letters: Vec<DeadLetter>,
-    /// Letters to take away: their events are applied now.
+    /// Dead letters to remove, since their events are applied now.
     pub resolved_dead_letters: Vec<Position>,
-    /// Stored letters with another reason or state.
+    /// Dead letters with another reason or state.
     pub changed_dead_letters: Vec<DeadLetter>,
 }
 
@@ -173,7 +173,7 @@ pub struct NewMessage {
     pub number: MessageNumber,
     /// Its text.
     pub body: String,
-    /// Events about it.
+    /// The number of its events.
     pub version: Version,
     /// When it was created.
     pub created_at: Timestamp,
@@ -181,20 +181,20 @@ pub struct NewMessage {
     pub updated_at: Timestamp,
 }
 
-/// A stored message's new content.
+/// The new content of a stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditedMessage {
     /// Its id.
     pub id: Position,
     /// Its text.
     pub body: String,
-    /// Events about it.
+    /// The number of its events.
     pub version: Version,
     /// When it was last edited.
     pub updated_at: Timestamp,
 }
 
-/// What stays of a deleted message: all but its text.
+/// The remains of a deleted message: everything but its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     /// The message's id.
@@ -203,9 +203,9 @@ pub struct Tombstone {
     pub chat_id: Position,
     /// Its number.
     pub number: MessageNumber,
-    /// Whether the message was stored before, and so is to be taken away.
+    /// Whether the message is stored and has to be removed.
     pub stored: bool,
-    /// Events about it, the deletion included.
+    /// The number of its events, including the deletion.
     pub version: Version,
     /// When it was created.
     pub created_at: Timestamp,

@@ -12,7 +12,7 @@ use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use chat_ports::contract_tests::counters::{Handle, an_app, messages, take};
+use chat_ports::contract_tests::counters::{Handle, random_app, messages, take};
 use chat_ports::counters_contract;
 
 // The servers of the contract end with the process. Its cases share them, each with a log of its own.
@@ -104,7 +104,7 @@ async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 
 #[tokio::test]
 async fn a_flushed_counter_is_raised_from_the_floor() {
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.flush().unwrap();
     assert_eq!(take(&counters, key, 3, 10).await, 11);
@@ -114,7 +114,7 @@ async fn a_flushed_counter_is_raised_from_the_floor() {
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor() {
     let (mut redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.restart_empty().unwrap();
     assert_eq!(take_soon(&counters, key, 10).await, 11);
@@ -123,7 +123,7 @@ async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_goes_on() {
     let (mut redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.restart().unwrap();
     assert_eq!(take_soon(&counters, key, 0).await, 11);
@@ -132,7 +132,7 @@ async fn a_counter_of_a_server_that_was_restarted_goes_on() {
 #[tokio::test]
 async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     set(&redis, &only_key(&redis), "7");
     assert_eq!(take(&counters, key, 2, 10).await, 11);
@@ -143,7 +143,7 @@ async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
 #[tokio::test]
 async fn what_is_no_counter_is_replaced() {
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     let name = only_key(&redis);
     for garbage in ["text", "", "1.5", "-3", "nan", "inf", "1e300", "9223372036854775807"] {
@@ -162,7 +162,7 @@ async fn what_is_no_counter_is_replaced() {
 async fn a_counter_far_ahead_can_be_set_back_exactly() {
     const AHEAD: u64 = (1 << 60) + 1;
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     set(&redis, &only_key(&redis), &AHEAD.to_string());
     assert_eq!(take(&counters, key, 1, 5).await, AHEAD + 1);
@@ -175,7 +175,7 @@ async fn a_counter_far_ahead_can_be_set_back_exactly() {
 #[tokio::test]
 async fn one_counter_that_forgot_leaves_the_others_of_its_batch_alone() {
     let (redis, counters) = alone();
-    let app = an_app();
+    let app = random_app();
     take(&counters, messages(app, 1), 10, 0).await;
     redis.flush().unwrap();
     take(&counters, messages(app, 2), 10, 0).await;
@@ -186,7 +186,7 @@ async fn one_counter_that_forgot_leaves_the_others_of_its_batch_alone() {
 #[tokio::test]
 async fn a_paused_server_is_an_error_soon_and_counts_on_when_it_goes_on() {
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     redis.pause().unwrap();
     for _ in 0..5 {
@@ -204,7 +204,7 @@ async fn counters_are_there_as_soon_as_their_server_is() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), a_log());
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
     assert_eq!(take_soon(&counters, key, 5).await, 6);
@@ -214,7 +214,7 @@ async fn counters_are_there_as_soon_as_their_server_is() {
 async fn counters_survive_a_change_of_masters() {
     let redis = RedisSentinel::start().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), a_log());
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
     let begun = Instant::now();
@@ -228,7 +228,7 @@ async fn counters_survive_a_change_of_masters() {
 #[tokio::test]
 async fn two_logs_in_one_redis_do_not_meet() {
     let redis = Redis::start().unwrap();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     let (one, other) = (
         RedisCounters::new(connect(&redis.url()), a_log()),
         RedisCounters::new(connect(&redis.url()), a_log()),
@@ -240,7 +240,7 @@ async fn two_logs_in_one_redis_do_not_meet() {
 #[tokio::test]
 async fn keys_name_no_token_and_keep_an_apps_together() {
     let (redis, counters) = alone();
-    let app: AppToken = an_app();
+    let app: AppToken = random_app();
     for key in [CounterKey::Chats(app), messages(app, 1), messages(app, 2)] {
         take(&counters, key, 1, 0).await;
     }
@@ -259,7 +259,7 @@ async fn a_counter_that_is_not_used_expires() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
     let almost = expiry - 60..=expiry;
     let (redis, counters) = alone();
-    let key = messages(an_app(), 1);
+    let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     let name = only_key(&redis);
     let renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
@@ -286,7 +286,7 @@ async fn no_secret_shows() {
     let redis = Redis::start().unwrap();
     let url: RedisUrl = redis.url().replace("://", "://user:secret@").parse().unwrap();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), a_log());
-    let app = an_app();
+    let app = random_app();
     let wish = ReservationRequest { key: CounterKey::Chats(app), count: 1, floor: 0 };
     let error = counters.reserve(&[wish]).await.unwrap_err();
     let shown = format!("{url} {url:?} {error} {error:?} {wish:?}");

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use chat_ports::contract_tests::idempotency::{
     LASTING, Place, Store, begun, done, granted, no_longer_in_flight, wish,
 };
-use chat_ports::reservations_contract;
+use chat_ports::idempotency_store_contract;
 
 /// One server.
 struct OneServer(Redis);
@@ -35,7 +35,7 @@ fn open(url: &str, log: Uuid, terms: IdempotencyTerms) -> Store {
     Arc::new(RedisIdempotencyStore::with_terms(connection, LogId(log), terms))
 }
 
-reservations_contract!(OneServer);
+idempotency_store_contract!(OneServer);
 
 mod in_a_cluster {
     use super::*;
@@ -52,11 +52,11 @@ mod in_a_cluster {
         }
     }
 
-    reservations_contract! { Cluster:
-        an_answer_is_told_to_whoever_asks_again
-        a_released_key_is_granted_as_if_for_the_first_time
-        of_many_who_wish_at_once_one_is_granted
-        a_memory_that_has_begun_does_not_begin_again
+    idempotency_store_contract! { Cluster:
+        a_completed_key_returns_its_answer
+        a_released_key_is_granted_as_first
+        only_one_of_many_concurrent_requests_is_granted
+        initializing_twice_changes_nothing
     }
 }
 

@@ -8,7 +8,7 @@ use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, Rea
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 
-use chat_ports::contract_tests::event_store::space::{Log, Space, event};
+use chat_ports::contract_tests::event_store::scoped_log::{Log, ScopedLog, event};
 use chat_ports::event_store_contract;
 
 struct Folder(TempDir);
@@ -43,7 +43,7 @@ async fn an_empty_log_ends_at_its_start() {
 #[tokio::test]
 async fn an_id_stored_elsewhere_conflicts_and_its_neighbours_go_on() {
     let folder = Folder::new().unwrap();
-    let log = Space::in_log(folder.open().await).await;
+    let log = ScopedLog::new(folder.open().await).await;
     let known = event("A");
     log.append_one("s", ExpectedRevision::NoStream, vec![known.clone()]).await.unwrap();
     let outcomes = log
@@ -87,7 +87,7 @@ async fn a_log_of_a_newer_version_is_refused() {
 #[tokio::test]
 async fn a_read_of_large_events_stops_early_and_goes_on() {
     let folder = Folder::new().unwrap();
-    let log = Space::in_log(folder.open().await).await;
+    let log = ScopedLog::new(folder.open().await).await;
     let mut events = Vec::new();
     for _ in 0..20 {
         let mut large = event("A");
@@ -110,7 +110,7 @@ async fn a_read_of_large_events_stops_early_and_goes_on() {
 #[tokio::test]
 async fn a_payload_damaged_on_disk_is_read_as_it_is() {
     let folder = Folder::new().unwrap();
-    let log = Space::in_log(folder.open().await).await;
+    let log = ScopedLog::new(folder.open().await).await;
     log.append_one("s", ExpectedRevision::NoStream, vec![event("MessageCreated")]).await.unwrap();
     let connection = rusqlite::Connection::open(folder.file()).unwrap();
     connection.execute("UPDATE events SET data = CAST(x'ff00' AS TEXT)", []).unwrap();

@@ -7,18 +7,18 @@ use chat_domain::{ExpectedRevision, Revision};
 use chat_ports::event_store::{AppendError, EventTypeFilter, ReadStart};
 use chat_sqlite::SqliteEventStore;
 
-use chat_ports::contract_tests::event_store::space::{Space, event};
+use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
 
 const EVENTS: u64 = 24_000;
 const STREAMS: u64 = 5;
 const AT_ONCE: u64 = 100;
 
-async fn open(path: &Path) -> Space {
-    Space::in_log(Arc::new(SqliteEventStore::open(path).unwrap())).await
+async fn open(path: &Path) -> ScopedLog {
+    ScopedLog::new(Arc::new(SqliteEventStore::open(path).unwrap())).await
 }
 
 /// Streams that take turns.
-async fn fill(log: &Space) {
+async fn fill(log: &ScopedLog) {
     for turn in 0..EVENTS / STREAMS / AT_ONCE {
         let expected =
             ExpectedRevision::from_last_revision((turn * AT_ONCE).checked_sub(1).map(Revision::new));
@@ -34,7 +34,7 @@ async fn fill(log: &Space) {
 }
 
 /// Reads every stream, both ways, from everywhere.
-async fn check(log: &Space) {
+async fn check(log: &ScopedLog) {
     let each = EVENTS / STREAMS;
     for stream in (0..STREAMS).map(|stream| stream.to_string()) {
         for from in (0..each).step_by(331) {

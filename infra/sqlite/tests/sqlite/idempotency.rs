@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use chat_ports::contract_tests::idempotency::{LASTING, Place, Store, begun, done, granted, wish};
-use chat_ports::reservations_contract;
+use chat_ports::idempotency_store_contract;
 
 struct Folder(TempDir);
 
@@ -41,7 +41,7 @@ impl Place for Folder {
     }
 }
 
-reservations_contract!(Folder);
+idempotency_store_contract!(Folder);
 
 #[tokio::test]
 async fn a_damaged_file_is_moved_aside_and_costs_the_memory() {

@@ -11,7 +11,7 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use futures::FutureExt;
 
-use chat_ports::contract_tests::read_model::a_trial_leaves_nothing;
+use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
 use chat_ports::read_model_contract;
 
@@ -51,7 +51,7 @@ async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
     assert!(!path.exists(), "trying creates nothing");
     let sides = open(folder.path());
     with_messages(&sides, 3).await;
-    a_trial_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
+    a_dry_run_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
 }
 
 #[tokio::test]

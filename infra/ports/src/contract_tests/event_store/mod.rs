@@ -5,7 +5,7 @@
 //! A place may be a server that others use, and that keeps what earlier runs left. So each case has names of its own,
 //! and looks at its own streams.
 
-pub mod space;
+pub mod scoped_log;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use chat_domain::metadata::EventId;
 use chat_domain::{ExpectedRevision, Position, Revision};
 use uuid::Uuid;
 
-use space::{Log, Space, event, soon};
+use scoped_log::{Log, ScopedLog, event, within_deadline};
 
 /// Runs the contract suite on one adapter.
 #[macro_export]
@@ -37,22 +37,22 @@ macro_rules! event_store_contract {
             revisions_count_from_zero_and_positions_rise
             a_wrong_expected_revision_conflicts_and_stores_nothing
             a_conflict_fails_its_own_stream_only
-            an_append_sent_again_answers_as_the_first_time
-            an_append_sent_again_after_others_answers_as_the_first_time
-            other_events_at_a_taken_place_conflict
-            an_append_of_the_largest_size_is_taken
-            a_stream_reads_both_ways_and_from_anywhere
-            a_read_selects_by_type
+            a_repeated_append_returns_the_first_receipt
+            an_append_repeated_after_others_returns_the_first_receipt
+            other_events_at_a_taken_revision_conflict
+            an_append_of_the_largest_size_is_accepted
+            a_stream_reads_both_ways_from_any_revision
+            a_read_filters_by_type
             a_stream_that_does_not_exist_reads_as_empty
             an_event_is_found_by_its_id
             the_whole_log_reads_in_order_from_any_position
             the_whole_log_reads_backwards_from_its_end_and_any_position
-            a_subscription_gives_what_is_stored_and_then_what_comes
-            a_subscription_hears_another_handle
-            a_subscription_hears_handles_that_append_in_turn
-            dropping_a_subscriptions_wait_loses_nothing
-            racing_writers_fill_a_stream_without_gap_or_double
-            a_reader_never_finds_an_event_before_one_it_has_seen
+            a_subscription_returns_stored_events_and_then_new_ones
+            a_subscription_receives_the_events_of_another_handle
+            a_subscription_receives_the_events_of_alternating_handles
+            cancelling_a_subscriptions_wait_loses_nothing
+            racing_writers_fill_a_stream_without_gaps_or_duplicates
+            a_reader_never_finds_a_new_event_before_one_it_has_read
             a_log_keeps_its_id_and_its_events
         }
     };
@@ -61,10 +61,10 @@ macro_rules! event_store_contract {
 const START: ReadStart = ReadStart::Forwards(Revision::FIRST);
 
 pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     let sent = event("A");
     let appended = log.append_one("s", ExpectedRevision::NoStream, vec![sent.clone()]).await.unwrap();
-    let events = log.read_stream(log.read_of("s", START, EventTypeFilter::All, 10)).await.unwrap();
+    let events = log.read_stream(log.stream_read("s", START, EventTypeFilter::All, 10)).await.unwrap();
     let expected = RecordedEvent {
         position: appended.position,
         stream: log.name("s").into(),
@@ -81,7 +81,7 @@ pub async fn an_append_is_read_back_as_it_was(open: impl AsyncFn() -> Log) {
 }
 
 pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     let first = log.append_one("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]).await.unwrap();
     assert!(first.position > log.start);
     assert_eq!(first.revision, Revision::new(1));
@@ -94,7 +94,7 @@ pub async fn revisions_count_from_zero_and_positions_rise(open: impl AsyncFn() -
 }
 
 pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A", "A"]).await;
     for expected in [
         ExpectedRevision::NoStream,
@@ -110,7 +110,7 @@ pub async fn a_wrong_expected_revision_conflicts_and_stores_nothing(open: impl A
 }
 
 pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     log.fill("taken", &["A"]).await;
     let outcomes = log
         .append(vec![
@@ -125,8 +125,8 @@ pub async fn a_conflict_fails_its_own_stream_only(open: impl AsyncFn() -> Log) {
     assert_eq!(log.read("after", START, EventTypeFilter::All, 10).await, [0]);
 }
 
-pub async fn an_append_sent_again_answers_as_the_first_time(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_repeated_append_returns_the_first_receipt(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]);
     let first = log.send(sent.clone()).await.unwrap();
     let again = log.send(sent).await.unwrap();
@@ -134,8 +134,8 @@ pub async fn an_append_sent_again_answers_as_the_first_time(open: impl AsyncFn()
     assert_eq!(log.all().await.len(), 2);
 }
 
-pub async fn an_append_sent_again_after_others_answers_as_the_first_time(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn an_append_repeated_after_others_returns_the_first_receipt(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     let first = log.send(sent.clone()).await.unwrap();
     let next = log.append_to("s", ExpectedRevision::Exact(first.revision), vec![event("B")]);
@@ -144,8 +144,8 @@ pub async fn an_append_sent_again_after_others_answers_as_the_first_time(open: i
     assert_eq!(log.all().await.len(), 2);
 }
 
-pub async fn other_events_at_a_taken_place_conflict(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     log.send(sent.clone()).await.unwrap();
     // The first event is the stored one, the second never was.
@@ -154,8 +154,8 @@ pub async fn other_events_at_a_taken_place_conflict(open: impl AsyncFn() -> Log)
     assert_eq!(log.all().await.len(), 1);
 }
 
-pub async fn an_append_of_the_largest_size_is_taken(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     // The longest message at its worst: each byte takes six in JSON.
     let mut largest = event("A");
     largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
@@ -169,8 +169,8 @@ pub async fn an_append_of_the_largest_size_is_taken(open: impl AsyncFn() -> Log)
     assert_eq!(payloads, [sent[0].data.as_bytes(), sent[1].data.as_bytes()]);
 }
 
-pub async fn a_stream_reads_both_ways_and_from_anywhere(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_stream_reads_both_ways_from_any_revision(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 5]).await;
     log.fill("other", &["A"; 5]).await;
     let from = |revision| ReadStart::Forwards(Revision::new(revision));
@@ -183,8 +183,8 @@ pub async fn a_stream_reads_both_ways_and_from_anywhere(open: impl AsyncFn() -> 
     assert_eq!(log.read("s", back(99), EventTypeFilter::All, 1).await, [4]);
 }
 
-pub async fn a_read_selects_by_type(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_read_filters_by_type(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let (created, edited) = ("MessageCreated", "MessageEdited");
     log.fill("s", &[created, edited, created, edited, edited]).await;
     assert_eq!(log.read("s", START, EventTypeFilter::Only(created), 10).await, [0, 2]);
@@ -194,16 +194,16 @@ pub async fn a_read_selects_by_type(open: impl AsyncFn() -> Log) {
 }
 
 pub async fn a_stream_that_does_not_exist_reads_as_empty(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     assert_eq!(log.read("s", START, EventTypeFilter::All, 10).await, [0; 0]);
     assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 10).await, [0; 0]);
 }
 
 pub async fn an_event_is_found_by_its_id(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     let types = ["A"; 300];
     log.fill("s", &types).await;
-    let stored = log.read_stream(log.read_of("s", START, EventTypeFilter::All, 300)).await.unwrap();
+    let stored = log.read_stream(log.stream_read("s", START, EventTypeFilter::All, 300)).await.unwrap();
     let since = stored[0].recorded_at;
     let search = |id, stream: &str| EventLookup { id, stream: log.name(stream).into(), since };
     for event in [&stored[0], &stored[150], &stored[299]] {
@@ -216,7 +216,7 @@ pub async fn an_event_is_found_by_its_id(open: impl AsyncFn() -> Log) {
 }
 
 pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     assert_eq!(log.all().await, []);
     for stream in ["a", "b", "c"] {
         log.fill(stream, &["A", "B"]).await;
@@ -234,7 +234,7 @@ pub async fn the_whole_log_reads_in_order_from_any_position(open: impl AsyncFn()
 }
 
 pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     for stream in ["a", "b", "c"] {
         log.fill(stream, &["A", "B"]).await;
     }
@@ -260,26 +260,26 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
     assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
 }
 
-pub async fn a_subscription_gives_what_is_stored_and_then_what_comes(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_subscription_returns_stored_events_and_then_new_ones(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     log.fill("a", &["A"; 3]).await;
     let start = log.all().await[0].position;
     let mut subscription = log.subscribe(start).await.unwrap();
-    assert_eq!(log.hear(&mut subscription, 2).await, log.all().await[1..]);
-    let (heard, ()) = tokio::join!(log.hear(&mut subscription, 1), log.fill("b", &["B"]));
+    assert_eq!(log.receive(&mut subscription, 2).await, log.all().await[1..]);
+    let (heard, ()) = tokio::join!(log.receive(&mut subscription, 1), log.fill("b", &["B"]));
     assert_eq!(heard, log.all().await[3..]);
 }
 
-pub async fn a_subscription_hears_another_handle(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_subscription_receives_the_events_of_another_handle(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let other = log.through(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
-    let (heard, ()) = tokio::join!(log.hear(&mut subscription, 1), other.fill("b", &["B"]));
+    let (heard, ()) = tokio::join!(log.receive(&mut subscription, 1), other.fill("b", &["B"]));
     assert_eq!(heard, log.all().await);
 }
 
-pub async fn a_subscription_hears_handles_that_append_in_turn(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn a_subscription_receives_the_events_of_alternating_handles(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let other = log.through(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
     let mut late = log.subscribe(log.start).await.unwrap();
@@ -287,18 +287,18 @@ pub async fn a_subscription_hears_handles_that_append_in_turn(open: impl AsyncFn
     for (turn, stream) in ["a", "b", "c"].iter().enumerate() {
         log.fill(stream, &["A"; 2]).await;
         if turn == 1 {
-            heard.extend(log.hear(&mut subscription, 1).await);
+            heard.extend(log.receive(&mut subscription, 1).await);
         }
         other.fill(&format!("{stream}-other"), &["B"; 2]).await;
         let rest = (turn + 1) * 4 - heard.len();
-        heard.extend(log.hear(&mut subscription, rest).await);
+        heard.extend(log.receive(&mut subscription, rest).await);
     }
     assert_eq!(heard, log.all().await);
-    assert_eq!(log.hear(&mut late, 12).await, heard);
+    assert_eq!(log.receive(&mut late, 12).await, heard);
 }
 
-pub async fn dropping_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+pub async fn cancelling_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
     let hear_in_glances = async {
         let mut heard = Vec::new();
@@ -309,16 +309,16 @@ pub async fn dropping_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() ->
         }
         heard
     };
-    let (heard, ()) = tokio::join!(soon(hear_in_glances), log.fill("a", &["A"; 30]));
+    let (heard, ()) = tokio::join!(within_deadline(hear_in_glances), log.fill("a", &["A"; 30]));
     assert_eq!(heard, log.all().await);
 }
 
-pub async fn racing_writers_fill_a_stream_without_gap_or_double(open: impl AsyncFn() -> Log) {
+pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl AsyncFn() -> Log) {
     const WRITERS: usize = 4;
     const EACH: usize = 20;
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     let handles = [log.through(open().await), log];
-    let write = async |log: &Space| {
+    let write = async |log: &ScopedLog| {
         let mut stored = 0;
         while stored < EACH {
             let last = log.read("s", ReadStart::End, EventTypeFilter::All, 1).await;
@@ -336,10 +336,10 @@ pub async fn racing_writers_fill_a_stream_without_gap_or_double(open: impl Async
     assert_eq!(revisions, (0..(WRITERS * EACH) as u64).collect::<Vec<_>>());
 }
 
-pub async fn a_reader_never_finds_an_event_before_one_it_has_seen(open: impl AsyncFn() -> Log) {
+pub async fn a_reader_never_finds_a_new_event_before_one_it_has_read(open: impl AsyncFn() -> Log) {
     const STREAMS: usize = 4;
     const EACH: usize = 50;
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     let handles = [log.through(open().await), log].map(Arc::new);
     let writers: Vec<_> = (0..STREAMS)
         .map(|stream| {
@@ -348,7 +348,7 @@ pub async fn a_reader_never_finds_an_event_before_one_it_has_seen(open: impl Asy
         })
         .collect();
     let mut subscription = handles[0].subscribe(handles[0].start).await.unwrap();
-    let seen = handles[0].hear(&mut subscription, STREAMS * EACH).await;
+    let seen = handles[0].receive(&mut subscription, STREAMS * EACH).await;
     for writer in writers {
         writer.await.unwrap();
     }
@@ -356,7 +356,7 @@ pub async fn a_reader_never_finds_an_event_before_one_it_has_seen(open: impl Asy
 }
 
 pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
-    let log = Space::in_log(open().await).await;
+    let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 2]).await;
     let (id, events) = (log.log_id().await.unwrap(), log.all().await);
     let again = log.through(open().await);

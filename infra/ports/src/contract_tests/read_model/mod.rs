@@ -36,26 +36,26 @@ macro_rules! read_model_contract {
         $crate::read_model_contract! { $open:
             a_new_read_model_is_empty_and_at_the_start
             rows_are_read_back_as_they_were_written
-            changed_rows_take_the_place_of_the_old_ones
-            what_a_query_names_and_is_not_there_is_told_apart
-            a_deleted_message_is_left_out_of_pages_and_told_alone
+            changed_rows_replace_the_old_ones
+            a_missing_app_chat_or_message_is_named
+            a_deleted_message_is_absent_from_pages_and_reported_as_deleted
             a_message_created_and_deleted_at_once_leaves_a_tombstone
             apps_are_listed_in_the_order_of_their_creation
             chats_are_listed_by_number
-            pages_of_messages_say_exactly_what_is_beyond_them
+            pages_report_whether_older_and_newer_messages_exist
             a_page_around_a_message_fills_up_from_the_other_side
             pages_step_over_deleted_messages
-            an_empty_page_says_what_is_beyond_its_window
-            changes_that_start_elsewhere_are_refused_without_a_trace
+            an_empty_page_reports_the_messages_beyond_its_window
+            changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
-            only_the_checkpoint_may_move
-            what_is_written_outlives_the_writer
-            loads_leave_out_what_there_is_not
-            parked_events_are_listed_by_position
-            letters_are_taken_away_and_marked
-            letters_are_listed_with_what_waits_behind_them
-            the_digest_tells_content_apart
+            an_empty_commit_moves_the_checkpoint
+            committed_rows_outlive_the_writer
+            loads_omit_missing_rows
+            pending_dead_letters_are_listed_by_position
+            dead_letters_are_resolved_and_discarded
+            dead_letters_are_listed_with_the_count_of_waiting_ones
+            the_digest_differs_for_different_content
             a_query_sees_one_position
             the_largest_body_and_odd_text_are_kept
         }
@@ -99,7 +99,7 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
     assert_eq!((loaded.len(), loaded[0].state), (1, state));
 }
 
-pub async fn changed_rows_take_the_place_of_the_old_ones(open: impl Fn() -> Sides) {
+pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
     let sides = open();
     let (mut app, mut chat, messages) = with_messages(&sides, 2).await;
     app.name = AppName::parse("renamed".to_owned()).unwrap();
@@ -131,7 +131,7 @@ pub async fn changed_rows_take_the_place_of_the_old_ones(open: impl Fn() -> Side
     assert_eq!(other.body, "message 1");
 }
 
-pub async fn what_a_query_names_and_is_not_there_is_told_apart(open: impl Fn() -> Sides) {
+pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 1).await;
     let reader = &sides.reader;
@@ -151,7 +151,7 @@ pub async fn what_a_query_names_and_is_not_there_is_told_apart(open: impl Fn() -
     assert_eq!(reader.chat(a, largest).await.unwrap().value, Err(Missing::Chat));
 }
 
-pub async fn a_deleted_message_is_left_out_of_pages_and_told_alone(open: impl Fn() -> Sides) {
+pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(open: impl Fn() -> Sides) {
     let sides = open();
     let (app, chat, messages) = with_messages(&sides, 3).await;
     delete(&sides, &messages, [2]).await;
@@ -199,7 +199,7 @@ pub async fn chats_are_listed_by_number(open: impl Fn() -> Sides) {
     assert_eq!(list('b', None, 2).await.unwrap().value.unwrap(), [other.row]);
 }
 
-pub async fn pages_of_messages_say_exactly_what_is_beyond_them(open: impl Fn() -> Sides) {
+pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 5).await;
     let (before, after) =
@@ -245,7 +245,7 @@ pub async fn pages_step_over_deleted_messages(open: impl Fn() -> Sides) {
     assert_eq!(page(&sides, MessageWindow::Around(message_number(50)), 2).await, (vec![2, 99], true, true));
 }
 
-pub async fn an_empty_page_says_what_is_beyond_its_window(open: impl Fn() -> Sides) {
+pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, _, messages) = with_messages(&sides, 2).await;
     assert_eq!(page(&sides, MessageWindow::Before(message_number(1)), 5).await, (vec![], false, true));
@@ -255,7 +255,7 @@ pub async fn an_empty_page_says_what_is_beyond_its_window(open: impl Fn() -> Sid
     assert_eq!(page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
 }
 
-pub async fn changes_that_start_elsewhere_are_refused_without_a_trace(open: impl Fn() -> Sides) {
+pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 1).await;
     let digest = sides.reader.digest().await.unwrap();
@@ -287,14 +287,14 @@ pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
 }
 
-pub async fn only_the_checkpoint_may_move(open: impl Fn() -> Sides) {
+pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> Sides) {
     let sides = open();
     sides.writer.commit(changes(0, 5)).await.unwrap();
     sides.writer.commit(changes(5, 9)).await.unwrap();
     assert_eq!(sides.reader.position().await.unwrap(), Position::new(9));
 }
 
-pub async fn what_is_written_outlives_the_writer(open: impl Fn() -> Sides) {
+pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> Sides) {
     let sides = open();
     with_messages(&sides, 3).await;
     let digest = sides.reader.digest().await.unwrap();
@@ -305,7 +305,7 @@ pub async fn what_is_written_outlives_the_writer(open: impl Fn() -> Sides) {
     assert_eq!(sides.writer.checkpoint().await.unwrap(), checkpoint);
 }
 
-pub async fn loads_leave_out_what_there_is_not(open: impl Fn() -> Sides) {
+pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
     let sides = open();
     let (app, chat, _) = with_messages(&sides, 1).await;
     let apps = sides.writer.apps(vec![token('b'), app.token]).await.unwrap();
@@ -318,7 +318,7 @@ pub async fn loads_leave_out_what_there_is_not(open: impl Fn() -> Sides) {
     assert_eq!(sides.writer.apps(Vec::new()).await.unwrap(), []);
 }
 
-pub async fn parked_events_are_listed_by_position(open: impl Fn() -> Sides) {
+pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Sides) {
     let sides = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "y"), letter(9, "x"));
     let parked = vec![one.clone(), two.clone(), three];
@@ -335,7 +335,7 @@ pub async fn parked_events_are_listed_by_position(open: impl Fn() -> Sides) {
 }
 
 /// What is tried out is seen by who tries, and by nobody after.
-pub async fn a_trial_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W) {
+pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W) {
     let before = sides.reader.digest().await.unwrap();
     let from = before.position.get();
     let (one, two) = (letter(from + 1, "x"), letter(from + 2, "x"));
@@ -363,7 +363,7 @@ fn positions(page: &DeadLetterPage) -> Vec<u64> {
     page.letters.iter().map(|listed| listed.letter.position.get()).collect()
 }
 
-pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
+pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "x"), letter(9, "y"));
     let parked = vec![one.clone(), two.clone(), three.clone()];
@@ -411,7 +411,7 @@ pub async fn letters_are_taken_away_and_marked(open: impl Fn() -> Sides) {
     assert!(matches!(gone, Err(ReadModelError::Damaged(_))), "{gone:?}");
 }
 
-pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> Sides) {
+pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let waiting =
         |position, stream| DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..letter(position, stream) };
@@ -442,7 +442,7 @@ pub async fn letters_are_listed_with_what_waits_behind_them(open: impl Fn() -> S
     assert_eq!(positions(&reader.letters(page).await.unwrap()), [3, 5]);
 }
 
-pub async fn the_digest_tells_content_apart(open: impl Fn() -> Sides) {
+pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, chat, messages) = with_messages(&sides, 3).await;
     let mut digests = vec![sides.reader.digest().await.unwrap()];

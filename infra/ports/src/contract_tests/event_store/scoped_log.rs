@@ -17,14 +17,14 @@ use uuid::Uuid;
 pub type Log = Arc<dyn EventStore>;
 
 /// A handle on a log, and names in it that are nobody else's.
-pub struct Space {
+pub struct ScopedLog {
     log: Log,
     prefix: Arc<str>,
     /// Where the log ended before.
     pub start: Position,
 }
 
-impl Deref for Space {
+impl Deref for ScopedLog {
     type Target = Log;
 
     fn deref(&self) -> &Log {
@@ -32,8 +32,8 @@ impl Deref for Space {
     }
 }
 
-impl Space {
-    pub async fn in_log(log: Log) -> Self {
+impl ScopedLog {
+    pub async fn new(log: Log) -> Self {
         let start = log.head().await.unwrap();
         // Only streams of apps and chats are read from the whole log.
         Self { log, prefix: format!("app-{}-", Uuid::new_v4().simple()).into(), start }
@@ -74,7 +74,7 @@ impl Space {
         }
     }
 
-    pub fn read_of(
+    pub fn stream_read(
         &self,
         stream: &str,
         from: ReadStart,
@@ -92,7 +92,7 @@ impl Space {
         select: EventTypeFilter,
         limit: usize,
     ) -> Vec<u64> {
-        let events = self.log.read_stream(self.read_of(stream, from, select, limit)).await.unwrap();
+        let events = self.log.read_stream(self.stream_read(stream, from, select, limit)).await.unwrap();
         events.iter().map(|event| event.revision.get()).collect()
     }
 
@@ -113,10 +113,10 @@ impl Space {
     }
 
     /// The next events of these names, as many as asked for.
-    pub async fn hear(&self, subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<RecordedEvent> {
+    pub async fn receive(&self, subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<RecordedEvent> {
         let mut heard = Vec::new();
         while heard.len() < count {
-            let batch = soon(subscription.next(7)).await.unwrap();
+            let batch = within_deadline(subscription.next(7)).await.unwrap();
             assert!(batch.events.len() <= 7);
             let last = batch.events.last().map_or(self.start, |event| event.position);
             assert!(batch.up_to >= last, "{last} is past {}", batch.up_to);
@@ -141,6 +141,6 @@ pub fn event(event_type: &'static str) -> NewEvent {
     }
 }
 
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub async fn within_deadline<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it should have happened by now")
 }
