@@ -16,7 +16,7 @@ test:
 test-fast:
     cargo test --workspace --exclude chat-redis --lib --bins \
         --test domain --test in_process_counters --test sqlite --test search --test kurrentdb \
-        --test assembly --test server --test routes --test tampering --test command_line --test http_contract
+        --test router --test server --test routes --test tampering --test command_line --test http_contract
 
 # Run the crash, generation and chaos tests in full length, or in about so many seconds.
 soak seconds="":

@@ -1,4 +1,4 @@
-//! The operator's credential, and the guard of admin routes.
+//! Authorization of admin routes with the admin token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The admin token: a secret that `Debug` does not show.
+/// The admin token. `Debug` does not show it.
 #[derive(Clone)]
 pub struct AdminToken(Arc<str>);
 
@@ -23,7 +23,7 @@ pub struct AdminToken(Arc<str>);
 pub struct InvalidAdminToken;
 
 impl AdminToken {
-    /// Takes a text as the admin token.
+    /// Parses an admin token.
     pub fn parse(text: &str) -> Result<Self, InvalidAdminToken> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(InvalidAdminToken);
@@ -31,7 +31,7 @@ impl AdminToken {
         Ok(Self(text.into()))
     }
 
-    /// Whether `presented` is the token; takes the same time wherever two texts of one length differ.
+    /// Whether `presented` is the token, compared in constant time.
     fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(presented).into()
     }
@@ -43,17 +43,17 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// Who may use admin routes.
+/// The access policy of admin routes.
 #[derive(Clone, Debug)]
 pub enum AdminAccess {
-    /// Whoever reaches the listener: fit for loopback only.
+    /// No authorization. Safe on a loopback address only.
     Open,
-    /// Whoever has the token.
+    /// Requests must present the token.
     Token(AdminToken),
 }
 
 impl AdminAccess {
-    /// Checks a request's `Authorization`.
+    /// Checks the `Authorization` header of a request.
     pub fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Self::Token(token) = self else { return Ok(()) };
         let presented = bearer_token(headers).ok_or_else(|| {
@@ -70,7 +70,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
-/// The extractor that makes a route an admin route. The first in its handler: nothing else is looked at before.
+/// The extractor that authorizes a request to an admin route. It must be the handler's first, so that nothing else of an
+/// unauthorized request is read.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorizedAdmin;
 
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
     use axum::response::IntoResponse;
 
-    fn check(authorization: Option<&'static str>) -> Result<(), Problem> {
+    fn authorize(authorization: Option<&'static str>) -> Result<(), Problem> {
         let access = AdminAccess::Token(AdminToken::parse("secret").unwrap());
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
@@ -102,29 +103,29 @@ mod tests {
 
     #[test]
     fn accepts_only_the_configured_token() {
-        assert!(check(Some("Bearer secret")).is_ok());
-        assert!(check(Some("bearer  secret ")).is_ok());
+        assert!(authorize(Some("Bearer secret")).is_ok());
+        assert!(authorize(Some("bearer  secret ")).is_ok());
         for wrong in ["Bearer Secret", "Bearer secrets", "Bearer secre", "Bearer "] {
-            assert_eq!(check(Some(wrong)).unwrap_err().code(), ErrorCode::AdminTokenWrong, "{wrong}");
+            assert_eq!(authorize(Some(wrong)).unwrap_err().code(), ErrorCode::AdminTokenWrong, "{wrong}");
         }
     }
 
     #[test]
     fn challenges_a_request_without_a_bearer_token() {
-        for none in [None, Some(""), Some("Basic c2VjcmV0"), Some("Bearer"), Some("secret")] {
-            let problem = check(none).unwrap_err();
-            assert_eq!(problem.code(), ErrorCode::AdminTokenMissing, "{none:?}");
+        for authorization in [None, Some(""), Some("Basic c2VjcmV0"), Some("Bearer"), Some("secret")] {
+            let problem = authorize(authorization).unwrap_err();
+            assert_eq!(problem.code(), ErrorCode::AdminTokenMissing, "{authorization:?}");
             assert_eq!(problem.into_response().headers()[WWW_AUTHENTICATE], "Bearer realm=\"admin\"");
         }
     }
 
     #[test]
-    fn allows_everyone_without_a_configured_token() {
+    fn allows_every_request_without_a_configured_token() {
         assert!(AdminAccess::Open.authorize(&HeaderMap::new()).is_ok());
     }
 
     #[test]
-    fn debug_does_not_give_the_token_away() {
+    fn debug_does_not_show_the_token() {
         let access = AdminAccess::Token(AdminToken::parse("secret").unwrap());
         assert_eq!(format!("{access:?}"), "Token(AdminToken(…))");
         assert!(AdminToken::parse("").is_err() && AdminToken::parse("two words").is_err());

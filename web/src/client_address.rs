@@ -1,4 +1,4 @@
-//! Whose address a request is recorded under.
+//! The client address of a request, behind trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use thiserror::Error;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The most hops that are followed back.
+/// The number of `X-Forwarded-For` hops that are read.
 const MAX_HOPS: usize = 16;
 
-/// The proxies whose word on their clients' addresses counts. By default there are none, and a request is recorded under
-/// the other end of its connection: `X-Forwarded-For` is text that anyone can send.
+/// The proxies whose `X-Forwarded-For` is trusted. By default there are none, and the client address is the peer of the
+/// connection: any client can send the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
-/// Text that does not name addresses and networks.
+/// Text that is not a list of addresses and networks.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("trusted proxies are addresses or networks with commas between them: 10.0.0.7,192.168.0.0/16,::1")]
+#[error("trusted proxies are comma-separated addresses or networks: 10.0.0.7,192.168.0.0/16,::1")]
 pub struct InvalidTrustedProxies;
 
 impl FromStr for TrustedProxies {
@@ -41,13 +41,13 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client of a request that came from `peer`: the first address on the way back that is no trusted proxy.
+    /// Returns the client of a request that came from `peer`: the nearest hop that is not a trusted proxy.
     pub(crate) fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         if !self.is_trusted(peer) {
             return client;
         }
-        // Each proxy adds at the end whom it heard from; several headers are one list.
+        // Each proxy appends the address of its peer. Repeated headers form one list.
         let hops = headers.get_all(X_FORWARDED_FOR).iter().rev().flat_map(|value| {
             let list = value.to_str().unwrap_or_default();
             list.rsplit(',').map(|hop| parse_address(hop.trim()))
@@ -63,7 +63,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn parse_address(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
@@ -89,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_trusted_proxy_is_the_client() {
+    fn the_nearest_untrusted_hop_is_the_client() {
         let trusted = "10.0.0.0/8, ::1";
         assert_eq!(client(trusted, "10.0.0.7", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(client(trusted, "::ffff:10.0.0.7", &["198.51.100.1:5000"]), "198.51.100.1");
         assert_eq!(client(trusted, "::1", &["[2001:db8::1]:80"]), "2001:db8::1");
-        // What the client itself sent stands before what the proxies added.
+        // The addresses that the client itself sent come before those that the proxies appended.
         assert_eq!(client(trusted, "10.0.0.7", &["1.1.1.1, 198.51.100.1, 10.0.0.8"]), "198.51.100.1");
         assert_eq!(client(trusted, "10.0.0.7", &["1.1.1.1", "198.51.100.1", "10.0.0.8"]), "198.51.100.1");
     }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_addresses_and_networks() {
+    fn rejects_other_text_than_addresses_and_networks() {
         for wrong in ["", "proxy", "10.0.0.0/33", "10.0.0.1,,10.0.0.2", "10.0.0.1;10.0.0.2"] {
             assert_eq!(wrong.parse::<TrustedProxies>(), Err(InvalidTrustedProxies), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! Read-your-writes across processes: `Consistency-Token` and `Prefer: wait`.
+//! Consistency tokens: read-your-writes across processes with `Consistency-Token` and `Prefer: wait`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,23 +13,23 @@ use thiserror::Error;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// Carries a [`ConsistencyToken`], in both directions.
+/// The request and response header of a [`ConsistencyToken`].
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 
-/// Says by how many milliseconds a query's answer trails the log.
+/// The response header with the age of a query's snapshot: milliseconds behind the log.
 pub const READ_MODEL_LAG: HeaderName = HeaderName::from_static("read-model-lag");
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// How long a query waits for its token unless the client asks otherwise.
+/// How long a query waits for its token by default.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a query waits at most.
+/// The longest wait that a client may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(10);
 
 const TOKEN_PREFIX: &str = "v1-";
 
-/// A position of the log in the form that clients carry around: opaque to them, `v1-` and base 36 to us.
+/// A position of the log as clients send it back: opaque to them, `v1-` and base 36 to the server.
 ///
 /// ```
 /// use chat_domain::Position;
@@ -81,17 +81,17 @@ impl fmt::Display for ConsistencyToken {
 
 impl From<ConsistencyToken> for HeaderValue {
     fn from(token: ConsistencyToken) -> Self {
-        // Letters, digits and a hyphen are always a header value.
+        // Letters, digits and a hyphen are a valid header value, so the fallback is never used.
         Self::try_from(token.to_string()).unwrap_or_else(|_| Self::from_static("v1-0"))
     }
 }
 
-/// What a query asks of the freshness of its answer. An extractor.
+/// The freshness that a query requires of its snapshot. An extractor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
-    /// The answer must hold everything up to here.
+    /// The snapshot must be at this position or later.
     pub min_position: Option<Position>,
-    /// How long to wait for that.
+    /// How long to wait for that position.
     pub max_wait: Duration,
 }
 
@@ -103,7 +103,7 @@ impl<S: Sync> FromRequestParts<S> for Freshness {
     }
 }
 
-/// The newest of the tokens sent: a client may have written in several places.
+/// Returns the newest of the tokens sent: a client may have written through several connections.
 fn newest_token(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let mut newest = None;
     for value in headers.get_all(CONSISTENCY_TOKEN) {
@@ -122,8 +122,8 @@ fn malformed_token() -> Problem {
     )
 }
 
-/// The first `wait` preference (RFC 7240, 4.3), at most [`MAX_WAIT`]. A preference that can't be understood is
-/// ignored, as the RFC has it.
+/// Returns the first `wait` preference (RFC 7240, 4.3), at most [`MAX_WAIT`]. Malformed preferences are ignored, as the
+/// RFC requires.
 fn preferred_wait(headers: &HeaderMap) -> Duration {
     headers
         .get_all(PREFER)
@@ -145,7 +145,7 @@ fn parse_wait_preference(preference: &str) -> Option<u64> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // Only a number that is too large is left to fail.
+    // All characters are digits, so parsing fails only for a number that is too large.
     Some(value.parse().unwrap_or(u64::MAX))
 }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_reads_back() {
+    fn tokens_round_trip() {
         for position in [0, 1, 35, 36, 1_000_000, u64::MAX] {
             let token = ConsistencyToken(Position::new(position));
             assert_eq!(token.to_string().parse(), Ok(token));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_no_token() {
+    fn rejects_other_text() {
         for wrong in ["", "v1-", "v1", "1000", "v2-rs", "v1-RS", "v1-+1", "v1- 1", "v1-zzzzzzzzzzzzzz"] {
             assert_eq!(wrong.parse::<ConsistencyToken>(), Err(InvalidConsistencyToken), "{wrong}");
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_says_how_long_it_would_wait() {
+    fn reads_the_preferred_wait() {
         let wait = |pairs: &[_]| preferred_wait(&headers(pairs)).as_secs();
         assert_eq!(wait(&[]), 2);
         assert_eq!(wait(&[("prefer", "wait=5")]), 5);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_that_makes_no_sense_is_ignored() {
+    fn ignores_malformed_preferences() {
         for value in ["wait=-1", "wait=", "wait", "wait=soon", "wait=1.5", "waiting=9", ",;="] {
             assert_eq!(parse_wait_preference(value), None, "{value}");
         }

@@ -1,4 +1,4 @@
-//! Every error a client can meet, in one list.
+//! The error codes of the API: name, status, title and default detail of each.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident, $title:literal, $detail:literal;)+) => {
-        /// A stable name for what went wrong. Each has a page in `docs/errors/`.
+        /// A stable error code. Each has a page in `docs/errors/`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $variant,)+
@@ -19,29 +19,29 @@ macro_rules! error_codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The code as clients read it.
+            /// Returns the code's name on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The HTTP status of every response with this code.
+            /// Returns the HTTP status of every response with this code.
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
             }
 
-            /// The code in words.
+            /// Returns the code in words.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
 
-            /// The code's page in `docs/errors/`, Markdown.
+            /// Returns the code's page in `docs/errors/`, as Markdown.
             pub const fn page(self) -> &'static str {
                 match self {
                     $(Self::$variant => include_str!(concat!("../../docs/errors/", $name, ".md")),)+
                 }
             }
 
-            /// A sentence for the client, where there is nothing more particular to say.
+            /// Returns the detail sentence of problems that don't set a more specific one.
             pub const fn default_detail(self) -> &'static str {
                 match self { $(Self::$variant => $detail,)+ }
             }
@@ -50,16 +50,16 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The body is not JSON, or not of the shape the route takes.
+    /// The body is not JSON, or not of the type that the route expects.
     MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON",
         "the body is not the JSON that this route takes";
-    /// A query parameter or a header can't be understood.
+    /// A query parameter or a header is malformed.
     MalformedQuery = "malformed_query", BAD_REQUEST, "Malformed query",
         "the query string can't be understood";
-    /// An admin route without credentials.
+    /// A request to an admin route has no credentials.
     AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
         "this route needs `Authorization: Bearer` with the admin token";
-    /// An admin route with the wrong credentials.
+    /// A request to an admin route has the wrong credentials.
     AdminTokenWrong = "admin_token_wrong", FORBIDDEN, "Admin token wrong",
         "this is not the admin token";
     /// No app has the token.
@@ -72,9 +72,9 @@ error_codes! {
     /// The log has no such event.
     EventNotFound = "event_not_found", NOT_FOUND, "Event not found",
         "no event of the log has this position or id";
-    /// Nothing is served at the path.
+    /// No route has this path.
     RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
-    /// The path does not take the method.
+    /// The path does not support the method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed",
         "this path does not take this method, see `Allow`";
     /// The request's body did not arrive in time.
@@ -85,44 +85,44 @@ error_codes! {
         "a request with this idempotency key is still running";
     /// The message was deleted.
     MessageDeleted = "message_deleted", GONE, "Message deleted", "the message was deleted";
-    /// The resource is not at a version that `If-Match` names.
+    /// The resource's version is not one of those in `If-Match`.
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED, "Precondition failed",
         "the resource is not at a version that `If-Match` names";
-    /// The body is larger than the server takes.
+    /// The body is larger than the server accepts.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "Payload too large",
         "the request's body is too large";
-    /// The body is said to be something other than JSON.
+    /// The body's content type is not JSON.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type",
         "the body must be JSON, with `Content-Type: application/json`";
-    /// A name of nothing but white space.
+    /// A name is blank.
     NameBlank = "name_blank", UNPROCESSABLE_ENTITY, "Name blank", "the name is blank";
-    /// A name over 255 characters.
+    /// A name has more than 255 characters.
     NameTooLong = "name_too_long", UNPROCESSABLE_ENTITY, "Name too long", "the name has over 255 characters";
-    /// A message of nothing but white space.
+    /// A message body is blank.
     BodyBlank = "body_blank", UNPROCESSABLE_ENTITY, "Body blank", "the message's body is blank";
-    /// A message over 65,536 bytes.
+    /// A message body has more than 65,536 bytes.
     BodyTooLong = "body_too_long", UNPROCESSABLE_ENTITY, "Body too long",
         "the message's body has over 65536 bytes";
-    /// A text that holds a NUL.
+    /// A text contains a NUL character.
     TextInvalid = "text_invalid", UNPROCESSABLE_ENTITY, "Text invalid", "the text holds a NUL character";
-    /// A search for nothing but white space.
+    /// A search query is blank.
     QueryBlank = "query_blank", UNPROCESSABLE_ENTITY, "Query blank", "the search query is blank";
-    /// A search for more than the server looks for at once.
+    /// A search query has more bytes or words than the server accepts.
     QueryTooLong = "query_too_long", UNPROCESSABLE_ENTITY, "Query too long",
         "the search query has over 1024 bytes or over 32 words";
-    /// An idempotency key of the wrong form.
+    /// An idempotency key is malformed.
     IdempotencyKeyInvalid = "idempotency_key_invalid", UNPROCESSABLE_ENTITY, "Idempotency key invalid",
         "an idempotency key is 1 to 255 visible ASCII characters";
-    /// An idempotency key that came with another payload before.
+    /// An idempotency key was used before with another payload.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
         "this idempotency key came with another payload before";
-    /// More requests than the app's rate limit allows.
+    /// The app has exceeded its rate limit.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Rate limited",
         "the app has used up its rate limit, see `Retry-After`";
-    /// A fault of the server.
+    /// An internal error of the server.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "the server failed; its log has the reason under the request id";
-    /// The log can't be reached.
+    /// The event store can't be reached.
     EventStoreUnavailable = "event_store_unavailable", SERVICE_UNAVAILABLE, "Event store unavailable",
         "the event store can't be reached now; nothing was changed";
     /// The counters can't be reached.
@@ -134,16 +134,16 @@ error_codes! {
     /// The read model or the search index has not reached the consistency token in time.
     ReadModelBehind = "read_model_behind", SERVICE_UNAVAILABLE, "Read model behind",
         "queries have not reached the consistency token yet";
-    /// Too much to do: nothing was begun.
+    /// The server is overloaded and did not start the request.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
         "the server has too much to do now; nothing was changed";
-    /// The store's answer was lost after the append was sent.
+    /// The event store's response to an append was lost, so the outcome is unknown.
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
         "the command may have been carried out or not; read whether it was before sending it again";
 }
 
 impl ErrorCode {
-    /// The code with this name.
+    /// Returns the code with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == name)
     }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_are_all_different() {
+    fn names_round_trip_and_are_unique() {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_name(code.as_str()), Some(*code));
         }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_opens_with_its_code_and_shows_it_in_an_example() {
+    fn every_page_starts_with_its_code_and_has_an_example() {
         for code in ErrorCode::ALL {
             let page = code.page();
             assert!(page.starts_with(&format!("# {code}\n")), "{code}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_an_error_with_a_sentence() {
+    fn every_code_has_an_error_status_and_a_detail() {
         for code in ErrorCode::ALL {
             assert!(code.status().is_client_error() || code.status().is_server_error(), "{code}");
             assert!(!code.default_detail().is_empty() && !code.default_detail().ends_with('.'), "{code}");

@@ -1,7 +1,7 @@
-//! What the command API and the query API share over HTTP.
+//! The HTTP layer that the APIs share: extractors, problems, limits, documentation and the server.
 //!
-//! A handler takes typed input ([`extract`], [`request_context::RequestContext`], [`consistency::Freshness`]) and returns its
-//! answer or a [`Problem`]:
+//! A handler takes typed input ([`extract`], [`request_context::RequestContext`], [`consistency::Freshness`]) and returns a
+//! response or a [`Problem`]:
 //!
 //! ```
 //! use axum::Json;
@@ -9,11 +9,11 @@
 //! use chat_web::{ErrorCode, Problem};
 //!
 //! #[derive(serde::Deserialize)]
-//! struct Renaming {
+//! struct NewName {
 //!     name: String,
 //! }
 //!
-//! async fn rename(app: AppPath, JsonBody(body): JsonBody<Renaming>) -> Result<Json<String>, Problem> {
+//! async fn rename(app: AppPath, JsonBody(body): JsonBody<NewName>) -> Result<Json<String>, Problem> {
 //!     if body.name.is_empty() {
 //!         return Err(ErrorCode::NameBlank.into());
 //!     }
@@ -21,7 +21,7 @@
 //! }
 //! ```
 //!
-//! [`assembly`] puts the APIs' routes, the system routes and the layers around them together; [`server`] serves the
+//! [`router`] combines the routes of the APIs with the system routes and wraps them in middleware; [`server`] serves the
 //! result on a listener.
 
 pub mod admin_auth;
@@ -30,10 +30,11 @@ pub mod consistency;
 mod docs;
 pub mod error_code;
 pub mod extract;
-mod http_metrics;
 mod load_limits;
+mod log_throttle;
 pub mod metrics;
 pub mod openapi;
+pub mod pagination;
 mod port_error;
 pub mod problem;
 pub mod rate_limit;

@@ -1,4 +1,4 @@
-//! Bounds on what API routes may take: requests in flight, and time.
+//! Load limits of API routes: concurrent requests and a deadline.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use tower::{Layer, Service};
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// The requests that may be in flight.
+/// The number of requests that may still start.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     available: AtomicUsize,
 }
 
-/// A request in flight.
+/// A guard that occupies one of the concurrent requests until it is dropped.
 struct ConcurrencyPermit(Arc<ConcurrencyLimit>);
 
 impl ConcurrencyLimit {
@@ -30,7 +30,7 @@ impl ConcurrencyLimit {
     }
 
     fn try_acquire(self: &Arc<Self>) -> Option<ConcurrencyPermit> {
-        let decrement = |free: usize| free.checked_sub(1);
+        let decrement = |available: usize| available.checked_sub(1);
         self.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).ok()?;
         Some(ConcurrencyPermit(Arc::clone(self)))
     }
@@ -42,22 +42,22 @@ impl Drop for ConcurrencyPermit {
     }
 }
 
-/// How long a handler may take, and what the client is told when it takes longer.
+/// How long a handler may take, and the code of the error when it takes longer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) timeout: Duration,
     pub(crate) code: ErrorCode,
 }
 
-/// Refuses at once what comes on top of the requests in flight, rather than let it wait, and gives up on what misses its
-/// deadline.
+/// The layer that rejects requests over the concurrency limit at once, without queueing them, and cancels handlers that
+/// miss their deadline.
 #[derive(Clone)]
 pub(crate) struct LoadLimits {
     pub(crate) concurrency_limit: Arc<ConcurrencyLimit>,
     pub(crate) deadline: Deadline,
 }
 
-/// A service within limits.
+/// The service of [`LoadLimits`].
 #[derive(Clone)]
 pub(crate) struct LoadLimited<S> {
     inner: S,
@@ -89,13 +89,13 @@ where
         let Some(permit) = self.limits.concurrency_limit.try_acquire() else {
             return Box::pin(ready(Ok(Problem::from_code(ErrorCode::Overloaded).into_response())));
         };
-        let Deadline { timeout: after, code } = self.limits.deadline;
-        let answer = timeout(after, self.inner.call(request));
+        let deadline = self.limits.deadline;
+        let response = timeout(deadline.timeout, self.inner.call(request));
         Box::pin(async move {
             let _permit = permit;
-            match answer.await {
-                Ok(answer) => answer,
-                Err(elapsed) => Ok(Problem::from_code(code).caused_by(elapsed).into_response()),
+            match response.await {
+                Ok(response) => response,
+                Err(elapsed) => Ok(Problem::from_code(deadline.code).caused_by(elapsed).into_response()),
             }
         })
     }
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// One request at a time, which never gets an answer of its own.
-    fn one_at_a_time(
+    /// A service that takes one request at a time and never completes it.
+    fn pending_service(
         timeout: Duration,
     ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
         let deadline = Deadline { timeout, code: ErrorCode::RequestTimeout };
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn rejects_requests_over_the_limit_until_one_ends() {
-        let service = one_at_a_time(Duration::from_hours(1));
+        let service = pending_service(Duration::from_hours(1));
         let first = service.clone().call(request());
         let second = service.clone().oneshot(request()).await.unwrap();
         assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -135,9 +135,9 @@ mod tests {
         assert!(futures::poll!(third).is_pending());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_missed_deadline_is_answered_and_releases_the_permit() {
-        let service = one_at_a_time(Duration::from_secs(1));
+        let service = pending_service(Duration::from_millis(10));
         for _ in 0..2 {
             let late = service.clone().oneshot(request()).await.unwrap();
             assert_eq!(late.status(), Problem::from_code(ErrorCode::RequestTimeout).into_response().status());

@@ -1,15 +1,15 @@
-//! What both APIs' OpenAPI documents have in common.
+//! Common parts of the OpenAPI documents: base document, tags, problem responses, headers.
 
 use std::collections::BTreeMap;
 
 use http::StatusCode;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::header::Header;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Object, Ref, RefOr, Type};
-use utoipa::{IntoParams, Modify, OpenApi};
+use utoipa::{IntoParams, Modify, OpenApi, PartialSchema};
 
 use crate::error_code::ErrorCode;
 use crate::problem::ProblemBody;
@@ -22,37 +22,37 @@ pub const CHATS: &str = "chats";
 pub const MESSAGES: &str = "messages";
 /// The tag of search routes.
 pub const SEARCH: &str = "search";
-/// The tag of questions to the log.
+/// The tag of audit routes.
 pub const AUDIT: &str = "audit";
-/// The tag of questions about projections.
+/// The tag of projection routes.
 pub const PROJECTIONS: &str = "projections";
-/// The tag of health, metrics and documentation.
+/// The tag of health, metrics and documentation routes.
 pub const SYSTEM: &str = "system";
 
 /// The security scheme of admin routes.
 pub const ADMIN_SECURITY_SCHEME: &str = "admin";
 
-/// The document without any path: to be filled by each API's `OpenApiRouter`.
+/// Returns the document without paths, which the `OpenApiRouter` of each API adds.
 pub fn base_document() -> utoipa::openapi::OpenApi {
     Base::openapi()
 }
 
-/// The problems that an operation may answer, for its `responses(…)`:
+/// Declares the problems that an operation may return, for its `responses(…)`:
 ///
 /// ```
 /// use chat_web::problem_responses;
 ///
-/// problem_responses!(pub(crate) RenamingFails: MalformedJson, AppNotFound, NameBlank);
+/// problem_responses!(pub(crate) RenameProblems: MalformedJson, AppNotFound, NameBlank);
 ///
-/// #[utoipa::path(put, path = "/apps/{app_token}", responses((status = 200), RenamingFails))]
+/// #[utoipa::path(put, path = "/apps/{app_token}", responses((status = 200), RenameProblems))]
 /// async fn rename() {}
 /// ```
 ///
-/// `RateLimited`, `Internal` and `Overloaded`, which any route may answer, are added.
+/// `RateLimited`, `Internal` and `Overloaded` are added, since any route may return them.
 #[macro_export]
 macro_rules! problem_responses {
     ($visibility:vis $name:ident: $($code:ident),+ $(,)?) => {
-        #[doc = "The problems that an operation may answer."]
+        #[doc = "The problems that an operation may return."]
         $visibility struct $name;
 
         impl $crate::openapi::IntoResponses for $name {
@@ -69,7 +69,7 @@ pub use utoipa::IntoResponses;
 #[doc(hidden)]
 pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
-/// What any API route may answer.
+/// Errors that any API route may return.
 const COMMON_ERRORS: &[ErrorCode] = &[ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
 
 #[doc(hidden)]
@@ -87,9 +87,9 @@ pub fn problem_responses(codes: &[ErrorCode]) -> ResponseMap {
         .collect()
 }
 
-/// One response for all codes of one status.
+/// Describes one response for all codes that share a status.
 fn problem_response(codes: &[ErrorCode]) -> Response {
-    let lines: Vec<String> = codes
+    let descriptions: Vec<String> = codes
         .iter()
         .map(|code| format!("[`{code}`](/docs/errors/{code}): {}", code.default_detail()))
         .collect();
@@ -103,11 +103,11 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         .examples_from_iter(examples.map(|(name, example)| (name, RefOr::T(example))))
         .build();
     let mut response =
-        ResponseBuilder::new().description(lines.join("\n\n")).content("application/problem+json", content);
+        ResponseBuilder::new().description(descriptions.join("\n\n")).content("application/problem+json", content);
     let status = codes.first().map(|code| code.status());
     if matches!(status, Some(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) {
         let mut header = Header::new(Object::with_type(Type::Integer));
-        header.description = Some("Seconds after which to try again".to_owned());
+        header.description = Some("Seconds after which to retry".to_owned());
         response = response.header("Retry-After", header);
     }
     response.build()
@@ -117,17 +117,17 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
 #[openapi(
     info(
         title = "Chat API",
-        description = "Apps hold numbered chats, chats hold numbered messages, and messages are found by what they say.",
+        description = "Apps hold numbered chats, chats hold numbered messages, and messages are found by full-text search.",
         license(name = "MIT", identifier = "MIT"),
     ),
     servers((url = "/", description = "this server")),
     tags(
-        (name = "apps", description = "An app is whoever holds its token: the token is the only credential."),
+        (name = "apps", description = "An app's token is its only credential."),
         (name = "chats", description = "Chats of an app are numbered 1, 2, 3 … in the order of their creation."),
-        (name = "messages", description = "Messages of a chat are numbered 1, 2, 3 … and keep their number for good."),
-        (name = "search", description = "Whole words, starts of words and parts of words, in every script."),
-        (name = "audit", description = "For operators: what happened, who did it, when and why."),
-        (name = "projections", description = "For operators: the read model and the search index, and what they could not apply."),
+        (name = "messages", description = "Messages of a chat are numbered 1, 2, 3 … and keep their numbers forever."),
+        (name = "search", description = "Matches whole words, prefixes and parts of words, in every script."),
+        (name = "audit", description = "For operators: events, their actors, times and causes."),
+        (name = "projections", description = "For operators: the read model and the search index, and their dead letters."),
         (name = "system", description = "Health, metrics and documentation."),
     ),
     components(schemas(ProblemBody)),
@@ -147,46 +147,55 @@ impl Modify for AdminScheme {
     }
 }
 
+/// Describes a header of every response with status 2xx or 304 in `document`, unless the response describes it itself.
+pub fn add_success_header<T: PartialSchema>(
+    document: &mut utoipa::openapi::OpenApi,
+    name: &str,
+    description: &str,
+) {
+    let header = HeaderBuilder::new().schema(Some(T::schema())).description(Some(description)).build();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let (true, RefOr::T(response)) = (status.starts_with('2') || status == "304", response) {
+                    response.headers.entry(name.to_owned()).or_insert_with(|| header.clone().into());
+                }
+            }
+        }
+    }
+}
+
 /// The request headers of every query, for its `params(…)`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described by it: `Freshness` reads them")]
+#[expect(dead_code, reason = "documentation only: the extractor `Freshness` reads the headers")]
 pub struct FreshnessHeaders {
-    /// From an earlier answer: this one then holds at least what that one did. Waits until it can.
+    /// From an earlier response: this response reflects at least the same state. Waits until it can.
     #[param(rename = "Consistency-Token", example = "v1-rs")]
     consistency_token: Option<String>,
-    /// `wait=SECONDS`: how long to wait for the token, 2 unless given and 10 at most.
+    /// `wait=SECONDS`: how long to wait for the token. 2 by default, 10 at most.
     #[param(rename = "Prefer", example = "wait=5")]
     prefer: Option<String>,
 }
 
-/// `If-None-Match`, for the `params(…)` of what has an `ETag`.
+/// `If-None-Match`, for the `params(…)` of routes whose responses have an `ETag`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described by it: the extractor `IfNoneMatch` reads it")]
+#[expect(dead_code, reason = "documentation only: the extractor `IfNoneMatch` reads the header")]
 pub struct IfNoneMatchHeader {
-    /// `ETag`s of versions that the client has.
+    /// `ETag`s of the versions that the client has cached.
     #[param(rename = "If-None-Match", example = "\"1\"")]
     if_none_match: Option<String>,
 }
 
-/// `If-Match`, for the `params(…)` of what may be changed under a condition.
+/// `Idempotency-Key`, for the `params(…)` of routes that create resources.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described by it: the extractor `IfMatch` reads it")]
-pub struct IfMatchHeader {
-    /// `ETag`s of the versions that the client is ready to change.
-    #[param(rename = "If-Match", example = "\"1\"")]
-    if_match: Option<String>,
-}
-
-/// `Idempotency-Key`, for the `params(…)` of what is created once however often it is sent.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described by it: the extractor `IdempotencyKey` reads it")]
+#[expect(dead_code, reason = "documentation only: the extractor `IdempotencyKey` reads the header")]
 pub struct IdempotencyKeyHeader {
-    /// 1 to 255 visible ASCII characters, bare or as a quoted string; a random UUID for each command, say. The same key
-    /// with the same payload on the same path is carried out once in 24 hours, and answered the same each time.
+    /// 1 to 255 visible ASCII characters, bare or as a quoted string, for example a random UUID for each command. A command
+    /// with the same key, payload and path is executed once in 24 hours and gets the same response each time.
     #[param(rename = "Idempotency-Key", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
     idempotency_key: Option<String>,
 }

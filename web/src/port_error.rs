@@ -1,7 +1,6 @@
-//! What clients read when a port fails.
+//! Conversions of port and domain errors into problems.
 
 use chat_domain::text::InvalidText;
-use chat_ports::counters::CountersError;
 use chat_ports::event_store::EventStoreError;
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
@@ -14,35 +13,31 @@ impl From<EventStoreError> for Problem {
         if error.is_retryable() {
             return Self::from_code(ErrorCode::EventStoreUnavailable).caused_by(error);
         }
-        // Clients would retry for ever what an operator has to repair.
+        // Not a 503: clients would retry an error that only an operator can repair.
         Self::internal(error)
     }
 }
 
-impl From<CountersError> for Problem {
-    fn from(error: CountersError) -> Self {
-        Self::from_code(ErrorCode::CountersUnavailable).caused_by(error)
-    }
-}
-
-// A damaged projection is built anew, so a client may come back in any case; the operator has to know of the damage.
+// A damaged projection is rebuilt, so a client may retry in either case; the operator has to know about the damage.
 
 impl From<ReadModelError> for Problem {
     fn from(error: ReadModelError) -> Self {
-        let needs_attention = !error.is_retryable();
-        Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error).needs_attention_if(needs_attention)
+        let is_retryable = error.is_retryable();
+        let problem = Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error);
+        if is_retryable { problem } else { problem.needing_attention() }
     }
 }
 
 impl From<SearchError> for Problem {
     fn from(error: SearchError) -> Self {
-        let needs_attention = !error.is_retryable();
-        Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error).needs_attention_if(needs_attention)
+        let is_retryable = error.is_retryable();
+        let problem = Self::from_code(ErrorCode::ReadModelUnavailable).caused_by(error);
+        if is_retryable { problem } else { problem.needing_attention() }
     }
 }
 
 impl Problem {
-    /// Why a text can't be an app's name.
+    /// Creates the problem for an invalid app name.
     pub fn invalid_app_name(error: InvalidText) -> Self {
         Self::from_code(match error {
             InvalidText::Blank => ErrorCode::NameBlank,
@@ -51,7 +46,7 @@ impl Problem {
         })
     }
 
-    /// Why a text can't be a message's body.
+    /// Creates the problem for an invalid message body.
     pub fn invalid_message_body(error: InvalidText) -> Self {
         Self::from_code(match error {
             InvalidText::Blank => ErrorCode::BodyBlank,

@@ -1,17 +1,16 @@
-//! Errors as clients read them: `application/problem+json` (RFC 9457).
+//! Error responses: `application/problem+json` (RFC 9457).
 //!
-//! A handler returns a [`Problem`]. It travels in the response's extensions until the edge (`edge.rs`), which
-//! knows the request's id, renders it; so every error has one form, wherever it came from. What the log records
-//! ([`Problem::caused_by`]) never reaches the client.
+//! A handler returns a [`Problem`]. It travels in the response's extensions to the request middleware
+//! (`request_middleware.rs`), which knows the request id and renders it: every error has the same form, whichever layer
+//! it comes from. The cause ([`Problem::caused_by`]) is logged and never sent to the client.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use chat_ports::error_chain;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -19,17 +18,21 @@ use tracing::{debug, error, warn};
 use utoipa::ToSchema;
 
 use crate::error_code::ErrorCode;
+use crate::log_throttle::LogThrottle;
 
-/// What [`Problem::caused_by`] takes.
+/// The error behind a [`Problem`].
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// The media type of a problem.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Seconds after which a client may try again, where nothing better is known.
+/// `Retry-After` of a 503 that does not set its own.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// An error for the client, and its cause for the log.
+/// Shared by all requests: while an engine is down, every request fails alike.
+static OUTAGE_LOG_THROTTLE: LogThrottle = LogThrottle::new();
+
+/// An error response for the client, and its cause for the log.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Problem {
@@ -37,36 +40,36 @@ pub struct Problem {
     detail: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
-    /// Whether the cause is one that someone has to look at.
+    /// Whether an operator must look at the cause.
     needs_attention: bool,
 }
 
 impl Problem {
-    /// A problem with a sentence for the client, in lower case and without a full stop.
+    /// Creates a problem with a detail sentence for the client, in lower case and without a full stop.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let needs_attention = code.status() == StatusCode::INTERNAL_SERVER_ERROR;
         Self { code, detail: detail.into(), headers: Vec::new(), cause: None, needs_attention }
     }
 
-    /// A fault of the server. The client learns nothing but that, and the request id to ask about.
+    /// Creates an internal server error. The client receives the request id and nothing about the cause.
     pub fn internal(cause: impl Into<Cause>) -> Self {
         Self::from_code(ErrorCode::Internal).caused_by(cause)
     }
 
-    /// A problem with the code's own sentence.
+    /// Creates a problem with the code's default detail.
     pub fn from_code(code: ErrorCode) -> Self {
         Self::new(code, code.default_detail())
     }
 
-    /// Keeps what led here for the log.
+    /// Sets the cause, for the log.
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
     }
 
-    /// Marks a cause that does not pass by itself, whatever the client is told.
-    pub(crate) fn needs_attention_if(mut self, needs_attention: bool) -> Self {
-        self.needs_attention |= needs_attention;
+    /// Marks the cause as one that does not go away by itself, so that it is logged as an error.
+    pub(crate) fn needing_attention(mut self) -> Self {
+        self.needs_attention = true;
         self
     }
 
@@ -81,22 +84,22 @@ impl Problem {
         self
     }
 
-    /// Says after how many seconds trying again makes sense, in place of the usual one second of a 503.
+    /// Sets `Retry-After`, in seconds. Without it, a 503 says one second.
     pub fn with_retry_after(self, seconds: u64) -> Self {
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// The code.
+    /// Returns the error code.
     pub fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// What the client reads.
+    /// Returns the detail sentence that the client reads.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The problem that stands for a response of this status, made by a library.
+    /// Creates the problem for an error response that a library produced with this status.
     pub(crate) fn from_status(status: StatusCode) -> Self {
         let code = match status {
             StatusCode::NOT_FOUND => ErrorCode::RouteNotFound,
@@ -110,13 +113,12 @@ impl Problem {
         Self::from_code(code)
     }
 
-    /// Writes the cause to the log, once, under the request's id.
+    /// Logs the cause under the request id. Called once per response.
     pub(crate) fn log(&self, request_id: &str) {
         let Some(cause) = &self.cause else { return };
-        let (code, cause) = (self.code.as_str(), format_error_chain(&**cause));
+        let (code, cause) = (self.code.as_str(), error_chain(&**cause));
         match self.code.status() {
             _ if self.needs_attention => error!(code, request_id, cause, "a request failed"),
-            // While an engine is away every request fails alike: a few lines a second say as much as all of them.
             status if status.is_server_error() => {
                 if let Some(suppressed) = OUTAGE_LOG_THROTTLE.admit() {
                     warn!(code, request_id, cause, suppressed, "a request failed");
@@ -128,10 +130,10 @@ impl Problem {
         }
     }
 
-    /// Writes the problem into its response.
+    /// Writes the problem into the response's status, headers and body.
     pub(crate) fn render(&self, request_id: &str, response: &mut Response) {
         let body = ProblemBody::new(self.code, &self.detail, request_id);
-        // Strings and a number always serialize.
+        // Strings and a number always serialize, so the default is never used.
         *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
@@ -176,16 +178,16 @@ pub(crate) struct ProblemBody {
     /// The HTTP status.
     #[schema(example = 404, minimum = 400, maximum = 599)]
     status: u16,
-    /// What to branch on. More codes may be added.
+    /// The stable code to branch on. More codes may be added.
     #[schema(example = "app_not_found")]
     code: ErrorCode,
-    /// What went wrong this time, for people.
+    /// A sentence about this error, for people.
     #[schema(example = "no app has this token")]
     detail: String,
     /// The same as `detail`.
     #[schema(example = "no app has this token")]
     message: String,
-    /// The request's id, as in `X-Request-Id`: the server's log has it too.
+    /// The request's id, as in `X-Request-Id` and in the server's log.
     #[schema(example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
     request_id: String,
 }
@@ -203,80 +205,15 @@ impl ProblemBody {
         }
     }
 
-    /// The body as documentation shows it.
+    /// Creates the example body that the documentation shows.
     pub(crate) fn example(code: ErrorCode) -> Self {
         Self::new(code, code.default_detail(), "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")
-    }
-}
-
-/// An error and what caused it, on one line.
-fn format_error_chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a String can't fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
-}
-
-/// Lets a few lines a second through.
-struct LogThrottle {
-    /// The second since the process started in the upper half, lines in it in the lower.
-    window: AtomicU64,
-    suppressed: AtomicU64,
-}
-
-static OUTAGE_LOG_THROTTLE: LogThrottle =
-    LogThrottle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
-
-impl LogThrottle {
-    const MAX_LINES_PER_SECOND: u64 = 5;
-
-    /// Whether a line may be written, and how many were not since the last one.
-    fn admit(&self) -> Option<u64> {
-        static STARTED: std::sync::LazyLock<std::time::Instant> =
-            std::sync::LazyLock::new(std::time::Instant::now);
-        self.admit_in_second(STARTED.elapsed().as_secs())
-    }
-
-    fn admit_in_second(&self, second: u64) -> Option<u64> {
-        let first_of_second = second << 32;
-        let line = self
-            .window
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-                Some(window.max(first_of_second) + 1)
-            })
-            .unwrap_or_default()
-            .max(first_of_second);
-        if line & u64::from(u32::MAX) < Self::MAX_LINES_PER_SECOND {
-            return Some(self.suppressed.swap(0, Ordering::Relaxed));
-        }
-        self.suppressed.fetch_add(1, Ordering::Relaxed);
-        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_outage_writes_a_few_lines_a_second_and_counts_the_rest() {
-        let throttle = LogThrottle { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
-        let written = (0..100).filter(|_| throttle.admit_in_second(7).is_some()).count();
-        assert_eq!(written, 5);
-        assert_eq!(throttle.admit_in_second(8), Some(95));
-        assert_eq!(throttle.admit_in_second(8), Some(0));
-    }
-
-    #[test]
-    fn the_log_reads_the_whole_chain_of_causes() {
-        let inner = std::io::Error::other("disk full");
-        let outer = chat_ports::counters::CountersError(Box::new(inner));
-        assert_eq!(format_error_chain(&outer), "the counters can't be reached now: disk full");
-    }
 
     #[test]
     fn a_503_carries_retry_after() {

@@ -1,4 +1,4 @@
-//! A limit on the requests of one app.
+//! Rate limiting: a limit on the requests of each app.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -26,12 +26,12 @@ use crate::problem::Problem;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// How many apps are accounted for at a time. The cache keeps keys that come back over keys seen once, so that made-up
-/// tokens push out each other and not an app at its limit.
+/// The number of apps whose requests are counted at a time. The cache prefers keys used repeatedly to keys seen once, so
+/// that made-up tokens evict each other and not an app at its limit.
 const MAX_TRACKED_APPS: usize = 100_000;
 
-/// So many requests in so much time: `100/s`, `600/m`, `10000/h`. An app may use them all at once; they grow back
-/// evenly.
+/// A number of requests per window of time: `100/s`, `600/m`, `10000/h`. An app may use them all at once. They are
+/// replenished evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     requests: NonZeroU32,
@@ -48,7 +48,7 @@ enum Window {
 /// Text that is not a rate limit.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "a rate limit is a number of requests, from 1 to 1000000, in a second, a minute or an hour: 100/s, 600/m, 10000/h"
+    "a rate limit is a number of requests, from 1 to 1000000, per second, minute or hour: 100/s, 600/m, 10000/h"
 )]
 pub struct InvalidRateLimit;
 
@@ -108,10 +108,10 @@ impl fmt::Display for RateLimit {
 
 type AppLimiter<C> = Limiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>;
 
-/// Accounts for the requests of each app.
+/// Counts the requests of each app against the limit.
 pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
     limit: RateLimit,
-    /// Where all processes account together, if they do.
+    /// Counts for all processes together, if configured.
     shared: Option<Arc<dyn SharedRateLimiter>>,
     clock: C,
     limiters: Cache<AppToken, Arc<AppLimiter<C>>>,
@@ -128,15 +128,15 @@ impl<C: Clock + Clone> RateLimiter<C> {
         Self { limit, shared: None, clock, limiters: Cache::new(max_apps) }
     }
 
-    /// Counts with the other processes, and for this one alone while that is not possible: a limit that can't be told
-    /// is no reason to refuse everybody, or nobody.
+    /// Counts a request together with the other processes. While the shared limiter can't be reached, counts for this
+    /// process alone, rather than reject or admit every request.
     async fn count_shared(&self, app: AppToken) -> RateLimitStatus {
         let Some(shared) = &self.shared else { return self.count_locally(app) };
         match shared.count(app, self.limit.shared_quota()).await {
-            Ok(allowance) => allowance,
+            Ok(status) => status,
             Err(error) => {
                 metrics::counter!("rate_limit_unshared_total").increment(1);
-                tracing::debug!(error = &error as &dyn std::error::Error, "counting for this process alone");
+                tracing::debug!(error = &error as &dyn std::error::Error, "the shared rate limiter failed; counting for this process alone");
                 self.count_locally(app)
             }
         }
@@ -146,13 +146,13 @@ impl<C: Clock + Clone> RateLimiter<C> {
         let limiter =
             self.limiters.get_or_insert_with(&app, || Ok::<_, std::convert::Infallible>(self.new_limiter()));
         let Ok(limiter) = limiter;
-        let (remaining, wait) = match limiter.check() {
+        let (remaining, retry_after) = match limiter.check() {
             Ok(state) => (state.remaining_burst_capacity(), None),
             Err(until) => (0, Some(until.wait_time_from(self.clock.now()))),
         };
         let used = self.limit.requests.get().saturating_sub(remaining);
-        let reset = self.limit.window() / self.limit.requests.get() * used;
-        RateLimitStatus { remaining, reset_after: reset, retry_after: wait }
+        let reset_after = self.limit.window() / self.limit.requests.get() * used;
+        RateLimitStatus { remaining, reset_after, retry_after }
     }
 
     fn new_limiter(&self) -> Arc<AppLimiter<C>> {
@@ -160,12 +160,12 @@ impl<C: Clock + Clone> RateLimiter<C> {
         Arc::new(limiter.with_middleware())
     }
 
-    /// The headers of draft-ietf-httpapi-ratelimit-headers-10, which are structured fields (RFC 9651).
-    fn add_headers(&self, allowance: RateLimitStatus, response: &mut Response) {
-        let left =
-            format!("\"default\";r={};t={}", allowance.remaining, seconds_rounded_up(allowance.reset_after));
+    /// Adds the headers of draft-ietf-httpapi-ratelimit-headers-10, which are structured fields (RFC 9651).
+    fn add_headers(&self, status: RateLimitStatus, response: &mut Response) {
+        let limit =
+            format!("\"default\";r={};t={}", status.remaining, seconds_rounded_up(status.reset_after));
         let policy = format!("\"default\";q={};w={}", self.limit.requests, self.limit.window().as_secs());
-        for (name, value) in [(RATE_LIMIT, left), (RATE_LIMIT_POLICY, policy)] {
+        for (name, value) in [(RATE_LIMIT, limit), (RATE_LIMIT_POLICY, policy)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 response.headers_mut().insert(name, value);
             }
@@ -173,13 +173,13 @@ impl<C: Clock + Clone> RateLimiter<C> {
     }
 }
 
-/// A time in seconds, rounded up: coming back at that time is never too early.
+/// Converts to seconds, rounded up so that a retry after that time is never too early.
 fn seconds_rounded_up(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The middleware. A path without an app's token in it, or with something else in the token's place, is not counted;
-/// neither is one that is not UTF-8, which the route itself refuses.
+/// The rate-limiting middleware. Requests whose path has no valid app token are not counted. Paths that are not UTF-8 are
+/// rejected by the route itself.
 pub(crate) async fn enforce_rate_limit<C>(
     State(limiter): State<Arc<RateLimiter<C>>>,
     params: Result<RawPathParams, RawPathParamsRejection>,
@@ -194,14 +194,14 @@ where
     let Some(Ok(app)) = token.map(|(_, value)| AppToken::parse(value)) else {
         return next.run(request).await;
     };
-    let allowance = limiter.count_shared(app).await;
-    let mut response = match allowance.retry_after {
+    let status = limiter.count_shared(app).await;
+    let mut response = match status.retry_after {
         None => next.run(request).await,
         Some(wait) => Problem::from_code(ErrorCode::RateLimited)
             .with_retry_after(seconds_rounded_up(wait).max(1))
             .into_response(),
     };
-    limiter.add_headers(allowance, &mut response);
+    limiter.add_headers(status, &mut response);
     response
 }
 
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn made_up_tokens_do_not_evict_an_app_at_its_limit() {
-        // The cache is in parts, of which each has to be large enough to tell who comes back.
+        // The cache is sharded. Each shard must be large enough to recognize repeated keys.
         let limiter = RateLimiter::with_clock("10/h".parse().unwrap(), FakeRelativeClock::default(), 10_000);
         let greedy = app('g');
         for _ in 0..11 {
@@ -277,21 +277,21 @@ mod tests {
         let routes = Router::new()
             .route("/apps/{app_token}", get(|| async {}))
             .route_layer(from_fn_with_state(limiter, enforce_rate_limit));
-        let ask = async |path: String| {
+        let send = async |path: String| {
             routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
         };
         let path = format!("/apps/{}", app('a').expose());
-        let first = ask(path.clone()).await;
+        let first = send(path.clone()).await;
         assert_eq!(first.headers()["ratelimit"], "\"default\";r=1;t=30");
         assert_eq!(first.headers()["ratelimit-policy"], "\"default\";q=2;w=60");
-        assert_eq!(ask(path.clone()).await.headers()["ratelimit"], "\"default\";r=0;t=60");
-        let refused = ask(path).await;
+        assert_eq!(send(path.clone()).await.headers()["ratelimit"], "\"default\";r=0;t=60");
+        let refused = send(path).await;
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers()[RETRY_AFTER], "30");
         assert_eq!(refused.headers()["ratelimit"], "\"default\";r=0;t=60");
-        let other = ask("/apps/not-a-token".to_owned()).await;
+        let other = send("/apps/not-a-token".to_owned()).await;
         assert!(!other.headers().contains_key("ratelimit"));
-        let not_utf8 = ask("/apps/%FF".to_owned()).await;
+        let not_utf8 = send("/apps/%FF".to_owned()).await;
         assert_eq!(not_utf8.status(), StatusCode::OK);
         assert!(!not_utf8.headers().contains_key("ratelimit"));
     }

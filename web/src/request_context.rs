@@ -1,4 +1,4 @@
-//! Who sent a request, and what it belongs to.
+//! The request context: request id, correlation id and client of a request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,20 +15,19 @@ use uuid::Uuid;
 use crate::client_address::TrustedProxies;
 use crate::problem::Problem;
 
-/// Names the request, in both directions.
+/// The request and response header of the request id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest request id taken from a client, in characters.
+/// The longest request id accepted from a client, in characters.
 const MAX_REQUEST_ID_CHARS: usize = 128;
 
-/// The other end of the connection, put in a request's extensions by the listener.
+/// The peer address of the connection. The server adds it to the extensions of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Who sent a request, and what it belongs to. An extractor in every handler behind the edge
-/// (`edge.rs`).
+/// The request id, correlation id and client of a request. An extractor for every handler behind the request middleware.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     request_id: Arc<str>,
@@ -54,22 +53,22 @@ impl RequestContext {
         Self { request_id, correlation_id, client_address, user_agent }
     }
 
-    /// The request's id: the client's own where it sent a fit one.
+    /// Returns the request id: the client's own if it sent a valid one.
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// What the request belongs to: the trace of `traceparent`, or else the request itself.
+    /// Returns the trace id of `traceparent`, or else the request id.
     pub fn correlation_id(&self) -> &str {
         &self.correlation_id
     }
 
-    /// The client's address: the other end of the connection, or whom trusted proxies name.
-    pub fn client(&self) -> Option<IpAddr> {
+    /// Returns the client's address: the peer of the connection, or the client that trusted proxies name.
+    pub fn client_address(&self) -> Option<IpAddr> {
         self.client_address
     }
 
-    /// The client as an actor of this kind.
+    /// Returns the client as an actor of this kind.
     pub fn actor(&self, kind: ActorKind) -> Actor {
         Actor {
             kind,
@@ -79,7 +78,7 @@ impl RequestContext {
         }
     }
 
-    /// What is recorded beside the events of a command that this request carried.
+    /// Returns the metadata of events that this request's command emits.
     pub fn metadata(&self, command: &str, kind: ActorKind) -> Metadata {
         Metadata {
             command: command.to_owned(),
@@ -96,11 +95,11 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let context = parts.extensions.get::<Self>().cloned();
-        context.ok_or_else(|| Problem::internal("the route is not behind the edge layer"))
+        context.ok_or_else(|| Problem::internal("the route is not behind the request middleware"))
     }
 }
 
-/// The id that the client gave its request, if it is 1 to 128 visible ASCII characters.
+/// Returns the client's request id if it is 1 to 128 visible ASCII characters.
 fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
     let is_valid =
@@ -108,28 +107,28 @@ fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     is_valid.then_some(id)
 }
 
-/// An id for a request that came without one. Its random bits come from a generator of the thread's own, and not from the
-/// operating system each time.
+/// Creates a UUIDv7. Its random bits come from the thread-local generator, without a system call.
 fn new_request_id() -> Arc<str> {
     let now = u64::try_from(clock::now().millis()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(now, &rand::random()).into_uuid();
     Arc::from(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
-/// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2).
+/// Returns the trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2).
 fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
     let mut fields = value.split('-');
     let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let hex = |field: &str, length| {
+    let is_hex = |field: &str, length| {
         field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let zero = |field: &str| field.bytes().all(|byte| byte == b'0');
-    let well_formed = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    // Later versions may append fields, this one may not.
-    let ends = version != "00" || fields.next().is_none();
-    (well_formed && ends && version != "ff" && !zero(trace) && !zero(parent)).then_some(trace)
+    let is_zero = |field: &str| field.bytes().all(|byte| byte == b'0');
+    let well_formed =
+        is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
+    // Later versions may append fields, version 00 may not.
+    let is_complete = version != "00" || fields.next().is_none();
+    (well_formed && is_complete && version != "ff" && !is_zero(trace) && !is_zero(parent)).then_some(trace)
 }
 
 #[cfg(test)]
@@ -149,10 +148,10 @@ mod tests {
     fn keeps_a_valid_request_id_of_the_client() {
         assert_eq!(context(&[("x-request-id", "abc-1")]).request_id(), "abc-1");
         let long = "x".repeat(129);
-        for unfit in ["", "with space", "tab\t", long.as_str()] {
-            let given = context(&[("x-request-id", unfit)]);
-            let id = Uuid::parse_str(given.request_id()).unwrap();
-            assert_eq!(id.get_version_num(), 7, "{unfit:?}");
+        for invalid in ["", "with space", "tab\t", long.as_str()] {
+            let context = context(&[("x-request-id", invalid)]);
+            let id = Uuid::parse_str(context.request_id()).unwrap();
+            assert_eq!(id.get_version_num(), 7, "{invalid:?}");
         }
     }
 
@@ -179,16 +178,16 @@ mod tests {
             format!("00-{trace}"),
             String::new(),
         ] {
-            let given = context(&[("traceparent", &invalid), ("x-request-id", "me")]);
-            assert_eq!(given.correlation_id(), "me", "{invalid}");
+            let context = context(&[("traceparent", &invalid), ("x-request-id", "me")]);
+            assert_eq!(context.correlation_id(), "me", "{invalid}");
         }
     }
 
     #[test]
-    fn a_long_user_agent_is_cut() {
-        let given = context(&[("user-agent", &"a".repeat(1_000))]);
+    fn truncates_a_long_user_agent() {
+        let context = context(&[("user-agent", &"a".repeat(1_000))]);
         assert_eq!(
-            given.actor(ActorKind::App).user_agent.map(|agent| agent.len()),
+            context.actor(ActorKind::App).user_agent.map(|agent| agent.len()),
             Some(Actor::MAX_USER_AGENT_CHARS)
         );
     }

@@ -1,4 +1,4 @@
-//! The outermost layer of every route: who asks, under which id, and how it went.
+//! The request middleware: the outermost layer of every route.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +15,12 @@ use tower::{Layer, Service};
 use tracing::debug;
 
 use crate::client_address::TrustedProxies;
-use crate::http_metrics::HttpMetrics;
+use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
 
-/// Gives requests their [`RequestContext`], turns panics into problems, renders problems, and accounts for requests in
-/// the log and the metrics.
+/// The layer that creates the [`RequestContext`], turns panics into problems, renders problems, and logs and counts
+/// requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 
@@ -29,20 +29,20 @@ struct SharedState {
     http_metrics: HttpMetrics,
 }
 
-/// A service with the edge around it.
+/// The service of [`RequestMiddlewareLayer`].
 #[derive(Clone)]
 pub(crate) struct RequestMiddleware<S> {
     inner: S,
     shared: Arc<SharedState>,
 }
 
-/// Marks a response whose status is an error's and whose body is nevertheless its own, as a health report's is.
+/// A response extension for an error status whose body is not a problem, such as a health report.
 #[derive(Clone, Copy)]
 pub(crate) struct CustomErrorBody;
 
 impl RequestMiddlewareLayer {
-    pub(crate) fn new(proxies: TrustedProxies) -> Self {
-        Self(Arc::new(SharedState { trusted_proxies: proxies, http_metrics: HttpMetrics::default() }))
+    pub(crate) fn new(trusted_proxies: TrustedProxies) -> Self {
+        Self(Arc::new(SharedState { trusted_proxies, http_metrics: HttpMetrics::default() }))
     }
 }
 
@@ -71,17 +71,17 @@ where
         let started = Instant::now();
         let context = RequestContext::new(&request, &self.shared.trusted_proxies);
         let method = method_label(request.method());
-        // The route and never the path: the path holds the app's token.
+        // The route, never the path: the path contains the app's token.
         let route = request.extensions().get::<MatchedPath>().cloned();
         request.extensions_mut().insert(context.clone());
-        let answering = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let call = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let answered = match answering {
-                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+            let result = match call {
+                Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
                 Err(panic) => Err(panic),
             };
-            let mut response = match answered {
+            let mut response = match result {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
                 Err(panic) => Problem::internal(panic_message(&*panic)).into_response(),
@@ -123,7 +123,7 @@ fn finish_response(context: &RequestContext, response: &mut Response) {
     }
 }
 
-/// A metric label that clients can't make up values of.
+/// Returns the method as a metric label. Unknown methods share one, so that clients can't create labels.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,7 +1,7 @@
-//! Puts routes and the layers around them together into what a listener serves.
+//! The router of a process: API routes, system routes and the middleware around them.
 //!
-//! From the outside in: the edge (request id, problems, panics, accounts), the body limit, then, around API routes
-//! only, the rate limit, the bound on requests in flight, and the deadline. Health checks and metrics answer however
+//! From the outside in: the request middleware (request id, problems, panics, metrics), the body limit, then, around API
+//! routes only, the rate limit, the concurrency limit and the deadline. So health checks and metrics are served however
 //! busy the APIs are.
 
 use std::sync::Arc;
@@ -24,20 +24,20 @@ use crate::request_middleware::RequestMiddlewareLayer;
 use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed};
 use crate::system_routes::{self, SystemServices};
 
-/// Bounds on requests.
+/// Limits on requests, and the proxies to trust.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// The largest body, in bytes. A message of 65,536 bytes takes six times that where every byte is escaped.
+    /// The largest body, in bytes. A message of 65,536 bytes takes six times that if every byte is escaped.
     pub max_body_bytes: usize,
-    /// API requests in flight at a time; more are answered 503 at once.
+    /// Concurrent API requests. Others are answered 503 at once.
     pub max_in_flight: usize,
-    /// How long a handler may take. More than a query may wait for its consistency token.
+    /// How long a handler may take. Must be longer than a query may wait for its consistency token.
     pub deadline: Duration,
-    /// The limit on each app's requests, if any.
+    /// The rate limit of each app, if any.
     pub rate_limit: Option<RateLimit>,
-    /// Where processes account for the limit together; `None` where each does for itself.
+    /// Counts requests for all processes together. With `None` each process counts its own.
     pub shared_rate_limits: Option<Arc<dyn SharedRateLimiter>>,
-    /// Whose word on the addresses of clients counts.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
 }
 
@@ -54,31 +54,30 @@ impl Default for HttpOptions {
     }
 }
 
-/// Where the APIs' routes are mounted.
+/// The path prefix of the API.
 pub const API_PREFIX: &str = "/api/v1";
 
-/// Where operators' routes are mounted.
+/// The path prefix of the admin API.
 pub const ADMIN_PREFIX: &str = "/admin/v1";
 
-/// An API's routes, to be mounted under [`PREFIX`] or [`ADMIN_PREFIX`].
+/// The routes of an API, to be mounted under [`API_PREFIX`] or [`ADMIN_PREFIX`].
 pub struct ApiRoutes {
     routes: OpenApiRouter,
-    /// For whom they are.
     audience: Audience,
-    /// What a client is told when a handler missed its deadline.
+    /// The error of a handler that missed its deadline.
     timeout_code: ErrorCode,
-    /// What goes around the limits.
+    /// A layer around the limits.
     outer_layer: Option<OuterLayer>,
 }
 
-/// What a process serves of the APIs, and the documents of what other processes serve.
+/// The APIs that a process serves, and the OpenAPI documents of those that other processes serve.
 #[derive(Default)]
 pub struct ApiSet {
-    /// Served here.
+    /// The routes that this process serves.
     pub served: Vec<ApiRoutes>,
-    /// Served elsewhere.
+    /// Documents of API routes that other processes serve.
     pub documents_of_other_roles: Vec<OpenApi>,
-    /// Operators' routes that are served elsewhere.
+    /// Documents of admin routes that other processes serve.
     pub admin_documents_of_other_roles: Vec<OpenApi>,
 }
 
@@ -91,22 +90,22 @@ enum Audience {
 type OuterLayer = Box<dyn FnOnce(OpenApiRouter) -> OpenApiRouter + Send>;
 
 impl ApiRoutes {
-    /// Routes that change something: a late answer leaves open whether they did.
+    /// Creates API routes that change state: after a missed deadline the outcome is unknown.
     pub fn commands(routes: OpenApiRouter) -> Self {
         Self { routes, audience: Audience::Apps, timeout_code: ErrorCode::OutcomeUnknown, outer_layer: None }
     }
 
-    /// Routes that change nothing.
+    /// Creates API routes that only read.
     pub fn queries(routes: OpenApiRouter) -> Self {
         Self { routes, audience: Audience::Apps, timeout_code: ErrorCode::Overloaded, outer_layer: None }
     }
 
-    /// Operators' routes, which change nothing and take nothing of the rate limits of the apps that they are about.
+    /// Creates admin routes, which only read. The rate limits of apps don't apply to them.
     pub fn admin(routes: OpenApiRouter) -> Self {
         Self { audience: Audience::Operators, ..Self::queries(routes) }
     }
 
-    /// Puts a layer around the limits too: it sees what they refuse.
+    /// Adds a layer outside the limits, which also sees the requests that they reject.
     #[must_use]
     pub fn with_outer_layer(
         mut self,
@@ -117,52 +116,51 @@ impl ApiRoutes {
     }
 }
 
-/// Everything a process serves.
+/// Builds the router of a process from its APIs and the system routes.
 pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions) -> Router {
     let concurrency_limit = Arc::new(ConcurrencyLimit::new(options.max_in_flight));
-    let limiter =
+    let rate_limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_rate_limits.clone())));
-    let all_served =
+    let serves_all_apis =
         apis.documents_of_other_roles.is_empty() && apis.admin_documents_of_other_roles.is_empty();
     let merge_documents = |documents: Vec<OpenApi>| {
-        let described = documents.into_iter().map(OpenApiRouter::with_openapi);
-        described.fold(OpenApiRouter::new(), OpenApiRouter::merge)
+        let routers = documents.into_iter().map(OpenApiRouter::with_openapi);
+        routers.fold(OpenApiRouter::new(), OpenApiRouter::merge)
     };
-    let (mut app_routes, mut operator_routes) = (
-        merge_documents(apis.documents_of_other_roles),
-        merge_documents(apis.admin_documents_of_other_roles),
-    );
+    let mut api_routes = merge_documents(apis.documents_of_other_roles);
+    let mut admin_routes = merge_documents(apis.admin_documents_of_other_roles);
     for ApiRoutes { routes, audience, timeout_code, outer_layer } in apis.served {
         let deadline = Deadline { timeout: options.deadline, code: timeout_code };
         let mut routes =
             routes.route_layer(LoadLimits { concurrency_limit: Arc::clone(&concurrency_limit), deadline });
         if let (Some(limiter), Audience::Apps) = (&limiter, audience) {
-            routes = routes.route_layer(from_fn_with_state(Arc::clone(limiter), enforce_rate_limit));
+            routes = routes.route_layer(from_fn_with_state(Arc::clone(rate_limiter), enforce_rate_limit));
         }
         if let Some(outer_layer) = outer_layer {
             routes = outer_layer(routes);
         }
         match audience {
-            Audience::Apps => app_routes = app_routes.merge(routes),
-            Audience::Operators => operator_routes = operator_routes.merge(routes),
+            Audience::Apps => api_routes = api_routes.merge(routes),
+            Audience::Operators => admin_routes = admin_routes.merge(routes),
         }
     }
-    let all = OpenApiRouter::with_openapi(openapi::base_document());
-    let all = all.nest(API_PREFIX, app_routes).nest(ADMIN_PREFIX, operator_routes);
-    let (routes, mut document) = all.split_for_parts();
+    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
+        .nest(API_PREFIX, api_routes)
+        .nest(ADMIN_PREFIX, admin_routes)
+        .split_for_parts();
     document.merge(system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
     let routes = routes
         .merge(system_routes::routes(system, &document))
         .fallback(async || Problem::from_code(ErrorCode::RouteNotFound))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
-    // Where all of the API is served here, the router itself knows which methods paths take.
-    let routes = if all_served {
+    // A process that serves all APIs knows the methods of every path from the router itself.
+    let routes = if serves_all_apis {
         routes
     } else {
         routes.layer(from_fn_with_state(path_methods, answer_method_not_allowed))
     };
-    // Each call of `layer` puts another box around each route, and calling a route copies all of its boxes.
+    // Each call of `layer` boxes every route again, and each request clones all boxes of its route: so one call for both.
     routes.layer((
         RequestMiddlewareLayer::new(options.trusted_proxies.clone()),
         DefaultBodyLimit::max(options.max_body_bytes),

@@ -1,7 +1,7 @@
-//! Routes that other processes of the same API serve.
+//! Routes of other roles: 405 responses that cover the whole API, whichever process answers.
 //!
-//! A gateway splits requests by method and path, so a method that a path does not take may arrive where the path is not
-//! known, or known with other methods. The answer is to be that of the whole API.
+//! A gateway routes requests by method and path. So a request with an unsupported method may reach a process that does
+//! not serve the path, or serves it with other methods. The response must be that of the whole API.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use utoipa::openapi::{OpenApi, PathItem};
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// Which methods the paths of an API take, wherever they are served.
+/// The methods of every path of the whole API.
 #[derive(Clone)]
 pub(crate) struct PathMethods(Arc<[(String, Vec<&'static str>)]>);
 
@@ -24,7 +24,7 @@ impl PathMethods {
         let paths = document.paths.paths.iter();
         let mut paths: Vec<_> =
             paths.map(|(template, item)| (template.clone(), documented_methods(item))).collect();
-        // Of two templates of one path, the one that spells out more of it counts.
+        // If two templates match a path, the one with fewer parameters wins.
         paths.sort_by_key(|(template, _)| template.matches('{').count());
         Self(paths.into())
     }
@@ -46,7 +46,7 @@ fn documented_methods(item: &PathItem) -> Vec<&'static str> {
     operations.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method).collect()
 }
 
-/// Whether a path is one of those that a template such as `/apps/{app_token}` stands for.
+/// Whether a path matches a template such as `/apps/{app_token}`.
 fn matches_template(path: &str, template: &str) -> bool {
     let mut segments = path.split('/');
     let segments_match = template.split('/').all(|template_segment| {
@@ -57,7 +57,7 @@ fn matches_template(path: &str, template: &str) -> bool {
     segments_match && segments.next().is_none()
 }
 
-/// The middleware: says of a method that no process takes what the whole API says of it.
+/// The middleware that answers 405 with the methods of the whole API if no process supports the method.
 pub(crate) async fn answer_method_not_allowed(
     State(path_methods): State<PathMethods>,
     request: Request,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_found_by_its_template() {
+    fn paths_match_their_template() {
         let template = "/api/v1/apps/{app_token}/chats/{chat_number}";
         assert!(matches_template("/api/v1/apps/x/chats/1", template));
         for other in ["/api/v1/apps/x/chats", "/api/v1/apps/x/chats/", "/api/v1/apps/x/chats/1/messages", "/"]

@@ -1,4 +1,4 @@
-//! Routes that every process serves: health, metrics, documentation.
+//! System routes, which every process serves: health, metrics, documentation.
 
 use std::sync::Arc;
 
@@ -19,80 +19,81 @@ use crate::metrics::Metrics;
 use crate::openapi::SYSTEM;
 use crate::problem::{Problem, ProblemBody};
 
-/// What `/readyz` asks: the parts of the process, as they are now.
+/// Reports the health of the process's parts, for `/readyz`.
 #[async_trait]
 pub trait Readiness: Send + Sync + 'static {
-    /// Every part, in an order that stays. Must answer in well under a second, also while engines are away.
+    /// Returns every part, always in the same order. Must return in well under a second, even while engines can't be
+    /// reached.
     async fn parts(&self) -> Vec<Part>;
 }
 
-/// How a part is.
+/// The status of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It works.
     Ok,
-    /// It works, and somebody should have a look.
+    /// It works, but an operator should check it.
     Degraded,
-    /// It does not work: the process should get no requests.
+    /// It does not work: no requests should be sent to the process.
     Down,
 }
 
 /// A part of the process.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Part {
-    /// Its name, such as `event_store`.
+    /// The part's name, such as `event_store`.
     #[schema(example = "read_model")]
     pub name: String,
-    /// How it is.
+    /// The part's status.
     pub status: Status,
-    /// Why, where it is not `ok`.
+    /// The reason for a status other than `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where it stands, if it is a projection.
+    /// The projection's progress, if the part is a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<Projection>,
 }
 
-/// Where a projection stands.
+/// The progress of a projection.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Projection {
-    /// What its runner is doing, such as `live`, `catching_up` or `waiting`.
+    /// The projector's state, such as `live`, `catching_up` or `waiting`.
     #[schema(example = "live")]
     pub state: String,
-    /// The position up to which the log is folded in.
+    /// The position up to which events are applied.
     pub position: u64,
-    /// Events in the log that are not folded in yet; left out where the event store does not count them.
+    /// Events not applied yet. Omitted if the event store does not count events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_events: Option<u64>,
-    /// How long the oldest of them has been waiting, in milliseconds.
+    /// The age of the oldest event not applied yet, in milliseconds.
     pub lag_ms: u64,
-    /// Events that could not be applied and wait for somebody to deal with them.
+    /// Dead letters: events that could not be applied and wait for an operator.
     pub parked: u64,
-    /// Events that were given up, and nobody has acknowledged it.
+    /// Discarded events that no operator has acknowledged.
     pub discarded: u64,
-    /// What went wrong last, if anything did.
+    /// The last error, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-/// What `/readyz` answers.
+/// The response of `/readyz`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// The worst of the parts.
+    /// The worst status of the parts.
     status: Status,
     /// The parts.
     parts: Vec<Part>,
 }
 
-/// What `/livez` answers.
+/// The response of `/livez`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Alive {
-    /// Always `ok`: a process that is not does not answer.
+    /// Always `ok`: a process that is down does not respond.
     status: Status,
 }
 
-/// What the system routes answer from.
+/// The ports of the system routes.
 #[derive(Clone)]
 pub struct SystemServices {
     readiness: Arc<dyn Readiness>,
@@ -100,13 +101,13 @@ pub struct SystemServices {
 }
 
 impl SystemServices {
-    /// System routes over these.
+    /// Creates the services from their ports.
     pub fn new(readiness: Arc<dyn Readiness>, metrics: Metrics) -> Self {
         Self { readiness, metrics }
     }
 }
 
-/// The system routes' part of the OpenAPI document.
+/// Returns the OpenAPI document of the system routes.
 pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
     SystemApiDoc::openapi()
 }
@@ -120,11 +121,11 @@ struct SystemState {
     openapi_json: Bytes,
 }
 
-/// The system routes; `document` describes all routes of the process.
+/// Creates the system routes. They serve `document`, which describes all routes.
 pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenApi) -> Router {
     let state = SystemState {
         services,
-        // A document made of strings, numbers and lists always serializes.
+        // A document of strings, numbers and lists always serializes, so the default is never used.
         openapi_json: Bytes::from(document.to_json().unwrap_or_default()),
     };
     Router::new()
@@ -144,8 +145,7 @@ const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_st
 const CACHED: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
 const NOSNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-/// Pages load what they need from this server and nothing from anywhere else. The reference's program sets styles and
-/// shows icons of its own.
+/// Pages may load from this server only. Swagger UI sets inline styles and shows icons from `data:` URLs.
 const CSP: (HeaderName, HeaderValue) = (
     CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
@@ -154,22 +154,22 @@ const CSP: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// Whether the process runs at all
+/// Liveness: whether the process runs
 ///
 /// `/up` is an alias.
 #[utoipa::path(get, path = "/livez", tag = SYSTEM, operation_id = "alive", responses(
-    (status = 200, description = "It runs.", body = Alive),
+    (status = 200, description = "The process runs.", body = Alive),
 ))]
 async fn livez() -> Response {
     ([NO_STORE, NOSNIFF], Json(Alive { status: Status::Ok })).into_response()
 }
 
-/// Whether the process should get requests, and how each part is
+/// Readiness: whether the process should get requests, and the status of each part
 ///
-/// `degraded` is answered with 200: everything works, and somebody should have a look, at parked events for instance.
+/// The status of `degraded` is 200: everything works, but an operator should check it, for example because of dead letters.
 /// `/health` is an alias.
 #[utoipa::path(get, path = "/readyz", tag = SYSTEM, operation_id = "ready", responses(
-    (status = 200, description = "It should.", body = Health),
+    (status = 200, description = "The process should get requests.", body = Health),
     (status = 503, description = "A part is down.", body = Health, content_type = "application/json"),
 ))]
 async fn readyz(State(state): State<Arc<SystemState>>) -> Response {
@@ -181,7 +181,7 @@ async fn readyz(State(state): State<Arc<SystemState>>) -> Response {
     response
 }
 
-/// Metrics in Prometheus' text form
+/// Metrics in the Prometheus text format
 #[utoipa::path(get, path = "/metrics", tag = SYSTEM, operation_id = "metrics", responses(
     (status = 200, description = "Every metric of the process.", body = String,
         content_type = "text/plain; version=0.0.4; charset=utf-8"),
@@ -200,9 +200,9 @@ async fn openapi_json(State(state): State<Arc<SystemState>>) -> Response {
     ([(CONTENT_TYPE, content_type), CACHED, NOSNIFF], state.openapi_json.clone()).into_response()
 }
 
-/// The reference, for people
+/// The API reference as a page
 #[utoipa::path(get, path = "/docs", tag = SYSTEM, operation_id = "reference", responses(
-    (status = 200, description = "HTML that loads nothing from elsewhere.", body = String, content_type = "text/html; charset=utf-8"),
+    (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
 ))]
 async fn reference() -> Response {
     ([CACHED, NOSNIFF, CSP], Html(docs::REFERENCE_PAGE)).into_response()
@@ -213,11 +213,11 @@ async fn asset(Path(file): Path<String>) -> Result<Response, Problem> {
     Ok(([(CONTENT_TYPE, asset.content_type), CACHED, NOSNIFF], asset.body).into_response())
 }
 
-/// What an error code means, and what to do
+/// The page of an error code: its meaning and what to do
 #[utoipa::path(get, path = "/docs/errors/{code}", tag = SYSTEM, operation_id = "errorPage",
     params(("code" = ErrorCode, Path, description = "The code.")),
     responses(
-        (status = 200, description = "HTML that loads nothing from elsewhere.", body = String, content_type = "text/html; charset=utf-8"),
+        (status = 200, description = "HTML that loads nothing from other servers.", body = String, content_type = "text/html; charset=utf-8"),
         (status = 404, description = "`route_not_found`: no error has this code.", body = ProblemBody,
             content_type = "application/problem+json"),
     ),

@@ -1,4 +1,4 @@
-//! Pages for people: the OpenAPI reference and the error codes. Everything they need is in the binary.
+//! Documentation pages: the OpenAPI reference and a page per error code. All their assets are in the binary.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use utoipa_swagger_ui::Config;
 
 use crate::error_code::ErrorCode;
 
-/// The page around Swagger UI.
+/// The HTML page that loads Swagger UI.
 pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
 
-/// A file that pages load.
+/// A file that the pages load.
 pub(crate) struct Asset {
     pub(crate) content_type: HeaderValue,
     pub(crate) body: Bytes,
 }
 
-/// The file of this name.
+/// Returns the asset of this name.
 pub(crate) fn asset(name: &str) -> Option<Asset> {
     let (content_type, body) = match name {
         "pages.css" => ("text/css; charset=utf-8", Bytes::from_static(include_bytes!("pages.css"))),
@@ -34,7 +34,7 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
     Some(Asset { content_type: HeaderValue::from_static(content_type), body })
 }
 
-/// A file of Swagger UI's distribution, as it is.
+/// Returns an unmodified file of the Swagger UI distribution.
 fn swagger_ui_file(name: &str) -> Option<Bytes> {
     let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
     Some(match file.bytes {
@@ -43,20 +43,20 @@ fn swagger_ui_file(name: &str) -> Option<Bytes> {
     })
 }
 
-/// A code's page, as HTML.
+/// Renders the page of an error code as HTML.
 pub(crate) fn error_page(code: ErrorCode) -> String {
     let mut content = String::new();
     html::push_html(&mut content, Parser::new_ext(code.page(), Options::empty()));
-    let mut others = String::new();
-    for other in ErrorCode::ALL {
-        let current = if *other == code { " aria-current=\"page\"" } else { "" };
+    let mut code_links = String::new();
+    for listed in ErrorCode::ALL {
+        let current = if *listed == code { " aria-current=\"page\"" } else { "" };
         // Writing to a String can't fail.
-        let _ = writeln!(others, "<li><a href=\"/docs/errors/{other}\"{current}>{other}</a></li>");
+        let _ = writeln!(code_links, "<li><a href=\"/docs/errors/{listed}\"{current}>{listed}</a></li>");
     }
     include_str!("error_page.html")
         .replace("{{title}}", code.title())
         .replace("{{content}}", &content)
-        .replace("{{codes}}", &others)
+        .replace("{{codes}}", &code_links)
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_load_nothing_from_elsewhere() {
+    fn pages_load_nothing_from_other_servers() {
         for page in [REFERENCE_PAGE.to_owned(), error_page(ErrorCode::Internal)] {
             for attribute in ["src=\"", "href=\""] {
                 for target in page.split(attribute).skip(1) {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_the_reference_loads_is_there() {
+    fn every_asset_of_the_reference_exists() {
         for target in REFERENCE_PAGE.split("/docs/assets/").skip(1) {
             let (name, _) = target.split_once('"').unwrap();
             assert!(asset(name).is_some_and(|asset| !asset.body.is_empty()), "{name}");

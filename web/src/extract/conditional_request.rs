@@ -8,23 +8,22 @@ use http::HeaderValue;
 use http::header::{GetAll, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 
-/// The `ETag` of a resource at this version: `"<version>"`, strong.
+/// Returns the `ETag` of a resource at this version: `"<version>"`, strong.
 pub fn etag(version: Version) -> HeaderValue {
     // A number between quotes is always a header value.
     HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// `If-Match`: what the client asks of a resource before it is changed. Tags that are weak, or that this server never
-/// gave out, match nothing.
+/// `If-Match`: the client's precondition for changing a resource. Weak and foreign tags match no version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IfMatch(pub Precondition);
 
-/// `If-None-Match`: which versions the client has already.
+/// `If-None-Match`: the versions that the client has cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IfNoneMatch(Option<EntityTags>);
 
 impl IfNoneMatch {
-    /// Whether the client has this version, so that 304 answers it.
+    /// Whether the client has this version, so that the response is a 304.
     pub fn matches(&self, version: Version) -> bool {
         match &self.0 {
             None => false,
@@ -66,12 +65,12 @@ enum EntityTags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EntityTag {
     weak: bool,
-    /// `None`: not a tag of this server.
+    /// `None` for a foreign tag, which this server never issued.
     version: Option<Version>,
 }
 
 impl EntityTags {
-    /// The tags of all header lines; `None` without a line.
+    /// Parses the tags of all header lines. Returns `None` without a line.
     fn parse(values: &GetAll<'_, HeaderValue>) -> Option<Self> {
         let mut tags = Vec::new();
         let mut lines = 0;
@@ -86,7 +85,7 @@ impl EntityTags {
     }
 }
 
-/// Reads `"1", W/"2"`. Stops where the list is malformed: what follows can't be told apart.
+/// Parses a list such as `"1", W/"2"`. Stops at a malformed tag, since the next one can't be found after it.
 fn parse_entity_tags(mut rest: &[u8], tags: &mut Vec<EntityTag>) {
     loop {
         while let [b' ' | b'\t' | b',', tail @ ..] = rest {
@@ -103,7 +102,7 @@ fn parse_entity_tags(mut rest: &[u8], tags: &mut Vec<EntityTag>) {
     }
 }
 
-/// Reads a version in its one spelling.
+/// Parses a version in its canonical form: no sign, no leading zeros.
 fn parse_version(text: &[u8]) -> Option<Version> {
     let text = std::str::from_utf8(text).ok()?;
     let number: u64 = text.parse().ok()?;

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what a client calls a command that it may send again.
+//! `Idempotency-Key`: the client's name for a command that it may send more than once.
 
 use axum::extract::FromRequestParts;
 use http::HeaderName;
@@ -7,17 +7,17 @@ use http::request::Parts;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// Carries an [`IdempotencyKey`].
+/// The request header of an [`IdempotencyKey`].
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Says that an answer was given before under the same key, and that nothing was done now.
+/// The response header that marks the replayed response of an earlier command with the same key.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Characters in a key.
+/// The longest key, in characters.
 const MAX_LENGTH: usize = 255;
 
-/// The key, where the client sent one: 1 to 255 visible ASCII characters, as a string of structured fields (RFC 9651,
-/// 3.3.3), as draft-ietf-httpapi-idempotency-key-header has it, or bare.
+/// The key, if the client sent one: 1 to 255 visible ASCII characters. Either bare or a structured-field string (RFC 9651,
+/// 3.3.3), as in draft-ietf-httpapi-idempotency-key-header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(pub Option<String>);
 
@@ -47,7 +47,8 @@ fn parse_key(value: &[u8]) -> Option<String> {
     String::from_utf8(key).ok().filter(|_| is_valid)
 }
 
-/// What stands before the closing quote, which must be the end. A backslash stands before a quote or a backslash only.
+/// Returns the text up to the closing quote, which must be the last byte. A backslash may only escape a quote or a
+/// backslash.
 fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(quoted.len());
     let mut rest = quoted.iter();

@@ -16,12 +16,12 @@ use crate::problem::Problem;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A body that is a JSON object. A `Content-Type`, where there is one, must say so: `application/json` or `…+json`.
+/// A body that is a JSON object. A `Content-Type`, if present, must be `application/json` or `application/…+json`.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
-/// A body that carries nothing: none at all, or any JSON. Kept as it came, without the white space between its tokens:
-/// two bodies that differ in that alone are the same.
+/// A body whose content is ignored: empty, or any JSON. Kept without insignificant white space, so that the fingerprint of
+/// an idempotency key does not depend on it.
 #[derive(Clone, Debug)]
 pub struct OptionalJsonBody(pub Vec<u8>);
 
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         check_content_type(request.headers())?;
         let body = read_body(request, state).await?;
         let value = parse_json(&body)?;
-        // serde takes a struct's fields as an array too; the contract does not.
+        // serde also deserializes a struct from an array.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Problem::new(ErrorCode::MalformedJson, "the JSON must be an object"));
         }
@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
         let content_type = check_content_type(request.headers());
         let body = read_body(request, state).await?;
         if body.trim_ascii().is_empty() {
-            // Clients often name a type even where they send nothing; then it does not matter.
+            // Clients often send a type with an empty body, so it is ignored.
             return Ok(Self(Vec::new()));
         }
         content_type?;
@@ -71,12 +71,12 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) => Err(read_problem(rejection)),
+        Ok(Err(rejection)) => Err(read_body_problem(rejection)),
         Err(_) => Err(ErrorCode::RequestTimeout.into()),
     }
 }
 
-fn read_problem(rejection: BytesRejection) -> Problem {
+fn read_body_problem(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ErrorCode::PayloadTooLarge.into();
     }
@@ -88,7 +88,7 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         .map_err(|error| Problem::new(ErrorCode::MalformedJson, describe_error(&error)))
 }
 
-/// JSON without the white space that is not inside its strings.
+/// Removes white space outside of strings.
 fn minify_json(json: &[u8]) -> Vec<u8> {
     let (mut in_string, mut escaped) = (false, false);
     let mut is_significant = |byte: u8| {
@@ -102,7 +102,7 @@ fn minify_json(json: &[u8]) -> Vec<u8> {
     json.iter().copied().filter(|byte| is_significant(*byte)).collect()
 }
 
-/// Says where the body is wrong, without repeating any of it.
+/// Describes where the body is malformed, without quoting it.
 fn describe_error(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
@@ -116,7 +116,7 @@ fn describe_error(error: &serde_json::Error) -> String {
     }
 }
 
-/// The field that serde misses: a name out of our own types, so it may be shown.
+/// Extracts the name of a missing field from serde's message. It is a name of our own types, so it may be sent.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.split_once('`').map(|(field, _)| field)
 }
@@ -130,7 +130,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct Named {
-        #[expect(dead_code, reason = "only its shape matters here")]
+        #[expect(dead_code, reason = "only deserialized")]
         name: String,
     }
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_says_it_is_something_else_is_refused() {
+    async fn rejects_other_content_types() {
         for name in
             ["text/plain", "application/x-www-form-urlencoded", "json", "text/json", "application/jsonx", ""]
         {
@@ -181,8 +181,8 @@ mod tests {
             (r#""secret""#, "not of the expected type at line 1, column 8"),
         ];
         for (body, detail) in cases {
-            let refused = parse_named(None, body).await;
-            assert_eq!(refused, Err((ErrorCode::MalformedJson, detail.to_owned())), "{body}");
+            let result = parse_named(None, body).await;
+            assert_eq!(result, Err((ErrorCode::MalformedJson, detail.to_owned())), "{body}");
         }
     }
 
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_optional_body_may_be_missing_or_any_json() {
-        for (content_type, body, fine) in [
+    async fn an_optional_body_may_be_empty_or_any_json() {
+        for (content_type, body, accepted) in [
             ("text/plain", "", true),
             ("application/json", " \n", true),
             ("application/json", "[null]", true),
@@ -203,8 +203,8 @@ mod tests {
         ] {
             let request = Request::builder().header(CONTENT_TYPE, content_type);
             let request = request.body(Body::from(body)).unwrap();
-            let taken = OptionalJsonBody::from_request(request, &()).await;
-            assert_eq!(taken.is_ok(), fine, "{content_type} {body:?}");
+            let result = OptionalJsonBody::from_request(request, &()).await;
+            assert_eq!(result.is_ok(), accepted, "{content_type} {body:?}");
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_limit_is_refused() {
+    async fn rejects_a_body_over_the_limit() {
         use axum::routing::post;
         use tower::ServiceExt;
 

@@ -1,4 +1,4 @@
-//! Typed input: what a handler takes from a request, each refusing with the problem of API.md.
+//! Extractors of typed input. Each rejects malformed input with a [`Problem`](crate::Problem).
 
 mod conditional_request;
 mod idempotency_key;
@@ -10,4 +10,4 @@ pub use conditional_request::{IfMatch, IfNoneMatch, etag};
 pub use idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKey};
 pub use json::{JsonBody, OptionalJsonBody};
 pub use path::{AppPath, ChatPath, MessagePath};
-pub use query::Query;
+pub use query::{Query, malformed_parameter};

@@ -1,4 +1,4 @@
-//! Tokens and numbers in paths. One of the wrong form names nothing: it is just not found.
+//! Tokens and numbers in paths. A malformed one can't name a resource, so it is rejected as not found.
 
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
 
-/// `/apps/{app_token}`
+/// The parameters of `/apps/{app_token}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AppPath {
@@ -18,7 +18,7 @@ pub struct AppPath {
     pub app_token: AppToken,
 }
 
-/// `/apps/{app_token}/chats/{chat_number}`
+/// The parameters of `/apps/{app_token}/chats/{chat_number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct ChatPath {
@@ -30,7 +30,7 @@ pub struct ChatPath {
     pub chat_number: ChatNumber,
 }
 
-/// `/apps/{app_token}/chats/{chat_number}/messages/{message_number}`
+/// The parameters of `/apps/{app_token}/chats/{chat_number}/messages/{message_number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct MessagePath {
@@ -82,7 +82,7 @@ impl PathParams {
     async fn from_parts<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, state).await;
         params.map(Self).map_err(|error| match error {
-            // Which part of the path it is in makes no difference: every path starts with an app.
+            // The same code whichever segment is affected: every path starts with an app.
             RawPathParamsRejection::InvalidUtf8InPathParam(error) => {
                 Problem::from_code(ErrorCode::AppNotFound).caused_by(error)
             }

@@ -1,21 +1,20 @@
-//! The listener: connections in, a bounded number of them, and an orderly end.
+//! The HTTP server: accepts a bounded number of connections and drains them on shutdown.
+
+mod activity;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
-use bytes::Bytes;
 use http::Request;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -23,20 +22,21 @@ use metrics::gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower::Service;
 use tracing::{debug, info, warn};
 
+use self::activity::{ActivityTrackingBody, ConnectionActivity, InFlightRequest};
 use crate::request_context::PeerAddr;
 
-/// How the listener treats connections.
+/// Limits and timeouts of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerOptions {
-    /// Connections served at a time; more wait in the listener's backlog.
+    /// Connections served at a time. Others wait in the listener's backlog.
     pub max_connections: usize,
-    /// How long a connection may be silent between requests, before its first one, or inside a request's head.
+    /// How long a connection may be idle: before its first request, between requests, or inside a request's head.
     pub idle_timeout: Duration,
-    /// How long requests in flight may take to finish after the server was asked to stop.
+    /// How long requests in flight may take to finish on shutdown.
     pub drain_timeout: Duration,
 }
 
@@ -50,17 +50,17 @@ impl Default for ServerOptions {
     }
 }
 
-/// How serving ended.
+/// The outcome of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainOutcome {
     /// Every request in flight was answered.
     Completed,
-    /// Time ran out; this many connections were cut.
+    /// The drain timeout passed, and this many connections were aborted.
     ConnectionsAborted(usize),
 }
 
-/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes; then lets requests in flight
-/// finish and returns.
+/// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes. Then waits for requests in flight
+/// and returns.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
@@ -86,17 +86,17 @@ pub async fn serve(
     drain(connections, options.drain_timeout).await
 }
 
-async fn drain(mut connections: JoinSet<()>, limit: Duration) -> DrainOutcome {
+async fn drain(mut connections: JoinSet<()>, drain_timeout: Duration) -> DrainOutcome {
     while connections.try_join_next().is_some() {}
     if !connections.is_empty() {
         info!(connections = connections.len(), "finishing requests in flight");
     }
     let all = async { while connections.join_next().await.is_some() {} };
-    if timeout(limit, all).await.is_ok() {
+    if timeout(drain_timeout, all).await.is_ok() {
         return DrainOutcome::Completed;
     }
     let aborted = connections.len();
-    warn!(connections = aborted, "requests in flight did not finish in time and are cut off");
+    warn!(connections = aborted, "requests in flight did not finish in time; aborting their connections");
     connections.shutdown().await;
     DrainOutcome::ConnectionsAborted(aborted)
 }
@@ -107,7 +107,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// The next connection, once there is a slot for it.
+    /// Waits for a permit, then for the next connection.
     async fn accept(&mut self, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
@@ -118,7 +118,7 @@ impl Acceptor {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     if std::mem::take(&mut self.is_failing) {
-                        info!("connections are accepted again");
+                        info!("accepting connections again");
                     }
                     return (stream, peer, permit);
                 }
@@ -127,26 +127,26 @@ impl Acceptor {
         }
     }
 
-    /// A connection that broke before it was accepted is nothing; anything else (no file descriptors left, most
-    /// likely) lasts for a while.
+    /// Pauses after an error of the listener. A connection that the client closed before it was accepted needs no pause;
+    /// any other error (most likely no file descriptors are left) lasts for a while.
     async fn back_off(&mut self, error: &io::Error) {
-        let broken = matches!(
+        let closed_by_client = matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::ConnectionReset
         );
-        if broken {
+        if closed_by_client {
             return;
         }
         if !std::mem::replace(&mut self.is_failing, true) {
-            warn!(%error, "connections can't be accepted now");
+            warn!(%error, "accepting connections fails");
         }
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it is closed.
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -156,7 +156,7 @@ async fn serve_connection(
     _permit: OwnedSemaphorePermit,
 ) {
     let _open_connection = OpenConnection::count();
-    // An answer is one write; waiting for more to send would only delay it. Failing costs latency and nothing else.
+    // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(ConnectionActivity::new());
     let service = {
@@ -172,7 +172,7 @@ async fn serve_connection(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    debug!(%peer, %error, "a connection broke off");
+                    debug!(%peer, %error, "a connection failed");
                 }
                 return;
             }
@@ -180,14 +180,13 @@ async fn serve_connection(
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // hyper's own timers leave gaps (a client that never sends the first byte, one that reads nothing): this
-            // one has none.
+            // hyper's own timers don't cover a client that never sends the first byte, or one that reads nothing.
             () = sleep(options.idle_timeout.saturating_sub(activity.idle_time())) => {
                 if activity.idle_time() < options.idle_timeout {
                     continue;
                 }
                 if std::mem::replace(&mut closing, true) {
-                    debug!(%peer, "a silent connection is closed");
+                    debug!(%peer, "closing an idle connection");
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
@@ -225,93 +224,14 @@ async fn serve_request(
     let _in_flight = InFlightRequest::begin(&activity);
     request.extensions_mut().insert(PeerAddr(peer));
     let response = app.call(request).await?;
-    // What is there as a whole goes out at once. A stream is not silence for as long as the client takes what it brings.
+    // A complete body is sent at once. A streamed body keeps its connection active as long as the client reads it.
     if response.body().size_hint().exact().is_some() {
         return Ok(response);
     }
     Ok(response.map(|body| Body::new(ActivityTrackingBody { body, activity: Arc::clone(&activity) })))
 }
 
-/// A body that comes bit by bit, and shows that its connection is of use.
-struct ActivityTrackingBody {
-    body: Body,
-    activity: Arc<ConnectionActivity>,
-}
-
-impl HttpBody for ActivityTrackingBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if frame.is_ready() {
-            self.activity.touch();
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// When a connection was last of use.
-struct ConnectionActivity {
-    opened: Instant,
-    in_flight: AtomicUsize,
-    /// Milliseconds after `opened`.
-    last_active_millis: AtomicU64,
-}
-
-impl ConnectionActivity {
-    fn new() -> Self {
-        Self { opened: Instant::now(), in_flight: AtomicUsize::new(0), last_active_millis: AtomicU64::new(0) }
-    }
-
-    fn touch(&self) {
-        self.last_active_millis.store(self.age_millis(), Ordering::Relaxed);
-    }
-
-    fn age_millis(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// How long nothing has been asked.
-    fn idle_time(&self) -> Duration {
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        Duration::from_millis(
-            self.age_millis().saturating_sub(self.last_active_millis.load(Ordering::Relaxed)),
-        )
-    }
-}
-
-/// A request in flight.
-struct InFlightRequest<'a>(&'a ConnectionActivity);
-
-impl<'a> InFlightRequest<'a> {
-    fn begin(activity: &'a ConnectionActivity) -> Self {
-        activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
-    }
-}
-
-impl Drop for InFlightRequest<'_> {
-    fn drop(&mut self) {
-        self.0.touch();
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts a connection for as long as it is open.
+/// A guard that counts a connection in `http_connections` until it is dropped.
 struct OpenConnection;
 
 impl OpenConnection {

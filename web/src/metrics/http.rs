@@ -1,17 +1,17 @@
-//! How requests went, in the metrics.
+//! HTTP metrics: request counts and latencies by route, method and status.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
-/// What answers are counted into. Looking a metric up by its labels takes longer than counting: it is done once for each
-/// route, method and status, of which there is a fixed number.
+/// The counters and histograms of every route. Registering a metric by its labels takes longer than recording into it, so
+/// that is done once for each route, method and status. Their number is bounded.
 #[derive(Default)]
 pub(crate) struct HttpMetrics(RwLock<HashMap<String, Vec<ResponseMetrics>>>);
 
-/// The answers of one route to one method that had the same status.
+/// The metrics of responses that share route, method and status.
 struct ResponseMetrics {
     method: &'static str,
     status: u16,
@@ -19,8 +19,17 @@ struct ResponseMetrics {
     durations: Histogram,
 }
 
+pub(super) fn describe() {
+    describe_counter!("http_requests_total", "Requests answered, by route and status.");
+    describe_histogram!(
+        "http_request_duration_seconds",
+        Unit::Seconds,
+        "Time from the end of a request's head to its response."
+    );
+}
+
 impl HttpMetrics {
-    /// Counts an answer.
+    /// Records a response.
     pub(crate) fn record_response(&self, method: &'static str, route: &str, status: u16, elapsed: Duration) {
         let has_same_labels = |entry: &&ResponseMetrics| entry.method == method && entry.status == status;
         let by_route = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +39,7 @@ impl HttpMetrics {
         drop(by_route);
         let entry = ResponseMetrics::register(method, route, status);
         entry.record(elapsed);
-        // Two may open the same one at the same moment: both count into the same metrics.
+        // Two requests may register the same labels at once. Both entries record into the same metrics.
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
-//! What every route has around it, and the system routes.
+//! The middleware around every route, and the system routes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -22,16 +22,16 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
 
-/// 0 ok, 1 degraded, 2 down.
+/// Reports a configurable status: 0 ok, 1 degraded, 2 down.
 #[derive(Default)]
-struct Health(AtomicU8);
+struct StubReadiness(AtomicU8);
 
 #[async_trait]
-impl Readiness for Health {
+impl Readiness for StubReadiness {
     async fn parts(&self) -> Vec<Part> {
         let status =
             [Status::Ok, Status::Degraded, Status::Down][usize::from(self.0.load(Ordering::Relaxed))];
-        let log = Part { name: "event_store".to_owned(), status: Status::Ok, reason: None, projection: None };
+        let event_store = Part { name: "event_store".to_owned(), status: Status::Ok, reason: None, projection: None };
         let projection = Projection {
             state: "live".to_owned(),
             position: 7,
@@ -41,14 +41,15 @@ impl Readiness for Health {
             discarded: 0,
             last_error: None,
         };
-        let reason = (status != Status::Ok).then(|| "1 event is parked".to_owned());
-        vec![log, Part { name: "read_model".to_owned(), status, reason, projection: Some(projection) }]
+        let reason = (status != Status::Ok).then(|| "1 dead letter".to_owned());
+        vec![event_store, Part { name: "read_model".to_owned(), status, reason, projection: Some(projection) }]
     }
 }
 
-struct Served {
+struct TestServer {
     app: Router,
-    health: Arc<Health>,
+    readiness: Arc<StubReadiness>,
+    /// Receives a message when a request has reached the handler of `/hangs`.
     arrived: mpsc::Receiver<()>,
 }
 
@@ -59,7 +60,7 @@ async fn panics() -> &'static str {
     panic!("secret reason")
 }
 
-fn served(options: &HttpOptions) -> Served {
+fn start(options: &HttpOptions) -> TestServer {
     let (arrive, arrived) = mpsc::channel(10);
     let routes = OpenApiRouter::new()
         .route("/fine", get(async || "fine"))
@@ -74,26 +75,26 @@ fn served(options: &HttpOptions) -> Served {
                 std::future::pending::<()>().await;
             }),
         );
-    let health = Arc::new(Health::default());
-    let system = SystemServices::new(Arc::clone(&health) as Arc<dyn Readiness>, Metrics::detached());
-    Served {
+    let readiness = Arc::new(StubReadiness::default());
+    let system = SystemServices::new(Arc::clone(&readiness) as Arc<dyn Readiness>, Metrics::detached());
+    TestServer {
         app: build_router(
             ApiSet { served: vec![ApiRoutes::commands(routes)], ..ApiSet::default() },
             system,
             options,
         ),
-        health,
+        readiness,
         arrived,
     }
 }
 
-struct Answer {
+struct Reply {
     status: u16,
     headers: HeaderMap,
     text: String,
 }
 
-impl Answer {
+impl Reply {
     fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
@@ -107,14 +108,14 @@ impl Answer {
     }
 }
 
-async fn ask(app: &Router, request: http::request::Builder, body: Body) -> Answer {
+async fn send(app: &Router, request: http::request::Builder, body: Body) -> Reply {
     let (head, body) = app.clone().oneshot(request.body(body).unwrap()).await.unwrap().into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    Answer { status: head.status.as_u16(), headers: head.headers, text }
+    Reply { status: head.status.as_u16(), headers: head.headers, text }
 }
 
-async fn get_path(app: &Router, path: &str) -> Answer {
-    ask(app, Request::get(path), Body::empty()).await
+async fn get_path(app: &Router, path: &str) -> Reply {
+    send(app, Request::get(path), Body::empty()).await
 }
 
 fn code(status: u16, code: ErrorCode) -> (u16, String) {
@@ -122,8 +123,8 @@ fn code(status: u16, code: ErrorCode) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_failure_has_the_same_form_wherever_it_comes_from() {
-    let app = served(&HttpOptions::default()).app;
+async fn every_error_is_a_problem_whichever_layer_it_comes_from() {
+    let app = start(&HttpOptions::default()).app;
     let panicked = get_path(&app, "/api/v1/panics").await;
     assert_eq!(panicked.problem(), code(500, ErrorCode::Internal));
     let failed = get_path(&app, "/api/v1/fails").await;
@@ -131,79 +132,79 @@ async fn every_failure_has_the_same_form_wherever_it_comes_from() {
     assert!(!panicked.text.contains("secret") && !failed.text.contains("secret"));
     assert_eq!(get_path(&app, "/").await.problem(), code(404, ErrorCode::RouteNotFound));
     assert_eq!(get_path(&app, "/api/v1/nothing").await.problem(), code(404, ErrorCode::RouteNotFound));
-    let wrong_method = ask(&app, Request::delete("/api/v1/takes"), Body::empty()).await;
+    let wrong_method = send(&app, Request::delete("/api/v1/takes"), Body::empty()).await;
     assert_eq!(wrong_method.problem(), code(405, ErrorCode::MethodNotAllowed));
     assert_eq!(wrong_method.headers["allow"], "POST");
     let form = Request::post("/api/v1/takes").header("content-type", "text/plain");
-    assert_eq!(ask(&app, form, Body::from("{}")).await.problem(), code(415, ErrorCode::UnsupportedMediaType));
+    assert_eq!(send(&app, form, Body::from("{}")).await.problem(), code(415, ErrorCode::UnsupportedMediaType));
     assert_eq!(get_path(&app, "/api/v1/bare").await.headers["content-type"], "application/problem+json");
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_and_one_at_it_is_not() {
-    let app = served(&HttpOptions { max_body_bytes: 100, ..HttpOptions::default() }).app;
+async fn rejects_only_bodies_over_the_limit() {
+    let app = start(&HttpOptions { max_body_bytes: 100, ..HttpOptions::default() }).app;
     let body = |size: usize| Body::from(format!("{{{}}}", " ".repeat(size - 2)));
-    assert_eq!(ask(&app, Request::post("/api/v1/takes"), body(100)).await.status, 200);
-    let refused = ask(&app, Request::post("/api/v1/takes"), body(101)).await;
-    assert_eq!(refused.problem(), code(413, ErrorCode::PayloadTooLarge));
+    assert_eq!(send(&app, Request::post("/api/v1/takes"), body(100)).await.status, 200);
+    let rejected = send(&app, Request::post("/api/v1/takes"), body(101)).await;
+    assert_eq!(rejected.problem(), code(413, ErrorCode::PayloadTooLarge));
 }
 
 #[tokio::test]
-async fn an_answer_carries_the_requests_id() {
-    let app = served(&HttpOptions::default()).app;
-    let named = ask(&app, Request::get("/api/v1/fine").header("x-request-id", "mine"), Body::empty()).await;
+async fn responses_carry_the_request_id() {
+    let app = start(&HttpOptions::default()).app;
+    let named = send(&app, Request::get("/api/v1/fine").header("x-request-id", "mine"), Body::empty()).await;
     assert_eq!(named.headers["x-request-id"], "mine");
     let unnamed = get_path(&app, "/api/v1/fine").await;
     assert_eq!(unnamed.headers["x-request-id"].len(), 36);
 }
 
 #[tokio::test]
-async fn requests_over_those_in_flight_are_refused_at_once_and_health_checks_are_not() {
-    let mut served = served(&HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
+async fn the_concurrency_limit_does_not_apply_to_health_checks() {
+    let mut server = start(&HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
     let hanging = {
-        let app = served.app.clone();
+        let app = server.app.clone();
         tokio::spawn(async move { get_path(&app, "/api/v1/hangs").await })
     };
-    served.arrived.recv().await.unwrap();
-    let refused = get_path(&served.app, "/api/v1/fine").await;
-    assert_eq!(refused.problem(), code(503, ErrorCode::Overloaded));
-    assert_eq!(refused.headers["retry-after"], "1");
-    assert_eq!(get_path(&served.app, "/livez").await.status, 200);
+    server.arrived.recv().await.unwrap();
+    let rejected = get_path(&server.app, "/api/v1/fine").await;
+    assert_eq!(rejected.problem(), code(503, ErrorCode::Overloaded));
+    assert_eq!(rejected.headers["retry-after"], "1");
+    assert_eq!(get_path(&server.app, "/livez").await.status, 200);
     hanging.abort();
     assert!(hanging.await.is_err());
-    assert_eq!(get_path(&served.app, "/api/v1/fine").await.status, 200);
+    assert_eq!(get_path(&server.app, "/api/v1/fine").await.status, 200);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_command_that_misses_its_deadline_leaves_its_outcome_open() {
-    let served = served(&HttpOptions { deadline: Duration::from_secs(30), ..HttpOptions::default() });
-    let late = get_path(&served.app, "/api/v1/hangs").await;
+#[tokio::test]
+async fn a_command_that_misses_its_deadline_has_an_unknown_outcome() {
+    let server = start(&HttpOptions { deadline: Duration::from_millis(10), ..HttpOptions::default() });
+    let late = get_path(&server.app, "/api/v1/hangs").await;
     assert_eq!(late.problem(), code(503, ErrorCode::OutcomeUnknown));
 }
 
 #[tokio::test]
-async fn readiness_is_as_bad_as_the_worst_part_and_only_a_part_that_is_down_takes_the_process_out() {
-    let served = served(&HttpOptions::default());
+async fn readiness_is_the_worst_status_and_only_down_is_a_503() {
+    let server = start(&HttpOptions::default());
     for (level, status, word) in [(0, 200, "ok"), (1, 200, "degraded"), (2, 503, "down")] {
-        served.health.0.store(level, Ordering::Relaxed);
+        server.readiness.0.store(level, Ordering::Relaxed);
         for path in ["/readyz", "/health"] {
-            let answer = get_path(&served.app, path).await;
-            assert_eq!((answer.status, answer.json()["status"].as_str()), (status, Some(word)));
-            assert_eq!(answer.headers["content-type"], "application/json");
-            assert_eq!(answer.headers["cache-control"], "no-store");
-            let part = &answer.json()["parts"][1];
+            let reply = get_path(&server.app, path).await;
+            assert_eq!((reply.status, reply.json()["status"].as_str()), (status, Some(word)));
+            assert_eq!(reply.headers["content-type"], "application/json");
+            assert_eq!(reply.headers["cache-control"], "no-store");
+            let part = &reply.json()["parts"][1];
             assert_eq!((&part["name"], &part["projection"]["parked"]), (&"read_model".into(), &1.into()));
-            assert_eq!(answer.json()["parts"][0].as_object().unwrap().len(), 2);
+            assert_eq!(reply.json()["parts"][0].as_object().unwrap().len(), 2);
         }
     }
     for path in ["/livez", "/up"] {
-        assert_eq!(get_path(&served.app, path).await.json()["status"], "ok");
+        assert_eq!(get_path(&server.app, path).await.json()["status"], "ok");
     }
 }
 
 #[tokio::test]
-async fn pages_may_load_nothing_from_elsewhere() {
-    let app = served(&HttpOptions::default()).app;
+async fn pages_may_load_nothing_from_other_servers() {
+    let app = start(&HttpOptions::default()).app;
     for path in ["/docs", "/docs/errors/app_not_found"] {
         let page = get_path(&app, path).await;
         assert_eq!(page.status, 200);
@@ -218,11 +219,11 @@ async fn pages_may_load_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn metrics_name_the_route_and_never_the_path() {
+async fn metrics_are_labelled_with_the_route_and_never_the_path() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let app = served(&HttpOptions::default()).app;
+    let app = start(&HttpOptions::default()).app;
     get_path(&app, "/docs/errors/internal").await;
     get_path(&app, "/api/v1/apps/a-secret").await;
     let text = handle.render();

@@ -1,0 +1,56 @@
+//! Limits repeated log lines to a few per second.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Admits a few log lines per second and counts the others.
+pub(crate) struct LogThrottle {
+    /// The current second since the process started in the upper 32 bits, its lines so far in the lower 32.
+    window: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl LogThrottle {
+    const MAX_LINES_PER_SECOND: u64 = 5;
+
+    pub(crate) const fn new() -> Self {
+        Self { window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+    }
+
+    /// Returns the number of lines suppressed since the last admitted one, or `None` if this line must not be written.
+    pub(crate) fn admit(&self) -> Option<u64> {
+        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        self.admit_in_second(STARTED.elapsed().as_secs())
+    }
+
+    fn admit_in_second(&self, second: u64) -> Option<u64> {
+        let first_of_second = second << 32;
+        let line = self
+            .window
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
+                Some(window.max(first_of_second) + 1)
+            })
+            .unwrap_or_default()
+            .max(first_of_second);
+        if line & u64::from(u32::MAX) < Self::MAX_LINES_PER_SECOND {
+            return Some(self.suppressed.swap(0, Ordering::Relaxed));
+        }
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admits_a_few_lines_per_second_and_counts_the_others() {
+        let throttle = LogThrottle::new();
+        let written = (0..100).filter(|_| throttle.admit_in_second(7).is_some()).count();
+        assert_eq!(written, 5);
+        assert_eq!(throttle.admit_in_second(8), Some(95));
+        assert_eq!(throttle.admit_in_second(8), Some(0));
+    }
+}
