@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and never take another one's place.
+//! Atomic files: a file appears complete or not at all.
 
 use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use chat_files::durable_fs::{parent_dir, sync_parent_dir};
 use tempfile::NamedTempFile;
 
-/// Who may read a file.
+/// The access permissions of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAccess {
-    /// Whoever the umask lets.
+    /// As the umask allows.
     UmaskDefault,
-    /// Its owner alone.
+    /// The owner only.
     OwnerOnly,
 }
 
-/// A file that is being written, under another name beside its own. Without [`NewFile::keep`] it is removed.
+/// A new file, written to a temporary file in the same folder. Removed when dropped without [`NewFile::persist`].
 #[derive(Debug)]
 pub struct NewFile {
     path: PathBuf,
@@ -25,23 +25,23 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Begins a file. Fails where there is one of this name.
-    pub fn create(path: &Path, readers: FileAccess) -> io::Result<Self> {
+    /// Creates the temporary file. Fails if `path` already exists.
+    pub fn create(path: &Path, access: FileAccess) -> io::Result<Self> {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mode = match readers {
+        let mode = match access {
             FileAccess::UmaskDefault => 0o666,
             FileAccess::OwnerOnly => 0o600,
         };
         Ok(Self { path: path.to_owned(), temp_file: BufWriter::new(create_temp_file(path, mode)?) })
     }
 
-    /// Gives the file its name, when all of it is on disk. Fails where there is one of this name by now.
+    /// Syncs the file and renames it to its path. Fails if that exists by now.
     pub fn persist(self) -> io::Result<()> {
-        let draft = self.temp_file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        draft.as_file().sync_all()?;
-        draft.persist_noclobber(&self.path)?;
+        let temp_file = self.temp_file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        temp_file.as_file().sync_all()?;
+        temp_file.persist_noclobber(&self.path)?;
         sync_parent_dir(&self.path)
     }
 }
@@ -56,16 +56,16 @@ impl Write for NewFile {
     }
 }
 
-/// Puts a small file in the place of what was there, in one step.
+/// Replaces the content of a small file atomically and durably.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut draft = create_temp_file(path, 0o666)?;
-    draft.write_all(content)?;
-    draft.as_file().sync_all()?;
-    draft.persist(path)?;
+    let mut temp_file = create_temp_file(path, 0o666)?;
+    temp_file.write_all(content)?;
+    temp_file.as_file().sync_all()?;
+    temp_file.persist(path)?;
     sync_parent_dir(path)
 }
 
-/// A file beside the path, of a random name: what a crash left is in nobody's way.
+/// Creates a temporary file beside the path. Its name is random, so that one left by a crash does no harm.
 fn create_temp_file(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut prefix = path.file_name().unwrap_or_default().to_owned();
     prefix.push(".draft-");
@@ -81,7 +81,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_file_is_there_when_it_is_kept_and_not_before() {
+    fn a_file_appears_when_persisted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let mut file = NewFile::create(&path, FileAccess::OwnerOnly).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays() {
+    fn never_replaces_an_existing_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let late = NewFile::create(&path, FileAccess::UmaskDefault).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_that_was_left_is_in_nobodys_way() {
+    fn ignores_a_temporary_file_left_by_a_crash() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::mem::forget(NewFile::create(&path, FileAccess::OwnerOnly).unwrap());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_kept_leaves_nothing() {
+    fn removes_the_temporary_file_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         drop(NewFile::create(&folder.path().join("key"), FileAccess::UmaskDefault).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -1,99 +1,99 @@
-//! The frame of every answer for programs: the same at the command line and over HTTP.
+//! The envelope of every machine-readable answer, on the command line and over HTTP.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The version of the frame. It rises when something in it changes its meaning or goes away.
+/// The version of the envelope. Incremented when a field is removed or changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// An answer for programs.
+/// A machine-readable answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Envelope<T> {
-    /// The version of this frame.
+    /// The version of this envelope.
     #[schema(example = 1)]
     pub version: u32,
-    /// How it went.
+    /// The status of the answer.
     pub status: Status,
-    /// The answer itself.
+    /// The data.
     pub data: T,
-    /// What there is to say about it.
+    /// Remarks on the data.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// How a command or a question went.
+/// The status of a command or query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// All is well.
+    /// Success without findings.
     Ok,
-    /// Somebody should have a look.
+    /// Success with findings that need attention.
     Finding,
-    /// It could not be answered.
+    /// Failure.
     Error,
 }
 
-/// Something to say beside the data.
+/// A remark on the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Diagnostic {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// One sentence.
     pub message: String,
 }
 
-/// How much something matters.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Good to know.
+    /// Information.
     Note,
-    /// Worth a look.
+    /// A problem that does not affect the data.
     Warning,
-    /// It stood in the way.
+    /// The cause of a failure.
     Error,
 }
 
 impl Diagnostic {
-    /// Good to know.
+    /// A diagnostic of severity [`Severity::Note`].
     pub fn note(message: impl Into<String>) -> Self {
         Self { severity: Severity::Note, message: message.into() }
     }
 
-    /// Worth a look.
+    /// A diagnostic of severity [`Severity::Warning`].
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, message: message.into() }
     }
 }
 
-/// What can say of itself whether somebody should have a look, and what else there is to say.
+/// Data that knows its own status and diagnostics.
 pub trait Report {
-    /// Whether somebody should have a look.
+    /// Whether the data has findings that need attention.
     fn has_findings(&self) -> bool {
         false
     }
 
-    /// What there is to say beside the data.
+    /// Remarks on the data.
     fn diagnostics(&self) -> Vec<Diagnostic> {
         Vec::new()
     }
 }
 
 impl Status {
-    /// How what was answered went.
-    pub const fn for_findings(finding: bool) -> Self {
-        if finding { Self::Finding } else { Self::Ok }
+    /// The status of an answer with or without findings.
+    pub const fn for_findings(has_findings: bool) -> Self {
+        if has_findings { Self::Finding } else { Self::Ok }
     }
 }
 
 impl<T> Envelope<T> {
-    /// The frame, in its present version.
+    /// An envelope of the current version.
     pub const fn new(status: Status, data: T, diagnostics: Vec<Diagnostic>) -> Self {
         Self { version: VERSION, status, data, diagnostics }
     }
 }
 
 impl<T: Report> Envelope<T> {
-    /// Frames an answer.
+    /// Wraps a report, with its own status and diagnostics.
     pub fn for_report(data: T) -> Self {
         let (status, diagnostics) = (Status::for_findings(data.has_findings()), data.diagnostics());
         Self::new(status, data, diagnostics)

@@ -1,4 +1,4 @@
-//! Whether this program can read every event of the log. Touches nothing: to be asked before anything is folded anew.
+//! Checks that this program can decode every event of the log. Read-only; useful before a rebuild.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,89 +12,88 @@ use utoipa::ToSchema;
 
 use crate::envelope;
 
-/// Events that are read at once, at most.
+/// The most events per read.
 const PAGE_EVENTS: usize = 1_024;
-/// Streams whose ends are remembered, to see that nothing is missing in them. Of more of them, some are not checked for
-/// that.
+/// Streams whose next revision is tracked to detect gaps. In a log with more streams, some gaps are not detected.
 const MAX_TRACKED_STREAMS: usize = 65_536;
-/// Types that are counted each for itself.
+/// Event types that are counted individually.
 const MAX_COUNTED_TYPES: usize = 256;
-/// Types beyond these.
+/// The name under which all further types are counted.
 const OTHER_TYPES: &str = "(others)";
 
-/// What to check.
+/// Options of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Events after this position.
+    /// Checks events after this position.
     pub after: Position,
-    /// Findings that are listed; the others are counted.
+    /// The most findings that are listed. All are counted.
     pub max_findings: usize,
-    /// About how many events to read at most.
+    /// The approximate number of events after which the check ends.
     pub max_events: u64,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventsCheck)]
 pub struct EventsCheck {
-    /// Up to where the log was read: its end when the check began, unless that was too far.
+    /// The position up to which the log was checked: its head when the check began, unless the limit was reached before.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// Events that were read.
+    /// The number of events that were checked.
     pub events: u64,
-    /// How many of each type.
+    /// The number of events by type.
     #[schema(value_type = Object)]
     pub types: BTreeMap<String, u64>,
-    /// How many findings there are, by problem.
+    /// The number of findings by problem.
     #[schema(value_type = Object)]
     pub problems: BTreeMap<EventProblem, u64>,
-    /// The first of them.
+    /// The first findings.
     pub findings: Vec<EventFinding>,
 }
 
-/// Something that is not as this program would have it.
+/// A problem with one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventFinding)]
 pub struct EventFinding {
-    /// The event's place in the log.
+    /// The event's position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// What is wrong.
+    /// The kind of problem.
     pub problem: EventProblem,
-    /// The same as a sentence, which quotes nothing of the payload.
+    /// A description, which does not quote the payload.
     pub detail: String,
     /// The event's stream.
     pub stream: String,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its type.
     pub event_type: String,
-    /// The version of its payload's shape.
+    /// The schema version of its payload.
     pub schema_version: u32,
 }
 
-/// What can be wrong.
+/// Kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = EventProblem)]
 pub enum EventProblem {
-    /// The stream is neither an app's nor a chat's nor the operators'.
+    /// The stream does not belong to an app, a chat or the operators.
     UnknownStream,
-    /// No event has this type.
+    /// The event type is unknown.
     UnknownType,
-    /// A newer program wrote it.
+    /// The schema version is unknown, so a newer program wrote the event.
     UnknownVersion,
-    /// The payload is not what its version says.
+    /// The payload does not match its schema version.
     BrokenPayload,
-    /// The circumstances can't be read.
+    /// The metadata can't be parsed.
     BrokenMetadata,
-    /// Revisions are missing before it in its stream.
+    /// Revisions are missing before the event in its stream.
     Gap,
 }
 
 impl EventProblem {
-    /// As answers show it.
+    /// The name of the problem in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnknownStream => "unknown_stream",
@@ -114,21 +113,22 @@ impl envelope::Report for EventsCheck {
 }
 
 impl EventsCheck {
-    /// How many findings there are.
+    /// The number of findings.
     pub fn finding_count(&self) -> u64 {
         self.problems.values().sum()
     }
 }
 
-/// Reads the log from after a position, to its end at most. `progress` is told now and then how many events were read.
+/// Checks the log from a position up to its head. `on_progress` receives the number of events checked so far.
 pub async fn check(
     log: &dyn EventStore,
     options: CheckOptions,
-    mut progress: impl FnMut(u64),
+    mut on_progress: impl FnMut(u64),
 ) -> Result<EventsCheck, EventStoreError> {
     let head = log.head().await?;
     let mut checked = EventsCheck { position: options.after, ..EventsCheck::default() };
-    let mut ends = NextRevisions { from_start: options.after == Position::START, revisions: HashMap::new() };
+    let mut next_revisions =
+        NextRevisions { from_start: options.after == Position::START, revisions: HashMap::new() };
     loop {
         let events = log.read_all(checked.position, PAGE_EVENTS).await?;
         let events: Vec<_> = events.into_iter().filter(|event| event.position <= head).collect();
@@ -139,12 +139,13 @@ pub async fn check(
         checked.position = last.position;
         for event in &events {
             checked.count(event);
-            let problems = [decoding_problem(event), metadata_problem(event), ends.gap_before(event)];
+            let problems =
+                [decoding_problem(event), metadata_problem(event), next_revisions.gap_before(event)];
             for (problem, detail) in problems.into_iter().flatten() {
                 checked.report(options.max_findings, event, problem, detail);
             }
         }
-        progress(checked.events);
+        on_progress(checked.events);
         if checked.events >= options.max_events {
             return Ok(checked);
         }
@@ -178,7 +179,7 @@ impl EventsCheck {
     }
 }
 
-/// What keeps this program from reading an event.
+/// The reason why an event can't be decoded.
 fn decoding_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
     let RecordedEvent { event_type, schema_version, data, .. } = event;
     let error = if *event.stream == *operator_action::STREAM {
@@ -198,14 +199,14 @@ fn decoding_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
 
 fn metadata_problem(event: &RecordedEvent) -> Option<(EventProblem, String)> {
     let error = serde_json::from_slice::<Metadata>(&event.metadata).err()?;
-    // What serde says may quote it.
-    let place = format!("its metadata can't be read (line {}, column {})", error.line(), error.column());
-    Some((EventProblem::BrokenMetadata, place))
+    // Only the location, because serde's message may quote the metadata.
+    let detail = format!("its metadata can't be read (line {}, column {})", error.line(), error.column());
+    Some((EventProblem::BrokenMetadata, detail))
 }
 
-/// The next revisions of streams.
+/// The next revision of each tracked stream.
 struct NextRevisions {
-    /// Whether a stream that is not among them starts here.
+    /// Whether a stream that is not tracked yet must begin with its first revision.
     from_start: bool,
     revisions: HashMap<Arc<str>, Revision>,
 }

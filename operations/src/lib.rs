@@ -1,8 +1,8 @@
-//! What operators ask of the system and do to it, without a word about how they ask: the command line and the admin
-//! routes are two faces of this crate.
+//! Operator tasks: audit, integrity proofs, replay, projection rebuilds and dead letters.
 //!
-//! Everything here works on the ports, beside a running system or without one. What an operator does, as opposed to
-//! reads, is recorded in the log first ([`acts`]): who, why, and in which order with everything else.
+//! The command line and the admin API are two front ends of this crate. Everything here works on the ports, beside a
+//! running system or without one. An action that changes something is recorded in the log first ([`operator_actions`]),
+//! with its operator and reason, so that it is ordered among all other events.
 
 pub mod atomic_file;
 pub mod audit;

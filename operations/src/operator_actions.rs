@@ -1,4 +1,4 @@
-//! Recording what operators do, in a stream of its own.
+//! Records operator actions in the operators' stream.
 
 use std::sync::Arc;
 
@@ -7,47 +7,46 @@ use chat_domain::metadata::{Actor, ActorKind, EventId};
 use chat_domain::{ExpectedRevision, Metadata, OperatorAction, operator_action};
 use chat_ports::clock;
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventStore, EventStoreError, EventTypeFilter, NewEvent, ReadStart,
-    StreamAppend, StreamRead,
+    AppendError, AppendReceipt, EventStore, EventStoreError, NewEvent, StreamAppend, StreamRead,
 };
 use thiserror::Error;
 use uuid::Uuid;
 
-/// How often an act is tried again that somebody else's act came before.
+/// Attempts to append an action, each of which a concurrent action may make fail.
 const MAX_ATTEMPTS: usize = 20;
 
-/// Who does something.
+/// An operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// A name that others know the person by, such as `alice@ops-1`.
+    /// The person's name, such as `alice@ops-1`.
     pub name: String,
-    /// The program that carries it out, with its version.
+    /// The program that the operator uses, with its version.
     pub program: String,
 }
 
-/// Why an act could not be recorded. It has not been carried out then, unless its outcome is unknown.
+/// Why an operator action could not be recorded. It has no effect then, unless the outcome of the append is unknown.
 #[derive(Debug, Error)]
 pub enum OperatorActionError {
     /// The log could not be read.
     #[error(transparent)]
     EventStore(#[from] EventStoreError),
-    /// The log took other acts first, again and again.
-    #[error("others keep recording acts at the same time; nothing was recorded")]
+    /// Concurrent actions were appended first in every attempt.
+    #[error("other operators record actions at the same time; nothing was recorded")]
     Contended,
     /// The log could not be written.
-    #[error("the act could not be recorded")]
+    #[error("the operator action could not be recorded")]
     Append(#[source] AppendError),
 }
 
-/// Records an act at the end of the operators' stream; answers where it ended up.
+/// Appends an action to the operators' stream.
 pub async fn record_action(
     log: &dyn EventStore,
     operator: &Operator,
-    operation: &OperatorAction,
+    action: &OperatorAction,
 ) -> Result<AppendReceipt, OperatorActionError> {
     let id = Uuid::now_v7();
     let metadata = Metadata {
-        command: operation.event_type().to_owned(),
+        command: action.event_type().to_owned(),
         actor: Actor {
             kind: ActorKind::Operator,
             name: Some(operator.name.clone()),
@@ -62,19 +61,14 @@ pub async fn record_action(
     let metadata: Arc<str> = serde_json::to_string(&metadata).unwrap_or_default().into();
     let stream: Arc<str> = operator_action::STREAM.into();
     for _ in 0..MAX_ATTEMPTS {
-        let end = StreamRead {
-            stream: Arc::clone(&stream),
-            start: ReadStart::End,
-            filter: EventTypeFilter::All,
-            limit: 1,
-        };
-        let last = log.read_stream(end).await?.pop().map(|event| event.revision);
+        let last_event = StreamRead::last_event(Arc::clone(&stream));
+        let last = log.read_stream(last_event).await?.pop().map(|event| event.revision);
         let event = NewEvent {
             id: EventId::new(id),
-            event_type: operation.event_type(),
+            event_type: action.event_type(),
             schema_version: SchemaVersion::CURRENT,
             recorded_at: clock::now(),
-            data: operation.payload(),
+            data: action.payload(),
             metadata: Arc::clone(&metadata),
         };
         let append = StreamAppend {
@@ -83,7 +77,7 @@ pub async fn record_action(
             events: vec![event],
         };
         match log.append(vec![append]).await.pop() {
-            Some(Ok(appended)) => return Ok(appended),
+            Some(Ok(receipt)) => return Ok(receipt),
             Some(Err(AppendError::Conflict)) | None => {}
             Some(Err(error)) => return Err(OperatorActionError::Append(error)),
         }

@@ -1,10 +1,11 @@
-//! Events as operators see them: nothing is left out, also of what can't be read.
+//! Events in audit reports: complete, even if they can't be decoded.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::{Actor, Event, Metadata, OperatorAction, Position, Revision, Timestamp, operator_action};
+use chat_ports::error_chain;
 use chat_ports::event_store::RecordedEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,55 +13,54 @@ use utoipa::ToSchema;
 
 use super::time::rfc3339;
 
-/// A stored event, whole.
+/// A stored event in full.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuditedEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// Its identity.
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
     pub id: EventId,
     /// Its stream's name.
     pub stream: String,
-    /// Its place in the stream, from 0.
+    /// Its revision in the stream, from 0.
     #[schema(value_type = u64)]
     pub revision: Revision,
     /// Its type's name.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// The version of the payload's shape.
+    /// The schema version of the payload.
     #[schema(value_type = u32)]
     pub schema_version: SchemaVersion,
-    /// When its writer decided it.
+    /// When it was recorded, by the clock of its writer.
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub recorded_at: Timestamp,
-    /// The payload, as stored; `null` where it is no JSON.
+    /// The payload as stored; `null` if it is not JSON.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
-    /// The payload's bytes in base64, where it is no JSON.
+    /// The payload's bytes in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<String>,
-    /// Who, from where and why, as stored: `command`, `actor`, `correlation_id`, `causation_id`. `null` where it is no
-    /// JSON.
+    /// The metadata as stored: `command`, `actor`, `correlation_id`, `causation_id`. `null` if it is not JSON.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
-    /// The metadata's bytes in base64, where they are no JSON.
+    /// The metadata's bytes in base64, if it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_base64: Option<String>,
-    /// Why the event can't be read, if it can't.
+    /// Why the event can't be decoded, if it can't.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// An event, named by those who refer to it.
+/// A reference to an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventReference {
-    /// Its place in the log.
+    /// Its position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// Its identity.
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
     pub id: EventId,
     /// Its stream's name.
@@ -68,11 +68,11 @@ pub struct EventReference {
     /// Its type's name.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// When its writer decided it.
+    /// When it was recorded, by the clock of its writer.
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub recorded_at: Timestamp,
-    /// Who caused it; `null` where that can't be read.
+    /// The actor who caused it; `null` if the metadata can't be read.
     #[schema(value_type = Option<Object>)]
     pub actor: Option<Actor>,
 }
@@ -99,7 +99,7 @@ impl From<&RecordedEvent> for AuditedEvent {
 }
 
 impl AuditedEvent {
-    /// The circumstances, where they can be read.
+    /// The metadata, if it can be parsed.
     pub fn parsed_metadata(&self) -> Option<Metadata> {
         serde_json::from_str(self.metadata.as_ref()?.get()).ok()
     }
@@ -119,7 +119,7 @@ impl From<&RecordedEvent> for EventReference {
     }
 }
 
-/// JSON as it is, or else its bytes.
+/// Returns the bytes as JSON if they are JSON, or else in base64.
 fn json_or_base64(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     match serde_json::from_slice::<&RawValue>(bytes) {
         Ok(json) => (Some(on_one_line(json)), None),
@@ -127,7 +127,7 @@ fn json_or_base64(bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     }
 }
 
-/// The same JSON on one line: between its parts line breaks mean nothing, and inside of texts there are none.
+/// Puts JSON on one line. Line breaks between tokens are whitespace; inside strings they are escaped.
 fn on_one_line(json: &RawValue) -> Box<RawValue> {
     if json.get().contains(['\n', '\r']) {
         let line = json.get().replace(['\n', '\r'], " ");
@@ -138,16 +138,14 @@ fn on_one_line(json: &RawValue) -> Box<RawValue> {
     json.to_owned()
 }
 
-/// Why an event can't be read.
+/// The reason why an event can't be decoded.
 fn decoding_problem(event: &RecordedEvent) -> Option<String> {
     let decoded = if &*event.stream == operator_action::STREAM {
         OperatorAction::decode(&event.event_type, event.schema_version, &event.data).map(drop)
     } else {
         Event::decode(&event.event_type, event.schema_version, &event.data).map(drop)
     };
-    let error = decoded.err()?;
-    let source = std::error::Error::source(&error);
-    Some(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}")))
+    decoded.err().map(|error| error_chain(&error))
 }
 
 #[cfg(test)]
@@ -170,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_as_it_is_but_for_line_breaks_between_its_parts() {
+    fn keeps_json_except_for_line_breaks_between_tokens() {
         let audited = AuditedEvent::from(&event(b"{\"name\":\"a\\nb\",\r\n\"n\":1e400}"));
         assert_eq!(audited.data.unwrap().get(), "{\"name\":\"a\\nb\",  \"n\":1e400}");
         assert_eq!(audited.problem, None);
     }
 
     #[test]
-    fn what_is_no_json_is_kept_byte_for_byte() {
+    fn encodes_invalid_json_as_base64() {
         let audited = AuditedEvent::from(&event(b"{\"name\":\"\xff"));
         assert!(audited.data.is_none());
         assert_eq!(BASE64_STANDARD.decode(audited.data_base64.unwrap()).unwrap(), b"{\"name\":\"\xff");

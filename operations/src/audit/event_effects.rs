@@ -1,4 +1,4 @@
-//! What an event does: the rows and documents that it touches, and what of that still holds.
+//! The effects of an event: the rows and documents that it changed, and the fields that still have its values.
 
 use chat_domain::{Event, MessageNumber, Position, StreamId, operator_action};
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
@@ -11,36 +11,36 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{END_OF_LOG, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// What an event touches.
+/// An event with its effects.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Touched {
     /// The event.
     pub event: AuditedEvent,
-    /// Rows and documents, nothing where it says nothing of apps, chats and messages.
+    /// The rows and documents that it changed; empty for operator actions.
     pub touches: Vec<Touch>,
-    /// Why projections park it, where they do for what it is by itself.
+    /// Why projections turn it into a dead letter, if it can't be decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_because: Option<String>,
 }
 
-/// A row or a document that an event touches.
+/// A row or document that an event changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Touch {
-    /// In which projection.
+    /// The projection.
     pub projection: TouchedProjection,
-    /// Of what.
+    /// The subject.
     pub subject: SubjectName,
-    /// What becomes of it.
+    /// The effect on the row or document.
     pub effect: Effect,
-    /// The fields that it sets.
+    /// The fields that the event set.
     #[schema(value_type = Vec<String>)]
     pub fields: Vec<&'static str>,
-    /// Those of them that no later event has set.
+    /// Those of the fields that no later event has set.
     #[schema(value_type = Vec<String>)]
     pub still: Vec<&'static str>,
 }
 
-/// Where something is touched.
+/// A projection that an event changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TouchedProjection {
@@ -50,15 +50,15 @@ pub enum TouchedProjection {
     SearchIndex,
 }
 
-/// What an event does to a row or a document.
+/// The effect of an event on a row or document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// It comes to be.
+    /// Created.
     Created,
-    /// It gets other values.
+    /// Changed.
     Changed,
-    /// It goes away.
+    /// Removed.
     Removed,
 }
 
@@ -66,7 +66,7 @@ const APP_FIELDS: &[&str] = &["name", "app_token", "chat_count", "created_at", "
 const CHAT_FIELDS: &[&str] = &["chat_number", "message_count", "created_at", "updated_at", "version"];
 const MESSAGE_FIELDS: &[&str] = &["message_number", "body", "created_at", "updated_at", "version"];
 
-/// Says what an event touches.
+/// Finds the effects of an event.
 pub async fn event_effects(log: &dyn EventStore, event: &RecordedEvent) -> Result<Touched, EventStoreError> {
     let mut touched = Touched { event: event.into(), touches: Vec::new(), parked_because: None };
     if &*event.stream == operator_action::STREAM {
@@ -141,17 +141,17 @@ fn effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     }
 }
 
-/// The fields that this event was the last to set.
+/// The fields that no event after `position` has set.
 async fn fields_last_set_by(
     log: &dyn EventStore,
     subject: Subject,
     fields: &[&'static str],
     position: Position,
 ) -> Result<Vec<&'static str>, EventStoreError> {
-    let now = subject_state(log, subject, END_OF_LOG).await?;
-    let by_this =
-        |name: &&&'static str| now.field(name).is_some_and(|field| field.set_by.position == position);
-    Ok(fields.iter().filter(by_this).copied().collect())
+    let current = subject_state(log, subject, END_OF_LOG).await?;
+    let is_last_set_here =
+        |name: &&&'static str| current.field(name).is_some_and(|field| field.set_by.position == position);
+    Ok(fields.iter().filter(is_last_set_here).copied().collect())
 }
 
 impl Report for Touched {

@@ -1,4 +1,4 @@
-//! Why a row is as it is: each field with the event that set it, and whether the log says the same.
+//! Explains a row of the read model: each field with the event that set it, and whether row and log agree.
 
 use chat_domain::{Position, StreamId};
 use chat_ports::event_store::{EventStore, EventStoreError};
@@ -15,29 +15,31 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// Parked events that are looked through, and those of them that are named.
+/// Dead letters that are searched for those of the subject.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
+
+/// Dead letters of the subject that are listed.
 const MAX_LISTED_DEAD_LETTERS: usize = 10;
 
 /// A row, explained.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Explanation {
-    /// What was asked about.
+    /// The subject.
     pub subject: SubjectName,
-    /// Whether readers see it.
+    /// Whether the row exists.
     pub row: Existence,
-    /// Whether the log has it, up to where the read model stands.
+    /// Whether the subject exists by the log, up to the position of the read model.
     pub log: Existence,
-    /// Whether row and log say the same.
+    /// Whether row and log agree.
     pub agrees: bool,
     /// The fields.
     pub fields: Vec<ExplainedField>,
-    /// Up to which event the read model is folded.
+    /// The position of the read model.
     #[schema(value_type = u64)]
     pub read_model_position: Position,
-    /// Later events of its stream, which the row does not hold yet.
+    /// The number of later events of its stream, which the row does not include yet.
     pub newer_events: u64,
-    /// Events of its stream that the read model parked: a row stays as it was before the first of them.
+    /// Dead letters of its stream. The row stays as it was before the first of them.
     pub parked: Vec<ParkedEvent>,
 }
 
@@ -47,19 +49,19 @@ pub struct ExplainedField {
     /// Its name.
     #[schema(value_type = String)]
     pub name: &'static str,
-    /// Its value as readers see it; `null` where they see none.
+    /// Its value in the row; `null` if the row has none.
     pub value: Value,
-    /// Its value by the log, where that is another one.
+    /// Its value by the log, if that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_the_log: Option<Value>,
-    /// The event that set it; `null` where the log has none.
+    /// The event that set it; `null` if the log has none.
     pub set_by: Option<EventReference>,
 }
 
 /// An event that the read model could not apply.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ParkedEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
     /// Its type's name.
@@ -69,7 +71,7 @@ pub struct ParkedEvent {
     pub reason: String,
 }
 
-/// Why there is no explanation.
+/// Why a row could not be explained.
 #[derive(Debug, Error)]
 pub enum ExplainError {
     /// The log could not be read.
@@ -80,22 +82,22 @@ pub enum ExplainError {
     ReadModel(#[from] ReadModelError),
 }
 
-/// Explains the row of a subject: what readers see is held against the log up to where the read model stands.
+/// Explains the row of a subject, compared with the log up to the position of the read model.
 pub async fn explain(
     log: &dyn EventStore,
     read_model: &dyn ReadModel,
     subject: Subject,
 ) -> Result<Explanation, ExplainError> {
     let row = read_model_row::read_row(read_model, subject).await?;
-    let told = subject_state(log, subject, row.position).await?;
+    let expected = subject_state(log, subject, row.position).await?;
     let parked = read_dead_letters(read_model, subject).await?;
     let newer_events = count_newer_events(log, subject, row.position).await?;
-    let fields = compare_fields(&row, &told);
-    let agrees = row.existence == told.existence && fields.iter().all(|field| field.by_the_log.is_none());
+    let fields = compare_fields(&row, &expected);
+    let agrees = row.existence == expected.existence && fields.iter().all(|field| field.by_the_log.is_none());
     Ok(Explanation {
         subject: subject.into(),
         row: row.existence,
-        log: told.existence,
+        log: expected.existence,
         agrees,
         fields,
         read_model_position: row.position,
@@ -104,21 +106,22 @@ pub async fn explain(
     })
 }
 
-fn compare_fields(row: &Row, told: &SubjectState) -> Vec<ExplainedField> {
-    let seen = |name: &str| row.fields.iter().find(|(of, _)| *of == name).map(|(_, value)| value.clone());
-    let mut fields: Vec<ExplainedField> = told
+fn compare_fields(row: &Row, expected: &SubjectState) -> Vec<ExplainedField> {
+    let row_value =
+        |name: &str| row.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone());
+    let mut fields: Vec<ExplainedField> = expected
         .fields
         .iter()
         .map(|field| {
-            let value = seen(field.name).unwrap_or_default();
-            // Of what was deleted, readers see that it was.
-            let hidden = row.existence == Existence::Deleted && told.existence == Existence::Deleted;
+            let value = row_value(field.name).unwrap_or_default();
+            // The read model keeps no fields of deleted messages.
+            let hidden = row.existence == Existence::Deleted && expected.existence == Existence::Deleted;
             let value = if hidden { field.value.clone() } else { value };
             let by_the_log = (value != field.value).then(|| field.value.clone());
             ExplainedField { name: field.name, value, by_the_log, set_by: Some(field.set_by.clone()) }
         })
         .collect();
-    for (name, value) in row.fields.iter().filter(|(name, _)| told.field(name).is_none()) {
+    for (name, value) in row.fields.iter().filter(|(name, _)| expected.field(name).is_none()) {
         fields.push(ExplainedField {
             name,
             value: value.clone(),
@@ -129,7 +132,7 @@ fn compare_fields(row: &Row, told: &SubjectState) -> Vec<ExplainedField> {
     fields
 }
 
-/// How many events of its stream come after a position.
+/// Counts the events of the subject's stream after a position.
 async fn count_newer_events(
     log: &dyn EventStore,
     subject: Subject,
@@ -137,9 +140,9 @@ async fn count_newer_events(
 ) -> Result<u64, EventStoreError> {
     let stream = subject.stream();
     let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
-    let held = count(seek::last_revision_up_to(log, &stream, position).await?);
+    let included = count(seek::last_revision_up_to(log, &stream, position).await?);
     let all = count(seek::last_revision_up_to(log, &stream, END_OF_LOG).await?);
-    Ok(all - held.min(all))
+    Ok(all - included.min(all))
 }
 
 async fn read_dead_letters(
@@ -147,11 +150,7 @@ async fn read_dead_letters(
     subject: Subject,
 ) -> Result<Vec<ParkedEvent>, ReadModelError> {
     let own = subject.stream();
-    let app_stream = match subject {
-        Subject::App(app) | Subject::Chat(app, _) | Subject::Message(app, ..) => {
-            StreamId::App(app).to_string()
-        }
-    };
+    let app_stream = StreamId::App(subject.app()).to_string();
     let (letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
     let of_subject =
         letters.into_iter().filter(|letter| letter.stream == *own || letter.stream == app_stream);
@@ -169,24 +168,26 @@ impl Report for Explanation {
     }
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut said = Vec::new();
+        let mut diagnostics = Vec::new();
         if !self.agrees {
             let place = self.read_model_position;
-            said.push(Diagnostic::warning(format!(
+            diagnostics.push(Diagnostic::warning(format!(
                 "the row is not what the log says it is, up to position {place} where the read model stands"
             )));
         }
         if let Some(first) = self.parked.first() {
-            said.push(Diagnostic::warning(format!(
+            diagnostics.push(Diagnostic::warning(format!(
                 "the read model parked events of its stream, the first at position {}: {}",
                 first.position, first.reason
             )));
         }
         match self.newer_events {
             0 => {}
-            1 => said.push(Diagnostic::note("the log has a later event of its stream")),
-            more => said.push(Diagnostic::note(format!("the log has {more} later events of its stream"))),
+            1 => diagnostics.push(Diagnostic::note("the log has a later event of its stream")),
+            more => {
+                diagnostics.push(Diagnostic::note(format!("the log has {more} later events of its stream")))
+            }
         }
-        said
+        diagnostics
     }
 }

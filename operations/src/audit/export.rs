@@ -1,8 +1,7 @@
-//! Events for other programs: JSON lines or CSV, written as they are read. Nothing is lost of what can't be read.
+//! Exports events as JSON lines or CSV, complete even if they can't be decoded.
 
 use std::io::{self, Write};
 
-use chat_domain::Metadata;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use thiserror::Error;
 
@@ -11,16 +10,16 @@ use super::filter::actor_kind_name;
 use super::json_line;
 use super::scan::Scan;
 
-/// How events are written.
+/// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
     /// One JSON object a line.
     JsonLines,
-    /// A line of column names, then one line an event (RFC 4180).
+    /// A header, then one line an event (RFC 4180).
     Csv,
 }
 
-/// Why an export ended early.
+/// Why an export failed.
 #[derive(Debug, Error)]
 pub enum ExportError {
     /// The log could not be read.
@@ -55,22 +54,22 @@ const COLUMNS: [&str; 18] = [
     "metadata_base64",
 ];
 
-/// Writes all that a scan finds; answers how many events that were. `progress` is told how many were looked at.
+/// Writes all events that a scan finds, and returns their number. `on_progress` receives the number of scanned events.
 pub async fn export(
     log: &dyn EventStore,
     mut scan: Scan,
     format: ExportFormat,
     out: &mut (dyn Write + Send),
-    mut progress: impl FnMut(u64),
+    mut on_progress: impl FnMut(u64),
 ) -> Result<u64, ExportError> {
-    let (mut written, mut looked_at) = (0, 0);
+    let (mut written, mut scanned) = (0, 0);
     let mut buffer = Vec::new();
     if format == ExportFormat::Csv {
         out.write_all(&csv_line(COLUMNS)?)?;
     }
-    while let Some(found) = scan.next_batch(log).await? {
-        looked_at += found.scanned_events;
-        for event in &found.events {
+    while let Some(batch) = scan.next_batch(log).await? {
+        scanned += batch.scanned_events;
+        for event in &batch.events {
             match format {
                 ExportFormat::JsonLines => json_line::write(&mut buffer, event)?,
                 ExportFormat::Csv => buffer.extend(csv_line(csv_columns(event))?),
@@ -79,7 +78,7 @@ pub async fn export(
             buffer.clear();
             written += 1;
         }
-        progress(looked_at);
+        on_progress(scanned);
     }
     out.flush()?;
     Ok(written)
@@ -87,8 +86,9 @@ pub async fn export(
 
 fn csv_columns(event: &RecordedEvent) -> [String; 18] {
     let audited = AuditedEvent::from(event);
-    let metadata: Metadata = audited.parsed_metadata().unwrap_or_default();
-    let known = audited.parsed_metadata().is_some();
+    let metadata = audited.parsed_metadata();
+    let has_metadata = metadata.is_some();
+    let metadata = metadata.unwrap_or_default();
     let actor = metadata.actor;
     let raw = |json: Option<Box<serde_json::value::RawValue>>| json.map(|json| json.get().to_owned());
     [
@@ -100,7 +100,7 @@ fn csv_columns(event: &RecordedEvent) -> [String; 18] {
         audited.schema_version.0.to_string(),
         audited.recorded_at.to_string(),
         escape_formula(metadata.command),
-        if known { actor_kind_name(actor.kind).to_owned() } else { String::new() },
+        if has_metadata { actor_kind_name(actor.kind).to_owned() } else { String::new() },
         escape_formula(actor.name.unwrap_or_default()),
         escape_formula(actor.address.unwrap_or_default()),
         escape_formula(actor.user_agent.unwrap_or_default()),
@@ -113,8 +113,8 @@ fn csv_columns(event: &RecordedEvent) -> [String; 18] {
     ]
 }
 
-/// What clients sent (a `User-Agent`, say) must not become a formula in a spreadsheet: such texts get an apostrophe in
-/// front. The columns `data` and `metadata` have all of it unchanged.
+/// Puts an apostrophe in front of a text that a spreadsheet would take for a formula, since clients choose some of the
+/// texts, such as the user agent. The columns `data` and `metadata` have them unchanged.
 fn escape_formula(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

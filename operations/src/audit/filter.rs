@@ -1,4 +1,4 @@
-//! Which events are meant.
+//! Event filters of audit queries.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,41 +12,41 @@ use thiserror::Error;
 
 use super::time::{parse_duration, parse_time};
 
-/// Which events are meant: those that every given part fits. The default means all.
+/// A filter that selects the events matching all of its parts. The default selects all events.
 ///
-/// Times are those of the events' writers, whose clocks need not agree: an event in the middle of the log may bear a time
-/// before that of the event in front of it. Each event's own time is held against [`EventFilter::from`] and
-/// [`EventFilter::to`]. A read that goes towards the start ends early, once it meets an event recorded more than
-/// [`super::time::CLOCKS_APART`] before `from`; one that goes towards the end, once it meets one that much after `to`.
+/// Times are those of the events' writers, whose clocks may differ, so an event may have an earlier time than its
+/// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward read
+/// ends at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`; a forward read, at one recorded that
+/// much after `to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Of this stream.
+    /// Events of this stream.
     pub stream: Option<Arc<str>>,
-    /// Of this app: its own stream and those of its chats.
+    /// Events of this app: of its own stream and those of its chats.
     pub app: Option<AppToken>,
-    /// Of this chat of the app: its stream and its creation.
+    /// Events of this chat of the app: of its stream, and its creation.
     pub chat: Option<ChatNumber>,
-    /// Of one of these types; none given: of any.
+    /// Events of one of these types; of any type if empty.
     pub types: Vec<String>,
-    /// Caused by this kind of actor, or by whom of this name.
+    /// Events caused by this kind of actor, or by the actor of this name.
     pub actor: Option<String>,
-    /// Caused from this network address.
+    /// Events caused from this network address.
     pub address: Option<String>,
-    /// Belonging to this request or trace.
+    /// Events of this request or trace.
     pub correlation_id: Option<String>,
-    /// Recorded at this time or later.
+    /// Events recorded at this time or later.
     pub from: Option<Timestamp>,
-    /// Recorded at this time or earlier.
+    /// Events recorded at this time or earlier.
     pub to: Option<Timestamp>,
-    /// After this position.
+    /// Events after this position.
     pub after: Option<Position>,
-    /// Before this position.
+    /// Events before this position.
     pub before: Option<Position>,
-    /// With this text in its payload.
+    /// Events with this text in their payload.
     pub text: Option<Needle>,
 }
 
-/// A filter as it was written, part by part: on the command line or in a query string.
+/// An unparsed filter, from the command line or a query string.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventFilterParams {
     /// [`EventFilter::stream`].
@@ -78,33 +78,34 @@ pub struct EventFilterParams {
     pub text: Option<String>,
 }
 
-/// A part of a filter that can't be understood.
+/// An invalid part of a filter.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{part}` must be {must}")]
 pub struct InvalidFilter {
-    /// Which part, as in [`FilterWords`].
+    /// The name of the part, as in [`EventFilterParams`].
     pub part: &'static str,
-    /// What it takes.
+    /// The values that it accepts.
     pub must: &'static str,
 }
 
 impl EventFilter {
-    /// Reads a filter; `now` is what `since` counts from.
-    pub fn parse(words: EventFilterParams, now: Timestamp) -> Result<Self, InvalidFilter> {
-        let since = parse_part("since", words.since, "a duration such as 2h, 90s or 1d12h", |text| {
+    /// Parses a filter. `since` counts back from `now`.
+    pub fn parse(params: EventFilterParams, now: Timestamp) -> Result<Self, InvalidFilter> {
+        let since = parse_part("since", params.since, "a duration such as 2h, 90s or 1d12h", |text| {
             let millis = i64::try_from(parse_duration(text)?.as_millis()).ok()?;
             Some(Timestamp::from_millis(now.millis().saturating_sub(millis)))
         })?;
-        let from = parse_time_part("from", words.from)?;
+        let from = parse_time_part("from", params.from)?;
         if since.is_some() && from.is_some() {
             return Err(InvalidFilter {
                 part: "since",
                 must: "given without `from`: both say where to begin",
             });
         }
-        let app =
-            parse_part("app", words.app, "an app's token, 36 characters", |text| AppToken::parse(text).ok())?;
-        let chat = parse_part("chat", words.chat, "a chat's number", |text| ChatNumber::parse(text).ok())?;
+        let app = parse_part("app", params.app, "an app's token, 36 characters", |text| {
+            AppToken::parse(text).ok()
+        })?;
+        let chat = parse_part("chat", params.chat, "a chat's number", |text| ChatNumber::parse(text).ok())?;
         if chat.is_some() && app.is_none() {
             return Err(InvalidFilter {
                 part: "chat",
@@ -112,30 +113,30 @@ impl EventFilter {
             });
         }
         Ok(Self {
-            stream: parse_non_empty("stream", words.stream)?.map(Arc::from),
+            stream: parse_non_empty("stream", params.stream)?.map(Arc::from),
             app,
             chat,
-            types: words.types,
-            actor: parse_non_empty("actor", words.actor)?,
-            address: parse_non_empty("address", words.address)?,
-            correlation_id: parse_non_empty("correlation", words.correlation)?,
+            types: params.types,
+            actor: parse_non_empty("actor", params.actor)?,
+            address: parse_non_empty("address", params.address)?,
+            correlation_id: parse_non_empty("correlation", params.correlation)?,
             from: since.or(from),
-            to: parse_time_part("to", words.to)?,
-            after: parse_position_part("after", words.after)?,
-            before: parse_position_part("before", words.before)?,
-            text: parse_non_empty("text", words.text)?.map(|text| Needle::new(&text)),
+            to: parse_time_part("to", params.to)?,
+            after: parse_position_part("after", params.after)?,
+            before: parse_position_part("before", params.before)?,
+            text: parse_non_empty("text", params.text)?.map(|text| Needle::new(&text)),
         })
     }
 
-    /// Those types it names that this program does not know: misspelt, most likely.
+    /// The types of the filter that do not exist, most likely because they are misspelt.
     pub fn unknown_types(&self) -> impl Iterator<Item = &str> {
-        let known = |name: &&str| Event::TYPES.contains(name) || OperatorAction::TYPES.contains(name);
-        self.types.iter().map(String::as_str).filter(move |name| !known(name))
+        let exists = |name: &&str| Event::TYPES.contains(name) || OperatorAction::TYPES.contains(name);
+        self.types.iter().map(String::as_str).filter(move |name| !exists(name))
     }
 
-    /// Whether an event is meant.
+    /// Whether an event matches the filter.
     pub fn matches(&self, event: &RecordedEvent) -> bool {
-        // What costs least comes first: payload and metadata are read for events that all else fits.
+        // In order of cost: metadata and payload are parsed only for events that match everything else.
         self.after.is_none_or(|after| event.position > after)
             && self.before.is_none_or(|before| event.position < before)
             && self.from.is_none_or(|from| event.recorded_at >= from)
@@ -160,7 +161,7 @@ impl EventFilter {
     }
 }
 
-/// Whether an event is of an app, or of a chat of it.
+/// Whether an event belongs to an app, or to the given chat of it.
 fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool {
     match (StreamId::parse(&event.stream), chat) {
         (Ok(stream), None) => *stream.app() == app,
@@ -173,7 +174,7 @@ fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) ->
     }
 }
 
-/// The name of a kind of actor, as in metadata.
+/// The name of a kind of actor in event metadata.
 pub fn actor_kind_name(kind: ActorKind) -> &'static str {
     match kind {
         ActorKind::Anonymous => "anonymous",
@@ -184,12 +185,12 @@ pub fn actor_kind_name(kind: ActorKind) -> &'static str {
     }
 }
 
-/// A text that is looked for in payloads, whatever its case: in texts as they read, not as JSON writes them.
+/// A text that is searched for in payloads, ignoring case. Matches the values of JSON strings, not their escaped form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Needle(String);
 
 impl Needle {
-    /// Looks for this text.
+    /// A search for this text.
     pub fn new(text: &str) -> Self {
         Self(text.to_lowercase())
     }
@@ -197,7 +198,7 @@ impl Needle {
     fn matches_payload(&self, data: &[u8]) -> bool {
         match serde_json::from_slice(data) {
             Ok(payload) => self.matches_value(&payload),
-            // What is no JSON is still text, as far as it goes.
+            // Invalid JSON is searched as text.
             Err(_) => self.matches_text(&String::from_utf8_lossy(data)),
         }
     }
@@ -216,7 +217,7 @@ impl Needle {
     }
 }
 
-/// What people wrote stays out of log lines.
+/// Omits the text, which may be personal, because log lines show filters.
 impl fmt::Debug for Needle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Needle(…)")
@@ -256,12 +257,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-    fn invalid_part(words: EventFilterParams) -> &'static str {
-        EventFilter::parse(words, NOW).unwrap_err().part
+    fn invalid_part(params: EventFilterParams) -> &'static str {
+        EventFilter::parse(params, NOW).unwrap_err().part
     }
 
     #[test]
-    fn what_can_not_be_understood_is_named() {
+    fn names_the_invalid_part() {
         let text = |text: &str| Some(text.to_owned());
         let none = EventFilterParams::default;
         assert_eq!(invalid_part(EventFilterParams { app: text("x"), ..none() }), "app");
@@ -278,16 +279,16 @@ mod tests {
 
     #[test]
     fn since_counts_back_from_now() {
-        let words = EventFilterParams { since: Some("2h".to_owned()), ..EventFilterParams::default() };
-        let filter = EventFilter::parse(words, NOW).unwrap();
+        let params = EventFilterParams { since: Some("2h".to_owned()), ..EventFilterParams::default() };
+        let filter = EventFilter::parse(params, NOW).unwrap();
         assert_eq!(filter.from, Some(Timestamp::from_millis(NOW.millis() - 7_200_000)));
     }
 
     #[test]
-    fn a_text_is_found_as_it_reads_and_whatever_its_case() {
+    fn finds_unescaped_text_ignoring_case() {
         let payload = r#"{"message_number":1,"body":"Gr\u00fc\u00dfe\nan \"alle\""}"#.as_bytes();
-        for there in ["grüße", "GRÜ", "an \"alle\"", "e\nan"] {
-            assert!(Needle::new(there).matches_payload(payload), "{there}");
+        for found in ["grüße", "GRÜ", "an \"alle\"", "e\nan"] {
+            assert!(Needle::new(found).matches_payload(payload), "{found}");
         }
         for not in ["body", "u00fc", "\\n", "1"] {
             assert!(!Needle::new(not).matches_payload(payload), "{not}");
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_are_misspelt_are_told() {
+    fn reports_unknown_types() {
         let types =
             vec!["MessageDeleted".to_owned(), "Messagedeleted".to_owned(), "RebuildStarted".to_owned()];
         let filter = EventFilter { types, ..EventFilter::default() };

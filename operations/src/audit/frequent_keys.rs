@@ -1,23 +1,23 @@
-//! What occurs most, counted in bounded memory.
+//! Counts the most frequent keys in bounded memory (the Space-Saving algorithm).
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-/// Counts how often keys occur, in room for so many keys.
+/// Counts how often keys occur, for a bounded number of keys.
 ///
-/// Up to that many different keys the counts are exact. Beyond, the key with the lowest count gives way to a new one,
-/// which starts from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in
-/// Data Streams", 2005): a count may then be too high, never too low, by [`Counted::at_most_too_high`]. A key that occurs
-/// more often than once in `room` is never missed.
+/// Counts are exact up to `capacity` different keys. Beyond that, a new key replaces the one with the lowest count and starts
+/// from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams",
+/// 2005). A count may then be too high by up to [`KeyFrequency::max_overcount`], but never too low. A key with more than
+/// one in `capacity` of all occurrences is never missed.
 #[derive(Clone, Debug)]
 pub(super) struct FrequentKeys<K> {
     capacity: usize,
     counts: HashMap<K, KeyFrequency>,
-    /// The same, the lowest count first; kept once there is no room left.
+    /// The same counts, lowest first. Maintained once `capacity` is reached.
     by_count: BTreeSet<(u64, K)>,
 }
 
-/// How often a key occurred.
+/// The frequency of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyFrequency {
     pub(super) count: u64,
@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
         }
     }
 
-    /// Takes the key with the lowest count away, and returns that.
+    /// Removes the key with the lowest count, and returns that count.
     fn evict_lowest(&mut self) -> u64 {
         if self.by_count.is_empty() {
             self.by_count = self.counts.iter().map(|(key, counted)| (counted.count, key.clone())).collect();
@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
         lowest
     }
 
-    /// The keys that occur most, and how many others are counted.
+    /// The most frequent keys, and the number of other counted keys.
     pub(super) fn most_frequent(self, count: usize) -> (Vec<(K, KeyFrequency)>, usize) {
         let mut all: Vec<(K, KeyFrequency)> = self.counts.into_iter().collect();
         all.sort_by(|(one, a), (other, b)| b.count.cmp(&a.count).then_with(|| one.cmp(other)));
@@ -71,26 +71,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_exact_while_there_is_room() {
-        let mut top = FrequentKeys::with_capacity(3);
+    fn counts_are_exact_up_to_the_capacity() {
+        let mut keys = FrequentKeys::with_capacity(3);
         for key in ["a", "b", "a", "c", "a", "b"] {
-            top.count(&key);
+            keys.count(&key);
         }
-        let (most, rest) = top.most_frequent(2);
+        let (most, rest) = keys.most_frequent(2);
         let exact = |count| KeyFrequency { count, max_overcount: 0 };
         assert_eq!((most, rest), (vec![("a", exact(3)), ("b", exact(2))], 1));
     }
 
     #[test]
     fn counts_are_approximate_beyond_the_exact_limit() {
-        let mut top = FrequentKeys::with_capacity(8);
+        let mut keys = FrequentKeys::with_capacity(8);
         for number in 0..1_000_u32 {
-            top.count(&number);
+            keys.count(&number);
             if number % 2 == 0 {
-                top.count(&1_000_000);
+                keys.count(&1_000_000);
             }
         }
-        let (most, rest) = top.most_frequent(1);
+        let (most, rest) = keys.most_frequent(1);
         let [(key, counted)] = most[..] else { panic!("one key") };
         assert_eq!((key, rest), (1_000_000, 7));
         assert!(counted.count >= 500 && counted.count - counted.max_overcount <= 500, "{counted:?}");

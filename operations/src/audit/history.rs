@@ -1,4 +1,4 @@
-//! The state as it was, and what changed between two points.
+//! Past states of a subject, and the difference between two of them.
 
 use chat_domain::Position;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
@@ -13,72 +13,72 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{Existence, Field, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// Events of a difference that are shown.
+/// The most events that a difference lists.
 const MAX_EVENTS: usize = 100;
 
-/// A subject as it was.
+/// The state of a subject at a position.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StateThen {
-    /// What was asked about.
+    /// The subject.
     pub subject: SubjectName,
-    /// After which event of the log.
+    /// The position of the last event that the state includes.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// Whether it was there.
+    /// Whether the subject existed.
     pub existence: Existence,
     /// Its fields.
     pub fields: Vec<Field>,
 }
 
-/// What changed between two points.
+/// The difference between the states at two positions.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Difference {
-    /// What was asked about.
+    /// The subject.
     pub subject: SubjectName,
-    /// After which event of the log the difference begins.
+    /// The position after which the difference begins.
     #[schema(value_type = u64)]
     pub from: Position,
-    /// With which event it ends.
+    /// The position of the last event that the difference includes.
     #[schema(value_type = u64)]
     pub to: Position,
-    /// Whether it was there at first.
+    /// Whether the subject existed at the start.
     pub before: Existence,
-    /// Whether it was there at last.
+    /// Whether the subject existed at the end.
     pub after: Existence,
-    /// The fields that have other values.
+    /// The fields whose values differ.
     pub changes: Vec<Change>,
-    /// The events between that are about it, oldest first: the first hundred, of those that are looked at.
+    /// The events of the subject in between, oldest first: the first hundred of those that were scanned.
     pub events: Vec<AuditedEvent>,
-    /// Whether there may be more.
+    /// Whether there may be more events.
     pub more: bool,
 }
 
-/// A field that has another value.
+/// A field whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Change {
     /// Its name.
     #[schema(value_type = String)]
     pub name: &'static str,
-    /// Its value at first; `null` where there was none.
+    /// Its value at the start; `null` if there was none.
     pub before: Value,
-    /// Its value at last; `null` where there is none.
+    /// Its value at the end; `null` if there is none.
     pub after: Value,
-    /// The event that set it last.
+    /// The event that set it.
     pub set_by: Option<EventReference>,
 }
 
-/// Says how a subject was after the event at a position.
+/// Computes the state of a subject after the event at a position.
 pub async fn state_at(
     log: &dyn EventStore,
     position: Position,
     subject: Subject,
 ) -> Result<StateThen, EventStoreError> {
-    let then = subject_state(log, subject, position).await?;
-    Ok(StateThen { subject: subject.into(), position, existence: then.existence, fields: then.fields })
+    let state = subject_state(log, subject, position).await?;
+    Ok(StateThen { subject: subject.into(), position, existence: state.existence, fields: state.fields })
 }
 
-/// Says what changed after the event at one position, up to that at another. To show the events between, no more than
-/// `look_at_most` are looked at.
+/// Computes what changed after one position, up to another. Scans about `max_scanned_events` events at most to list those in
+/// between.
 pub async fn difference(
     log: &dyn EventStore,
     from: Position,
@@ -90,15 +90,15 @@ pub async fn difference(
     let after = subject_state(log, subject, to).await?;
     let mut changes = Vec::new();
     for field in &after.fields {
-        let was = before.field(field.name).map(|field| field.value.clone()).unwrap_or_default();
-        if was != field.value {
+        let old_value = before.field(field.name).map(|field| field.value.clone()).unwrap_or_default();
+        if old_value != field.value {
             let set_by = Some(field.set_by.clone());
-            changes.push(Change { name: field.name, before: was, after: field.value.clone(), set_by });
+            changes.push(Change { name: field.name, before: old_value, after: field.value.clone(), set_by });
         }
     }
-    for gone in before.fields.iter().filter(|field| after.field(field.name).is_none()) {
-        let (before, after) = (gone.value.clone(), Value::Null);
-        changes.push(Change { name: gone.name, before, after, set_by: None });
+    for removed in before.fields.iter().filter(|field| after.field(field.name).is_none()) {
+        let (before, after) = (removed.value.clone(), Value::Null);
+        changes.push(Change { name: removed.name, before, after, set_by: None });
     }
     let (events, more) = events_between(log, from, to, subject, max_scanned_events).await?;
     let (before, after) = (before.existence, after.existence);
@@ -112,37 +112,34 @@ async fn events_between(
     subject: Subject,
     max_scanned_events: u64,
 ) -> Result<(Vec<AuditedEvent>, bool), EventStoreError> {
-    let (app, chat) = match subject {
-        Subject::App(app) => (app, None),
-        Subject::Chat(app, chat) | Subject::Message(app, chat, _) => (app, Some(chat)),
-    };
+    let chat = subject.chat();
     let filter = EventFilter {
-        // An app's chats have streams of their own, which say nothing of the app itself.
+        // Events in the streams of its chats do not change the app itself.
         stream: chat.is_none().then(|| subject.stream()),
-        app: Some(app),
+        app: Some(subject.app()),
         chat,
         after: Some(from),
         before: Some(Position::new(to.get().saturating_add(1))),
         ..EventFilter::default()
     };
-    let (mut events, mut looked_at) = (Vec::new(), 0);
+    let (mut events, mut scanned) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, Order::OldestFirst);
-    while let Some(found) = scan.next_batch(log).await? {
-        for event in found.events.iter().filter(|event| is_about(event, subject)) {
+    while let Some(batch) = scan.next_batch(log).await? {
+        for event in batch.events.iter().filter(|event| concerns(event, subject)) {
             if events.len() == MAX_EVENTS {
                 return Ok((events, true));
             }
             events.push(event.into());
         }
-        looked_at += found.scanned_events;
-        if looked_at >= max_scanned_events && found.last_scanned < to {
+        scanned += batch.scanned_events;
+        if scanned >= max_scanned_events && batch.last_scanned < to {
             return Ok((events, true));
         }
     }
     Ok((events, false))
 }
 
-fn is_about(event: &RecordedEvent, subject: Subject) -> bool {
+fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
     let Subject::Message(_, _, message) = subject else { return true };
     event.decode().is_ok_and(|event| event.message_number() == Some(message))
 }

@@ -1,10 +1,10 @@
-//! An event as a line of JSON: in an export and in a replay.
+//! Serializes events as lines of JSON, for exports and replays.
 
 use chat_ports::event_store::RecordedEvent;
 
 use super::event::AuditedEvent;
 
-/// Writes an event at the end of `to`, with a line break after it and none before.
+/// Appends an event to `to` as one line, with its line break.
 pub(crate) fn write(to: &mut Vec<u8>, event: &RecordedEvent) -> Result<(), serde_json::Error> {
     serde_json::to_writer(&mut *to, &AuditedEvent::from(event))?;
     to.push(b'\n');
@@ -36,14 +36,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_with_its_payload_as_stored() {
+    fn writes_one_line_with_the_payload_as_stored() {
         let line = line(br#"{"message_number":1, "body":"two\nlines"}"#);
         assert!(line.contains(r#""data":{"message_number":1, "body":"two\nlines"}"#), "{line}");
         assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
     }
 
     #[test]
-    fn what_is_broken_or_has_line_breaks_is_one_line_too() {
+    fn writes_one_line_for_invalid_or_multiline_payloads() {
         for data in [&b"{"[..], b"{\r\n}", b"\xff"] {
             let line = line(data);
             assert_eq!(line.matches(['\n', '\r']).count(), 1, "{line}");

@@ -1,4 +1,4 @@
-//! Pages of events.
+//! Lists events page by page.
 
 use chat_domain::Position;
 use chat_ports::event_store::{EventStore, EventStoreError};
@@ -10,51 +10,51 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// What to list.
+/// Options of a list.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
-    /// Which events.
+    /// The filter.
     pub filter: EventFilter,
-    /// In which order.
+    /// The order of events.
     pub order: Order,
-    /// How many at most.
+    /// The most events on the page.
     pub limit: usize,
-    /// How many events to look at for that, at most: whoever waits for an answer does not wait for a whole log.
+    /// About the most events to scan for the page, so that a selective filter does not read the whole log.
     pub max_scanned_events: u64,
 }
 
-/// Some events, in the order asked for.
+/// A page of events.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// The events.
+    /// The events, in the requested order.
     pub events: Vec<AuditedEvent>,
-    /// Where the next page begins: newest first, before this position, and else after it. `null` where nothing follows.
+    /// The position at which the next page begins: before it for newest first, else after it. `null` on the last page.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
-    /// How many events of the log were looked at.
+    /// The number of scanned events.
     pub looked_at: u64,
-    /// Types asked for that this program does not know.
+    /// Types of the filter that do not exist.
     #[serde(skip)]
     pub unknown_types: Vec<String>,
 }
 
 /// Lists events.
 pub async fn list(log: &dyn EventStore, request: ListRequest) -> Result<EventPage, EventStoreError> {
-    let ListRequest { filter, order, limit, max_scanned_events: look_at_most } = request;
+    let ListRequest { filter, order, limit, max_scanned_events } = request;
     let unknown_types = filter.unknown_types().map(str::to_owned).collect();
     let mut page = EventPage { events: Vec::new(), next: None, looked_at: 0, unknown_types };
     let mut scan = Scan::new(filter, order).with_batch_events(limit.saturating_add(1).clamp(64, 512));
-    while let Some(found) = scan.next_batch(log).await? {
-        page.looked_at += found.scanned_events;
-        for event in &found.events {
+    while let Some(batch) = scan.next_batch(log).await? {
+        page.looked_at += batch.scanned_events;
+        for event in &batch.events {
             if page.events.len() == limit {
                 page.next = page.events.last().map(|last| last.position);
                 return Ok(page);
             }
             page.events.push(event.into());
         }
-        if page.looked_at >= look_at_most {
-            page.next = Some(found.last_scanned);
+        if page.looked_at >= max_scanned_events {
+            page.next = Some(batch.last_scanned);
             return Ok(page);
         }
     }
@@ -67,8 +67,8 @@ impl Report for EventPage {
     }
 }
 
-/// Says of types that were asked for and are none.
+/// Warnings about event types that do not exist.
 pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
-    let note = |name: &String| Diagnostic::warning(format!("no event type is called {name:?}"));
-    types.iter().map(note).collect()
+    let warning = |name: &String| Diagnostic::warning(format!("no event type is called {name:?}"));
+    types.iter().map(warning).collect()
 }

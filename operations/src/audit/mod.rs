@@ -1,11 +1,11 @@
-//! What happened, who did it, when and why: questions to the log, answered without changing anything.
+//! Audit queries: events and the state they result in, read from the log without changing anything.
 //!
-//! [`Scan`] reads the log through an [`EventFilter`], a stretch at a time; [`list`](list()), [`Tail`], [`trace`](trace()),
-//! [`stats`](stats()) and [`export`](export()) are made of it. [`show`](show()) is about one event. What the log says of
-//! an app, a chat or a message is folded by [`state`](state()), for [`explain`](explain()), [`at`] and [`difference`];
-//! [`touched`](touched()) goes the other way, from an event to what it changes.
+//! [`Scan`] reads the log through an [`EventFilter`], batch by batch; [`list`](list()), [`Tail`], [`trace`](trace()),
+//! [`stats`](stats()) and [`export`](export()) are built on it. [`show`](show()) describes one event.
+//! [`subject_state`](subject_state()) folds the events of an app, a chat or a message; [`explain`](explain()),
+//! [`state_at`] and [`difference`] are built on that. [`event_effects`](event_effects()) finds what an event changed.
 //!
-//! Nothing here holds more of the log than a few hundred events.
+//! None of these holds more than a few hundred events in memory at a time.
 
 pub mod event;
 mod event_effects;
@@ -16,6 +16,7 @@ mod frequent_keys;
 mod history;
 pub(crate) mod json_line;
 mod list;
+mod log_point;
 mod read_model_row;
 mod scan;
 mod seek;
@@ -34,11 +35,11 @@ pub use export::{ExportError, ExportFormat, export};
 pub use filter::{EventFilter, EventFilterParams, InvalidFilter};
 pub use history::{Change, Difference, StateThen, difference, state_at};
 pub use list::{EventPage, ListRequest, list, unknown_type_diagnostics};
+pub use log_point::LogPoint;
 pub use scan::{Order, Scan, ScanBatch};
 pub use show::{EventSelector, ShownEvent, find_event, show};
 pub use stats::{Counts, HourCount, KeyCount, Stats, stats};
 pub use subject::{Subject, SubjectKind, SubjectName};
 pub use subject_state::{Existence, Field, SubjectState, subject_state};
 pub use tail::{Tail, TailBatch};
-pub use time::LogPoint;
 pub use trace::{Trace, TracedRequest, trace};

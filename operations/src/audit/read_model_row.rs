@@ -1,4 +1,4 @@
-//! A row as readers see it, under the names that clients read its fields by.
+//! Rows of the read model, with the field names of the HTTP API.
 
 use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, ReadModel, ReadModelError};
@@ -10,7 +10,7 @@ use super::subject_state::Existence;
 /// A row of the read model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Up to which position of the log the read model is folded.
+    /// The position of the read model.
     pub(super) position: Position,
     pub(super) existence: Existence,
     pub(super) fields: Vec<(&'static str, Value)>,

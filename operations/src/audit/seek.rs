@@ -1,19 +1,17 @@
-//! Finding where to begin reading, so that what comes before need not be read.
+//! Binary searches for the position or revision at which a read begins.
 
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision, Timestamp};
-use chat_ports::event_store::{
-    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
-};
+use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
 
 use super::time::MAX_CLOCK_SKEW_MS;
 
-/// Events read at once on the way back.
+/// Events per backward read.
 const BATCH_EVENTS: usize = 256;
 
-/// The first revision of a stream that comes after a position: by halving, since positions rise with revisions.
-/// `None` where there is none yet.
+/// Finds the first revision of a stream after a position, by binary search, because positions rise with revisions.
+/// `None` if there is none yet.
 pub(super) async fn first_revision_after(
     log: &dyn EventStore,
     stream: &Arc<str>,
@@ -34,7 +32,7 @@ pub(super) async fn first_revision_after(
     Ok(Some(Revision::new(low)))
 }
 
-/// The last revision of a stream that comes at a position or before it. `None` where there is none.
+/// Finds the last revision of a stream at or before a position. `None` if there is none.
 pub(super) async fn last_revision_up_to(
     log: &dyn EventStore,
     stream: &Arc<str>,
@@ -49,18 +47,17 @@ pub(super) async fn last_revision_up_to(
 async fn read_one(
     log: &dyn EventStore,
     stream: &Arc<str>,
-    from: ReadStart,
+    start: ReadStart,
 ) -> Result<Option<RecordedEvent>, EventStoreError> {
-    let read = StreamRead { stream: Arc::clone(stream), start: from, filter: EventTypeFilter::All, limit: 1 };
-    Ok(log.read_stream(read).await?.into_iter().next())
+    Ok(log.read_stream(StreamRead::all(Arc::clone(stream), start, 1)).await?.pop())
 }
 
-/// The position of the last event recorded at a time or before, [`Position::START`] where there is none.
+/// Finds the position of the last event recorded at or before a time; [`Position::START`] if there is none.
 pub(super) async fn last_position_recorded_by(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // Whoever comes after an event that is so late is later than the time itself.
+    // With clocks this far apart at most, every event after one this late is later than the time itself.
     let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
     let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
     loop {
@@ -73,12 +70,12 @@ pub(super) async fn last_position_recorded_by(
     }
 }
 
-/// A position before every event recorded at a time or later.
+/// Finds a position before every event recorded at or after a time.
 pub(super) async fn position_before_recorded_from(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // Whoever comes before an event that is so early is earlier than the time itself.
+    // With clocks this far apart at most, every event before one this early is earlier than the time itself.
     let early = Timestamp::from_millis(time.millis().saturating_sub(MAX_CLOCK_SKEW_MS));
     if log.has_contiguous_positions() {
         let start =
@@ -97,8 +94,8 @@ pub(super) async fn position_before_recorded_from(
     }
 }
 
-/// An event later than a time, which follows one that is not, found by halving: the first of them, if times rise with
-/// positions. `None` where the log's last event is not later, and where positions can't be halved.
+/// Finds, by binary search, an event later than a time whose predecessor is not: the first such event if times rise with
+/// positions. `None` if the log's last event is not later, or if positions are not contiguous.
 async fn first_position_later_than(
     log: &dyn EventStore,
     time: Timestamp,
@@ -110,14 +107,14 @@ async fn first_position_later_than(
     if last.recorded_at <= time {
         return Ok(None);
     }
-    // The event after `low` may be the one; `high` is one.
+    // The event at `high` is later than the time; the one at `low` is not.
     let (mut low, mut high) = (0, last.position.get());
     while low + 1 < high {
         let middle = low + (high - low) / 2;
         match log.read_all(Position::new(middle - 1), 1).await?.first() {
             Some(event) if event.recorded_at <= time => low = event.position.get(),
             Some(event) if event.position.get() < high => high = event.position.get(),
-            // Nothing stands between the middle and `high`.
+            // There is no event from the middle up to `high`.
             _ => high = middle,
         }
     }

@@ -1,4 +1,4 @@
-//! What a question is about: an app, a chat or a message.
+//! Subjects of audit queries and comparisons: an app, a chat or a message.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ pub enum Subject {
     Message(AppToken, ChatNumber, MessageNumber),
 }
 
-/// A subject, spelt out.
+/// A subject as reports name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SubjectName {
-    /// What it is.
+    /// The kind of subject.
     pub kind: SubjectKind,
     /// The app's token.
     pub app_token: String,
-    /// The chat's number, of a chat or a message.
+    /// The chat's number, for a chat or a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat_number: Option<u64>,
-    /// The message's number, of a message.
+    /// The message's number, for a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_number: Option<u64>,
 }
@@ -45,7 +45,30 @@ pub enum SubjectKind {
 }
 
 impl Subject {
-    /// The stream whose events change it. That of an app also tells that its chats exist.
+    /// The app, or the app that the chat or message belongs to.
+    pub fn app(self) -> AppToken {
+        match self {
+            Self::App(app) | Self::Chat(app, _) | Self::Message(app, ..) => app,
+        }
+    }
+
+    /// The chat, or the chat that the message belongs to.
+    pub fn chat(self) -> Option<ChatNumber> {
+        match self {
+            Self::App(_) => None,
+            Self::Chat(_, chat) | Self::Message(_, chat, _) => Some(chat),
+        }
+    }
+
+    /// The message.
+    pub fn message(self) -> Option<MessageNumber> {
+        match self {
+            Self::Message(_, _, message) => Some(message),
+            Self::App(_) | Self::Chat(..) => None,
+        }
+    }
+
+    /// The stream whose events change the subject. An app's stream also has the creation of its chats.
     pub fn stream(self) -> Arc<str> {
         match self {
             Self::App(app) => StreamId::App(app),
@@ -58,16 +81,15 @@ impl Subject {
 
 impl From<Subject> for SubjectName {
     fn from(subject: Subject) -> Self {
-        let (kind, app, chat, message) = match subject {
-            Subject::App(app) => (SubjectKind::App, app, None, None),
-            Subject::Chat(app, chat) => (SubjectKind::Chat, app, Some(chat), None),
-            Subject::Message(app, chat, message) => (SubjectKind::Message, app, Some(chat), Some(message)),
-        };
         Self {
-            kind,
-            app_token: app.expose().to_owned(),
-            chat_number: chat.map(ChatNumber::get),
-            message_number: message.map(MessageNumber::get),
+            kind: match subject {
+                Subject::App(_) => SubjectKind::App,
+                Subject::Chat(..) => SubjectKind::Chat,
+                Subject::Message(..) => SubjectKind::Message,
+            },
+            app_token: subject.app().expose().to_owned(),
+            chat_number: subject.chat().map(ChatNumber::get),
+            message_number: subject.message().map(MessageNumber::get),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What acts would come to: they are carried out beside the running projector, and nothing of it is stored.
+//! Dry runs of operator actions on dead letters: applied in a transaction that is rolled back.
 
 use chat_domain::Position;
 use chat_domain::operator_action::ProjectionName;
@@ -11,67 +11,73 @@ use super::resolve::{BlockedStream, Resolution};
 use super::{BlockingEvent, blocking_event};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// Streams that are tried in one go, at most: the projector waits for as long.
+/// The most streams of one dry run, because the projector has to wait for it.
 pub const MAX_STREAMS: usize = 100;
 
-/// What an act would come to.
+/// The predicted outcome of an operator action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = RetryTrial)]
 pub struct RetryDryRun {
-    /// In which projection.
+    /// The projection.
     #[schema(value_type = String)]
     pub projection: ProjectionName,
-    /// Of which stream.
+    /// The blocked stream.
     pub stream: String,
-    /// The first event of it that is parked.
+    /// The position of its first dead letter.
     #[schema(value_type = u64)]
     pub position: Position,
-    /// How many are parked.
+    /// The number of its dead letters.
     pub parked: u64,
-    /// How many would be applied.
+    /// The number of events that would be applied.
     pub would_apply: u64,
-    /// Whether the first would be given up.
+    /// Whether the first dead letter would be discarded.
     pub would_discard: bool,
-    /// Where the stream would stop again.
+    /// The event that would block the stream again.
     pub would_stop: Option<BlockingEvent>,
-    /// Whether all of the stream was tried. A trial is short, and goes no further than some hundred events.
+    /// Whether the whole stream was tried. A dry run ends after some hundred events.
     pub complete: bool,
 }
 
-/// Tries steps out, one after another, each on what the one before would leave: a chat's messages can be applied once its
-/// app's stream has made the chat. Goes through [`STREAMS`] of them at most.
+/// Predicts the outcome of resolutions, at most [`MAX_STREAMS`] for each projection.
+///
+/// Each is applied on top of the one before: the messages of a chat, for example, can be applied once its app's stream has
+/// created the chat.
 pub async fn dry_run(
     projections: &Projections,
-    steps: &[Resolution],
+    resolutions: &[Resolution],
 ) -> Result<Vec<RetryDryRun>, ProjectionsError> {
     let log = projections.log.log_id().await?;
-    let mut tried = Vec::new();
+    let mut outcomes = Vec::new();
     for name in ProjectionName::ALL {
-        let copy = projections.live_generation(name).await?;
-        let place = projections.location(copy);
-        let mut trial = None;
-        for step in steps.iter().filter(|step| step.blocked_stream.projection == name).take(MAX_STREAMS) {
-            if trial.is_none() {
-                trial = Some(
-                    place.open_dry_run().await.map_err(|source| projection_error(copy, &place, source))?,
+        let generation_id = projections.live_generation(name).await?;
+        let location = projections.location(generation_id);
+        let mut projection_dry_run = None;
+        for resolution in resolutions
+            .iter()
+            .filter(|resolution| resolution.blocked_stream.projection == name)
+            .take(MAX_STREAMS)
+        {
+            if projection_dry_run.is_none() {
+                projection_dry_run = Some(
+                    location
+                        .open_dry_run()
+                        .await
+                        .map_err(|source| projection_error(generation_id, &location, source))?,
                 );
             }
-            let Some(trial) = trial.as_mut() else { continue };
-            let BlockedStream { projection, stream, position, parked } = step.blocked_stream.clone();
-            let deed = if step.discards_first {
+            let Some(dry_run) = projection_dry_run.as_mut() else { continue };
+            let BlockedStream { projection, stream, position, parked } = resolution.blocked_stream.clone();
+            let kind = if resolution.discards_first {
                 DeadLetterActionKind::Discard { event: position, reason: String::new() }
             } else {
                 DeadLetterActionKind::Retry { stream: stream.clone() }
             };
-            // As if it came next in the log.
-            let act = DeadLetterAction {
-                position: trial.checkpoint().position,
-                recorded_at: clock::now(),
-                kind: deed,
-            };
-            let outcome = apply_action(trial.dead_letter_queue(), &*projections.log, log, &act, 1).await;
-            let outcome = outcome.map_err(|source| projection_error(copy, &place, source))?;
-            tried.push(RetryDryRun {
+            // As if it were the next event of the log.
+            let action =
+                DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };
+            let outcome = apply_action(dry_run.dead_letter_queue(), &*projections.log, log, &action, 1).await;
+            let outcome = outcome.map_err(|source| projection_error(generation_id, &location, source))?;
+            outcomes.push(RetryDryRun {
                 projection,
                 stream,
                 position,
@@ -83,5 +89,5 @@ pub async fn dry_run(
             });
         }
     }
-    Ok(tried)
+    Ok(outcomes)
 }

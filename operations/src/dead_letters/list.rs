@@ -1,4 +1,4 @@
-//! Which events could not be applied.
+//! Lists dead letters.
 
 use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionName};
@@ -9,102 +9,102 @@ use utoipa::ToSchema;
 use super::DeadLetterView;
 use crate::projections::{Projections, ProjectionsError};
 
-/// Which letters to list.
+/// The dead letters to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListOptions {
-    /// Of which projections.
+    /// The projections.
     pub projections: Vec<ProjectionName>,
-    /// Of this stream; `None`: of any.
+    /// Only those of this stream.
     pub stream: Option<String>,
-    /// Those that wait behind another one, too, and those whose discarding was acknowledged.
+    /// Also those that wait behind another one, and acknowledged discards.
     pub all: bool,
-    /// Those after this position.
+    /// Only those after this position.
     pub after: Position,
-    /// About so many: an event that several projections have parked is not torn apart.
+    /// The approximate number: the dead letters of one event in several projections are not separated.
     pub limit: usize,
 }
 
-/// A page of letters.
+/// A page of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetters)]
 pub struct DeadLetterListing {
-    /// The letters, by position.
+    /// The dead letters, by position.
     pub letters: Vec<DeadLetterView>,
-    /// How many there are in all, by projection.
+    /// The total numbers, by projection.
     pub projections: Vec<ProjectionDeadLetters>,
-    /// Whether more come after these.
+    /// Whether more follow.
     pub more: bool,
 }
 
-/// How many letters a projection has.
+/// The number of dead letters of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetterCounts)]
 pub struct ProjectionDeadLetters {
     /// The projection.
     #[schema(value_type = String)]
     pub name: ProjectionName,
-    /// The generation of it that readers see.
+    /// Its live generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
-    /// Up to where it has folded the log.
+    /// The position up to which it is built.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
-    /// Events that are parked.
+    /// The number of dead letters that block a stream or wait behind one.
     pub parked: Option<u64>,
-    /// Events that were discarded, and nobody has acknowledged it.
+    /// The number of discarded dead letters that are not acknowledged.
     pub discarded: Option<u64>,
-    /// Why it can't be read from here.
+    /// Why it can't be read on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
 
-/// Lists letters. A projection that can't be read is no failure where another one can: at scale a search index is on the
-/// hosts that answer queries, and nowhere else.
+/// Lists dead letters. Succeeds if at least one projection can be read: at scale, search indexes exist only on the hosts
+/// that answer queries.
 pub async fn list(
     projections: &Projections,
-    asked: &ListOptions,
+    options: &ListOptions,
 ) -> Result<DeadLetterListing, ProjectionsError> {
     let mut listing = DeadLetterListing { letters: Vec::new(), projections: Vec::new(), more: false };
     let mut failure = None;
-    for name in &asked.projections {
-        let copy = projections.live_generation(*name).await?;
-        let list = DeadLetterQuery {
-            after: asked.after,
-            limit: asked.limit + 1,
-            filter: if asked.all { DeadLetterFilter::All } else { DeadLetterFilter::NeedsAttention },
-            stream: asked.stream.clone(),
+    for name in &options.projections {
+        let generation_id = projections.live_generation(*name).await?;
+        let query = DeadLetterQuery {
+            after: options.after,
+            limit: options.limit + 1,
+            filter: if options.all { DeadLetterFilter::All } else { DeadLetterFilter::NeedsAttention },
+            stream: options.stream.clone(),
         };
-        let mut counted = ProjectionDeadLetters {
+        let mut counts = ProjectionDeadLetters {
             name: *name,
-            generation: copy.generation,
+            generation: generation_id.generation,
             position: None,
             parked: None,
             discarded: None,
             unreadable: None,
         };
-        match projections.dead_letters(copy, list).await {
+        match projections.dead_letters(generation_id, query).await {
             Ok(page) => {
-                counted.position = Some(page.position);
-                counted.parked = Some(page.counts.pending);
-                counted.discarded = Some(page.counts.unacknowledged_discards);
+                counts.position = Some(page.position);
+                counts.parked = Some(page.counts.pending);
+                counts.discarded = Some(page.counts.unacknowledged_discards);
                 listing.letters.extend(
                     page.letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed)),
                 );
             }
             Err(error) => {
-                counted.unreadable = Some(error.to_string());
+                counts.unreadable = Some(error.to_string());
                 failure = Some(error);
             }
         }
-        listing.projections.push(counted);
+        listing.projections.push(counts);
     }
     if let Some(failure) = failure
-        && listing.projections.iter().all(|counted| counted.unreadable.is_some())
+        && listing.projections.iter().all(|counts| counts.unreadable.is_some())
     {
         return Err(failure);
     }
     listing.letters.sort_unstable_by_key(|letter| (letter.position, letter.projection));
-    if let Some(last) = listing.letters.get(asked.limit.saturating_sub(1)).map(|letter| letter.position) {
+    if let Some(last) = listing.letters.get(options.limit.saturating_sub(1)).map(|letter| letter.position) {
         let found = listing.letters.len();
         listing.letters.retain(|letter| letter.position <= last);
         listing.more = listing.letters.len() < found;

@@ -1,8 +1,8 @@
-//! Events that a projection could not apply: what they are, and what is to become of them.
+//! Dead letters: events that a projection could not apply, and the operator actions on them.
 //!
-//! Reading is of the generations that readers see. What is to become of letters is decided by an act in the log, which
-//! every generation carries out where it comes to it ([`chat_projector::dead_letters`]); [`decide`] records it and waits, and
-//! [`trial`] says before what it would come to.
+//! Queries read the live generations. An operator action on a dead letter is an event in the log, which every generation
+//! applies when it reaches it ([`chat_projector::dead_letters`]). [`resolve`] records actions and waits for them;
+//! [`dry_run`] predicts their outcome.
 
 pub mod dry_run;
 pub mod list;
@@ -20,80 +20,80 @@ use utoipa::ToSchema;
 
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// An event that could not be applied.
+/// A dead letter: an event that a projection could not apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
 pub struct DeadLetterView {
-    /// Its place in the log.
+    /// The position of the event in the log.
     #[schema(value_type = u64)]
     pub position: Position,
     /// The projection that could not apply it.
     #[schema(value_type = String)]
     pub projection: ProjectionName,
-    /// What has become of it.
+    /// The state of the dead letter.
     pub state: LetterState,
-    /// Its stream.
+    /// The stream of the event.
     pub stream: String,
-    /// Its place in the stream.
+    /// The revision of the event in its stream.
     #[schema(value_type = u64)]
     pub revision: Revision,
-    /// Its type.
+    /// The type of the event.
     pub event_type: String,
     /// Why it could not be applied.
     pub reason: String,
-    /// When it was parked.
+    /// When the projection failed to apply it.
     pub parked_at: String,
-    /// How many later events of its stream wait behind it.
+    /// The number of later events of its stream that wait behind it.
     pub waiting: u64,
-    /// By which act, when and why it was given up.
+    /// How it was discarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<GivenUp>,
 }
 
-/// What has become of an event that could not be applied.
+/// The state of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LetterState {
-    /// It holds its stream up.
+    /// It blocks its stream.
     Parked,
-    /// It waits behind one that does.
+    /// It waits behind a dead letter that blocks its stream.
     Waiting,
-    /// It was given up, and nobody has acknowledged it.
+    /// It was discarded, which is not acknowledged yet.
     Discarded,
-    /// It was given up.
+    /// It was discarded, which is acknowledged.
     Acknowledged,
 }
 
-/// That an event was given up.
+/// The operator action that discarded a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct GivenUp {
-    /// The position of the act.
+    /// The position of the operator action.
     #[schema(value_type = u64)]
     pub by: Position,
-    /// When.
+    /// When it was discarded.
     pub at: String,
-    /// Why.
+    /// The reason that the operator gave.
     pub reason: String,
-    /// The position of the act by which that was acknowledged.
+    /// The position of the operator action that acknowledged the discard.
     #[schema(value_type = Option<u64>)]
     pub acknowledged_by: Option<Position>,
 }
 
-/// Where a stream stops.
+/// The event that blocks a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = StreamStop)]
 pub struct BlockingEvent {
-    /// The first event that can't be applied.
+    /// The position of the first event that can't be applied.
     #[schema(value_type = u64)]
     pub position: Position,
     /// Its type.
     pub event_type: String,
-    /// Why it can't.
+    /// Why it can't be applied.
     pub reason: String,
 }
 
 impl LetterState {
-    /// As answers show it.
+    /// The name of the state in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Parked => "parked",
@@ -106,7 +106,7 @@ impl LetterState {
 
 impl DeadLetterView {
     fn from_listed(projection: ProjectionName, listed: ListedDeadLetter) -> Self {
-        let ListedDeadLetter { letter, waiting_behind: waiting } = listed;
+        let ListedDeadLetter { letter, waiting_behind } = listed;
         let state = match &letter.discarded {
             None if letter.is_waiting() => LetterState::Waiting,
             None => LetterState::Parked,
@@ -122,7 +122,7 @@ impl DeadLetterView {
             event_type: letter.event_type,
             reason: letter.reason,
             parked_at: letter.dead_lettered_at.to_string(),
-            waiting,
+            waiting: waiting_behind,
             discarded: letter.discarded.map(|discarded| GivenUp {
                 by: discarded.by,
                 at: discarded.at.to_string(),
@@ -140,44 +140,35 @@ impl From<DeadLetter> for BlockingEvent {
 }
 
 impl Projections {
-    /// The generation of a projection that readers see.
-    async fn live_generation(
-        &self,
-        projection: ProjectionName,
-    ) -> Result<ProjectionGeneration, ProjectionsError> {
-        let generation = self.generations().await?.live().of(projection);
-        Ok(ProjectionGeneration { projection, generation })
-    }
-
-    /// A page of the letters of a projection.
+    /// Reads a page of the dead letters of a generation.
     async fn dead_letters(
         &self,
-        copy: ProjectionGeneration,
-        list: DeadLetterQuery,
+        generation_id: ProjectionGeneration,
+        query: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
-        let place = self.location(copy);
-        place.letters(list).await.map_err(|source| projection_error(copy, &place, source))
+        let location = self.location(generation_id);
+        location.letters(query).await.map_err(|source| projection_error(generation_id, &location, source))
     }
 
-    /// The letter of the event at a position.
+    /// Finds the dead letter of the event at a position.
     async fn dead_letter(
         &self,
-        copy: ProjectionGeneration,
+        generation_id: ProjectionGeneration,
         position: Position,
     ) -> Result<Option<DeadLetterView>, ProjectionsError> {
-        let list = DeadLetterQuery {
+        let query = DeadLetterQuery {
             after: Position::new(position.get().saturating_sub(1)),
             limit: 1,
             filter: DeadLetterFilter::All,
             stream: None,
         };
-        let page = self.dead_letters(copy, list).await?;
+        let page = self.dead_letters(generation_id, query).await?;
         let found = page.letters.into_iter().find(|listed| listed.letter.position == position);
-        Ok(found.map(|listed| DeadLetterView::from_listed(copy.projection, listed)))
+        Ok(found.map(|listed| DeadLetterView::from_listed(generation_id.projection, listed)))
     }
 }
 
-/// Where an act would leave a stream, or left it.
+/// The event that blocks the stream after an operator action.
 fn blocking_event(outcome: &ActionOutcome) -> Option<BlockingEvent> {
     outcome.first_failure.clone().map(BlockingEvent::from)
 }

@@ -1,4 +1,4 @@
-//! Deciding what is to become of parked events: recorded in the log, and waited for.
+//! Resolving dead letters: retrying, discarding and acknowledging them by operator actions in the log.
 
 use std::time::Duration;
 
@@ -17,74 +17,74 @@ use super::{BlockingEvent, DeadLetterView, LetterState};
 use crate::operator_actions::{Operator, record_action};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// How often it is looked whether a projection has come to an act.
+/// How often the position of a projection is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How often it is tried whether nobody projects.
+/// How often this process tries to advance the projection itself, in case no projector runs.
 const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
-/// Letters that are read at once.
+/// Dead letters, or events, per read.
 const PAGE_DEAD_LETTERS: usize = 1_000;
 
-/// Which letters are meant.
+/// Selects dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSelection {
-    /// That of the event at a position.
+    /// The one of the event at a position.
     Event(Position),
-    /// Those of a stream; with an app's go those of its chats.
+    /// Those of a stream. An app's stream includes the streams of its chats.
     Stream(String),
-    /// All.
+    /// All dead letters.
     All,
 }
 
-/// A stream with parked events.
+/// A stream that a dead letter blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BlockedStream {
-    /// In which projection.
+    /// The projection.
     pub projection: ProjectionName,
     /// The stream.
     pub stream: String,
-    /// The first event of it that is parked.
+    /// The position of its first dead letter.
     pub position: Position,
-    /// How many are.
+    /// The number of its dead letters.
     pub parked: u64,
 }
 
-/// What is to be done to a stream.
+/// How to resolve the dead letters of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The stream.
     pub blocked_stream: BlockedStream,
-    /// Whether to give up the first of its parked events; the others are retried either way.
+    /// Whether to discard its first dead letter. The others are retried in either case.
     pub discards_first: bool,
 }
 
-/// What was done to a stream.
+/// The outcome of resolving the dead letters of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ResolutionOutcome {
-    /// In which projection.
+    /// The projection.
     pub projection: ProjectionName,
     /// The stream.
     pub stream: String,
-    /// The event that was given up.
+    /// The position of the discarded event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Position>,
-    /// The position of the act.
+    /// The position of the operator action.
     pub act: Position,
-    /// What it came to; `None` where the projection has not come to it yet.
+    /// The state of the stream afterwards; `None` if the projection has not reached the action in time.
     pub outcome: Option<StreamRetryOutcome>,
 }
 
-/// What an act left of a stream.
+/// The state of a stream after a retry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamRetryOutcome {
-    /// How many of its events were applied.
+    /// The number of its events that were applied.
     pub applied: u64,
-    /// How many are parked.
+    /// The number of its dead letters.
     pub parked: u64,
-    /// Where it stops.
+    /// The event that blocks it.
     pub stopped: Option<BlockingEvent>,
 }
 
-/// The streams with parked events that are meant, in the order in which they have to be retried: apps before chats.
+/// Finds the selected blocked streams, in the order in which they have to be retried: apps before chats.
 pub async fn blocked_streams(
     projections: &Projections,
     names: &[ProjectionName],
@@ -92,25 +92,27 @@ pub async fn blocked_streams(
 ) -> Result<Vec<BlockedStream>, ProjectionsError> {
     let mut found = Vec::new();
     for name in names {
-        let copy = projections.live_generation(*name).await?;
-        let meant = match selection {
-            DeadLetterSelection::Event(position) => match projections.dead_letter(copy, *position).await? {
-                Some(letter) if letter.discarded.is_none() => DeadLetterSelection::Stream(letter.stream),
-                _ => continue,
-            },
+        let generation_id = projections.live_generation(*name).await?;
+        let selection = match selection {
+            DeadLetterSelection::Event(position) => {
+                match projections.dead_letter(generation_id, *position).await? {
+                    Some(letter) if letter.discarded.is_none() => DeadLetterSelection::Stream(letter.stream),
+                    _ => continue,
+                }
+            }
             other => other.clone(),
         };
-        collect_blocked_streams(projections, copy, &meant, &mut found).await?;
+        collect_blocked_streams(projections, generation_id, &selection, &mut found).await?;
     }
-    let is_apps = |stream: &str| matches!(StreamId::parse(stream), Ok(StreamId::App(_)));
-    found.sort_by_key(|parked| (parked.projection, !is_apps(&parked.stream), parked.position));
+    let is_app_stream = |stream: &str| matches!(StreamId::parse(stream), Ok(StreamId::App(_)));
+    found.sort_by_key(|blocked| (blocked.projection, !is_app_stream(&blocked.stream), blocked.position));
     Ok(found)
 }
 
-/// The first parked event of each stream that is meant.
+/// Adds the selected blocked streams of one generation to `found`.
 async fn collect_blocked_streams(
     projections: &Projections,
-    copy: ProjectionGeneration,
+    generation_id: ProjectionGeneration,
     selection: &DeadLetterSelection,
     found: &mut Vec<BlockedStream>,
 ) -> Result<(), ProjectionsError> {
@@ -121,32 +123,32 @@ async fn collect_blocked_streams(
         },
         _ => None,
     };
-    let is_meant = |stream: &str| match selection {
+    let is_selected = |stream: &str| match selection {
         DeadLetterSelection::Stream(name) if name == stream => true,
         DeadLetterSelection::Stream(_) => {
             matches!(StreamId::parse(stream), Ok(StreamId::Chat(app, _)) if Some(app) == chats_of)
         }
         _ => true,
     };
-    let only = match selection {
+    let stream = match selection {
         DeadLetterSelection::Stream(stream) if chats_of.is_none() => Some(stream.clone()),
         _ => None,
     };
     let mut after = Position::START;
     loop {
-        let asked = DeadLetterQuery {
+        let query = DeadLetterQuery {
             after,
             limit: PAGE_DEAD_LETTERS,
             filter: DeadLetterFilter::NeedsAttention,
-            stream: only.clone(),
+            stream: stream.clone(),
         };
-        let page = projections.dead_letters(copy, asked).await?;
+        let page = projections.dead_letters(generation_id, query).await?;
         let Some(last) = page.letters.last() else { return Ok(()) };
         after = last.letter.position;
         for listed in page.letters {
-            if listed.letter.discarded.is_none() && is_meant(&listed.letter.stream) {
+            if listed.letter.discarded.is_none() && is_selected(&listed.letter.stream) {
                 found.push(BlockedStream {
-                    projection: copy.projection,
+                    projection: generation_id.projection,
                     stream: listed.letter.stream,
                     position: listed.letter.position,
                     parked: 1 + listed.waiting_behind,
@@ -156,34 +158,34 @@ async fn collect_blocked_streams(
     }
 }
 
-/// The streams whose first parked event is at a position, in the projections that have parked it.
+/// Plans to discard the dead letter at a position, in every projection that has it.
 ///
 /// # Errors
-/// [`ProjectionsError::Nothing`] where no projection has, or others of its stream wait before it.
+/// [`ProjectionsError::NotFound`] if no projection has it, or if it waits behind another one of its stream.
 pub async fn plan_discard(
     projections: &Projections,
     names: &[ProjectionName],
     position: Position,
 ) -> Result<Vec<Resolution>, ProjectionsError> {
-    let parked = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
-    // With an app's stream come those of its chats.
-    let mut steps = Vec::new();
+    // For an event of an app, this includes the blocked streams of its chats.
+    let blocked_streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
+    let mut resolutions = Vec::new();
     let mut before = None;
     for name in names {
-        let copy = projections.live_generation(*name).await?;
-        let Some(letter) = projections.dead_letter(copy, position).await? else { continue };
-        for parked in
-            parked.iter().filter(|parked| parked.projection == *name && parked.stream == letter.stream)
-        {
-            if parked.position == position {
-                steps.push(Resolution { blocked_stream: parked.clone(), discards_first: true });
+        let generation_id = projections.live_generation(*name).await?;
+        let Some(letter) = projections.dead_letter(generation_id, position).await? else { continue };
+        let in_stream =
+            |blocked: &&BlockedStream| blocked.projection == *name && blocked.stream == letter.stream;
+        for blocked in blocked_streams.iter().filter(in_stream) {
+            if blocked.position == position {
+                resolutions.push(Resolution { blocked_stream: blocked.clone(), discards_first: true });
             } else {
-                before = Some(parked.position);
+                before = Some(blocked.position);
             }
         }
     }
-    match (steps.is_empty(), before) {
-        (false, _) => Ok(steps),
+    match (resolutions.is_empty(), before) {
+        (false, _) => Ok(resolutions),
         (true, Some(before)) => Err(ProjectionsError::NotFound(format!(
             "the event at position {position} waits behind the one at {before}, which has to be dealt with first"
         ))),
@@ -191,7 +193,7 @@ pub async fn plan_discard(
     }
 }
 
-/// Discarded events that nobody has acknowledged: that at a position, or all.
+/// Finds discards that are not acknowledged: all, or the one at a position.
 pub async fn unacknowledged_discards(
     projections: &Projections,
     names: &[ProjectionName],
@@ -199,17 +201,17 @@ pub async fn unacknowledged_discards(
 ) -> Result<Vec<DeadLetterView>, ProjectionsError> {
     let mut found = Vec::new();
     for name in names {
-        let copy = projections.live_generation(*name).await?;
+        let generation_id = projections.live_generation(*name).await?;
         let mut after =
             position.map_or(Position::START, |position| Position::new(position.get().saturating_sub(1)));
         loop {
-            let asked = DeadLetterQuery {
+            let query = DeadLetterQuery {
                 after,
                 limit: PAGE_DEAD_LETTERS,
                 filter: DeadLetterFilter::NeedsAttention,
                 stream: None,
             };
-            let page = projections.dead_letters(copy, asked).await?;
+            let page = projections.dead_letters(generation_id, query).await?;
             let Some(last) = page.letters.last() else { break };
             after = last.letter.position;
             let letters = page.letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed));
@@ -225,57 +227,57 @@ pub async fn unacknowledged_discards(
     Ok(found)
 }
 
-/// Records the steps, and waits until the projections have come to them, for so long at most.
+/// Records an operator action for each resolution, and waits until the projections have applied them, up to `timeout`.
 pub async fn resolve(
     projections: &Projections,
     operator: &Operator,
     reason: &str,
-    steps: Vec<Resolution>,
+    resolutions: Vec<Resolution>,
     timeout: Duration,
 ) -> Result<Vec<ResolutionOutcome>, ProjectionsError> {
-    let mut taken = Vec::with_capacity(steps.len());
-    for step in steps {
-        let BlockedStream { projection, stream, position, .. } = step.blocked_stream.clone();
+    let mut recorded = Vec::with_capacity(resolutions.len());
+    for resolution in resolutions {
+        let BlockedStream { projection, stream, position, .. } = resolution.blocked_stream.clone();
         let reason = reason.to_owned();
-        let operation: OperatorAction = if step.discards_first {
+        let action: OperatorAction = if resolution.discards_first {
             DeadLetterDiscarded { projection, position, reason }.into()
         } else {
             DeadLettersRetried { projection, stream, reason }.into()
         };
-        let act = record_action(&*projections.log, operator, &operation).await?.position;
-        taken.push((step, act));
+        let position = record_action(&*projections.log, operator, &action).await?.position;
+        recorded.push((resolution, position));
     }
     let deadline = Instant::now() + timeout;
-    let mut done = Vec::with_capacity(taken.len());
-    for (Resolution { blocked_stream: parked, discards_first: discard }, act) in taken {
-        let copy = projections.live_generation(parked.projection).await?;
-        let carried_out = wait_until_applied(projections, copy, act, deadline).await?;
-        // Another operator's act may have come first, and this one have found nothing to give up.
-        let discarded = discard
-            && (!carried_out
+    let mut outcomes = Vec::with_capacity(recorded.len());
+    for (Resolution { blocked_stream, discards_first }, action_position) in recorded {
+        let generation_id = projections.live_generation(blocked_stream.projection).await?;
+        let is_applied = wait_until_applied(projections, generation_id, action_position, deadline).await?;
+        // Another operator's action may have come first, so that this one discarded nothing.
+        let discarded = discards_first
+            && (!is_applied
                 || projections
-                    .dead_letter(copy, parked.position)
+                    .dead_letter(generation_id, blocked_stream.position)
                     .await?
                     .and_then(|letter| letter.discarded)
-                    .is_some_and(|discarded| discarded.by == act));
-        let outcome = if carried_out {
-            Some(retry_outcome(projections, copy, &parked, discarded).await?)
+                    .is_some_and(|discarded| discarded.by == action_position));
+        let outcome = if is_applied {
+            Some(retry_outcome(projections, generation_id, &blocked_stream, discarded).await?)
         } else {
             None
         };
-        done.push(ResolutionOutcome {
-            projection: parked.projection,
-            stream: parked.stream,
-            discarded: discarded.then_some(parked.position),
-            act,
+        outcomes.push(ResolutionOutcome {
+            projection: blocked_stream.projection,
+            stream: blocked_stream.stream,
+            discarded: discarded.then_some(blocked_stream.position),
+            act: action_position,
             outcome,
         });
     }
-    Ok(done)
+    Ok(outcomes)
 }
 
-/// Records that somebody has taken note of discarded events, and waits until the projections have come to it, for so long
-/// at most; whether they have.
+/// Records the acknowledgement of discards, and waits until the projections have applied it, up to `timeout`. Returns
+/// whether they have.
 pub async fn acknowledge(
     projections: &Projections,
     operator: &Operator,
@@ -283,42 +285,45 @@ pub async fn acknowledge(
     letters: &[DeadLetterView],
     timeout: Duration,
 ) -> Result<bool, ProjectionsError> {
-    let mut acts = Vec::with_capacity(letters.len());
+    let mut recorded = Vec::with_capacity(letters.len());
     for letter in letters {
-        let operation: OperatorAction = DiscardAcknowledged {
+        let action: OperatorAction = DiscardAcknowledged {
             projection: letter.projection,
             position: letter.position,
             reason: reason.to_owned(),
         }
         .into();
-        acts.push((
-            letter.projection,
-            record_action(&*projections.log, operator, &operation).await?.position,
-        ));
+        recorded
+            .push((letter.projection, record_action(&*projections.log, operator, &action).await?.position));
     }
     let deadline = Instant::now() + timeout;
     let mut all = true;
-    for (projection, act) in acts {
-        let copy = projections.live_generation(projection).await?;
-        all &= wait_until_applied(projections, copy, act, deadline).await?;
+    for (projection, action_position) in recorded {
+        let generation_id = projections.live_generation(projection).await?;
+        all &= wait_until_applied(projections, generation_id, action_position, deadline).await?;
     }
     Ok(all)
 }
 
-/// What is parked of a stream now.
+/// Reads the state of a stream after a retry.
 async fn retry_outcome(
     projections: &Projections,
-    copy: ProjectionGeneration,
+    generation_id: ProjectionGeneration,
     before: &BlockedStream,
     discarded: bool,
 ) -> Result<StreamRetryOutcome, ProjectionsError> {
     let mut now = Vec::new();
-    collect_blocked_streams(projections, copy, &DeadLetterSelection::Stream(before.stream.clone()), &mut now)
-        .await?;
+    collect_blocked_streams(
+        projections,
+        generation_id,
+        &DeadLetterSelection::Stream(before.stream.clone()),
+        &mut now,
+    )
+    .await?;
     let now = now.into_iter().find(|now| now.stream == before.stream);
     let parked = now.as_ref().map_or(0, |now| now.parked);
     let stopped = match now {
-        Some(now) => projections.dead_letter(copy, now.position).await?,
+        Some(now) => projections.dead_letter(generation_id, now.position).await?,
         None => None,
     };
     Ok(StreamRetryOutcome {
@@ -332,26 +337,26 @@ async fn retry_outcome(
     })
 }
 
-/// Waits until a projection has come to an act. Where no projector has it open, it is folded up to there by this process.
+/// Waits until a generation has reached an operator action. Advances it in this process if no projector works on it.
 async fn wait_until_applied(
     projections: &Projections,
-    copy: ProjectionGeneration,
-    act: Position,
+    generation_id: ProjectionGeneration,
+    action_position: Position,
     deadline: Instant,
 ) -> Result<bool, ProjectionsError> {
-    let place = projections.location(copy);
-    let mut try_at = Instant::now();
+    let location = projections.location(generation_id);
+    let mut next_attempt_at = Instant::now();
     loop {
-        if projections.position(copy).await? >= act {
+        if projections.position(generation_id).await? >= action_position {
             return Ok(true);
         }
-        if Instant::now() >= try_at {
-            match fold_up_to(projections, &place, act).await {
+        if Instant::now() >= next_attempt_at {
+            match advance_up_to(projections, &location, action_position).await {
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
-                Err(source) => return Err(projection_error(copy, &place, source)),
+                Err(source) => return Err(projection_error(generation_id, &location, source)),
             }
-            try_at = Instant::now() + TAKE_OVER_INTERVAL;
+            next_attempt_at = Instant::now() + TAKE_OVER_INTERVAL;
         }
         if Instant::now() >= deadline {
             return Ok(false);
@@ -360,21 +365,21 @@ async fn wait_until_applied(
     }
 }
 
-async fn fold_up_to(
+async fn advance_up_to(
     projections: &Projections,
-    place: &ProjectionLocation,
-    act: Position,
+    location: &ProjectionLocation,
+    up_to: Position,
 ) -> Result<(), ProjectionError> {
-    let mut projection: Box<dyn Projection> = place.open().await?;
+    let mut projection: Box<dyn Projection> = location.open().await?;
     let log = projections.log.log_id().await?;
     loop {
         let from = projection.checkpoint().position;
-        if from >= act {
+        if from >= up_to {
             return Ok(());
         }
         let mut events = projections.log.read_all(from, PAGE_DEAD_LETTERS).await?;
-        events.retain(|event| event.position <= act);
-        let up_to = events.last().map_or(act, |event| event.position);
-        advance_projection(&mut *projection, &*projections.log, log, events, up_to).await?;
+        events.retain(|event| event.position <= up_to);
+        let last = events.last().map_or(up_to, |event| event.position);
+        advance_projection(&mut *projection, &*projections.log, log, events, last).await?;
     }
 }

@@ -1,8 +1,8 @@
-//! One event that could not be applied, whole.
+//! Shows one dead letter in full.
 
 use chat_domain::operator_action::ProjectionName;
 use chat_domain::{Position, Revision};
-use chat_ports::event_store::{EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
+use chat_ports::event_store::{ReadStart, RecordedEvent, StreamRead};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,17 +13,17 @@ use super::resolve::{DeadLetterSelection, Resolution, blocked_streams};
 use super::{DeadLetterView, LetterState};
 use crate::projections::{Projections, ProjectionsError};
 
-/// An event that could not be applied.
+/// A dead letter with its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ShownDeadLetter)]
 pub struct DeadLetterDetails {
-    /// What the projections say of it.
+    /// The dead letter in each projection that has it.
     pub letters: Vec<DeadLetterView>,
-    /// The event as it is stored; `None` where the log does not have it any more.
+    /// The event as it is stored; `None` if the log no longer has it.
     pub event: Option<StoredEvent>,
-    /// Why this program can't read it; `None` where it can.
+    /// Why this program can't decode the event; `None` if it can.
     pub unreadable: Option<String>,
-    /// What a retry of its stream would come to, where it is parked.
+    /// The predicted outcome of retrying its stream, if it is not discarded.
     pub retry: Vec<RetryDryRun>,
 }
 
@@ -31,32 +31,32 @@ pub struct DeadLetterDetails {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = StoredEvent)]
 pub struct StoredEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
     /// Its stream.
     pub stream: String,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     #[schema(value_type = u64)]
     pub revision: Revision,
-    /// Its identity.
+    /// Its id.
     pub id: String,
     /// Its type.
     pub event_type: String,
-    /// The version of its payload's shape.
+    /// The schema version of its payload.
     pub schema_version: u32,
-    /// When its writer decided it.
+    /// When it was recorded, by the clock of its writer.
     pub recorded_at: String,
-    /// The payload: JSON, or the text as far as it is one.
+    /// The payload: JSON, or the bytes as text.
     pub data: Value,
-    /// The circumstances: JSON, or the text as far as it is one.
+    /// The metadata: JSON, or the bytes as text.
     pub metadata: Value,
 }
 
-/// Shows the event at a position, and what has become of it.
+/// Shows the dead letter at a position, with its event and the predicted outcome of a retry.
 ///
 /// # Errors
-/// [`ProjectionsError::Nothing`] where no projection has a letter of it.
+/// [`ProjectionsError::NotFound`] if no projection has a dead letter at the position.
 pub async fn show(
     projections: &Projections,
     names: &[ProjectionName],
@@ -64,20 +64,15 @@ pub async fn show(
 ) -> Result<DeadLetterDetails, ProjectionsError> {
     let mut letters = Vec::new();
     for name in names {
-        let copy = projections.live_generation(*name).await?;
-        letters.extend(projections.dead_letter(copy, position).await?);
+        let generation_id = projections.live_generation(*name).await?;
+        letters.extend(projections.dead_letter(generation_id, position).await?);
     }
     let Some(first) = letters.first() else {
         return Err(ProjectionsError::NotFound(format!(
             "no event at position {position} is parked or was discarded"
         )));
     };
-    let read = StreamRead {
-        stream: first.stream.as_str().into(),
-        start: ReadStart::Forwards(first.revision),
-        filter: EventTypeFilter::All,
-        limit: 1,
-    };
+    let read = StreamRead::all(first.stream.as_str(), ReadStart::Forwards(first.revision), 1);
     let event = projections.log.read_stream(read).await?.pop().filter(|event| event.position == position);
     let unreadable = match event.as_ref().map(RecordedEvent::decode) {
         None => Some(DeadLetterReason::NOT_IN_LOG.as_str().to_owned()),
@@ -88,10 +83,10 @@ pub async fn show(
         letters.iter().any(|letter| matches!(letter.state, LetterState::Parked | LetterState::Waiting));
     let retry = if parked {
         let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
-        let blocked = streams.into_iter().filter(|parked| parked.stream == first.stream);
-        let steps: Vec<_> =
-            blocked.map(|parked| Resolution { blocked_stream: parked, discards_first: false }).collect();
-        dry_run(projections, &steps).await?
+        let blocked = streams.into_iter().filter(|blocked| blocked.stream == first.stream);
+        let resolutions: Vec<_> =
+            blocked.map(|blocked_stream| Resolution { blocked_stream, discards_first: false }).collect();
+        dry_run(projections, &resolutions).await?
     } else {
         Vec::new()
     };

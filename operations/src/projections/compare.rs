@@ -1,4 +1,4 @@
-//! Two generations at one position of the log: whether they hold the same, and where not.
+//! Comparison of two generations at the same position of the log.
 
 use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
@@ -6,45 +6,46 @@ use chat_projector::{ProjectorState, RecoveryPolicy};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::context::Projections;
+use super::error::{ProjectionsError, projection_error};
 use super::explain::{ExplainedDifference, LiveReader, explain};
 use super::handover::has_active_projector;
 use super::local_projectors::{LocalProjector, LocalProjectors, Phase, Progress};
-use super::{Projections, ProjectionsError, projection_error};
 
-/// Differences that are looked into; of the others it is told how many there are.
+/// Differences that are explained. The others are only counted.
 pub const MAX_EXPLAINED: usize = 20;
 
-/// How a generation compares with the live one.
+/// The comparison of a generation with the live one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The projection.
     pub name: ProjectionName,
-    /// The generation that readers see.
+    /// The live generation.
     pub live: Generation,
-    /// The other one.
+    /// The other generation.
     pub other: Generation,
-    /// Where both were compared.
+    /// The position of the log at which both were compared.
     pub position: Position,
-    /// Why the live one can't be read, where it can't: then nothing was compared.
+    /// Why the live generation can't be read, in which case nothing was compared.
     pub unreadable: Option<String>,
-    /// The digest of the live one there.
+    /// The digest of the live generation at that position.
     pub live_digest: Option<String>,
-    /// The digest of the other one there.
+    /// The digest of the other generation at that position.
     pub other_digest: Option<String>,
-    /// Rows or documents that differ.
+    /// The number of rows or documents that differ.
     pub differing: usize,
-    /// The first of them, looked into.
+    /// The first differences, explained.
     pub shown: Vec<ExplainedDifference>,
 }
 
 impl Comparison {
-    /// Whether somebody should have a look: rows differ, or nothing could be compared.
+    /// Whether rows differ, or nothing could be compared.
     pub fn has_findings(&self) -> bool {
         self.differing > 0 || self.unreadable.is_some()
     }
 }
 
-/// Compares the generations that are built, or were live before, with the live ones.
+/// Compares generations that are being built, or were live before, with the live ones.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],
@@ -54,71 +55,64 @@ pub async fn diff(
     let generations = projections.generations().await?;
     let mut copies = Vec::new();
     for name in names {
-        let line = generations.of(*name);
-        let other = line.building.or(line.previous()).or_else(|| line.left_over.last().copied());
+        let projection = generations.of(*name);
+        let other =
+            projection.building.or(projection.previous()).or_else(|| projection.left_over.last().copied());
         copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
     }
     if copies.is_empty() {
         return Err(ProjectionsError::NotFound("there is no other generation to compare with".to_owned()));
     }
-    let folds =
+    let projectors =
         LocalProjectors::start(projections, &copies, None, RecoveryPolicy::Stop, progress, cancel).await;
-    let compared = compare_all(projections, &folds).await;
-    folds.stop().await;
+    let compared = compare_all(projections, &projectors).await;
+    projectors.stop().await;
     compared
 }
 
-/// Compares each generation that is being folded with the live one, one after the other.
+/// Compares the generation of each projector with the live one, one after the other.
 pub(super) async fn compare_all(
     projections: &Projections,
-    folds: &LocalProjectors<'_>,
+    projectors: &LocalProjectors<'_>,
 ) -> Result<Vec<Comparison>, ProjectionsError> {
-    folds
-        .wait_until(Phase::Folding, async |fold, status| match status.state {
-            ProjectorState::StandingBy => Err(in_use_error(fold.generation_id)),
+    projectors
+        .wait_until(Phase::Folding, async |projector, status| match status.state {
+            ProjectorState::StandingBy => Err(ProjectionsError::in_use(projector.generation_id)),
             state => Ok(state == ProjectorState::Live),
         })
         .await?;
     let generations = projections.generations().await?;
     let mut compared = Vec::new();
-    for fold in &folds.projectors {
+    for projector in &projectors.projectors {
         let live = ProjectionGeneration {
-            generation: generations.of(fold.generation_id.projection).live,
-            ..fold.generation_id
+            generation: generations.of(projector.generation_id.projection).live,
+            ..projector.generation_id
         };
-        compared.push(compare(projections, folds, fold, live).await?);
-        fold.log.remove_limit();
+        compared.push(compare(projections, projectors, projector, live).await?);
+        projector.log.remove_limit();
     }
     Ok(compared)
 }
 
-fn in_use_error(copy: ProjectionGeneration) -> ProjectionsError {
-    ProjectionsError::Busy(format!(
-        "another process works on generation {} of {}; after a switch it goes on for as long as --keep-previous says",
-        copy.generation.0,
-        copy.projection.as_str()
-    ))
-}
-
-/// Brings both to one position, and compares them there.
+/// Brings both generations to one position, and compares them there.
 ///
-/// The live one can't be stopped. So the other one is held, the live one is read in one snapshot when it is not behind
-/// that, and the other one is let go up to exactly the snapshot's position.
+/// The live generation can't be stopped. So the other one is paused, the live one is read in one snapshot once it has
+/// caught up, and the other one then continues up to exactly the snapshot's position.
 async fn compare(
     projections: &Projections,
-    folds: &LocalProjectors<'_>,
-    fold: &LocalProjector,
+    projectors: &LocalProjectors<'_>,
+    projector: &LocalProjector,
     live: ProjectionGeneration,
 ) -> Result<Comparison, ProjectionsError> {
-    let place = projections.location(live);
-    let held = fold.log.pause();
-    wait_until_reached(projections, folds, fold, held).await?;
-    if let Err(error) = place.position().await {
+    let location = projections.location(live);
+    let paused_at = projector.log.pause();
+    wait_until_reached(projections, projectors, projector, paused_at).await?;
+    if let Err(error) = location.position().await {
         return Ok(Comparison {
             name: live.projection,
             live: live.generation,
-            other: fold.generation_id.generation,
-            position: held,
+            other: projector.generation_id.generation,
+            position: paused_at,
             unreadable: Some(error.to_string()),
             live_digest: None,
             other_digest: None,
@@ -126,28 +120,30 @@ async fn compare(
             shown: Vec::new(),
         });
     }
-    if projections.position(live).await? < held && !has_active_projector(projections, live).await {
-        catch_up(projections, folds, live, held).await?;
+    if projections.position(live).await? < paused_at && !has_active_projector(projections, live).await {
+        catch_up(projections, projectors, live, paused_at).await?;
     }
-    while !projections.has_no_events_between(projections.position(live).await?, held).await? {
-        folds.report_progress(Phase::Comparing);
-        folds.sleep_unless_cancelled().await?;
+    while !projections.has_no_events_between(projections.position(live).await?, paused_at).await? {
+        projectors.report_progress(Phase::Comparing);
+        projectors.sleep_unless_interrupted().await?;
     }
-    folds.report_progress(Phase::Comparing);
-    let (position, ours) = place.contents().await.map_err(|error| projection_error(live, &place, error))?;
-    let position = position.max(held);
-    fold.log.set_limit(position);
-    wait_until_reached(projections, folds, fold, position).await?;
-    let other = projections.location(fold.generation_id);
+    projectors.report_progress(Phase::Comparing);
+    let (position, ours) =
+        location.contents().await.map_err(|error| projection_error(live, &location, error))?;
+    let position = position.max(paused_at);
+    projector.log.set_limit(position);
+    wait_until_reached(projections, projectors, projector, position).await?;
+    let other = projections.location(projector.generation_id);
     let (_, theirs) =
-        other.contents().await.map_err(|error| projection_error(fold.generation_id, &other, error))?;
+        other.contents().await.map_err(|error| projection_error(projector.generation_id, &other, error))?;
     let differences = ours.differences(&theirs);
-    let suspect = LiveReader::open(projections, live)?;
-    let shown = explain(projections, &suspect, &differences[..differences.len().min(MAX_EXPLAINED)]).await?;
+    let live_reader = LiveReader::open(projections, live)?;
+    let shown =
+        explain(projections, &live_reader, &differences[..differences.len().min(MAX_EXPLAINED)]).await?;
     Ok(Comparison {
         name: live.projection,
         live: live.generation,
-        other: fold.generation_id.generation,
+        other: projector.generation_id.generation,
         position,
         unreadable: None,
         live_digest: Some(ours.digest.to_string()),
@@ -157,16 +153,16 @@ async fn compare(
     })
 }
 
-/// Waits until a fold has everything up to a position.
+/// Waits until a projector has reached a position.
 async fn wait_until_reached(
     projections: &Projections,
-    folds: &LocalProjectors<'_>,
-    fold: &LocalProjector,
+    projectors: &LocalProjectors<'_>,
+    projector: &LocalProjector,
     position: Position,
 ) -> Result<(), ProjectionsError> {
-    folds
+    projectors
         .wait_until(Phase::Comparing, async |other, status| {
-            if other.generation_id != fold.generation_id {
+            if other.generation_id != projector.generation_id {
                 return Ok(true);
             }
             Ok(status.position >= position
@@ -175,27 +171,27 @@ async fn wait_until_reached(
         .await
 }
 
-/// Where no projector runs, the live generation stands still: it is brought up to where the other one is.
+/// Brings the live generation up to a position, where no projector of the running system does.
 async fn catch_up(
     projections: &Projections,
-    folds: &LocalProjectors<'_>,
+    projectors: &LocalProjectors<'_>,
     live: ProjectionGeneration,
     up_to: Position,
 ) -> Result<(), ProjectionsError> {
-    let fold = LocalProjector::start(projections, live, Some(up_to), RecoveryPolicy::Stop).await;
+    let projector = LocalProjector::start(projections, live, Some(up_to), RecoveryPolicy::Stop).await;
     let wait_until_caught_up = async {
         loop {
-            let status = fold.status();
-            fold.ensure_running(&status)?;
+            let status = projector.status();
+            projector.ensure_running(&status)?;
             let stored = projections.position(live).await?;
             if projections.has_no_events_between(stored.max(status.position), up_to).await? {
                 return Ok(());
             }
-            folds.report_progress(Phase::Comparing);
-            folds.sleep_unless_cancelled().await?;
+            projectors.report_progress(Phase::Comparing);
+            projectors.sleep_unless_interrupted().await?;
         }
     };
-    let wait_until_caught_up: Result<(), ProjectionsError> = wait_until_caught_up.await;
-    fold.stop().await;
-    wait_until_caught_up
+    let outcome: Result<(), ProjectionsError> = wait_until_caught_up.await;
+    projector.stop().await;
+    outcome
 }

@@ -1,4 +1,4 @@
-//! Removing generations that readers don't see.
+//! Dropping generations that are not live.
 
 use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName, ProjectionsDropped};
@@ -6,108 +6,105 @@ use chat_projector::generations::GenerationState;
 use chat_projector::projection::ProjectionError;
 use serde::Serialize;
 
+use super::context::{GenerationName, Projections};
+use super::error::{ProjectionsError, projection_error};
 use super::handover::has_active_projector;
-use super::{GenerationName, Projections, ProjectionsError, projection_error};
 use crate::operator_actions::{self, Operator};
 
-/// What dropping would remove, or has removed.
+/// The generations that dropping would remove, or has removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DropReport {
     /// The generations.
     pub generations: Vec<DroppedGeneration>,
-    /// Where the act is in the log; `None` where nothing was done.
+    /// The position of the operator action; `None` if nothing was done.
     pub position: Option<Position>,
 }
 
-/// A generation that is removed.
+/// A generation that is removed, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DroppedGeneration {
-    /// Which one.
+    /// The generation.
     #[serde(flatten)]
     pub named: GenerationName,
-    /// What it is to readers.
+    /// Its state; `None` if it was dropped before.
     pub standing: Option<GenerationState>,
-    /// Where it is.
+    /// Its location.
     pub place: String,
-    /// How many bytes of disk it takes.
+    /// Its size on disk.
     pub bytes: Option<u64>,
 }
 
-/// Removes one generation, or all that are left over. Without an operator, only says what would be removed.
+/// Drops one generation, or all that are left over. Without `executed_by` this is a dry run.
 ///
-/// What readers see is never removed. The generation that a rollback would go back to, and one that is being built, are
-/// only removed by number. A number that was dropped before is taken, too: its place may still be on this machine.
+/// The live generation is never dropped. The generation that a rollback would return to, and one that is being built, are
+/// dropped only by number. The number of an already dropped generation is accepted, too, because its files may still be
+/// on this machine.
 pub async fn drop_generations(
     projections: &Projections,
     names: &[ProjectionName],
     generation: Option<Generation>,
     executed_by: Option<(&Operator, String)>,
 ) -> Result<DropReport, ProjectionsError> {
-    let known = projections.generations().await?;
+    let generations = projections.generations().await?;
     let mut found = Vec::new();
     for name in names {
-        let line = known.of(*name);
-        let standing_of = |wanted| line.all().into_iter().find(|(is, _)| *is == wanted).map(|(_, what)| what);
+        let projection = generations.of(*name);
+        let state_of = |wanted| {
+            projection.all().into_iter().find(|(number, _)| *number == wanted).map(|(_, state)| state)
+        };
         match generation {
-            Some(wanted) if wanted == line.live => {
+            Some(wanted) if wanted == projection.live => {
                 let name = name.as_str();
                 return Err(ProjectionsError::NotFound(format!(
                     "readers see generation {} of {name}",
                     wanted.0
                 )));
             }
-            Some(wanted) if wanted >= line.next_generation() || wanted.0 == 0 => {}
-            Some(wanted) => found
-                .push((ProjectionGeneration { projection: *name, generation: wanted }, standing_of(wanted))),
+            Some(wanted) if wanted >= projection.next_generation() || wanted.0 == 0 => {}
+            Some(wanted) => {
+                found.push((ProjectionGeneration { projection: *name, generation: wanted }, state_of(wanted)))
+            }
             None => found.extend(
-                line.all().into_iter().filter(|(_, standing)| *standing == GenerationState::LeftOver).map(
-                    |(generation, standing)| {
-                        (ProjectionGeneration { projection: *name, generation }, Some(standing))
+                projection.all().into_iter().filter(|(_, state)| *state == GenerationState::LeftOver).map(
+                    |(generation, state)| {
+                        (ProjectionGeneration { projection: *name, generation }, Some(state))
                     },
                 ),
             ),
         }
     }
-    let mut generations = Vec::new();
-    for (copy, standing) in &found {
-        let place = projections.location(*copy);
-        generations.push(DroppedGeneration {
-            named: (*copy).into(),
-            standing: *standing,
-            place: place.to_string(),
-            bytes: place.size_in_bytes().await,
+    let mut dropped = Vec::new();
+    for (generation_id, state) in &found {
+        let location = projections.location(*generation_id);
+        dropped.push(DroppedGeneration {
+            named: (*generation_id).into(),
+            standing: *state,
+            place: location.to_string(),
+            bytes: location.size_in_bytes().await,
         });
     }
     let Some((operator, reason)) = executed_by.filter(|_| !found.is_empty()) else {
-        return Ok(DropReport { generations, position: None });
+        return Ok(DropReport { generations: dropped, position: None });
     };
-    for (copy, _) in &found {
-        if has_active_projector(projections, *copy).await {
-            return Err(busy_error(*copy));
+    for (generation_id, _) in &found {
+        if has_active_projector(projections, *generation_id).await {
+            return Err(ProjectionsError::in_use(*generation_id));
         }
     }
-    let copies = found.iter().map(|(copy, _)| *copy).collect();
-    let act = ProjectionsDropped { copies, reason }.into();
-    let recorded = operator_actions::record_action(&*projections.log, operator, &act).await?;
-    // Somebody may have promoted one of them in between: the order of the log says that it was not dropped then.
+    let copies = found.iter().map(|(generation_id, _)| *generation_id).collect();
+    let action = ProjectionsDropped { copies, reason }.into();
+    let recorded = operator_actions::record_action(&*projections.log, operator, &action).await?;
+    // Another operator may have promoted one of them meanwhile. By the order of the log it is then not dropped.
     let now = projections.generations().await?;
-    for (copy, _) in &found {
-        if now.of(copy.projection).live == copy.generation {
+    for (generation_id, _) in &found {
+        if now.of(generation_id.projection).live == generation_id.generation {
             continue;
         }
-        let place = projections.location(*copy);
-        place.remove().await.map_err(|error| match error {
-            ProjectionError::InUse => busy_error(*copy),
-            error => projection_error(*copy, &place, error),
+        let location = projections.location(*generation_id);
+        location.remove().await.map_err(|error| match error {
+            ProjectionError::InUse => ProjectionsError::in_use(*generation_id),
+            error => projection_error(*generation_id, &location, error),
         })?;
     }
-    Ok(DropReport { generations, position: Some(recorded.position) })
-}
-
-fn busy_error(copy: ProjectionGeneration) -> ProjectionsError {
-    ProjectionsError::Busy(format!(
-        "a projector still works on generation {} of {}; after a switch it goes on for as long as --keep-previous says",
-        copy.generation.0,
-        copy.projection.as_str()
-    ))
+    Ok(DropReport { generations: dropped, position: Some(recorded.position) })
 }

@@ -1,4 +1,4 @@
-//! What a row or document should be, and the first event after which it is not that.
+//! Explains differences: the expected row or document, and the first event after which the stored one diverges.
 
 use std::collections::HashMap;
 
@@ -11,22 +11,24 @@ use chat_search::TantivyIndex;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::scratch_build::{EntityReader, ScratchBuild, Subject, read_app_and_chat_streams};
-use super::{Projections, ProjectionsError, projection_error};
+use super::context::Projections;
+use super::error::{ProjectionsError, projection_error};
+use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
+use crate::audit::Subject;
 
-/// Events of a row that are gone through one by one. What an earlier one did shows as if the first of these had.
+/// Events of a subject that are applied one by one. A divergence at an earlier event is attributed to the first of these.
 const MAX_STEPPED_EVENTS: usize = 200;
-/// Events that are read of the log at once, where an event has to be looked for.
+/// Events per read of the log.
 const PAGE_EVENTS: usize = 4_096;
 
-/// Something that differs, and why.
+/// A difference, explained.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExplainedDifference {
-    /// What it is about.
+    /// The kind of row or document.
     pub kind: EntityKind,
-    /// The position of the event that it began with, or of the parked event.
+    /// The position of the event that created it, or of the dead letter.
     pub began_at: Position,
-    /// Whether only the live one has it, only the other one, or both with other content.
+    /// Whether only the live generation has it, only the other one, or both with different content.
     pub difference: Difference,
     /// The app's token.
     pub app_token: Option<String>,
@@ -34,24 +36,24 @@ pub struct ExplainedDifference {
     pub chat_number: Option<u64>,
     /// The message's number.
     pub message_number: Option<u64>,
-    /// What readers are shown.
+    /// The live row or document.
     pub shown: Option<Value>,
-    /// What follows from the log.
+    /// The row or document that follows from the log.
     pub expected: Option<Value>,
-    /// The first event after which what is shown does not follow from the log.
+    /// The first event after which the live content does not follow from the log.
     pub first_event: Option<DivergingEvent>,
 }
 
-/// The event that explains a difference.
+/// The event at which a row or document diverges from the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DivergingEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: Position,
     /// Its type.
     pub event_type: String,
     /// Its stream.
     pub stream: String,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     pub revision: u64,
     /// When it was recorded.
     pub recorded_at: String,
@@ -69,7 +71,7 @@ impl From<&RecordedEvent> for DivergingEvent {
     }
 }
 
-/// What readers are shown, and may be wrong.
+/// Reads single rows or documents of the live generation.
 pub(super) struct LiveReader {
     pub(super) reader: EntityReader,
     generation_id: ProjectionGeneration,
@@ -79,38 +81,40 @@ pub(super) struct LiveReader {
 impl LiveReader {
     pub(super) fn open(
         projections: &Projections,
-        copy: ProjectionGeneration,
+        generation_id: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
-        let place = projections.location(copy);
-        let shelf = match &place {
+        let location = projections.location(generation_id);
+        let reader = match &location {
             ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
             ProjectionLocation::SearchIndex(dir) => {
                 let index = TantivyIndex::open(dir);
-                EntityReader::Documents(index.map_err(|error| projection_error(copy, &place, error.into()))?)
+                EntityReader::Documents(
+                    index.map_err(|error| projection_error(generation_id, &location, error.into()))?,
+                )
             }
         };
-        Ok(Self { reader: shelf, generation_id: copy, location: place })
+        Ok(Self { reader, generation_id, location })
     }
 
-    /// What is shown of a name, as of which position.
-    pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
+    /// Finds the content of a subject, and the position as of which it is.
+    pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
         self.reader
-            .find(name)
+            .find(subject)
             .await
             .map_err(|error| projection_error(self.generation_id, &self.location, error))
     }
 }
 
-/// Looks into each difference.
+/// Explains each difference.
 pub(super) async fn explain(
     projections: &Projections,
     live_reader: &LiveReader,
     differences: &[(EntityKey, Difference)],
 ) -> Result<Vec<ExplainedDifference>, ProjectionsError> {
-    let began = read_events_at(&*projections.log, differences).await?;
+    let creating_events = read_events_at(&*projections.log, differences).await?;
     let mut explained = Vec::new();
     for (key, difference) in differences {
-        let event = began.get(&key.position);
+        let event = creating_events.get(&key.position);
         explained.push(explain_one(projections, live_reader, *key, *difference, event).await?);
     }
     Ok(explained)
@@ -123,65 +127,66 @@ async fn explain_one(
     difference: Difference,
     creating_event: Option<&RecordedEvent>,
 ) -> Result<ExplainedDifference, ProjectionsError> {
-    let name = creating_event.and_then(created_subject);
+    let subject = creating_event.and_then(created_subject);
     let mut explained = ExplainedDifference {
         kind: key.kind,
         began_at: key.position,
         difference,
-        app_token: name.map(|name| name.app().expose().to_owned()),
-        chat_number: name.and_then(Subject::chat).map(chat_domain::ChatNumber::get),
-        message_number: name.and_then(Subject::message).map(chat_domain::MessageNumber::get),
+        app_token: subject.map(|subject| subject.app().expose().to_owned()),
+        chat_number: subject.and_then(Subject::chat).map(chat_domain::ChatNumber::get),
+        message_number: subject.and_then(Subject::message).map(chat_domain::MessageNumber::get),
         shown: None,
         expected: None,
         first_event: creating_event.map(DivergingEvent::from),
     };
-    let Some(name) = name.filter(|_| key.kind != EntityKind::Parked) else { return Ok(explained) };
-    let (shown, expected, first_event) = find_divergence(projections, live_reader, name).await?;
+    let Some(subject) = subject.filter(|_| key.kind != EntityKind::Parked) else { return Ok(explained) };
+    let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
     (explained.shown, explained.expected) = (shown, expected);
     explained.first_event = first_event.or(explained.first_event);
     Ok(explained)
 }
 
-/// What is shown of a name, what follows from the log at the same position, and the first event after which these are
-/// not the same.
+/// Returns the live content of a subject, the content that follows from the log at the same position, and the first event
+/// after which the two differ.
 pub(super) async fn find_divergence(
     projections: &Projections,
     live_reader: &LiveReader,
-    name: Subject,
+    subject: Subject,
 ) -> Result<(Option<Value>, Option<Value>, Option<DivergingEvent>), ProjectionsError> {
-    let (position, shown) = live_reader.find(name).await?;
-    let mut events = read_app_and_chat_streams(&*projections.log, name.app(), name.chat()).await?;
+    let (position, shown) = live_reader.find(subject).await?;
+    let mut events = read_app_and_chat_streams(&*projections.log, subject.app(), subject.chat()).await?;
     events.retain(|event| event.position <= position);
-    let about: Vec<RecordedEvent> = events.iter().filter(|event| affects(event, name)).cloned().collect();
+    let affecting: Vec<RecordedEvent> =
+        events.iter().filter(|event| affects(event, subject)).cloned().collect();
     let log = projections.log.log_id().await?;
-    let mut aside = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
-    let (skipped, gone_through) = about.split_at(about.len().saturating_sub(MAX_STEPPED_EVENTS));
+    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    let (skipped, stepped) = affecting.split_at(affecting.len().saturating_sub(MAX_STEPPED_EVENTS));
     if let Some(last) = skipped.last() {
-        aside.advance(last.position).await?;
+        scratch.advance(last.position).await?;
     }
-    let mut after = Vec::with_capacity(gone_through.len());
-    for event in gone_through {
-        aside.advance(event.position).await?;
-        after.push(aside.find(name).await?);
+    let mut after = Vec::with_capacity(stepped.len());
+    for event in stepped {
+        scratch.advance(event.position).await?;
+        after.push(scratch.find(subject).await?);
     }
     let expected = after.last().cloned().flatten();
-    let first = first_difference(shown.as_ref(), &after).and_then(|index| gone_through.get(index));
+    let first = first_difference(shown.as_ref(), &after).and_then(|index| stepped.get(index));
     Ok((shown, expected, first.map(DivergingEvent::from)))
 }
 
-/// The index of the first event after which what is shown is wrong, told by what it should have been after each event.
+/// Finds the index of the first event after which the live content is wrong, given the expected content after each event.
 fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
     let expected = after.last()?;
     if shown == expected.as_ref() {
-        // The difference is in what readers are not shown.
+        // The difference is in a field that readers do not see.
         return Some(after.len() - 1);
     }
     if let Some(last_good) = after.iter().rposition(|state| state.as_ref() == shown) {
-        // It stands as it was: what came next is missing.
+        // The row is as it was after an earlier event: the next one is missing.
         return Some(last_good + 1);
     }
     let (Some(shown), Some(expected)) = (shown, expected) else {
-        // Something that should not be there any more, or was never made.
+        // The row should have been deleted, or was never created.
         return Some(if shown.is_some() { after.len() - 1 } else { 0 });
     };
     let fields = expected.as_object()?;
@@ -194,14 +199,14 @@ fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<us
     fields.keys().filter(wrong).map(since).min().or(Some(after.len() - 1))
 }
 
-/// Whether an event has an effect on what the name is about.
-fn affects(event: &RecordedEvent, name: Subject) -> bool {
-    // What an operator decided about parked events may have an effect on anything.
+/// Whether an event may affect a subject.
+fn affects(event: &RecordedEvent, subject: Subject) -> bool {
+    // Operator actions on dead letters may affect any subject.
     if *event.stream == *operator_action::STREAM {
         return true;
     }
     let decoded = event.decode();
-    match name {
+    match subject {
         Subject::App(app) => *event.stream == *StreamId::App(app).to_string(),
         Subject::Chat(app, chat) => match decoded {
             Ok(Event::ChatCreated(created)) => created.chat_number == chat,
@@ -211,7 +216,7 @@ fn affects(event: &RecordedEvent, name: Subject) -> bool {
     }
 }
 
-/// What an event created.
+/// The subject that an event created.
 fn created_subject(event: &RecordedEvent) -> Option<Subject> {
     let stream = StreamId::parse(&event.stream).ok()?;
     Some(match (stream, event.decode().ok()?) {
@@ -224,7 +229,7 @@ fn created_subject(event: &RecordedEvent) -> Option<Subject> {
     })
 }
 
-/// The events at these positions, as far as there are any.
+/// Reads the events at the positions of the differences, as far as they exist.
 async fn read_events_at(
     log: &dyn EventStore,
     differences: &[(EntityKey, Difference)],
@@ -241,7 +246,7 @@ async fn read_events_at(
         }
         return Ok(found);
     }
-    // A position in between is nothing to start from there: the log is read up to the last of them.
+    // A read can only start at the position of an event, so the log is read from its start up to the last of them.
     let mut from = Position::START;
     while wanted.last().is_some_and(|last| from < *last) {
         let events = log.read_all(from, PAGE_EVENTS).await?;
@@ -268,26 +273,26 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_stands_still_lacks_the_event_that_came_next() {
+    fn an_outdated_row_diverges_at_the_next_event() {
         let after = vec![row("a", 1), row("b", 2), row("c", 3)];
         assert_eq!(first(Some(&row("a", 1)), after.clone()), Some(1));
         assert_eq!(first(Some(&row("b", 2)), after), Some(2));
     }
 
     #[test]
-    fn a_row_that_is_not_there_lacks_the_event_that_made_it() {
+    fn a_missing_row_diverges_at_its_creation() {
         assert_eq!(first(None, vec![row("a", 1), row("b", 2)]), Some(0));
     }
 
     #[test]
-    fn a_field_that_is_wrong_is_explained_by_the_event_that_set_it() {
+    fn a_wrong_field_diverges_at_the_event_that_set_it() {
         let after = vec![row("a", 1), row("b", 2), row("b", 3)];
         assert_eq!(first(Some(&row("altered", 3)), after.clone()), Some(1));
         assert_eq!(first(Some(&row("b", 9)), after), Some(2));
     }
 
     #[test]
-    fn what_should_be_gone_is_explained_by_what_took_it_away() {
+    fn an_undeleted_row_diverges_at_its_deletion() {
         assert_eq!(first_difference(Some(&row("x", 1)), &[Some(row("a", 1)), None]), Some(1));
     }
 }

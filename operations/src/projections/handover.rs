@@ -1,4 +1,4 @@
-//! Going on with a generation until the running system does.
+//! Handover: local projectors continue until the running system has taken over their generations.
 
 use std::time::Duration;
 
@@ -7,28 +7,31 @@ use chat_ports::clock;
 use chat_ports::heartbeat::ProjectorRole;
 use tokio::time::{Instant, sleep};
 
-use super::Projections;
+use super::context::Projections;
 use super::local_projectors::{LocalProjectors, POLL_INTERVAL, Phase};
 
-/// How long a running system may take to stand by for a generation that it was told to keep.
+/// How long the running system may take to start a standby projector for a generation.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether a projector of the running system keeps a generation here.
-pub(super) async fn has_active_projector(projections: &Projections, copy: ProjectionGeneration) -> bool {
-    has_heartbeat(projections, copy, ProjectorRole::Active).await
+/// Whether a projector of the running system works on a generation on this machine.
+pub(super) async fn has_active_projector(
+    projections: &Projections,
+    generation_id: ProjectionGeneration,
+) -> bool {
+    has_heartbeat(projections, generation_id, ProjectorRole::Active).await
 }
 
 async fn has_heartbeat(
     projections: &Projections,
-    copy: ProjectionGeneration,
-    capacity: ProjectorRole,
+    generation_id: ProjectionGeneration,
+    role: ProjectorRole,
 ) -> bool {
-    let notice = projections.location(copy).heartbeat(capacity).await;
-    notice.is_some_and(|notice| notice.is_fresh(clock::now()))
+    let heartbeat = projections.location(generation_id).heartbeat(role).await;
+    heartbeat.is_some_and(|heartbeat| heartbeat.is_fresh(clock::now()))
 }
 
-/// Goes on folding until a projector of the running system stands by for each generation of which one `was_kept`
-/// before, and then lets go. Answers whether all were taken over, or nobody was there to do it.
+/// Continues until a projector of the running system stands by for each generation whose predecessor it worked on, and then
+/// stops the local projectors. Returns whether all generations that had a projector were taken over in time.
 pub(super) async fn hand_over(
     projections: &Projections,
     projectors: LocalProjectors<'_>,
@@ -36,13 +39,16 @@ pub(super) async fn hand_over(
 ) -> bool {
     let deadline = Instant::now() + HANDOVER_TIMEOUT;
     let mut all = true;
-    for (copy, kept) in had_active_projector {
-        if !kept
-            || projectors.projectors.iter().any(|fold| fold.generation_id == *copy && fold.is_standing_by())
+    for (generation_id, had_projector) in had_active_projector {
+        if !had_projector
+            || projectors
+                .projectors
+                .iter()
+                .any(|projector| projector.generation_id == *generation_id && projector.is_standing_by())
         {
             continue;
         }
-        while !has_heartbeat(projections, *copy, ProjectorRole::Standby).await {
+        while !has_heartbeat(projections, *generation_id, ProjectorRole::Standby).await {
             if Instant::now() > deadline {
                 all = false;
                 break;

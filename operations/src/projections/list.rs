@@ -1,4 +1,4 @@
-//! Which generations there are, and how they are getting on.
+//! Lists generations with the state of their projectors and their lag.
 
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
@@ -9,7 +9,8 @@ use chat_projector::projection_store::ProjectionLocation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Projections, ProjectionsError};
+use super::context::Projections;
+use super::error::ProjectionsError;
 
 /// A generation of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -17,59 +18,59 @@ pub struct Listed {
     /// The projection's name.
     #[schema(value_type = String, example = "read_model")]
     pub name: ProjectionName,
-    /// Which generation.
+    /// The number of the generation.
     #[schema(value_type = u32)]
     pub generation: Generation,
-    /// What it is to readers.
+    /// Whether it is live, being built, or left over.
     #[schema(value_type = String, example = "live")]
     pub standing: GenerationState,
     /// The version of its tables or fields that this program reads and writes.
     pub version: u32,
-    /// Where it is.
+    /// Its location.
     pub place: String,
-    /// What its projector is doing, told by what it last said of itself.
+    /// The state of its projector, by its last heartbeat.
     pub state: ListedProjectorState,
-    /// Up to where it has folded the log; `None` where it can't be read.
+    /// The position up to which it is built; `None` if it can't be read.
     #[schema(value_type = Option<u64>)]
     pub position: Option<Position>,
     /// The end of the log.
     #[schema(value_type = u64)]
     pub head: Position,
-    /// Events that it lacks; `None` where the store does not count them.
+    /// The number of events it lacks; `None` if positions do not count events.
     pub lag_events: Option<u64>,
-    /// The age of the first event that it lacks, in milliseconds.
+    /// The age in milliseconds of the first event it lacks.
     pub lag_ms: Option<u64>,
-    /// Events folded in a second, as its projector last said.
+    /// Events applied per second, by the last heartbeat of its projector.
     pub events_per_second: Option<u64>,
-    /// What keeps its projector from going on, or why it can't be read.
+    /// The last error of its projector, or why the generation can't be read.
     pub last_error: Option<String>,
-    /// Events that are parked.
+    /// The number of dead letters that block a stream or wait behind one.
     pub parked: Option<u64>,
 }
 
-/// What the projector of a generation is doing.
+/// The state of the projector of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ProjectorState)]
 pub enum ListedProjectorState {
-    /// It folds events as they come.
+    /// It applies new events.
     Live,
-    /// It folds a backlog.
+    /// It works through a backlog.
     CatchingUp,
-    /// It folds the log from its start.
+    /// It builds the generation from the start of the log.
     Rebuilding,
-    /// It folds events as they come, and some are parked.
+    /// It applies new events, and there are dead letters.
     Parked,
-    /// Something that it needs is out of reach.
+    /// It waits for a dependency that is unavailable.
     Waiting,
-    /// There is none.
+    /// No projector runs.
     NotRunning,
-    /// The generation is not on this machine, or not there yet.
+    /// The generation is not on this machine, or does not exist yet.
     Missing,
 }
 
 impl ListedProjectorState {
-    /// For people.
+    /// The text for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -82,8 +83,8 @@ impl ListedProjectorState {
         }
     }
 
-    fn from_heartbeat(notice: &Heartbeat, standing: GenerationState, parked: u64) -> Self {
-        match notice.state.as_str() {
+    fn from_heartbeat(heartbeat: &Heartbeat, standing: GenerationState, parked: u64) -> Self {
+        match heartbeat.state.as_str() {
             "waiting" => Self::Waiting,
             _ if standing == GenerationState::Building => Self::Rebuilding,
             "rebuilding" => Self::Rebuilding,
@@ -94,7 +95,7 @@ impl ListedProjectorState {
     }
 }
 
-/// Lists the generations of the projections: the live one of each, and all others that were not dropped.
+/// Lists all generations that were not dropped.
 pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsError> {
     let generations = projections.generations().await?;
     let head = projections.log.head().await?;
@@ -117,35 +118,38 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
 
 async fn describe_generation(
     projections: &Projections,
-    copy: ProjectionGeneration,
+    generation_id: ProjectionGeneration,
     standing: GenerationState,
     head: Position,
 ) -> Result<Listed, ProjectionsError> {
-    let place = projections.location(copy);
+    let location = projections.location(generation_id);
     let now = clock::now();
-    let notice = place.heartbeat(ProjectorRole::Active).await.filter(|notice| notice.is_fresh(now));
+    let heartbeat =
+        location.heartbeat(ProjectorRole::Active).await.filter(|heartbeat| heartbeat.is_fresh(now));
     let found = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
-            place.position().await?,
-            place.dead_letter_count().await?,
+            location.position().await?,
+            location.dead_letter_count().await?,
         ))
     };
     let (position, parked, unreadable) = match found.await {
         Ok((position, parked)) => (Some(position), Some(parked), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
-    let state = match (&notice, position) {
-        (Some(notice), _) => ListedProjectorState::from_heartbeat(notice, standing, parked.unwrap_or(0)),
+    let state = match (&heartbeat, position) {
+        (Some(heartbeat), _) => {
+            ListedProjectorState::from_heartbeat(heartbeat, standing, parked.unwrap_or(0))
+        }
         (None, Some(_)) => ListedProjectorState::NotRunning,
         (None, None) => ListedProjectorState::Missing,
     };
     let head = head.max(position.unwrap_or_default());
     Ok(Listed {
-        name: copy.projection,
-        generation: copy.generation,
+        name: generation_id.projection,
+        generation: generation_id.generation,
         standing,
-        version: format_version(&place),
-        place: place.to_string(),
+        version: format_version(&location),
+        place: location.to_string(),
         state,
         position,
         head,
@@ -156,20 +160,20 @@ async fn describe_generation(
             Some(position) => Some(lag_ms_after(projections, position, now).await?),
             None => None,
         },
-        events_per_second: notice.as_ref().map(|notice| notice.events_per_second),
-        last_error: notice.and_then(|notice| notice.last_error).or(unreadable),
+        events_per_second: heartbeat.as_ref().map(|heartbeat| heartbeat.events_per_second),
+        last_error: heartbeat.and_then(|heartbeat| heartbeat.last_error).or(unreadable),
         parked,
     })
 }
 
-fn format_version(place: &ProjectionLocation) -> u32 {
-    match place {
+fn format_version(location: &ProjectionLocation) -> u32 {
+    match location {
         ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
         ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
     }
 }
 
-/// The age of the first event after a position; 0 where there is none.
+/// The age of the first event after a position in milliseconds; 0 if there is none.
 async fn lag_ms_after(
     projections: &Projections,
     position: Position,

@@ -1,4 +1,4 @@
-//! Projectors that a command runs: several at a time, watched, ended together.
+//! Local projectors: run by an operator command in its own process, with progress reports.
 
 use std::time::Duration;
 
@@ -10,37 +10,38 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Projections, ProjectionsError, cancelled};
+use super::context::Projections;
+use super::error::ProjectionsError;
 
-/// How often it is looked how far a projector is.
+/// How often the state of a projector is polled.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a projector may wait for what it needs before the command gives up.
+/// How long a projector may wait for a dependency before the command fails.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a command is about, for whoever waits for it.
+/// The progress of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What it does now.
+    /// The current phase.
     pub phase: Phase,
-    /// What it works on, and how far that is.
+    /// The generations that it works on, each with the status of its projector.
     pub generations: Vec<(ProjectionGeneration, ProjectorStatus)>,
 }
 
-/// A step of a command.
+/// A phase of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Folding the log.
     Folding,
-    /// Comparing with what is live.
+    /// Comparing with the live generation.
     Comparing,
-    /// Recording the act.
+    /// Recording the operator action.
     Recording,
-    /// Going on until the running system has taken over.
+    /// Waiting until the running system has taken over.
     HandingOver,
 }
 
 impl Phase {
-    /// For people.
+    /// The text for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Folding => "folding",
@@ -52,7 +53,7 @@ impl Phase {
 }
 
 impl Progress {
-    /// Before anything has begun.
+    /// The progress at the start of a command.
     pub fn new() -> Self {
         Self { phase: Phase::Folding, generations: Vec::new() }
     }
@@ -73,35 +74,35 @@ pub(super) struct LocalProjector {
 }
 
 impl LocalProjector {
-    /// Starts folding into a generation's place, from where it stands, up to `until` or for as long as it is let.
+    /// Starts a projector that continues a generation, up to `until` if that is given.
     pub(super) async fn start(
         projections: &Projections,
-        copy: ProjectionGeneration,
+        generation_id: ProjectionGeneration,
         until: Option<Position>,
         policy: RecoveryPolicy,
     ) -> Self {
-        let place = projections.location(copy);
-        // What is not there yet stands at the start.
-        let stands = place.position().await.unwrap_or_default();
-        let log = Arc::new(BoundedLog::new(Arc::clone(&projections.log), stands));
+        let location = projections.location(generation_id);
+        // A generation that does not exist yet begins at the start of the log.
+        let position = location.position().await.unwrap_or_default();
+        let log = Arc::new(BoundedLog::new(Arc::clone(&projections.log), position));
         if let Some(until) = until {
             log.set_limit(until);
         }
         let (stop, stopped) = watch::channel(false);
-        let handle = place.spawn_projector_with(policy, Arc::clone(&log) as _, stopped);
-        Self { generation_id: copy, log, handle, stop_sender: stop }
+        let handle = location.spawn_projector_with(policy, Arc::clone(&log) as _, stopped);
+        Self { generation_id, log, handle, stop_sender: stop }
     }
 
     pub(super) fn status(&self) -> ProjectorStatus {
         self.handle.status.borrow().clone()
     }
 
-    /// Whether another process has the place, and this one waits to take over.
+    /// Whether another process works on the generation, and this projector waits to take over.
     pub(super) fn is_standing_by(&self) -> bool {
         self.status().state == ProjectorState::StandingBy
     }
 
-    /// Nobody asked it to end: where it did, what is stored is of no use to it.
+    /// Fails if the projector has stopped, which without a request means that it can't use what is stored.
     pub(super) fn ensure_running(&self, status: &ProjectorStatus) -> Result<(), ProjectionsError> {
         if status.state != ProjectorState::Stopped {
             return Ok(());
@@ -112,8 +113,16 @@ impl LocalProjector {
 
     pub(super) async fn stop(self) {
         self.stop_sender.send_replace(true);
-        // One that panicked has nothing left to finish.
+        // A task that panicked needs no further cleanup.
         let _ = self.handle.join.await;
+    }
+}
+
+/// Completes when the operator interrupts the command; never if the sender is dropped.
+pub(super) async fn interrupted(cancel: &watch::Receiver<bool>) {
+    let mut cancel = cancel.clone();
+    if cancel.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -134,27 +143,28 @@ impl<'a> LocalProjectors<'a> {
         cancel: &'a watch::Receiver<bool>,
     ) -> Self {
         let mut all = Vec::new();
-        for copy in copies {
-            all.push(LocalProjector::start(projections, *copy, until, policy).await);
+        for generation_id in copies {
+            all.push(LocalProjector::start(projections, *generation_id, until, policy).await);
         }
         Self { projectors: all, progress, cancel }
     }
 
-    /// Tells what the command does now.
+    /// Publishes the progress of the command.
     pub(super) fn report_progress(&self, phase: Phase) {
-        let copies = self.projectors.iter().map(|fold| (fold.generation_id, fold.status())).collect();
+        let copies =
+            self.projectors.iter().map(|projector| (projector.generation_id, projector.status())).collect();
         self.progress.send_replace(Progress { phase, generations: copies });
     }
 
-    /// Lets a moment pass, unless it is asked to stop.
-    pub(super) async fn sleep_unless_cancelled(&self) -> Result<(), ProjectionsError> {
+    /// Sleeps for the poll interval. Fails if the operator interrupts the command.
+    pub(super) async fn sleep_unless_interrupted(&self) -> Result<(), ProjectionsError> {
         tokio::select! {
-            () = cancelled(self.cancel) => Err(ProjectionsError::Interrupted),
+            () = interrupted(self.cancel) => Err(ProjectionsError::Interrupted),
             () = sleep(POLL_INTERVAL) => Ok(()),
         }
     }
 
-    /// Waits until `enough` says so of each, and tells how far they are meanwhile.
+    /// Waits until `is_done` holds for every projector, and publishes progress meanwhile.
     pub(super) async fn wait_until(
         &self,
         phase: Phase,
@@ -165,36 +175,36 @@ impl<'a> LocalProjectors<'a> {
             self.report_progress(phase);
             let mut all = true;
             let mut stalled = None;
-            for fold in &self.projectors {
-                let status = fold.status();
-                fold.ensure_running(&status)?;
+            for projector in &self.projectors {
+                let status = projector.status();
+                projector.ensure_running(&status)?;
                 if status.state == ProjectorState::Waiting {
-                    stalled = Some((fold.generation_id, status.last_error.clone().unwrap_or_default()));
+                    stalled = Some((projector.generation_id, status.last_error.clone().unwrap_or_default()));
                 }
-                all &= is_done(fold, &status).await?;
+                all &= is_done(projector, &status).await?;
             }
             if all {
                 return Ok(());
             }
             match stalled {
                 None => waiting_since = None,
-                Some((copy, error)) => {
+                Some((generation_id, error)) => {
                     if waiting_since.get_or_insert_with(Instant::now).elapsed() > STALL_TIMEOUT {
-                        return Err(ProjectionsError::Stalled { generation_id: copy, error });
+                        return Err(ProjectionsError::Stalled { generation_id, error });
                     }
                 }
             }
-            self.sleep_unless_cancelled().await?;
+            self.sleep_unless_interrupted().await?;
         }
     }
 
-    /// Ends all, each with the stretch at hand finished.
+    /// Stops all projectors; each finishes its current batch.
     pub(super) async fn stop(self) {
-        for fold in &self.projectors {
-            fold.stop_sender.send_replace(true);
+        for projector in &self.projectors {
+            projector.stop_sender.send_replace(true);
         }
-        for fold in self.projectors {
-            fold.stop().await;
+        for projector in self.projectors {
+            projector.stop().await;
         }
     }
 }

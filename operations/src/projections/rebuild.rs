@@ -1,4 +1,4 @@
-//! Building new generations beside those that readers see, and promoting them.
+//! Rebuilds: new generations are built beside the live ones, compared with them, and promoted.
 
 use std::time::Duration;
 
@@ -11,91 +11,92 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::compare::{Comparison, compare_all};
+use super::context::{GenerationName, Projections};
+use super::error::{ProjectionsError, projection_error};
 use super::handover::hand_over;
 use super::local_projectors::{LocalProjectors, Phase, Progress};
 use super::switch_over::{SwitchDirection, SwitchOverReport, record_switch_over};
-use super::{GenerationName, Projections, ProjectionsError, projection_error};
 use crate::operator_actions::{self, Operator};
 
-/// Events that a machine folds in a second, about, for an estimate: half of what the slower projection does on two
-/// cores, since both are folded at a time.
+/// Events per second that estimates assume: half of what the slower projection reaches on two cores, because both are
+/// built at the same time.
 const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
-/// How long another rebuild's lock is waited for.
+/// How long to wait for the lock of another rebuild.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to rebuild, and how.
+/// Options of a rebuild.
 #[derive(Clone, Debug)]
 pub struct RebuildOptions {
-    /// Which projections.
+    /// The projections to rebuild.
     pub names: Vec<ProjectionName>,
-    /// Whether what an earlier rebuild has left unfinished is thrown away, instead of going on with it.
+    /// Whether to discard an unfinished earlier rebuild instead of resuming it.
     pub from_scratch: bool,
-    /// Up to where; what ends before the log's end is not promoted.
+    /// Where to end. A rebuild with an end is not promoted.
     pub until: Option<RebuildEnd>,
-    /// Whether differences from what is live are no reason not to promote.
+    /// Whether to promote even if the new generation differs from the live one.
     pub accept_differences: bool,
 }
 
-/// Where a rebuild ends, instead of at the end of the log.
+/// The end of a rebuild, before the end of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RebuildEnd {
-    /// With this position.
+    /// The event at this position.
     Position(Position),
-    /// With the last event recorded by then.
+    /// The last event recorded at or before this time.
     Time(Timestamp),
 }
 
-/// What a rebuild would do.
+/// The plan of a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RebuildPlan {
     /// The generations that it would build.
     pub generations: Vec<PlannedGeneration>,
     /// The end of the log.
     pub head: Position,
-    /// Where it would end.
+    /// The position at which it would end.
     pub until: Position,
-    /// Seconds that it may take, about; `None` where events are not counted.
+    /// The estimated duration in seconds; `None` if positions do not count events.
     pub estimated_seconds: Option<u64>,
 }
 
 /// A generation that a rebuild would build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedGeneration {
-    /// Which one.
+    /// The generation.
     #[serde(flatten)]
     pub named: GenerationName,
-    /// Where it would be.
+    /// Its location.
     pub place: String,
-    /// Where an earlier rebuild, of which this is the rest, has come to.
+    /// The position that an unfinished earlier rebuild has reached, which this one would resume.
     pub resumes_at: Option<Position>,
-    /// Events to fold, where they are counted.
+    /// The number of events to apply; `None` if positions do not count events.
     pub events: Option<u64>,
-    /// Bytes of disk that the live one takes; this one will take about as much.
+    /// The size on disk of the live generation, which predicts that of the new one.
     pub live_bytes: Option<u64>,
 }
 
-/// What a rebuild came to.
+/// The result of a rebuild.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RebuildReport {
-    /// What was built.
+    /// The generations that were built.
     pub generations: Vec<GenerationName>,
-    /// Up to where each is folded.
+    /// The position of each.
     pub positions: Vec<Position>,
-    /// How each compares with the live one; empty where it was not compared.
+    /// The comparison of each with the live one; empty if they were not compared.
     pub comparisons: Vec<Comparison>,
-    /// The promotion; `None` where there was none.
+    /// The promotion; `None` if the generations were not promoted.
     pub promoted: Option<SwitchOverReport>,
 }
 
 impl RebuildReport {
-    /// Whether something differs from what is live, and was not promoted for it.
+    /// Whether the generations were not promoted because they differ from the live ones.
     pub fn has_findings(&self) -> bool {
         self.promoted.is_none() && self.comparisons.iter().any(Comparison::has_findings)
     }
 }
 
-/// Says what a rebuild would do.
+/// Plans a rebuild without doing it.
 pub async fn plan(
     projections: &Projections,
     rebuild: &RebuildOptions,
@@ -104,29 +105,32 @@ pub async fn plan(
     let head = projections.log.head().await?;
     let until = end_position(projections, rebuild.until, head).await?;
     let mut planned = Vec::new();
-    for (copy, is_new) in target_generations(&generations, rebuild) {
-        let place = projections.location(copy);
-        let live = ProjectionGeneration { generation: generations.of(copy.projection).live, ..copy };
-        let resumes_at = if is_new { None } else { place.position().await.ok() };
+    for (generation_id, is_new) in target_generations(&generations, rebuild) {
+        let location = projections.location(generation_id);
+        let live = ProjectionGeneration {
+            generation: generations.of(generation_id.projection).live,
+            ..generation_id
+        };
+        let resumes_at = if is_new { None } else { location.position().await.ok() };
         let left = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
-            named: copy.into(),
-            place: place.to_string(),
+            named: generation_id.into(),
+            place: location.to_string(),
             resumes_at,
             events: projections.log.has_contiguous_positions().then_some(left),
             live_bytes: projections.location(live).size_in_bytes().await,
         });
     }
-    let most = planned.iter().filter_map(|generation| generation.events).max();
+    let most_events = planned.iter().filter_map(|generation| generation.events).max();
     Ok(RebuildPlan {
         generations: planned,
         head,
         until,
-        estimated_seconds: most.map(|events| events.div_ceil(ESTIMATED_EVENTS_PER_SECOND)),
+        estimated_seconds: most_events.map(|events| events.div_ceil(ESTIMATED_EVENTS_PER_SECOND)),
     })
 }
 
-/// Rebuilds, compares and promotes. A rebuild that is killed at any time goes on where it was when it is called again.
+/// Builds new generations, compares them and promotes them. A rebuild that was killed is resumed by the next call.
 pub async fn rebuild(
     projections: &Projections,
     operator: &Operator,
@@ -142,25 +146,25 @@ pub async fn rebuild(
         None => None,
     };
     let copies = record_start(projections, operator, &reason, options, &generations).await?;
-    let folds =
+    let projectors =
         LocalProjectors::start(projections, &copies, until, RecoveryPolicy::Rebuild, progress, cancel).await;
-    let built = build_and_promote(projections, operator, reason, options, until, &folds).await;
-    let (mut done, was_kept) = match built {
+    let built = build_and_promote(projections, operator, reason, options, until, &projectors).await;
+    let (mut report, had_active_projector) = match built {
         Ok(built) => built,
         Err(error) => {
-            folds.stop().await;
+            projectors.stop().await;
             return Err(error);
         }
     };
-    if let Some(promoted) = &mut done.promoted {
-        promoted.taken_over = hand_over(projections, folds, &was_kept).await;
+    if let Some(promoted) = &mut report.promoted {
+        promoted.taken_over = hand_over(projections, projectors, &had_active_projector).await;
     } else {
-        folds.stop().await;
+        projectors.stop().await;
     }
-    Ok(done)
+    Ok(report)
 }
 
-/// Records that the rebuild begins, as far as it is not the rest of an earlier one.
+/// Records the start of the rebuild, for the generations that are not resumed.
 async fn record_start(
     projections: &Projections,
     operator: &Operator,
@@ -170,18 +174,18 @@ async fn record_start(
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let all = target_generations(generations, options);
     if options.from_scratch {
-        for (copy, _) in &all {
-            let place = projections.location(*copy);
-            place.remove().await.map_err(|error| projection_error(*copy, &place, error))?;
+        for (generation_id, _) in &all {
+            let location = projections.location(*generation_id);
+            location.remove().await.map_err(|error| projection_error(*generation_id, &location, error))?;
         }
     }
     let new: Vec<ProjectionGeneration> =
-        all.iter().filter(|(_, is_new)| *is_new).map(|(copy, _)| *copy).collect();
+        all.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
     if !new.is_empty() {
-        let act = RebuildStarted { copies: new, reason: reason.to_owned() }.into();
-        operator_actions::record_action(&*projections.log, operator, &act).await?;
+        let action = RebuildStarted { copies: new, reason: reason.to_owned() }.into();
+        operator_actions::record_action(&*projections.log, operator, &action).await?;
     }
-    Ok(all.into_iter().map(|(copy, _)| copy).collect())
+    Ok(all.into_iter().map(|(generation_id, _)| generation_id).collect())
 }
 
 async fn build_and_promote(
@@ -194,8 +198,8 @@ async fn build_and_promote(
 ) -> Result<(RebuildReport, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
     let mut standing_by_since: Option<Instant> = None;
     projectors
-        .wait_until(Phase::Folding, async |fold, status| match (status.state, until) {
-            // The lock of a rebuild that was killed is free as soon as its engine has noticed.
+        .wait_until(Phase::Folding, async |projector, status| match (status.state, until) {
+            // The engine may take a moment to release the lock of a rebuild that was killed.
             (ProjectorState::StandingBy, _)
                 if standing_by_since.get_or_insert_with(Instant::now).elapsed() < LOCK_TIMEOUT =>
             {
@@ -203,8 +207,8 @@ async fn build_and_promote(
             }
             (ProjectorState::StandingBy, _) => Err(ProjectionsError::Busy(format!(
                 "another process builds generation {} of {}",
-                fold.generation_id.generation.0,
-                fold.generation_id.projection.as_str()
+                projector.generation_id.generation.0,
+                projector.generation_id.projection.as_str()
             ))),
             (_, Some(until)) => {
                 Ok(status.position >= until
@@ -213,50 +217,53 @@ async fn build_and_promote(
             (state, None) => Ok(state == ProjectorState::Live),
         })
         .await?;
-    let mut done = RebuildReport {
-        generations: projectors.projectors.iter().map(|fold| fold.generation_id.into()).collect(),
-        positions: projectors.projectors.iter().map(|fold| fold.status().position).collect(),
+    let mut report = RebuildReport {
+        generations: projectors.projectors.iter().map(|projector| projector.generation_id.into()).collect(),
+        positions: projectors.projectors.iter().map(|projector| projector.status().position).collect(),
         comparisons: Vec::new(),
         promoted: None,
     };
     if until.is_some() {
-        return Ok((done, Vec::new()));
+        return Ok((report, Vec::new()));
     }
-    done.comparisons = compare_all(projections, projectors).await?;
-    done.positions = projectors.projectors.iter().map(|fold| fold.status().position).collect();
-    let differs = done.comparisons.iter().any(Comparison::has_findings);
+    report.comparisons = compare_all(projections, projectors).await?;
+    report.positions = projectors.projectors.iter().map(|projector| projector.status().position).collect();
+    let differs = report.comparisons.iter().any(Comparison::has_findings);
     if differs && !options.accept_differences {
-        return Ok((done, Vec::new()));
+        return Ok((report, Vec::new()));
     }
     let generations = projections.generations().await?;
-    let (act, was_kept) =
+    let (action, had_active_projector) =
         record_switch_over(projections, operator, reason, SwitchDirection::Promote, &generations, projectors)
             .await?;
-    done.promoted =
-        Some(SwitchOverReport { to: done.generations.clone(), position: act.position, taken_over: false });
-    Ok((done, was_kept))
+    report.promoted = Some(SwitchOverReport {
+        to: report.generations.clone(),
+        position: action.position,
+        taken_over: false,
+    });
+    Ok((report, had_active_projector))
 }
 
-/// What is to be built, and whether that is new.
+/// The generations to build, each with whether it is new.
 fn target_generations(
     generations: &Generations,
     rebuild: &RebuildOptions,
 ) -> Vec<(ProjectionGeneration, bool)> {
-    let copy = |name: &ProjectionName| {
-        let line = generations.of(*name);
-        let is_new = line.building.is_none() || rebuild.from_scratch;
+    let target = |name: &ProjectionName| {
+        let projection = generations.of(*name);
+        let is_new = projection.building.is_none() || rebuild.from_scratch;
         (
             ProjectionGeneration {
                 projection: *name,
-                generation: line.building.unwrap_or_else(|| line.next_generation()),
+                generation: projection.building.unwrap_or_else(|| projection.next_generation()),
             },
             is_new,
         )
     };
-    rebuild.names.iter().map(copy).collect()
+    rebuild.names.iter().map(target).collect()
 }
 
-/// Where a rebuild ends.
+/// Resolves the end of a rebuild to a position.
 async fn end_position(
     projections: &Projections,
     until: Option<RebuildEnd>,

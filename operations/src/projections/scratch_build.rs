@@ -1,10 +1,10 @@
-//! A fold off to one side: of a few streams, in a folder that is removed afterwards.
+//! Scratch builds: projections of a few streams, in a temporary folder.
 
 use std::sync::Arc;
 
 use chat_domain::operator_action::{self, ProjectionName};
-use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId};
-use chat_ports::event_store::{EventStore, EventTypeFilter, LogId, ReadStart, RecordedEvent, StreamRead};
+use chat_domain::{AppToken, ChatNumber, Position, Revision, StreamId};
+use chat_ports::event_store::{EventStore, LogId, ReadStart, RecordedEvent, StreamRead};
 use chat_ports::read_model::{Missing, ReadModel, Snapshot};
 use chat_ports::search_index::MessageKey;
 use chat_projector::dead_letters::{DeadLetterAction, advance_projection};
@@ -16,57 +16,30 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::ProjectionsError;
+use super::error::ProjectionsError;
+use crate::audit::Subject;
 
-/// Events that are read of a stream at once.
+/// Events per read of a stream.
 const PAGE_EVENTS: usize = 1_024;
 
-/// What a row or document is about, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
-    App(AppToken),
-    Chat(AppToken, ChatNumber),
-    Message(AppToken, ChatNumber, MessageNumber),
-}
-
-impl Subject {
-    pub(super) fn app(self) -> AppToken {
-        match self {
-            Self::App(app) | Self::Chat(app, _) | Self::Message(app, ..) => app,
-        }
-    }
-
-    pub(super) fn chat(self) -> Option<ChatNumber> {
-        match self {
-            Self::App(_) => None,
-            Self::Chat(_, chat) | Self::Message(_, chat, _) => Some(chat),
-        }
-    }
-
-    pub(super) fn message(self) -> Option<MessageNumber> {
-        match self {
-            Self::Message(_, _, message) => Some(message),
-            Self::App(_) | Self::Chat(..) => None,
-        }
-    }
-}
-
-/// What answers for single rows or documents.
+/// Reads single rows of a read model, or single documents of a search index.
 pub(super) enum EntityReader {
     Rows(Arc<dyn ReadModel>),
     Documents(TantivyIndex),
 }
 
 impl EntityReader {
-    /// What is there of a name, as of which position.
-    pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionError> {
+    /// Finds the content of a subject, and the position as of which it is.
+    pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionError> {
         match self {
-            Self::Rows(rows) => read_row(&**rows, name).await,
+            Self::Rows(rows) => read_row(&**rows, subject).await,
             Self::Documents(index) => {
-                let Subject::Message(app, chat, message) = name else { return Ok((index.position(), None)) };
+                let Subject::Message(app, chat, message) = subject else {
+                    return Ok((index.position(), None));
+                };
                 let index = index.clone();
-                let look = move || {
-                    // As of the snapshot's position or later.
+                let find_document = move || {
+                    // Read before the document, which may be newer but not older.
                     let position = index.position();
                     let key = MessageKey { app, chat, message };
                     Ok::<_, chat_ports::search_index::SearchError>((
@@ -75,7 +48,7 @@ impl EntityReader {
                     ))
                 };
                 let ended = |error| ProjectionError::Unavailable(Box::new(error));
-                let (position, found) = tokio::task::spawn_blocking(look).await.map_err(ended)??;
+                let (position, found) = tokio::task::spawn_blocking(find_document).await.map_err(ended)??;
                 Ok((
                     position,
                     found.map(|document| {
@@ -92,8 +65,11 @@ impl EntityReader {
     }
 }
 
-async fn read_row(rows: &dyn ReadModel, name: Subject) -> Result<(Position, Option<Value>), ProjectionError> {
-    let found = match name {
+async fn read_row(
+    rows: &dyn ReadModel,
+    subject: Subject,
+) -> Result<(Position, Option<Value>), ProjectionError> {
+    let found = match subject {
         Subject::App(token) => {
             let Snapshot { position, value } = rows.app(token).await?;
             let shown = value.map(|app| {
@@ -139,13 +115,13 @@ async fn read_row(rows: &dyn ReadModel, name: Subject) -> Result<(Position, Opti
     })
 }
 
-/// A projection in a folder of its own, which folds the streams of one app and one of its chats.
+/// A projection of the streams of one app and one of its chats, in a temporary folder.
 pub(super) struct ScratchBuild {
     projection: ScratchProjection,
-    /// Where an operator's act reads parked events again.
+    /// The log, from which operator actions on dead letters read events again.
     event_store: Arc<dyn EventStore>,
     log: LogId,
-    /// All events of the streams, in order of position, from the next one on.
+    /// The events after `next`, in order of position.
     events: std::vec::IntoIter<RecordedEvent>,
     next: Option<RecordedEvent>,
     reader: EntityReader,
@@ -158,7 +134,7 @@ enum ScratchProjection {
 }
 
 impl ScratchBuild {
-    /// A fold of the same kind as what `like` answers from, at the start.
+    /// An empty scratch build of the same kind of projection as `like` reads.
     pub(super) async fn new(
         like: &EntityReader,
         event_store: &Arc<dyn EventStore>,
@@ -167,14 +143,14 @@ impl ScratchBuild {
     ) -> Result<Self, ProjectionsError> {
         let event_store = Arc::clone(event_store);
         let folder = tempfile::tempdir().map_err(ProjectionsError::ScratchFolder)?;
-        let (kind, shelf) =
+        let (projection, reader) =
             open_scratch_projection(like, &folder).await.map_err(ProjectionsError::ScratchBuild)?;
         let mut events = events.into_iter();
         let next = events.next();
-        Ok(Self { projection: kind, event_store, log, events, next, reader: shelf, _folder: folder })
+        Ok(Self { projection, event_store, log, events, next, reader, _folder: folder })
     }
 
-    /// Folds everything up to a position.
+    /// Applies all events up to a position.
     pub(super) async fn advance(&mut self, up_to: Position) -> Result<(), ProjectionsError> {
         let mut due = Vec::new();
         while let Some(event) = self.next.take_if(|event| event.position <= up_to) {
@@ -194,12 +170,12 @@ impl ScratchBuild {
         applied.map_err(ProjectionsError::ScratchBuild)
     }
 
-    /// What was folded so far of a name.
-    pub(super) async fn find(&self, name: Subject) -> Result<Option<Value>, ProjectionsError> {
+    /// Finds the content of a subject, as built so far.
+    pub(super) async fn find(&self, subject: Subject) -> Result<Option<Value>, ProjectionsError> {
         if let EntityReader::Documents(index) = &self.reader {
             index.refresh().map_err(|error| ProjectionsError::ScratchBuild(error.into()))?;
         }
-        self.reader.find(name).await.map(|(_, found)| found).map_err(ProjectionsError::ScratchBuild)
+        self.reader.find(subject).await.map(|(_, found)| found).map_err(ProjectionsError::ScratchBuild)
     }
 }
 
@@ -224,39 +200,30 @@ async fn open_scratch_projection(
     }
 }
 
-/// All events of an app's stream, and of one of its chats, and what operators decided about parked events, in order of
+/// Reads the events of an app's stream and of one of its chats, and all operator actions on dead letters, in order of
 /// position.
 pub(super) async fn read_app_and_chat_streams(
     log: &dyn EventStore,
     app: AppToken,
     chat: Option<ChatNumber>,
 ) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    // Of what operators did, only what they decided about parked events changes rows.
-    let mut events = read_stream(log, operator_action::STREAM.to_owned(), Revision::FIRST).await?;
+    // Of all operator actions, only those on dead letters change rows.
+    let mut events = read_stream(log, operator_action::STREAM.to_owned()).await?;
     events.retain(|event| {
         ProjectionName::ALL.iter().any(|name| DeadLetterAction::from_event(event, *name).is_some())
     });
-    events.extend(read_stream(log, StreamId::App(app).to_string(), Revision::FIRST).await?);
+    events.extend(read_stream(log, StreamId::App(app).to_string()).await?);
     if let Some(chat) = chat {
-        events.extend(read_stream(log, StreamId::Chat(app, chat).to_string(), Revision::FIRST).await?);
+        events.extend(read_stream(log, StreamId::Chat(app, chat).to_string()).await?);
     }
     events.sort_unstable_by_key(|event| event.position);
     Ok(events)
 }
 
-async fn read_stream(
-    log: &dyn EventStore,
-    name: String,
-    from: Revision,
-) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), from, Vec::new());
+async fn read_stream(log: &dyn EventStore, name: String) -> Result<Vec<RecordedEvent>, ProjectionsError> {
+    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
     loop {
-        let read = StreamRead {
-            stream: Arc::clone(&name),
-            start: ReadStart::Forwards(from),
-            filter: EventTypeFilter::All,
-            limit: PAGE_EVENTS,
-        };
+        let read = StreamRead::all(Arc::clone(&name), ReadStart::Forwards(from), PAGE_EVENTS);
         let events = log.read_stream(read).await?;
         let Some(last) = events.last() else { return Ok(all) };
         from = last.revision.next();

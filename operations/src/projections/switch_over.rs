@@ -1,4 +1,4 @@
-//! Promoting and rolling back: one act for all projections that move together.
+//! Switch-overs: promotion and rollback, one operator action for all projections that move together.
 
 use chat_domain::Position;
 use chat_domain::operator_action::{
@@ -10,45 +10,46 @@ use chat_projector::{ProjectorState, RecoveryPolicy};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::context::{GenerationName, Projections};
+use super::error::ProjectionsError;
 use super::handover::{hand_over, has_active_projector};
 use super::local_projectors::{LocalProjectors, Phase, Progress};
-use super::{GenerationName, Projections, ProjectionsError};
 use crate::operator_actions::{self, Operator};
 
-/// Which way readers move.
+/// The direction of a switch-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchDirection {
-    /// To generations that were built.
+    /// To newly built generations.
     Promote,
-    /// To the generations before.
+    /// To the previous generations.
     RollBack,
 }
 
-/// What a switch would do.
+/// The plan of a switch-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SwitchOverPlan {
-    /// What readers see now.
+    /// The generations that are live now.
     pub from: Vec<GenerationName>,
-    /// What they would see.
+    /// The generations that would be live.
     pub to: Vec<GenerationName>,
-    /// Up to where that is folded.
+    /// The position of each of those; `None` if it can't be read.
     pub positions: Vec<Option<Position>>,
     /// The end of the log.
     pub head: Position,
 }
 
-/// What a switch came to.
+/// The result of a switch-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SwitchOverReport {
-    /// What readers see now.
+    /// The generations that are live now.
     pub to: Vec<GenerationName>,
-    /// Where the act is in the log.
+    /// The position of the operator action.
     pub position: Position,
-    /// Whether the running system keeps it from here on, or none was running.
+    /// Whether the running system has taken over the generations, or none was running.
     pub taken_over: bool,
 }
 
-/// Says what a switch would do.
+/// Plans a switch-over without doing it.
 pub async fn plan(
     projections: &Projections,
     direction: SwitchDirection,
@@ -56,22 +57,23 @@ pub async fn plan(
 ) -> Result<SwitchOverPlan, ProjectionsError> {
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
-    let live = |copy: &ProjectionGeneration| {
-        ProjectionGeneration { generation: generations.of(copy.projection).live, ..*copy }.into()
+    let live = |generation_id: &ProjectionGeneration| {
+        ProjectionGeneration { generation: generations.of(generation_id.projection).live, ..*generation_id }
+            .into()
     };
     let mut positions = Vec::new();
-    for copy in &to {
-        positions.push(projections.position(*copy).await.ok());
+    for generation_id in &to {
+        positions.push(projections.position(*generation_id).await.ok());
     }
     Ok(SwitchOverPlan {
         from: to.iter().map(live).collect(),
-        to: to.iter().map(|copy| (*copy).into()).collect(),
+        to: to.iter().map(|generation_id| (*generation_id).into()).collect(),
         positions,
         head: projections.log.head().await?,
     })
 }
 
-/// Brings the generations up to date, records the act, and goes on with them until the running system does.
+/// Brings the generations up to date, records the action, and continues them until the running system has taken over.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -83,24 +85,25 @@ pub async fn switch_over(
 ) -> Result<SwitchOverReport, ProjectionsError> {
     let generations = projections.generations().await?;
     let copies = target_generations(&generations, direction, names)?;
-    let folds =
+    let projectors =
         LocalProjectors::start(projections, &copies, None, RecoveryPolicy::Stop, progress, cancel).await;
-    let switched = record_switch_over(projections, operator, reason, direction, &generations, &folds).await;
-    match switched {
-        Ok((appended, was_kept)) => {
-            let taken_over = hand_over(projections, folds, &was_kept).await;
+    let recorded =
+        record_switch_over(projections, operator, reason, direction, &generations, &projectors).await;
+    match recorded {
+        Ok((receipt, had_active_projector)) => {
+            let taken_over = hand_over(projections, projectors, &had_active_projector).await;
             let to = copies.into_iter().map(GenerationName::from).collect();
-            Ok(SwitchOverReport { to, position: appended.position, taken_over })
+            Ok(SwitchOverReport { to, position: receipt.position, taken_over })
         }
         Err(error) => {
-            folds.stop().await;
+            projectors.stop().await;
             Err(error)
         }
     }
 }
 
-/// Waits until the generations that `folds` work on are not behind what readers see, and records the act. Answers with
-/// where it is, and of which generations the running system keeps the live one here.
+/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns its receipt, and
+/// for each generation whether the running system works on the live one on this machine.
 pub(super) async fn record_switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -109,36 +112,41 @@ pub(super) async fn record_switch_over(
     generations: &Generations,
     projectors: &LocalProjectors<'_>,
 ) -> Result<(AppendReceipt, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
-    let live = |copy: ProjectionGeneration| ProjectionGeneration {
-        generation: generations.of(copy.projection).live,
-        ..copy
+    let live = |generation_id: ProjectionGeneration| ProjectionGeneration {
+        generation: generations.of(generation_id.projection).live,
+        ..generation_id
     };
     let head = projections.log.head().await?;
     projectors
-        .wait_until(Phase::Folding, async |fold, status| {
-            let at = match status.state {
-                // Another process folds: what it has stored tells.
-                ProjectorState::StandingBy => projections.position(fold.generation_id).await?,
+        .wait_until(Phase::Folding, async |projector, status| {
+            let position = match status.state {
+                // Another process builds the generation: its stored position counts.
+                ProjectorState::StandingBy => projections.position(projector.generation_id).await?,
                 ProjectorState::Live => status.position,
                 _ => return Ok(false),
             };
-            // What readers see may be gone or broken: that is no reason to keep them on it.
-            let seen = projections.position(live(fold.generation_id)).await.unwrap_or_default();
-            Ok(at >= seen && projections.has_no_events_between(at, head).await?)
+            // A live generation that is missing or broken must not prevent the switch-over.
+            let live_position = projections.position(live(projector.generation_id)).await.unwrap_or_default();
+            Ok(position >= live_position && projections.has_no_events_between(position, head).await?)
         })
         .await?;
-    let mut was_kept = Vec::new();
-    for fold in &projectors.projectors {
-        was_kept
-            .push((fold.generation_id, has_active_projector(projections, live(fold.generation_id)).await));
+    let mut had_active_projector = Vec::new();
+    for projector in &projectors.projectors {
+        had_active_projector.push((
+            projector.generation_id,
+            has_active_projector(projections, live(projector.generation_id)).await,
+        ));
     }
     projectors.report_progress(Phase::Recording);
-    let copies = projectors.projectors.iter().map(|fold| fold.generation_id).collect();
+    let copies = projectors.projectors.iter().map(|projector| projector.generation_id).collect();
     let operation: OperatorAction = match direction {
         SwitchDirection::Promote => ProjectionsPromoted { copies, reason }.into(),
         SwitchDirection::RollBack => ProjectionsRolledBack { copies, reason }.into(),
     };
-    Ok((operator_actions::record_action(&*projections.log, operator, &operation).await?, was_kept))
+    Ok((
+        operator_actions::record_action(&*projections.log, operator, &operation).await?,
+        had_active_projector,
+    ))
 }
 
 fn target_generations(
@@ -147,12 +155,12 @@ fn target_generations(
     names: &[ProjectionName],
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let target = |name: &ProjectionName| {
-        let line = generations.of(*name);
+        let projection = generations.of(*name);
         let found = match direction {
-            SwitchDirection::Promote => line.building.or_else(|| line.left_over.last().copied()),
-            SwitchDirection::RollBack => line.previous(),
+            SwitchDirection::Promote => projection.building.or_else(|| projection.left_over.last().copied()),
+            SwitchDirection::RollBack => projection.previous(),
         };
-        let nothing = || {
+        let not_found = || {
             let name = name.as_str();
             ProjectionsError::NotFound(match direction {
                 SwitchDirection::Promote => {
@@ -161,7 +169,7 @@ fn target_generations(
                 SwitchDirection::RollBack => format!("there is no generation of {name} to go back to"),
             })
         };
-        found.map(|generation| ProjectionGeneration { projection: *name, generation }).ok_or_else(nothing)
+        found.map(|generation| ProjectionGeneration { projection: *name, generation }).ok_or_else(not_found)
     };
     names.iter().map(target).collect()
 }

@@ -1,4 +1,4 @@
-//! Folding the log again off to one side, and comparing that with what readers are shown.
+//! Verification: compares a live projection with a scratch build of the log.
 
 use std::collections::HashSet;
 
@@ -15,97 +15,108 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::compare::MAX_EXPLAINED;
+use super::context::Projections;
+use super::error::{ProjectionsError, projection_error};
 use super::explain::{DivergingEvent, ExplainedDifference, LiveReader, explain, find_divergence};
-use super::local_projectors::{LocalProjectors, Phase, Progress};
-use super::scratch_build::{ScratchBuild, Subject, read_app_and_chat_streams};
-use super::{Projections, ProjectionsError, cancelled, projection_error};
+use super::local_projectors::{LocalProjectors, Phase, Progress, interrupted};
+use super::scratch_build::{ScratchBuild, read_app_and_chat_streams};
+use crate::audit::Subject;
 
-/// Messages of a chat that a sample looks at.
+/// The most messages of a chat that a sample compares.
 const MAX_SAMPLED_MESSAGES: usize = 500;
-/// How often another chat is drawn for each that is wanted.
+/// Random draws per requested chat, since a draw may hit a chat that was already compared.
 const DRAWS_PER_CHAT: usize = 4;
 
-/// What was found of a projection.
+/// The result of verifying a projection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerificationReport {
     /// The projection.
     pub name: ProjectionName,
-    /// The generation that readers see.
+    /// The live generation.
     pub generation: Generation,
-    /// Up to where the log was folded again.
+    /// The position up to which the log was folded.
     pub position: Position,
-    /// Rows or documents that were compared.
+    /// The number of rows or documents that were compared.
     pub compared: usize,
-    /// Those that are not what follows from the log.
+    /// The number of those that do not follow from the log.
     pub drifted: usize,
-    /// The first of them, looked into.
+    /// The first of those, explained.
     pub shown: Vec<ExplainedDifference>,
 }
 
-/// Folds the whole log again, and compares everything.
+/// Builds the whole projection again, and compares everything.
 pub async fn full(
     projections: &Projections,
     name: ProjectionName,
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
-    let live = live_generation(projections, name).await?;
-    let place = projections.location(live);
-    let (position, stored) = place.contents().await.map_err(|error| projection_error(live, &place, error))?;
-    // Beside the folder of the index, where there is room for projections; wherever it is told, where there is none.
+    let live = projections.live_generation(name).await?;
+    let location = projections.location(live);
+    let (position, stored) =
+        location.contents().await.map_err(|error| projection_error(live, &location, error))?;
+    // Beside the search index, because that disk has room for projections. Without one, in the folder for temporary files.
     let parent = projections.places.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
         None => tempfile::tempdir(),
     };
     let folder = folder.map_err(ProjectionsError::ScratchFolder)?;
-    let aside = Projections {
+    let scratch = Projections {
         log: std::sync::Arc::clone(&projections.log),
         places: ProjectionLocations {
             read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
             search_index: folder.path().join("search-index"),
         },
     };
-    let copy = ProjectionGeneration { projection: name, generation: Generation::FIRST };
-    let folds =
-        LocalProjectors::start(&aside, &[copy], Some(position), RecoveryPolicy::Rebuild, progress, cancel)
-            .await;
-    let done = folds
+    let generation_id = ProjectionGeneration { projection: name, generation: Generation::FIRST };
+    let projectors = LocalProjectors::start(
+        &scratch,
+        &[generation_id],
+        Some(position),
+        RecoveryPolicy::Rebuild,
+        progress,
+        cancel,
+    )
+    .await;
+    let built = projectors
         .wait_until(Phase::Folding, async |_, status| {
-            Ok(status.position >= position || aside.has_no_events_between(status.position, position).await?)
+            Ok(status.position >= position
+                || scratch.has_no_events_between(status.position, position).await?)
         })
         .await;
-    folds.report_progress(Phase::Comparing);
-    folds.stop().await;
-    done?;
-    let place = aside.location(copy);
-    let (_, expected) = place.contents().await.map_err(ProjectionsError::ScratchBuild)?;
+    projectors.report_progress(Phase::Comparing);
+    projectors.stop().await;
+    built?;
+    let location = scratch.location(generation_id);
+    let (_, expected) = location.contents().await.map_err(ProjectionsError::ScratchBuild)?;
     let differences = stored.differences(&expected);
-    let suspect = LiveReader::open(projections, live)?;
+    let live_reader = LiveReader::open(projections, live)?;
     Ok(VerificationReport {
         name,
         generation: live.generation,
         position,
         compared: usize::try_from(stored.digest.entity_count()).unwrap_or(usize::MAX),
         drifted: differences.len(),
-        shown: explain(projections, &suspect, &differences[..differences.len().min(MAX_EXPLAINED)]).await?,
+        shown: explain(projections, &live_reader, &differences[..differences.len().min(MAX_EXPLAINED)])
+            .await?,
     })
 }
 
-/// Folds the streams of so many random chats again, and compares what is shown of them row by row.
+/// Builds random chats again from their streams, and compares them with the live projection row by row.
 pub async fn sample(
     projections: &Projections,
     name: ProjectionName,
     chats: usize,
     cancel: &watch::Receiver<bool>,
 ) -> Result<VerificationReport, ProjectionsError> {
-    let live = live_generation(projections, name).await?;
-    let place = projections.location(live);
-    let suspect = LiveReader::open(projections, live)?;
+    let live = projections.live_generation(name).await?;
+    let location = projections.location(live);
+    let live_reader = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
     let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
     let unreadable =
-        |error: chat_ports::read_model::ReadModelError| projection_error(live, &place, error.into());
+        |error: chat_ports::read_model::ReadModelError| projection_error(live, &location, error.into());
     let end = rows.position().await.map_err(unreadable)?;
     let mut verified = VerificationReport {
         name,
@@ -116,7 +127,7 @@ pub async fn sample(
         shown: Vec::new(),
     };
     let mut seen = HashSet::new();
-    // Where there are few chats, the same ones come up again and again.
+    // Bounded, because the same chats are drawn again where there are few.
     for _ in 0..chats.saturating_mul(DRAWS_PER_CHAT) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
@@ -128,24 +139,15 @@ pub async fn sample(
         if !seen.insert((app, chat)) {
             continue;
         }
-        let look = verify_chat(projections, &suspect, app, chat, &mut verified);
         tokio::select! {
-            looked = look => looked?,
-            () = cancelled(cancel) => return Err(ProjectionsError::Interrupted),
+            verified_chat = verify_chat(projections, &live_reader, app, chat, &mut verified) => verified_chat?,
+            () = interrupted(cancel) => return Err(ProjectionsError::Interrupted),
         }
     }
     Ok(verified)
 }
 
-async fn live_generation(
-    projections: &Projections,
-    name: ProjectionName,
-) -> Result<ProjectionGeneration, ProjectionsError> {
-    let generations = projections.generations().await?;
-    Ok(ProjectionGeneration { projection: name, generation: generations.of(name).live })
-}
-
-/// A chat of an app that is found at a random place among all; without a number where the app has none.
+/// Draws a random app and one of its chats; `None` for the chat if the app has none.
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
@@ -170,43 +172,43 @@ async fn verify_chat(
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let mut shown_values: Vec<(Subject, Position, Option<Value>)> = Vec::new();
-    for name in sample_subjects(&events, app, chat, verified.name) {
-        let (position, shown) = live_reader.find(name).await?;
-        shown_values.push((name, position, shown));
+    for subject in sample_subjects(&events, app, chat, verified.name) {
+        let (position, shown) = live_reader.find(subject).await?;
+        shown_values.push((subject, position, shown));
     }
-    // Read once more: what is shown may hold events that came since.
+    // Read again, because the live content may include events appended since the first read.
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let log = projections.log.log_id().await?;
-    let mut aside = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
-    for (name, position, shown) in shown_values {
-        aside.advance(position).await?;
-        let expected = aside.find(name).await?;
+    let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;
+    for (subject, position, shown) in shown_values {
+        scratch.advance(position).await?;
+        let expected = scratch.find(subject).await?;
         verified.compared += 1;
         if expected == shown {
             continue;
         }
         verified.drifted += 1;
         if verified.shown.len() < MAX_EXPLAINED {
-            let (shown, expected, first_event) = find_divergence(projections, live_reader, name).await?;
-            verified.shown.push(explained_difference(name, shown, expected, first_event));
+            let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
+            verified.shown.push(explained_difference(subject, shown, expected, first_event));
         }
     }
     Ok(())
 }
 
-/// What a sample looks at: the app, the chat, and some of its messages. The index knows messages only.
+/// The subjects of a sample: the app, the chat, and some of its messages. The search index has only messages.
 fn sample_subjects(
     events: &[RecordedEvent],
     app: chat_domain::AppToken,
     chat: Option<ChatNumber>,
     projection: ProjectionName,
 ) -> Vec<Subject> {
-    let mut names = Vec::new();
+    let mut subjects = Vec::new();
     if projection == ProjectionName::ReadModel {
-        names.push(Subject::App(app));
-        names.extend(chat.map(|chat| Subject::Chat(app, chat)));
+        subjects.push(Subject::App(app));
+        subjects.extend(chat.map(|chat| Subject::Chat(app, chat)));
     }
-    let Some(chat) = chat else { return names };
+    let Some(chat) = chat else { return subjects };
     let created = |event: &RecordedEvent| match event.decode() {
         Ok(Event::MessageCreated(created)) => Some(created.message_number),
         _ => None,
@@ -215,18 +217,18 @@ fn sample_subjects(
     while messages.len() > MAX_SAMPLED_MESSAGES {
         messages.swap_remove(rand::rng().random_range(0..messages.len()));
     }
-    names.extend(messages.into_iter().map(|message| Subject::Message(app, chat, message)));
-    names
+    subjects.extend(messages.into_iter().map(|message| Subject::Message(app, chat, message)));
+    subjects
 }
 
 fn explained_difference(
-    name: Subject,
+    subject: Subject,
     shown: Option<Value>,
     expected: Option<Value>,
     first_event: Option<DivergingEvent>,
 ) -> ExplainedDifference {
     ExplainedDifference {
-        kind: match name {
+        kind: match subject {
             Subject::App(_) => EntityKind::App,
             Subject::Chat(..) => EntityKind::Chat,
             Subject::Message(..) => EntityKind::Message,
@@ -237,9 +239,9 @@ fn explained_difference(
             (None, Some(_)) => Difference::OnlySecond,
             _ => Difference::Content,
         },
-        app_token: Some(name.app().expose().to_owned()),
-        chat_number: name.chat().map(ChatNumber::get),
-        message_number: name.message().map(MessageNumber::get),
+        app_token: Some(subject.app().expose().to_owned()),
+        chat_number: subject.chat().map(ChatNumber::get),
+        message_number: subject.message().map(MessageNumber::get),
         shown,
         expected,
         first_event,

@@ -1,43 +1,43 @@
-//! Events that go out together.
+//! Batches: events that are delivered together, serialized as lines of JSON.
 
 use chat_domain::Position;
 use chat_ports::event_store::RecordedEvent;
 
 use crate::audit::json_line;
 
-/// How large a batch gets.
+/// Size limits of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// In events.
+    /// The most events.
     pub max_events: u64,
-    /// In bytes; one event may be more.
+    /// The size in bytes that completes a batch. Its last event may exceed it.
     pub max_bytes: usize,
 }
 
 impl BatchLimits {
-    /// No more events than this, and one at least.
+    /// Lowers the limit of events to `events`, but not below one.
     pub(super) fn with_max_events(self, events: u64) -> Self {
         Self { max_events: self.max_events.min(events).max(1), ..self }
     }
 }
 
-/// Events as lines, one after the other.
+/// Consecutive events of the log, filtered and serialized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayBatch {
-    /// The lines, each with its line break.
+    /// The events as lines of JSON, each with its line break.
     pub lines: Vec<u8>,
-    /// How many there are.
+    /// The number of events.
     pub events: u64,
     /// The first event's position.
     pub first: Position,
     /// The last event's position.
     pub last: Position,
-    /// What is up to here is in this batch, in one before it, or not wanted.
+    /// Every event up to here is in this batch, in an earlier one, or excluded by the filter.
     pub up_to: Position,
 }
 
 impl ReplayBatch {
-    /// An empty one.
+    /// An empty batch that begins after a position.
     pub(super) fn empty_after(position: Position) -> Self {
         Self { lines: Vec::new(), events: 0, first: position, last: position, up_to: position }
     }
@@ -48,11 +48,11 @@ impl ReplayBatch {
         }
         self.last = event.position;
         self.events += 1;
-        // Texts, numbers and JSON always serialize, and a vector takes everything.
+        // An event always serializes, and writing to a vector does not fail.
         let _ = json_line::write(&mut self.lines, event);
     }
 
-    pub(super) fn is_full(&self, size: BatchLimits) -> bool {
-        self.events >= size.max_events || self.lines.len() >= size.max_bytes
+    pub(super) fn is_full(&self, limits: BatchLimits) -> bool {
+        self.events >= limits.max_events || self.lines.len() >= limits.max_bytes
     }
 }

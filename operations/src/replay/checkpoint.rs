@@ -1,4 +1,4 @@
-//! Up to where a replay was delivered, in a file.
+//! Replay checkpoints: a file that records how far a replay was delivered.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -9,31 +9,33 @@ use chat_files::durable_fs::path_with_suffix;
 use chat_ports::event_store::LogId;
 use serde::{Deserialize, Serialize};
 
-use super::ReplayError;
+use super::error::ReplayError;
 use super::target_fingerprint::TargetFingerprint;
 use crate::atomic_file::replace_file;
 
-/// What the file says.
+/// The content of the checkpoint file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayCheckpoint {
-    /// Of which log.
+    /// The log that was replayed.
     pub log: LogId,
-    /// Everything up to here was delivered or not wanted.
+    /// Every event up to here was delivered or excluded by the filter.
     pub position: Position,
-    /// How many events that were.
+    /// The number of events delivered.
     pub events: u64,
-    /// Where they went.
-    pub to: TargetFingerprint,
-    /// Which were meant: the SHA-256 of how that was said.
-    pub meant: String,
-    /// Whether the replay ended in order. Until then a file may be longer than it says.
+    /// The destination.
+    #[serde(rename = "to")]
+    pub target: TargetFingerprint,
+    /// The SHA-256 of the description of the filter.
+    #[serde(rename = "meant")]
+    pub filter_sha256: String,
+    /// Whether the replay ended in order. Until then a destination file may be longer than `bytes`.
     pub closed: bool,
-    /// Where events go to a file: how long it was then.
+    /// The length of the destination file, where the destination is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
 
-/// The file, kept for one replay by a lock beside it.
+/// The checkpoint file, reserved for one replay by a lock file beside it.
 pub(super) struct CheckpointFile {
     path: PathBuf,
     _lock: File,
@@ -54,45 +56,45 @@ impl CheckpointFile {
         }
     }
 
-    /// What the file says, `None` where there is none yet. Fails where it can't be of this log.
+    /// Reads the file, `None` if there is none yet. Fails if it can't be a checkpoint of this log.
     pub(super) fn read(
         &mut self,
         log: LogId,
         head: Position,
     ) -> Result<Option<ReplayCheckpoint>, ReplayError> {
-        let wrong = |reason: String| ReplayError::Checkpoint { path: self.path.clone(), reason };
+        let invalid = |reason: String| ReplayError::Checkpoint { path: self.path.clone(), reason };
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ReplayError::File { path: self.path.clone(), source }),
         };
-        let bookmark: ReplayCheckpoint = serde_json::from_slice(&text)
-            .map_err(|error| wrong(format!("this is no checkpoint of a replay: {error}")))?;
-        if bookmark.log != log {
-            return Err(wrong(format!(
+        let checkpoint: ReplayCheckpoint = serde_json::from_slice(&text)
+            .map_err(|error| invalid(format!("this is no checkpoint of a replay: {error}")))?;
+        if checkpoint.log != log {
+            return Err(invalid(format!(
                 "it is of another log, {}; to replay this one from its start, name a new file",
-                bookmark.log.0
+                checkpoint.log.0
             )));
         }
-        if bookmark.position > head {
-            return Err(wrong(format!(
+        if checkpoint.position > head {
+            return Err(invalid(format!(
                 "it is at position {}, and the log ends at {head}: the log has lost events",
-                bookmark.position
+                checkpoint.position
             )));
         }
-        Ok(Some(bookmark))
+        Ok(Some(checkpoint))
     }
 
-    /// Fails where what the file says is of a replay to elsewhere, or of other events.
+    /// Fails if the checkpoint is of a replay to another destination, or through another filter.
     pub(super) fn ensure_matches(
         &self,
         checkpoint: &ReplayCheckpoint,
-        to: Option<&TargetFingerprint>,
-        meant: &str,
+        target: Option<&TargetFingerprint>,
+        filter_sha256: &str,
     ) -> Result<(), ReplayError> {
-        let other = if to != Some(&checkpoint.to) {
-            checkpoint.to.describe()
-        } else if checkpoint.meant != meant {
+        let other = if target != Some(&checkpoint.target) {
+            checkpoint.target.describe()
+        } else if checkpoint.filter_sha256 != filter_sha256 {
             "of other events: the options that say which are not the same".to_owned()
         } else {
             return Ok(());
@@ -104,9 +106,9 @@ impl CheckpointFile {
         Err(ReplayError::Checkpoint { path: self.path.clone(), reason })
     }
 
-    pub(super) fn write(&mut self, bookmark: &ReplayCheckpoint) -> Result<(), ReplayError> {
+    pub(super) fn write(&mut self, checkpoint: &ReplayCheckpoint) -> Result<(), ReplayError> {
         let failed = |source| ReplayError::File { path: self.path.clone(), source };
-        let mut text = serde_json::to_vec(bookmark).map_err(|error| failed(error.into()))?;
+        let mut text = serde_json::to_vec(checkpoint).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
         replace_file(&self.path, &text).map_err(failed)
     }

@@ -1,9 +1,9 @@
 //! Replaying to an HTTP endpoint.
 //!
-//! Each batch is a `POST`, answered by any 2xx when the receiver has it. It carries an `Idempotency-Key` that names the
-//! log and the batch's first and last position, so that a receiver can drop what comes again. What may work later is
-//! tried again (no connection, no answer, 408, 425, 429, 5xx), after `Retry-After` where the answer has one; everything
-//! else ends the replay.
+//! Each batch is sent with `POST`; any 2xx response confirms it. The request carries an `Idempotency-Key` made of the log's
+//! id and the batch's first and last position, so that a receiver can drop a batch it already has. Transient failures (no
+//! connection, no response, 408, 425, 429, 5xx) are retried, after `Retry-After` if the response has one. Every other
+//! response ends the replay.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chat_domain::Position;
+use chat_ports::backoff::Backoff;
+use chat_ports::error_chain;
 use chat_ports::event_store::LogId;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
@@ -22,25 +24,26 @@ use hyper_util::rt::TokioExecutor;
 use thiserror::Error;
 
 use super::batch::{BatchLimits, ReplayBatch};
+use super::error::ReplayError;
+use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
-use super::{ReplayError, StatusCallback, StopSignal};
 
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The first pause before another attempt, and the longest.
+/// The first and the longest pause before a retry.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// The longest `Retry-After` that is kept to.
+/// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// What is read of an answer, in bytes.
+/// How much of a response body is read.
 const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
-/// What is shown of it, in characters.
+/// How much of a response body an error quotes.
 const MAX_QUOTED_CHARS: usize = 200;
 
-/// How a batch is written.
+/// The format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
     /// One event a line, `application/x-ndjson`.
@@ -49,7 +52,7 @@ pub enum BodyFormat {
     JsonArray,
 }
 
-/// Where batches go, and how.
+/// The URL of an endpoint, and how batches are sent to it.
 #[derive(Clone)]
 pub struct EndpointOptions {
     url: Uri,
@@ -60,22 +63,22 @@ pub struct EndpointOptions {
     log: LogId,
 }
 
-/// Why an endpoint can't be one.
+/// Why the options of an endpoint are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidEndpoint {
-    /// Not such a URL.
-    #[error("an endpoint is as https://example.com/events")]
+    /// The URL is not an absolute `http` or `https` URL.
+    #[error("an endpoint is a URL like https://example.com/events")]
     Url,
-    /// A secret in the URL would be shown where the URL is.
-    #[error("an endpoint's URL names no user; --authorization says who you are")]
+    /// The URL contains credentials, which would be shown wherever the URL is shown.
+    #[error("the URL of an endpoint names no user; use --authorization for credentials")]
     Credentials,
-    /// Not the value of a header.
+    /// The authorization is not a valid header value.
     #[error("the authorization can't be sent in a header")]
     Authorization,
 }
 
 impl EndpointOptions {
-    /// An endpoint at a URL, for the events of a log.
+    /// Options for an endpoint at a URL, for the events of a log.
     pub fn new(url: &str, log: LogId) -> Result<Self, InvalidEndpoint> {
         let url: Uri = url.parse().map_err(|_| InvalidEndpoint::Url)?;
         let authority = url.authority().ok_or(InvalidEndpoint::Url)?;
@@ -95,12 +98,11 @@ impl EndpointOptions {
         })
     }
 
-    /// Where batches go.
     pub(super) fn url(&self) -> &Uri {
         &self.url
     }
 
-    /// With the value of the header `Authorization`.
+    /// Sets the value of the header `Authorization`.
     pub fn authorization(mut self, value: &str) -> Result<Self, InvalidEndpoint> {
         let mut value = HeaderValue::from_str(value).map_err(|_| InvalidEndpoint::Authorization)?;
         value.set_sensitive(true);
@@ -108,19 +110,19 @@ impl EndpointOptions {
         Ok(self)
     }
 
-    /// With batches of this shape.
+    /// Sets the format of request bodies.
     #[must_use]
-    pub fn body_format(self, shape: BodyFormat) -> Self {
-        Self { body_format: shape, ..self }
+    pub fn body_format(self, body_format: BodyFormat) -> Self {
+        Self { body_format, ..self }
     }
 
-    /// With so many events in a batch, at most.
+    /// Sets the most events of a batch.
     #[must_use]
     pub fn max_batch_events(self, events: u64) -> Self {
         Self { max_batch_events: events, ..self }
     }
 
-    /// Giving up when a batch has not been taken for so long; never, without it.
+    /// Ends the replay when a batch could not be delivered for this long. Without it, a batch is retried forever.
     #[must_use]
     pub fn give_up_after(self, time: Duration) -> Self {
         Self { give_up_after: Some(time), ..self }
@@ -133,7 +135,7 @@ impl fmt::Debug for EndpointOptions {
     }
 }
 
-/// An endpoint under way.
+/// An endpoint, with a client to send to it.
 pub(super) struct Endpoint {
     options: EndpointOptions,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -142,8 +144,9 @@ pub(super) struct Endpoint {
 
 /// Why an attempt failed.
 enum AttemptError {
-    /// Another one may work, after so long.
+    /// A retry may succeed. Has the reason, and the wait that the response asked for.
     Retryable(String, Option<Duration>),
+    /// A retry would fail, too. Has the response's status and the beginning of its body.
     Refused(StatusCode, String),
 }
 
@@ -157,18 +160,18 @@ impl Endpoint {
         let https = if options.url.scheme_str() == Some("https") {
             HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(no_roots)?
         } else {
-            // No certificates are needed, and a machine may have none.
+            // Plain HTTP needs no root certificates, and a machine may have none.
             HttpsConnectorBuilder::new().with_tls_config(tls_config_without_roots(provider)?)
         };
         let connector = https.https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        let settled = DeliveryProgress { position: after, events: 0, bytes: None };
-        Ok(Self { options: options.clone(), client, delivered: settled })
+        let delivered = DeliveryProgress { position: after, events: 0, bytes: None };
+        Ok(Self { options: options.clone(), client, delivered })
     }
 
     async fn send(&self, batch: &ReplayBatch, body: &Bytes) -> Result<(), AttemptError> {
-        let EndpointOptions { url, authorization, body_format: shape, log, .. } = &self.options;
-        let content_type = match shape {
+        let EndpointOptions { url, authorization, body_format, log, .. } = &self.options;
+        let content_type = match body_format {
             BodyFormat::NdJson => "application/x-ndjson",
             BodyFormat::JsonArray => "application/json",
         };
@@ -181,30 +184,28 @@ impl Endpoint {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let later = |why: String| AttemptError::Retryable(why, None);
-        let request = request.body(Full::new(body.clone())).map_err(|error| later(error.to_string()))?;
+        let retryable = |reason: String| AttemptError::Retryable(reason, None);
+        let request = request.body(Full::new(body.clone())).map_err(|error| retryable(error.to_string()))?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| later(error_chain(&error)))?;
-            let (head, body) = answer.into_parts();
-            // What it says is for people, and the connection can be used again.
+            let response =
+                self.client.request(request).await.map_err(|error| retryable(error_chain(&error)))?;
+            let (head, body) = response.into_parts();
+            // The body is read so that the connection can be reused; its beginning is quoted in errors.
             let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
-            let said = body.map(Collected::to_bytes).unwrap_or_default();
-            Ok((
-                head.status,
-                head.headers,
-                String::from_utf8_lossy(&said).chars().take(MAX_QUOTED_CHARS).collect::<String>(),
-            ))
+            let body = body.map(Collected::to_bytes).unwrap_or_default();
+            let quoted: String = String::from_utf8_lossy(&body).chars().take(MAX_QUOTED_CHARS).collect();
+            Ok((head.status, head.headers, quoted))
         };
-        let elapsed = |_| later(format!("no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs()));
-        let (status, headers, said) =
-            tokio::time::timeout(ATTEMPT_TIMEOUT, exchange).await.map_err(elapsed)??;
+        let timed_out = |_| retryable(format!("no response within {} seconds", ATTEMPT_TIMEOUT.as_secs()));
+        let (status, headers, quoted) =
+            tokio::time::timeout(ATTEMPT_TIMEOUT, exchange).await.map_err(timed_out)??;
         match status.as_u16() {
             200..=299 => Ok(()),
             408 | 425 | 429 | 500..=599 => Err(AttemptError::Retryable(
                 format!("it answered {status}"),
                 retry_after(&headers, SystemTime::now()),
             )),
-            _ => Err(AttemptError::Refused(status, said)),
+            _ => Err(AttemptError::Refused(status, quoted)),
         }
     }
 }
@@ -219,7 +220,7 @@ impl ReplayTarget for Endpoint {
         &mut self,
         batch: &ReplayBatch,
         stop: &mut StopSignal,
-        tell: StatusCallback<'_>,
+        on_status: StatusCallback<'_>,
     ) -> Result<bool, ReplayError> {
         if batch.events == 0 {
             self.delivered.position = batch.up_to;
@@ -229,31 +230,30 @@ impl ReplayTarget for Endpoint {
             BodyFormat::NdJson => batch.lines.clone(),
             BodyFormat::JsonArray => to_json_array(&batch.lines),
         });
-        let (started, mut pause) = (Instant::now(), RETRY_PAUSES.0);
+        let (started, mut backoff) = (Instant::now(), Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1));
         loop {
-            let (last, asked_for) = match self.send(batch, &body).await {
+            let (last_error, retry_after) = match self.send(batch, &body).await {
                 Ok(()) => break,
                 Err(AttemptError::Refused(status, response_body)) => {
                     return Err(ReplayError::Refused { status, response_body });
                 }
-                Err(AttemptError::Retryable(last, asked_for)) => (last, asked_for),
+                Err(AttemptError::Retryable(reason, retry_after)) => (reason, retry_after),
             };
-            let wait = asked_for.unwrap_or(pause);
-            if let Some(patience) = self.options.give_up_after
-                && started.elapsed() + wait > patience
+            let pause = retry_after.unwrap_or_else(|| backoff.next_pause());
+            if let Some(time_limit) = self.options.give_up_after
+                && started.elapsed() + pause > time_limit
             {
-                return Err(ReplayError::GaveUp { after: started.elapsed(), last });
+                return Err(ReplayError::GaveUp { after: started.elapsed(), last_error });
             }
-            tell(&format!(
-                "the endpoint does not take events: {last}; trying again in {} ms",
-                wait.as_millis()
+            on_status(&format!(
+                "the endpoint does not accept events: {last_error}; retrying in {} ms",
+                pause.as_millis()
             ));
             tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(false),
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            pause = (pause * 2).min(RETRY_PAUSES.1);
         }
         self.delivered.position = batch.up_to;
         self.delivered.events += batch.events;
@@ -281,7 +281,7 @@ fn tls_config_without_roots(
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-/// How long an answer asks to wait.
+/// The wait that a response asks for.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let wait = match value.parse() {
@@ -291,25 +291,15 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// Lines as an array.
+/// Turns lines of JSON into a JSON array.
 fn to_json_array(lines: &[u8]) -> Vec<u8> {
     let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
     let mut array = Vec::with_capacity(lines.len() + 2);
     array.push(b'[');
-    // A line break in a text is written as two other characters.
+    // A line break inside a JSON string is escaped, so every `\n` separates two events.
     array.extend(lines.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte }));
     array.push(b']');
     array
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -318,7 +308,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn an_endpoint_is_an_http_url_without_secrets() {
+    fn accepts_only_http_urls_without_credentials() {
         let log = LogId(Uuid::nil());
         assert!(EndpointOptions::new("https://example.com/events?x=1", log).is_ok());
         for (wrong, expected) in [
@@ -347,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_become_an_array() {
+    fn converts_lines_to_a_json_array() {
         assert_eq!(to_json_array(b"{\"a\":\"x\\ny\"}\n{}\n"), b"[{\"a\":\"x\\ny\"},{}]");
     }
 }

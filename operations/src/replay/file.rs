@@ -1,4 +1,4 @@
-//! Replaying to a file of lines.
+//! Replaying to a file, one event a line.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,11 +10,20 @@ use chat_domain::Position;
 use serde::Deserialize;
 
 use super::batch::{BatchLimits, ReplayBatch};
-use super::checkpoint::ReplayCheckpoint;
+use super::error::ReplayError;
+use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
-use super::{ReplayError, StatusCallback, StopSignal};
 
-/// The file, kept for one replay by a lock. What an interrupted replay wrote to it after its last bookmark is cut off.
+/// The state of the file as a replay checkpoint recorded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResumeFrom {
+    /// The length of the file; `None` if the checkpoint does not have it.
+    pub(super) bytes: Option<u64>,
+    /// Whether the replay ended in order, so that the file can't be longer.
+    pub(super) closed: bool,
+}
+
+/// The file, locked for one replay. What an interrupted replay wrote to it after its last checkpoint is cut off.
 pub(super) struct LinesFile {
     path: PathBuf,
     file: File,
@@ -26,44 +35,48 @@ pub(super) struct LinesFile {
 impl LinesFile {
     pub(super) fn open(
         path: &Path,
-        read: Option<&ReplayCheckpoint>,
+        resume_from: Option<ResumeFrom>,
         after: Position,
     ) -> Result<Self, ReplayError> {
         let failed = |source| ReplayError::File { path: path.to_owned(), source };
-        let other = |reason| ReplayError::FileMismatch { path: path.to_owned(), reason };
+        let mismatch = |reason| ReplayError::FileMismatch { path: path.to_owned(), reason };
         let mut options = File::options();
-        // What is in events are messages of people. One that a bookmark knows is there.
-        options.read(true).write(true).create(read.is_none()).truncate(false).mode(0o600);
+        // Readable by the owner only: events contain people's messages. A resumed file must exist.
+        options.read(true).write(true).create(resume_from.is_none()).truncate(false).mode(0o600);
         let mut file = options.open(path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
-            Err(TryLockError::WouldBlock) => return Err(other("another replay is writing to it")),
+            Err(TryLockError::WouldBlock) => return Err(mismatch("another replay is writing to it")),
         }
         let length = file.metadata().map_err(failed)?.len();
-        let bytes = match read.map(|read| (read.bytes, read.closed)) {
+        let bytes = match resume_from {
             None => length,
-            Some((None, _)) => return Err(other("the checkpoint does not say how long the file was")),
-            Some((Some(bytes), _)) if bytes > length => {
-                return Err(other("the file is shorter than when the checkpoint was written"));
+            Some(ResumeFrom { bytes: None, .. }) => {
+                return Err(mismatch("the checkpoint does not say how long the file was"));
             }
-            Some((Some(bytes), true)) if bytes < length => {
-                return Err(other("something else has added to the file since the checkpoint was written"));
+            Some(ResumeFrom { bytes: Some(bytes), .. }) if bytes > length => {
+                return Err(mismatch("the file is shorter than when the checkpoint was written"));
             }
-            Some((Some(bytes), _)) => bytes,
+            Some(ResumeFrom { bytes: Some(bytes), closed: true }) if bytes < length => {
+                return Err(mismatch(
+                    "something else has added to the file since the checkpoint was written",
+                ));
+            }
+            Some(ResumeFrom { bytes: Some(bytes), .. }) => bytes,
         };
         if bytes > 0 {
             let mut last = [0];
             file.seek(SeekFrom::Start(bytes - 1)).and_then(|_| file.read_exact(&mut last)).map_err(failed)?;
             if last != [b'\n'] {
-                return Err(other("the file does not end with a whole line"));
+                return Err(mismatch("the file does not end with a whole line"));
             }
         }
         if bytes < length {
             file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
             if !continues_after(after, &file).map_err(failed)? {
-                return Err(other(
-                    "after what the checkpoint knows, it has lines that this replay did not write",
+                return Err(mismatch(
+                    "after the checkpoint's position, it has lines that this replay did not write",
                 ));
             }
             file.set_len(bytes).map_err(failed)?;
@@ -73,7 +86,7 @@ impl LinesFile {
     }
 }
 
-/// Whether these are lines of a replay that goes on after a position; the last one may be cut short.
+/// Whether these are lines of a replay that continued after a position. The last one may be cut short.
 fn continues_after(mut after: Position, lines: &File) -> io::Result<bool> {
     #[derive(Deserialize)]
     struct Line {
@@ -101,7 +114,7 @@ impl ReplayTarget for LinesFile {
         &mut self,
         batch: &ReplayBatch,
         _stop: &mut StopSignal,
-        _tell: StatusCallback<'_>,
+        _on_status: StatusCallback<'_>,
     ) -> Result<bool, ReplayError> {
         self.file
             .write_all(&batch.lines)

@@ -1,8 +1,8 @@
 //! Replaying to a program's standard input.
 //!
-//! What was written may still lie in the pipe, unread. A pipe holds so much and no more, so what lies further back than
-//! that has been read: only that counts as delivered, until the program has ended well. What it did with it, nobody
-//! knows but the program.
+//! Bytes that were written may still be unread in the pipe. The capacity of a pipe is bounded, so everything further back
+//! than that has been read. Only that counts as delivered until the program has ended successfully. Whether the program
+//! has processed what it read is unknown.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -15,36 +15,36 @@ use chat_domain::Position;
 use tokio::task::spawn_blocking;
 
 use super::batch::{BatchLimits, ReplayBatch};
+use super::error::ReplayError;
+use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
-use super::{ReplayError, StatusCallback, StopSignal};
 
-/// What a pipe holds at most, unless its reader makes it larger: 16 pages, which have 4 KiB on x86-64 and up to 64 KiB
-/// elsewhere.
+/// The capacity of a pipe, unless its reader enlarges it: 16 pages, of 4 KiB on x86-64 and up to 64 KiB on other
+/// architectures.
 const PIPE_BYTES: u64 = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 1 << 20 };
 
-/// How long a program that has been told to end by its closed input may take after the replay was stopped while it did
-/// not read.
+/// How long a program may take to read, after a stop was requested, or to exit, after it closed its input.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often an ending program is looked at.
+/// How often the exit of the program is polled for.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Where the program's standard output goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProgramOutput {
-    /// To that of this process.
+    /// To the standard output of this process.
     Inherit,
     /// To standard error.
     Stderr,
 }
 
-/// The program, while it runs.
+/// The running program.
 pub(super) struct Program {
     child: Child,
     /// `None` while a batch is being written, and at the end.
     stdin: Option<ChildStdin>,
     written: u64,
-    /// What may be in the pipe yet: where each batch ends, in bytes and in the log.
+    /// Batches that may still be in the pipe: where each ends, in written bytes and in the log.
     unread: VecDeque<(u64, DeliveryProgress)>,
     delivered: DeliveryProgress,
     events: u64,
@@ -54,18 +54,18 @@ impl Program {
     pub(super) fn start(command: &str, output: ProgramOutput, after: Position) -> Result<Self, ReplayError> {
         let mut program = Command::new("sh");
         program.arg("-c").arg(command).stdin(Stdio::piped());
-        // Ctrl-C is for the replay, which then closes the program's input.
+        // Ctrl-C must reach only the replay, which then closes the program's input.
         program.process_group(0);
         if output == ProgramOutput::Stderr {
             program.stdout(Stdio::from(io::stderr()));
         }
         let mut child = program.spawn().map_err(ReplayError::Program)?;
         let stdin = child.stdin.take();
-        let settled = DeliveryProgress { position: after, events: 0, bytes: None };
-        Ok(Self { child, stdin, written: 0, unread: VecDeque::new(), delivered: settled, events: 0 })
+        let delivered = DeliveryProgress { position: after, events: 0, bytes: None };
+        Ok(Self { child, stdin, written: 0, unread: VecDeque::new(), delivered, events: 0 })
     }
 
-    /// Waits for the program's end.
+    /// Waits until the program exits.
     async fn wait_for_exit(&mut self) -> Result<std::process::ExitStatus, ReplayError> {
         loop {
             if let Some(status) = self.child.try_wait().map_err(ReplayError::Program)? {
@@ -75,8 +75,8 @@ impl Program {
         }
     }
 
-    /// Ends the program and whatever it has started, which is its process group. The shell is the one program that is
-    /// surely there, and `kill` is part of it.
+    /// Kills the program and all processes it started, which form its process group. Runs `kill` in the shell because
+    /// the shell is certain to exist and has `kill` built in.
     fn kill_process_group(&mut self) {
         let group = format!("kill -s KILL -- -{}", self.child.id());
         let killed = Command::new("sh").arg("-c").arg(group).stderr(Stdio::null()).status();
@@ -85,22 +85,22 @@ impl Program {
         }
     }
 
-    /// Notes what a batch ends with.
-    fn record_written(&mut self, settled: DeliveryProgress) {
+    /// Records the progress that holds once everything written so far has been read.
+    fn record_written(&mut self, progress: DeliveryProgress) {
         match self.unread.back_mut() {
-            // Nothing was written since: what holds for the one before holds for this.
-            Some((end, last)) if *end == self.written => *last = settled,
-            None if self.written == 0 => self.delivered = settled,
-            _ => self.unread.push_back((self.written, settled)),
+            // Nothing was written since the last batch, so this progress holds as soon as that one's does.
+            Some((end, last)) if *end == self.written => *last = progress,
+            None if self.written == 0 => self.delivered = progress,
+            _ => self.unread.push_back((self.written, progress)),
         }
     }
 
-    /// Why it takes no more.
+    /// Finds out why a write failed.
     async fn write_error(&mut self, error: io::Error) -> ReplayError {
         if error.kind() != io::ErrorKind::BrokenPipe {
             return ReplayError::Program(error);
         }
-        // It may have closed its input and go on.
+        // The program may have closed its input and still be running.
         match tokio::time::timeout(GRACE_PERIOD, self.wait_for_exit()).await {
             Ok(Ok(status)) => ReplayError::ProgramEnded(status),
             _ => ReplayError::Program(error),
@@ -118,7 +118,7 @@ impl ReplayTarget for Program {
         &mut self,
         batch: &ReplayBatch,
         stop: &mut StopSignal,
-        _tell: StatusCallback<'_>,
+        _on_status: StatusCallback<'_>,
     ) -> Result<bool, ReplayError> {
         let Some(mut stdin) = self.stdin.take() else {
             return Err(ReplayError::Program(io::ErrorKind::BrokenPipe.into()));
@@ -131,7 +131,7 @@ impl ReplayTarget for Program {
         let outcome = tokio::select! {
             outcome = &mut writing => outcome,
             () = async { stop.requested().await; tokio::time::sleep(GRACE_PERIOD).await; } => {
-                // It does not read: nothing else ends the write.
+                // The program does not read, so only killing it ends the write.
                 self.kill_process_group();
                 writing.await
             }
@@ -143,16 +143,15 @@ impl ReplayTarget for Program {
         self.stdin = Some(stdin);
         self.written += batch.lines.len() as u64;
         self.events += batch.events;
-        let settled = DeliveryProgress { position: batch.up_to, events: self.events, bytes: None };
-        self.record_written(settled);
+        self.record_written(DeliveryProgress { position: batch.up_to, events: self.events, bytes: None });
         Ok(true)
     }
 
     async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError> {
-        while let Some((end, settled)) = self.unread.front()
+        while let Some((end, progress)) = self.unread.front()
             && end + PIPE_BYTES <= self.written
         {
-            self.delivered = *settled;
+            self.delivered = *progress;
             self.unread.pop_front();
         }
         if self.stdin.is_some()
@@ -170,8 +169,8 @@ impl ReplayTarget for Program {
         if !status.success() {
             return Err(ReplayError::ProgramFailed(status));
         }
-        if let Some((_, settled)) = self.unread.pop_back() {
-            self.delivered = settled;
+        if let Some((_, progress)) = self.unread.pop_back() {
+            self.delivered = progress;
         }
         self.unread.clear();
         Ok(self.delivered)
@@ -180,7 +179,7 @@ impl ReplayTarget for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Without its input it ends by itself; one that was left behind is not waited for.
+        // The program ends by itself once its input is closed. Drop can't wait for that.
         self.stdin = None;
         let _ = self.child.try_wait();
     }
@@ -191,18 +190,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_program_is_killed_with_what_it_has_started() {
+    async fn kills_a_program_with_the_processes_it_started() {
         let mut program = Program::start("sleep 600 | cat", ProgramOutput::Stderr, Position::START).unwrap();
         let mut stdin = program.stdin.take().unwrap();
         program.kill_process_group();
         program.wait_for_exit().await.unwrap();
-        // As long as one of them lives, this is read by nobody and never ends.
+        // While one of the processes lives, this write blocks because nothing reads the pipe.
         let written = spawn_blocking(move || stdin.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]
-    async fn what_is_not_wanted_moves_the_checkpoint_and_is_not_kept() {
+    async fn empty_batches_advance_the_position_without_being_queued() {
         let mut program = Program::start("cat", ProgramOutput::Stderr, Position::START).unwrap();
         let (_sender, mut stop) = StopSignal::channel();
         for position in 1..=100 {

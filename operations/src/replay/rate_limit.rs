@@ -1,4 +1,4 @@
-//! Not faster than so many events in a second.
+//! The rate limit of a replay.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 
-/// How many events may go out in which time: `100/s`, `600/m`, `10000/h`.
+/// Events per second, minute or hour, written `100/s`, `600/m`, `10000/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     events: u32,
     per: Duration,
 }
 
-/// A text that is no rate.
+/// A text that is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a rate is as 100/s, 600/m or 10000/h")]
+#[error("a rate is written like 100/s, 600/m or 10000/h")]
 pub struct InvalidRate;
 
 impl FromStr for Rate {
@@ -35,21 +35,21 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// How many events may go out together so that it is no burst: those of a quarter of a second, and one at least.
+    /// The largest batch that is not a burst: the events of a quarter of a second, at least one.
     pub(super) fn max_batch_events(self) -> u64 {
         (u64::from(self.events) / self.per.as_secs() / 4).max(1)
     }
 
-    /// How long so many events take.
+    /// The time that a number of events takes at this rate.
     fn duration_of(self, events: u64) -> Duration {
         self.per * u32::try_from(events).unwrap_or(u32::MAX) / self.events
     }
 }
 
-/// Keeps to a rate, counted from when it started or last fell behind.
+/// Delays events so that they keep to a rate.
 pub(super) struct RateLimiter {
     rate: Option<Rate>,
-    /// When the next event may go out.
+    /// When the next event may be delivered.
     next: Instant,
 }
 
@@ -58,11 +58,11 @@ impl RateLimiter {
         Self { rate, next: Instant::now() }
     }
 
-    /// Waits until so many events more may go out.
+    /// Waits until `events` more events may be delivered.
     pub(super) async fn acquire(&mut self, events: u64) {
         let Some(rate) = self.rate else { return };
         sleep_until(self.next).await;
-        // Time in which nothing went out is not made up for.
+        // Idle time is not made up for: that would be a burst.
         self.next = self.next.max(Instant::now()) + rate.duration_of(events);
     }
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_events_in_a_second_a_minute_or_an_hour() {
+    fn parses_events_per_second_minute_or_hour() {
         let rate: Rate = "600/m".parse().unwrap();
         assert_eq!((rate.max_batch_events(), rate.duration_of(5)), (2, Duration::from_millis(500)));
         for wrong in ["", "5", "0/s", "-1/s", "5/d", "fast"] {

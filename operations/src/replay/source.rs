@@ -1,44 +1,46 @@
-//! Where a replay's events come from.
+//! The event source of a replay: reads the log page by page, with retries.
 
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_ports::backoff::Backoff;
 use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, RecordedEvent, Subscription};
 
-use super::StatusCallback;
+use super::stop_signal::StatusCallback;
 
-/// Events that are taken at once.
+/// Events read at once.
 const PAGE_EVENTS: usize = 512;
 
-/// The first pause before a log is asked again that did not answer, and the longest.
+/// The first and the longest pause before a failed read is retried.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-/// How often it is asked again where it is only replayed to its end.
-const MAX_ATTEMPTS: u32 = 8;
+/// Retries of a read, where the replay does not follow the log.
+const MAX_RETRIES: u32 = 8;
 
-/// What comes next.
+/// Consecutive events of the log.
 pub(super) struct Page {
     pub(super) events: Vec<RecordedEvent>,
-    /// Everything up to here has come.
+    /// Every event up to here has been read.
     pub(super) up_to: Position,
-    /// Whether it was the last.
+    /// Whether no page follows.
     pub(super) last: bool,
 }
 
-/// The log from some position on, to its end or for good.
+/// Reads the log from a position on: to an end position, or following new events without end.
 pub(super) struct EventSource<'a> {
     log: &'a dyn EventStore,
     on_status: StatusCallback<'a>,
     after: Position,
     end: Option<Position>,
-    /// Follows the log; opened when it is needed.
+    /// Opened at the first page of a replay that follows the log.
     subscription: Option<Box<dyn Subscription>>,
     follow: bool,
-    attempts: u32,
+    backoff: Backoff,
+    retries: u32,
 }
 
 impl<'a> EventSource<'a> {
-    /// From after a position up to `end`, and on beyond the log's end where it is to `follow`.
+    /// A source of the events after a position, up to `end`. With `follow` it waits for new events at the end of the log.
     pub(super) fn new(
         log: &'a dyn EventStore,
         after: Position,
@@ -46,25 +48,26 @@ impl<'a> EventSource<'a> {
         follow: bool,
         on_status: StatusCallback<'a>,
     ) -> Self {
-        Self { log, on_status, after, end, subscription: None, follow, attempts: 0 }
+        let backoff = Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1);
+        Self { log, on_status, after, end, subscription: None, follow, backoff, retries: 0 }
     }
 
-    /// Waits for what comes next. Dropping the future loses nothing.
+    /// Returns the next page, and waits for it if necessary. Cancel safe.
     pub(super) async fn next_page(&mut self) -> Result<Page, EventStoreError> {
         loop {
             match self.read_page().await {
                 Ok(page) => {
-                    self.attempts = 0;
+                    self.backoff.reset();
+                    self.retries = 0;
                     self.after = page.up_to;
                     return Ok(page);
                 }
-                Err(error) if error.is_retryable() && (self.follow || self.attempts < MAX_ATTEMPTS) => {
-                    // What follows may be left behind by whoever it follows.
+                Err(error) if error.is_retryable() && (self.follow || self.retries < MAX_RETRIES) => {
+                    // A subscription may be unusable after an error.
                     self.subscription = None;
-                    let pause = RETRY_PAUSES.0.saturating_mul(1 << self.attempts.min(16)).min(RETRY_PAUSES.1);
-                    self.attempts += 1;
-                    (self.on_status)(&format!("{error}; trying again"));
-                    tokio::time::sleep(pause).await;
+                    self.retries += 1;
+                    (self.on_status)(&format!("{error}; retrying"));
+                    tokio::time::sleep(self.backoff.next_pause()).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -73,11 +76,11 @@ impl<'a> EventSource<'a> {
 
     async fn read_page(&mut self) -> Result<Page, EventStoreError> {
         let after = self.after;
-        let beyond = |position| self.end.is_some_and(|end| position >= end);
-        if beyond(after) {
+        let is_past_end = |position| self.end.is_some_and(|end| position >= end);
+        if is_past_end(after) {
             return Ok(Page { events: Vec::new(), up_to: after, last: true });
         }
-        let (mut events, up_to, over) = if self.follow {
+        let (mut events, up_to, is_exhausted) = if self.follow {
             if self.subscription.is_none() {
                 self.subscription = Some(self.log.subscribe(after).await?);
             }
@@ -91,7 +94,7 @@ impl<'a> EventSource<'a> {
             let up_to = events.last().map(|last| last.position);
             (events, up_to.or(self.end).unwrap_or(after), up_to.is_none())
         };
-        let last = over || beyond(up_to);
+        let last = is_exhausted || is_past_end(up_to);
         if let Some(end) = self.end {
             events.retain(|event| event.position <= end);
             return Ok(Page { events, up_to: up_to.min(end), last });

@@ -1,4 +1,4 @@
-//! Which replay a bookmark is of: where its events go, and which they are.
+//! The target fingerprint: ties a replay checkpoint to the destination it was written for.
 
 use std::fs;
 use std::io;
@@ -7,33 +7,33 @@ use std::os::unix::fs::MetadataExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::target::Destination;
+use super::destination::Destination;
 
-/// Where events go. What may have secrets in it is kept as its SHA-256.
+/// Identifies a destination. What may contain secrets is stored as its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TargetFingerprint {
-    /// A file. The number of its device is left out: it may change when the machine starts anew.
+    /// A file. The device number is left out because it may change at a reboot.
     File {
-        /// Without links or dots in it.
+        /// The canonical path.
         path: String,
-        /// Tells it from another one that has taken its name.
+        /// The inode, which distinguishes the file from a later one with the same path.
         inode: u64,
     },
     /// An endpoint.
     Endpoint {
-        /// Of its URL.
+        /// The SHA-256 of its URL.
         sha256: String,
     },
     /// A program.
     Program {
-        /// Of its command line.
+        /// The SHA-256 of its command line.
         sha256: String,
     },
 }
 
 impl TargetFingerprint {
-    /// Where a destination is; a file must be there.
+    /// The fingerprint of a destination. A file must exist.
     pub(super) fn from_destination(destination: &Destination) -> io::Result<Self> {
         Ok(match destination {
             Destination::File(path) => {
@@ -48,7 +48,7 @@ impl TargetFingerprint {
         })
     }
 
-    /// Of which replay a bookmark with this is, for a sentence.
+    /// Describes the destination, as the end of a sentence that begins "a replay …".
     pub(super) fn describe(&self) -> String {
         match self {
             Self::File { path, inode } => format!("to the file {path} (inode {inode})"),
@@ -58,11 +58,11 @@ impl TargetFingerprint {
     }
 }
 
-/// A text's SHA-256, in hexadecimal digits.
+/// The SHA-256 of a text in hexadecimal digits.
 pub(super) fn sha256_hex(text: &str) -> String {
     use std::fmt::Write as _;
     Sha256::digest(text).iter().fold(String::new(), |mut digits, byte| {
-        // A text takes everything.
+        // Writing to a string does not fail.
         let _ = write!(digits, "{byte:02x}");
         digits
     })

@@ -1,0 +1,79 @@
+//! The context of projection commands: the log and the locations of the projections.
+
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_ports::event_store::EventStore;
+use chat_projector::generations::Generations;
+use chat_projector::projection_store::{ProjectionLocation, ProjectionLocations};
+use serde::Serialize;
+
+use super::error::{ProjectionsError, projection_error};
+
+/// The log, and the locations of the projections that are built from it.
+#[derive(Clone)]
+pub struct Projections {
+    /// The log.
+    pub log: Arc<dyn EventStore>,
+    /// The locations of the projections.
+    pub places: ProjectionLocations,
+}
+
+impl Projections {
+    /// Loads the generations that the log records.
+    pub async fn generations(&self) -> Result<Generations, ProjectionsError> {
+        Ok(Generations::load(&*self.log).await?)
+    }
+
+    /// The location of a generation.
+    pub(crate) fn location(&self, generation_id: ProjectionGeneration) -> ProjectionLocation {
+        self.places.of(generation_id)
+    }
+
+    /// The position up to which a generation is built.
+    pub(crate) async fn position(
+        &self,
+        generation_id: ProjectionGeneration,
+    ) -> Result<Position, ProjectionsError> {
+        let location = self.location(generation_id);
+        location.position().await.map_err(|source| projection_error(generation_id, &location, source))
+    }
+
+    /// The live generation of a projection.
+    pub(crate) async fn live_generation(
+        &self,
+        projection: ProjectionName,
+    ) -> Result<ProjectionGeneration, ProjectionsError> {
+        let generation = self.generations().await?.live().of(projection);
+        Ok(ProjectionGeneration { projection, generation })
+    }
+
+    /// Whether the log has no event after one position, up to another.
+    pub(super) async fn has_no_events_between(
+        &self,
+        after: Position,
+        up_to: Position,
+    ) -> Result<bool, ProjectionsError> {
+        if after >= up_to {
+            return Ok(true);
+        }
+        let next = self.log.read_all(after, 1).await?;
+        Ok(next.first().is_none_or(|event| event.position > up_to))
+    }
+}
+
+/// A generation as reports name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GenerationName {
+    /// The projection's name.
+    pub name: ProjectionName,
+    /// The number of the generation.
+    pub generation: Generation,
+}
+
+impl From<ProjectionGeneration> for GenerationName {
+    fn from(id: ProjectionGeneration) -> Self {
+        Self { name: id.projection, generation: id.generation }
+    }
+}

@@ -1,0 +1,74 @@
+//! Errors of projection commands.
+
+use chat_domain::operator_action::ProjectionGeneration;
+use chat_ports::event_store::EventStoreError;
+use chat_projector::projection::ProjectionError;
+use chat_projector::projection_store::ProjectionLocation;
+use thiserror::Error;
+
+use crate::operator_actions::OperatorActionError;
+
+/// Why a projection command failed.
+#[derive(Debug, Error)]
+pub enum ProjectionsError {
+    /// The log could not be read.
+    #[error("the event log can't be read")]
+    EventStore(#[from] EventStoreError),
+    /// A projection could not be read or written.
+    #[error("{} {} in {location}", .generation_id.projection.as_str(), .generation_id.generation.0)]
+    Projection {
+        /// The generation.
+        generation_id: ProjectionGeneration,
+        /// Its location.
+        location: String,
+        /// The underlying error.
+        #[source]
+        source: ProjectionError,
+    },
+    /// A scratch build failed.
+    #[error("the scratch build failed")]
+    ScratchBuild(#[source] ProjectionError),
+    /// The folder of a scratch build could not be created.
+    #[error("the folder of the scratch build can't be created")]
+    ScratchFolder(#[source] std::io::Error),
+    /// The operator action could not be recorded.
+    #[error(transparent)]
+    OperatorAction(#[from] OperatorActionError),
+    /// What the command refers to does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another process works on the generation.
+    #[error("{0}")]
+    Busy(String),
+    /// A projector stopped, or made no progress for too long.
+    #[error("{} {} makes no progress: {error}", .generation_id.projection.as_str(), .generation_id.generation.0)]
+    Stalled {
+        /// The generation.
+        generation_id: ProjectionGeneration,
+        /// The last error of its projector.
+        error: String,
+    },
+    /// The operator interrupted the command.
+    #[error("stopped as asked; what was built stays, and the same command goes on from there")]
+    Interrupted,
+}
+
+impl ProjectionsError {
+    /// The error where another process works on a generation.
+    pub(super) fn in_use(generation_id: ProjectionGeneration) -> Self {
+        Self::Busy(format!(
+            "a projector still works on generation {} of {}; after a switch-over it continues for as long as --keep-previous says",
+            generation_id.generation.0,
+            generation_id.projection.as_str()
+        ))
+    }
+}
+
+/// Adds the generation and its location to an error.
+pub(crate) fn projection_error(
+    generation_id: ProjectionGeneration,
+    location: &ProjectionLocation,
+    source: ProjectionError,
+) -> ProjectionsError {
+    ProjectionsError::Projection { generation_id, location: location.to_string(), source }
+}

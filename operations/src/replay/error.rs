@@ -1,0 +1,70 @@
+//! Errors that end a replay.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use chat_ports::event_store::EventStoreError;
+use http::StatusCode;
+use thiserror::Error;
+
+/// Why a replay ended before it was done. Its checkpoint is written all the same.
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    /// The log could not be read.
+    #[error("the event log can't be read")]
+    EventStore(#[from] EventStoreError),
+    /// The checkpoint file is malformed, in use, or belongs to another log or replay.
+    #[error("{}: {reason}", .path.display())]
+    Checkpoint {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// Why the replay can't use it.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The underlying error.
+        source: io::Error,
+    },
+    /// The destination could not be identified.
+    #[error("the destination can't be identified")]
+    Destination(#[source] io::Error),
+    /// The file is not in the state that the checkpoint describes.
+    #[error("{}: {reason}", .path.display())]
+    FileMismatch {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: &'static str,
+    },
+    /// The program could not be started or written to.
+    #[error("the program can't be started or written to")]
+    Program(#[source] io::Error),
+    /// The program ended before it had read everything.
+    #[error("the program ended before it had everything ({0})")]
+    ProgramEnded(ExitStatus),
+    /// The program read everything and then failed.
+    #[error("the program failed ({0})")]
+    ProgramFailed(ExitStatus),
+    /// The endpoint refused a batch with a status that a retry does not change.
+    #[error("the endpoint answered {status}: {response_body}")]
+    Refused {
+        /// The status of its response.
+        status: StatusCode,
+        /// The beginning of the response body.
+        response_body: String,
+    },
+    /// The endpoint was out of reach or overloaded for longer than the time limit.
+    #[error("the endpoint has not taken the events for {} seconds: {last_error}", .after.as_secs())]
+    GaveUp {
+        /// How long delivery was attempted.
+        after: Duration,
+        /// The error of the last attempt.
+        last_error: String,
+    },
+}

@@ -1,0 +1,265 @@
+//! Running a replay: from the event source through filter and rate limit to the target, with checkpoints.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use chat_domain::Position;
+use chat_ports::event_store::{EventStore, RecordedEvent};
+use serde::Serialize;
+
+use super::batch::ReplayBatch;
+use super::checkpoint::{CheckpointFile, ReplayCheckpoint};
+use super::destination::Destination;
+use super::endpoint::Endpoint;
+use super::error::ReplayError;
+use super::file::{LinesFile, ResumeFrom};
+use super::program::{Program, ProgramOutput};
+use super::rate_limit::{Rate, RateLimiter};
+use super::source::{EventSource, Page};
+use super::stop_signal::{StatusCallback, StopSignal};
+use super::target::{DeliveryProgress, ReplayTarget};
+use super::target_fingerprint::{self, TargetFingerprint};
+
+/// How often the checkpoint is written, and how often an idle target is flushed.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Options of a options.
+pub struct ReplayOptions<'a> {
+    /// Replays only events after this position, or after the checkpoint's if that is later.
+    pub after: Position,
+    /// Replays only events up to this position.
+    pub until: Option<Position>,
+    /// Selects the events to options.
+    pub filter: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
+    /// A text that identifies the filter: a checkpoint can only be resumed with the same one.
+    pub filter_description: &'a str,
+    /// The highest rate.
+    pub rate: Option<Rate>,
+    /// Whether to wait for new events at the end of the log, until stopped.
+    pub follow: bool,
+    /// The checkpoint file.
+    pub checkpoint: Option<PathBuf>,
+    /// Receives short sentences about what the replay waits for.
+    pub on_status: StatusCallback<'a>,
+}
+
+/// The result of a options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplayOutcome {
+    /// The number of events delivered.
+    pub events: u64,
+    /// Everything up to here has been delivered, as far as the target can tell.
+    pub position: Position,
+    /// Whether the replay was stopped before it was done.
+    pub stopped: bool,
+}
+
+/// Replays the log to a destination. `on_progress` receives the number of events delivered, and up to which position.
+pub async fn run<'a>(
+    log: &'a dyn EventStore,
+    options: &ReplayOptions<'a>,
+    destination: &Destination,
+    stop: &mut StopSignal,
+    on_progress: &mut (dyn FnMut(u64, Position) + Send),
+) -> Result<ReplayOutcome, (ReplayError, ReplayOutcome)> {
+    let mut outcome = ReplayOutcome { events: 0, position: options.after, stopped: false };
+    match start(log, options, destination, &mut outcome).await {
+        Err(error) => Err((error, outcome)),
+        Ok((mut running, source)) => {
+            let ended = running.run(source, options, stop, on_progress, &mut outcome).await;
+            let finished = match &ended {
+                Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.closed = true),
+                // The checkpoint records what was delivered before the failure.
+                Err(_) => running.target.flush().await,
+            };
+            let checkpointed = finished.and_then(|progress| running.write_checkpoint(progress, &mut outcome));
+            match ended.and(checkpointed) {
+                Ok(()) => Ok(outcome),
+                Err(error) => Err((error, outcome)),
+            }
+        }
+    }
+}
+
+async fn start<'a>(
+    log: &'a dyn EventStore,
+    options: &ReplayOptions<'a>,
+    destination: &Destination,
+    outcome: &mut ReplayOutcome,
+) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
+    let log_id = log.log_id().await?;
+    let head = log.head().await?;
+    let mut file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
+    let earlier = file.as_mut().map(|file| file.read(log_id, head)).transpose()?.flatten();
+    let after = earlier.as_ref().map_or(options.after, |earlier| earlier.position.max(options.after));
+    outcome.position = after;
+    let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
+    if let (Some(file), Some(earlier)) = (&file, &earlier) {
+        // A destination file that is missing has no fingerprint, so it does not match.
+        let target = TargetFingerprint::from_destination(destination).ok();
+        file.ensure_matches(earlier, target.as_ref(), &filter_sha256)?;
+    }
+    let target = open_target(destination, earlier.as_ref(), after)?;
+    let events_before = earlier.map_or(0, |earlier| earlier.events);
+    let checkpoint = ReplayCheckpoint {
+        log: log_id,
+        position: after,
+        events: events_before,
+        target: TargetFingerprint::from_destination(destination).map_err(ReplayError::Destination)?,
+        filter_sha256,
+        closed: false,
+        bytes: None,
+    };
+    let checkpoint_written_at = Instant::now();
+    let mut running = RunningReplay { target, file, checkpoint, events_before, checkpoint_written_at };
+    // Written before the first delivery, so that a file can always be cut back to its original length.
+    running.flush(outcome).await?;
+    let end = if options.follow { None } else { Some(head) };
+    let end = match (end, options.until) {
+        (Some(head), Some(until)) => Some(head.min(until)),
+        (end, until) => end.or(until),
+    };
+    Ok((running, EventSource::new(log, after, end, options.follow, options.on_status)))
+}
+
+/// Opens a destination, to deliver what comes after a position.
+fn open_target(
+    destination: &Destination,
+    checkpoint: Option<&ReplayCheckpoint>,
+    after: Position,
+) -> Result<Box<dyn ReplayTarget>, ReplayError> {
+    Ok(match destination {
+        Destination::Program { command, to_stderr } => {
+            let output = if *to_stderr { ProgramOutput::Stderr } else { ProgramOutput::Inherit };
+            Box::new(Program::start(command, output, after)?)
+        }
+        Destination::File(path) => {
+            let resume_from = checkpoint
+                .map(|checkpoint| ResumeFrom { bytes: checkpoint.bytes, closed: checkpoint.closed });
+            Box::new(LinesFile::open(path, resume_from, after)?)
+        }
+        Destination::Endpoint(options) => Box::new(Endpoint::open(options, after)?),
+    })
+}
+
+/// A running options.
+struct RunningReplay {
+    target: Box<dyn ReplayTarget>,
+    file: Option<CheckpointFile>,
+    checkpoint: ReplayCheckpoint,
+    /// Events delivered by earlier runs.
+    events_before: u64,
+    checkpoint_written_at: Instant,
+}
+
+impl RunningReplay {
+    async fn run(
+        &mut self,
+        mut source: EventSource<'_>,
+        options: &ReplayOptions<'_>,
+        stop: &mut StopSignal,
+        on_progress: &mut (dyn FnMut(u64, Position) + Send),
+        outcome: &mut ReplayOutcome,
+    ) -> Result<(), ReplayError> {
+        let mut rate_limiter = RateLimiter::new(options.rate);
+        let limits =
+            self.target.batch_limits().with_max_events(options.rate.map_or(u64::MAX, Rate::max_batch_events));
+        let mut batch = ReplayBatch::empty_after(outcome.position);
+        loop {
+            let page = self.next_page(&mut source, options.follow, stop, outcome).await?;
+            let Some(Page { events, up_to, last }) = page else { break };
+            for event in events {
+                if (options.filter)(&event) {
+                    batch.push(&event);
+                }
+                batch.up_to = event.position;
+                if batch.is_full(limits) {
+                    self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?;
+                    on_progress(outcome.events, batch.up_to);
+                    if stop.is_requested() {
+                        break;
+                    }
+                }
+            }
+            if stop.is_requested() {
+                break;
+            }
+            batch.up_to = batch.up_to.max(up_to);
+            if options.follow || last {
+                self.deliver(&mut batch, &mut rate_limiter, (stop, options.on_status), outcome).await?;
+            }
+            on_progress(outcome.events, batch.up_to);
+            if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
+                self.flush(outcome).await?;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+        outcome.stopped = true;
+        Ok(())
+    }
+
+    /// Waits for the next page, and flushes the target meanwhile. `None` if a stop is requested first.
+    async fn next_page(
+        &mut self,
+        source: &mut EventSource<'_>,
+        follow: bool,
+        stop: &mut StopSignal,
+        outcome: &mut ReplayOutcome,
+    ) -> Result<Option<Page>, ReplayError> {
+        // Not restarted at each tick: connecting may take longer than the interval.
+        let mut next_page = pin!(source.next_page());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(None),
+                page = &mut next_page => return Ok(Some(page?)),
+                () = tokio::time::sleep(CHECKPOINT_INTERVAL), if follow => self.flush(outcome).await?,
+            }
+        }
+    }
+
+    /// Delivers a batch and empties it. If a stop is requested first, the batch stays as it is.
+    async fn deliver(
+        &mut self,
+        batch: &mut ReplayBatch,
+        rate_limiter: &mut RateLimiter,
+        (stop, on_status): (&mut StopSignal, StatusCallback<'_>),
+        outcome: &mut ReplayOutcome,
+    ) -> Result<(), ReplayError> {
+        tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(()),
+            () = rate_limiter.acquire(batch.events) => {}
+        }
+        if self.target.deliver(batch, stop, on_status).await? {
+            outcome.events += batch.events;
+            *batch = ReplayBatch::empty_after(batch.up_to);
+        }
+        if self.checkpoint_written_at.elapsed() >= CHECKPOINT_INTERVAL {
+            self.flush(outcome).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, outcome: &mut ReplayOutcome) -> Result<(), ReplayError> {
+        let progress = self.target.flush().await?;
+        self.write_checkpoint(progress, outcome)
+    }
+
+    fn write_checkpoint(
+        &mut self,
+        progress: DeliveryProgress,
+        outcome: &mut ReplayOutcome,
+    ) -> Result<(), ReplayError> {
+        outcome.position = progress.position;
+        self.checkpoint_written_at = Instant::now();
+        let Some(file) = &mut self.file else { return Ok(()) };
+        self.checkpoint.position = progress.position;
+        self.checkpoint.bytes = progress.bytes;
+        self.checkpoint.events = self.events_before + progress.events;
+        file.write(&self.checkpoint)
+    }
+}

@@ -1,0 +1,29 @@
+//! Communication with a running replay: the stop signal, and the status callback.
+
+use tokio::sync::watch;
+
+/// Receives short sentences about what a replay waits for.
+pub type StatusCallback<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Asks a replay to stop: when its sender sends `true`, or is dropped.
+#[derive(Clone, Debug)]
+pub struct StopSignal(watch::Receiver<bool>);
+
+impl StopSignal {
+    /// Creates a signal with its sender.
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Whether a stop was requested.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until a stop is requested.
+    pub async fn requested(&mut self) {
+        // An error means that the sender was dropped, which counts as a request.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
