@@ -1,6 +1,6 @@
-//! Folders that survive a loss of power: created, and things in them moved aside.
+//! Durable directory operations: creating folders and quarantining files so that both survive a power failure.
 //!
-//! A new or renamed entry of a folder is on disk only when the folder itself is synced.
+//! A new or renamed directory entry is durable only after the directory itself is synced.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,14 +8,14 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Creates a folder and those above it, each synced into the one that it is in.
+/// Creates a folder and its parents, and syncs each into its parent.
 pub fn create_dir_all(folder: &Path) -> io::Result<()> {
     if folder.try_exists()? {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        // Whoever made it may have died before syncing it. Where its parent can't be opened or synced, it was made by
-        // somebody else, and is for them to keep.
+        // An earlier run may have crashed before syncing it. If the parent can't be opened or synced, another user created
+        // the folder and is responsible for it.
         let _ = sync_parent_dir(folder);
         return Ok(());
     }
@@ -26,12 +26,12 @@ pub fn create_dir_all(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes what was created, renamed or removed beside `path` durable.
+/// Makes creations, renames and removals in the parent folder of `path` durable.
 pub fn sync_parent_dir(path: &Path) -> io::Result<()> {
     File::open(parent_dir(path))?.sync_all()
 }
 
-/// The folder that `path` is in: the working directory for a bare name.
+/// Returns the parent folder of `path`: the working directory for a bare name.
 pub fn parent_dir(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -39,9 +39,9 @@ pub fn parent_dir(path: &Path) -> PathBuf {
     }
 }
 
-/// Moves a file or folder, where there is one, to `<name>.damaged-<unix milliseconds>`, and after it the files beside it
-/// whose names are its name and one of `suffixes`. Then removes what was moved aside before: one copy is kept. Who has
-/// the files open keeps them.
+/// Renames a file or folder, if it exists, to `<name>.damaged-<unix milliseconds>`, and with it the files beside it whose
+/// names are its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that one copy
+/// is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let mut quarantine_name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
     quarantine_name.push(".damaged-");
@@ -59,14 +59,14 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// A path beside another one: its name with `suffix` appended.
+/// Returns `path` with `suffix` appended to its name.
 pub fn path_with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Renames durably; `false` where there is nothing of that name.
+/// Renames durably. Returns `false` if `from` does not exist.
 fn rename_durably(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => sync_parent_dir(from).map(|()| true),
@@ -116,7 +116,7 @@ mod tests {
         fs::write(path.with_file_name("data.db.damaged-1-wal"), "older").unwrap();
         fs::create_dir(path.with_file_name("data.db.damaged-1")).unwrap();
         quarantine(&path, &["-wal"]).unwrap();
-        assert_eq!(names().len(), 2, "nothing took its place: {:?}", names());
+        assert_eq!(names().len(), 2, "a missing file was quarantined: {:?}", names());
 
         fs::write(&path, "new").unwrap();
         fs::write(path.with_file_name("data.db-wal"), "new").unwrap();

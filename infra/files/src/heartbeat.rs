@@ -1,4 +1,4 @@
-//! Notices in files beside a file or folder.
+//! Heartbeats in files beside the file or folder of a projection.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,33 +8,33 @@ use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 
 use crate::durable_fs::path_with_suffix;
 
-/// Notices in files beside a file or folder: `read-model.db.keeper.json`.
+/// Heartbeats in files beside the file or folder of a projection, for example `read-model.db.keeper.json`.
 #[derive(Clone, Debug)]
 pub struct FileHeartbeats {
     path: PathBuf,
 }
 
 impl FileHeartbeats {
-    /// Those beside a file or folder.
+    /// The heartbeats beside this file or folder.
     pub fn for_path(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Puts a notice up in place of the one before. Blocks.
+    /// Replaces the heartbeat of a role. Blocks.
     pub fn post(&self, role: ProjectorRole, heartbeat: &Heartbeat) -> io::Result<()> {
         let path = self.heartbeat_path(role, "");
-        // Each process writes a file of its own and then renames it: a reader never meets half a notice.
+        // Each process writes a file of its own and then renames it, so that no reader sees half a heartbeat.
         let new = self.heartbeat_path(role, &format!(".{}", std::process::id()));
         fs::write(&new, serde_json::to_vec(heartbeat)?)?;
         fs::rename(new, path)
     }
 
-    /// Takes a notice down. Blocks.
+    /// Removes the heartbeat of a role. Blocks.
     pub fn remove(&self, role: ProjectorRole) -> io::Result<()> {
         ignore_not_found(fs::remove_file(self.heartbeat_path(role, "")))
     }
 
-    /// The notice that is up, if there is one that can be read. Blocks.
+    /// Reads the heartbeat of a role; `None` if there is none or it is unreadable. Blocks.
     pub fn read(&self, role: ProjectorRole) -> Option<Heartbeat> {
         serde_json::from_slice(&fs::read(self.heartbeat_path(role, "")).ok()?).ok()
     }
@@ -44,7 +44,7 @@ impl FileHeartbeats {
     }
 }
 
-/// Takes down all notices beside a path that is being removed.
+/// Removes all heartbeats beside a path.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let heartbeats = FileHeartbeats::for_path(path);
     ProjectorRole::ALL.into_iter().try_for_each(|role| heartbeats.remove(role))
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use chat_domain::{Position, Timestamp};
 
-    fn notice(at: i64) -> Heartbeat {
+    fn heartbeat(at: i64) -> Heartbeat {
         Heartbeat {
             at: Timestamp::from_millis(at),
             state: "live".to_owned(),
@@ -75,16 +75,16 @@ mod tests {
     #[test]
     fn the_latest_heartbeat_of_each_role_is_readable_until_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let notices = FileHeartbeats::for_path(folder.path().join("data.db"));
-        assert_eq!(notices.read(ProjectorRole::Active), None);
-        notices.post(ProjectorRole::Active, &notice(1)).unwrap();
-        notices.post(ProjectorRole::Active, &notice(2)).unwrap();
-        notices.post(ProjectorRole::Standby, &notice(3)).unwrap();
-        assert_eq!(notices.read(ProjectorRole::Active), Some(notice(2)));
-        notices.remove(ProjectorRole::Active).unwrap();
-        notices.remove(ProjectorRole::Active).unwrap();
-        assert_eq!(notices.read(ProjectorRole::Active), None);
-        assert_eq!(notices.read(ProjectorRole::Standby), Some(notice(3)));
+        let heartbeats = FileHeartbeats::for_path(folder.path().join("data.db"));
+        assert_eq!(heartbeats.read(ProjectorRole::Active), None);
+        heartbeats.post(ProjectorRole::Active, &heartbeat(1)).unwrap();
+        heartbeats.post(ProjectorRole::Active, &heartbeat(2)).unwrap();
+        heartbeats.post(ProjectorRole::Standby, &heartbeat(3)).unwrap();
+        assert_eq!(heartbeats.read(ProjectorRole::Active), Some(heartbeat(2)));
+        heartbeats.remove(ProjectorRole::Active).unwrap();
+        heartbeats.remove(ProjectorRole::Active).unwrap();
+        assert_eq!(heartbeats.read(ProjectorRole::Active), None);
+        assert_eq!(heartbeats.read(ProjectorRole::Standby), Some(heartbeat(3)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -42,7 +42,10 @@ pub(super) struct RetryTimer {
 
 impl RetryTimer {
     pub(super) fn new(timeouts: CallTimeouts) -> Self {
-        Self { deadline: Instant::now() + timeouts.total, backoff: Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF) }
+        Self {
+            deadline: Instant::now() + timeouts.total,
+            backoff: Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF),
+        }
     }
 
     /// Waits before the next attempt. Returns false if the time limit leaves no further attempt.

@@ -66,8 +66,9 @@ impl Connection {
         let mut page_events = FIRST_PAGE_EVENTS;
         let mut from = Some(ReadStart::End);
         while let Some(start) = from {
-            let page =
-                self.with_retries(|client| self.read_page(client, &lookup.stream, start, page_events)).await?;
+            let page = self
+                .with_retries(|client| self.read_page(client, &lookup.stream, start, page_events))
+                .await?;
             from = page.next;
             for event in page.events {
                 if event.id == lookup.id {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chat_ports::counters::{Counters, InProcessCounters};
 
-use chat_ports::contract_tests::counters::{Handle, random_app, messages, take};
+use chat_ports::contract_tests::counters::{Handle, messages, random_app, take};
 use chat_ports::counters_contract;
 
 fn open() -> impl Fn() -> Handle {

@@ -1,4 +1,4 @@
-//! Writing a set of changes, in one transaction: one statement a set, its rows as arrays of columns.
+//! Commits a set of changes in one transaction: one statement for each set, with its rows as arrays of columns.
 
 use chat_domain::Position;
 use sqlx::postgres::{PgBindIterExt as _, PgQueryResult};
@@ -9,9 +9,9 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
 use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
 use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
-use chat_sql::{apps, chats, dead_letters, deleted_messages, messages};
+use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
-/// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
+/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at their start.
 pub(super) async fn commit(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     let mut transaction = db.begin().await?;
     let moved = apply_changes(&mut transaction, changes).await?;
@@ -21,8 +21,8 @@ pub(super) async fn commit(db: &mut PgConnection, changes: ReadModelChanges) -> 
     Ok(moved)
 }
 
-/// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
-/// start.
+/// Applies the changes within the current transaction. Returns `false` and changes nothing if the checkpoint is not at
+/// their start.
 pub(super) async fn apply_changes(db: &mut PgConnection, changes: ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, &changes).await? {
         return Ok(false);
@@ -56,7 +56,7 @@ async fn insert_apps(db: &mut PgConnection, apps: &[AppRow]) -> Result<()> {
     }
     query(concat!(
         "INSERT INTO apps (",
-        apps!(""),
+        app_columns!(""),
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[], $8::bigint[])"
     ))
@@ -100,7 +100,7 @@ async fn insert_chats(db: &mut PgConnection, chats: &[StoredChat]) -> Result<()>
     }
     query(concat!(
         "INSERT INTO chats (",
-        chats!(""),
+        chat_columns!(""),
         ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[], $8::bigint[])"
     ))
@@ -143,7 +143,7 @@ async fn insert_messages(db: &mut PgConnection, messages: &[NewMessage]) -> Resu
     }
     query(concat!(
         "INSERT INTO messages (",
-        messages!(""),
+        message_columns!(""),
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
            $7::bigint[])"
     ))
@@ -191,7 +191,7 @@ async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Res
     expect_row_count("messages", &deleted, expected)?;
     query(concat!(
         "INSERT INTO deleted_messages (",
-        deleted_messages!(),
+        deleted_message_columns!(),
         ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])"
     ))
     .bind(tombstones.iter().map(|tombstone| to_sql_int(tombstone.chat_id.get())).bind_iter())
@@ -211,7 +211,7 @@ async fn insert_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> R
     }
     query(concat!(
         "INSERT INTO dead_letters (",
-        dead_letters!(),
+        dead_letter_columns!(),
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
            $7::bigint[], $8::bigint[], $9::text[], $10::bigint[])"
     ))
@@ -239,7 +239,7 @@ async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> R
     expect_row_count("dead_letters", &deleted, positions.len())
 }
 
-/// One at a time: an act of an operator marks two at most.
+/// One statement for each: an operator action updates two at most.
 async fn update_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
     for letter in letters {
         let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);

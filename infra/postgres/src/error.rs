@@ -1,4 +1,4 @@
-//! What an error of Postgres means to users of the port.
+//! Maps errors of Postgres to errors of the port.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use chat_ports::read_model::ReadModelError;
 
-/// What Postgres said, without its detail, which quotes values.
+/// An error of the server without its detail, which quotes values.
 #[derive(Debug, Error)]
 #[error("{message} (SQLSTATE {code})")]
 struct ServerError {
@@ -16,9 +16,9 @@ struct ServerError {
     code: String,
 }
 
-/// Postgres does not answer.
+/// Postgres does not respond.
 #[derive(Debug, Error)]
-#[error("Postgres did not answer within {0:?}")]
+#[error("Postgres did not respond within {0:?}")]
 pub(super) struct ResponseTimeout(pub Duration);
 
 /// All connections are in use.
@@ -26,22 +26,22 @@ pub(super) struct ResponseTimeout(pub Duration);
 #[error("no connection to Postgres was free within {0:?}")]
 pub(super) struct PoolTimeout(pub Duration);
 
-/// The connection that writes, and the lock with it, was lost earlier.
+/// The writer's connection, and with it the lock, was lost earlier.
 #[derive(Debug, Error)]
 #[error("the connection that held the lock is lost")]
 pub(super) struct SessionLost;
 
-/// Nothing is there yet.
+/// The read model has not been created yet.
 #[derive(Debug, Error)]
 #[error("no projector has created the read model yet")]
 pub(super) struct NotCreated;
 
-/// Tables of something else.
+/// The schema holds tables of another program.
 #[derive(Debug, Error)]
-#[error("the namespace {0} holds tables of another kind; is it the right one?")]
+#[error("the schema {0} holds tables of another program; is it the right one?")]
 pub(super) struct ForeignTables(pub String);
 
-/// Some of the tables are gone.
+/// Some of the tables are missing.
 #[derive(Debug, Error)]
 #[error("tables of the read model are missing")]
 pub(super) struct MissingTables;
@@ -51,12 +51,12 @@ pub(super) struct MissingTables;
 #[error("the read model has another version than {0}")]
 pub(super) struct VersionMismatch(pub i32);
 
-/// What is stored does not add up.
+/// An invariant of the read model is violated.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(super) struct InvariantViolation(pub &'static str);
 
-/// Rows that the projection loaded are gone, or were there more than once: not what this program wrote.
+/// Rows that the projection loaded are missing or duplicate, which means damage.
 #[derive(Debug, Error)]
 #[error("{changed} rows of {table} changed instead of {expected}")]
 pub(super) struct RowCountMismatch {
@@ -65,7 +65,7 @@ pub(super) struct RowCountMismatch {
     pub expected: usize,
 }
 
-/// Sorts an error into the port's kinds.
+/// Maps an error of Postgres to the port.
 pub(super) fn classify_error(error: Error) -> ReadModelError {
     match error {
         Error::Database(database) => {
@@ -87,7 +87,8 @@ pub(super) fn classify_error(error: Error) -> ReadModelError {
     }
 }
 
-/// The same for a reader: to it, a table that is not there is one that was not created yet. The writer knows better.
+/// Maps an error of a reader: a missing table means that the read model has not been created yet. To the writer it means
+/// damage.
 pub(super) fn classify_read_error(error: Error) -> ReadModelError {
     /// `undefined_table`, `invalid_schema_name`.
     const UNDEFINED_RELATION: [&str; 2] = ["42P01", "3F000"];
@@ -97,10 +98,10 @@ pub(super) fn classify_read_error(error: Error) -> ReadModelError {
     classify_error(error)
 }
 
-/// Whether the connection, and not the statement, is what failed: another one may do.
+/// Whether the connection failed and not the statement, so that a retry on another connection may succeed.
 pub(super) fn is_connection_lost(error: &Error) -> bool {
     match sqlstate(error) {
-        // Connection exceptions; shut down by an operator or a crash; plans of tables that were replaced.
+        // Connection exceptions; shutdown by an operator or a crash; cached plans of replaced tables.
         Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "0A000",
         None => matches!(error, Error::Io(_) | Error::Protocol(_) | Error::Tls(_) | Error::WorkerCrashed),
     }
@@ -115,15 +116,15 @@ fn sqlstate(error: &Error) -> Option<&str> {
     }
 }
 
-/// Errors of the environment (no memory, no disk, no permission, shutting down) pass; the rest says that what is stored
-/// is not what this program stores: pages that can't be read, tables missing or of another shape, keys twice.
+/// Errors of the environment (out of memory or disk, no permission, shutdown) are transient. All others mean that the
+/// stored data is invalid: unreadable pages, missing or different tables, duplicate keys.
 fn is_damage(code: &str) -> bool {
-    /// `insufficient_privilege`, which Postgres counts among the syntax errors; and texts that the database's encoding
-    /// can't hold, which a new table would not hold either: it has to be UTF-8.
+    /// `insufficient_privilege`, which Postgres classifies as a syntax error; and texts that the database's encoding can't
+    /// represent, which a rebuild would not repair: the encoding has to be UTF-8.
     const ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
     /// `data_corrupted`, `index_corrupted`.
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];
-    /// Data exceptions, violated constraints, and what is undefined or of another type.
+    /// Data exceptions, violated constraints, and undefined or mistyped objects.
     const DAMAGE_CLASSES: [&str; 3] = ["22", "23", "42"];
     !ENVIRONMENT.contains(&code)
         && (CORRUPTED.contains(&code) || DAMAGE_CLASSES.iter().any(|class| code.starts_with(class)))

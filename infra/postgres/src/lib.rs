@@ -1,20 +1,20 @@
-//! The adapter for many processes: a namespace of a Postgres database (14 or newer), one writer, any number of readers.
+//! The read model in a schema of a Postgres database (14 or newer): one writer, and any number of readers.
 //!
-//! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres frees when the connection
-//! ends, however it ends; and since it is the connection that commits, a writer that lost the lock can't commit. What
-//! stands between may not share connections among clients (a pooler in transaction mode does): the lock would be
-//! anybody's. [`PostgresReadModel`] has a few connections, each made when it is needed, and made anew when it was lost.
+//! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres releases when the connection
+//! ends for whatever reason; and since the same connection commits, a writer that lost the lock can't commit. A pooler
+//! between must not share connections among clients, as it does in transaction mode. [`PostgresReadModel`] has a few
+//! connections, each opened on demand and replaced when it is lost.
 //!
-//! Commits are not synced one by one (`synchronous_commit=off`): the checkpoint is in the transaction of its rows and
-//! the log of Postgres keeps the order of transactions, so what a crash of Postgres takes, less than a second's commits,
-//! is folded from the log again. Readers may have seen it, and see an older state until then. Whoever has to see at
-//! least what was seen before says so with the position that came with it: the position of an answer is read in the
-//! snapshot of its rows, and is never ahead of them. The crash ends the writer's connection, and the projector finds
-//! that out within a second also when no event comes, since it compares the checkpoint.
+//! Commits are not synced one by one (`synchronous_commit=off`): the checkpoint is in the transaction of its rows and the
+//! WAL of Postgres keeps the order of transactions, so after a crash of Postgres the projection folds the lost events,
+//! less than a second's commits, from the log again. Readers see an older state until then. A client that needs at least
+//! the state that it has seen sends the position of that answer: a position is read in the snapshot of its rows, and is
+//! never ahead of them. The crash ends the writer's connection, which the projector detects within a second even without
+//! new events, since it compares the checkpoint.
 //!
-//! What can't be understood any more is renamed, and a new namespace laid out under the old name in the same
-//! transaction. Statements name their tables without a namespace, which the session's `search_path` adds, so that an
-//! open session turns to the new one with its next statement.
+//! A damaged schema is renamed, and a new one created under the old name in the same transaction. Statements name their
+//! tables without a schema, which the session's `search_path` adds, so that an open session uses the new schema from its
+//! next statement on.
 
 mod commit;
 mod error;

@@ -1,4 +1,4 @@
-//! What the projection loads before it folds: one statement a set.
+//! Loads for the projection: one statement for each set of keys.
 
 use chat_domain::{AppToken, MessageNumber, Position};
 use sqlx::postgres::PgRow;

@@ -1,4 +1,4 @@
-//! A few connections, of which each query takes one for as long as it runs.
+//! A pool of connections for queries.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use chat_ports::read_model::ReadModelError;
 use chat_sql::query::Query;
 use chat_sql::row::Value;
 
-/// How long a query waits for a connection.
+/// The time limit of waiting for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it may take. Postgres itself ends it after 5 seconds; this is for a Postgres that says nothing any more.
+/// The time limit of a query. Postgres itself cancels it after 5 seconds; this covers a server that does not respond.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
-/// Connections that were not used for so long are closed: what lies between may have dropped them.
+/// The time after which an idle connection is closed, since the network may have dropped it.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// `sqlx`'s own pool asks a connection whether it is alive each time that it is returned, which costs a second round trip
-/// a query. Here, whoever finds a connection lost takes a new one.
+/// The pool. Unlike the pool of `sqlx` it does not ping a connection when it is returned, which would cost a second round
+/// trip for each query; a query that finds its connection lost opens a new one.
 pub(super) struct Pool {
     options: PgConnectOptions,
-    /// As many as there are connections at most.
+    /// One permit for each connection.
     permits: Semaphore,
     idle: Mutex<Vec<(Instant, PgConnection)>>,
 }
@@ -35,13 +35,13 @@ impl Pool {
         Self { options, permits: Semaphore::new(connections.max(1)), idle: Mutex::default() }
     }
 
-    /// The rows of a query. A caller that gives up closes the connection.
+    /// Returns the rows of a query. Cancelling the future closes the connection.
     pub(super) async fn fetch_rows<Q: Query>(&self, query: &Q) -> Result<Vec<PgRow>, ReadModelError> {
         let _permit = self.acquire_permit().await?;
         if let Some(mut connection) = self.take_idle() {
             match fetch_all(&mut connection, query).await? {
                 Ok(rows) => return Ok(self.put_back(connection, rows)),
-                // All of them were lost: Postgres was started again. Queries can be repeated.
+                // Postgres was restarted, so all connections are lost. The query is retried below.
                 Err(error) if is_connection_lost(&error) => self.lock_idle().clear(),
                 Err(error) => return Err(self.put_back(connection, classify_read_error(error))),
             }
@@ -61,16 +61,16 @@ impl Pool {
         }
     }
 
-    /// The connection that was used last.
+    /// Takes the most recently used connection.
     fn take_idle(&self) -> Option<PgConnection> {
         let mut connections = self.lock_idle();
         connections.retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
         connections.pop().map(|(_, connection)| connection)
     }
 
-    fn put_back<T>(&self, connection: PgConnection, answer: T) -> T {
+    fn put_back<T>(&self, connection: PgConnection, value: T) -> T {
         self.lock_idle().push((Instant::now(), connection));
-        answer
+        value
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, PgConnection)>> {

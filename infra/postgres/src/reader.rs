@@ -1,4 +1,4 @@
-//! The query side.
+//! The query side of the read model in Postgres.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +21,18 @@ use chat_sql::row;
 use chat_sql::tables::SCHEMA_VERSION;
 use chat_sql::{SqlEngine, SqlReadModel};
 
-/// How long Postgres may be silent while everything is read.
+/// The time limit of waiting for the next row of a full scan.
 const ROW_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What always holds, each as a statement that answers `true`, and what it means when it does not.
+/// Invariants of the read model: a statement that returns `true`, and the violation otherwise.
 const INVARIANTS: [(&str, &str); 3] = [
     (
         "SELECT (SELECT coalesce(sum(chat_count), 0) FROM apps) = (SELECT count(*) FROM chats)",
-        "apps count other chats than there are",
+        "the chat counts of apps do not match the chats",
     ),
     (
         "SELECT (SELECT coalesce(sum(message_count), 0) FROM chats) = (SELECT count(*) FROM messages)",
-        "chats count other messages than there are",
+        "the message counts of chats do not match the messages",
     ),
     (
         "SELECT coalesce((SELECT max(id) FROM messages), 0) <= (SELECT max(position) FROM checkpoint)",
@@ -43,7 +43,7 @@ const INVARIANTS: [(&str, &str); 3] = [
 /// The read model in Postgres, for queries.
 pub type PostgresReadModel = SqlReadModel<PostgresEngine>;
 
-/// Postgres as an engine of the read model. Cheap to clone; clones share their connections.
+/// The read model's Postgres engine. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct PostgresEngine {
     url: PostgresUrl,
@@ -51,7 +51,7 @@ pub struct PostgresEngine {
 }
 
 impl PostgresEngine {
-    /// How many bytes of disk it takes, indexes included.
+    /// Returns the disk size in bytes, including indexes.
     pub async fn disk_bytes(&self) -> Result<u64, ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let bytes: i64 = sqlx::query_scalar(
@@ -66,23 +66,23 @@ impl PostgresEngine {
         Ok(u64::try_from(bytes).unwrap_or(0))
     }
 
-    /// Reads everything, beside everything else, and answers [`ReadModelError::Damaged`] where Postgres finds a page that
-    /// it can't read or where the rows do not add up. Dropping the future ends it.
+    /// Checks all tables in the background, and returns [`ReadModelError::Damaged`] if a page is unreadable or an invariant
+    /// is violated. Dropping the future stops the check.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let mut snapshot = begin_snapshot(&mut connection).await?;
-        for (holds, otherwise) in INVARIANTS {
+        for (statement, violation) in INVARIANTS {
             let holds: bool =
-                sqlx::query_scalar(holds).fetch_one(&mut *snapshot).await.map_err(classify_read_error)?;
+                sqlx::query_scalar(statement).fetch_one(&mut *snapshot).await.map_err(classify_read_error)?;
             if !holds {
-                return Err(ReadModelError::Damaged(Box::new(InvariantViolation(otherwise))));
+                return Err(ReadModelError::Damaged(Box::new(InvariantViolation(violation))));
             }
         }
         Ok(())
     }
 }
 
-/// A transaction whose statements all see the same.
+/// Begins a transaction whose statements read one snapshot.
 async fn begin_snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>, ReadModelError> {
     connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -108,7 +108,7 @@ impl SqlEngine for PostgresEngine {
         Self { url, pool }
     }
 
-    async fn ask<Q: Query>(&self, mut query: Q) -> Result<Q::Output, ReadModelError> {
+    async fn run_query<Q: Query>(&self, mut query: Q) -> Result<Q::Output, ReadModelError> {
         for row in self.pool.fetch_rows(&query).await? {
             query.read(&PostgresRow(&row)).map_err(classify_read_error)?;
         }
@@ -124,13 +124,15 @@ impl SqlEngine for PostgresEngine {
             .map_err(classify_read_error)?
             .position;
         let mut value = ProjectionContents::default();
-        for part in &ENTITY_TABLES {
-            let mut rows = query(part.select_sql).fetch(&mut *snapshot);
-            let silent = |_| ReadModelError::Unavailable(Box::new(ResponseTimeout(ROW_TIMEOUT)));
-            while let Some(row) =
-                timeout(ROW_TIMEOUT, rows.try_next()).await.map_err(silent)?.map_err(classify_read_error)?
+        for table in &ENTITY_TABLES {
+            let mut rows = query(table.select_sql).fetch(&mut *snapshot);
+            let timed_out = |_| ReadModelError::Unavailable(Box::new(ResponseTimeout(ROW_TIMEOUT)));
+            while let Some(row) = timeout(ROW_TIMEOUT, rows.try_next())
+                .await
+                .map_err(timed_out)?
+                .map_err(classify_read_error)?
             {
-                part.add_row(&mut value, &PostgresRow(&row)).map_err(classify_read_error)?;
+                table.add_row(&mut value, &PostgresRow(&row)).map_err(classify_read_error)?;
             }
         }
         Ok(Snapshot { position, value })

@@ -1,4 +1,4 @@
-//! What Postgres's columns hold.
+//! Rows of Postgres for the shared SQL.
 
 use std::error::Error as StdError;
 
@@ -7,7 +7,7 @@ use sqlx::{Decode, Error, Result, Row as _, TypeInfo, ValueRef};
 
 use chat_sql::row::{SqlRow, Value};
 
-/// A row of Postgres, as the shared SQL reads it.
+/// A row of Postgres.
 pub(super) struct PostgresRow<'a>(pub(super) &'a PgRow);
 
 impl SqlRow for PostgresRow<'_> {
@@ -22,7 +22,7 @@ impl SqlRow for PostgresRow<'_> {
         match value.type_info().name() {
             "INT8" => <i64 as Decode<sqlx::Postgres>>::decode(value).map(Value::Int).map_err(unreadable),
             "TEXT" => <&str as Decode<sqlx::Postgres>>::decode(value).map(Value::Text).map_err(unreadable),
-            other => Err(unreadable(format!("it is of type {other}").into())),
+            other => Err(unreadable(format!("the column has type {other}").into())),
         }
     }
 

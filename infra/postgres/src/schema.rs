@@ -1,4 +1,4 @@
-//! The tables in their namespace: finding out what is there, laying them out, putting them aside.
+//! The schema of the read model: inspecting, creating, quarantining and removing its tables.
 
 use sqlx::{AssertSqlSafe, PgConnection, Result, Row as _, query, raw_sql};
 
@@ -8,22 +8,22 @@ use chat_ports::read_model::ReadModelError;
 use chat_sql::load::CHECKPOINT;
 use chat_sql::tables::{SCHEMA, SCHEMA_VERSION, TABLES};
 
-/// The comment on each table, by which they are told from those of something else.
+/// The comment on each table, which distinguishes it from tables of other programs.
 const TABLE_COMMENT: &str = "chat-api read model";
 
-/// Rows of these are written again and again, without changing a key: room beside them lets the new version of a row
-/// stand on the page of the old one, which spares all indexes.
+/// Rows of these tables are updated often without a change of keys. Free space lets the new version of a row stay on the
+/// page of the old one (a HOT update), so that no index changes.
 const FILL_FACTORS: &str = "ALTER TABLE chats SET (fillfactor = 70); ALTER TABLE apps SET (fillfactor = 70);
                     ALTER TABLE checkpoint SET (fillfactor = 10);";
 
-/// What a namespace holds.
+/// The content of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemaState {
-    /// There is no such namespace.
+    /// The schema does not exist.
     Absent,
-    /// It is empty; whoever administers the database has made it.
+    /// The schema is empty: an administrator created it.
     Empty,
-    /// Tables of something else.
+    /// Tables of another program.
     Foreign,
     /// Tables of a read model, but not all of them.
     Incomplete,
@@ -31,12 +31,12 @@ pub(super) enum SchemaState {
     ReadModel,
 }
 
-pub(super) async fn inspect(db: &mut PgConnection, namespace: &SchemaName) -> Result<SchemaState> {
+pub(super) async fn inspect(db: &mut PgConnection, schema_name: &SchemaName) -> Result<SchemaState> {
     let found = query(
         "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = ANY($2) AND obj_description(c.oid, 'pg_class') = $3)
          FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = $1 GROUP BY n.oid",
     )
-    .bind(namespace.as_str())
+    .bind(schema_name.as_str())
     .bind(TABLES)
     .bind(TABLE_COMMENT)
     .fetch_optional(db)
@@ -51,17 +51,19 @@ pub(super) async fn inspect(db: &mut PgConnection, namespace: &SchemaName) -> Re
     })
 }
 
-/// Refuses what is not a read model of this version. One that is damaged is put aside and folded anew; what belongs to
-/// something else is left alone: the namespace was given by mistake.
+/// Refuses a schema that is not a read model of this version. A damaged one is quarantined and rebuilt; one of another
+/// program is left alone: it was given by mistake.
 pub(super) async fn check(
     db: &mut PgConnection,
-    namespace: &SchemaName,
+    schema_name: &SchemaName,
     found: SchemaState,
 ) -> Result<(), ReadModelError> {
     match found {
         SchemaState::Absent | SchemaState::Empty => return Ok(()),
         SchemaState::Foreign => {
-            return Err(ReadModelError::Unavailable(Box::new(ForeignTables(namespace.as_str().to_owned()))));
+            return Err(ReadModelError::Unavailable(Box::new(ForeignTables(
+                schema_name.as_str().to_owned(),
+            ))));
         }
         SchemaState::Incomplete => return Err(ReadModelError::Damaged(Box::new(MissingTables))),
         SchemaState::ReadModel => {}
@@ -72,13 +74,13 @@ pub(super) async fn check(
     }
 }
 
-/// Makes the tables. Belongs in a transaction, so that others see all of them or none.
+/// Creates the tables. Runs in a transaction, so that other sessions see all of them or none.
 pub(super) async fn create_tables(
     db: &mut PgConnection,
-    namespace: &SchemaName,
+    schema_name: &SchemaName,
     found: SchemaState,
 ) -> Result<()> {
-    let name = namespace.as_str();
+    let name = schema_name.as_str();
     if found == SchemaState::Absent {
         raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&mut *db).await?;
     }
@@ -90,18 +92,20 @@ pub(super) async fn create_tables(
     Ok(())
 }
 
-/// Gives the namespace another name, in place of the one that was put aside before. Belongs in a transaction.
-pub(super) async fn quarantine(db: &mut PgConnection, namespace: &SchemaName) -> Result<()> {
-    let (name, aside) = (namespace.as_str(), namespace.quarantine_name());
-    let statements = format!("DROP SCHEMA IF EXISTS {aside} CASCADE; ALTER SCHEMA {name} RENAME TO {aside};");
+/// Renames the schema, and drops the one that was quarantined before. Runs in a transaction.
+pub(super) async fn quarantine(db: &mut PgConnection, schema_name: &SchemaName) -> Result<()> {
+    let (name, quarantined) = (schema_name.as_str(), schema_name.quarantine_name());
+    let statements =
+        format!("DROP SCHEMA IF EXISTS {quarantined} CASCADE; ALTER SCHEMA {name} RENAME TO {quarantined};");
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }
 
-/// Drops the namespace, and the one that was put aside.
-pub(super) async fn remove(db: &mut PgConnection, namespace: &SchemaName) -> Result<()> {
-    let (name, aside) = (namespace.as_str(), namespace.quarantine_name());
-    let statements = format!("DROP SCHEMA IF EXISTS {aside} CASCADE; DROP SCHEMA IF EXISTS {name} CASCADE;");
+/// Drops the schema and its quarantined copy.
+pub(super) async fn remove(db: &mut PgConnection, schema_name: &SchemaName) -> Result<()> {
+    let (name, quarantined) = (schema_name.as_str(), schema_name.quarantine_name());
+    let statements =
+        format!("DROP SCHEMA IF EXISTS {quarantined} CASCADE; DROP SCHEMA IF EXISTS {name} CASCADE;");
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }

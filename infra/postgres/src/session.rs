@@ -1,4 +1,4 @@
-//! Connections, and the settings of their sessions.
+//! Connecting, and the settings of sessions.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::error::{ResponseTimeout, classify_error};
 use super::url::PostgresUrl;
 use chat_ports::read_model::ReadModelError;
 
-/// How long a connection may take to come about.
+/// The time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Every statement but those that read everything goes by keys. It should walk their indexes whatever the planner thinks
-/// of tables that were empty when it last looked, as they are before and in the middle of a catch-up; plans are made once
-/// a connection, and compiling them would take longer than running them.
+/// All statements but full scans look rows up by key. They have to use the indexes even if the planner's statistics are of
+/// empty tables, as before and during a catch-up. Plans are made once for each connection, and JIT compilation would take
+/// longer than the statements.
 const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -25,18 +25,18 @@ const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("jit", "off"),
 ];
 
-/// A session for one query at a time.
+/// The options of a session for queries.
 pub(super) fn query_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options(INDEX_SCAN_SETTINGS).options([("statement_timeout", "5s")])
 }
 
-/// A session that reads everything.
+/// The options of a session for full scans.
 pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options([("jit", "off"), ("statement_timeout", "0")])
 }
 
-/// A session that writes. Its end frees the lock, so Postgres should notice soon when the other side is gone without a
-/// word: after some 20 seconds of silence.
+/// The options of a session that writes. Its end releases the lock, so Postgres has to detect a dead client soon: after
+/// about 20 seconds of silence.
 pub(super) fn writer_options(url: &PostgresUrl) -> PgConnectOptions {
     schema_options(url).options(INDEX_SCAN_SETTINGS).options([
         ("synchronous_commit", "off"),

@@ -1,4 +1,4 @@
-//! Where the read model is: a database, and a namespace in it.
+//! The URL of a Postgres database, and the schema in it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Database as _};
 use thiserror::Error;
 
-/// What a URL may carry after its `?`; anything else is a mistake that should show at once.
+/// The allowed URL parameters. Others are reported as errors.
 const ALLOWED_PARAMETERS: &[&str] = &[
     "application_name",
     "dbname",
@@ -23,7 +23,7 @@ const ALLOWED_PARAMETERS: &[&str] = &[
     "user",
 ];
 
-/// A Postgres database and the namespace (in Postgres's words: the schema) in it that holds the read model.
+/// A Postgres database, and the schema in it that holds the read model.
 ///
 /// `Display`, `Debug` and all errors show neither the password nor the user.
 #[derive(Clone)]
@@ -32,37 +32,37 @@ pub struct PostgresUrl {
     schema: SchemaName,
 }
 
-/// A URL that names no database of Postgres.
+/// An error of parsing a Postgres URL or a schema name.
 #[derive(Debug, Error)]
 pub enum InvalidPostgresUrl {
-    /// It starts with something else.
+    /// The scheme is not one of Postgres.
     #[error("the URL does not start with postgres:// or postgresql://")]
     Scheme,
-    /// It carries a parameter that is not known.
+    /// A parameter is unknown.
     #[error("the URL has a parameter that is not known: {0}")]
     UnknownParameter(String),
-    /// What comes after its `?` is none, and may be the rest of a password.
+    /// The text after `?` is no parameter, and may be the rest of a password.
     #[error(
         "the URL has no parameters after its ?; characters such as ?, / and @ in a password must be percent-encoded"
     )]
     MalformedParameter,
-    /// It can't be read.
+    /// The URL is malformed.
     #[error("the URL can't be read")]
     Malformed(#[source] Box<dyn StdError + Send + Sync>),
-    /// The namespace's name has another form.
+    /// The schema name is invalid.
     #[error(
-        "a namespace's name is 1 to {} of a-z, 0-9 and _, starts with a letter, and not with pg_",
+        "a schema name is 1 to {} of a-z, 0-9 and _, starts with a letter, and not with pg_",
         SchemaName::MAX_LENGTH
     )]
     SchemaName,
 }
 
 impl PostgresUrl {
-    /// The namespace unless another one is named.
+    /// The default schema.
     pub const DEFAULT_SCHEMA: &'static str = "chat_read_model";
 
-    /// Reads a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. What it leaves out comes
-    /// from the variables that all clients of Postgres heed (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
+    /// Parses a URL such as `postgres://user:password@host:5432/database?sslmode=verify-full`. Missing parts are taken from
+    /// the usual environment variables of Postgres clients (`PGHOST`, `PGUSER`, `PGPASSFILE` …).
     pub fn parse(url: &str) -> Result<Self, InvalidPostgresUrl> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(InvalidPostgresUrl::Scheme);
@@ -79,24 +79,24 @@ impl PostgresUrl {
         }
         let options: PgConnectOptions =
             url.parse().map_err(|error: sqlx::Error| InvalidPostgresUrl::Malformed(Box::new(error)))?;
-        // Statements are not logged by the client: errors are, where they are handled.
+        // The client does not log statements; errors are logged by their handlers.
         let options = options.disable_statement_logging();
         Ok(Self { options, schema: SchemaName::parse(Self::DEFAULT_SCHEMA)? })
     }
 
-    /// The same database with another namespace.
+    /// Returns the same database with another schema.
     pub fn with_schema(self, name: &str) -> Result<Self, InvalidPostgresUrl> {
         Ok(Self { schema: SchemaName::parse(name)?, ..self })
     }
 
-    /// The same database with the namespace that has this number: `chat_read_model_2`.
+    /// Returns the same database with the schema of a generation, for example `chat_read_model_2`.
     #[must_use]
     pub fn for_generation(&self, number: u32) -> Self {
-        let namespace = SchemaName(format!("{}_{number}", self.schema.0));
-        Self { options: self.options.clone(), schema: namespace }
+        let schema = SchemaName(format!("{}_{number}", self.schema.0));
+        Self { options: self.options.clone(), schema }
     }
 
-    /// The namespace's name.
+    /// The name of the schema.
     pub fn schema_name(&self) -> &str {
         self.schema.as_str()
     }
@@ -124,12 +124,12 @@ impl fmt::Debug for PostgresUrl {
     }
 }
 
-/// A namespace's name, which needs no quotes in a statement.
+/// The name of a schema, which needs no quotes in a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SchemaName(String);
 
 impl SchemaName {
-    /// Leaves room for what is appended, a number and what is put aside; Postgres cuts names after 63 bytes.
+    /// Leaves room for the suffixes of generations and quarantined schemas; Postgres truncates names after 63 bytes.
     const MAX_LENGTH: usize = 44;
 
     fn parse(name: &str) -> Result<Self, InvalidPostgresUrl> {
@@ -145,7 +145,7 @@ impl SchemaName {
         &self.0
     }
 
-    /// The name of the namespace that keeps what was put aside.
+    /// The name of the quarantined schema.
     pub(super) fn quarantine_name(&self) -> String {
         format!("{}_damaged", self.0)
     }
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_shows_neither_password_nor_user() -> Result<(), InvalidPostgresUrl> {
-        let url = PostgresUrl::parse("postgres://somebody:s3cret@db.example:5433/chat")?;
+    fn displays_neither_password_nor_user() -> Result<(), InvalidPostgresUrl> {
+        let url = PostgresUrl::parse("postgres://operator:s3cret@db.example:5433/chat")?;
         assert_eq!(format!("{url:?}"), "PostgresUrl(postgres://db.example:5433/chat, chat_read_model)");
         Ok(())
     }
@@ -171,7 +171,7 @@ mod tests {
             "postgres://u@h/d?pasword=s3cret",
         ] {
             let refused = PostgresUrl::parse(wrong).map(|_| ());
-            let Err(error) = refused else { panic!("{wrong} is taken") };
+            let Err(error) = refused else { panic!("{wrong} is accepted") };
             assert!(!format!("{error} {error:?}").contains("u:s3cret"), "{error:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! The writing side: one connection, which holds the lock for as long as it lives.
+//! The write side: one connection, which holds the writer's lock.
 
 use std::time::Duration;
 
@@ -20,81 +20,81 @@ use chat_ports::read_model::{
     AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
 };
 
-/// How long a set of statements may take. Postgres itself ends a statement after a minute; this is for a Postgres that
-/// says nothing any more.
+/// The time limit of a set of statements. Postgres itself cancels a statement after a minute; this covers a server that
+/// does not respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// The read model in Postgres, for the projection. There is one a namespace, in whatever process: the connection that
-/// commits holds an advisory lock, and loses it when it is lost itself.
+/// The read model in Postgres, for its projection. A schema has one writer at a time, across all processes: the connection
+/// that commits holds an advisory lock, which ends with the connection.
 pub struct PostgresReadModelWriter {
-    /// `None` after an error: what became of the session is not known.
+    /// `None` after an error, since the state of the session is unknown then.
     session: Mutex<Option<PgConnection>>,
-    /// Whether everything happens in one transaction that is never committed.
+    /// Whether all changes are in one transaction that is never committed.
     is_dry_run: bool,
 }
 
 impl PostgresReadModelWriter {
-    /// Opens the read model at `url`, and lays it out where there is none.
+    /// Opens the read model at `url`, and creates it if it does not exist.
     ///
-    /// [`ReadModelError::InUse`] while another writer has it; [`ReadModelError::Damaged`] where it is of another version
-    /// or incomplete; [`ReadModelError::Unavailable`] where Postgres can't be reached, or the namespace holds tables of
-    /// something else, which is no reason to move them.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
+    /// another version or incomplete, and with [`ReadModelError::Unavailable`] if Postgres is unreachable, or the schema holds
+    /// tables of another program, which must not be quarantined.
     pub async fn open(url: &PostgresUrl) -> Result<(Self, StorageOrigin), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
-        let namespace = url.schema();
-        let found = with_timeout(schema::inspect(&mut session, namespace)).await?;
-        let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, namespace, found)).await;
+        let schema_name = url.schema();
+        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
         let opened = if found == SchemaState::ReadModel {
             StorageOrigin::Existing
         } else {
-            with_timeout(create_tables(&mut session, namespace, found)).await?;
+            with_timeout(create_tables(&mut session, schema_name, found)).await?;
             StorageOrigin::Created
         };
         Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, opened))
     }
 
-    /// Renames the namespace, where there is one, to `<name>_damaged` (what was put there before is dropped), and lays
-    /// out a new and empty one, in one transaction: readers see one or the other.
+    /// Renames the schema, if it exists, to `<name>_damaged` (the schema quarantined before is dropped), and creates a new,
+    /// empty one, in one transaction: readers see one or the other.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         with_timeout(recreate_tables(&mut session, url.schema())).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: false })
     }
 
-    /// Opens the read model beside whoever writes it, to find out what changes would come to: all that is committed here
-    /// is undone when this is dropped, and until then nobody else can commit.
+    /// Opens the read model for a dry run beside its writer: all changes are rolled back on drop, and until then the writer
+    /// can't commit.
     ///
-    /// [`ReadModelError::Unavailable`] where there is no read model, or Postgres can't be reached.
+    /// Fails with [`ReadModelError::Unavailable`] if there is no read model, or Postgres is unreachable.
     pub async fn open_dry_run(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = session::connect(&session::writer_options(url)).await?;
-        let namespace = url.schema();
-        let found = with_timeout(schema::inspect(&mut session, namespace)).await?;
-        let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, namespace, found)).await;
+        let schema_name = url.schema();
+        let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
+        let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
         if found != SchemaState::ReadModel {
             return Err(ReadModelError::Unavailable(Box::new(NotCreated)));
         }
-        // Nothing ever commits it; the session's end undoes it.
+        // Never committed; the end of the session rolls it back.
         with_timeout(raw_sql("BEGIN").execute(&mut session)).await?;
-        // Before anything is read: what the projector commits in between would move the checkpoint away from it.
+        // Locked before the first read: a commit of the projector in between would move the checkpoint.
         with_timeout(raw_sql("SELECT 1 FROM checkpoint FOR UPDATE").execute(&mut session)).await?;
         Ok(Self { session: Mutex::new(Some(session)), is_dry_run: true })
     }
 
-    /// Removes the read model at `url`, and what was put aside of it. Nothing happens where there is none.
+    /// Removes the read model at `url` and its quarantined schema, if they exist.
     ///
-    /// [`ReadModelError::InUse`] while a writer has it; [`ReadModelError::Unavailable`] where the namespace holds tables
-    /// of something else, too.
+    /// Fails with [`ReadModelError::InUse`] while a writer has it open, and with [`ReadModelError::Unavailable`] if the schema
+    /// holds tables of another program.
     pub async fn remove(url: &PostgresUrl) -> Result<(), ReadModelError> {
         let mut session = connect_and_lock(url).await?;
-        let namespace = url.schema();
-        match with_timeout(schema::inspect(&mut session, namespace)).await? {
+        let schema_name = url.schema();
+        match with_timeout(schema::inspect(&mut session, schema_name)).await? {
             SchemaState::Absent => Ok(()),
             SchemaState::Empty | SchemaState::Incomplete | SchemaState::ReadModel => {
-                with_timeout(schema::remove(&mut session, namespace)).await
+                with_timeout(schema::remove(&mut session, schema_name)).await
             }
-            found @ SchemaState::Foreign => schema::check(&mut session, namespace, found).await,
+            found @ SchemaState::Foreign => schema::check(&mut session, schema_name, found).await,
         }
     }
 
@@ -102,24 +102,24 @@ impl PostgresReadModelWriter {
         &self,
         work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, ReadModelError> {
-        let mut place = self.session.lock().await;
-        // Taken out: neither an error nor a caller that gives up leaves a session in the middle of something.
+        let mut slot = self.session.lock().await;
+        // Taken out, so that after an error or a cancellation no session in an unknown state is reused.
         let lost = || ReadModelError::Unavailable(Box::new(SessionLost));
-        let mut session = place.take().ok_or_else(lost)?;
-        let answer = with_timeout(work(&mut session)).await?;
-        *place = Some(session);
-        Ok(answer)
+        let mut session = slot.take().ok_or_else(lost)?;
+        let value = with_timeout(work(&mut session)).await?;
+        *slot = Some(session);
+        Ok(value)
     }
 }
 
 async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadModelError> {
     match timeout(RESPONSE_TIMEOUT, work).await {
-        Ok(answer) => answer.map_err(classify_error),
+        Ok(result) => result.map_err(classify_error),
         Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT)))),
     }
 }
 
-/// Connects and takes the lock. Its key is of the namespace; Postgres keeps those of each database apart.
+/// Connects and takes the advisory lock of the schema. Advisory locks are separate for each database.
 async fn connect_and_lock(url: &PostgresUrl) -> Result<PgConnection, ReadModelError> {
     let mut session = session::connect(&session::writer_options(url)).await?;
     let taken =
@@ -131,22 +131,22 @@ async fn connect_and_lock(url: &PostgresUrl) -> Result<PgConnection, ReadModelEr
 
 async fn create_tables(
     session: &mut PgConnection,
-    namespace: &SchemaName,
+    schema_name: &SchemaName,
     found: SchemaState,
 ) -> sqlx::Result<()> {
     let mut transaction = session.begin().await?;
-    schema::create_tables(&mut transaction, namespace, found).await?;
+    schema::create_tables(&mut transaction, schema_name, found).await?;
     transaction.commit().await
 }
 
-async fn recreate_tables(session: &mut PgConnection, namespace: &SchemaName) -> sqlx::Result<()> {
+async fn recreate_tables(session: &mut PgConnection, schema_name: &SchemaName) -> sqlx::Result<()> {
     let mut transaction = session.begin().await?;
-    let mut found = schema::inspect(&mut transaction, namespace).await?;
+    let mut found = schema::inspect(&mut transaction, schema_name).await?;
     if !matches!(found, SchemaState::Absent | SchemaState::Empty) {
-        schema::quarantine(&mut transaction, namespace).await?;
+        schema::quarantine(&mut transaction, schema_name).await?;
         found = SchemaState::Absent;
     }
-    schema::create_tables(&mut transaction, namespace, found).await?;
+    schema::create_tables(&mut transaction, schema_name, found).await?;
     transaction.commit().await
 }
 

@@ -1,4 +1,4 @@
-//! Postgres: the contract, and what is its own.
+//! Contract suite and own tests of the Postgres read model.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,14 +20,14 @@ use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
 use chat_ports::read_model_contract;
 
-/// Long enough for a busy machine.
+/// The time limit of waiting, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The database of a test's folder, which keeps its URL.
+/// Opens the database of a test. Its URL is stored in the test's folder.
 fn open(folder: &Path) -> Sides {
-    let place = folder.join("url");
-    let url = std::fs::read_to_string(&place).unwrap_or_else(|_| Postgres::shared().create_database());
-    std::fs::write(place, &url).unwrap();
+    let url_file = folder.join("url");
+    let url = std::fs::read_to_string(&url_file).unwrap_or_else(|_| Postgres::shared().create_database());
+    std::fs::write(url_file, &url).unwrap();
     let url = PostgresUrl::parse(&url).unwrap();
     let writer = block_in_place(|| Handle::current().block_on(open_writer(&url))).unwrap();
     Sides { writer: Box::new(writer), reader: Arc::new(PostgresReadModel::new(url)) }
@@ -35,7 +35,7 @@ fn open(folder: &Path) -> Sides {
 
 read_model_contract!(open);
 
-/// Opens the writer once the one before it is gone: Postgres notices that a moment after it happened.
+/// Opens the writer once the previous one is gone, which Postgres detects after a moment.
 async fn open_writer(url: &PostgresUrl) -> Result<PostgresReadModelWriter, ReadModelError> {
     within("the lock", async || match PostgresReadModelWriter::open(url).await {
         Err(ReadModelError::InUse) => None,
@@ -44,7 +44,7 @@ async fn open_writer(url: &PostgresUrl) -> Result<PostgresReadModelWriter, ReadM
     .await
 }
 
-/// Tries until there is an answer.
+/// Retries until there is a result.
 async fn within<T, F: Future<Output = Option<T>>>(what: &str, attempt: impl Fn() -> F) -> T {
     let tries = async {
         loop {
@@ -63,8 +63,8 @@ fn database() -> (String, PostgresUrl) {
     (text, url)
 }
 
-/// What an operator does behind the program's back.
-async fn meddle(url: &str, sql: &str) {
+/// Runs SQL on the database outside the adapter.
+async fn run_sql(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }
@@ -78,11 +78,11 @@ fn is_damaged<T>(answer: &Result<T, ReadModelError>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
+async fn a_dry_run_beside_the_writer_leaves_nothing() {
     let (_, url) = database();
     assert!(
         is_unavailable(&PostgresReadModelWriter::open_dry_run(&url).await.map(drop)),
-        "there is nothing yet"
+        "the read model does not exist yet"
     );
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
@@ -91,7 +91,7 @@ async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn until_a_projector_was_there_queries_are_unavailable() {
+async fn queries_are_unavailable_until_the_read_model_is_created() {
     let (_, url) = database();
     let reader = PostgresReadModel::new(url.clone());
     let early = reader.position().await;
@@ -103,7 +103,7 @@ async fn until_a_projector_was_there_queries_are_unavailable() {
 }
 
 #[tokio::test]
-async fn a_namespace_has_one_writer() {
+async fn a_schema_has_one_writer() {
     let (_, url) = database();
     let (writer, _) = PostgresReadModelWriter::open(&url).await.unwrap();
     let second = PostgresReadModelWriter::open(&url).await;
@@ -120,7 +120,7 @@ async fn a_standby_takes_over_when_the_writers_connection_is_lost() {
     let (text, url) = database();
     let (active, _) = PostgresReadModelWriter::open(&url).await.unwrap();
     active.commit(changes(0, 5)).await.unwrap();
-    meddle(
+    run_sql(
         &text,
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database =
          (SELECT oid FROM pg_database WHERE datname = current_database())",
@@ -129,7 +129,7 @@ async fn a_standby_takes_over_when_the_writers_connection_is_lost() {
     let standby = open_writer(&url).await.unwrap();
     standby.commit(changes(5, 9)).await.unwrap();
 
-    // The one that was active can't write any more, now or later.
+    // The former writer can't commit any more.
     for _ in 0..2 {
         let late = active.commit(changes(9, 10)).await;
         assert!(is_unavailable(&late), "{late:?}");
@@ -138,7 +138,7 @@ async fn a_standby_takes_over_when_the_writers_connection_is_lost() {
 }
 
 #[tokio::test]
-async fn two_namespaces_of_a_database_know_nothing_of_each_other() {
+async fn two_schemas_of_a_database_are_separate() {
     let (_, url) = database();
     let other = url.clone().with_schema("another").unwrap();
     let (writer, _) = PostgresReadModelWriter::open(&url).await.unwrap();
@@ -153,7 +153,7 @@ async fn two_namespaces_of_a_database_know_nothing_of_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_that_start_at_once_one_lays_out_and_the_others_stand_by() {
+async fn only_one_of_many_concurrent_starts_creates_the_read_model() {
     let (_, url) = database();
     let starts: Vec<_> = (0..8)
         .map(|_| {
@@ -179,21 +179,21 @@ async fn another_version_and_missing_tables_are_damage() {
     {
         let (text, url) = database();
         drop(PostgresReadModelWriter::open(&url).await.unwrap());
-        meddle(&text, harm).await;
+        run_sql(&text, harm).await;
         let opened = open_writer(&url).await.map(drop);
         assert!(is_damaged(&opened), "{harm}: {opened:?}");
-        let fresh = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
-        assert_eq!(fresh.checkpoint().await.unwrap().position, Position::START);
+        let recreated = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
+        assert_eq!(recreated.checkpoint().await.unwrap().position, Position::START);
     }
 }
 
 #[tokio::test]
-async fn a_reader_does_not_answer_from_tables_of_another_version() {
+async fn a_reader_refuses_tables_of_another_version() {
     let (text, url) = database();
     let _writer = PostgresReadModelWriter::open(&url).await.unwrap();
     let reader = PostgresReadModel::new(url);
     reader.position().await.unwrap();
-    meddle(&text, "UPDATE chat_read_model.checkpoint SET layout = 99").await;
+    run_sql(&text, "UPDATE chat_read_model.checkpoint SET layout = 99").await;
     assert!(is_damaged(&reader.position().await));
     assert!(is_damaged(&reader.apps(Position::START, 10).await));
     assert!(is_damaged(&reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 10).await));
@@ -202,22 +202,22 @@ async fn a_reader_does_not_answer_from_tables_of_another_version() {
 }
 
 #[tokio::test]
-async fn a_namespace_of_something_else_is_left_alone_and_an_empty_one_is_used() {
+async fn a_foreign_schema_is_left_alone_and_an_empty_one_is_used() {
     let (text, url) = database();
-    meddle(&text, "CREATE SCHEMA chat_read_model; CREATE TABLE chat_read_model.diary (day text)").await;
+    run_sql(&text, "CREATE SCHEMA chat_read_model; CREATE TABLE chat_read_model.diary (day text)").await;
     let opened = open_writer(&url).await.map(drop);
     assert!(is_unavailable(&opened), "{opened:?}");
-    meddle(&text, "DROP TABLE chat_read_model.diary").await;
+    run_sql(&text, "DROP TABLE chat_read_model.diary").await;
     open_writer(&url).await.unwrap().commit(changes(0, 5)).await.unwrap();
 }
 
 #[tokio::test]
-async fn rows_that_are_gone_are_damage_and_nothing_is_stored() {
+async fn missing_rows_are_damage_and_nothing_is_stored() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
     let (_, chat, _) = with_messages(&sides, 3).await;
-    meddle(&text, "DELETE FROM chat_read_model.chats").await;
+    run_sql(&text, "DELETE FROM chat_read_model.chats").await;
     let before = sides.reader.digest().await.unwrap();
     let update = ReadModelChanges {
         new_apps: vec![app(1_005, 'b')],
@@ -232,7 +232,7 @@ async fn rows_that_are_gone_are_damage_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn readers_turn_to_the_namespace_that_took_the_place_of_theirs() {
+async fn readers_switch_to_a_recreated_schema() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
@@ -243,22 +243,22 @@ async fn readers_turn_to_the_namespace_that_took_the_place_of_theirs() {
     drop(writer);
 
     for (position, name) in [(5, 'b'), (7, 'c')] {
-        let fresh = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
+        let recreated = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
         assert_eq!(reader.position().await.unwrap(), Position::START);
         let missing = reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
         assert!(missing.value.is_err(), "{missing:?}");
         let apps = vec![app(position, name)];
-        fresh.commit(ReadModelChanges { new_apps: apps.clone(), ..changes(0, position) }).await.unwrap();
+        recreated.commit(ReadModelChanges { new_apps: apps.clone(), ..changes(0, position) }).await.unwrap();
         let found = reader.apps(Position::START, 10).await.unwrap();
         assert_eq!((found.position, found.value), (Position::new(position), apps));
     }
-    // One is kept: the one before the last.
-    meddle(&text, "DO $$ BEGIN ASSERT (SELECT name FROM chat_read_model_damaged.apps) = 'app b'; END $$")
+    // Only the previous schema is kept.
+    run_sql(&text, "DO $$ BEGIN ASSERT (SELECT name FROM chat_read_model_damaged.apps) = 'app b'; END $$")
         .await;
 }
 
 #[tokio::test]
-async fn more_queries_than_connections_take_turns() {
+async fn queries_wait_for_a_free_connection() {
     let (_, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = PostgresReadModel::with_connections(url, 1);
@@ -275,15 +275,15 @@ async fn more_queries_than_connections_take_turns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_and_a_new_writer_go_on_after_postgres_was_restarted_or_killed() {
+async fn a_reader_and_a_new_writer_work_after_a_restart_or_kill_of_postgres() {
     let mut postgres = block_in_place(Postgres::start);
     let url = PostgresUrl::parse(&postgres.create_database()).unwrap();
     let reader = PostgresReadModel::new(url.clone());
     let mut writer = open_writer(&url).await.unwrap();
-    let mut stands = Position::START;
+    let mut checkpoint = Position::START;
     for (end, may_lose) in [(Postgres::stop as fn(&mut Postgres), false), (Postgres::kill, true)] {
-        let next = Position::new(stands.get() + 10);
-        writer.commit(changes(stands.get(), next.get())).await.unwrap();
+        let next = Position::new(checkpoint.get() + 10);
+        writer.commit(changes(checkpoint.get(), next.get())).await.unwrap();
         assert_eq!(reader.position().await.unwrap(), next);
         block_in_place(|| end(&mut postgres));
         assert!(is_unavailable(&reader.position().await));
@@ -291,23 +291,23 @@ async fn a_reader_and_a_new_writer_go_on_after_postgres_was_restarted_or_killed(
         let away = PostgresReadModelWriter::open(&url).await.map(drop);
         assert!(is_unavailable(&away), "{away:?}");
         block_in_place(|| postgres.restart());
-        // The first query after it, on the connection that is lost. A kill may take the last commits along.
+        // The first query runs on the lost connection. A kill may lose the last commits.
         let found = reader.position().await.unwrap();
-        assert!(found == next || (may_lose && found == stands), "{found}");
+        assert!(found == next || (may_lose && found == checkpoint), "{found}");
         writer = open_writer(&url).await.unwrap();
         assert_eq!(writer.checkpoint().await.unwrap().position, found);
-        stands = found;
+        checkpoint = found;
     }
-    writer.commit(changes(stands.get(), stands.get() + 10)).await.unwrap();
+    writer.commit(changes(checkpoint.get(), checkpoint.get() + 10)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_were_lost_unnoticed_cost_no_query() {
+async fn queries_survive_lost_idle_connections() {
     let mut postgres = block_in_place(Postgres::start);
     let url = PostgresUrl::parse(&postgres.create_database()).unwrap();
     let reader = PostgresReadModel::with_connections(url.clone(), 4);
     drop(open_writer(&url).await.unwrap());
-    let ask_all = async || {
+    let query_all = async || {
         let queries: Vec<_> = (0..4)
             .map(|_| {
                 let reader = reader.clone();
@@ -318,13 +318,13 @@ async fn connections_that_were_lost_unnoticed_cost_no_query() {
             assert_eq!(query.await.unwrap().unwrap(), Position::START);
         }
     };
-    ask_all().await;
+    query_all().await;
     block_in_place(|| postgres.restart());
-    ask_all().await;
+    query_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_that_says_nothing_is_unavailable_soon() {
+async fn an_unresponsive_postgres_is_unavailable_soon() {
     let postgres = block_in_place(Postgres::start);
     let url = PostgresUrl::parse(&postgres.create_database()).unwrap();
     drop(open_writer(&url).await.unwrap());
@@ -338,13 +338,13 @@ async fn a_postgres_that_says_nothing_is_unavailable_soon() {
 }
 
 #[tokio::test]
-async fn no_error_shows_the_password() {
+async fn errors_do_not_contain_the_password() {
     let (text, _) = database();
     let password = Postgres::shared().password();
     let wrong_database = format!("{text}_not_there");
     let wrong_password = text.replace(password, "not-the-password");
-    let nobody_listens = format!("postgres://postgres:{password}@127.0.0.1:1/chat");
-    for url in [wrong_database, wrong_password, nobody_listens] {
+    let closed_port = format!("postgres://postgres:{password}@127.0.0.1:1/chat");
+    for url in [wrong_database, wrong_password, closed_port] {
         let reader = PostgresReadModel::new(PostgresUrl::parse(&url).unwrap());
         let error = reader.position().await.unwrap_err();
         assert!(error.is_retryable(), "{error:?}");

@@ -1,4 +1,4 @@
-//! A connection that is kept: a task makes it, and makes another one where it fails.
+//! The Redis connection: a background task connects, and reconnects after a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use tokio::time::{Instant, timeout_at};
 use super::link::{Connector, Link};
 use super::pipeline::{Pipeline, Reply};
 use super::url::{InvalidRedisUrl, RedisUrl};
+use chat_ports::backoff::Backoff;
 
-/// Pauses between attempts to connect double up to the longest, so that Redis is found again soon after it is back.
+// Short pauses between connection attempts, so that Redis is used again soon after its return.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_millis(250);
 
-/// A connection to Redis that is shared by whoever has a clone. It need not be there from the start, and is made again
-/// by itself when it is lost.
+/// A connection to Redis, shared by its clones. Redis need not be available at the start; a lost connection is replaced
+/// automatically.
 #[derive(Clone)]
 pub struct RedisConnection {
     shared: Arc<Shared>,
@@ -26,14 +27,14 @@ pub struct RedisConnection {
 
 struct Shared {
     state: Arc<watch::Sender<LinkState>>,
-    /// The number of the latest link that did not do.
+    /// The number of the latest link that failed.
     failed_links: watch::Sender<u64>,
     link_task: JoinHandle<()>,
 }
 
-/// Whether there is a connection.
+/// Whether a link is connected.
 enum LinkState {
-    /// Links are numbered.
+    /// The number of the link, and the link.
     Up(u64, Link),
     Down {
         since: Instant,
@@ -41,7 +42,7 @@ enum LinkState {
     },
 }
 
-/// Redis did not answer, or not in time. What was asked for may have been carried out or not. Worth a retry.
+/// An error of a call to which Redis did not reply in time. The commands may have been executed. Worth a retry.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct RedisUnavailable(ConnectionError);
@@ -50,32 +51,31 @@ pub struct RedisUnavailable(ConnectionError);
 enum ConnectionError {
     #[error("there is no connection to Redis")]
     NotConnected(#[source] Option<Arc<RedisError>>),
-    #[error("Redis did not answer in time")]
+    #[error("Redis did not reply in time")]
     Timeout,
-    #[error("Redis did not answer")]
+    #[error("Redis did not reply")]
     Failed(#[source] RedisError),
 }
 
 impl RedisConnection {
-    /// How long a pipeline waits for its answer, or for a connection. A connection that was lost longer ago than this
-    /// is not waited for.
+    /// The time limit of a pipeline, including the wait for a connection. If the connection was lost longer ago than
+    /// this, calls fail at once.
     pub const TIMEOUT: Duration = Duration::from_millis(400);
 
-    /// Starts a task, on the runtime that calls, that connects and keeps the connection. This succeeds wherever the
-    /// address can be one, whether Redis is there or not.
+    /// Starts the task that connects, on the current runtime. Succeeds even if Redis is unavailable.
     ///
     /// # Panics
     ///
     /// Outside of a runtime.
     pub fn open(url: &RedisUrl) -> Result<Self, InvalidRedisUrl> {
-        let opener = Connector::new(url).map_err(|_| InvalidRedisUrl::Server)?;
-        let standing = Arc::new(watch::Sender::new(LinkState::Down { since: Instant::now(), cause: None }));
-        let (complaints, heard) = watch::channel(0);
-        let keeper = tokio::spawn(maintain_link(url.clone(), opener, Arc::clone(&standing), heard));
-        Ok(Self { shared: Arc::new(Shared { state: standing, failed_links: complaints, link_task: keeper }) })
+        let connector = Connector::new(url).map_err(|_| InvalidRedisUrl::Server)?;
+        let state = Arc::new(watch::Sender::new(LinkState::Down { since: Instant::now(), cause: None }));
+        let (failed_links, failures) = watch::channel(0);
+        let link_task = tokio::spawn(maintain_link(url.clone(), connector, Arc::clone(&state), failures));
+        Ok(Self { shared: Arc::new(Shared { state, failed_links, link_task }) })
     }
 
-    /// Whether Redis answers now.
+    /// Checks that Redis replies.
     pub async fn ping(&self) -> Result<(), RedisUnavailable> {
         let mut ping = Pipeline::default();
         ping.command(redis::cmd("PING"));
@@ -83,26 +83,26 @@ impl RedisConnection {
         reply.transpose().map(drop).map_err(|error| RedisUnavailable(ConnectionError::Failed(error)))
     }
 
-    /// Sends a pipeline and waits for the answers, one for each command, in order. One round trip; a second, where
-    /// Redis does not remember a script. Commands whose connection breaks may be carried out twice.
+    /// Sends a pipeline and waits for the replies, one for each command, in order. Takes one round trip, and a second one
+    /// if Redis has not loaded a script. If the connection breaks, commands may be executed twice.
     pub(crate) async fn run(&self, pipeline: &Pipeline<'_>) -> Result<Vec<Reply>, RedisUnavailable> {
         let deadline = Instant::now() + Self::TIMEOUT;
         let mut replies = self.send_with_retry(&pipeline.commands, deadline).await?;
-        let forgotten = |reply: &Reply| {
+        let is_unknown_script = |reply: &Reply| {
             let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
             reply.as_ref().is_err_and(|error| error.kind() == no_script)
         };
-        let forgotten: Vec<_> =
-            pipeline.invocations.iter().filter(|script| forgotten(&replies[script.index])).collect();
-        if forgotten.is_empty() {
+        let unknown_scripts: Vec<_> =
+            pipeline.invocations.iter().filter(|script| is_unknown_script(&replies[script.index])).collect();
+        if unknown_scripts.is_empty() {
             return Ok(replies);
         }
-        let evals: Vec<Cmd> = forgotten
+        let evals: Vec<Cmd> = unknown_scripts
             .iter()
             .map(|script| script.with_script_text(&pipeline.commands[script.index]))
             .collect();
-        let answered = self.send_with_retry(&evals, deadline).await?;
-        for (script, reply) in forgotten.into_iter().zip(answered) {
+        let eval_replies = self.send_with_retry(&evals, deadline).await?;
+        for (script, reply) in unknown_scripts.into_iter().zip(eval_replies) {
             replies[script.index] = reply;
         }
         Ok(replies)
@@ -113,8 +113,8 @@ impl RedisConnection {
         commands: &[Cmd],
         deadline: Instant,
     ) -> Result<Vec<Reply>, RedisUnavailable> {
-        let begun = Instant::now();
-        let mut first = true;
+        let started = Instant::now();
+        let mut is_first_attempt = true;
         loop {
             let (number, mut link) = self.current_link(deadline).await?;
             let failure = match timeout_at(deadline, link.send(commands)).await {
@@ -122,26 +122,26 @@ impl RedisConnection {
                 Ok(Err(error)) => ConnectionError::Failed(error),
                 Err(_) => ConnectionError::Timeout,
             };
-            self.report_failed_link(number, begun);
-            // A connection may have been closed long before it was used.
-            if !first || matches!(failure, ConnectionError::Timeout) {
+            self.report_failed_link(number, started);
+            // The connection may have been closed while idle, so the first failure is retried.
+            if !is_first_attempt || matches!(failure, ConnectionError::Timeout) {
                 return Err(RedisUnavailable(failure));
             }
-            first = false;
+            is_first_attempt = false;
         }
     }
 
-    /// The link, which is waited for where it was lost just now.
+    /// Returns the current link. Waits for one if it was lost recently.
     async fn current_link(&self, deadline: Instant) -> Result<(u64, Link), RedisUnavailable> {
-        let mut standing = self.shared.state.subscribe();
-        let until = match &*standing.borrow() {
+        let mut state = self.shared.state.subscribe();
+        let until = match &*state.borrow() {
             LinkState::Up(number, link) => return Ok((*number, link.clone())),
             LinkState::Down { since, .. } => deadline.min(*since + Self::TIMEOUT),
         };
-        let is_up = |standing: &LinkState| matches!(standing, LinkState::Up(..));
-        // The sender is there as long as this connection is.
-        let _ = timeout_at(until, standing.wait_for(is_up)).await;
-        match &*standing.borrow() {
+        let is_up = |state: &LinkState| matches!(state, LinkState::Up(..));
+        // The sender lives as long as this connection.
+        let _ = timeout_at(until, state.wait_for(is_up)).await;
+        match &*state.borrow() {
             LinkState::Up(number, link) => Ok((*number, link.clone())),
             LinkState::Down { cause, .. } => {
                 Err(RedisUnavailable(ConnectionError::NotConnected(cause.clone())))
@@ -149,12 +149,12 @@ impl RedisConnection {
         }
     }
 
-    /// Asks for another link instead of a numbered one. One that goes to a single server is not used any more; a
-    /// cluster's goes on, since most of its servers may be well.
+    /// Requests a replacement for the link with this number. A link to a single server is not used any more; a link to a
+    /// cluster stays in use meanwhile, since its other servers may be healthy.
     fn report_failed_link(&self, number: u64, since: Instant) {
-        self.shared.state.send_if_modified(|standing| match standing {
+        self.shared.state.send_if_modified(|state| match state {
             LinkState::Up(current, Link::Single(_)) if *current == number => {
-                *standing = LinkState::Down { since, cause: None };
+                *state = LinkState::Down { since, cause: None };
                 true
             }
             _ => false,
@@ -173,7 +173,7 @@ impl Drop for Shared {
     }
 }
 
-/// Makes a link, and another one whenever somebody complains.
+/// Connects a link, and replaces it whenever it is reported as failed.
 async fn maintain_link(
     url: RedisUrl,
     mut connector: Connector,
@@ -186,39 +186,38 @@ async fn maintain_link(
         let link = connect(&url, &mut connector, &state).await;
         let since = Instant::now();
         state.send_replace(LinkState::Up(number, link));
-        if failed_links.wait_for(|complaint| *complaint >= number).await.is_err() {
+        if failed_links.wait_for(|failed| *failed >= number).await.is_err() {
             return;
         }
-        // Connecting does not help where a server accepts connections and refuses to work.
+        // A server may accept connections and then refuse commands: avoid a busy loop.
         if since.elapsed() < MAX_BACKOFF {
             tokio::time::sleep(INITIAL_BACKOFF).await;
         }
     }
 }
 
-async fn connect(url: &RedisUrl, opener: &mut Connector, standing: &watch::Sender<LinkState>) -> Link {
-    let mut pause = INITIAL_BACKOFF;
+async fn connect(url: &RedisUrl, connector: &mut Connector, state: &watch::Sender<LinkState>) -> Link {
+    let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
     let mut failure_logged = false;
     loop {
-        let error = match opener.connect().await {
+        let error = match connector.connect().await {
             Ok(link) if failure_logged => {
-                tracing::info!(redis = %url, "Redis is there again");
+                tracing::info!(redis = %url, "connected to Redis again");
                 return link;
             }
             Ok(link) => return link,
             Err(error) => Arc::new(error),
         };
         if !failure_logged {
-            tracing::warn!(redis = %url, error = &*error as &dyn std::error::Error, "Redis can't be reached; trying again");
+            tracing::warn!(redis = %url, error = &*error as &dyn std::error::Error, "Redis is unreachable; retrying");
             failure_logged = true;
         }
-        standing.send_if_modified(|standing| {
-            if let LinkState::Down { cause, .. } = standing {
+        state.send_if_modified(|state| {
+            if let LinkState::Down { cause, .. } = state {
                 *cause = Some(error);
             }
             false
         });
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_BACKOFF);
+        tokio::time::sleep(backoff.next_pause()).await;
     }
 }

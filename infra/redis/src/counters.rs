@@ -16,21 +16,21 @@ use chat_ports::event_store::LogId;
 /// - `chat:{APP}:LOG:chats`, the last number of a chat that was handed out in an app
 /// - `chat:{APP}:LOG:messages:CHAT`, the last number of a message that was handed out in a chat
 ///
-/// APP is a hash of the app's token, which is a credential; the braces keep an app's keys in one slot of a cluster. LOG
-/// is the end of the log's id: numbers of another log, in a Redis that is shared or left over, are not met.
+/// APP is a hash of the app's token, which is a credential; the braces keep the keys of an app in one slot of a cluster.
+/// LOG is the end of the log's id, so that several logs can share a Redis server.
 ///
-/// Any of it may be lost at any time, and so a key that is not used for [`RedisCounters::EXPIRY`] goes, and Redis may
-/// evict keys that it has no room for. A counter that is gone starts again from the floor of its next reservation.
+/// Counters need not be durable: a key that is unused for [`RedisCounters::EXPIRY`] expires, and Redis may evict keys. A
+/// lost counter restarts from the floor of its next request.
 #[derive(Clone)]
 pub struct RedisCounters {
     connection: RedisConnection,
     log_key_part: String,
 }
 
-/// Takes a range behind a floor that a counter was found to be behind, and answers the last number of it. ARGV[4] is
-/// what the counter was after counting up in vain: where it is still that, nobody was given a number meanwhile, and the
-/// range starts at the floor; otherwise behind whatever others were given. A counter that is not a number, or not one
-/// that a script counts exactly (2^53), starts from the floor.
+/// Raises a stale counter to the floor, takes the range after it, and returns the last number of the range. ARGV[4] is the
+/// value after the increment that found the counter stale: if it is unchanged, no other request took a number meanwhile,
+/// and the range starts at the floor; otherwise it starts after the numbers taken meanwhile. A value that is not a number,
+/// or above 2^53, the limit of exact integers in Lua, is replaced by the floor.
 static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -44,7 +44,7 @@ static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Sets a counter back, unless it has moved on.
+/// Sets a counter back unless it has moved on.
 static REWIND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -55,14 +55,14 @@ static REWIND: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Why there are no numbers.
+/// An error of the Redis counters.
 #[derive(Debug, Error)]
 enum RedisCountersError {
     #[error(transparent)]
     Unavailable(#[from] RedisUnavailable),
-    #[error("Redis refuses to count")]
+    #[error("Redis refused to count")]
     Refused(#[source] RedisError),
-    #[error("Redis answers with what is no number to go on from: {0:?}")]
+    #[error("unexpected counter value from Redis: {0:?}")]
     UnexpectedReply(Value),
 }
 
@@ -73,14 +73,14 @@ impl From<RedisCountersError> for CountersError {
 }
 
 impl RedisCounters {
-    /// How long a counter is kept that is not used.
+    /// The time after which an unused counter expires.
     pub const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
-    /// Each time a counter passes a multiple of this, its expiry starts anew. One that does not get that far in time
-    /// expires although it is used, and starts again from its floor.
+    /// The expiry of a counter is renewed each time it passes a multiple of this. A counter that is slower than that expires
+    /// although it is used, and restarts from its floor.
     const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
-    /// The counters of a log.
+    /// Creates the counters of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
         Self { connection, log_key_part: key_parts::for_log(log) }
     }
@@ -95,22 +95,22 @@ impl RedisCounters {
         }
     }
 
-    /// Counts up. The first answers are the counters', in order.
+    /// Increments counters. The first replies are the new values, in order; replies to expiry renewals follow.
     async fn increment(
         &self,
         names: &[String],
-        wishes: &[ReservationRequest],
+        requests: &[ReservationRequest],
     ) -> Result<Vec<Reply>, RedisCountersError> {
         let mut pipeline = Pipeline::default();
-        for (name, wish) in names.iter().zip(wishes) {
+        for (name, request) in names.iter().zip(requests) {
             let mut increase = redis::cmd("INCRBY");
-            increase.arg(name).arg(wish.count);
+            increase.arg(name).arg(request.count);
             pipeline.command(increase);
         }
-        for (name, wish) in names.iter().zip(wishes) {
-            let passes_a_multiple = wish.floor / Self::EXPIRY_RENEWAL_INTERVAL
-                != (wish.floor + wish.count) / Self::EXPIRY_RENEWAL_INTERVAL;
-            if wish.floor == 0 || passes_a_multiple {
+        for (name, request) in names.iter().zip(requests) {
+            let passes_a_multiple = request.floor / Self::EXPIRY_RENEWAL_INTERVAL
+                != (request.floor + request.count) / Self::EXPIRY_RENEWAL_INTERVAL;
+            if request.floor == 0 || passes_a_multiple {
                 let mut renew = redis::cmd("EXPIRE");
                 renew.arg(name).arg(Self::EXPIRY.as_secs());
                 pipeline.command(renew);
@@ -119,55 +119,56 @@ impl RedisCounters {
         Ok(self.connection.run(&pipeline).await?)
     }
 
-    /// Raises counters to their floors and takes the ranges behind these: the first number of each, with its place.
+    /// Raises stale counters to their floors and takes the ranges after them: the first number of each, with the index of its
+    /// request.
     async fn raise_to_floor(
         &self,
-        behind: &[StaleCounter<'_>],
+        stale: &[StaleCounter<'_>],
     ) -> Result<Vec<(usize, u64)>, RedisCountersError> {
         let mut pipeline = Pipeline::default();
-        for StaleCounter { name, request: wish, stored: found, .. } in behind {
-            let numbers = [wish.floor, wish.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
+        for StaleCounter { name, request, stored, .. } in stale {
+            let numbers =
+                [request.floor, request.count, Self::EXPIRY.as_secs()].map(|number| number.to_string());
             let [floor, count, expiry] = &numbers;
-            pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, found]);
+            pipeline.script(&RAISE_TO_FLOOR, name, &[floor, count, expiry, stored]);
         }
         let replies = self.connection.run(&pipeline).await?;
-        tracing::info!(counters = behind.len(), "counters were behind the log; they follow it again");
-        let first =
-            |(reply, StaleCounter { index: place, request: wish, .. }): (Reply, &StaleCounter<'_>)| {
-                let last = reply.map_err(RedisCountersError::Refused)?;
-                let first = first_in_range(&last, wish).ok_or(RedisCountersError::UnexpectedReply(last))?;
-                Ok((*place, first))
-            };
-        replies.into_iter().zip(behind).map(first).collect()
+        tracing::info!(counters = stale.len(), "raised counters that were behind the log");
+        let first = |(reply, StaleCounter { index, request, .. }): (Reply, &StaleCounter<'_>)| {
+            let last = reply.map_err(RedisCountersError::Refused)?;
+            let first = first_in_range(&last, request).ok_or(RedisCountersError::UnexpectedReply(last))?;
+            Ok((*index, first))
+        };
+        replies.into_iter().zip(stale).map(first).collect()
     }
 }
 
-/// A counter that can't be gone on from.
+/// A counter below the floor of its request, or without a usable value.
 struct StaleCounter<'a> {
-    /// Which of the reservations asks for it.
+    /// The index of the request.
     index: usize,
     name: &'a str,
     request: &'a ReservationRequest,
-    /// What it was after counting up, nothing where it could not be counted up.
+    /// The value after the increment; empty if the increment failed.
     stored: String,
 }
 
 #[async_trait]
 impl Counters for RedisCounters {
-    async fn reserve(&self, reservations: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
-        if reservations.is_empty() {
+    async fn reserve(&self, requests: &[ReservationRequest]) -> Result<Vec<u64>, CountersError> {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = reservations.iter().map(|request| self.redis_key(request.key)).collect();
-        let replies = self.increment(&names, reservations).await?;
-        let mut firsts = vec![0; reservations.len()];
-        let mut behind = Vec::new();
-        for (index, (reply, request)) in replies.iter().zip(reservations).enumerate() {
-            // A key that can't be counted up is as good as one that is behind.
+        let names: Vec<String> = requests.iter().map(|request| self.redis_key(request.key)).collect();
+        let replies = self.increment(&names, requests).await?;
+        let mut firsts = vec![0; requests.len()];
+        let mut stale = Vec::new();
+        for (index, (reply, request)) in replies.iter().zip(requests).enumerate() {
+            // A key that can't be incremented is treated as a stale counter.
             let last = reply.as_ref().unwrap_or(&Value::Nil);
             match first_in_range(last, request) {
                 Some(first) => firsts[index] = first,
-                None => behind.push(StaleCounter {
+                None => stale.push(StaleCounter {
                     index,
                     name: &names[index],
                     request,
@@ -175,8 +176,8 @@ impl Counters for RedisCounters {
                 }),
             }
         }
-        if !behind.is_empty() {
-            for (index, first) in self.raise_to_floor(&behind).await? {
+        if !stale.is_empty() {
+            for (index, first) in self.raise_to_floor(&stale).await? {
                 firsts[index] = first;
             }
         }
@@ -193,14 +194,14 @@ impl Counters for RedisCounters {
     }
 }
 
-/// The first number of a range that ends where the counter is now, if that is after the floor.
-fn first_in_range(last: &Value, wish: &ReservationRequest) -> Option<u64> {
+/// The first number of a range that ends at the counter's value, if the range is above the floor.
+fn first_in_range(last: &Value, request: &ReservationRequest) -> Option<u64> {
     let Value::Int(last) = last else { return None };
-    let before = u64::try_from(*last).ok()?.checked_sub(wish.count)?;
-    (before >= wish.floor).then_some(before + 1)
+    let before = u64::try_from(*last).ok()?.checked_sub(request.count)?;
+    (before >= request.floor).then_some(before + 1)
 }
 
-/// A counter as Redis keeps it.
+/// The text of a counter value in Redis.
 fn stored_text(last: &Value) -> String {
     if let Value::Int(last) = last { last.to_string() } else { String::new() }
 }

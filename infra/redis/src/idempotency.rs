@@ -1,10 +1,9 @@
-//! Reservations in Redis or Valkey, for processes on any machine.
+//! The idempotency store in Redis or Valkey, for processes on any machine.
 //!
-//! Each call is one script, so that it happens as a whole. Times are the server's. What is kept may be lost: flushed, or
-//! by a restart or a failover that did not have the last writes. So each bucket of keys has a *memory*: since when it
-//! remembers, and which run of which server does. Every process of a server has a run id of its own, and another run
-//! begins anew. What a running server loses by itself it does not tell: it must not evict keys
-//! (`maxmemory-policy noeviction`, which is Redis's default).
+//! Each call is one script and so atomic, and uses the server's clock. Redis may lose keys: by a flush, or by a restart or
+//! failover without the last writes. So each bucket of keys has a *memory* key with the time since which the bucket is
+//! complete and the run id of the server process; under another run id the bucket counts as not initialized. An eviction
+//! would go unnoticed, so the server must not evict keys (`maxmemory-policy noeviction`, Redis's default).
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -22,16 +21,16 @@ use chat_ports::idempotency::{
     StoredAnswer,
 };
 
-/// Parts that keys are spread over; each is one slot of a cluster, and has a memory of its own.
+/// The number of buckets that keys are spread over. Each is one slot of a cluster, with a memory key of its own.
 const BUCKETS: u8 = 16;
 
-/// Reservations in Redis, in two kinds of hashes:
+/// Reservations and answers in Redis, in two kinds of hashes:
 ///
-/// - `chat:{LOG-BUCKET}:idempotency`, the memory of a bucket
+/// - `chat:{LOG-BUCKET}:idempotency`, the memory key of a bucket
 /// - `chat:{LOG-BUCKET}:idempotency:KEY`, a reservation or an answer
 ///
-/// LOG is the beginning of the log's id, BUCKET a hexadecimal digit, and KEY a hash of the client's key and the path. The
-/// token of an app that was created under a key is in the answer, for as long as that is kept.
+/// LOG is the end of the log's id, BUCKET a hexadecimal digit, and KEY a hash of the client's key and the path. The answer
+/// of a command that created an app holds the app's token.
 #[derive(Clone)]
 pub struct RedisIdempotencyStore {
     connection: RedisConnection,
@@ -39,7 +38,7 @@ pub struct RedisIdempotencyStore {
     terms: IdempotencyTerms,
 }
 
-/// Begins a memory unless this run of the server has one.
+/// Initializes a bucket unless this run of the server has initialized it.
 static INITIALIZE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -126,17 +125,17 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Why Redis was of no use.
+/// An error of the Redis idempotency store.
 #[derive(Debug, Error)]
 enum RedisIdempotencyError {
     #[error(transparent)]
     Unavailable(#[from] RedisUnavailable),
-    #[error("Redis refuses to keep idempotency keys")]
+    #[error("Redis refused an idempotency script")]
     Refused(#[from] RedisError),
-    #[error("Redis answers with something else than was asked for")]
+    #[error("unexpected reply from Redis")]
     UnexpectedReply(#[from] ParsingError),
-    /// Only the first word is kept: others may be an app's token.
-    #[error("Redis answers with a reservation that can't be read, which begins with {0:?}")]
+    /// Holds the first word of the reply only: the others may contain an app's token.
+    #[error("unreadable reservation from Redis, which begins with {0:?}")]
     UnreadableReservation(String),
 }
 
@@ -147,12 +146,12 @@ impl From<RedisIdempotencyError> for IdempotencyStoreError {
 }
 
 impl RedisIdempotencyStore {
-    /// The reservations of a log.
+    /// Creates the store of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
         Self::with_terms(connection, log, IdempotencyTerms::default())
     }
 
-    /// As [`RedisReservations::new`], on other terms.
+    /// As [`RedisIdempotencyStore::new`], with other durations.
     pub fn with_terms(connection: RedisConnection, log: LogId, terms: IdempotencyTerms) -> Self {
         Self { connection, log_key_part: key_parts::for_log(log), terms }
     }
@@ -161,7 +160,7 @@ impl RedisIdempotencyStore {
         format!("chat:{{{}-{bucket:x}}}:idempotency", self.log_key_part)
     }
 
-    /// The names of a reservation and of the memory of its bucket.
+    /// The Redis keys of a reservation and of the memory of its bucket.
     fn redis_keys(&self, IdempotencyKeyId(key): IdempotencyKeyId) -> (String, String) {
         let memory = self.memory_key(key[0] % BUCKETS);
         (format!("{memory}:{:032x}", u128::from_be_bytes(key)), memory)
@@ -213,16 +212,16 @@ impl IdempotencyStore for RedisIdempotencyStore {
         Ok(())
     }
 
-    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
-        let app = wish.app.as_ref().map_or("", AppToken::expose).to_owned();
+    async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
+        let app = request.app.as_ref().map_or("", AppToken::expose).to_owned();
         let arguments = [
-            wish.fingerprint.to_string(),
-            owner_text(wish.owner),
+            request.fingerprint.to_string(),
+            owner_text(request.owner),
             app,
             self.lease_millis(),
             self.retention_millis(),
         ];
-        let reply: Vec<String> = self.run_script(wish.key, &RESERVE, &arguments).await?;
+        let reply: Vec<String> = self.run_script(request.key, &RESERVE, &arguments).await?;
         let unreadable =
             || RedisIdempotencyError::UnreadableReservation(reply.first().cloned().unwrap_or_default());
         Ok(parse_outcome(&reply).ok_or_else(unreadable)?)
@@ -239,15 +238,15 @@ impl IdempotencyStore for RedisIdempotencyStore {
         Ok(if held { RenewOutcome::Held } else { RenewOutcome::Lost })
     }
 
-    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
-        let (what, created) = match done.answer.created {
+    async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
+        let (field, created) = match command.answer.created {
             CreatedId::App(app) => ("app", app.expose().to_owned()),
             CreatedId::Number(number) => ("number", number.to_string()),
         };
-        let position = done.answer.position.get().to_string();
+        let position = command.answer.position.get().to_string();
         let arguments =
-            [done.fingerprint.to_string(), position, what.to_owned(), created, self.retention_millis()];
-        Ok(self.run_script(done.key, &COMPLETE, &arguments).await?)
+            [command.fingerprint.to_string(), position, field.to_owned(), created, self.retention_millis()];
+        Ok(self.run_script(command.key, &COMPLETE, &arguments).await?)
     }
 
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
@@ -264,14 +263,14 @@ fn parse_outcome(reply: &[String]) -> Option<ReserveOutcome> {
     let app = |text: &str| {
         if text.is_empty() { Some(None) } else { AppToken::parse(text).ok().map(Some) }
     };
-    let trace = |since: &str, token: &str| {
+    let hint = |since: &str, token: &str| {
         Some(LookupHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
     };
-    let granted = |claim, trace| ReserveOutcome::Granted(KeyLease { claim, hint: trace });
+    let granted = |claim, hint| ReserveOutcome::Granted(KeyLease { claim, hint });
     Some(match *reply {
-        ["first", since, token] => granted(Claim::First, trace(since, token)?),
-        ["doubtful", since, token] => granted(Claim::Doubtful, trace(since, token)?),
-        ["in flight", since, token] => ReserveOutcome::InFlight(trace(since, token)?),
+        ["first", since, token] => granted(Claim::First, hint(since, token)?),
+        ["doubtful", since, token] => granted(Claim::Doubtful, hint(since, token)?),
+        ["in flight", since, token] => ReserveOutcome::InFlight(hint(since, token)?),
         ["done", position, number, token] => {
             let created = match app(token)? {
                 Some(app) => CreatedId::App(app),

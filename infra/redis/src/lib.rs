@@ -1,8 +1,8 @@
-//! A connection to Redis or Valkey, for the adapters that keep something there: one server, a cluster, or a server that
-//! sentinels watch over.
+//! Adapters for Redis and Valkey: counters, idempotency store and rate limits. The server is a single one, a cluster, or
+//! one monitored by sentinels.
 //!
-//! What is kept there may be lost at any time, and nothing waits long for it: a pipeline is answered or fails within
-//! [`RedisConnection::PATIENCE`], at once where Redis is known to be away, and a task looks for Redis again meanwhile.
+//! Redis may lose data at any time, and no call waits long for it: a pipeline succeeds or fails within
+//! [`RedisConnection::TIMEOUT`], and fails at once while Redis is known to be unavailable. A background task reconnects.
 
 mod connection;
 mod counters;

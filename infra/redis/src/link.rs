@@ -1,4 +1,4 @@
-//! Connections as they are made to the three kinds of servers, and what goes over them.
+//! Links: single connections to a server, a cluster or a sentinel-monitored server.
 
 use std::future::Future;
 use std::io;
@@ -17,13 +17,13 @@ use redis::{
 use super::pipeline::Reply;
 use super::url::{RedisTopology, RedisUrl};
 
-/// How long making a connection to one server may take.
+/// The time limit of connecting to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long all that is asked on the way to a connection may take.
+/// The time limit of connecting a link, including discovery.
 const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Makes connections.
+/// Connects links to one Redis deployment.
 pub(super) enum Connector {
     Single(Client),
     Cluster(ClusterClient),
@@ -32,8 +32,7 @@ pub(super) enum Connector {
 
 impl Connector {
     pub(super) fn new(url: &RedisUrl) -> RedisResult<Self> {
-        // Several libraries bring cryptography of their own: rustls asks that one be chosen for the process. Whoever
-        // chose before keeps it.
+        // rustls needs one crypto provider for the whole process. Fails if one is installed already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(match &url.topology {
             RedisTopology::Single(server) => Self::Single(Client::open(server.clone())?),
@@ -44,13 +43,13 @@ impl Connector {
         })
     }
 
-    /// Makes a connection to a server that is ready to answer.
+    /// Connects to a server that is ready to execute commands.
     pub(super) async fn connect(&mut self) -> RedisResult<Link> {
         with_timeout(TOTAL_CONNECT_TIMEOUT, self.connect_without_timeout()).await?
     }
 
     async fn connect_without_timeout(&mut self) -> RedisResult<Link> {
-        // Answers are waited for by whoever asks.
+        // Callers have deadlines of their own, so there is no response timeout.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
@@ -59,19 +58,19 @@ impl Connector {
             Self::Sentinels(client) => client.get_async_connection_with_config(&config).await?,
             Self::Cluster(client) => return Ok(Link::Cluster(client.get_async_connection().await?)),
         };
-        // A server that still reads its files accepts connections, and refuses commands.
+        // A server that is still loading its data accepts connections but refuses commands.
         let ping = redis::cmd("PING");
         with_timeout(CONNECT_TIMEOUT, connection.req_packed_command(&ping)).await??.extract_error()?;
         Ok(Link::Single(connection))
     }
 }
 
-async fn with_timeout<T>(limit: Duration, what: impl Future<Output = T>) -> RedisResult<T> {
-    tokio::time::timeout(limit, what).await.map_err(|elapsed| io::Error::from(elapsed).into())
+async fn with_timeout<T>(limit: Duration, future: impl Future<Output = T>) -> RedisResult<T> {
+    tokio::time::timeout(limit, future).await.map_err(|elapsed| io::Error::from(elapsed).into())
 }
 
 fn cluster_client(servers: &[redis::ConnectionInfo]) -> RedisResult<ClusterClient> {
-    /// Moved slots and lost connections are followed this often, within the time of whoever asks.
+    /// Retries after a moved slot or a lost connection, all within the deadline of a call.
     const RETRIES: u32 = 5;
     const MAX_RETRY_WAIT_MILLIS: u64 = 50;
     ClusterClientBuilder::new(servers.to_vec())
@@ -102,7 +101,7 @@ fn sentinel_client(sentinels: &[redis::ConnectionInfo], master: &str) -> RedisRe
     builder.build()
 }
 
-/// A connection.
+/// A connected link.
 #[derive(Clone)]
 pub(super) enum Link {
     Single(MultiplexedConnection),
@@ -110,8 +109,8 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Sends commands together; their answers, in order. An error means that some were not answered, or that they went
-    /// to a server that carries out none.
+    /// Sends commands together and returns their replies, in order. An error means that some have no reply, or that the
+    /// server executes no commands at the moment.
     pub(super) async fn send(&mut self, commands: &[Cmd]) -> RedisResult<Vec<Reply>> {
         let replies: Vec<Reply> = match self {
             Self::Single(connection) => {
@@ -122,7 +121,7 @@ impl Link {
                 let values = connection.send_packed_commands(&pipeline, 0, commands.len()).await?;
                 values.into_iter().map(redis::Value::extract_error).collect()
             }
-            // Each goes to the server of its key, and follows it by itself where the key has moved.
+            // Each command goes to the server of its key; the client follows redirects of moved keys.
             Self::Cluster(connection) => {
                 let send = |command| {
                     let mut connection = connection.clone();
@@ -142,7 +141,7 @@ impl Link {
     }
 }
 
-/// Whether an error says that the server or the way to it, not the command, is the reason.
+/// Whether an error is caused by the server or the connection and not by the command.
 fn is_server_failure(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
@@ -152,7 +151,7 @@ fn is_server_failure(error: &RedisError) -> bool {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ReadOnly
         ),
-        // Words of Redis that the library does not know.
+        // Error codes that the library does not know.
         ErrorKind::Extension => false,
         _ => true,
     }

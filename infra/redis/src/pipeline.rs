@@ -1,11 +1,11 @@
-//! Commands that are sent together.
+//! Pipelines of commands and Lua scripts.
 
 use redis::{Arg, Cmd, RedisError, ToRedisArgs, Value};
 
-/// What Redis says to one command: a value, or why it does not carry it out.
+/// The reply to one command: a value, or the error of that command.
 pub(crate) type Reply = Result<Value, RedisError>;
 
-/// A Lua script, which Redis remembers under its hash.
+/// A Lua script, which Redis caches by its hash.
 pub(crate) struct Script {
     text: &'static str,
     hash: String,
@@ -17,9 +17,9 @@ impl Script {
     }
 }
 
-/// Commands that are sent together and answered one by one, in order. Those on the same key are carried out in order,
-/// unless a cluster moves the key meanwhile; nothing else is promised of their order, and others' commands come between
-/// them. A script is carried out as a whole.
+/// Commands that are sent together, with one reply each, in order. Commands on one key are executed in order unless a
+/// cluster moves the key meanwhile; otherwise the order is undefined, and commands of other clients may come in between. A
+/// script is atomic.
 #[derive(Default)]
 pub(crate) struct Pipeline<'a> {
     pub(super) commands: Vec<Cmd>,
@@ -28,7 +28,7 @@ pub(crate) struct Pipeline<'a> {
 
 /// A command of a pipeline that invokes a script.
 pub(super) struct ScriptInvocation<'a> {
-    /// Which of the commands.
+    /// The index of the command.
     pub(super) index: usize,
     script: &'a Script,
 }
@@ -54,7 +54,7 @@ impl<'a> Pipeline<'a> {
 }
 
 impl ScriptInvocation<'_> {
-    /// The command with the script's text instead of its hash, which makes Redis remember it.
+    /// The command with the script's text instead of its hash, which also loads the script into the cache of Redis.
     pub(super) fn with_script_text(&self, command: &Cmd) -> Cmd {
         const NAME_AND_HASH: usize = 2;
         let mut full = redis::cmd("EVAL");

@@ -1,4 +1,4 @@
-//! Rate limits in Redis or Valkey.
+//! The rate limiter in Redis or Valkey.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use thiserror::Error;
 
 use crate::{Pipeline, RedisConnection, Script, key_parts};
 
-/// Rate limits in Redis or Valkey, a key for each app that has sent a request lately: `chat:{APP}:LOG:limit`.
+/// Rate limits in Redis or Valkey, with a key for each app with recent requests: `chat:{APP}:LOG:limit`.
 #[derive(Clone)]
 pub struct RedisRateLimiter {
     connection: RedisConnection,
     log_key_part: String,
 }
 
-/// The generic cell rate algorithm, by Redis's clock, in microseconds. The key holds the time at which everything will
-/// have grown back; a request adds what one takes to grow back, unless that leads further than the window.
+/// The generic cell rate algorithm, by the clock of Redis, in microseconds. The key holds the time at which the quota will
+/// be full again. A request adds the refill time of one request, and is refused if the result exceeds the window.
 static GCRA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -36,13 +36,13 @@ static GCRA: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Redis answers with something else than the script's three numbers.
+/// A reply other than the three numbers of the script.
 #[derive(Debug, Error)]
-#[error("Redis answers with what is no allowance: {0:?}")]
+#[error("unexpected rate-limit reply from Redis: {0:?}")]
 struct UnexpectedReply(Value);
 
 impl RedisRateLimiter {
-    /// The rate limits of a log's apps.
+    /// Creates the rate limiter for the apps of a log.
     pub fn new(connection: RedisConnection, log: LogId) -> Self {
         Self { connection, log_key_part: key_parts::for_log(log) }
     }
@@ -52,7 +52,7 @@ impl RedisRateLimiter {
 impl SharedRateLimiter for RedisRateLimiter {
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError> {
         let each = micros(quota.window) / u64::from(quota.requests.get());
-        // As long as all requests take to grow back, which is the window but for what the division leaves.
+        // The refill time of the whole quota: the window without the remainder of the division.
         let window = each * u64::from(quota.requests.get());
         let key = format!("chat:{{{}}}:{}:limit", key_parts::for_app(app), self.log_key_part);
         let mut pipeline = Pipeline::default();
@@ -60,13 +60,13 @@ impl SharedRateLimiter for RedisRateLimiter {
         let reply =
             self.connection.run(&pipeline).await.map_err(|error| SharedRateLimiterError(error.into()))?.pop();
         let value = reply.unwrap_or(Ok(Value::Nil)).map_err(|error| SharedRateLimiterError(error.into()))?;
-        let Some((passes, until_back, wait)) = parse_reply(&value) else {
+        let Some((passes, until_full, wait)) = parse_reply(&value) else {
             return Err(SharedRateLimiterError(UnexpectedReply(value).into()));
         };
-        let left = (window.saturating_sub(until_back)) / each;
+        let remaining = (window.saturating_sub(until_full)) / each;
         Ok(RateLimitStatus {
-            remaining: u32::try_from(left).unwrap_or(u32::MAX),
-            reset_after: Duration::from_micros(until_back),
+            remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+            reset_after: Duration::from_micros(until_full),
             retry_after: (passes == 0).then(|| Duration::from_micros(wait)),
         })
     }
@@ -83,7 +83,7 @@ fn parse_reply(value: &Value) -> Option<(u64, u64, u64)> {
         _ => None,
     };
     match &values[..] {
-        [passes, until_back, wait] => Some((number(passes)?, number(until_back)?, number(wait)?)),
+        [passes, until_full, wait] => Some((number(passes)?, number(until_full)?, number(wait)?)),
         _ => None,
     }
 }

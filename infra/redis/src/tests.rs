@@ -1,4 +1,4 @@
-//! The connection against real servers, which are paused, killed and started again.
+//! Tests of the connection against real servers that are paused, killed and restarted.
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -13,10 +13,10 @@ use super::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 static TWICE: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('INCRBY', KEYS[1], 2 * ARGV[1])"));
 
-/// Redis is used again this soon after it is back.
+/// The time within which a Redis that has returned is used again.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a pipeline may take beside its patience, on a machine with much to do.
+/// Tolerance above the time limit of a pipeline, for a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
 
 fn connect(url: &str) -> RedisConnection {
@@ -41,20 +41,20 @@ fn numbers(replies: Vec<Reply>) -> Vec<i64> {
     replies.into_iter().map(number).collect()
 }
 
-/// Tries until it succeeds, and says how long that took.
+/// Retries until Redis replies, and returns how long that took.
 async fn time_until_available(connection: &RedisConnection) -> Duration {
-    let begun = Instant::now();
+    let started = Instant::now();
     while connection.ping().await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never answers again");
+        assert!(started.elapsed() < Duration::from_secs(20), "Redis does not reply again");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    begun.elapsed()
+    started.elapsed()
 }
 
-async fn assert_takes_at_most<T>(limit: Duration, what: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let result = what.await;
-    assert!(begun.elapsed() <= limit, "took {:?}", begun.elapsed());
+async fn assert_takes_at_most<T>(limit: Duration, future: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = future.await;
+    assert!(started.elapsed() <= limit, "took {:?}", started.elapsed());
     result
 }
 
@@ -84,7 +84,7 @@ async fn a_cluster_answers_in_order() {
 }
 
 #[tokio::test]
-async fn a_paused_server_of_a_cluster_does_not_hold_up_the_others() {
+async fn a_paused_server_of_a_cluster_does_not_block_the_others() {
     let cluster = RedisCluster::start().unwrap();
     let connection = connect(&cluster.url());
     let keys: Vec<String> = (0..20).map(|key| format!("{{{key}}}:n")).collect();
@@ -97,9 +97,9 @@ async fn a_paused_server_of_a_cluster_does_not_hold_up_the_others() {
         assert_takes_at_most(bound, connection.run(&increase(&[key]))).await.unwrap();
     }
     cluster.resume(0).unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     while connection.run(&increase(&[paused[0]])).await.is_err() {
-        assert!(begun.elapsed() < RECONNECT_LIMIT, "the server that goes on is not used");
+        assert!(started.elapsed() < RECONNECT_LIMIT, "the resumed server is not used");
     }
 }
 
@@ -110,9 +110,9 @@ async fn follows_a_sentinel_failover() {
     let connection = connect(&redis.url());
     connection.ping().await.unwrap();
     redis.fail_over().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     while connection.run(&increase(&["a"])).await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the new master is not found");
+        assert!(started.elapsed() < Duration::from_secs(5), "the new master is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -146,7 +146,7 @@ async fn fails_fast_while_paused_and_recovers_on_resume() {
     redis.pause().unwrap();
     let bound = RedisConnection::TIMEOUT + GRACE;
     assert_takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
-    // It is known to be away now.
+    // It is known to be unavailable now.
     let many = async {
         for _ in 0..20 {
             connection.run(&increase(&["a"])).await.unwrap_err();
@@ -154,8 +154,8 @@ async fn fails_fast_while_paused_and_recovers_on_resume() {
     };
     assert_takes_at_most(bound, many).await;
     redis.resume().unwrap();
-    let back = time_until_available(&connection).await;
-    assert!(back < RECONNECT_LIMIT, "{back:?}");
+    let reconnected_after = time_until_available(&connection).await;
+    assert!(reconnected_after < RECONNECT_LIMIT, "{reconnected_after:?}");
 }
 
 #[tokio::test]
@@ -164,8 +164,8 @@ async fn a_restarted_server_is_used_again() {
     let connection = connect(&redis.url());
     assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [1]);
     redis.restart().unwrap();
-    let back = time_until_available(&connection).await;
-    assert!(back < RECONNECT_LIMIT, "{back:?}");
+    let reconnected_after = time_until_available(&connection).await;
+    assert!(reconnected_after < RECONNECT_LIMIT, "{reconnected_after:?}");
     assert_eq!(numbers(connection.run(&increase(&["a"])).await.unwrap()), [2]);
 }
 
@@ -200,19 +200,19 @@ async fn connects_once_the_server_is_available() {
     let cause = std::error::Error::source(&unavailable).unwrap().to_string();
     assert!(cause.contains("refused"), "{cause}");
     redis.restart().unwrap();
-    let back = time_until_available(&connection).await;
-    assert!(back < RECONNECT_LIMIT, "{back:?}");
+    let reconnected_after = time_until_available(&connection).await;
+    assert!(reconnected_after < RECONNECT_LIMIT, "{reconnected_after:?}");
 }
 
 #[tokio::test]
-async fn a_user_and_a_password_open_the_server() {
+async fn authenticates_with_user_and_password() {
     let redis = Redis::start().unwrap();
     redis.command(&["ACL", "SETUSER", "chat", "on", ">p@ss", "~*", "+@all"]).unwrap();
     let url = |password: &str| redis.url().replace("://", &format!("://chat:{password}@"));
     connect(&url("p%40ss")).ping().await.unwrap();
     let refused = connect(&url("other")).ping().await.unwrap_err();
-    let told = format!("{refused:?}");
-    assert!(told.contains("AuthenticationFailed") && !told.contains("other"), "{told}");
+    let text = format!("{refused:?}");
+    assert!(text.contains("AuthenticationFailed") && !text.contains("other"), "{text}");
 }
 
 #[tokio::test]

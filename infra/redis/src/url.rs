@@ -1,4 +1,4 @@
-//! Where Redis is, as people write it.
+//! Redis URLs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,22 +6,22 @@ use std::str::FromStr;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use thiserror::Error;
 
-/// Where Redis is.
+/// A Redis URL.
 ///
 /// - One server: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`
-/// - A cluster, by some of its servers: `redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…`
-/// - A server that sentinels watch over: `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DATABASE]`, where the
+/// - A cluster, given by some of its servers: `redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…`
+/// - A server monitored by sentinels: `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DATABASE]`, where the
 ///   hosts are the sentinels, and user and password are those of the servers
 ///
-/// `rediss` is Redis over TLS; `valkey` and `valkeys` mean the same as `redis` and `rediss`. User and password are
-/// percent-encoded where they have to be. They never show in `Display` and `Debug`.
+/// `rediss` is Redis over TLS; `valkey` and `valkeys` mean the same as `redis` and `rediss`. User and password must be
+/// percent-encoded. `Display` and `Debug` omit them.
 #[derive(Clone)]
 pub struct RedisUrl {
     redacted: String,
     pub(super) topology: RedisTopology,
 }
 
-/// What kind of servers there are.
+/// The kind of deployment.
 #[derive(Clone)]
 pub(super) enum RedisTopology {
     Single(ConnectionInfo),
@@ -29,21 +29,21 @@ pub(super) enum RedisTopology {
     Sentinels { sentinels: Vec<ConnectionInfo>, master: String },
 }
 
-/// Why a text is not the address of a Redis. It does not repeat the text, which may hold a password.
+/// An error of parsing a Redis URL. Does not repeat the text, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidRedisUrl {
-    /// It does not start with a scheme of Redis.
+    /// The scheme is not one of Redis.
     #[error(
         "a Redis URL starts with redis://, rediss://, valkey:// or valkeys://, or has +cluster or +sentinel before ://"
     )]
     Scheme,
-    /// A host, a port or a database is not one, or the user or password is not encoded.
+    /// A host, port or database is invalid, or the user or password is not percent-encoded.
     #[error("a Redis URL holds HOST:PORT, a number as the database, and a percent-encoded user and password")]
     Server,
-    /// There are several servers and nothing that says what they are to each other.
+    /// Several servers without `+cluster` or `+sentinel`.
     #[error("several Redis servers are a redis+cluster:// or are watched by redis+sentinel://")]
     SeveralServers,
-    /// The sentinels were not told which master is meant.
+    /// The name of the master is missing.
     #[error(
         "a redis+sentinel:// URL ends with the name of the master, as in redis+sentinel://HOST:PORT/NAME"
     )]
@@ -51,12 +51,12 @@ pub enum InvalidRedisUrl {
     /// A cluster has no databases.
     #[error("a redis+cluster:// URL ends after its servers")]
     ClusterDatabase,
-    /// There is a `?` or `#`.
+    /// The URL contains a `?` or `#`.
     #[error("a Redis URL has no options")]
     Options,
 }
 
-/// Where sentinels listen unless they are told otherwise.
+/// The default port of sentinels.
 const SENTINEL_PORT: u16 = 26_379;
 
 impl FromStr for RedisUrl {
@@ -73,15 +73,15 @@ impl FromStr for RedisUrl {
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
-        let at = if user.is_empty() { "" } else { "@" };
+        let at_sign = if user.is_empty() { "" } else { "@" };
         let server = |host: &str, database: &str| {
             if host.is_empty() {
                 return Err(InvalidRedisUrl::Server);
             }
-            let url = format!("{transport}://{user}{at}{host}/{database}");
+            let url = format!("{transport}://{user}{at_sign}{host}/{database}");
             url.into_connection_info().map_err(|_| InvalidRedisUrl::Server)
         };
-        let servers = match kind {
+        let topology = match kind {
             "" if hosts.contains(',') => return Err(InvalidRedisUrl::SeveralServers),
             "" => RedisTopology::Single(server(hosts, path)?),
             "cluster" if !path.is_empty() => return Err(InvalidRedisUrl::ClusterDatabase),
@@ -99,7 +99,7 @@ impl FromStr for RedisUrl {
             }
             _ => return Err(InvalidRedisUrl::Scheme),
         };
-        Ok(Self { redacted: format!("{scheme}://{hosts}"), topology: servers })
+        Ok(Self { redacted: format!("{scheme}://{hosts}"), topology })
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_server_has_a_user_a_password_and_a_database() {
+    fn parses_a_single_server_with_user_password_and_database() {
         let server = parse_single("redis://chat:p%40ss@redis.example:6380/3");
         assert_eq!(address(&server), "redis.example 6380");
         let settings = server.redis_settings();
@@ -160,33 +160,33 @@ mod tests {
     }
 
     #[test]
-    fn tls_checks_the_certificate() {
+    fn tls_verifies_the_certificate() {
         assert_eq!(address(&parse_single("rediss://redis.example")), "redis.example 6379 TLS false");
         assert_eq!(address(&parse_single("valkeys://redis.example:1")), "redis.example 1 TLS false");
     }
 
     #[test]
-    fn a_cluster_is_some_of_its_servers() {
+    fn parses_a_cluster_of_several_servers() {
         let RedisTopology::Cluster(servers) = parse("rediss+cluster://u:p@a:1,b,c:3").unwrap().topology
         else {
             panic!("a cluster");
         };
-        let places: Vec<String> = servers.iter().map(address).collect();
-        assert_eq!(places, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
+        let addresses: Vec<String> = servers.iter().map(address).collect();
+        assert_eq!(addresses, ["a 1 TLS false", "b 6379 TLS false", "c 3 TLS false"]);
         assert!(servers.iter().all(|server| server.redis_settings().password() == Some("p")));
     }
 
     #[test]
-    fn sentinels_name_their_master() {
+    fn parses_sentinels_with_the_master_name() {
         let url = parse("valkey+sentinel://u:p@a,[::1],b:1/chat/2").unwrap();
         let RedisTopology::Sentinels { sentinels, master } = url.topology else { panic!("sentinels") };
-        let places: Vec<String> = sentinels.iter().map(address).collect();
-        assert_eq!(places, ["a 26379", "::1 26379", "b 1"]);
+        let addresses: Vec<String> = sentinels.iter().map(address).collect();
+        assert_eq!(addresses, ["a 26379", "::1 26379", "b 1"]);
         assert_eq!((master.as_str(), sentinels[0].redis_settings().db()), ("chat", 2));
     }
 
     #[test]
-    fn a_password_never_shows() {
+    fn never_displays_a_password() {
         for text in
             ["redis://u:secret@h:1/0", "redis+cluster://u:secret@a:1,b:2", "rediss+sentinel://:secret@h:1/m"]
         {

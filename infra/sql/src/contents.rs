@@ -1,49 +1,49 @@
-//! The digest of everything stored, read row by row. What it adds up is the port's own: each row as the numbers and
-//! texts of its type, whatever columns hold them.
+//! The contents of the read model, read row by row for the digest of the port. The hash of a row depends on the values of
+//! its columns only, so it is the same in every engine.
 
 use super::row::{self, SqlRow, Value};
-use crate::{apps, chats, deleted_messages, messages};
+use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
 use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
 
-/// Rows of one kind.
+/// A table whose rows are entities of one kind.
 pub struct EntityTable {
-    /// What they are.
+    /// The kind of the rows.
     kind: EntityKind,
-    /// The statement that reads them: every column is a field of the part.
+    /// The statement that reads the rows; each column is a field of the entity's hash.
     pub select_sql: &'static str,
-    /// How many columns there are.
+    /// The number of columns.
     column_count: usize,
-    /// Which of them holds the position of the event that the row began with.
+    /// The column with the position of the row's creation event.
     id_column: usize,
 }
 
-/// Everything.
+/// All tables of the read model.
 pub const ENTITY_TABLES: [EntityTable; 5] = [
     EntityTable {
         kind: EntityKind::App,
-        select_sql: concat!("SELECT ", apps!(""), " FROM apps"),
+        select_sql: concat!("SELECT ", app_columns!(""), " FROM apps"),
         column_count: 8,
         id_column: 0,
     },
     EntityTable {
         kind: EntityKind::Chat,
-        select_sql: concat!("SELECT ", chats!(""), " FROM chats"),
+        select_sql: concat!("SELECT ", chat_columns!(""), " FROM chats"),
         column_count: 8,
         id_column: 5,
     },
     EntityTable {
         kind: EntityKind::Message,
-        select_sql: concat!("SELECT ", messages!(""), " FROM messages"),
+        select_sql: concat!("SELECT ", message_columns!(""), " FROM messages"),
         column_count: 7,
         id_column: 5,
     },
     EntityTable {
         kind: EntityKind::Tombstone,
-        select_sql: concat!("SELECT ", deleted_messages!(), " FROM deleted_messages"),
+        select_sql: concat!("SELECT ", deleted_message_columns!(), " FROM deleted_messages"),
         column_count: 6,
         id_column: 2,
     },
-    // Not the reason and the time: both belong to the run that parked the event.
+    // Without reason and time, which differ between two builds.
     EntityTable {
         kind: EntityKind::Parked,
         select_sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",
@@ -53,7 +53,7 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
 ];
 
 impl EntityTable {
-    /// Adds a row.
+    /// Adds a row to the contents.
     pub fn add_row<R: SqlRow>(&self, contents: &mut ProjectionContents, row: &R) -> Result<(), R::Error> {
         let mut numbers = [[0; 8]; 8];
         let mut fields: [&[u8]; 9] = [&[]; 9];
@@ -65,7 +65,7 @@ impl EntityTable {
                     number
                 }
                 Value::Text(text) => text.as_bytes(),
-                // No column allows it.
+                // No column is nullable.
                 Value::Null => &[],
             };
         }
@@ -75,7 +75,7 @@ impl EntityTable {
     }
 }
 
-/// What a kind of rows is called in the digest, for good.
+/// The tag of a kind of rows in the digest, which must never change.
 fn digest_tag(kind: EntityKind) -> &'static [u8] {
     match kind {
         EntityKind::App => b"app",

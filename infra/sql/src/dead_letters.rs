@@ -1,16 +1,16 @@
-//! Queries for dead letters. As with the other lists, each statement starts with a row of its own.
+//! Queries for dead letters. As in the other lists, the first row of each statement is a header.
 
-use super::load::letter_counts;
+use super::load::dead_letter_counts;
 use super::query::{Query, limit_param, number_param};
 use super::row::{self, SqlRow, Value};
-use super::tables::version;
-use crate::dead_letters;
+use super::tables::schema_version;
+use crate::dead_letter_columns;
 use chat_ports::behind_dead_letter;
 use chat_ports::dead_letter::{
     DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
 };
 
-/// The first parked events, and how many there are.
+/// Lists the first pending dead letters, and counts all pending ones.
 pub struct ListPendingDeadLetters {
     limit: usize,
     pending_count: Option<u64>,
@@ -32,10 +32,10 @@ impl Query for ListPendingDeadLetters {
         "SELECT (SELECT count(*) FROM dead_letters WHERE discarded = 0),
                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
          FROM checkpoint k WHERE k.layout = ",
-        version!(),
+        schema_version!(),
         " UNION ALL
           SELECT NULL, page.* FROM (SELECT ",
-        dead_letters!(),
+        dead_letter_columns!(),
         " FROM dead_letters WHERE discarded = 0 ORDER BY position LIMIT $1) AS page"
     );
 
@@ -58,7 +58,7 @@ impl Query for ListPendingDeadLetters {
     }
 }
 
-/// A page of letters, and how many there are.
+/// Lists a page of dead letters, and counts pending and discarded ones.
 pub struct ListDeadLetters {
     query: DeadLetterQuery,
     page: Option<DeadLetterPage>,
@@ -78,13 +78,13 @@ impl Query for ListDeadLetters {
 
     const SQL: &'static str = concat!(
         "SELECT k.position, ",
-        letter_counts!(),
+        dead_letter_counts!(),
         ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
          FROM checkpoint k WHERE k.layout = ",
-        version!(),
+        schema_version!(),
         " UNION ALL
           SELECT NULL, NULL, NULL, page.* FROM (SELECT ",
-        dead_letters!(),
+        dead_letter_columns!(),
         ", (SELECT count(*) FROM dead_letters w
             WHERE w.discarded = 0 AND w.stream = d.stream AND w.position > d.position)
           FROM dead_letters d
@@ -96,9 +96,9 @@ impl Query for ListDeadLetters {
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        let standing = Value::Int(i64::from(self.query.filter == DeadLetterFilter::NeedsAttention));
+        let needs_attention = Value::Int(i64::from(self.query.filter == DeadLetterFilter::NeedsAttention));
         let stream = Value::Text(self.query.stream.as_deref().unwrap_or_default());
-        vec![number_param(self.query.after.get()), standing, stream, limit_param(self.query.limit)]
+        vec![number_param(self.query.after.get()), needs_attention, stream, limit_param(self.query.limit)]
     }
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {
@@ -109,7 +109,7 @@ impl Query for ListDeadLetters {
             return Ok(());
         }
         let letter = row::read_dead_letter(row, 3)?;
-        // Nobody waits behind what was given up, nor behind one that waits itself.
+        // No dead letter waits behind a discarded one, or behind one that waits itself.
         let blocks_stream = letter.needs_attention() && letter.discarded.is_none();
         let waiting = if blocks_stream { row::read_u64(row, 13)? } else { 0 };
         self.dead_letters.push(ListedDeadLetter { letter, waiting_behind: waiting });

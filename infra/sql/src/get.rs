@@ -1,17 +1,18 @@
-//! Queries for one thing. Each answers with one row: the position, and what was found on the way, or nothing.
+//! Queries for one app, chat or message. Each returns one row: the position, and the columns of the entity and its
+//! parents, which are NULL if missing.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position};
 
 use super::query::{Query, number_param};
 use super::row::{self, SqlRow, Value};
-use super::tables::version;
-use crate::{apps, chat_row, message_row};
+use super::tables::schema_version;
+use crate::{app_columns, chat_row_columns, message_row_columns};
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
 
-/// The position, and what was found there.
+/// The entity with the position of its snapshot.
 type LookupResult<T> = Option<Snapshot<Result<T, Missing>>>;
 
-/// The position.
+/// Gets the position of the read model.
 #[derive(Default)]
 pub struct GetPosition {
     position: Option<Position>,
@@ -22,7 +23,8 @@ impl Query for GetPosition {
 
     const READS_FEW_ROWS: bool = true;
 
-    const SQL: &'static str = concat!("SELECT k.position FROM checkpoint k WHERE k.layout = ", version!());
+    const SQL: &'static str =
+        concat!("SELECT k.position FROM checkpoint k WHERE k.layout = ", schema_version!());
 
     fn params(&self) -> Vec<Value<'_>> {
         Vec::new()
@@ -38,7 +40,7 @@ impl Query for GetPosition {
     }
 }
 
-/// An app.
+/// Gets an app.
 pub struct GetApp {
     token: AppToken,
     result: LookupResult<AppRow>,
@@ -58,9 +60,9 @@ impl Query for GetApp {
 
     const SQL: &'static str = concat!(
         "SELECT k.position, ",
-        apps!("a."),
+        app_columns!("a."),
         " FROM checkpoint k LEFT JOIN apps a ON a.token = $1 WHERE k.layout = ",
-        version!()
+        schema_version!()
     );
 
     fn params(&self) -> Vec<Value<'_>> {
@@ -78,7 +80,7 @@ impl Query for GetApp {
     }
 }
 
-/// A chat.
+/// Gets a chat.
 pub struct GetChat {
     token: AppToken,
     chat: ChatNumber,
@@ -99,12 +101,12 @@ impl Query for GetChat {
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, ",
-        chat_row!("c."),
+        chat_row_columns!("c."),
         " FROM checkpoint k
           LEFT JOIN apps a ON a.token = $1
           LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
           WHERE k.layout = ",
-        version!()
+        schema_version!()
     );
 
     fn params(&self) -> Vec<Value<'_>> {
@@ -128,7 +130,7 @@ impl Query for GetChat {
     }
 }
 
-/// A message.
+/// Gets a message.
 pub struct GetMessage {
     token: AppToken,
     chat: ChatNumber,
@@ -150,14 +152,14 @@ impl Query for GetMessage {
 
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, c.id, d.id, ",
-        message_row!("m."),
+        message_row_columns!("m."),
         " FROM checkpoint k
           LEFT JOIN apps a ON a.token = $1
           LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
           LEFT JOIN messages m ON m.chat_id = c.id AND m.number = $3
           LEFT JOIN deleted_messages d ON m.id IS NULL AND d.chat_id = c.id AND d.number = $3
           WHERE k.layout = ",
-        version!()
+        schema_version!()
     );
 
     fn params(&self) -> Vec<Value<'_>> {

@@ -1,5 +1,5 @@
-//! What the adapters in SQL share: the tables, the queries and how their answers are read, where a page is cut, and what
-//! the digest adds up. An adapter adds connections, transactions, errors and writing.
+//! The SQL that the SQLite and Postgres adapters share: tables, queries and the decoding of their rows, message pages, and
+//! the content digest. An adapter adds connections, transactions, error mapping and writes.
 
 pub mod contents;
 mod dead_letters;

@@ -1,16 +1,16 @@
-//! Queries for lists. Each statement starts with a row of its own for the position and what the list hangs on; the rows
-//! of the list have no position.
+//! Queries for lists. The first row of each statement is a header with the position and the parents of the list; in the
+//! rows of the list the position is NULL.
 
 use chat_domain::{AppToken, ChatNumber, Position};
 
 use super::message_window::FetchRange;
 use super::query::{Query, limit_param, number_param};
 use super::row::{self, SqlRow, Value};
-use super::tables::version;
-use crate::{apps, chat_row, message_row};
+use super::tables::schema_version;
+use crate::{app_columns, chat_row_columns, message_row_columns};
 use chat_ports::read_model::{AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, Snapshot};
 
-/// A page of apps.
+/// Lists a page of apps.
 pub struct ListApps {
     after: Position,
     limit: usize,
@@ -31,10 +31,10 @@ impl Query for ListApps {
 
     const SQL: &'static str = concat!(
         "SELECT k.position, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM checkpoint k WHERE k.layout = ",
-        version!(),
+        schema_version!(),
         " UNION ALL
           SELECT NULL, page.* FROM (SELECT ",
-        apps!("a."),
+        app_columns!("a."),
         " FROM apps a WHERE a.id > $1 ORDER BY a.id LIMIT $2) AS page"
     );
 
@@ -52,13 +52,13 @@ impl Query for ListApps {
     }
 
     fn into_output(mut self) -> Option<Self::Output> {
-        // The rows of a union come in whatever order.
+        // The rows of a union have no defined order.
         self.apps.sort_unstable_by_key(|app| app.created_position);
         Some(Snapshot { position: self.position?, value: self.apps })
     }
 }
 
-/// A page of an app's chats.
+/// Lists a page of the chats of an app.
 pub struct ListChats {
     token: AppToken,
     after: Option<ChatNumber>,
@@ -81,10 +81,10 @@ impl Query for ListChats {
     const SQL: &'static str = concat!(
         "SELECT k.position, a.id, NULL, NULL, NULL, NULL, NULL
          FROM checkpoint k LEFT JOIN apps a ON a.token = $1 WHERE k.layout = ",
-        version!(),
+        schema_version!(),
         " UNION ALL
           SELECT NULL, NULL, page.* FROM (SELECT ",
-        chat_row!("c."),
+        chat_row_columns!("c."),
         " FROM chats c WHERE c.app_id = (SELECT a.id FROM apps a WHERE a.token = $1) AND c.number > $2
           ORDER BY c.number LIMIT $3) AS page"
     );
@@ -111,12 +111,12 @@ impl Query for ListChats {
     }
 }
 
-/// One side of a page of messages.
-macro_rules! side {
+/// The statement part of one side of a page of messages.
+macro_rules! message_side {
     ($bounded_and_ordered:literal) => {
         concat!(
             " UNION ALL SELECT NULL, NULL, NULL, side.* FROM (SELECT ",
-            message_row!("m."),
+            message_row_columns!("m."),
             " FROM messages m
               WHERE m.chat_id =
               (SELECT c.id FROM apps a JOIN chats c ON c.app_id = a.id WHERE a.token = $1 AND c.number = $2) AND ",
@@ -126,7 +126,7 @@ macro_rules! side {
     };
 }
 
-/// A page of a chat's messages.
+/// Lists a page of the messages of a chat.
 pub struct ListMessages {
     token: AppToken,
     chat: ChatNumber,
@@ -139,7 +139,7 @@ pub struct ListMessages {
 }
 
 impl ListMessages {
-    /// `None` in the answer: the page goes beyond what is near, and [`ListMessages::whole`] has it.
+    /// Fetches few messages. Returns `None` as the page if they don't suffice; then [`ListMessages::exhaustive`] does.
     pub fn optimistic(token: AppToken, chat: ChatNumber, window: MessageWindow, limit: usize) -> Self {
         Self::with_fetch_range(FetchRange::optimistic(window, limit), token, chat, window, limit)
     }
@@ -170,15 +170,16 @@ impl Query for ListMessages {
          LEFT JOIN apps a ON a.token = $1
          LEFT JOIN chats c ON c.app_id = a.id AND c.number = $2
          WHERE k.layout = ",
-        version!(),
-        side!("m.number < $3 ORDER BY m.number DESC LIMIT $4"),
-        side!("m.number >= $3 ORDER BY m.number LIMIT $5")
+        schema_version!(),
+        message_side!("m.number < $3 ORDER BY m.number DESC LIMIT $4"),
+        message_side!("m.number >= $3 ORDER BY m.number LIMIT $5")
     );
 
     fn params(&self) -> Vec<Value<'_>> {
-        let FetchRange { pivot: edge, older_limit: older, newer_limit: newer } = self.fetch_range;
+        let FetchRange { pivot, older_limit, newer_limit } = self.fetch_range;
         let token = Value::Text(self.token.expose());
-        vec![token, number_param(self.chat.get()), Value::Int(edge), limit_param(older), limit_param(newer)]
+        let chat = number_param(self.chat.get());
+        vec![token, chat, Value::Int(pivot), limit_param(older_limit), limit_param(newer_limit)]
     }
 
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error> {

@@ -1,62 +1,63 @@
-//! What the projection loads before it folds, and how it moves the checkpoint.
+//! Statements of the write side: the loads of a projection, and moving its checkpoint.
 
-use super::tables::version;
-use crate::dead_letters;
+use super::tables::schema_version;
+use crate::dead_letter_columns;
 
-/// The checkpoint, as [`super::row::checkpoint`] reads it.
+/// Selects the checkpoint, for [`super::row::read_checkpoint`].
 pub const CHECKPOINT: &str =
-    concat!("SELECT k.log, k.position FROM checkpoint k WHERE k.layout = ", version!());
+    concat!("SELECT k.log, k.position FROM checkpoint k WHERE k.layout = ", schema_version!());
 
-/// Moves the checkpoint of the log `$1` to `$2`, where it is at `$3`.
+/// Moves the checkpoint of the log `$1` to `$2` if it is at `$3`.
 pub const MOVE_CHECKPOINT: &str = concat!(
     "UPDATE checkpoint SET log = $1, position = $2 WHERE position = $3
      AND (log = $1 OR (log IS NULL AND position = 0)) AND layout = ",
-    version!()
+    schema_version!()
 );
 
-/// The streams with a parked event.
+/// Selects the blocked streams.
 pub const BLOCKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
 
-/// How many letters there are, as [`super::row::letter_counts`] reads it.
-macro_rules! letter_counts {
+/// The numbers of dead letters, for [`super::row::read_dead_letter_counts`].
+macro_rules! dead_letter_counts {
     () => {
         "(SELECT count(*) FROM dead_letters WHERE discarded = 0),
          (SELECT count(*) FROM dead_letters WHERE discarded <> 0 AND acknowledged = 0)"
     };
 }
 
-/// How many dead letters there are.
-pub const DEAD_LETTER_COUNTS: &str = concat!("SELECT ", letter_counts!());
+/// Counts the dead letters.
+pub const DEAD_LETTER_COUNTS: &str = concat!("SELECT ", dead_letter_counts!());
 
-/// The letter at `$1`.
-pub const DEAD_LETTER: &str = concat!("SELECT ", dead_letters!(), " FROM dead_letters WHERE position = $1");
+/// Selects the dead letter at `$1`.
+pub const DEAD_LETTER: &str =
+    concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE position = $1");
 
-/// The first `$2` parked letters of the stream `$1`.
+/// Selects the first `$2` pending dead letters of the stream `$1`.
 pub const DEAD_LETTERS_OF_STREAM: &str = concat!(
     "SELECT ",
-    dead_letters!(),
+    dead_letter_columns!(),
     " FROM dead_letters WHERE stream = $1 AND discarded = 0 ORDER BY position LIMIT $2"
 );
 
-/// Gives the letter at `$6` another reason and state.
+/// Updates reason and state of the dead letter at `$6`.
 pub const UPDATE_DEAD_LETTER: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
                                discard_reason = $4, acknowledged = $5 WHERE position = $6";
 
-/// The apps whose tokens are in `$keys`, which has the column `token`, as [`super::row::app`] reads them.
+/// Selects the apps of `$keys`, which has the column `token`, for [`super::row::app`].
 #[macro_export]
 macro_rules! load_apps {
     ($keys:literal) => {
-        concat!("SELECT ", $crate::apps!("a."), " FROM ", $keys, " JOIN apps a ON a.token = k.token")
+        concat!("SELECT ", $crate::app_columns!("a."), " FROM ", $keys, " JOIN apps a ON a.token = k.token")
     };
 }
 
-/// The chats named in `$keys`, with the columns `token` and `number`, as [`super::row::stored_chat`] reads them.
+/// Selects the chats of `$keys`, which has the columns `token` and `number`, for [`super::row::read_stored_chat`].
 #[macro_export]
 macro_rules! load_chats {
     ($keys:literal) => {
         concat!(
             "SELECT ",
-            $crate::chats!("c."),
+            $crate::chat_columns!("c."),
             ", a.token FROM ",
             $keys,
             " JOIN apps a ON a.token = k.token JOIN chats c ON c.app_id = a.id AND c.number = k.number"
@@ -64,8 +65,8 @@ macro_rules! load_chats {
     };
 }
 
-/// The messages and tombstones named in `$keys`, with the columns `chat_id` and `number`, as
-/// [`super::row::stored_message`] reads them.
+/// Selects the messages and tombstones of `$keys`, which has the columns `chat_id` and `number`, for
+/// [`super::row::read_stored_message`].
 #[macro_export]
 macro_rules! load_messages {
     ($keys:literal) => {
@@ -78,4 +79,4 @@ macro_rules! load_messages {
     };
 }
 
-pub(crate) use letter_counts;
+pub(crate) use dead_letter_counts;

@@ -1,39 +1,38 @@
-//! Which messages of a chat are on a page.
+//! The messages of a page: which rows to fetch, and how to cut the page out of them.
 
 use super::row;
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 
-/// The messages to look at: those next to where a page can start or end, on either side. One more than the page holds
-/// tells whether there is more.
+/// The messages to fetch on both sides of a pivot. One more than the page holds shows whether there are more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FetchRange {
-    /// The lowest number of the newer side.
+    /// The lowest message number of the newer side.
     pub pivot: i64,
-    /// How many below it, downwards.
+    /// The number of messages to fetch below the pivot, downwards.
     pub older_limit: usize,
-    /// How many from it on, upwards.
+    /// The number of messages to fetch from the pivot on, upwards.
     pub newer_limit: usize,
 }
 
 impl FetchRange {
-    /// Enough for the page, unless it is one around a message near an end of its chat.
+    /// A range that suffices unless the page is around a message near an end of its chat.
     pub(super) fn optimistic(window: MessageWindow, limit: usize) -> Self {
-        let whole = Self::exhaustive(window, limit);
+        let exhaustive = Self::exhaustive(window, limit);
         match window {
             MessageWindow::Around(_) => Self {
                 older_limit: (limit / 2).saturating_add(1),
                 newer_limit: limit.div_ceil(2).saturating_add(1),
-                ..whole
+                ..exhaustive
             },
-            _ => whole,
+            _ => exhaustive,
         }
     }
 
-    /// Enough for the page, wherever it is.
+    /// A range that always suffices.
     pub(super) fn exhaustive(window: MessageWindow, limit: usize) -> Self {
         let page = limit.saturating_add(1);
         match window {
-            // No message has the largest number there is.
+            // No message has the largest number.
             MessageWindow::Newest => Self { pivot: i64::MAX, older_limit: page, newer_limit: 0 },
             MessageWindow::Oldest => Self { pivot: 0, older_limit: 0, newer_limit: page },
             MessageWindow::Before(number) => {
@@ -50,8 +49,8 @@ impl FetchRange {
         }
     }
 
-    /// Cuts the page out of what lies in reach: `older` downwards, `newer` upwards from where they meet. `None` where
-    /// the page goes beyond that.
+    /// Cuts the page out of the fetched messages: `older` downwards and `newer` upwards from the pivot. `None` if the page
+    /// exceeds the range.
     pub(super) fn cut_page(
         self,
         mut older: Vec<MessageRow>,
@@ -63,22 +62,22 @@ impl FetchRange {
             MessageWindow::Newest | MessageWindow::Before(_) => (limit, 0),
             MessageWindow::Oldest | MessageWindow::After(_) => (0, limit),
             MessageWindow::Around(_) => {
-                // Half the page each; what one side does not fill goes to the other.
+                // Half the page each; a side that is too short leaves its rest to the other.
                 let want_older = (limit / 2).max(limit.saturating_sub(newer.len()));
                 (want_older, limit - want_older.min(older.len()))
             }
         };
-        let (is_older, is_newer) = (older.len() > want_older, newer.len() > want_newer);
-        let beyond = (!is_older && want_older > 0 && older.len() == self.older_limit)
-            || (!is_newer && want_newer > 0 && newer.len() == self.newer_limit);
-        if beyond {
+        let (has_older, has_newer) = (older.len() > want_older, newer.len() > want_newer);
+        let exceeds_range = (!has_older && want_older > 0 && older.len() == self.older_limit)
+            || (!has_newer && want_newer > 0 && newer.len() == self.newer_limit);
+        if exceeds_range {
             return None;
         }
         older.truncate(want_older);
         newer.truncate(want_newer);
         older.reverse();
         older.append(&mut newer);
-        Some(MessagePage { messages: older, has_older: is_older, has_newer: is_newer })
+        Some(MessagePage { messages: older, has_older, has_newer })
     }
 }
 
@@ -107,8 +106,8 @@ mod tests {
         window: MessageWindow,
         limit: usize,
     ) -> Option<(Vec<u64>, bool, bool)> {
-        let reach = FetchRange::optimistic(window, limit);
-        let page = reach.cut_page(messages(older), messages(newer), window, limit)?;
+        let range = FetchRange::optimistic(window, limit);
+        let page = range.cut_page(messages(older), messages(newer), window, limit)?;
         Some((
             page.messages.iter().map(|message| message.number.get()).collect(),
             page.has_older,
@@ -132,10 +131,10 @@ mod tests {
         let around = MessageWindow::Around(MessageNumber::FIRST);
         assert_eq!(page(&[4, 3, 2], &[5], around, 4), None);
         assert_eq!(page(&[4], &[5, 6, 7], around, 4), None);
-        let reach = FetchRange::exhaustive(around, 4);
-        let whole = reach.cut_page(messages(&[4, 3, 2, 1]), messages(&[5]), around, 4);
+        let range = FetchRange::exhaustive(around, 4);
+        let exhaustive = range.cut_page(messages(&[4, 3, 2, 1]), messages(&[5]), around, 4);
         assert_eq!(
-            whole.map(|page| (page.messages.len(), page.has_older, page.has_newer)),
+            exhaustive.map(|page| (page.messages.len(), page.has_older, page.has_newer)),
             Some((4, true, false))
         );
     }

@@ -1,26 +1,25 @@
-//! The queries. Each is one statement, so that all it answers is of one snapshot, and takes one round trip where the
-//! engine is elsewhere.
+//! The query trait. A query is one statement, so that it reads one snapshot and takes one round trip to a remote server.
 
 use super::row::{self, SqlRow, Value};
 
-/// A query and, as its rows come, its answer.
+/// A query that collects its result row by row.
 pub trait Query: Send + Sync + 'static {
-    /// What it asks for.
+    /// The result.
     type Output: Send + 'static;
 
-    /// The statement. Each parameter first stands where its number says, which is how SQLite counts them.
+    /// The statement. Parameters first occur in the order of their numbers, as SQLite requires.
     const SQL: &'static str;
 
-    /// Whether it looks at a page of rows at most, by their keys, however many there are.
+    /// Whether it reads at most a page of rows by their keys, whatever the size of the tables.
     const READS_FEW_ROWS: bool;
 
     /// The parameters.
     fn params(&self) -> Vec<Value<'_>>;
 
-    /// Takes the next row.
+    /// Reads the next row.
     fn read<R: SqlRow>(&mut self, row: &R) -> Result<(), R::Error>;
 
-    /// The answer after the last row; `None` where there was no checkpoint for this version of the tables.
+    /// Returns the result after the last row; `None` if there is no checkpoint of this version of the tables.
     fn into_output(self) -> Option<Self::Output>;
 }
 

@@ -29,9 +29,10 @@ pub trait SqlEngine: Send + Sync + 'static {
     fn with_connections(location: Self::Location, connections: usize) -> Self;
 
     /// Runs a query.
-    fn ask<Q: Query>(&self, query: Q) -> impl Future<Output = Result<Q::Output, ReadModelError>> + Send;
+    fn run_query<Q: Query>(&self, query: Q)
+    -> impl Future<Output = Result<Q::Output, ReadModelError>> + Send;
 
-    /// Reads everything in one snapshot.
+    /// Reads all contents in one snapshot.
     fn read_contents(
         &self,
     ) -> impl Future<Output = Result<Snapshot<ProjectionContents>, ReadModelError>> + Send;
@@ -42,7 +43,7 @@ pub trait SqlEngine: Send + Sync + 'static {
 pub struct SqlReadModel<E>(E);
 
 impl<E: SqlEngine> SqlReadModel<E> {
-    /// The read model at `location`. It need not exist yet: until a projector has created it, queries answer
+    /// The read model at `location`. It need not exist yet: until a projector has created it, queries result
     /// [`ReadModelError::Unavailable`].
     pub fn new(location: impl Into<E::Location>) -> Self {
         Self(E::new(location.into()))
@@ -65,15 +66,15 @@ impl<E> Deref for SqlReadModel<E> {
 #[async_trait]
 impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
     async fn position(&self) -> Result<Position, ReadModelError> {
-        self.0.ask(GetPosition::default()).await
+        self.0.run_query(GetPosition::default()).await
     }
 
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {
-        self.0.ask(GetApp::new(token)).await
+        self.0.run_query(GetApp::new(token)).await
     }
 
     async fn apps(&self, after: Position, limit: usize) -> Result<Snapshot<Vec<AppRow>>, ReadModelError> {
-        self.0.ask(ListApps::new(after, limit)).await
+        self.0.run_query(ListApps::new(after, limit)).await
     }
 
     async fn chat(
@@ -81,7 +82,7 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         token: AppToken,
         number: ChatNumber,
     ) -> Result<Snapshot<Result<ChatRow, Missing>>, ReadModelError> {
-        self.0.ask(GetChat::new(token, number)).await
+        self.0.run_query(GetChat::new(token, number)).await
     }
 
     async fn chats(
@@ -90,7 +91,7 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         after: Option<ChatNumber>,
         limit: usize,
     ) -> Result<Snapshot<Result<Vec<ChatRow>, Missing>>, ReadModelError> {
-        self.0.ask(ListChats::new(token, after, limit)).await
+        self.0.run_query(ListChats::new(token, after, limit)).await
     }
 
     async fn message(
@@ -99,7 +100,7 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         chat: ChatNumber,
         number: MessageNumber,
     ) -> Result<Snapshot<Result<MessageRow, Missing>>, ReadModelError> {
-        self.0.ask(GetMessage::new(token, chat, number)).await
+        self.0.run_query(GetMessage::new(token, chat, number)).await
     }
 
     async fn messages(
@@ -109,21 +110,21 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         window: MessageWindow,
         limit: usize,
     ) -> Result<Snapshot<Result<MessagePage, Missing>>, ReadModelError> {
-        let mut answer = self.0.ask(ListMessages::optimistic(token, chat, window, limit)).await?;
-        if answer.value == Ok(None) {
-            answer = self.0.ask(ListMessages::exhaustive(token, chat, window, limit)).await?;
+        let mut result = self.0.run_query(ListMessages::optimistic(token, chat, window, limit)).await?;
+        if result.value == Ok(None) {
+            result = self.0.run_query(ListMessages::exhaustive(token, chat, window, limit)).await?;
         }
-        // All that is there is in the whole.
-        let Snapshot { position, value } = answer;
+        // The exhaustive range always suffices.
+        let Snapshot { position, value } = result;
         Ok(Snapshot { position, value: value.map(Option::unwrap_or_default) })
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError> {
-        self.0.ask(ListPendingDeadLetters::new(limit)).await
+        self.0.run_query(ListPendingDeadLetters::new(limit)).await
     }
 
-    async fn letters(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError> {
-        self.0.ask(ListDeadLetters::new(list)).await
+    async fn letters(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError> {
+        self.0.run_query(ListDeadLetters::new(query)).await
     }
 
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError> {

@@ -1,4 +1,4 @@
-//! Between rows of signed integers and texts and the domain's types.
+//! Conversion between rows of integers and texts and the types of the domain.
 
 use std::error::Error as StdError;
 
@@ -11,10 +11,10 @@ use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, MessageState, StoredChat, StoredMessage};
 
-/// What a column holds.
+/// The value of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Nothing.
+    /// NULL.
     Null,
     /// A signed integer.
     Int(i64),
@@ -22,38 +22,38 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// A row that an engine returned.
+/// A row of an engine.
 pub trait SqlRow {
     /// The engine's error.
     type Error;
 
-    /// What a column holds.
+    /// Returns the value of a column.
     fn value(&self, column: usize) -> Result<Value<'_>, Self::Error>;
 
-    /// The error that says that a column holds what this program does not store.
+    /// Creates the error for a column with an invalid value.
     fn decode_error(column: usize, cause: Box<dyn StdError + Send + Sync>) -> Self::Error;
 }
 
-/// A column holds a value of another kind than it should.
+/// A column holds a value of the wrong type or range.
 #[derive(Debug, Error)]
 #[error("the column holds {0}")]
 struct UnexpectedValue(&'static str);
 
 fn unexpected_value<R: SqlRow>(column: usize, value: Value<'_>) -> R::Error {
     let found = match value {
-        Value::Null => "nothing",
-        Value::Int(_) => "a number out of range or where none belongs",
-        Value::Text(_) => "text where none belongs",
+        Value::Null => "NULL",
+        Value::Int(_) => "an unexpected number, or one out of range",
+        Value::Text(_) => "unexpected text",
     };
     R::decode_error(column, Box::new(UnexpectedValue(found)))
 }
 
-/// What an engine stores for a number. Positions and numbers stay far below the limit; a bound above it means "all".
+/// Converts a number for storage. Positions and numbers stay far below the limit; a bound above it means "all".
 pub fn to_sql_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A limit as an engine takes it.
+/// Converts a row limit.
 pub fn to_sql_limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
@@ -68,7 +68,7 @@ pub fn last_message_or_zero(chat: &StoredChat) -> i64 {
     chat.last_message.map_or(0, |number| to_sql_int(number.get()))
 }
 
-/// Whether a column holds nothing.
+/// Whether a column is NULL.
 pub fn is_null<R: SqlRow>(row: &R, column: usize) -> Result<bool, R::Error> {
     row.value(column).map(|value| value == Value::Null)
 }
@@ -80,13 +80,13 @@ fn read_i64<R: SqlRow>(row: &R, column: usize) -> Result<i64, R::Error> {
     }
 }
 
-/// A column with a non-negative number.
+/// Reads a non-negative number.
 pub fn read_u64<R: SqlRow>(row: &R, column: usize) -> Result<u64, R::Error> {
     let value = read_i64(row, column)?;
     u64::try_from(value).map_err(|_| unexpected_value::<R>(column, Value::Int(value)))
 }
 
-/// A column with text.
+/// Reads a text.
 pub fn text<R: SqlRow>(row: &R, column: usize) -> Result<&str, R::Error> {
     match row.value(column)? {
         Value::Text(text) => Ok(text),
@@ -101,7 +101,7 @@ fn or_decode_error<R: SqlRow, T, E: StdError + Send + Sync + 'static>(
     value.map_err(|error| R::decode_error(column, Box::new(error)))
 }
 
-/// A column with a position of the log.
+/// Reads a position.
 pub fn position<R: SqlRow>(row: &R, column: usize) -> Result<Position, R::Error> {
     read_u64(row, column).map(Position::new)
 }
@@ -135,32 +135,39 @@ pub fn read_checkpoint<R: SqlRow>(row: &R) -> Result<ProjectionCheckpoint, R::Er
     Ok(ProjectionCheckpoint { log, position: position(row, 1)? })
 }
 
-/// Reads the columns `apps!` from `at` on.
-pub fn app<R: SqlRow>(row: &R, at: usize) -> Result<AppRow, R::Error> {
+/// Reads the columns `app_columns!` from `first_column` on.
+pub fn app<R: SqlRow>(row: &R, first_column: usize) -> Result<AppRow, R::Error> {
     Ok(AppRow {
-        created_position: position(row, at)?,
-        token: read_token(row, at + 1)?,
-        name: or_decode_error::<R, _, _>(at + 2, AppName::parse(text(row, at + 2)?.to_owned()))?,
-        chat_count: read_u64(row, at + 3)?,
-        last_chat: if read_u64(row, at + 4)? == 0 { None } else { Some(read_chat_number(row, at + 4)?) },
-        version: read_version(row, at + 5)?,
-        created_at: read_timestamp(row, at + 6)?,
-        updated_at: read_timestamp(row, at + 7)?,
+        created_position: position(row, first_column)?,
+        token: read_token(row, first_column + 1)?,
+        name: or_decode_error::<R, _, _>(
+            first_column + 2,
+            AppName::parse(text(row, first_column + 2)?.to_owned()),
+        )?,
+        chat_count: read_u64(row, first_column + 3)?,
+        last_chat: if read_u64(row, first_column + 4)? == 0 {
+            None
+        } else {
+            Some(read_chat_number(row, first_column + 4)?)
+        },
+        version: read_version(row, first_column + 5)?,
+        created_at: read_timestamp(row, first_column + 6)?,
+        updated_at: read_timestamp(row, first_column + 7)?,
     })
 }
 
-/// Reads the columns `chat_row!` from `at` on.
-pub fn chat<R: SqlRow>(row: &R, at: usize) -> Result<ChatRow, R::Error> {
+/// Reads the columns `chat_row_columns!` from `first_column` on.
+pub fn chat<R: SqlRow>(row: &R, first_column: usize) -> Result<ChatRow, R::Error> {
     Ok(ChatRow {
-        number: read_chat_number(row, at)?,
-        message_count: read_u64(row, at + 1)?,
-        version: read_version(row, at + 2)?,
-        created_at: read_timestamp(row, at + 3)?,
-        updated_at: read_timestamp(row, at + 4)?,
+        number: read_chat_number(row, first_column)?,
+        message_count: read_u64(row, first_column + 1)?,
+        version: read_version(row, first_column + 2)?,
+        created_at: read_timestamp(row, first_column + 3)?,
+        updated_at: read_timestamp(row, first_column + 4)?,
     })
 }
 
-/// Reads the columns `chats!` and the app's token.
+/// Reads the columns `chat_columns!` and the app's token.
 pub fn read_stored_chat<R: SqlRow>(row: &R) -> Result<StoredChat, R::Error> {
     Ok(StoredChat {
         row: chat(row, 0)?,
@@ -171,18 +178,18 @@ pub fn read_stored_chat<R: SqlRow>(row: &R) -> Result<StoredChat, R::Error> {
     })
 }
 
-/// Reads the columns `message_row!` from `at` on.
-pub fn read_message<R: SqlRow>(row: &R, at: usize) -> Result<MessageRow, R::Error> {
+/// Reads the columns `message_row_columns!` from `first_column` on.
+pub fn read_message<R: SqlRow>(row: &R, first_column: usize) -> Result<MessageRow, R::Error> {
     Ok(MessageRow {
-        number: read_message_number(row, at)?,
-        body: text(row, at + 1)?.to_owned(),
-        version: read_version(row, at + 2)?,
-        created_at: read_timestamp(row, at + 3)?,
-        updated_at: read_timestamp(row, at + 4)?,
+        number: read_message_number(row, first_column)?,
+        body: text(row, first_column + 1)?.to_owned(),
+        version: read_version(row, first_column + 2)?,
+        created_at: read_timestamp(row, first_column + 3)?,
+        updated_at: read_timestamp(row, first_column + 4)?,
     })
 }
 
-/// Reads what [`super::load`] finds for a message: chat and number, the message, the tombstone.
+/// Reads a row of [`load_messages!`](crate::load_messages): chat id and number, the message, the tombstone.
 pub fn read_stored_message<R: SqlRow>(row: &R) -> Result<Option<StoredMessage>, R::Error> {
     let state = if !is_null(row, 2)? {
         MessageState::Present {
@@ -198,24 +205,34 @@ pub fn read_stored_message<R: SqlRow>(row: &R) -> Result<Option<StoredMessage>, 
     Ok(Some(StoredMessage { chat_id: position(row, 0)?, number: read_message_number(row, 1)?, state }))
 }
 
-/// Reads what `letter_counts!` counts, from `at` on.
-pub fn read_dead_letter_counts<R: SqlRow>(row: &R, at: usize) -> Result<DeadLetterCounts, R::Error> {
-    Ok(DeadLetterCounts { pending: read_u64(row, at)?, unacknowledged_discards: read_u64(row, at + 1)? })
+/// Reads the columns `dead_letter_counts!` from `first_column` on.
+pub fn read_dead_letter_counts<R: SqlRow>(
+    row: &R,
+    first_column: usize,
+) -> Result<DeadLetterCounts, R::Error> {
+    Ok(DeadLetterCounts {
+        pending: read_u64(row, first_column)?,
+        unacknowledged_discards: read_u64(row, first_column + 1)?,
+    })
 }
 
-fn read_discarded<R: SqlRow>(row: &R, at: usize) -> Result<Option<DiscardRecord>, R::Error> {
-    if read_u64(row, at)? == 0 {
+fn read_discarded<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<DiscardRecord>, R::Error> {
+    if read_u64(row, first_column)? == 0 {
         return Ok(None);
     }
     Ok(Some(DiscardRecord {
-        by: position(row, at)?,
-        at: read_timestamp(row, at + 1)?,
-        reason: text(row, at + 2)?.to_owned(),
-        acknowledged: if read_u64(row, at + 3)? == 0 { None } else { Some(position(row, at + 3)?) },
+        by: position(row, first_column)?,
+        at: read_timestamp(row, first_column + 1)?,
+        reason: text(row, first_column + 2)?.to_owned(),
+        acknowledged: if read_u64(row, first_column + 3)? == 0 {
+            None
+        } else {
+            Some(position(row, first_column + 3)?)
+        },
     }))
 }
 
-/// What the columns of `dead_letters!` from `discarded` on hold for a letter.
+/// The values of the columns of `dead_letter_columns!` from `discarded` on.
 pub fn discarded_columns(letter: &DeadLetter) -> (i64, i64, &str, i64) {
     let Some(DiscardRecord { by, at, reason, acknowledged }) = &letter.discarded else {
         return (0, 0, "", 0);
@@ -223,15 +240,15 @@ pub fn discarded_columns(letter: &DeadLetter) -> (i64, i64, &str, i64) {
     (to_sql_int(by.get()), at.millis(), reason, acknowledged.map_or(0, |by| to_sql_int(by.get())))
 }
 
-/// Reads the columns `dead_letters!` from `at` on.
-pub fn read_dead_letter<R: SqlRow>(row: &R, at: usize) -> Result<DeadLetter, R::Error> {
+/// Reads the columns `dead_letter_columns!` from `first_column` on.
+pub fn read_dead_letter<R: SqlRow>(row: &R, first_column: usize) -> Result<DeadLetter, R::Error> {
     Ok(DeadLetter {
-        position: position(row, at)?,
-        stream: text(row, at + 1)?.to_owned(),
-        revision: Revision::new(read_u64(row, at + 2)?),
-        event_type: text(row, at + 3)?.to_owned(),
-        reason: text(row, at + 4)?.to_owned(),
-        dead_lettered_at: read_timestamp(row, at + 5)?,
-        discarded: read_discarded(row, at + 6)?,
+        position: position(row, first_column)?,
+        stream: text(row, first_column + 1)?.to_owned(),
+        revision: Revision::new(read_u64(row, first_column + 2)?),
+        event_type: text(row, first_column + 3)?.to_owned(),
+        reason: text(row, first_column + 4)?.to_owned(),
+        dead_lettered_at: read_timestamp(row, first_column + 5)?,
+        discarded: read_discarded(row, first_column + 6)?,
     })
 }

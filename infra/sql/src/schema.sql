@@ -1,11 +1,11 @@
 -- Ids are log positions: of the AppCreated, ChatCreated or MessageCreated event. Rows are inserted in that order, so
--- the tables grow at their end; a token of 36 characters stands in `apps` alone. Times are milliseconds since 1970.
+-- the tables grow at their end; the token of 36 characters is stored in `apps` only. Times are milliseconds since 1970.
 CREATE TABLE apps (
     id         BIGINT PRIMARY KEY,
     token      TEXT   NOT NULL UNIQUE,
     name       TEXT   NOT NULL,
     chat_count BIGINT NOT NULL,
-    last_chat  BIGINT NOT NULL, -- 0: none yet; more than there are, where the creation of one was discarded
+    last_chat  BIGINT NOT NULL, -- 0: none yet; may exceed chat_count if a creation event was discarded
     version    BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
@@ -52,16 +52,16 @@ CREATE TABLE dead_letters (
     event_type     TEXT   NOT NULL,
     reason         TEXT   NOT NULL,
     parked_at      BIGINT NOT NULL,
-    discarded      BIGINT NOT NULL, -- the position of the act; 0: it is parked
+    discarded      BIGINT NOT NULL, -- position of the operator action; 0: pending
     discarded_at   BIGINT NOT NULL,
     discard_reason TEXT   NOT NULL,
-    acknowledged   BIGINT NOT NULL  -- the position of the act; 0: it is not
+    acknowledged   BIGINT NOT NULL  -- position of the operator action; 0: not acknowledged
 ) /* options */;
 
 -- One row. Every query looks it up by the version of the tables that it was written for, and so never answers from
 -- tables of another one.
 CREATE TABLE checkpoint (
     layout   BIGINT PRIMARY KEY,
-    log      TEXT, -- the log's id; NULL until something was folded
+    log      TEXT, -- the log's id; NULL in a new read model
     position BIGINT NOT NULL
 ) /* options */;

@@ -1,62 +1,63 @@
-//! The tables and their columns.
+//! The tables of the read model and their columns.
 
-/// The version of the tables. A change of `schema.sql` or of what the fold stores raises it, and what other versions
-/// wrote is folded anew.
-macro_rules! version {
+/// The version of the tables. Raised with each change of `schema.sql` or of the stored rows; read models of other versions
+/// are rebuilt.
+macro_rules! schema_version {
     () => {
         3
     };
 }
-pub(super) use version;
+pub(super) use schema_version;
 
-/// [`version!`] as a number.
-pub const SCHEMA_VERSION: i32 = version!();
+/// [`schema_version!`] as a number.
+pub const SCHEMA_VERSION: i32 = schema_version!();
 
-/// The statements that make the tables, in Postgres's dialect.
+/// The statements that create the tables, in the dialect of Postgres.
 pub const SCHEMA: &str = include_str!("schema.sql");
 
-/// Their names.
+/// The names of the tables.
 pub const TABLES: &[&str] = &["apps", "chats", "messages", "deleted_messages", "dead_letters", "checkpoint"];
 
-/// The columns of `apps`, each with `$of` before it: a table's name and a dot, or nothing. So with the others.
+/// The columns of `apps`, each with `$prefix`: a table alias and a dot, or an empty string. The same holds for the macros
+/// below.
 #[macro_export]
-macro_rules! apps {
-    ($of:literal) => {
+macro_rules! app_columns {
+    ($prefix:literal) => {
         concat!(
-            $of,
+            $prefix,
             "id, ",
-            $of,
+            $prefix,
             "token, ",
-            $of,
+            $prefix,
             "name, ",
-            $of,
+            $prefix,
             "chat_count, ",
-            $of,
+            $prefix,
             "last_chat, ",
-            $of,
+            $prefix,
             "version, ",
-            $of,
+            $prefix,
             "created_at, ",
-            $of,
+            $prefix,
             "updated_at"
         )
     };
 }
 
-/// The columns of `chats` that queries answer with.
+/// The columns of `chats` that queries return.
 #[macro_export]
-macro_rules! chat_row {
-    ($of:literal) => {
+macro_rules! chat_row_columns {
+    ($prefix:literal) => {
         concat!(
-            $of,
+            $prefix,
             "number, ",
-            $of,
+            $prefix,
             "message_count, ",
-            $of,
+            $prefix,
             "version, ",
-            $of,
+            $prefix,
             "created_at, ",
-            $of,
+            $prefix,
             "updated_at"
         )
     };
@@ -64,31 +65,51 @@ macro_rules! chat_row {
 
 /// All columns of `chats`.
 #[macro_export]
-macro_rules! chats {
-    ($of:literal) => {
-        concat!($crate::chat_row!($of), ", ", $of, "id, ", $of, "app_id, ", $of, "last_message")
+macro_rules! chat_columns {
+    ($prefix:literal) => {
+        concat!(
+            $crate::chat_row_columns!($prefix),
+            ", ",
+            $prefix,
+            "id, ",
+            $prefix,
+            "app_id, ",
+            $prefix,
+            "last_message"
+        )
     };
 }
 
-/// The columns of `messages` that queries answer with.
+/// The columns of `messages` that queries return.
 #[macro_export]
-macro_rules! message_row {
-    ($of:literal) => {
-        concat!($of, "number, ", $of, "body, ", $of, "version, ", $of, "created_at, ", $of, "updated_at")
+macro_rules! message_row_columns {
+    ($prefix:literal) => {
+        concat!(
+            $prefix,
+            "number, ",
+            $prefix,
+            "body, ",
+            $prefix,
+            "version, ",
+            $prefix,
+            "created_at, ",
+            $prefix,
+            "updated_at"
+        )
     };
 }
 
 /// All columns of `messages`.
 #[macro_export]
-macro_rules! messages {
-    ($of:literal) => {
-        concat!($crate::message_row!($of), ", ", $of, "id, ", $of, "chat_id")
+macro_rules! message_columns {
+    ($prefix:literal) => {
+        concat!($crate::message_row_columns!($prefix), ", ", $prefix, "id, ", $prefix, "chat_id")
     };
 }
 
 /// The columns of `deleted_messages`.
 #[macro_export]
-macro_rules! deleted_messages {
+macro_rules! deleted_message_columns {
     () => {
         "chat_id, number, id, version, created_at, deleted_at"
     };
@@ -96,7 +117,7 @@ macro_rules! deleted_messages {
 
 /// The columns of `dead_letters`.
 #[macro_export]
-macro_rules! dead_letters {
+macro_rules! dead_letter_columns {
     () => {
         "position, stream, revision, event_type, reason, parked_at, discarded, discarded_at, discard_reason, \
          acknowledged"

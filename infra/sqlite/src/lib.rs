@@ -1,6 +1,7 @@
 //! The embedded engine: event store, read model and idempotency store in SQLite files.
 
 mod event_store;
+mod file_format;
 mod idempotency;
 mod read_model;
 mod wal_checkpointer;

@@ -1,9 +1,9 @@
-//! Copying a SQLite database's write-ahead log into its file.
+//! The WAL checkpointer: copies a SQLite database's write-ahead log into its file on its own thread.
 //!
-//! SQLite does it in a commit now and then, and that one waits for pages to be written and synced. Here a thread of its
-//! own does it every few MiB, beside the commits. While commits keep coming it never gets to the very end, and the
-//! write-ahead log grows: where it has grown large, the thread that commits copies the little that is left, and the
-//! next commit starts it anew. Where it has grown to twice that, since the disk is slower than the commits, they wait.
+//! By default SQLite checkpoints inside a commit, which then waits for pages to be written and synced. Here a thread
+//! checkpoints every few MiB beside the commits. Under steady commits it never reaches the end of the WAL, and the WAL
+//! grows: once it is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from the start at the
+//! next commit. If the WAL grows to twice that size because the disk is slower than the commits, commits wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,55 +15,35 @@ use std::time::Duration;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
-/// Pages that are copied at a time, about: 4 MiB.
+/// The pages between two checkpoints: 4 MiB.
 const CHECKPOINT_STEP_PAGES: usize = 1_024;
 
-/// Pages from which the write-ahead log is to start anew: 64 MiB.
+/// The pages from which the writer thread checkpoints, so that the WAL is reused from the start: 64 MiB.
 const LARGE_WAL_PAGES: usize = 16_384;
 
-/// How often a commit that waits for the other thread looks whether it is through.
+/// The polling interval of a commit that waits for the checkpointing thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-const FAILED: &str = "a database's write-ahead log can't be copied into its file";
+const FAILED: &str = "checkpointing the write-ahead log of a database failed";
 
-/// What the thread that commits knows of the write-ahead log. Its connection is to leave the copying to this, with
-/// `PRAGMA wal_autocheckpoint = 0`. Once this is dropped, nothing of it has the database open.
+/// The handle of the writer thread, whose connection must set `PRAGMA wal_autocheckpoint = 0`. Dropping it stops the
+/// thread and closes the thread's connection.
 pub(crate) struct WalCheckpointer {
     path: PathBuf,
-    /// Pages in it after the last commit.
+    /// Pages in the WAL after the last commit.
     wal_pages: Arc<AtomicUsize>,
-    /// Pages in it when copying was last asked for, and when it was last done here.
+    /// Pages in the WAL when a checkpoint was last requested from the thread, and when the writer thread last made one.
     pages_when_requested: usize,
     pages_when_checkpointed: usize,
-    /// Whether the other thread has been asked, or is at it.
+    /// Whether the thread has a request or is checkpointing.
     is_checkpointing: Arc<AtomicBool>,
     /// `None` only while being dropped.
     request_sender: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the thread, with this name; it ends with what is returned.
-pub(crate) fn spawn(name: &str, path: &Path) -> std::io::Result<WalCheckpointer> {
-    let (request_sender, requests) = sync_channel(1);
-    let is_checkpointing = Arc::new(AtomicBool::new(false));
-    let (path, thread_is_checkpointing) = (path.to_path_buf(), Arc::clone(&is_checkpointing));
-    let thread_path = path.clone();
-    let thread = Builder::new()
-        .name(name.to_owned())
-        .spawn(move || run_checkpoints(&thread_path, &requests, &thread_is_checkpointing))?;
-    Ok(WalCheckpointer {
-        path,
-        wal_pages: Arc::default(),
-        pages_when_requested: 0,
-        pages_when_checkpointed: 0,
-        is_checkpointing,
-        request_sender: Some(request_sender),
-        thread: Some(thread),
-    })
-}
-
 impl Drop for WalCheckpointer {
-    /// Waits for the copy in progress.
+    /// Waits for the checkpoint in progress.
     fn drop(&mut self) {
         drop(self.request_sender.take());
         if let Some(thread) = self.thread.take() {
@@ -77,7 +57,7 @@ fn run_checkpoints(path: &Path, requests: &Receiver<()>, is_checkpointing: &Atom
     while requests.recv().is_ok() {
         let opened = connection.take().map_or_else(|| open_connection(path), Ok);
         let _guard = CheckpointingGuard(is_checkpointing);
-        // A connection that failed is closed with its failure, and the next step tries again.
+        // A connection that failed is closed, and the next request opens another one.
         match opened.and_then(|opened| checkpoint(&opened).map(|()| opened)) {
             Ok(opened) => connection = Some(opened),
             Err(error) => log_failure(path, &error),
@@ -85,7 +65,7 @@ fn run_checkpoints(path: &Path, requests: &Receiver<()>, is_checkpointing: &Atom
     }
 }
 
-/// Tells that a copy is over, however it ended.
+/// Resets the flag at the end of a checkpoint, even after a panic.
 struct CheckpointingGuard<'a>(&'a AtomicBool);
 
 impl Drop for CheckpointingGuard<'_> {
@@ -105,13 +85,33 @@ fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Copies what is committed, as far as no reader is in the way.
+/// Copies committed pages as far as no reader needs the old ones.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 impl WalCheckpointer {
-    /// Has the connection tell how large the write-ahead log is.
+    /// Starts the thread with this name. It stops when the returned handle is dropped.
+    pub(crate) fn spawn(name: &str, path: &Path) -> std::io::Result<Self> {
+        let (request_sender, requests) = sync_channel(1);
+        let is_checkpointing = Arc::new(AtomicBool::new(false));
+        let (path, thread_is_checkpointing) = (path.to_path_buf(), Arc::clone(&is_checkpointing));
+        let thread_path = path.clone();
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run_checkpoints(&thread_path, &requests, &thread_is_checkpointing))?;
+        Ok(Self {
+            path,
+            wal_pages: Arc::default(),
+            pages_when_requested: 0,
+            pages_when_checkpointed: 0,
+            is_checkpointing,
+            request_sender: Some(request_sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Makes the connection report the size of the WAL after each commit.
     pub(crate) fn install_wal_hook(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let wal_pages = Arc::clone(&self.wal_pages);
         connection.wal_hook(Some(move |_: &mut Wal, pages: i32| {
@@ -120,14 +120,14 @@ impl WalCheckpointer {
         }))
     }
 
-    /// To be called after whatever this connection was used for.
+    /// Requests or makes a checkpoint if the WAL has grown. Called after each use of the connection.
     pub(crate) fn after_commit(&mut self, connection: &Connection) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        // It has started anew.
+        // SQLite may have reused the WAL from the start.
         self.pages_when_requested = self.pages_when_requested.min(pages);
         self.pages_when_checkpointed = self.pages_when_checkpointed.min(pages);
         let is_large = pages >= LARGE_WAL_PAGES.max(self.pages_when_checkpointed + CHECKPOINT_STEP_PAGES);
-        // Where commits are faster than the disk, they wait.
+        // The disk is slower than the commits, so they wait.
         while is_large && pages >= 2 * LARGE_WAL_PAGES && self.is_checkpointing.load(Ordering::Acquire) {
             sleep(POLL_INTERVAL);
         }
@@ -140,8 +140,8 @@ impl WalCheckpointer {
             && !self.is_checkpointing.swap(true, Ordering::AcqRel)
         {
             self.pages_when_requested = pages;
-            if self.request_sender.as_ref().is_none_or(|ask| ask.try_send(()).is_err()) {
-                // The thread has panicked: all is copied here from now on, each time that it is large.
+            if self.request_sender.as_ref().is_none_or(|sender| sender.try_send(()).is_err()) {
+                // The thread has panicked: from now on the writer thread checkpoints whenever the WAL is large.
                 self.is_checkpointing.store(false, Ordering::Release);
             }
         }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_write_ahead_log_stays_small_however_large_commits_are() {
+    fn the_wal_stays_small_under_large_commits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.db");
         let mut connection = Connection::open(&path).unwrap();
@@ -163,9 +163,9 @@ mod tests {
                  CREATE TABLE blobs (bytes BLOB);",
             )
             .unwrap();
-        let mut checkpointer = spawn("some-wal", &path).unwrap();
+        let mut checkpointer = WalCheckpointer::spawn("some-wal", &path).unwrap();
         checkpointer.install_wal_hook(&mut connection).unwrap();
-        // Each commit is of more pages than a step.
+        // Each commit has more pages than a checkpoint step.
         for _ in 0..40 {
             let rows = 2 * CHECKPOINT_STEP_PAGES;
             connection

@@ -6,7 +6,7 @@ use chat_domain::{ExpectedRevision, Revision};
 use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, MAX_APPEND_BYTES, ReadStart};
 use chat_testing::kurrentdb::Fault;
 
-use super::{SHORT_TIMEOUTS, server_with_short_timeouts, open_at, server};
+use super::{SHORT_TIMEOUTS, open_at, server, server_with_short_timeouts};
 use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event, within_deadline};
 
 /// Appends under each fault in turn, and checks that each append is stored once and returns its receipt.

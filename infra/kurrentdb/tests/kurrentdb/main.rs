@@ -26,7 +26,8 @@ const SHORT_TIMEOUTS: CallTimeouts =
     CallTimeouts { attempt: Duration::from_millis(400), total: Duration::from_millis(900) };
 
 async fn open_with_short_timeouts(url: &str) -> Result<Log, EventStoreError> {
-    let opened = KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT_TIMEOUTS).await;
+    let opened =
+        KurrentDbEventStore::open_with_timeouts(&KurrentDbUrl::parse(url).unwrap(), SHORT_TIMEOUTS).await;
     opened.map(|log| Arc::new(log) as Log)
 }
 

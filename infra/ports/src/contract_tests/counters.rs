@@ -1,5 +1,5 @@
-//! The cases. An adapter joins with one line: `counters_contract!(open)`, where `open()` gives a function that opens a
-//! handle on the same counters each time, as several processes have.
+//! The contract suite of the counters port. An adapter runs it with `counters_contract!(open)`, where `open()` returns a
+//! function that opens handles on the same counters, like several processes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub fn messages(app: AppToken, chat: u64) -> CounterKey {
     CounterKey::Messages(app, ChatNumber::try_from(chat).unwrap())
 }
 
-/// The first number of a range.
+/// Reserves a range and returns its first number.
 pub async fn take(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
     counters.reserve(&[ReservationRequest { key, count, floor }]).await.unwrap()[0]
 }
@@ -60,7 +60,7 @@ pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
     let (counters, app) = (open(), random_app());
     assert_eq!(take(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
     assert_eq!(take(&*counters, messages(app, 1), 5, 41).await, 42);
-    // A floor that the range reaches beyond.
+    // The range is longer than the floor.
     assert_eq!(take(&*counters, messages(app, 2), 100, 3).await, 4);
 }
 
@@ -89,19 +89,23 @@ pub async fn a_floor_below_the_counter_changes_nothing(open: impl Fn() -> Handle
 pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
     let counters = open();
     let apps: Vec<AppToken> = (0..25).map(|_| random_app()).collect();
-    let mut wishes = Vec::new();
+    let mut requests = Vec::new();
     for (index, &app) in apps.iter().enumerate() {
         let index = index as u64;
-        wishes.push(ReservationRequest { key: CounterKey::Chats(app), count: 1 + index, floor: 100 * index });
+        requests.push(ReservationRequest {
+            key: CounterKey::Chats(app),
+            count: 1 + index,
+            floor: 100 * index,
+        });
         for chat in 1..=20 {
-            wishes.push(ReservationRequest { key: messages(app, chat), count: chat, floor: index });
+            requests.push(ReservationRequest { key: messages(app, chat), count: chat, floor: index });
         }
     }
     let follows = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
-        wishes.iter().map(|wish| last(wish) + 1).collect()
+        requests.iter().map(|request| last(request) + 1).collect()
     };
-    assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor));
-    assert_eq!(counters.reserve(&wishes).await.unwrap(), follows(&|wish| wish.floor + wish.count));
+    assert_eq!(counters.reserve(&requests).await.unwrap(), follows(&|request| request.floor));
+    assert_eq!(counters.reserve(&requests).await.unwrap(), follows(&|request| request.floor + request.count));
 }
 
 pub async fn two_requests_for_one_counter_get_two_ranges(open: impl Fn() -> Handle) {
@@ -159,34 +163,34 @@ pub async fn an_unused_counter_is_not_rewound(open: impl Fn() -> Handle) {
     assert_eq!(take(&*counters, key, 1, 0).await, 1);
 }
 
-/// Takes ranges of different sizes with several handles at once: all numbers, and whether none came twice.
+/// Takes ranges of distinct sizes with several handles at once, checks that they are disjoint, and returns all numbers.
 async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeSet<u64> {
     const RANGES: u64 = 40;
     let racer = |counters: Handle| {
         tokio::spawn(async move {
-            let mut taken = Vec::new();
+            let mut numbers = Vec::new();
             for range in 0..RANGES {
                 let count = 1 + range % 3;
                 let first = take(&*counters, key, count, floor).await;
-                taken.extend(first..first + count);
+                numbers.extend(first..first + count);
             }
-            taken
+            numbers
         })
     };
     let racers: Vec<_> = (0..6).map(|_| racer(open())).collect();
-    let taken: Vec<u64> = join_all(racers).await.into_iter().flat_map(Result::unwrap).collect();
-    let different: BTreeSet<u64> = taken.iter().copied().collect();
-    assert_eq!(different.len(), taken.len(), "a number was handed out twice");
-    different
+    let numbers: Vec<u64> = join_all(racers).await.into_iter().flat_map(Result::unwrap).collect();
+    let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(distinct.len(), numbers.len(), "a number was handed out twice");
+    distinct
 }
 
 pub async fn racing_handles_get_disjoint_ranges(open: impl Fn() -> Handle) {
-    let taken = race(&open, messages(random_app(), 1), 0).await;
-    assert_eq!(taken, (1..=taken.len() as u64).collect());
+    let numbers = race(&open, messages(random_app(), 1), 0).await;
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect());
 }
 
 pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
     const FLOOR: u64 = 1_000;
-    let taken = race(&open, messages(random_app(), 1), FLOOR).await;
-    assert!(taken.first().is_some_and(|first| *first > FLOOR), "a number of the log was handed out");
+    let numbers = race(&open, messages(random_app(), 1), FLOOR).await;
+    assert!(numbers.first().is_some_and(|first| *first > FLOOR), "a number of the log was handed out");
 }

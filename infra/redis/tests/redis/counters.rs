@@ -1,4 +1,4 @@
-//! Redis: the contract on one server, on a cluster and under a sentinel, and what is its own.
+//! Contract suite of the Redis counters on a single server, a cluster and under a sentinel, and their own tests.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use chat_ports::contract_tests::counters::{Handle, random_app, messages, take};
+use chat_ports::contract_tests::counters::{Handle, messages, random_app, take};
 use chat_ports::counters_contract;
 
-// The servers of the contract end with the process. Its cases share them, each with a log of its own.
+// The cases of the contract suite share a server, each with a log of its own. The servers stop with the process.
 
 mod one_server {
     use super::*;
@@ -54,7 +54,7 @@ mod under_a_sentinel {
 }
 
 fn handles(url: &str) -> impl Fn() -> Handle + use<> {
-    let (url, log) = (url.to_owned(), a_log());
+    let (url, log) = (url.to_owned(), random_log());
     move || Arc::new(RedisCounters::new(connect(&url), log))
 }
 
@@ -62,18 +62,18 @@ fn connect(url: &str) -> RedisConnection {
     RedisConnection::open(&url.parse::<RedisUrl>().unwrap()).unwrap()
 }
 
-fn a_log() -> LogId {
+fn random_log() -> LogId {
     LogId(Uuid::new_v4())
 }
 
-/// A server of its own, and counters there.
-fn alone() -> (Redis, RedisCounters) {
+/// A new server with counters.
+fn new_server() -> (Redis, RedisCounters) {
     let redis = Redis::start().unwrap();
-    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    let counters = RedisCounters::new(connect(&redis.url()), random_log());
     (redis, counters)
 }
 
-/// The only key that there is.
+/// The only key on the server.
 fn only_key(redis: &Redis) -> String {
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     assert_eq!(keys.len(), 1, "{keys:?}");
@@ -88,14 +88,14 @@ fn seconds_to_live(redis: &Redis, key: &str) -> i64 {
     redis.command(&["TTL", key]).unwrap()[0].parse().unwrap()
 }
 
-/// Takes one number, trying until Redis answers.
+/// Takes one number, retrying until Redis replies.
 async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 {
-    const SOON: Duration = Duration::from_secs(1);
-    let begun = Instant::now();
+    const TIME_LIMIT: Duration = Duration::from_secs(1);
+    let started = Instant::now();
     loop {
         match counters.reserve(&[ReservationRequest { key, count: 1, floor }]).await {
             Ok(firsts) => return firsts[0],
-            Err(error) => assert!(begun.elapsed() < SOON, "{error:?}"),
+            Err(error) => assert!(started.elapsed() < TIME_LIMIT, "{error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -103,7 +103,7 @@ async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 
 
 #[tokio::test]
 async fn a_flushed_counter_is_raised_from_the_floor() {
-    let (redis, counters) = alone();
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.flush().unwrap();
@@ -113,7 +113,7 @@ async fn a_flushed_counter_is_raised_from_the_floor() {
 
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor() {
-    let (mut redis, counters) = alone();
+    let (mut redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.restart_empty().unwrap();
@@ -122,7 +122,7 @@ async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor
 
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_goes_on() {
-    let (mut redis, counters) = alone();
+    let (mut redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.restart().unwrap();
@@ -131,7 +131,7 @@ async fn a_counter_of_a_server_that_was_restarted_goes_on() {
 
 #[tokio::test]
 async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
-    let (redis, counters) = alone();
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     set(&redis, &only_key(&redis), "7");
@@ -142,7 +142,7 @@ async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
 
 #[tokio::test]
 async fn what_is_no_counter_is_replaced() {
-    let (redis, counters) = alone();
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     let name = only_key(&redis);
@@ -153,15 +153,15 @@ async fn what_is_no_counter_is_replaced() {
     }
     redis.command(&["DEL", &name]).unwrap();
     redis.command(&["RPUSH", &name, "a", "list"]).unwrap();
-    // Nothing there can be set back.
+    // A list can't be rewound.
     counters.rewind(key, 10, 5).await.unwrap();
     assert_eq!(take(&counters, key, 1, 10).await, 11);
 }
 
 #[tokio::test]
-async fn a_counter_far_ahead_can_be_set_back_exactly() {
+async fn a_very_large_counter_is_rewound_exactly() {
     const AHEAD: u64 = (1 << 60) + 1;
-    let (redis, counters) = alone();
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     set(&redis, &only_key(&redis), &AHEAD.to_string());
@@ -173,26 +173,26 @@ async fn a_counter_far_ahead_can_be_set_back_exactly() {
 }
 
 #[tokio::test]
-async fn one_counter_that_forgot_leaves_the_others_of_its_batch_alone() {
-    let (redis, counters) = alone();
+async fn a_stale_counter_does_not_affect_the_others_of_its_batch() {
+    let (redis, counters) = new_server();
     let app = random_app();
     take(&counters, messages(app, 1), 10, 0).await;
     redis.flush().unwrap();
     take(&counters, messages(app, 2), 10, 0).await;
-    let wish = |chat| ReservationRequest { key: messages(app, chat), count: 1, floor: 10 };
-    assert_eq!(counters.reserve(&[wish(2), wish(1), wish(2)]).await.unwrap(), [11, 11, 12]);
+    let request = |chat| ReservationRequest { key: messages(app, chat), count: 1, floor: 10 };
+    assert_eq!(counters.reserve(&[request(2), request(1), request(2)]).await.unwrap(), [11, 11, 12]);
 }
 
 #[tokio::test]
-async fn a_paused_server_is_an_error_soon_and_counts_on_when_it_goes_on() {
-    let (redis, counters) = alone();
+async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     redis.pause().unwrap();
     for _ in 0..5 {
-        let begun = Instant::now();
+        let started = Instant::now();
         let error = counters.reserve(&[ReservationRequest { key, count: 1, floor: 1 }]).await.unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(1), "waited {:?}", begun.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(1), "waited {:?}", started.elapsed());
         assert_eq!(error.to_string(), "the counters can't be reached now");
     }
     redis.resume().unwrap();
@@ -200,10 +200,10 @@ async fn a_paused_server_is_an_error_soon_and_counts_on_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn counters_are_there_as_soon_as_their_server_is() {
+async fn counters_work_once_the_server_is_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
-    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    let counters = RedisCounters::new(connect(&redis.url()), random_log());
     let key = messages(random_app(), 1);
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
@@ -211,35 +211,35 @@ async fn counters_are_there_as_soon_as_their_server_is() {
 }
 
 #[tokio::test]
-async fn counters_survive_a_change_of_masters() {
+async fn counters_survive_a_failover() {
     let redis = RedisSentinel::start().unwrap();
-    let counters = RedisCounters::new(connect(&redis.url()), a_log());
+    let counters = RedisCounters::new(connect(&redis.url()), random_log());
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     while counters.reserve(&[ReservationRequest { key, count: 1, floor: 10 }]).await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the new master is not found");
+        assert!(started.elapsed() < Duration::from_secs(5), "the new master is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(take(&counters, key, 1, 10).await > 11);
 }
 
 #[tokio::test]
-async fn two_logs_in_one_redis_do_not_meet() {
+async fn two_logs_in_one_redis_are_separate() {
     let redis = Redis::start().unwrap();
     let key = messages(random_app(), 1);
     let (one, other) = (
-        RedisCounters::new(connect(&redis.url()), a_log()),
-        RedisCounters::new(connect(&redis.url()), a_log()),
+        RedisCounters::new(connect(&redis.url()), random_log()),
+        RedisCounters::new(connect(&redis.url()), random_log()),
     );
     assert_eq!(take(&one, key, 100, 0).await, 1);
     assert_eq!(take(&other, key, 1, 0).await, 1);
 }
 
 #[tokio::test]
-async fn keys_name_no_token_and_keep_an_apps_together() {
-    let (redis, counters) = alone();
+async fn keys_contain_no_token_and_share_a_slot_per_app() {
+    let (redis, counters) = new_server();
     let app: AppToken = random_app();
     for key in [CounterKey::Chats(app), messages(app, 1), messages(app, 2)] {
         take(&counters, key, 1, 0).await;
@@ -255,10 +255,10 @@ async fn keys_name_no_token_and_keep_an_apps_together() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_not_used_expires() {
+async fn an_unused_counter_expires() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
     let almost = expiry - 60..=expiry;
-    let (redis, counters) = alone();
+    let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 1, 0).await;
     let name = only_key(&redis);
@@ -282,13 +282,13 @@ async fn a_counter_that_is_not_used_expires() {
 }
 
 #[tokio::test]
-async fn no_secret_shows() {
+async fn errors_contain_no_secret() {
     let redis = Redis::start().unwrap();
     let url: RedisUrl = redis.url().replace("://", "://user:secret@").parse().unwrap();
-    let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), a_log());
+    let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), random_log());
     let app = random_app();
-    let wish = ReservationRequest { key: CounterKey::Chats(app), count: 1, floor: 0 };
-    let error = counters.reserve(&[wish]).await.unwrap_err();
-    let shown = format!("{url} {url:?} {error} {error:?} {wish:?}");
+    let request = ReservationRequest { key: CounterKey::Chats(app), count: 1, floor: 0 };
+    let error = counters.reserve(&[request]).await.unwrap_err();
+    let shown = format!("{url} {url:?} {error} {error:?} {request:?}");
     assert!(!shown.contains("secret") && !shown.contains(app.expose()), "{shown}");
 }

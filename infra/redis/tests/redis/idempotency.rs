@@ -1,4 +1,4 @@
-//! Redis: the contract, and what is its own.
+//! Contract suite and own tests of the Redis idempotency store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use chat_ports::contract_tests::idempotency::{
-    LASTING, Place, Store, begun, done, granted, no_longer_in_flight, wish,
+    LONG_TERMS, Store, TestStore, completed_command, granted, initialized, request, reserve_when_free,
 };
 use chat_ports::idempotency_store_contract;
 
-/// One server.
+/// A store on a single server.
 struct OneServer(Redis);
 
-impl Place for OneServer {
+impl TestStore for OneServer {
     async fn new() -> Self {
         Self(Redis::start().unwrap())
     }
@@ -42,7 +42,7 @@ mod in_a_cluster {
 
     struct Cluster(RedisCluster);
 
-    impl Place for Cluster {
+    impl TestStore for Cluster {
         async fn new() -> Self {
             Self(RedisCluster::start().unwrap())
         }
@@ -60,83 +60,89 @@ mod in_a_cluster {
     }
 }
 
-/// Waits until Redis is found again.
+/// Waits until Redis is reachable again.
 async fn reachable(store: &Store) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while store.renew(wish("none").key, wish("none").owner).await.is_err() {
-        assert!(Instant::now() < deadline, "Redis is not found again");
+    while store.renew(request("none").key, request("none").owner).await.is_err() {
+        assert!(Instant::now() < deadline, "Redis is not reachable again");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flushed_store_remembers_nothing_and_says_so() {
+async fn a_flushed_store_is_not_initialized() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = begun(&redis, LASTING).await;
-    granted(&store, &wish("a")).await;
+    let store = initialized(&redis, LONG_TERMS).await;
+    granted(&store, &request("a")).await;
     redis.0.flush().unwrap();
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
-    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
+    assert!(matches!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_was_restarted_may_have_lost_its_last_writes_and_says_so() {
+async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful() {
     let mut redis = OneServer(Redis::start().unwrap());
-    let terms = IdempotencyTerms { lease: Duration::from_millis(200), ..LASTING };
-    let store = begun(&redis, terms).await;
-    assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
-    store.complete(&done("b", 1)).await.unwrap();
+    let terms = IdempotencyTerms { lease: Duration::from_millis(200), ..LONG_TERMS };
+    let store = initialized(&redis, terms).await;
+    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
+    store.complete(&completed_command("b", 1)).await.unwrap();
     redis.0.restart().unwrap();
     reachable(&store).await;
-    assert_eq!(store.reserve(&wish("c")).await.unwrap(), ReserveOutcome::NotInitialized);
+    assert_eq!(store.reserve(&request("c")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
-    // What it still knows is true; what it does not know may have been.
-    assert_eq!(store.reserve(&wish("b")).await.unwrap(), ReserveOutcome::Completed(done("b", 1).answer));
+    // Stored answers stay valid; unknown keys may have been used.
+    assert_eq!(
+        store.reserve(&request("b")).await.unwrap(),
+        ReserveOutcome::Completed(completed_command("b", 1).answer)
+    );
     for name in ["a", "c"] {
-        match no_longer_in_flight(&store, &wish(name)).await {
-            ReserveOutcome::Granted(grant) => assert_eq!(grant.claim, Claim::Doubtful, "{name}"),
+        match reserve_when_free(&store, &request(name)).await {
+            ReserveOutcome::Granted(lease) => assert_eq!(lease.claim, Claim::Doubtful, "{name}"),
             other => panic!("{other:?}"),
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_logs_in_one_redis_do_not_meet() {
+async fn two_logs_in_one_redis_are_separate() {
     let redis = OneServer(Redis::start().unwrap());
-    let (one, other) = (begun(&redis, LASTING).await, open(&redis.0.url(), Uuid::max(), LASTING));
-    one.complete(&done("a", 1)).await.unwrap();
+    let (one, other) = (initialized(&redis, LONG_TERMS).await, open(&redis.0.url(), Uuid::max(), LONG_TERMS));
+    one.complete(&completed_command("a", 1)).await.unwrap();
     other.initialize(LogContent::Empty).await.unwrap();
-    assert_eq!(granted(&other, &wish("a")).await.claim, Claim::First);
-    assert_eq!(one.reserve(&wish("a")).await.unwrap(), ReserveOutcome::Completed(done("a", 1).answer));
+    assert_eq!(granted(&other, &request("a")).await.claim, Claim::First);
+    assert_eq!(
+        one.reserve(&request("a")).await.unwrap(),
+        ReserveOutcome::Completed(completed_command("a", 1).answer)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_kept_expires_and_no_name_holds_a_token() {
+async fn reservations_expire_and_their_keys_contain_no_token() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = begun(&redis, LASTING).await;
+    let store = initialized(&redis, LONG_TERMS).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
-    granted(&store, &KeyRequest { app: Some(app), ..wish("a") }).await;
-    store.complete(&done("b", 1)).await.unwrap();
+    granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
+    store.complete(&completed_command("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
     let reservations: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
     assert_eq!(reservations.len(), 2, "{names:?}");
     for name in reservations {
         assert!(!name.contains(app.expose()), "{name}");
         let left: u64 = redis.0.command(&["PTTL", name]).unwrap()[0].parse().unwrap();
-        assert!(left > 0 && u128::from(left) <= LASTING.retention.as_millis(), "{name}: {left} ms");
+        assert!(left > 0 && u128::from(left) <= LONG_TERMS.retention.as_millis(), "{name}: {left} ms");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_redis_is_away_calls_fail_soon_and_work_again_when_it_is_back() {
+async fn calls_fail_fast_while_redis_is_paused_and_work_after_it_resumes() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = begun(&redis, LASTING).await;
+    let store = initialized(&redis, LONG_TERMS).await;
     redis.0.pause().unwrap();
-    let asked = Instant::now();
-    store.reserve(&wish("a")).await.unwrap_err();
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let started = Instant::now();
+    store.reserve(&request("a")).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     redis.0.resume().unwrap();
     reachable(&store).await;
-    granted(&store, &wish("b")).await;
+    granted(&store, &request("b")).await;
 }

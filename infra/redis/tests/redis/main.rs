@@ -1,4 +1,4 @@
-//! The contract suites held against real Redis servers, and what is Redis's own.
+//! The contract suites against real Redis servers, and the adapters' own tests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

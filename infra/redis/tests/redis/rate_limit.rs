@@ -1,4 +1,4 @@
-//! The rate limit's promises, held against real Redis.
+//! Tests of the rate limiter against a real Redis server.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ fn quota(requests: u32, seconds: u64) -> Quota {
     Quota { requests: requests.try_into().unwrap(), window: Duration::from_secs(seconds) }
 }
 
-/// Limits as a process of their own would see them.
+/// Rate limits as a separate process sees them.
 fn limits(redis: &Redis) -> RedisRateLimiter {
     let connection = RedisConnection::open(&redis.url().parse().unwrap()).unwrap();
     RedisRateLimiter::new(connection, LogId(Uuid::from_u128(1)))
 }
 
 #[tokio::test]
-async fn processes_account_for_an_apps_requests_together() {
+async fn processes_share_the_quota_of_an_app() {
     let redis = Redis::start().unwrap();
     let (one, other) = (limits(&redis), limits(&redis));
     let hourly = quota(3, 3_600);
@@ -43,12 +43,12 @@ async fn processes_account_for_an_apps_requests_together() {
     assert_eq!(refused.remaining, 0);
     let wait = refused.retry_after.unwrap();
     assert!(wait <= Duration::from_mins(20) && wait > Duration::from_mins(19), "{wait:?}");
-    // Another app has its own.
+    // Another app has a quota of its own.
     assert_eq!(other.count(app('b'), hourly).await.unwrap().remaining, 2);
 }
 
 #[tokio::test]
-async fn what_is_used_up_grows_back() {
+async fn a_used_quota_refills() {
     let redis = Redis::start().unwrap();
     let limits = limits(&redis);
     let slowly = quota(3, 9);
@@ -62,7 +62,7 @@ async fn what_is_used_up_grows_back() {
 }
 
 #[tokio::test]
-async fn keys_go_when_all_has_grown_back_and_hold_no_token() {
+async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
     let redis = Redis::start().unwrap();
     let limits = limits(&redis);
     limits.count(app('a'), quota(10, 60)).await.unwrap();
@@ -74,7 +74,7 @@ async fn keys_go_when_all_has_grown_back_and_hold_no_token() {
 }
 
 #[tokio::test]
-async fn nobody_knows_what_is_left_while_redis_is_away() {
+async fn counting_fails_while_redis_is_unavailable() {
     let mut redis = Redis::start().unwrap();
     let limits = limits(&redis);
     limits.count(app('a'), quota(10, 60)).await.unwrap();

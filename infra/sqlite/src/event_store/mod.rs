@@ -1,9 +1,9 @@
 //! The event store in one SQLite file: the embedded default.
 //!
-//! A thread of its own holds the one connection that writes; appends arrive there over a channel, and those that wait
-//! together share one transaction and one fsync. Reads run on a few read-only connections. Other processes may read
-//! and append at the same time: the write-ahead log lets readers be, and each append checks its stream inside its
-//! transaction. Another thread copies the write-ahead log into the file, so that no append waits for that.
+//! A writer thread owns the only writing connection. Appends reach it over a channel, and those that wait together share
+//! one transaction and one fsync. Reads run on a few read-only connections. Other processes may read and append at the
+//! same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A second thread
+//! checkpoints the WAL, so that no append waits for it.
 
 mod reader;
 mod recent_events;
@@ -19,7 +19,7 @@ use chat_domain::Position;
 use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::wal_checkpointer;
+use crate::wal_checkpointer::WalCheckpointer;
 use chat_files::durable_fs;
 use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
@@ -30,11 +30,10 @@ use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
 use writer::AppendRequest;
 
-/// Reads of single streams that run at once.
+/// Concurrent reads of single streams.
 const CONCURRENT_STREAM_READS: usize = 4;
 
-/// Reads of the log as a whole that run at once: they keep projections fed, and don't queue behind whoever reads long
-/// streams.
+/// Concurrent reads of the whole log. They feed the projections and do not queue behind reads of long streams.
 const CONCURRENT_LOG_READS: usize = 2;
 
 /// An event log in a SQLite file.
@@ -44,15 +43,15 @@ pub struct SqliteEventStore {
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
     recent: Arc<RecentEvents>,
-    /// The last position this process knows of; wakes subscriptions.
+    /// The last position appended by this process; wakes subscriptions.
     head: watch::Receiver<Position>,
 }
 
 impl SqliteEventStore {
-    /// Opens the log at `path`, creating it, and the folder it is in, where they don't exist.
+    /// Opens the log at `path`, and creates it and its folder if they don't exist.
     ///
-    /// Blocks for a few milliseconds. Fails as [`EventStoreError::Damaged`] where the file is something else or of a
-    /// newer version.
+    /// Blocks for a few milliseconds. Fails with [`EventStoreError::Damaged`] if the file is no event log or of a newer
+    /// version.
     pub fn open(path: &Path) -> Result<Self, EventStoreError> {
         durable_fs::create_dir_all(&durable_fs::parent_dir(path))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
@@ -65,7 +64,7 @@ impl SqliteEventStore {
         let (requests, queue) = mpsc::channel(writer::QUEUE_CAPACITY);
         let recent = Arc::new(RecentEvents::default());
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
-        let checkpointer = wal_checkpointer::spawn("event-log-wal", path).map_err(unavailable)?;
+        let checkpointer = WalCheckpointer::spawn("event-log-wal", path).map_err(unavailable)?;
         checkpointer.install_wal_hook(&mut connection).map_err(classify)?;
         writer::spawn(connection, queue, head_sender, Arc::clone(&recent), checkpointer)
             .map_err(unavailable)?;
@@ -121,16 +120,16 @@ impl EventStore for SqliteEventStore {
     }
 }
 
-/// The thread that writes is gone, which only a panic in it explains.
+/// The writer thread has ended, which only a panic can cause.
 #[derive(Debug, thiserror::Error)]
-#[error("the thread that writes to the event log has stopped")]
+#[error("the writer thread of the event log has stopped")]
 struct WriterStopped;
 
 fn fail_all(count: usize, error: impl Fn() -> AppendError) -> Vec<Result<AppendReceipt, AppendError>> {
     (0..count).map(|_| Err(error())).collect()
 }
 
-/// Sorts SQLite's failures into those worth a retry and those that will be found again.
+/// Maps an error of SQLite to the port: retryable or damage.
 fn classify(error: rusqlite::Error) -> EventStoreError {
     use rusqlite::Error as E;
     match &error {

@@ -1,4 +1,4 @@
-//! Reading, on connections that can't write.
+//! Reads of the event log on a pool of read-only connections.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::{classify, schema};
 use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// A read stops after this many bytes of payloads and metadata, so that 65,536-byte messages don't fill the memory.
+/// The payload and metadata bytes after which a read stops: bounds the memory of a read.
 const MAX_READ_BYTES: usize = 8 << 20;
 
-/// A few read-only connections, opened when they are first needed. More reads than connections wait their turn.
+/// A pool of read-only connections, opened on first use. Further reads wait for a free connection.
 pub(super) struct ReaderPool {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -34,7 +34,7 @@ impl ReaderPool {
         }
     }
 
-    /// Runs `work` on a connection, on a thread where it may block.
+    /// Runs `work` on a connection, on a thread for blocking work.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -51,7 +51,7 @@ impl ReaderPool {
                 Some(connection) => connection,
                 None => schema::open_for_reading(&pool.path).map_err(classify)?,
             };
-            // A connection that failed is closed with its failure.
+            // A connection whose work failed is closed.
             let value = work(&connection).map_err(classify)?;
             pool.idle().push(connection);
             Ok(value)
@@ -96,9 +96,9 @@ fn read_by_position(
     let sql = format!(
         "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE position {bound} LIMIT ?2"
     );
-    // No event is further on than SQLite can count.
+    // Positions never exceed SQLite's largest integer.
     let from = from.min(i64::MAX as u64);
-    // Events of one stream often come together: they share its name.
+    // Consecutive events of one stream share its name.
     let mut last: Option<Arc<str>> = None;
     collect_events(connection, &sql, &[&from, &limit], |row| {
         let name = text_lossy(row, 8)?;
@@ -108,7 +108,7 @@ fn read_by_position(
     })
 }
 
-/// The event of this id, through the index that keeps ids unique.
+/// Finds an event by its id, through the unique index of ids.
 pub(super) fn find_event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<RecordedEvent>> {
     let sql = format!(
         "SELECT {COLUMNS}, name FROM events JOIN streams ON streams.id = stream WHERE events.id = ?1"
@@ -128,7 +128,7 @@ pub(super) fn read_stream(
         ReadStart::End => ("<= ?2 ORDER BY revision DESC", i64::MAX as u64),
     };
     let from = from.min(i64::MAX as u64);
-    // Types are names from our own code, and written out they let SQLite use `events_changing`.
+    // Types are constants of this program; as literals they let SQLite use the partial index `events_changing`.
     let types = match read.filter {
         EventTypeFilter::All => String::new(),
         EventTypeFilter::Only(only) => format!("AND event_type = '{only}'"),
@@ -175,12 +175,12 @@ fn collect_events(
     Ok(events)
 }
 
-/// A name, with a sign in the place of what is no text: a damaged one is for whoever knows streams and types to report.
+/// Reads a name with replacement characters for invalid UTF-8: the caller reports an unknown stream or type.
 fn text_lossy<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, str>> {
     Ok(String::from_utf8_lossy(raw_bytes(row, column)?))
 }
 
-/// A payload, read as bytes, whatever its type became: a damaged one is for whoever decodes it to report.
+/// Reads a payload as bytes whatever its column type: decoding reports a damaged one.
 fn raw_bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,

@@ -1,8 +1,7 @@
-//! The latest events of this process, in memory: what follows the log closely takes them from here and leaves the file
-//! alone.
+//! An in-memory buffer of the latest events that this process committed.
 //!
-//! Every projection follows the log by itself, each a moment behind its end. Reading those events back from the file
-//! would cost more than appending them did.
+//! Every projection follows the log by itself, a moment behind the head. Reading those events back from the file would
+//! cost more than appending them, so subscriptions read them from this buffer.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,24 +10,24 @@ use chat_domain::{Position, Revision};
 
 use chat_ports::event_store::{AppendError, AppendReceipt, NewEvent, RecordedEvent, StreamAppend};
 
-/// About how many bytes are kept.
+/// The approximate size of the buffer.
 const CAPACITY_BYTES: usize = 4 << 20;
 
-/// What an event takes beside its payload and metadata, about.
+/// The approximate size of an event without payload and metadata.
 const EVENT_OVERHEAD_BYTES: usize = 192;
 
-/// Events that follow one another without a gap. They are all in the file, too.
+/// The buffer. Its events are contiguous and are all in the file as well.
 #[derive(Debug, Default)]
 pub(super) struct RecentEvents(Mutex<Buffer>);
 
 #[derive(Debug, Default)]
 struct Buffer {
-    /// Each of a transaction, in order; none is empty.
+    /// Committed transactions in order; none is empty.
     transactions: VecDeque<Arc<CommittedTransaction>>,
     bytes: usize,
 }
 
-/// The events of a transaction.
+/// The events of one transaction.
 #[derive(Debug)]
 struct CommittedTransaction {
     first_position: Position,
@@ -68,7 +67,7 @@ impl CommittedTransaction {
 
 impl Buffer {
     fn last_position(&self) -> Option<Position> {
-        self.transactions.back().map(|written| written.last_position())
+        self.transactions.back().map(|transaction| transaction.last_position())
     }
 
     fn clear(&mut self) {
@@ -82,8 +81,7 @@ impl RecentEvents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what a transaction wrote, once it is committed: the appends that came after `head`, where the log ended
-    /// before.
+    /// Adds the events of a committed transaction. `head` is the head of the log before it.
     pub(super) fn record_commit(
         &self,
         head: Position,
@@ -94,7 +92,7 @@ impl RecentEvents {
         let mut bytes = 0;
         for (append, outcome) in appends.iter().zip(outcomes) {
             let Ok(AppendReceipt { position, revision }) = outcome else { continue };
-            // What was stored before, by an earlier transaction or by this one, is where it was.
+            // A repeated append, of an earlier transaction or of this one, stored nothing new.
             if position.get() <= head.get() + events.len() as u64 {
                 continue;
             }
@@ -112,7 +110,7 @@ impl RecentEvents {
             return;
         }
         let mut buffer = self.lock_buffer();
-        // Another process appended in between, or the end of the file was lost.
+        // Another process appended in between, or the file lost its last events.
         if buffer.last_position() != Some(head) {
             buffer.clear();
         }
@@ -130,33 +128,35 @@ impl RecentEvents {
         }
     }
 
-    /// The events after a position, up to `limit`: none where it is the last one that is kept, and `None` where it is not
-    /// known here what comes next.
+    /// Returns up to `limit` events after a position. Empty at the end of the buffer; `None` if the buffer does not contain
+    /// the next event.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
-        let events = transactions.iter().flat_map(|written| {
-            let positions = written.first_position.get()..;
-            positions.zip(&written.events).skip_while(|(position, _)| *position <= after.get())
+        let events = transactions.iter().flat_map(|transaction| {
+            let positions = transaction.first_position.get()..;
+            positions.zip(&transaction.events).skip_while(|(position, _)| *position <= after.get())
         });
         Some(events.take(limit).map(|(position, event)| event.to_recorded(Position::new(position))).collect())
     }
 
-    /// Transactions that hold what comes after a position, as many as hold `limit` events. Copying those is for when the
-    /// lock is free again: the thread that appends waits for it.
+    /// The transactions with the next `limit` events after a position. Their events are copied after the lock is released,
+    /// since the writer thread waits for the lock.
     fn transactions_after(&self, after: Position, limit: usize) -> Option<Vec<Arc<CommittedTransaction>>> {
         let buffer = self.lock_buffer();
         let last = buffer.last_position()?;
         if after >= last {
             return (after == last).then(Vec::new);
         }
-        let start = buffer.transactions.partition_point(|written| written.last_position() <= after);
+        let start = buffer.transactions.partition_point(|transaction| transaction.last_position() <= after);
         if buffer.transactions.get(start)?.first_position.get() > after.get() + 1 {
             return None;
         }
-        let enough = after.get().saturating_add(limit as u64);
-        let wanted =
-            buffer.transactions.range(start..).take_while(|written| written.first_position.get() <= enough);
-        Some(wanted.map(Arc::clone).collect())
+        let last_needed = after.get().saturating_add(limit as u64);
+        let transactions = buffer
+            .transactions
+            .range(start..)
+            .take_while(|transaction| transaction.first_position.get() <= last_needed);
+        Some(transactions.map(Arc::clone).collect())
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
         AppendReceipt { position: Position::new(position), revision: Revision::new(revision) }
     }
 
-    /// Keeps `events` events after `head`.
+    /// Records a commit of `events` events after `head`.
     fn record_commit(recent: &RecentEvents, head: u64, events: usize, bytes: usize) {
         let last = head + events as u64;
         recent.record_commit(
@@ -225,9 +225,9 @@ mod tests {
         let outcomes = [Ok(receipt(12, 6)), Err(AppendError::Conflict), Ok(receipt(13, 0))];
         recent.record_commit(Position::new(10), &[&a, &b, &c], &outcomes);
         let events = recent.read_after(Position::new(10), 9).unwrap();
-        let places: Vec<_> =
+        let locations: Vec<_> =
             events.iter().map(|event| (event.position.get(), &*event.stream, event.revision.get())).collect();
-        assert_eq!(places, [(11, "a", 5), (12, "a", 6), (13, "c", 0)]);
+        assert_eq!(locations, [(11, "a", 5), (12, "a", 6), (13, "c", 0)]);
         assert_eq!((events[1].id, &events[1].event_type[..]), (a.events[1].id, "MessageCreated"));
         assert_eq!((&events[2].data[..], &events[2].metadata[..]), (&b"xxxxxxx"[..], &b"{}"[..]));
     }
@@ -242,8 +242,8 @@ mod tests {
         let outcomes = [Ok(receipt(4, 1)), Ok(receipt(4, 1)), Ok(receipt(5, 0))];
         recent.record_commit(Position::new(2), &[&a, &a, &b], &outcomes);
         let events = recent.read_after(Position::new(2), 9).unwrap();
-        let places: Vec<_> = events.iter().map(|event| (event.position.get(), &*event.stream)).collect();
-        assert_eq!(places, [(3, "b"), (4, "b"), (5, "c")]);
+        let locations: Vec<_> = events.iter().map(|event| (event.position.get(), &*event.stream)).collect();
+        assert_eq!(locations, [(3, "b"), (4, "b"), (5, "c")]);
     }
 
     #[test]

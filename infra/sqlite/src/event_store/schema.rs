@@ -1,4 +1,4 @@
-//! The file's layout, and opening it.
+//! The schema of the event log's file, and opening it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
 use super::classify;
+use crate::file_format::{FileContent, FileFormat};
 use chat_ports::event_store::{EventStoreError, LogId};
 
-/// Tells that the file is an event log of ours: "chat" in ASCII.
-const APPLICATION_ID: i32 = 0x6368_6174;
+/// Application id "chat" in ASCII.
+const FORMAT: FileFormat = FileFormat { application_id: 0x6368_6174, version: VERSION };
 
-/// The layout's version, in the file's `user_version`.
 const VERSION: i32 = 1;
 
-/// How long to wait for another process's transaction.
+/// The time limit of waiting for the transaction of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on the stream's
-/// revisions is what refuses a second event at the same place, whoever appends it.
+/// Positions are rowids, so that reading the log in order reads the table in order. The unique index on stream and revision
+/// refuses a second event at the same revision, from whichever process.
 ///
-/// `events_changing` holds what is not a creation of a message: with it, a chat's edits and deletions are found without
-/// reading its messages. Its condition must stand in a query word for word for SQLite to use it.
+/// `events_changing` holds all events except creations of messages, so that the edits and deletions of a chat are found
+/// without reading its messages. SQLite uses it only if the query repeats its condition literally.
 const SCHEMA: &str = "
     CREATE TABLE log (
         id BLOB NOT NULL
@@ -47,7 +47,7 @@ const SCHEMA: &str = "
     CREATE INDEX events_changing ON events (stream, revision) WHERE event_type <> 'MessageCreated';
 ";
 
-/// What is in the file is not an event log that this program can read.
+/// The file is not an event log that this program can read.
 #[derive(Debug, thiserror::Error)]
 enum IncompatibleFile {
     #[error("the file is a database of another program")]
@@ -61,10 +61,10 @@ enum IncompatibleFile {
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
     let connection = Connection::open(path).map_err(classify)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
-    // A statement is compiled once, and not again for what is bound to it.
+    // Statements are compiled once and not again for their parameters.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
-    // A commit is on disk when it returns: FULL syncs the write-ahead log at every commit. Copying that into the file is
-    // for `write_ahead`: an append would wait for it.
+    // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL,
+    // since an append would wait for it.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
@@ -78,39 +78,33 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // A statement is compiled once, and not again for what is bound to it.
+    // Statements are compiled once and not again for their parameters.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch("PRAGMA cache_size = -4096;")?;
     Ok(connection)
 }
 
-/// Lays out a new file, or checks an existing one; returns the log's identity. Two processes may do it at once.
+/// Creates the tables in a new file, or checks an existing file; returns the log's identity. Safe to run in two processes
+/// at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreError> {
-    let foreign = |foreign: IncompatibleFile| EventStoreError::Damaged(foreign.into());
+    let incompatible = |file: IncompatibleFile| EventStoreError::Damaged(file.into());
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(classify)?;
-    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let (application, version) = (pragma("application_id"), pragma("user_version"));
-    match (application.map_err(classify)?, version.map_err(classify)?) {
-        (APPLICATION_ID, VERSION) => {}
-        (0, 0) => {
-            let tables: u32 = transaction
-                .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-                .map_err(classify)?;
-            if tables > 0 {
-                return Err(foreign(IncompatibleFile::ForeignDatabase));
-            }
+    match FORMAT.identify(&transaction).map_err(classify)? {
+        FileContent::Current => {}
+        FileContent::Empty => {
             transaction.execute_batch(SCHEMA).map_err(classify)?;
             transaction
                 .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
                 .map_err(classify)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(classify)?;
-            transaction.pragma_update(None, "user_version", VERSION).map_err(classify)?;
+            FORMAT.write(&transaction).map_err(classify)?;
         }
-        (APPLICATION_ID, version) => return Err(foreign(IncompatibleFile::NewerVersion(version))),
-        _ => return Err(foreign(IncompatibleFile::ForeignDatabase)),
+        FileContent::OtherVersion(version) => {
+            return Err(incompatible(IncompatibleFile::NewerVersion(version)));
+        }
+        FileContent::Foreign { .. } => return Err(incompatible(IncompatibleFile::ForeignDatabase)),
     }
     let id: Vec<u8> = transaction.query_row("SELECT id FROM log", [], |row| row.get(0)).map_err(classify)?;
     transaction.commit().map_err(classify)?;
-    Uuid::from_slice(&id).map(LogId).map_err(|error| foreign(IncompatibleFile::InvalidLogId(error)))
+    Uuid::from_slice(&id).map(LogId).map_err(|error| incompatible(IncompatibleFile::InvalidLogId(error)))
 }

@@ -1,4 +1,4 @@
-//! Following the log: what is stored, then what comes.
+//! The catch-up subscription to the event log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::reader::{self, ReaderPool};
 use super::recent_events::RecentEvents;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 
-/// How often to look for events that another process appended. Those of this process wake the subscription at once.
+/// The interval of polling for events of other processes. Events of this process wake the subscription at once.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) struct SqliteSubscription {
@@ -19,7 +19,7 @@ pub(super) struct SqliteSubscription {
     recent: Arc<RecentEvents>,
     head: watch::Receiver<Position>,
     after: Position,
-    /// Whether the file may hold what is not known in memory: what another process appended.
+    /// Whether the file may hold events that are not in the buffer: those of other processes.
     file_may_be_ahead: bool,
 }
 
@@ -46,7 +46,7 @@ impl SqliteSubscription {
 impl Subscription for SqliteSubscription {
     async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
         loop {
-            // Marked as seen before reading: an append during the read wakes the wait after it.
+            // Marked as seen before the read, so that an append during the read ends the wait after it.
             self.head.borrow_and_update();
             let events = self.read_next(max).await?;
             if let Some(last) = events.last() {
@@ -56,7 +56,7 @@ impl Subscription for SqliteSubscription {
             self.file_may_be_ahead = true;
             match tokio::time::timeout(POLL_INTERVAL, self.head.changed()).await {
                 Ok(Ok(())) => self.file_may_be_ahead = false,
-                // A sender that is gone leaves the poll, which will fail as the store does.
+                // Without a writer thread only polling is left.
                 Ok(Err(_)) => tokio::time::sleep(POLL_INTERVAL).await,
                 Err(_) => {}
             }

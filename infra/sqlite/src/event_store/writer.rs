@@ -1,4 +1,4 @@
-//! The thread that appends.
+//! The writer thread of the event log.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::recent_events::RecentEvents;
 use crate::wal_checkpointer::WalCheckpointer;
 use chat_ports::event_store::{AppendError, AppendReceipt, StreamAppend};
 
-/// Batches that may wait for the thread; more of them wait in their senders.
+/// Requests that may wait for the writer thread; the senders of further ones wait.
 pub(super) const QUEUE_CAPACITY: usize = 64;
 
-/// Appends that share a transaction at most, so that none waits long for its neighbours.
+/// The largest number of appends that share a transaction, which bounds the latency of each.
 const MAX_APPENDS_PER_TRANSACTION: usize = 4_096;
 
-/// Streams whose end is remembered between transactions.
+/// The number of streams whose last revision is cached between transactions.
 const CACHED_STREAMS: usize = 20_000;
 
 pub(super) struct AppendRequest {
@@ -55,22 +55,22 @@ pub(super) fn spawn(
 struct Writer {
     connection: Connection,
     streams: Cache<Arc<str>, CachedStream>,
-    /// SQLite's `data_version`: changes when another connection has written, and what is remembered may be old.
+    /// SQLite's `data_version`: changes when another connection has written, which invalidates the cache.
     data_version: i64,
     head: watch::Sender<Position>,
     recent: Arc<RecentEvents>,
 }
 
-/// A stream's row, and its last event.
+/// The row id and last revision of a stream.
 #[derive(Clone, Copy)]
 struct CachedStream {
     id: i64,
     last_revision: Option<Revision>,
 }
 
-/// Why a transaction was given up.
+/// The reason why a transaction was rolled back.
 enum TransactionError {
-    /// An event's id is stored already, somewhere. The rest of the transaction must not suffer from it.
+    /// An event id is already stored. The other appends of the transaction must not fail because of it.
     DuplicateId,
     /// Nothing was stored.
     Failed(Arc<rusqlite::Error>),
@@ -87,41 +87,41 @@ impl From<rusqlite::Error> for TransactionError {
 type AppendResult = Result<AppendReceipt, AppendError>;
 
 impl Writer {
-    fn process_requests(&mut self, jobs: Vec<AppendRequest>) {
-        let appends: Vec<&StreamAppend> = jobs.iter().flat_map(|job| &job.appends).collect();
+    fn process_requests(&mut self, requests: Vec<AppendRequest>) {
+        let appends: Vec<&StreamAppend> = requests.iter().flat_map(|request| &request.appends).collect();
         let mut outcomes = self.append_all(&appends).into_iter();
-        for job in jobs {
-            let answer = outcomes.by_ref().take(job.appends.len()).collect();
-            // Whoever asked may have gone; what is stored is stored.
-            let _ = job.reply_sender.send(answer);
+        for request in requests {
+            let results = outcomes.by_ref().take(request.appends.len()).collect();
+            // The receiver may have been dropped. The events are durable either way.
+            let _ = request.reply_sender.send(results);
         }
     }
 
     fn append_all(&mut self, appends: &[&StreamAppend]) -> Vec<AppendResult> {
         match self.transact(appends) {
             Ok(outcomes) => outcomes,
-            // One after the other: only the append with the known id fails.
+            // Retried one by one, so that only the append with the stored id fails.
             Err(TransactionError::DuplicateId) if appends.len() > 1 => {
                 appends.iter().flat_map(|append| self.append_all(&[append])).collect()
             }
-            Err(given_up) => appends.iter().map(|_| Err(given_up.to_append_error())).collect(),
+            Err(error) => appends.iter().map(|_| Err(error.to_append_error())).collect(),
         }
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<AppendResult>, TransactionError> {
-        let Self { connection, streams, data_version: foreign, head: head_sender, recent } = self;
+        let Self { connection, streams, data_version, head: head_sender, recent } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if *foreign != version {
+        if *data_version != version {
             streams.clear();
-            *foreign = version;
+            *data_version = version;
         }
-        let done = write_appends(&transaction, streams, appends).map_err(|error| {
+        let result = write_appends(&transaction, streams, appends).map_err(|error| {
             let duplicate = matches!(&error, rusqlite::Error::SqliteFailure(failure, _)
                 if failure.code == ErrorCode::ConstraintViolation);
             if duplicate { TransactionError::DuplicateId } else { error.into() }
         });
-        let done = done.and_then(|(outcomes, before, position)| {
+        let result = result.and_then(|(outcomes, before, position)| {
             transaction.commit().map_err(|error| match &error {
                 rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
                     TransactionError::OutcomeUnknown(Arc::new(error))
@@ -132,14 +132,14 @@ impl Writer {
             head_sender.send_replace(position);
             Ok(outcomes)
         });
-        if done.is_err() {
-            // What was remembered of this transaction did not come to be.
+        if result.is_err() {
+            // The cache holds revisions of this transaction, which was not committed.
             streams.clear();
             if !connection.is_autocommit() {
                 connection.execute_batch("ROLLBACK")?;
             }
         }
-        done
+        result
     }
 }
 
@@ -153,7 +153,7 @@ impl TransactionError {
     }
 }
 
-/// Writes what does not conflict; returns an outcome for each append, and the log's last position before and after.
+/// Writes the appends that do not conflict. Returns the outcome of each append, and the head of the log before and after.
 fn write_appends(
     transaction: &Transaction<'_>,
     streams: &mut Cache<Arc<str>, CachedStream>,
@@ -163,8 +163,8 @@ fn write_appends(
     let mut position = before;
     let mut outcomes = Vec::with_capacity(appends.len());
     for append in appends {
-        let known = streams.get(&append.stream).copied();
-        let stream = match known {
+        let cached = streams.get(&append.stream).copied();
+        let stream = match cached {
             Some(stream) => Some(stream),
             None => find_stream(transaction, &append.stream)?,
         };
@@ -213,7 +213,7 @@ fn find_stream(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Op
     Ok(Some(CachedStream { id, last_revision: last_revision(transaction, id)? }))
 }
 
-/// Whether an append that seems to come too late was stored already: the same ids at the same places of the stream.
+/// Finds an append that was stored before: the same ids at the same revisions of the stream.
 fn find_stored_append(
     transaction: &Transaction<'_>,
     append: &StreamAppend,

@@ -1,11 +1,11 @@
-//! Reservations in one SQLite file: the embedded default, for all processes of one machine.
+//! The idempotency store in one SQLite file: the embedded default, for all processes of one machine.
 //!
-//! A thread of its own holds the one connection; calls arrive there over a channel, and those that wait together share
-//! one transaction. `synchronous=NORMAL`: what a process wrote survives its death, and what a machine's crash loses is
-//! noticed by the machine having started anew.
+//! A worker thread owns the only connection. Calls reach it over a channel, and those that wait together share one
+//! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the last
+//! ones, which the changed boot id reveals.
 //!
-//! Times are the machine's time of day, which its processes share. A clock that is set forward ends leases early: their
-//! owners notice, since they watch both clocks.
+//! Times are the system time, which the processes of a machine share. A clock that is set forward ends leases early; their
+//! owners notice, since they check the monotonic clock as well.
 
 mod reservations_table;
 mod schema;
@@ -27,54 +27,54 @@ use chat_ports::idempotency::{
 use reservations_table::ReservationsTable;
 use schema::FileError;
 
-/// Calls that may wait for the thread; more of them wait in their callers.
+/// Calls that may wait for the worker thread; the callers of further ones wait.
 const QUEUE_CAPACITY: usize = 1_024;
 
-/// Calls that share a transaction at most.
+/// The largest number of calls that share a transaction.
 const MAX_CALLS_PER_TRANSACTION: usize = 256;
 
-/// Reservations in a SQLite file.
+/// Reservations and answers in a SQLite file.
 pub struct SqliteIdempotencyStore {
     calls: mpsc::Sender<Box<dyn PendingCall>>,
     terms: IdempotencyTerms,
 }
 
 impl SqliteIdempotencyStore {
-    /// The reservations of a log in the file at `path`, which is created where it does not exist, when it is first
-    /// needed; one that is damaged is moved aside, one of another log emptied.
+    /// Creates the store of a log in the file at `path`. The first call opens the file, and creates it if it does not
+    /// exist; a damaged file is quarantined, and a file of another log emptied.
     pub fn new(path: &Path, log: LogId) -> std::io::Result<Self> {
         Self::with_terms(path, log, IdempotencyTerms::default())
     }
 
-    /// As [`SqliteReservations::new`], on other terms.
+    /// As [`SqliteIdempotencyStore::new`], with other durations.
     pub fn with_terms(path: &Path, log: LogId, terms: IdempotencyTerms) -> std::io::Result<Self> {
-        let (jobs, mut queue) = mpsc::channel::<Box<dyn PendingCall>>(QUEUE_CAPACITY);
-        let mut store = Worker { path: path.to_owned(), log, terms, connection: None };
+        let (sender, mut queue) = mpsc::channel::<Box<dyn PendingCall>>(QUEUE_CAPACITY);
+        let mut worker = Worker { path: path.to_owned(), log, terms, connection: None };
         let work = move || {
             while let Some(first) = queue.blocking_recv() {
-                let mut jobs = vec![first];
-                while jobs.len() < MAX_CALLS_PER_TRANSACTION
-                    && let Ok(job) = queue.try_recv()
+                let mut calls = vec![first];
+                while calls.len() < MAX_CALLS_PER_TRANSACTION
+                    && let Ok(call) = queue.try_recv()
                 {
-                    jobs.push(job);
+                    calls.push(call);
                 }
-                store.process_calls(jobs);
+                worker.process_calls(calls);
             }
         };
         std::thread::Builder::new().name("idempotency".to_owned()).spawn(work)?;
-        Ok(Self { calls: jobs, terms })
+        Ok(Self { calls: sender, terms })
     }
 
-    /// Runs `work` on the thread, in a transaction, and returns what it returned once that is committed.
+    /// Runs `work` on the worker thread in a transaction, and returns its value after the commit.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ReservationsTable<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, IdempotencyStoreError> {
         let stopped = || IdempotencyStoreError(WorkerStopped.into());
-        let (answer, answered) = oneshot::channel();
-        let call = Call { work: Some(work), value: None, reply_sender: answer };
+        let (reply_sender, reply) = oneshot::channel();
+        let call = Call { work: Some(work), value: None, reply_sender };
         self.calls.send(Box::new(call)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?.map_err(|error| IdempotencyStoreError(Box::new(error)))
+        reply.await.map_err(|_| stopped())?.map_err(|error| IdempotencyStoreError(Box::new(error)))
     }
 }
 
@@ -88,9 +88,9 @@ impl IdempotencyStore for SqliteIdempotencyStore {
         self.run(move |table| table.initialize(log)).await
     }
 
-    async fn reserve(&self, wish: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
-        let wish = *wish;
-        self.run(move |table| table.reserve(&wish)).await
+    async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError> {
+        let request = *request;
+        self.run(move |table| table.reserve(&request)).await
     }
 
     async fn renew(
@@ -101,9 +101,9 @@ impl IdempotencyStore for SqliteIdempotencyStore {
         self.run(move |table| table.renew(key, owner)).await
     }
 
-    async fn complete(&self, done: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
-        let done = *done;
-        self.run(move |table| table.complete(&done)).await
+    async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError> {
+        let command = *command;
+        self.run(move |table| table.complete(&command)).await
     }
 
     async fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> Result<(), IdempotencyStoreError> {
@@ -111,16 +111,16 @@ impl IdempotencyStore for SqliteIdempotencyStore {
     }
 }
 
-/// The thread is gone, which only a panic in it explains.
+/// The worker thread has ended, which only a panic can cause.
 #[derive(Debug, Error)]
-#[error("the thread that keeps idempotency keys has stopped")]
+#[error("the worker thread of the idempotency store has stopped")]
 struct WorkerStopped;
 
-/// Work for the thread.
+/// A call that waits for the worker thread.
 trait PendingCall: Send {
     fn run(&mut self, table: &ReservationsTable<'_>) -> rusqlite::Result<()>;
 
-    /// Passes on what was returned, once it is committed, or why it was not.
+    /// Sends the value after the commit, or the error.
     fn send_reply(self: Box<Self>, committed: Result<(), Arc<FileError>>);
 }
 
@@ -137,46 +137,46 @@ impl<T: Send, F: FnOnce(&ReservationsTable<'_>) -> rusqlite::Result<T> + Send> P
     }
 
     fn send_reply(self: Box<Self>, committed: Result<(), Arc<FileError>>) {
-        let Self { value, reply_sender: answer, .. } = *self;
-        // Whoever asked may have gone. Without a value there was no commit.
-        if let Some(answered) = committed.map(|()| value).transpose() {
-            let _ = answer.send(answered);
+        let Self { value, reply_sender, .. } = *self;
+        // The receiver may have been dropped. Without a value there was no commit.
+        if let Some(reply) = committed.map(|()| value).transpose() {
+            let _ = reply_sender.send(reply);
         }
     }
 }
 
-/// What the thread works with.
+/// The state of the worker thread.
 struct Worker {
     path: PathBuf,
     log: LogId,
     terms: IdempotencyTerms,
-    /// `None` before the first call, and after a failure: the next call opens the file anew.
+    /// `None` before the first call and after a failure: the next call opens the file.
     connection: Option<Connection>,
 }
 
 impl Worker {
-    fn process_calls(&mut self, mut jobs: Vec<Box<dyn PendingCall>>) {
-        let committed = self.transact(&mut jobs).map_err(|error| {
+    fn process_calls(&mut self, mut calls: Vec<Box<dyn PendingCall>>) {
+        let committed = self.transact(&mut calls).map_err(|error| {
             self.connection = None;
             Arc::new(error)
         });
-        for job in jobs {
-            job.send_reply(committed.clone());
+        for call in calls {
+            call.send_reply(committed.clone());
         }
     }
 
-    fn transact(&mut self, jobs: &mut [Box<dyn PendingCall>]) -> Result<(), FileError> {
+    fn transact(&mut self, calls: &mut [Box<dyn PendingCall>]) -> Result<(), FileError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => schema::open(&self.path, self.log, self.terms, clock::now())?,
         };
         let connection = self.connection.insert(connection);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Behind the lock: processes that wait for each other see the times in the order of their transactions.
+        // Read under the write lock, so that times rise in the order of transactions across processes.
         let now = clock::now();
         let table = ReservationsTable { transaction: &transaction, log: self.log, terms: self.terms, now };
-        table.remove_expired(jobs.len())?;
-        jobs.iter_mut().try_for_each(|job| job.run(&table))?;
+        table.remove_expired(calls.len())?;
+        calls.iter_mut().try_for_each(|call| call.run(&table))?;
         Ok(transaction.commit()?)
     }
 }

@@ -1,4 +1,4 @@
-//! The rows: what each call of the port reads and writes.
+//! The table of reservations: the reads and writes of each call of the port.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use chat_ports::idempotency::{
     LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer,
 };
 
-/// Expired rows that a transaction removes for each call that it serves: more than come in, so that they get fewer.
+/// Expired rows that a transaction removes for each of its calls: more than are added, so that their number shrinks.
 const REMOVALS_PER_CALL: usize = 4;
 
-/// The reservations as one transaction sees them.
+/// The reservations within one transaction.
 pub(super) struct ReservationsTable<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) log: LogId,
@@ -54,41 +54,43 @@ impl ReservationsTable<'_> {
         Ok(())
     }
 
-    pub(super) fn reserve(&self, wish: &KeyRequest) -> rusqlite::Result<ReserveOutcome> {
-        let memory: Option<i64> = self
+    pub(super) fn reserve(&self, request: &KeyRequest) -> rusqlite::Result<ReserveOutcome> {
+        let complete_since: Option<i64> = self
             .transaction
             .prepare_cached("SELECT since FROM memory WHERE log = ?")?
             .query_row([self.log.0.as_bytes()], |row| row.get(0))
             .optional()?;
-        let Some(memory) = memory.map(Timestamp::from_millis) else {
+        let Some(complete_since) = complete_since.map(Timestamp::from_millis) else {
             return Ok(ReserveOutcome::NotInitialized);
         };
-        match self.load_row(wish.key)? {
-            Some(stored) if stored.fingerprint != wish.fingerprint => Ok(ReserveOutcome::PayloadMismatch),
+        match self.load_row(request.key)? {
+            Some(stored) if stored.fingerprint != request.fingerprint => Ok(ReserveOutcome::PayloadMismatch),
             Some(ReservationRow { answer: Some(answer), .. }) => Ok(ReserveOutcome::Completed(answer)),
-            Some(stored) if stored.owner == wish.owner.0.as_bytes() => {
-                self.renew(wish.key, wish.owner)?;
+            Some(stored) if stored.owner == request.owner.0.as_bytes() => {
+                self.renew(request.key, request.owner)?;
                 Ok(ReserveOutcome::Granted(stored.lease))
             }
             Some(stored) if stored.leased_until > self.now => Ok(ReserveOutcome::InFlight(stored.lease.hint)),
             Some(stored) => {
-                self.take_over(wish)?;
+                self.take_over(request)?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
             }
-            None if later(memory, self.terms.lease) > self.now => Ok(ReserveOutcome::InFlight(LookupHint {
-                app: None,
-                since: earlier(self.now, self.terms.retention),
-            })),
+            None if later(complete_since, self.terms.lease) > self.now => {
+                Ok(ReserveOutcome::InFlight(LookupHint {
+                    app: None,
+                    since: earlier(self.now, self.terms.retention),
+                }))
+            }
             None => {
-                let doubtful = later(memory, self.terms.retention) > self.now;
+                let doubtful = later(complete_since, self.terms.retention) > self.now;
                 let (claim, since) = if doubtful {
                     (Claim::Doubtful, earlier(self.now, self.terms.retention))
                 } else {
                     (Claim::First, self.now)
                 };
-                let grant = KeyLease { claim, hint: LookupHint { app: wish.app, since } };
-                self.insert(wish, &grant)?;
-                Ok(ReserveOutcome::Granted(grant))
+                let lease = KeyLease { claim, hint: LookupHint { app: request.app, since } };
+                self.insert(request, &lease)?;
+                Ok(ReserveOutcome::Granted(lease))
             }
         }
     }
@@ -101,7 +103,7 @@ impl ReservationsTable<'_> {
             )?
             .query_row(params![key.0, self.now.millis()], |row| {
                 let app = parse_app_token(row)?;
-                let trace = LookupHint { app, since: Timestamp::from_millis(row.get(2)?) };
+                let hint = LookupHint { app, since: Timestamp::from_millis(row.get(2)?) };
                 let position: Option<u64> = row.get(4)?;
                 let number: Option<u64> = row.get(5)?;
                 let created = number.map(CreatedId::Number).or(app.map(CreatedId::App));
@@ -112,7 +114,7 @@ impl ReservationsTable<'_> {
                 Ok(ReservationRow {
                     fingerprint: PayloadFingerprint::from_bytes(row.get(0)?),
                     owner: row.get(6)?,
-                    lease: KeyLease { claim, hint: trace },
+                    lease: KeyLease { claim, hint },
                     leased_until: Timestamp::from_millis(row.get(3)?),
                     answer,
                 })
@@ -120,36 +122,36 @@ impl ReservationsTable<'_> {
             .optional()
     }
 
-    fn insert(&self, wish: &KeyRequest, grant: &KeyLease) -> rusqlite::Result<()> {
-        // A row that has expired and was not removed yet makes room.
+    fn insert(&self, request: &KeyRequest, lease: &KeyLease) -> rusqlite::Result<()> {
+        // Replaces a row that has expired and is not yet removed.
         let mut insert = self.transaction.prepare_cached(
             "INSERT OR REPLACE INTO reservations
              (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, expires)
              VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
         )?;
         insert.execute(params![
-            wish.key.0,
-            wish.fingerprint.bytes(),
-            wish.owner.0.as_bytes(),
-            grant.hint.app.as_ref().map(AppToken::expose),
-            grant.hint.since.millis(),
+            request.key.0,
+            request.fingerprint.bytes(),
+            request.owner.0.as_bytes(),
+            lease.hint.app.as_ref().map(AppToken::expose),
+            lease.hint.since.millis(),
             later(self.now, self.terms.lease).millis(),
-            grant.claim == Claim::Doubtful,
+            lease.claim == Claim::Doubtful,
             later(self.now, self.terms.retention).millis(),
         ])?;
         Ok(())
     }
 
-    fn take_over(&self, wish: &KeyRequest) -> rusqlite::Result<()> {
+    fn take_over(&self, request: &KeyRequest) -> rusqlite::Result<()> {
         let mut take = self.transaction.prepare_cached(
             "UPDATE reservations SET owner = ?, leased_until = ?, doubtful = 1, taken_over = 1, expires = ?
              WHERE key = ?",
         )?;
         take.execute(params![
-            wish.owner.0.as_bytes(),
+            request.owner.0.as_bytes(),
             later(self.now, self.terms.lease).millis(),
             later(self.now, self.terms.retention).millis(),
-            wish.key.0,
+            request.key.0,
         ])?;
         Ok(())
     }
@@ -168,8 +170,8 @@ impl ReservationsTable<'_> {
         Ok(if renewed > 0 { RenewOutcome::Held } else { RenewOutcome::Lost })
     }
 
-    pub(super) fn complete(&self, done: &CompletedCommand) -> rusqlite::Result<()> {
-        let (app, number) = match done.answer.created {
+    pub(super) fn complete(&self, command: &CompletedCommand) -> rusqlite::Result<()> {
+        let (app, number) = match command.answer.created {
             CreatedId::App(app) => (Some(app), None),
             CreatedId::Number(number) => (None, Some(number)),
         };
@@ -179,10 +181,10 @@ impl ReservationsTable<'_> {
              VALUES (?, ?, x'', ?, 0, 0, 0, 0, ?, ?, ?)",
         )?;
         complete.execute(params![
-            done.key.0,
-            done.fingerprint.bytes(),
+            command.key.0,
+            command.fingerprint.bytes(),
             app.as_ref().map(AppToken::expose),
-            done.answer.position.get(),
+            command.answer.position.get(),
             number,
             later(self.now, self.terms.retention).millis(),
         ])?;
@@ -190,17 +192,17 @@ impl ReservationsTable<'_> {
     }
 
     pub(super) fn release(&self, key: IdempotencyKeyId, owner: LeaseOwner) -> rusqlite::Result<()> {
-        let whose = params![key.0, owner.0.as_bytes()];
+        let key_and_owner = params![key.0, owner.0.as_bytes()];
         self.transaction
             .prepare_cached(
                 "DELETE FROM reservations WHERE key = ? AND owner = ? AND position IS NULL AND NOT taken_over",
             )?
-            .execute(whose)?;
+            .execute(key_and_owner)?;
         self.transaction
             .prepare_cached(
                 "UPDATE reservations SET leased_until = 0 WHERE key = ? AND owner = ? AND position IS NULL",
             )?
-            .execute(whose)?;
+            .execute(key_and_owner)?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The file: its layout, opening it, moving a damaged one aside.
+//! The schema of the idempotency store's file, and opening it; quarantines a damaged file.
 
 use std::fs::File;
 use std::io;
@@ -10,25 +10,25 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 use thiserror::Error;
 
 use super::reservations_table::earlier;
+use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::IdempotencyTerms;
 
-/// `PRAGMA application_id`: "ChIK" in ASCII.
-const APPLICATION_ID: i32 = 0x4368_494b;
+/// Application id "ChIK" in ASCII. Files of other versions are quarantined.
+const FORMAT: FileFormat = FileFormat { application_id: 0x4368_494b, version: VERSION };
 
-/// `PRAGMA user_version`: the layout's version. Files of other versions are moved aside.
 const VERSION: i32 = 1;
 
-/// How long to wait for another process's transaction: a fraction of a millisecond, unless the disk is slow.
+/// The time limit of waiting for the transaction of another process, which takes less than a millisecond on a fast disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the kernel says which start of the machine this is.
+/// The kernel's id of the current boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// `memory` has one row, or none before it began. In `reservations`, `position` is NULL until the command is done, and
-/// `number` is NULL where it created an app.
+/// `memory` has one row with the time since which the reservations are complete, or none before the initialization. In
+/// `reservations`, `position` is NULL until the command is completed, and `number` is NULL if it created an app.
 const SCHEMA: &str = "
     CREATE TABLE memory (
         log BLOB NOT NULL,
@@ -53,7 +53,7 @@ const SCHEMA: &str = "
     CREATE INDEX reservations_by_expiry ON reservations (expires);
 ";
 
-/// Why the file is of no use now.
+/// An error of opening or using the file.
 #[derive(Debug, Error)]
 pub(super) enum FileError {
     #[error("the file can't be used")]
@@ -62,12 +62,12 @@ pub(super) enum FileError {
     Io(#[from] io::Error),
     #[error("the file is a database of another kind; is its path right?")]
     ForeignDatabase,
-    #[error("the file has layout version {0}, this program knows {VERSION}")]
+    #[error("the file has layout version {0}, this program reads {VERSION}")]
     UnsupportedVersion(i32),
 }
 
 impl FileError {
-    /// Whether a new file is what helps. Nothing but the memory of the last day is lost with the old one.
+    /// Whether a new file repairs the error. The old one holds only the reservations and answers of the last day.
     fn is_damage(&self) -> bool {
         match self {
             Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => {
@@ -79,7 +79,7 @@ impl FileError {
     }
 }
 
-/// Opens the file for a log, and creates it where there is none.
+/// Opens the file for a log, and creates it if it does not exist.
 pub(super) fn open(
     path: &Path,
     log: LogId,
@@ -87,14 +87,14 @@ pub(super) fn open(
     now: Timestamp,
 ) -> Result<Connection, FileError> {
     durable_fs::create_dir_all(&durable_fs::parent_dir(path))?;
-    // One process at a time: a file that another process has just made must not be taken for the damaged one.
+    // Locked, so that a file that another process has just created is not mistaken for the damaged one.
     let lock =
         File::options().create(true).truncate(false).write(true).open(path_with_suffix(path, ".lock"))?;
     lock.lock()?;
     match try_open(path, log, terms, now) {
         Err(error) if error.is_damage() => {
             tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error,
-                "the file of idempotency keys is damaged; a new one takes its place");
+                "the idempotency file is damaged; it is quarantined and replaced by a new one");
             durable_fs::quarantine(path, &["-wal", "-shm"])?;
             try_open(path, log, terms, now)
         }
@@ -112,16 +112,14 @@ fn try_open(
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (APPLICATION_ID, VERSION) => {}
-        (APPLICATION_ID, version) => return Err(FileError::UnsupportedVersion(version)),
-        (0, 0) if is_empty(&transaction)? => {
+    match FORMAT.identify(&transaction)? {
+        FileContent::Current => {}
+        FileContent::OtherVersion(version) => return Err(FileError::UnsupportedVersion(version)),
+        FileContent::Empty => {
             transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
+            FORMAT.write(&transaction)?;
         }
-        _ => return Err(FileError::ForeignDatabase),
+        FileContent::Foreign { .. } => return Err(FileError::ForeignDatabase),
     }
     delete_other_logs(&transaction, log)?;
     handle_reboot(&transaction, terms, now)?;
@@ -129,11 +127,7 @@ fn try_open(
     Ok(connection)
 }
 
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
-}
-
-/// What was reserved for another log says nothing about this one.
+/// Removes reservations of another log.
 fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()> {
     if connection.execute("DELETE FROM memory WHERE log <> ?", [log.0.as_bytes()])? > 0 {
         connection.execute("DELETE FROM reservations", [])?;
@@ -141,9 +135,10 @@ fn delete_other_logs(connection: &Connection, log: LogId) -> rusqlite::Result<()
     Ok(())
 }
 
-/// A machine that went down may have lost the last reservations: the memory counts from now. No lease of before runs.
+/// Handles a reboot, which may have lost the last reservations: they count as complete from now on. No lease of before
+/// the reboot can still run.
 fn handle_reboot(connection: &Connection, terms: IdempotencyTerms, now: Timestamp) -> rusqlite::Result<()> {
-    // Where the kernel does not tell, each opening counts as one.
+    // Without a boot id, each opening counts as a reboot.
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_else(|_| uuid::Uuid::new_v4().to_string());
     let last: Option<String> =
         connection.query_row("SELECT id FROM boot", [], |row| row.get(0)).optional()?;

@@ -1,4 +1,4 @@
-//! Writing a set of changes, in one transaction.
+//! Commits a set of changes in one transaction.
 
 use chat_domain::Position;
 use rusqlite::{Connection, Error, Result, ToSql, TransactionBehavior, params};
@@ -7,15 +7,15 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
 use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
 use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
-use chat_sql::{apps, chats, dead_letters, deleted_messages, messages};
+use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
-/// Messages that one statement inserts where there are many of them: to start and end a statement costs as much as a row.
+/// The number of messages that one statement inserts: starting and ending a statement costs as much as a row.
 const ROWS_PER_INSERT: usize = 32;
 
-/// How many columns `messages!` names.
+/// The number of columns in `message_columns!`.
 const MESSAGE_COLUMNS: usize = 7;
 
-/// Stores the changes; `false`, and nothing stored, where the checkpoint is not where they start.
+/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at their start.
 pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<bool> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let moved = apply_changes(&transaction, changes)?;
@@ -25,8 +25,8 @@ pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<
     Ok(moved)
 }
 
-/// Makes the changes in the transaction at hand; `false`, and nothing changed, where the checkpoint is not where they
-/// start.
+/// Applies the changes within the current transaction. Returns `false` and changes nothing if the checkpoint is not at
+/// their start.
 pub(super) fn apply_changes(db: &Connection, changes: &ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, changes)? {
         return Ok(false);
@@ -56,7 +56,7 @@ fn move_checkpoint(db: &Connection, changes: &ReadModelChanges) -> Result<bool> 
 fn insert_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO apps (",
-        apps!(""),
+        app_columns!(""),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     ))?;
     for app in apps {
@@ -94,7 +94,7 @@ fn update_apps(db: &Connection, apps: &[AppRow]) -> Result<()> {
 fn insert_chats(db: &Connection, chats: &[StoredChat]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO chats (",
-        chats!(""),
+        chat_columns!(""),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     ))?;
     for chat in chats {
@@ -134,7 +134,7 @@ fn insert_messages(db: &Connection, messages: &[NewMessage]) -> Result<()> {
     insert_messages_in_chunks(db, rest, 1)
 }
 
-/// Inserts so many messages with each execution of the statement; their number is a multiple of that.
+/// Inserts `rows` messages with each execution of the statement. The number of messages is a multiple of `rows`.
 fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usize) -> Result<()> {
     let mut insert = db.prepare_cached(&insert_messages_sql(rows))?;
     for chunk in messages.chunks(rows) {
@@ -159,11 +159,12 @@ fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usi
     Ok(())
 }
 
-/// The statement that inserts so many messages. Where one of them is there already it stops and fails, and what it did
-/// stays: the transaction is given up anyway, and keeping pages to undo one statement would cost more than all else.
+/// The statement that inserts `rows` messages. OR FAIL: a duplicate key fails the statement without undoing it, since the
+/// whole transaction is rolled back anyway, and a statement journal would cost more than the inserts.
 fn insert_messages_sql(rows: usize) -> String {
     let row = "(?, ?, ?, ?, ?, ?, ?)";
-    let mut sql = format!(concat!("INSERT OR FAIL INTO messages (", messages!(""), ") VALUES {}"), row);
+    let mut sql =
+        format!(concat!("INSERT OR FAIL INTO messages (", message_columns!(""), ") VALUES {}"), row);
     for _ in 1..rows {
         sql.push_str(", ");
         sql.push_str(row);
@@ -189,7 +190,7 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
     let mut delete = db.prepare_cached("DELETE FROM messages WHERE id = $1")?;
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO deleted_messages (",
-        deleted_messages!(),
+        deleted_message_columns!(),
         ") VALUES ($1, $2, $3, $4, $5, $6)"
     ))?;
     for tombstone in tombstones {
@@ -211,7 +212,7 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
 fn insert_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO dead_letters (",
-        dead_letters!(),
+        dead_letter_columns!(),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
     ))?;
     for letter in letters {
@@ -253,7 +254,7 @@ fn update_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
     Ok(())
 }
 
-/// A row that the projection loaded is gone, or was there more than once: not what this program wrote.
+/// Fails if a row that the projection loaded is missing or duplicate, which means damage.
 fn expect_one_row(changed: usize) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(Error::StatementChangedRows(changed)) }
 }

@@ -1,18 +1,18 @@
-//! What an error of SQLite means to users of the port.
+//! Maps errors of SQLite to errors of the port.
 
 use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
 
 use chat_ports::read_model::ReadModelError;
 
-/// A database of something else.
+/// The file is a database of another program.
 #[derive(Debug, Error)]
 #[error("the file is a database of another kind (application id {application_id:#x}); is its path right?")]
 pub(super) struct ForeignDatabase {
     pub application_id: i32,
 }
 
-/// A read model of another version of this program.
+/// The file was written by another version of this program.
 #[derive(Debug, Error)]
 #[error("the read model has version {found}, not {expected}")]
 pub(super) struct VersionMismatch {
@@ -20,7 +20,7 @@ pub(super) struct VersionMismatch {
     pub expected: i32,
 }
 
-/// A file without any content.
+/// The file has no content.
 #[derive(Debug, Error)]
 #[error("the file is empty")]
 pub(super) struct EmptyFile;
@@ -30,12 +30,12 @@ pub(super) struct EmptyFile;
 #[error("no projector has created the read model yet")]
 pub(super) struct NotCreated;
 
-/// The thread of a connection is gone.
+/// The thread of a connection has ended.
 #[derive(Debug, Error)]
-#[error("the read model's thread ended")]
+#[error("the thread of the read model has ended")]
 pub(super) struct ThreadEnded;
 
-/// Sorts an error into the port's kinds.
+/// Maps an error of SQLite to the port.
 pub(super) fn classify_error(error: Error) -> ReadModelError {
     if is_damage(&error) {
         ReadModelError::Damaged(Box::new(error))
@@ -44,13 +44,13 @@ pub(super) fn classify_error(error: Error) -> ReadModelError {
     }
 }
 
-/// Whether another connection has a lock that this one needs.
+/// Whether another connection holds a lock that this one needs.
 pub(super) fn is_busy(error: &Error) -> bool {
     matches!(error, Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DatabaseBusy)
 }
 
-/// Errors of the environment (busy, full, no permission, an I/O error) pass; the rest says that what is stored is
-/// not what this program stores: pages that can't be read, tables or rows missing, values out of range, keys twice.
+/// Errors of the environment (busy, disk full, no permission, I/O errors) are transient. All others mean that the stored
+/// data is invalid: unreadable pages, missing tables or rows, values out of range, duplicate keys.
 fn is_damage(error: &Error) -> bool {
     /// `SQLITE_IOERR_DATA` and `SQLITE_IOERR_CORRUPTFS`: checksum errors found by the file system or the VFS.
     const CORRUPT_READS: [i32; 2] = [8_202, 8_458];

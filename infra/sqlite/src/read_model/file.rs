@@ -1,4 +1,4 @@
-//! The database's file: creating it, opening it, locking it against a second writer, moving it aside.
+//! The file of the read model: creating, opening, locking, quarantining and removing it.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{EmptyFile, ForeignDatabase, NotCreated, VersionMismatch, classify_error};
+use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
 use chat_files::heartbeat;
@@ -17,16 +18,16 @@ use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::read_model::ReadModelError;
 use chat_sql::tables::{SCHEMA, SCHEMA_VERSION};
 
-/// `PRAGMA application_id`: "ChRM" in ASCII. The event log has another one.
-const APPLICATION_ID: i32 = 0x4368_524d;
+/// Application id "ChRM" in ASCII.
+const FORMAT: FileFormat = FileFormat { application_id: 0x4368_524d, version: SCHEMA_VERSION };
 
-/// How long a connection waits for another one that recovers or resets the WAL.
+/// The time limit of waiting for a connection that recovers or resets the WAL.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Prepared statements that a connection keeps.
+/// Prepared statements that a connection caches.
 const STATEMENT_CACHE_CAPACITY: usize = 48;
 
-/// The right to write the database; held until dropped, and released by the operating system when the process dies.
+/// The exclusive lock of the writer. Released when dropped, and by the operating system when the process ends.
 pub(super) struct WriteLock {
     _file: File,
 }
@@ -46,12 +47,12 @@ impl WriteLock {
     }
 }
 
-/// Tells one file from another that took its name.
+/// The identity of a file, to detect that another file has replaced it under the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId(u64, u64);
 
 impl FileId {
-    /// The file that has this name now; `None` where there is none.
+    /// The file that has this name now; `None` if there is none.
     pub(super) fn for_path(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self::from(&metadata))),
@@ -76,16 +77,16 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// Files that this process has put in the place of others, or taken away.
+/// The number of files that this process has replaced or removed.
 static REPLACEMENT_COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// How many files this process has put in the place of others, or taken away. While that is the same number, only
-/// another process can have.
+/// The number of files that this process has replaced or removed. While it is unchanged, only another process can have
+/// replaced a file.
 pub(super) fn replacement_count() -> u64 {
     REPLACEMENT_COUNT.load(Ordering::SeqCst)
 }
 
-/// Opens the database for writing, and creates it where there is none. Whoever calls this holds the lock.
+/// Opens the database for writing, and creates it if it does not exist. The caller holds the [`WriteLock`].
 pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin), ReadModelError> {
     let exists =
         FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
@@ -95,8 +96,8 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
-    // 64 MiB of page cache. Copying the WAL into the file is for `write_ahead`, a few MiB at a time: syncing 64 MiB holds
-    // up the log's commits, on the same disk, for 0.17 s. It is cut back to 64 MiB where a long read made it grow.
+    // 64 MiB of page cache. The WalCheckpointer checkpoints a few MiB at a time: syncing 64 MiB blocks the commits of the
+    // event log on the same disk for 0.17 s. The WAL file is truncated to 64 MiB after a long read made it grow.
     connection
         .execute_batch(
             "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 0;
@@ -106,7 +107,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, StorageOrigin
     Ok((connection, if exists { StorageOrigin::Existing } else { StorageOrigin::Created }))
 }
 
-/// Opens the database beside its writer, in a transaction of its own.
+/// Opens the database beside its writer, in a transaction that is never committed.
 pub(super) fn open_for_dry_run(path: &Path) -> Result<Connection, ReadModelError> {
     let exists =
         FileId::for_path(path).map_err(|error| ReadModelError::Unavailable(Box::new(error)))?.is_some();
@@ -125,47 +126,40 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, ReadModelError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(classify_error)?;
     check(&connection)?;
-    // 2 MiB of page cache, which the inner pages of five million messages' trees fit in. Each connection has its own, and
-    // fills it where more is stored; what does not fit is in the operating system's cache.
+    // 2 MiB of page cache for each connection, enough for the inner B-tree pages of five million messages. The operating
+    // system caches the other pages.
     connection.execute_batch("PRAGMA cache_size = -2048;").map_err(classify_error)?;
-    // Without this, a statement is compiled anew for each value that its plan might depend on.
+    // Without this, a statement is compiled again for each parameter that its plan might depend on.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify_error)?;
     Ok(connection)
 }
 
-/// Refuses a file that is not a read model of this version. One of another version, or without any content, is damaged:
-/// it is moved aside and folded anew. A sound database of something else, such as the event log, is left alone: its path
-/// was given by mistake.
+/// Refuses a file that is not a read model of this version. A file of another version or without content counts as damaged:
+/// it is quarantined and rebuilt. A database of another program, such as the event log, is left alone: its path was
+/// given by mistake.
 fn check(connection: &Connection) -> Result<(), ReadModelError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let application_id = pragma("application_id").map_err(classify_error)?;
-    let version = pragma("user_version").map_err(classify_error)?;
-    match (application_id, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
-        (APPLICATION_ID, found) => {
-            let other = VersionMismatch { found, expected: SCHEMA_VERSION };
-            Err(ReadModelError::Damaged(Box::new(other)))
+    match FORMAT.identify(connection).map_err(classify_error)? {
+        FileContent::Current => Ok(()),
+        FileContent::OtherVersion(found) => {
+            let mismatch = VersionMismatch { found, expected: SCHEMA_VERSION };
+            Err(ReadModelError::Damaged(Box::new(mismatch)))
         }
-        _ if is_empty(connection).map_err(classify_error)? => {
-            Err(ReadModelError::Damaged(Box::new(EmptyFile)))
+        FileContent::Empty => Err(ReadModelError::Damaged(Box::new(EmptyFile))),
+        FileContent::Foreign { application_id } => {
+            Err(ReadModelError::Unavailable(Box::new(ForeignDatabase { application_id })))
         }
-        _ => Err(ReadModelError::Unavailable(Box::new(ForeignDatabase { application_id }))),
     }
 }
 
-fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
-}
-
-/// Makes an empty database under another name and then gives it its own, so that no reader meets half of one.
+/// Creates an empty database under a temporary name and then renames it, so that no reader sees an incomplete one.
 fn create(path: &Path) -> Result<(), ReadModelError> {
     let unavailable = |error: io::Error| ReadModelError::Unavailable(Box::new(error));
     let new = path_with_suffix(path, ".new");
     remove_database(&new).map_err(unavailable)?;
     initialize(&new).map_err(classify_error)?;
-    // A WAL that lost its database would be taken for this one's: it is gone for good before this one has its name.
+    // A leftover WAL would be applied to the new database, so its removal is made durable before the rename.
     for suffix in ["-wal", "-shm"] {
         remove_if_exists(&path_with_suffix(path, suffix)).map_err(unavailable)?;
     }
@@ -185,23 +179,21 @@ fn initialize(path: &Path) -> rusqlite::Result<()> {
         .replace("/* options of a table that is its key's index */", "STRICT, WITHOUT ROWID");
     transaction.execute_batch(&tables)?;
     transaction.execute("INSERT INTO checkpoint (layout, position) VALUES ($1, 0)", [SCHEMA_VERSION])?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    // `user_version` is the version of the tables.
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    FORMAT.write(&transaction)?;
     transaction.commit()?;
-    // Closing folds the WAL into the file and removes it.
+    // Closing checkpoints the WAL and removes it.
     connection.close().map_err(|(_, error)| error)
 }
 
-/// Moves the database to `<name>.damaged-<unix milliseconds>`, in place of one that was moved there before. The database
-/// goes first: from here on readers find none, instead of one without its WAL.
+/// Renames the database to `<name>.damaged-<unix milliseconds>` and removes the copy that was quarantined before. The
+/// database is renamed before its WAL, so that readers find no database instead of one without its WAL.
 pub(super) fn quarantine(path: &Path) -> Result<(), ReadModelError> {
     let moved = durable_fs::quarantine(path, &["-wal", "-shm"]);
     REPLACEMENT_COUNT.fetch_add(1, Ordering::SeqCst);
     moved.map_err(|error| ReadModelError::Unavailable(Box::new(error)))
 }
 
-/// Removes a database with all that is kept beside it.
+/// Removes a database and the files beside it.
 pub(super) fn remove_database(path: &Path) -> io::Result<()> {
     let removed =
         ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove_if_exists(&path_with_suffix(path, suffix)));

@@ -1,4 +1,4 @@
-//! What the projection loads before it folds: row by row, each with a prepared statement.
+//! Loads for the projection, row by row with prepared statements.
 
 use chat_domain::{AppToken, MessageNumber, Position};
 use rusqlite::{Connection, OptionalExtension, Params, Result};
@@ -58,7 +58,7 @@ pub(super) fn messages(db: &Connection, keys: &[(Position, MessageNumber)]) -> R
         .collect())
 }
 
-/// The rows that there are for the keys.
+/// Queries the rows that exist for the keys.
 fn query_existing<P: Params, T>(
     db: &Connection,
     sql: &str,

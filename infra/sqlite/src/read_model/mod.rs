@@ -1,15 +1,14 @@
-//! The embedded adapter: one SQLite file in WAL mode, one writer, any number of readers in any process.
+//! The read model in one SQLite file in WAL mode: one writer, and any number of readers in any process.
 //!
-//! The writer's connection lives on a thread of its own ([`SqliteReadModelWriter`]); readers take turns on a few
-//! read-only connections ([`SqliteReadModel`]). A file `<name>.lock` beside the database, locked through the operating
-//! system, keeps a second writer out for as long as the first one lives.
+//! The writer's connection runs on a thread of its own ([`SqliteReadModelWriter`]); readers share a few read-only
+//! connections ([`SqliteReadModel`]). A file `<name>.lock` beside the database, locked through the operating system,
+//! excludes a second writer while the first one runs.
 //!
-//! Commits are not synced one by one (`synchronous=NORMAL`): the checkpoint is in the transaction of its rows and WAL
-//! keeps the order of transactions, so what a power failure takes from the end of the file is folded from the log
-//! again. The log itself is what is synced.
+//! Commits are not synced one by one (`synchronous=NORMAL`): the checkpoint is in the transaction of its rows and the WAL
+//! keeps the order of transactions, so after a power failure the projection folds the lost events from the log again.
 //!
-//! A file that can't be read any more is moved aside and a new one put in its place under the same name. Readers see
-//! by device and inode that the file is another one, and open it anew.
+//! A damaged file is quarantined and replaced by a new one of the same name. Readers recognise the new file by device and
+//! inode and open it.
 
 mod commit;
 mod error;

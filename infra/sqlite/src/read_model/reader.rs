@@ -1,9 +1,9 @@
-//! The query side: a few read-only connections, each query in one read transaction on one of them.
+//! The query side: a pool of read-only connections. Each query is one read transaction.
 //!
-//! A query that looks at few rows is answered on the thread that asks: what it reads is mostly in memory, where it takes
-//! some microseconds, and handing it to another thread takes several times that. It is handed to a thread for blocking
-//! work all the same where a connection has to be opened or waited for, where the file is locked, and for as long as
-//! reads take so long that they must be coming from the disk ([`Pace`]).
+//! A query of few rows runs directly on the async worker: its pages are usually in memory, where it takes some
+//! microseconds, and a handover to another thread takes several times that. It runs on a thread for blocking work if a
+//! connection has to be opened or waited for, if the file is locked, and while reads are so slow that they must come from
+//! the disk ([`ReadLatency`]).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use chat_sql::contents::ENTITY_TABLES;
 use chat_sql::query::Query;
 use chat_sql::{SqlEngine, SqlReadModel};
 
-/// For how long a file that another process may put in the place of ours is not looked for.
+/// The interval of checking whether another process has replaced the file.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The read model in a SQLite file, for queries.
@@ -38,33 +38,33 @@ pub struct SqliteEngine {
 
 struct Pool {
     path: PathBuf,
-    /// For reads on threads. Those on workers need none: where they did, a few reads that went to threads drew all others
-    /// after them, since whoever waits for a permit comes first.
+    /// Permits for reads on threads for blocking work. Reads on workers need none: permits are granted in order, so a few
+    /// waiting reads would push all others onto threads.
     permits: Arc<Semaphore>,
     worker_reads: WorkerReadLimiter,
-    /// None of them waits for a lock.
+    /// Idle connections, with a busy timeout of zero.
     idle: Mutex<Vec<(FileId, Connection)>>,
     last_file_check: Mutex<Option<FileCheck>>,
     read_latency: ReadLatency,
 }
 
-/// The file that had the path when it was looked at.
+/// The result of the last check of the file.
 #[derive(Clone, Copy)]
 struct FileCheck {
     file: FileId,
     checked_at: Instant,
-    /// How many files this process had put in the place of others by then.
+    /// The replacement count of this process at the check.
     replacement_count: u64,
 }
 
-/// How many there are; tokio has a worker for each.
+/// The number of processors; tokio has a worker for each.
 fn processor_count() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 impl SqliteEngine {
-    /// Reads the whole file, beside everything else, and answers [`ReadModelError::Damaged`] where a page can't be
-    /// understood. Dropping the future ends it.
+    /// Checks the whole file in the background, and returns [`ReadModelError::Damaged`] if a page is invalid. Dropping
+    /// the future stops the check.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let pool = Arc::clone(&self.pool);
         let opened = tokio::task::spawn_blocking(move || open_for_reading(&pool.path));
@@ -72,7 +72,7 @@ impl SqliteEngine {
         let connection = opened.await.map_err(ended)??;
         let _interrupt = InterruptOnDrop(connection.get_interrupt_handle());
         let checked = tokio::task::spawn_blocking(move || {
-            // Each page is read once: 2 MiB of them, for as long as a large file takes, would be kept for nothing.
+            // Each page is read once, so a large page cache would be useless.
             connection.execute_batch("PRAGMA cache_size = -512")?;
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
         });
@@ -82,8 +82,8 @@ impl SqliteEngine {
         }
     }
 
-    /// Runs a query on a thread for blocking work. The permit goes along: a caller that gives up does not free it
-    /// before the query ends.
+    /// Runs a query on a thread for blocking work. The permit moves to the thread: if the caller is cancelled, it is still
+    /// held until the query ends.
     async fn run_blocking<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -100,7 +100,7 @@ impl SqliteEngine {
     }
 }
 
-/// Ends a query that nobody waits for any more.
+/// Interrupts a query whose caller was cancelled.
 struct InterruptOnDrop(InterruptHandle);
 
 impl Drop for InterruptOnDrop {
@@ -110,7 +110,7 @@ impl Drop for InterruptOnDrop {
 }
 
 impl Pool {
-    /// Answers at once, on this thread. Gives the query back, as it was, where that might take its time.
+    /// Runs the query on this thread, or returns it unchanged if that might block.
     fn try_run<Q: Query>(&self, mut query: Q) -> Result<Result<Q::Output, ReadModelError>, Q> {
         if !Q::READS_FEW_ROWS || !self.read_latency.is_quick() {
             return Err(query);
@@ -122,7 +122,7 @@ impl Pool {
             Ok(()) => {
                 Ok(into_output(query).map_err(classify_error).inspect(|_| self.put_back(file, connection)))
             }
-            // It was before the first row.
+            // SQLite reports a lock before the first row.
             Err(error) if is_busy(&error) => {
                 self.put_back(file, connection);
                 Err(query)
@@ -139,13 +139,18 @@ impl Pool {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(classify_error)?;
         let answer = query(&mut connection).map_err(classify_error)?;
         connection.busy_timeout(Duration::ZERO).map_err(classify_error)?;
-        // A connection that met an error is closed instead.
+        // A connection whose query failed is closed.
         self.put_back(file, connection);
         Ok(answer)
     }
 
-    /// Reads a query's rows. It is one statement, and so one read transaction.
-    fn read_rows<Q: Query>(&self, db: &Connection, query: &mut Q, place: ReadThread) -> rusqlite::Result<()> {
+    /// Reads the rows of a query, which is one statement and so one read transaction.
+    fn read_rows<Q: Query>(
+        &self,
+        db: &Connection,
+        query: &mut Q,
+        thread: ReadThread,
+    ) -> rusqlite::Result<()> {
         let started = Instant::now();
         let mut select = db.prepare_cached(Q::SQL)?;
         let mut rows = select.query(params_from_iter(query.params().into_iter().map(SqliteParameter)))?;
@@ -153,14 +158,14 @@ impl Pool {
             query.read(&SqliteRow(row))?;
         }
         if Q::READS_FEW_ROWS {
-            self.read_latency.record(started.elapsed(), place);
+            self.read_latency.record(started.elapsed(), thread);
         }
         Ok(())
     }
 
     fn take_idle(&self, file: FileId) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(of, _)| *of == file);
+        idle.retain(|(opened_file, _)| *opened_file == file);
         idle.pop().map(|(_, connection)| connection)
     }
 
@@ -168,7 +173,7 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
     }
 
-    /// An idle connection to the file that has the path now, or a new one.
+    /// Takes an idle connection to the current file, or opens one.
     fn connection(&self) -> Result<(FileId, Connection), ReadModelError> {
         let mut file = self.current_file()?;
         loop {
@@ -176,7 +181,7 @@ impl Pool {
                 return Ok((file, connection));
             }
             let connection = open_for_reading(&self.path);
-            // Opened while the file was being replaced, it may be a database with another one's WAL.
+            // If the file was replaced during the opening, the connection may combine a database with another one's WAL.
             let opened = self.current_file()?;
             if opened == file {
                 return Ok((file, connection?));
@@ -185,7 +190,7 @@ impl Pool {
         }
     }
 
-    /// The file that has the path, or had it a moment ago: a query that came then would have been answered from it too.
+    /// The current file, or the one of a check less than [`FILE_CHECK_INTERVAL`] ago.
     fn recent_file(&self) -> Result<FileId, ReadModelError> {
         let seen = *self.last_file_check.lock().unwrap_or_else(PoisonError::into_inner);
         match seen {
@@ -200,10 +205,10 @@ impl Pool {
     }
 
     fn current_file(&self) -> Result<FileId, ReadModelError> {
-        let (at, replaced) = (Instant::now(), file::replacement_count());
+        let (checked_at, replacement_count) = (Instant::now(), file::replacement_count());
         match FileId::for_path(&self.path) {
             Ok(Some(file)) => {
-                let seen = Some(FileCheck { file, checked_at: at, replacement_count: replaced });
+                let seen = Some(FileCheck { file, checked_at, replacement_count });
                 *self.last_file_check.lock().unwrap_or_else(PoisonError::into_inner) = seen;
                 Ok(file)
             }
@@ -237,7 +242,7 @@ impl SqlEngine for SqliteEngine {
         Self { pool: Arc::new(pool) }
     }
 
-    async fn ask<Q: Query>(&self, query: Q) -> Result<Q::Output, ReadModelError> {
+    async fn run_query<Q: Query>(&self, query: Q) -> Result<Q::Output, ReadModelError> {
         let mut query = match self.pool.try_run(query) {
             Ok(answer) => return answer,
             Err(query) => query,
@@ -252,15 +257,15 @@ impl SqlEngine for SqliteEngine {
 
     async fn read_contents(&self) -> Result<Snapshot<ProjectionContents>, ReadModelError> {
         self.run_blocking(|db| {
-            // Deferred: the snapshot is taken by the first read, that of the position.
+            // Deferred: the first read, that of the position, takes the snapshot.
             let db = db.transaction()?;
             let position = load::checkpoint(&db)?.position;
             let mut value = ProjectionContents::default();
-            for part in &ENTITY_TABLES {
-                let mut select = db.prepare(part.select_sql)?;
+            for table in &ENTITY_TABLES {
+                let mut select = db.prepare(table.select_sql)?;
                 let mut rows = select.query([])?;
                 while let Some(row) = rows.next()? {
-                    part.add_row(&mut value, &SqliteRow(row))?;
+                    table.add_row(&mut value, &SqliteRow(row))?;
                 }
             }
             Ok(Snapshot { position, value })

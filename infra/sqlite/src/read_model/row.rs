@@ -1,4 +1,4 @@
-//! What SQLite's columns hold.
+//! Rows and parameters of SQLite for the shared SQL.
 
 use std::error::Error as StdError;
 
@@ -7,7 +7,7 @@ use rusqlite::{Error, Result, ToSql, types};
 
 use chat_sql::row::{SqlRow, Value};
 
-/// A row of SQLite, as the shared SQL reads it.
+/// A row of SQLite.
 pub(super) struct SqliteRow<'row, 'statement>(pub(super) &'row rusqlite::Row<'statement>);
 
 impl SqlRow for SqliteRow<'_, '_> {
@@ -30,7 +30,7 @@ impl SqlRow for SqliteRow<'_, '_> {
     }
 }
 
-/// A parameter of a statement, as SQLite binds it.
+/// A parameter of a SQLite statement.
 pub(super) struct SqliteParameter<'a>(pub(super) Value<'a>);
 
 impl ToSql for SqliteParameter<'_> {

@@ -1,28 +1,26 @@
-//! How many reads run on the workers that ask for them.
+//! A limit on reads that run directly on async workers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A read that has run for longer may be waiting for the disk.
+/// A read that runs longer than this may be waiting for the disk.
 const RECENT_READ: Duration = Duration::from_micros(200);
 
-/// Sees to it that one worker stays free where the disk stands still, for health checks and for telling clients that it
-/// does.
+/// Keeps one worker free while the disk does not respond, so that health checks and error responses still work.
 ///
-/// Reads are over in some microseconds, and then all workers may make them. The last free worker takes one only beside
-/// another that began just now: where none did, the others may all be waiting. What is left to chance is a disk that stops
-/// just as two reads of what is not in memory begin.
+/// Reads usually take microseconds, and then all workers may run them. The last free worker runs one only if another read
+/// began just now: if none did, all other workers may be blocked. The remaining gap is a disk that stops exactly while two
+/// uncached reads begin.
 #[derive(Debug)]
 pub(super) struct WorkerReadLimiter {
     epoch: Instant,
-    /// For each worker, when the read that it may be making began, in microseconds after `since`; [`FREE`] if it makes
-    /// none.
+    /// For each worker, the start of its current read in microseconds after `epoch`; [`NO_READ`] if it runs none.
     started_at: Box<[AtomicU64]>,
 }
 
 const NO_READ: u64 = u64::MAX;
 
-/// A read that runs on a worker, until dropped.
+/// A read on a worker; ends when dropped.
 #[derive(Debug)]
 pub(super) struct WorkerReadGuard<'a>(&'a AtomicU64);
 
@@ -31,7 +29,7 @@ impl WorkerReadLimiter {
         Self { epoch: Instant::now(), started_at: (0..workers).map(|_| AtomicU64::new(NO_READ)).collect() }
     }
 
-    /// Lets a read begin, or refuses it: then it is for a thread that may be held up.
+    /// Begins a read, or returns `None` if it has to run on a thread for blocking work.
     pub(super) fn try_begin(&self) -> Option<WorkerReadGuard<'_>> {
         self.try_begin_at(self.epoch.elapsed())
     }
@@ -49,10 +47,10 @@ impl WorkerReadLimiter {
         if free == 0 || (free == 1 && !has_recent_read) {
             return None;
         }
-        let place = self.started_at.iter().find(|began| {
+        let slot = self.started_at.iter().find(|began| {
             began.compare_exchange(NO_READ, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         })?;
-        Some(WorkerReadGuard(place))
+        Some(WorkerReadGuard(slot))
     }
 }
 
@@ -72,43 +70,43 @@ mod tests {
 
     #[test]
     fn all_workers_may_read_while_reads_are_fast() {
-        let at_once = WorkerReadLimiter::new(2);
-        let first = at_once.try_begin_at(after_micros(1_000));
-        let second = at_once.try_begin_at(after_micros(1_100));
+        let limiter = WorkerReadLimiter::new(2);
+        let first = limiter.try_begin_at(after_micros(1_000));
+        let second = limiter.try_begin_at(after_micros(1_100));
         assert!(first.is_some() && second.is_some());
-        assert!(at_once.try_begin_at(after_micros(1_101)).is_none());
+        assert!(limiter.try_begin_at(after_micros(1_101)).is_none());
         drop(first);
-        assert!(at_once.try_begin_at(after_micros(1_102)).is_some());
+        assert!(limiter.try_begin_at(after_micros(1_102)).is_some());
     }
 
     #[test]
     fn the_last_worker_stays_free_while_the_others_may_be_blocked() {
-        let at_once = WorkerReadLimiter::new(3);
-        let _waiting = [at_once.try_begin_at(after_micros(1_000)), at_once.try_begin_at(after_micros(1_000))];
+        let limiter = WorkerReadLimiter::new(3);
+        let _blocked = [limiter.try_begin_at(after_micros(1_000)), limiter.try_begin_at(after_micros(1_000))];
         for later in [1_201, 5_000, 1_000_000] {
-            assert!(at_once.try_begin_at(after_micros(later)).is_none(), "{later}");
+            assert!(limiter.try_begin_at(after_micros(later)).is_none(), "{later}");
         }
     }
 
     #[test]
     fn finished_reads_do_not_hide_a_blocked_one() {
-        let at_once = WorkerReadLimiter::new(2);
-        let _waiting = at_once.try_begin_at(after_micros(0));
-        assert!(at_once.try_begin_at(after_micros(100)).is_some());
-        assert!(at_once.try_begin_at(after_micros(250)).is_none());
+        let limiter = WorkerReadLimiter::new(2);
+        let _blocked = limiter.try_begin_at(after_micros(0));
+        assert!(limiter.try_begin_at(after_micros(100)).is_some());
+        assert!(limiter.try_begin_at(after_micros(250)).is_none());
     }
 
     #[test]
-    fn a_lone_worker_makes_no_reads() {
+    fn a_single_worker_runs_no_reads() {
         assert!(WorkerReadLimiter::new(1).try_begin_at(after_micros(1_000)).is_none());
     }
 
     #[test]
     fn a_refused_read_is_not_counted() {
-        let at_once = WorkerReadLimiter::new(2);
-        let waiting = at_once.try_begin_at(after_micros(0));
-        assert!((0..10).all(|_| at_once.try_begin_at(after_micros(10_000)).is_none()));
-        drop(waiting);
-        assert!(at_once.try_begin_at(after_micros(10_001)).is_some());
+        let limiter = WorkerReadLimiter::new(2);
+        let blocked = limiter.try_begin_at(after_micros(0));
+        assert!((0..10).all(|_| limiter.try_begin_at(after_micros(10_000)).is_none()));
+        drop(blocked);
+        assert!(limiter.try_begin_at(after_micros(10_001)).is_some());
     }
 }

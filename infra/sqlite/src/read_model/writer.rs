@@ -1,4 +1,4 @@
-//! The writing side: one connection on a thread of its own, work sent to it as closures.
+//! The write side: one connection on a thread of its own, which receives its work as closures.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::error::{ThreadEnded, classify_error};
 use super::file::{WriteLock, open_for_dry_run, open_for_writing, quarantine, remove_database};
 use super::{commit, load};
-use crate::wal_checkpointer;
 use crate::wal_checkpointer::WalCheckpointer;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
@@ -22,16 +21,16 @@ use chat_ports::read_model::{
 
 type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The read model in a SQLite file, for the projection. There is one a file, in whatever process.
+/// The read model in a SQLite file, for its projection. A file has one writer at a time, across all processes.
 pub struct SqliteReadModelWriter {
     /// `None` only while being dropped.
     tasks: Option<mpsc::Sender<Task>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether everything happens in one transaction that is never committed.
+    /// Whether all changes are in one transaction that is never committed.
     is_dry_run: bool,
 }
 
-/// What whoever writes the file has of it beside the connection, in the order in which it is let go.
+/// The writer's resources beside the connection, in the order of release.
 struct WriterResources {
     wal_checkpointer: WalCheckpointer,
     _lock: WriteLock,
@@ -42,11 +41,11 @@ fn unavailable(error: std::io::Error) -> ReadModelError {
 }
 
 impl SqliteReadModelWriter {
-    /// Opens the file at `path`, and creates it where there is none. Blocks.
+    /// Opens the file at `path`, and creates it if it does not exist. Blocks.
     ///
-    /// [`ReadModelError::InUse`] while another writer has it; [`ReadModelError::Damaged`] where it is of another version
-    /// or can't be read; [`ReadModelError::Unavailable`] where it is a sound database of something else, which is no
-    /// reason to move it.
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
+    /// another version or unreadable, and with [`ReadModelError::Unavailable`] if it is a database of another program, which
+    /// must not be quarantined.
     pub fn open(path: &Path) -> Result<(Self, StorageOrigin), ReadModelError> {
         let lock = WriteLock::acquire(path)?;
         let (connection, opened) = open_for_writing(path)?;
@@ -54,8 +53,8 @@ impl SqliteReadModelWriter {
         Ok((Self::start_locked(path, lock, connection)?, opened))
     }
 
-    /// Moves the file at `path` aside, where there is one, as `<name>.damaged-<unix milliseconds>` (the one moved there
-    /// before is removed), and opens a new and empty one. Readers of the old one turn to the new one. Blocks.
+    /// Quarantines the file at `path`, if it exists, as `<name>.damaged-<unix milliseconds>` (and removes the copy
+    /// quarantined before), and opens a new, empty one. Readers of the old file switch to the new one. Blocks.
     pub fn recreate(path: &Path) -> Result<Self, ReadModelError> {
         let lock = WriteLock::acquire(path)?;
         quarantine(path)?;
@@ -63,9 +62,9 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
-    /// Removes the file at `path` and what belongs to it. Nothing happens where there is none. Blocks.
+    /// Removes the file at `path` and the files beside it, if they exist. Blocks.
     ///
-    /// [`ReadModelError::InUse`] while a writer has it.
+    /// Fails with [`ReadModelError::InUse`] while a writer has it open.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {
         let lock = WriteLock::acquire(path)?;
         remove_database(path).map_err(unavailable)?;
@@ -73,10 +72,10 @@ impl SqliteReadModelWriter {
         Ok(())
     }
 
-    /// Opens the file at `path` beside whoever writes it, to find out what changes would come to: all that is committed
-    /// here is undone when this is dropped, and until then nobody else can commit. Blocks.
+    /// Opens the file at `path` for a dry run beside its writer: all changes are rolled back on drop, and until then the
+    /// writer can't commit. Blocks.
     ///
-    /// [`ReadModelError::Unavailable`] where there is no file, or the other writer is busy for longer than a moment.
+    /// Fails with [`ReadModelError::Unavailable`] if there is no file, or if the writer holds its lock for too long.
     pub fn open_dry_run(path: &Path) -> Result<Self, ReadModelError> {
         let mut writer = Self::start(open_for_dry_run(path)?, None)?;
         writer.is_dry_run = true;
@@ -88,48 +87,51 @@ impl SqliteReadModelWriter {
         lock: WriteLock,
         mut connection: Connection,
     ) -> Result<Self, ReadModelError> {
-        let log = wal_checkpointer::spawn("read-model-wal", path).map_err(unavailable)?;
-        log.install_wal_hook(&mut connection).map_err(classify_error)?;
-        Self::start(connection, Some(WriterResources { wal_checkpointer: log, _lock: lock }))
+        let wal_checkpointer = WalCheckpointer::spawn("read-model-wal", path).map_err(unavailable)?;
+        wal_checkpointer.install_wal_hook(&mut connection).map_err(classify_error)?;
+        Self::start(connection, Some(WriterResources { wal_checkpointer, _lock: lock }))
     }
 
-    fn start(mut connection: Connection, mut held: Option<WriterResources>) -> Result<Self, ReadModelError> {
-        let (work, queue) = mpsc::channel::<Task>();
+    fn start(
+        mut connection: Connection,
+        mut resources: Option<WriterResources>,
+    ) -> Result<Self, ReadModelError> {
+        let (tasks, queue) = mpsc::channel::<Task>();
         let thread = Builder::new()
             .name("read-model".to_owned())
             .spawn(move || {
-                while let Ok(work) = queue.recv() {
-                    work(&mut connection);
-                    if let Some(WriterResources { wal_checkpointer: log, .. }) = &mut held {
-                        log.after_commit(&connection);
+                while let Ok(task) = queue.recv() {
+                    task(&mut connection);
+                    if let Some(WriterResources { wal_checkpointer, .. }) = &mut resources {
+                        wal_checkpointer.after_commit(&connection);
                     }
                 }
-                // The lock outlives the connections: the next writer starts after this one's last word.
+                // The lock is released last, so that the next writer starts after the connections are closed.
                 drop(connection);
-                drop(held);
+                drop(resources);
             })
             .map_err(unavailable)?;
-        Ok(Self { tasks: Some(work), thread: Some(thread), is_dry_run: false })
+        Ok(Self { tasks: Some(tasks), thread: Some(thread), is_dry_run: false })
     }
 
-    /// Work is bounded by its callers: each waits for its answer.
+    /// Runs work on the thread. The unbounded queue is bounded by its callers, which wait for their replies.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadModelError> {
         let ended = || ReadModelError::Unavailable(Box::new(ThreadEnded));
-        let (answer, answered) = oneshot::channel();
+        let (reply_sender, reply) = oneshot::channel();
         let work = Box::new(move |connection: &mut Connection| {
-            // A caller that gave up does not read it.
-            let _ = answer.send(work(connection));
+            // The receiver may have been dropped.
+            let _ = reply_sender.send(work(connection));
         });
         self.tasks.as_ref().ok_or_else(ended)?.send(work).map_err(|_| ended())?;
-        answered.await.map_err(|_| ended())?.map_err(classify_error)
+        reply.await.map_err(|_| ended())?.map_err(classify_error)
     }
 }
 
 impl Drop for SqliteReadModelWriter {
-    /// Waits for the commit in progress, milliseconds: afterwards the file is closed and free for the next writer.
+    /// Waits for the commit in progress, which takes milliseconds. Afterwards the file is closed and unlocked.
     fn drop(&mut self) {
         drop(self.tasks.take());
         if let Some(thread) = self.thread.take() {
@@ -180,9 +182,9 @@ impl ReadModelWriter for SqliteReadModelWriter {
     }
 
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError> {
-        let trial = self.is_dry_run;
+        let is_dry_run = self.is_dry_run;
         let write = move |db: &mut Connection| {
-            if trial { commit::apply_changes(db, &changes) } else { commit::commit(db, &changes) }
+            if is_dry_run { commit::apply_changes(db, &changes) } else { commit::commit(db, &changes) }
         };
         let moved = self.run(write).await?;
         if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }

@@ -1,4 +1,4 @@
-//! SQLite: the contract, and what is its own.
+//! Contract suite and own tests of the SQLite event store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use chat_ports::event_store_contract;
 struct Folder(TempDir);
 
 impl Folder {
-    #[expect(clippy::unnecessary_wraps, reason = "the contract asks")]
+    #[expect(clippy::unnecessary_wraps, reason = "the contract suite expects it")]
     fn new() -> Option<Self> {
         Some(Self(tempfile::tempdir().unwrap()))
     }
@@ -23,7 +23,7 @@ impl Folder {
         self.0.path().join("below/events.db")
     }
 
-    #[expect(clippy::unused_async, reason = "the contract asks")]
+    #[expect(clippy::unused_async, reason = "the contract suite expects it")]
     async fn open(&self) -> Log {
         Arc::new(SqliteEventStore::open(&self.file()).unwrap())
     }
@@ -32,7 +32,7 @@ impl Folder {
 event_store_contract!(Folder);
 
 #[tokio::test]
-async fn an_empty_log_ends_at_its_start() {
+async fn the_head_of_an_empty_log_is_its_start() {
     let folder = Folder::new().unwrap();
     let log = folder.open().await;
     assert_eq!(log.head().await.unwrap(), Position::START);
@@ -41,15 +41,15 @@ async fn an_empty_log_ends_at_its_start() {
 }
 
 #[tokio::test]
-async fn an_id_stored_elsewhere_conflicts_and_its_neighbours_go_on() {
+async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
-    let known = event("A");
-    log.append_one("s", ExpectedRevision::NoStream, vec![known.clone()]).await.unwrap();
+    let stored = event("A");
+    log.append_one("s", ExpectedRevision::NoStream, vec![stored.clone()]).await.unwrap();
     let outcomes = log
         .append(vec![
             log.append_to("t", ExpectedRevision::NoStream, vec![event("A")]),
-            log.append_to("u", ExpectedRevision::NoStream, vec![event("A"), known]),
+            log.append_to("u", ExpectedRevision::NoStream, vec![event("A"), stored]),
             log.append_to("v", ExpectedRevision::NoStream, vec![event("A")]),
         ])
         .await;
@@ -85,7 +85,7 @@ async fn a_log_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_read_of_large_events_stops_early_and_goes_on() {
+async fn a_read_of_large_events_returns_fewer_and_can_be_continued() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
     let mut events = Vec::new();
@@ -108,7 +108,7 @@ async fn a_read_of_large_events_stops_early_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_payload_damaged_on_disk_is_read_as_it_is() {
+async fn a_damaged_payload_is_returned_unchanged() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
     log.append_one("s", ExpectedRevision::NoStream, vec![event("MessageCreated")]).await.unwrap();

@@ -1,4 +1,4 @@
-//! SQLite: streams are found whole, while others append and read, in this process and in others.
+//! Tests of complete stream reads while other handles append and read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,20 +11,21 @@ use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
 
 const EVENTS: u64 = 24_000;
 const STREAMS: u64 = 5;
-const AT_ONCE: u64 = 100;
+const EVENTS_PER_APPEND: u64 = 100;
 
 async fn open(path: &Path) -> ScopedLog {
     ScopedLog::new(Arc::new(SqliteEventStore::open(path).unwrap())).await
 }
 
-/// Streams that take turns.
+/// Appends to the streams in turn.
 async fn fill(log: &ScopedLog) {
-    for turn in 0..EVENTS / STREAMS / AT_ONCE {
-        let expected =
-            ExpectedRevision::from_last_revision((turn * AT_ONCE).checked_sub(1).map(Revision::new));
+    for turn in 0..EVENTS / STREAMS / EVENTS_PER_APPEND {
+        let expected = ExpectedRevision::from_last_revision(
+            (turn * EVENTS_PER_APPEND).checked_sub(1).map(Revision::new),
+        );
         let append = |stream: u64| {
             let event_type = if stream == 0 { "A" } else { "MessageCreated" };
-            let events = (0..AT_ONCE).map(|_| event(event_type)).collect();
+            let events = (0..EVENTS_PER_APPEND).map(|_| event(event_type)).collect();
             log.append_to(&stream.to_string(), expected, events)
         };
         for outcome in log.append((0..STREAMS).map(append).collect()).await {
@@ -33,7 +34,7 @@ async fn fill(log: &ScopedLog) {
     }
 }
 
-/// Reads every stream, both ways, from everywhere.
+/// Reads every stream in both directions from many revisions.
 async fn check(log: &ScopedLog) {
     let each = EVENTS / STREAMS;
     for stream in (0..STREAMS).map(|stream| stream.to_string()) {
@@ -66,7 +67,7 @@ async fn check(log: &ScopedLog) {
 }
 
 #[tokio::test]
-async fn streams_are_read_whole_through_any_handle_and_each_knows_what_the_other_appended() {
+async fn streams_are_complete_through_any_handle_and_each_sees_the_appends_of_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = open(&path).await;
@@ -77,14 +78,14 @@ async fn streams_are_read_whole_through_any_handle_and_each_knows_what_the_other
     check(&again).await;
     let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
     again.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
-    // The first handle did not append it, and knows of it nevertheless.
+    // The first handle sees the append of the other one.
     let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
 }
 
 #[tokio::test]
-async fn a_stream_that_was_read_after_another_process_appended_ends_where_that_one_left_it() {
+async fn an_append_of_another_process_invalidates_the_cached_revision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = open(&path).await;
@@ -97,9 +98,9 @@ async fn a_stream_that_was_read_after_another_process_appended_ends_where_that_o
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
 
-/// Readers learn of a commit at any moment of it.
+/// Readers may meet a commit at any moment.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_mislaid_while_one_reads_and_another_appends() {
+async fn concurrent_reads_and_appends_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = Arc::new(open(&folder.path().join("events.db")).await);
     let reading = tokio::spawn({
@@ -116,14 +117,14 @@ async fn nothing_is_mislaid_while_one_reads_and_another_appends() {
 }
 
 #[tokio::test]
-async fn an_append_that_was_stored_is_known_again_wherever_it_is_found() {
+async fn a_repeated_append_is_recognised_after_many_others() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(&folder.path().join("events.db")).await;
     let first = log.append_to("0", ExpectedRevision::NoStream, vec![event("A"), event("A")]);
     let stored = log.send(first.clone()).await.unwrap();
     assert_eq!(log.send(first.clone()).await.unwrap(), stored);
-    for stream in 1..=EVENTS / AT_ONCE {
-        let events = (0..AT_ONCE).map(|_| event("A")).collect();
+    for stream in 1..=EVENTS / EVENTS_PER_APPEND {
+        let events = (0..EVENTS_PER_APPEND).map(|_| event("A")).collect();
         log.append_one(&stream.to_string(), ExpectedRevision::NoStream, events).await.unwrap();
     }
     assert_eq!(log.send(first).await.unwrap(), stored);

@@ -1,4 +1,4 @@
-//! SQLite: the contract, and what is its own.
+//! Contract suite and own tests of the SQLite idempotency store.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use chat_sqlite::SqliteIdempotencyStore;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use chat_ports::contract_tests::idempotency::{LASTING, Place, Store, begun, done, granted, wish};
+use chat_ports::contract_tests::idempotency::{
+    LONG_TERMS, Store, TestStore, completed_command, granted, initialized, request,
+};
 use chat_ports::idempotency_store_contract;
 
 struct Folder(TempDir);
@@ -31,7 +33,7 @@ impl Folder {
     }
 }
 
-impl Place for Folder {
+impl TestStore for Folder {
     async fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -44,12 +46,12 @@ impl Place for Folder {
 idempotency_store_contract!(Folder);
 
 #[tokio::test]
-async fn a_damaged_file_is_moved_aside_and_costs_the_memory() {
+async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
     let folder = Folder::new().await;
-    let store = begun(&folder, LASTING).await;
-    store.complete(&done("a", 1)).await.unwrap();
+    let store = initialized(&folder, LONG_TERMS).await;
+    store.complete(&completed_command("a", 1)).await.unwrap();
     drop(store);
-    // Its thread closes the file a moment later, and with it takes away what is written ahead.
+    // The worker thread closes the file a moment later, which removes the WAL.
     let closed = async {
         while folder.names().iter().any(|name| name.ends_with("-wal")) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -61,8 +63,8 @@ async fn a_damaged_file_is_moved_aside_and_costs_the_memory() {
         path.push(suffix);
         fs::write(path, "Dear diary, ".repeat(10_000)).unwrap();
     }
-    let store = folder.open(LASTING);
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    let store = folder.open(LONG_TERMS);
+    assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     assert!(
         folder.names().iter().any(|name| name.starts_with("idempotency.db.damaged-")),
         "{:?}",
@@ -75,46 +77,46 @@ async fn a_file_of_another_program_is_left_alone() {
     let folder = Folder::new().await;
     fs::create_dir(folder.path().parent().unwrap()).unwrap();
     rusqlite::Connection::open(folder.path()).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
-    let store = folder.open(LASTING);
-    store.reserve(&wish("a")).await.unwrap_err();
+    let store = folder.open(LONG_TERMS);
+    store.reserve(&request("a")).await.unwrap_err();
     rusqlite::Connection::open(folder.path()).unwrap().execute_batch("SELECT day FROM diary").unwrap();
 }
 
 #[tokio::test]
-async fn a_log_does_not_answer_what_another_one_holds() {
+async fn a_file_of_another_log_is_emptied() {
     let folder = Folder::new().await;
-    let store = begun(&folder, LASTING).await;
-    store.complete(&done("a", 1)).await.unwrap();
-    let other = folder.open_for(LogId(Uuid::max()), LASTING);
-    assert_eq!(other.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    let store = initialized(&folder, LONG_TERMS).await;
+    store.complete(&completed_command("a", 1)).await.unwrap();
+    let other = folder.open_for(LogId(Uuid::max()), LONG_TERMS);
+    assert_eq!(other.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     other.initialize(LogContent::Empty).await.unwrap();
-    assert_eq!(granted(&other, &wish("a")).await.claim, Claim::First);
-    // The memory is the other log's from here on.
-    assert_eq!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::NotInitialized);
+    assert_eq!(granted(&other, &request("a")).await.claim, Claim::First);
+    // The file now belongs to the other log.
+    assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
 }
 
 #[tokio::test]
-async fn after_a_restart_of_the_machine_nobody_is_sure_to_be_the_first() {
+async fn claims_are_doubtful_after_a_reboot() {
     let folder = Folder::new().await;
-    let store = begun(&folder, LASTING).await;
-    assert_eq!(granted(&store, &wish("a")).await.claim, Claim::First);
+    let store = initialized(&folder, LONG_TERMS).await;
+    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
     let connection = rusqlite::Connection::open(folder.path()).unwrap();
     connection.execute("UPDATE boot SET id = 'an earlier start'", []).unwrap();
     drop(store);
-    let store = folder.open(LASTING);
-    assert_eq!(granted(&store, &wish("b")).await.claim, Claim::Doubtful);
-    assert!(matches!(store.reserve(&wish("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
+    let store = folder.open(LONG_TERMS);
+    assert_eq!(granted(&store, &request("b")).await.claim, Claim::Doubtful);
+    assert!(matches!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
 }
 
 #[tokio::test]
-async fn what_has_expired_is_removed_in_passing() {
+async fn expired_rows_are_removed_by_later_calls() {
     let folder = Folder::new().await;
-    let terms = IdempotencyTerms { retention: Duration::ZERO, ..LASTING };
-    let store = begun(&folder, terms).await;
+    let terms = IdempotencyTerms { retention: Duration::ZERO, ..LONG_TERMS };
+    let store = initialized(&folder, terms).await;
     for number in 1..=100 {
-        store.complete(&done(&number.to_string(), number)).await.unwrap();
+        store.complete(&completed_command(&number.to_string(), number)).await.unwrap();
     }
-    store.reserve(&wish("a")).await.unwrap();
+    store.reserve(&request("a")).await.unwrap();
     let connection = rusqlite::Connection::open(folder.path()).unwrap();
     let rows: u64 = connection.query_row("SELECT count(*) FROM reservations", [], |row| row.get(0)).unwrap();
     assert!(rows <= 1, "{rows} rows");

@@ -1,4 +1,4 @@
-//! The contract suites held against SQLite, and what is SQLite's own.
+//! The contract suites against SQLite, and the adapters' own tests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

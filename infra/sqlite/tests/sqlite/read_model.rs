@@ -1,4 +1,4 @@
-//! SQLite: the contract, and what is its own.
+//! Contract suite and own tests of the SQLite read model.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn open_writer(path: &Path) -> Result<StorageOrigin, ReadModelError> {
 }
 
 #[tokio::test]
-async fn until_there_is_a_file_queries_are_unavailable() {
+async fn queries_are_unavailable_until_the_file_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let reader = SqliteReadModel::new(&path);
@@ -41,14 +41,14 @@ async fn until_there_is_a_file_queries_are_unavailable() {
 }
 
 #[tokio::test]
-async fn what_is_tried_out_beside_the_writer_leaves_nothing() {
+async fn a_dry_run_beside_the_writer_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
     assert!(matches!(
         SqliteReadModelWriter::open_dry_run(&path).map(drop),
         Err(ReadModelError::Unavailable(_))
     ));
-    assert!(!path.exists(), "trying creates nothing");
+    assert!(!path.exists(), "a dry run creates nothing");
     let sides = open(folder.path());
     with_messages(&sides, 3).await;
     a_dry_run_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
@@ -66,7 +66,7 @@ async fn a_file_has_one_writer() {
 }
 
 #[tokio::test]
-async fn text_an_empty_file_and_another_version_are_damage() {
+async fn a_text_file_an_empty_file_and_another_version_are_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     for content in ["Dear diary, ".repeat(1_000), String::new()] {
@@ -83,7 +83,7 @@ async fn text_an_empty_file_and_another_version_are_damage() {
 }
 
 #[tokio::test]
-async fn a_sound_database_of_another_kind_is_not_damage() {
+async fn a_database_of_another_program_is_not_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("diary.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
@@ -92,7 +92,7 @@ async fn a_sound_database_of_another_kind_is_not_damage() {
 }
 
 #[tokio::test]
-async fn a_torn_page_is_damage_to_whoever_meets_it() {
+async fn a_torn_page_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let sides = open(folder.path());
     with_messages(&sides, 2_000).await;
@@ -107,7 +107,7 @@ async fn a_torn_page_is_damage_to_whoever_meets_it() {
 }
 
 #[tokio::test]
-async fn readers_turn_to_a_file_that_took_the_place_of_theirs() {
+async fn readers_switch_to_a_recreated_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
     let sides = open(folder.path());
@@ -116,21 +116,21 @@ async fn readers_turn_to_a_file_that_took_the_place_of_theirs() {
     let reader = Arc::clone(&sides.reader);
     drop(sides);
 
-    let fresh = SqliteReadModelWriter::recreate(&path).unwrap();
+    let recreated = SqliteReadModelWriter::recreate(&path).unwrap();
     assert_eq!(reader.position().await.unwrap(), Position::START);
-    fresh.commit(ReadModelChanges { new_apps: vec![app(5, 'b')], ..changes(0, 5) }).await.unwrap();
+    recreated.commit(ReadModelChanges { new_apps: vec![app(5, 'b')], ..changes(0, 5) }).await.unwrap();
     let apps = reader.apps(Position::START, 10).await.unwrap();
     assert_eq!((apps.position, apps.value), (Position::new(5), vec![app(5, 'b')]));
-    let aside: Vec<_> = fs::read_dir(folder.path().join("below"))
+    let quarantined: Vec<_> = fs::read_dir(folder.path().join("below"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm"))
         .collect();
-    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
 }
 
 #[tokio::test]
-async fn more_queries_than_connections_take_turns() {
+async fn queries_wait_for_a_free_connection() {
     let folder = tempfile::tempdir().unwrap();
     let sides = open(folder.path());
     with_messages(&sides, 100).await;
@@ -147,7 +147,7 @@ async fn more_queries_than_connections_take_turns() {
 }
 
 #[test]
-fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
+fn queries_of_few_rows_run_on_the_calling_thread() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
@@ -155,26 +155,26 @@ fn queries_of_few_rows_are_answered_at_once_where_there_is_a_connection() {
         let sides = open(folder.path());
         with_messages(&sides, 100).await;
         sides.reader.position().await.unwrap();
-        // What is handed to the only thread for blocking work from here on waits.
+        // Occupies the only thread for blocking work.
         let (free, taken) = std::sync::mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || taken.recv());
         let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50);
-        let page = page.now_or_never().expect("handed to another thread").unwrap();
+        let page = page.now_or_never().expect("the query ran on another thread").unwrap();
         assert_eq!(page.value.unwrap().messages.len(), 50);
         let mut digest = sides.reader.digest();
-        assert!((&mut digest).now_or_never().is_none(), "reading everything takes its time");
+        assert!((&mut digest).now_or_never().is_none(), "the digest runs on a thread for blocking work");
         drop(free);
         digest.await.unwrap();
         assert!(busy.await.unwrap().is_err());
     });
 }
 
-/// Runs a test of this program again, in a working directory of its own.
-fn again_in(folder: &Path, test: &str) {
+/// Runs a test of this program again in another working directory.
+fn run_in(folder: &Path, test: &str) {
     let program = std::env::current_exe().unwrap();
     let run = std::process::Command::new(program)
         .args(["--exact", test])
-        .env("RUN_AGAIN", "1")
+        .env("RERUN_IN_FOLDER", "1")
         .current_dir(folder)
         .output()
         .unwrap();
@@ -182,12 +182,12 @@ fn again_in(folder: &Path, test: &str) {
 }
 
 #[test]
-fn a_damaged_file_whose_path_is_a_bare_name_or_relative_is_put_aside() {
+fn a_damaged_file_with_a_relative_path_is_quarantined() {
     let paths = ["read-model.db", "new/folder/read-model.db"].map(Path::new);
-    if std::env::var_os("RUN_AGAIN").is_none() {
+    if std::env::var_os("RERUN_IN_FOLDER").is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let test = "sqlite::a_damaged_file_whose_path_is_a_bare_name_or_relative_is_put_aside";
-        again_in(folder.path(), test);
+        let test = "read_model::a_damaged_file_with_a_relative_path_is_quarantined";
+        run_in(folder.path(), test);
         for path in paths {
             assert_eq!(open_writer(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
         }

@@ -1,9 +1,9 @@
-//! The cases. An adapter joins with one line: `event_store_contract!(Place)`, where `Place::new` makes a place for a log,
-//! `None` where there can be none, and `open` opens a handle on the log that is there; opening twice gives two handles
-//! on the same log, as two processes have.
+//! The contract suite of the event store port. An adapter runs it with `event_store_contract!(Fixture)`, where
+//! `Fixture::new` prepares storage for a log, or returns `None` to skip the suite, and `open` opens a handle on that log;
+//! opening twice gives two handles on the same log, like two processes.
 //!
-//! A place may be a server that others use, and that keeps what earlier runs left. So each case has names of its own,
-//! and looks at its own streams.
+//! The storage may be a shared server with events of earlier runs, so each case uses stream names of its own
+//! ([`ScopedLog`]).
 
 pub mod scoped_log;
 
@@ -22,17 +22,17 @@ use scoped_log::{Log, ScopedLog, event, within_deadline};
 /// Runs the contract suite on one adapter.
 #[macro_export]
 macro_rules! event_store_contract {
-    ($place:ty: $($case:ident)+) => {
+    ($fixture:ty: $($case:ident)+) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                let Some(place) = <$place>::new() else { return };
-                $crate::contract_tests::event_store::$case(async || place.open().await).await;
+                let Some(fixture) = <$fixture>::new() else { return };
+                $crate::contract_tests::event_store::$case(async || fixture.open().await).await;
             }
         )+
     };
-    ($place:ty) => {
-        $crate::event_store_contract! { $place:
+    ($fixture:ty) => {
+        $crate::event_store_contract! { $fixture:
             an_append_is_read_back_as_it_was
             revisions_count_from_zero_and_positions_rise
             a_wrong_expected_revision_conflicts_and_stores_nothing
@@ -148,7 +148,7 @@ pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> L
     let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     log.send(sent.clone()).await.unwrap();
-    // The first event is the stored one, the second never was.
+    // The first event is the stored one, the second is new.
     let longer = log.append_to("s", ExpectedRevision::NoStream, vec![sent.events[0].clone(), event("B")]);
     assert!(matches!(log.send(longer).await, Err(AppendError::Conflict)));
     assert_eq!(log.all().await.len(), 1);
@@ -156,12 +156,12 @@ pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> L
 
 pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    // The longest message at its worst: each byte takes six in JSON.
+    // The longest message in the worst case: JSON escapes each byte as six.
     let mut largest = event("A");
     largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
     let mut rest = event("A");
-    let taken = largest.data.len() + largest.metadata.len() + rest.metadata.len() + "\"\"".len();
-    rest.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - taken));
+    let used_bytes = largest.data.len() + largest.metadata.len() + rest.metadata.len() + "\"\"".len();
+    rest.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
     let sent = vec![largest, rest];
     log.append_one("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
     let stored = log.all().await;
@@ -241,7 +241,7 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
     let events = log.all().await;
     for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
         let (mut backwards, mut from) = (Vec::new(), before);
-        // Others may write to the log meanwhile, and it may be long: it is read to where these names begin.
+        // The log may be shared and long: read back to the start of this scope only.
         loop {
             let more = log.read_all_backwards(from, 4).await.unwrap();
             assert!(more.len() <= 4);
@@ -266,16 +266,16 @@ pub async fn a_subscription_returns_stored_events_and_then_new_ones(open: impl A
     let start = log.all().await[0].position;
     let mut subscription = log.subscribe(start).await.unwrap();
     assert_eq!(log.receive(&mut subscription, 2).await, log.all().await[1..]);
-    let (heard, ()) = tokio::join!(log.receive(&mut subscription, 1), log.fill("b", &["B"]));
-    assert_eq!(heard, log.all().await[3..]);
+    let (received, ()) = tokio::join!(log.receive(&mut subscription, 1), log.fill("b", &["B"]));
+    assert_eq!(received, log.all().await[3..]);
 }
 
 pub async fn a_subscription_receives_the_events_of_another_handle(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
     let other = log.through(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
-    let (heard, ()) = tokio::join!(log.receive(&mut subscription, 1), other.fill("b", &["B"]));
-    assert_eq!(heard, log.all().await);
+    let (received, ()) = tokio::join!(log.receive(&mut subscription, 1), other.fill("b", &["B"]));
+    assert_eq!(received, log.all().await);
 }
 
 pub async fn a_subscription_receives_the_events_of_alternating_handles(open: impl AsyncFn() -> Log) {
@@ -283,34 +283,34 @@ pub async fn a_subscription_receives_the_events_of_alternating_handles(open: imp
     let other = log.through(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
     let mut late = log.subscribe(log.start).await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for (turn, stream) in ["a", "b", "c"].iter().enumerate() {
         log.fill(stream, &["A"; 2]).await;
         if turn == 1 {
-            heard.extend(log.receive(&mut subscription, 1).await);
+            received.extend(log.receive(&mut subscription, 1).await);
         }
         other.fill(&format!("{stream}-other"), &["B"; 2]).await;
-        let rest = (turn + 1) * 4 - heard.len();
-        heard.extend(log.receive(&mut subscription, rest).await);
+        let rest = (turn + 1) * 4 - received.len();
+        received.extend(log.receive(&mut subscription, rest).await);
     }
-    assert_eq!(heard, log.all().await);
-    assert_eq!(log.receive(&mut late, 12).await, heard);
+    assert_eq!(received, log.all().await);
+    assert_eq!(log.receive(&mut late, 12).await, received);
 }
 
 pub async fn cancelling_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
-    let hear_in_glances = async {
-        let mut heard = Vec::new();
-        while heard.len() < 30 {
-            let glance = tokio::time::timeout(Duration::from_micros(300), subscription.next(2)).await;
-            let Ok(batch) = glance else { continue };
-            heard.extend(batch.unwrap().events.into_iter().filter(|event| log.owns(event)));
+    let receive_with_cancellations = async {
+        let mut received = Vec::new();
+        while received.len() < 30 {
+            let attempt = tokio::time::timeout(Duration::from_micros(300), subscription.next(2)).await;
+            let Ok(batch) = attempt else { continue };
+            received.extend(batch.unwrap().events.into_iter().filter(|event| log.owns(event)));
         }
-        heard
+        received
     };
-    let (heard, ()) = tokio::join!(within_deadline(hear_in_glances), log.fill("a", &["A"; 30]));
-    assert_eq!(heard, log.all().await);
+    let (received, ()) = tokio::join!(within_deadline(receive_with_cancellations), log.fill("a", &["A"; 30]));
+    assert_eq!(received, log.all().await);
 }
 
 pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl AsyncFn() -> Log) {

@@ -1,4 +1,4 @@
-//! Names in a log that are nobody else's, and what the cases do with them.
+//! A view of a log that is limited to stream names of its own.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 pub type Log = Arc<dyn EventStore>;
 
-/// A handle on a log, and names in it that are nobody else's.
+/// A handle on a log with a unique prefix for stream names.
 pub struct ScopedLog {
     log: Log,
     prefix: Arc<str>,
-    /// Where the log ended before.
+    /// The head of the log at creation.
     pub start: Position,
 }
 
@@ -35,11 +35,11 @@ impl Deref for ScopedLog {
 impl ScopedLog {
     pub async fn new(log: Log) -> Self {
         let start = log.head().await.unwrap();
-        // Only streams of apps and chats are read from the whole log.
+        // Reads of the whole log return streams of apps and chats only.
         Self { log, prefix: format!("app-{}-", Uuid::new_v4().simple()).into(), start }
     }
 
-    /// The same names, through another handle.
+    /// The same scope through another handle.
     pub fn through(&self, log: Log) -> Self {
         Self { log, prefix: Arc::clone(&self.prefix), start: self.start }
     }
@@ -96,12 +96,12 @@ impl ScopedLog {
         events.iter().map(|event| event.revision.get()).collect()
     }
 
-    /// All events of these names.
+    /// All events in the scope.
     pub async fn all(&self) -> Vec<RecordedEvent> {
         self.all_after(self.start).await
     }
 
-    /// The events of these names after a position.
+    /// The events in the scope after a position.
     pub async fn all_after(&self, mut after: Position) -> Vec<RecordedEvent> {
         let mut events = Vec::new();
         loop {
@@ -112,17 +112,21 @@ impl ScopedLog {
         }
     }
 
-    /// The next events of these names, as many as asked for.
-    pub async fn receive(&self, subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<RecordedEvent> {
-        let mut heard = Vec::new();
-        while heard.len() < count {
+    /// Waits for the next `count` events in the scope.
+    pub async fn receive(
+        &self,
+        subscription: &mut Box<dyn Subscription>,
+        count: usize,
+    ) -> Vec<RecordedEvent> {
+        let mut received = Vec::new();
+        while received.len() < count {
             let batch = within_deadline(subscription.next(7)).await.unwrap();
             assert!(batch.events.len() <= 7);
             let last = batch.events.last().map_or(self.start, |event| event.position);
             assert!(batch.up_to >= last, "{last} is past {}", batch.up_to);
-            heard.extend(batch.events.into_iter().filter(|event| self.owns(event)));
+            received.extend(batch.events.into_iter().filter(|event| self.owns(event)));
         }
-        heard
+        received
     }
 
     pub fn owns(&self, event: &RecordedEvent) -> bool {
@@ -141,6 +145,6 @@ pub fn event(event_type: &'static str) -> NewEvent {
     }
 }
 
-pub async fn within_deadline<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it should have happened by now")
+pub async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("the future did not complete in time")
 }

@@ -1,5 +1,5 @@
-//! The cases. An adapter joins with one line: `read_model_contract!(open)`, where `open(folder)` opens the writing and
-//! the reading side of the read model that belongs to the folder, new or as it was left.
+//! The contract suite of the read model port. An adapter runs it with `read_model_contract!(open)`, where `open(folder)`
+//! opens the write side and the query side of the read model of that folder, and creates it if it does not exist.
 
 pub mod rows;
 
@@ -255,7 +255,9 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
     assert_eq!(page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
 }
 
-pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace(open: impl Fn() -> Sides) {
+pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace(
+    open: impl Fn() -> Sides,
+) {
     let sides = open();
     with_messages(&sides, 1).await;
     let digest = sides.reader.digest().await.unwrap();
@@ -321,8 +323,8 @@ pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
 pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Sides) {
     let sides = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "y"), letter(9, "x"));
-    let parked = vec![one.clone(), two.clone(), three];
-    sides.writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
+    let dead_letters = vec![one.clone(), two.clone(), three];
+    sides.writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
     assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
     assert_eq!(sides.reader.dead_letters(0).await.unwrap(), (vec![], 3));
     assert_eq!(
@@ -334,28 +336,31 @@ pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Side
     assert_eq!(streams, ["x", "y"]);
 }
 
-/// What is tried out is seen by who tries, and by nobody after.
-pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, trial: W) {
+/// Checks that the changes of a dry run are visible to the dry run only.
+pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run: W) {
     let before = sides.reader.digest().await.unwrap();
     let from = before.position.get();
     let (one, two) = (letter(from + 1, "x"), letter(from + 2, "x"));
-    let parked = vec![one.clone(), two.clone()];
-    trial.commit(ReadModelChanges { new_dead_letters: parked, ..changes(from, from + 5) }).await.unwrap();
-    let unparked = vec![one.position];
-    trial
-        .commit(ReadModelChanges { resolved_dead_letters: unparked, ..changes(from + 5, from + 5) })
+    let dead_letters = vec![one.clone(), two.clone()];
+    dry_run
+        .commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(from, from + 5) })
         .await
         .unwrap();
-    assert_eq!(trial.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [two]);
-    assert_eq!(trial.checkpoint().await.unwrap().position, Position::new(from + 5));
-    assert_eq!(sides.reader.digest().await.unwrap(), before, "nobody else sees it");
-    drop(trial);
+    let resolved = vec![one.position];
+    dry_run
+        .commit(ReadModelChanges { resolved_dead_letters: resolved, ..changes(from + 5, from + 5) })
+        .await
+        .unwrap();
+    assert_eq!(dry_run.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [two]);
+    assert_eq!(dry_run.checkpoint().await.unwrap().position, Position::new(from + 5));
+    assert_eq!(sides.reader.digest().await.unwrap(), before, "changes of a dry run are visible to others");
+    drop(dry_run);
     sides.writer.commit(changes(from, from + 1)).await.unwrap();
     assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
 }
 
-fn list(which: DeadLetterFilter) -> DeadLetterQuery {
-    DeadLetterQuery { after: Position::START, limit: 10, filter: which, stream: None }
+fn list(filter: DeadLetterFilter) -> DeadLetterQuery {
+    DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None }
 }
 
 /// The positions on a page.
@@ -366,26 +371,26 @@ fn positions(page: &DeadLetterPage) -> Vec<u64> {
 pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let (one, two, three) = (letter(3, "x"), letter(5, "x"), letter(9, "y"));
-    let parked = vec![one.clone(), two.clone(), three.clone()];
-    writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
+    let dead_letters = vec![one.clone(), two.clone(), three.clone()];
+    writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
     assert_eq!(writer.letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
     assert_eq!(writer.letter(Position::new(4)).await.unwrap(), None);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
 
-    let given_up = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
+    let discarded_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
-    let marked = vec![given_up.clone(), reworded.clone()];
-    let unparked = vec![Position::new(3)];
+    let changed = vec![discarded_letter.clone(), reworded.clone()];
+    let resolved = vec![Position::new(3)];
     writer
         .commit(ReadModelChanges {
-            resolved_dead_letters: unparked,
-            changed_dead_letters: marked,
+            resolved_dead_letters: resolved,
+            changed_dead_letters: changed,
             ..changes(9, 12)
         })
         .await
         .unwrap();
-    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(given_up.clone()));
+    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(discarded_letter.clone()));
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), []);
     assert_eq!(writer.blocked_streams().await.unwrap(), ["y"]);
     assert_eq!(
@@ -394,7 +399,7 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     );
     assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
 
-    let mut seen = given_up;
+    let mut seen = discarded_letter;
     seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
     writer
         .commit(ReadModelChanges { changed_dead_letters: vec![seen.clone()], ..changes(12, 13) })
@@ -417,7 +422,7 @@ pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl F
         |position, stream| DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..letter(position, stream) };
     let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
-    let parked = vec![
+    let dead_letters = vec![
         acknowledged,
         DeadLetter { discarded: Some(discarded(20)), ..letter(2, "x") },
         letter(3, "x"),
@@ -425,13 +430,16 @@ pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl F
         waiting(5, "x"),
         waiting(6, "x"),
     ];
-    writer.commit(ReadModelChanges { new_dead_letters: parked, ..changes(0, 9) }).await.unwrap();
+    writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
 
-    let standing = reader.letters(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
-    assert_eq!((positions(&standing), standing.position), (vec![2, 3, 4], Position::new(9)));
-    let behind: Vec<_> = standing.letters.iter().map(|listed| listed.waiting_behind).collect();
+    let needing_attention = reader.letters(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
+    assert_eq!(
+        (positions(&needing_attention), needing_attention.position),
+        (vec![2, 3, 4], Position::new(9))
+    );
+    let behind: Vec<_> = needing_attention.letters.iter().map(|listed| listed.waiting_behind).collect();
     assert_eq!(behind, [0, 2, 0]);
-    assert_eq!(standing.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
+    assert_eq!(needing_attention.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
 
     let all = reader.letters(list(DeadLetterFilter::All)).await.unwrap();
     assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
@@ -475,7 +483,7 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) 
     }
 }
 
-/// Pages are read while messages are written, one a commit: the newest one always fits the position.
+/// Reads pages while messages are written, one a commit: the newest message always matches the position.
 pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let app = app(1, 'a');

@@ -1,4 +1,4 @@
-//! Both sides of a read model, and rows to write into it.
+//! Both sides of a read model, and rows for the tests.
 
 use std::sync::Arc;
 
