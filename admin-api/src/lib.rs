@@ -8,7 +8,6 @@ mod api;
 pub mod audit;
 pub mod dead_letters;
 pub mod events;
-mod link_header;
 pub mod projections;
 mod query_params;
 

@@ -1,12 +1,8 @@
 //! What query strings say.
 
 use chat_domain::Position;
-use chat_web::{ErrorCode, Problem};
-
-/// A parameter that can't be understood.
-pub(crate) fn malformed_parameter(parameter: &str, must: &str) -> Problem {
-    Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must}"))
-}
+use chat_web::Problem;
+pub(crate) use chat_web::extract::malformed_parameter;
 
 /// A whole number from `least` to `most`, or `default` where none is given.
 pub(crate) fn parse_number(

@@ -1,6 +1,6 @@
-//! What the routes answer from.
+//! Shared state of the query routes: ports, live projections, consistency waits.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use axum::extract::FromRef;
 use chat_domain::Position;
@@ -11,22 +11,22 @@ use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
 use crate::lag::LagMeter;
-use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, MonotonicReadGuard};
+use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition};
 use crate::search::{MessageSearch, SearchExecutor};
 
-/// The ports that queries read.
+/// The ports of the query API.
 #[derive(Clone)]
 pub struct QueryPorts {
-    /// Apps, chats and messages.
+    /// The read model of apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
-    /// What messages say.
+    /// The search index.
     pub search: Arc<dyn MessageSearch>,
-    /// Histories, and where the log ends.
+    /// The event store, for histories and the head of the log.
     pub event_store: Arc<dyn EventStore>,
 }
 
-/// How far the projections are, where a projector of the same process tells. A query that waits for a position wakes as
-/// soon as it is reached, rather than at its next look.
+/// Positions published by projectors of the same process. They wake a query that waits for a position as soon as it is
+/// reached, before its next poll.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionProgress {
     /// The read model's position.
@@ -35,147 +35,126 @@ pub struct ProjectionProgress {
     pub search: Option<watch::Receiver<Position>>,
 }
 
-/// Projections to answer from instead of those before.
+/// Newly promoted projections, for [`QueryApi::switch_over`].
 pub struct PromotedProjections {
-    /// Apps, chats and messages.
+    /// The read model of apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
-    /// What messages say.
+    /// The search index.
     pub search: Arc<dyn MessageSearch>,
-    /// How far both are, where a projector of this process tells.
+    /// Positions published by projectors of the same process.
     pub progress: ProjectionProgress,
-    /// The positions that they were seen at: of the read model, and of the search index.
+    /// Positions that the projections have reached: of the read model and of the search index.
     pub positions: (Position, Position),
 }
 
-/// The query side. Cheap to clone.
+/// The query API. Cheap to clone.
 ///
-/// What it answers from can be replaced while it does ([`QueryApi::switch`]).
+/// Its projections can be replaced while it serves requests ([`QueryApi::switch_over`]).
 #[derive(Clone)]
 pub struct QueryApi {
-    live: Arc<RwLock<LiveState>>,
+    live: Arc<RwLock<Arc<LiveProjections>>>,
     shared: Arc<SharedState>,
 }
 
-/// What stays as long as the process.
+/// State that stays the same across switch-overs.
 pub(crate) struct SharedState {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) lag_meter: LagMeter,
     pub(crate) consistency_waiter: ConsistencyWaiter,
+    /// The newest positions that responses of any generation have shown.
     answered_positions: AnsweredPositions,
     admin: AdminAccess,
 }
 
-struct LiveState {
-    projections: Arc<LiveProjections>,
-    monotonic_guard: Option<MonotonicReadGuard>,
-}
-
-/// The projections that queries are answered from: replaced together, and never one without the other.
+/// The projections that queries are answered from. They are replaced together.
 pub(crate) struct LiveProjections {
     pub(crate) read_model: Arc<dyn ReadModel>,
     pub(crate) search: SearchExecutor,
     pub(crate) progress: ProjectionProgress,
-    /// The newest positions that answers from these have shown.
-    pub(crate) answered_positions: AnsweredPositions,
+    /// The newest positions that responses from these projections have shown.
+    answered_positions: AnsweredPositions,
+    /// The projections that these have replaced. They exist as long as requests are in flight on them.
+    previous: Vec<Weak<LiveProjections>>,
 }
 
-/// The query side as one request sees it, from its start to its end.
+/// The query API as one request sees it, from its start to its end.
 #[derive(Clone)]
 pub(crate) struct QueryContext {
     pub(crate) projections: Arc<LiveProjections>,
-    /// What the answer must hold whatever the client asks for.
     pub(crate) minimum_positions: MinimumPositions,
     pub(crate) shared: Arc<SharedState>,
 }
 
 impl QueryApi {
-    /// The query side over these ports.
+    /// Creates the query API from its ports.
     pub fn new(ports: QueryPorts, progress: ProjectionProgress, admin: AdminAccess) -> Self {
         let QueryPorts { read_model, search, event_store } = ports;
-        let sources = Arc::new(LiveProjections {
+        let projections = LiveProjections {
             read_model,
             search: SearchExecutor::new(search),
             progress,
             answered_positions: AnsweredPositions::default(),
-        });
-        let fixed = SharedState {
+            previous: Vec::new(),
+        };
+        let shared = SharedState {
             lag_meter: LagMeter::new(Arc::clone(&event_store)),
             event_store,
             consistency_waiter: ConsistencyWaiter::new(),
             answered_positions: AnsweredPositions::default(),
             admin,
         };
-        Self {
-            live: Arc::new(RwLock::new(LiveState { projections: sources, monotonic_guard: None })),
-            shared: Arc::new(fixed),
-        }
+        Self { live: Arc::new(RwLock::new(Arc::new(projections))), shared: Arc::new(shared) }
     }
 
-    /// Answers from other projections from here on. Requests that have begun end on those that they began with; answers
-    /// to later ones are as of no earlier position than any that was given before, by whichever.
-    pub fn switch_over(&self, to: PromotedProjections) {
-        let PromotedProjections { read_model, search, progress, positions: reached } = to;
-        let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        let search = current.projections.search.with_index(search);
-        let sources = LiveProjections {
+    /// Answers later requests from the promoted projections. Requests that have begun end on the projections that they
+    /// began with. No later response is older than an earlier one.
+    pub fn switch_over(&self, promoted: PromotedProjections) {
+        let PromotedProjections { read_model, search, progress, positions } = promoted;
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let mut previous = live.previous.clone();
+        previous.push(Arc::downgrade(&live));
+        previous.retain(|projections| projections.strong_count() > 0);
+        *live = Arc::new(LiveProjections {
             read_model,
-            search,
+            search: live.search.with_index(search),
             progress,
-            answered_positions: AnsweredPositions::from_positions(reached),
-        };
-        let before = std::mem::replace(&mut current.projections, Arc::new(sources));
-        let settling = MonotonicReadGuard::after_switch_over(&before, current.monotonic_guard.take());
-        current.monotonic_guard = Some(settling);
+            answered_positions: AnsweredPositions {
+                read_model: NewestPosition::new(positions.0),
+                search_index: NewestPosition::new(positions.1),
+            },
+            previous,
+        });
     }
 
-    /// The newest positions that answers have shown: of the read model, and of the search index.
+    /// Returns the newest positions that responses have shown: of the read model and of the search index.
     pub fn answered_positions(&self) -> (Position, Position) {
-        self.shared.answered_positions.newest()
-    }
-
-    fn context(&self) -> QueryContext {
-        let (sources, floor) = self.live_projections();
-        QueryContext { projections: sources, minimum_positions: floor, shared: Arc::clone(&self.shared) }
-    }
-
-    fn live_projections(&self) -> (Arc<LiveProjections>, MinimumPositions) {
-        let current = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let sources = Arc::clone(&current.projections);
-        let Some(settling) = &current.monotonic_guard else { return (sources, MinimumPositions::default()) };
-        let floor = settling.minimum_positions(&self.shared.answered_positions, &sources.answered_positions);
-        drop(current);
-        if floor.is_unconstrained() {
-            self.end_switch_over(&sources);
-        }
-        (sources, floor)
-    }
-
-    /// The switch is over: nothing is asked of answers any more but what clients ask.
-    fn end_switch_over(&self, sources: &Arc<LiveProjections>) {
-        let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&current.projections, sources) {
-            current.monotonic_guard = None;
-        }
+        let AnsweredPositions { read_model, search_index } = &self.shared.answered_positions;
+        (read_model.get(), search_index.get())
     }
 }
 
 impl QueryContext {
-    /// An answer from the read model is about to be given.
+    /// Records the position of a response from the read model, before it is sent.
     pub(crate) fn record_read_model_answer(&self, position: Position) {
-        self.projections.answered_positions.record_read_model(position);
-        self.shared.answered_positions.record_read_model(position);
+        self.projections.answered_positions.read_model.raise(position);
+        self.shared.answered_positions.read_model.raise(position);
     }
 
-    /// An answer from the search index is about to be given.
+    /// Records the position of a response from the search index, before it is sent.
     pub(crate) fn record_search_answer(&self, position: Position) {
-        self.projections.answered_positions.record_search_index(position);
-        self.shared.answered_positions.record_search_index(position);
+        self.projections.answered_positions.search_index.raise(position);
+        self.shared.answered_positions.search_index.raise(position);
     }
 }
 
 impl FromRef<QueryApi> for QueryContext {
     fn from_ref(api: &QueryApi) -> Self {
-        api.context()
+        // Held to the end, so that no switch-over happens in between.
+        let live = api.live.read().unwrap_or_else(PoisonError::into_inner);
+        let previous_in_use = live.previous.iter().any(|projections| projections.strong_count() > 0);
+        let minimum_positions =
+            MinimumPositions::new(&api.shared.answered_positions, &live.answered_positions, previous_in_use);
+        Self { projections: Arc::clone(&live), minimum_positions, shared: Arc::clone(&api.shared) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Waiting until a snapshot holds what a `Consistency-Token` asks for.
+//! Consistency waits: repeats a query until its snapshot has reached the position that its client requires.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use metrics::{counter, histogram};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Queries that wait at a time. Each looks every few milliseconds, so the bound is also one on the engine's load.
+/// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
 const MAX_WAITING_QUERIES: usize = 512;
 
-/// How often a query looks while another process projects.
+/// How often a waiting query polls if another process projects.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often it looks where a projector of this process wakes it: that one may be standing by for another's.
+/// How often it polls although a projector of this process wakes it: that projector may be a standby of another process.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Bounds the queries that wait.
+/// Runs queries that may have to wait, a bounded number at a time.
 pub(crate) struct ConsistencyWaiter(Semaphore);
 
 impl ConsistencyWaiter {
@@ -27,10 +27,9 @@ impl ConsistencyWaiter {
         Self(Semaphore::new(MAX_WAITING_QUERIES))
     }
 
-    /// Answers `query` as of `freshness.at_least` or later.
+    /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`.
     ///
-    /// The query runs first and its snapshot is looked at then: mostly it is fresh enough, and nothing was spent on
-    /// finding out.
+    /// The query runs before the position is known: mostly it is fresh enough, and no separate read was needed.
     pub(crate) async fn query_when_fresh<T, E, F>(
         &self,
         freshness: Freshness,
@@ -42,14 +41,14 @@ impl ConsistencyWaiter {
         Problem: From<E>,
     {
         let first = query().await?;
-        let Some(at_least) = freshness.min_position.filter(|position| first.position < *position) else {
+        let Some(min_position) = freshness.min_position.filter(|position| first.position < *position) else {
             return Ok(first);
         };
         drop(first);
         let _waiting = self.0.try_acquire().map_err(|_| {
             Problem::new(
                 ErrorCode::ReadModelBehind,
-                "too many queries wait for their consistency token already",
+                "too many queries are waiting for their consistency token",
             )
         })?;
         counter!("query_waits_total").increment(1);
@@ -57,9 +56,10 @@ impl ConsistencyWaiter {
         let deadline = started + freshness.max_wait;
         let mut progress = progress.cloned();
         loop {
-            let before_deadline = timeout_at(deadline, wait_for_retry(&mut progress, at_least)).await.is_ok();
+            let before_deadline =
+                timeout_at(deadline, wait_for_retry(&mut progress, min_position)).await.is_ok();
             let snapshot = query().await?;
-            if snapshot.position >= at_least {
+            if snapshot.position >= min_position {
                 histogram!("query_wait_duration_seconds").record(started.elapsed());
                 return Ok(snapshot);
             }
@@ -70,16 +70,16 @@ impl ConsistencyWaiter {
     }
 }
 
-/// Returns when looking again makes sense.
-async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, at_least: Position) {
-    let Some(told) = progress else { return sleep(POLL_INTERVAL).await };
-    let reached = async { told.wait_for(|position| *position >= at_least).await.is_ok() };
+/// Waits until the projector has reached the position, or until the next poll is due.
+async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_position: Position) {
+    let Some(receiver) = progress else { return sleep(POLL_INTERVAL).await };
+    let reached = async { receiver.wait_for(|position| *position >= min_position).await.is_ok() };
     let woken = tokio::select! {
         _ = reached => true,
         () = sleep(FALLBACK_POLL_INTERVAL) => false,
     };
     if woken {
-        // It has told all that it can: if readers don't see the position yet, they are asked now and then.
+        // The receiver has nothing more to report. If the reader does not see the position yet, it is polled.
         *progress = None;
     }
 }

@@ -1,4 +1,4 @@
-//! By how much a snapshot trails the log.
+//! The lag of a snapshot behind the log.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,47 +9,47 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
-/// For how long the log's end is taken to be where it was seen.
+/// How long a head that was read is used.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
-/// How long an answer is held up for its lag. A log that is away must not slow down those who do not read it.
+/// How long a response may wait for its lag. An event store that does not respond must not slow down queries of projections.
 const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long a log that did not answer is left alone.
+/// How long an event store that did not respond is not asked again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The log, as far as lags are concerned: looked at a few times a second, however many queries there are.
+/// Measures lags. Reads the head of the log a few times a second, however many queries there are.
 pub(crate) struct LagMeter {
     event_store: Arc<dyn EventStore>,
     cache: Mutex<CachedHead>,
-    /// Held by the query that looks for the log's end: the others wait for what it sees.
+    /// Held by the query that reads the head. The others wait for its result.
     refresh_lock: AsyncMutex<()>,
 }
 
 #[derive(Clone, Copy)]
 struct CachedHead {
-    /// The end of the log, and until when that is good; `None` where the log did not answer.
+    /// The head of the log. `None` if the event store did not respond.
     head: Option<Position>,
     valid_until: Instant,
-    /// The time of the first event after a position: that never changes.
+    /// A position and the time of the first event after it, which never changes.
     first_after: Option<(Position, Timestamp)>,
 }
 
 impl LagMeter {
     pub(crate) fn new(event_store: Arc<dyn EventStore>) -> Self {
-        let seen = CachedHead { head: None, valid_until: Instant::now(), first_after: None };
-        Self { event_store, cache: Mutex::new(seen), refresh_lock: AsyncMutex::new(()) }
+        let cache = CachedHead { head: None, valid_until: Instant::now(), first_after: None };
+        Self { event_store, cache: Mutex::new(cache), refresh_lock: AsyncMutex::new(()) }
     }
 
-    /// Milliseconds since the first event after `position` was recorded, 0 where there is none; `None` where the log
-    /// does not answer.
+    /// Returns the milliseconds since the first event after `position` was recorded, 0 if there is none, or `None` if the
+    /// event store does not respond.
     pub(crate) async fn lag_millis(&self, position: Position) -> Option<u64> {
         if let Ok(Ok(lag)) = timeout(LAG_TIMEOUT, self.read_lag(position)).await {
             return lag;
         }
-        // Whoever reads the log for its own sake says what is wrong with it.
-        let mut seen = self.lock_cache();
-        (seen.head, seen.valid_until) = (None, Instant::now() + RETRY_DELAY);
+        // The error is not logged: requests that need the event store report it.
+        let mut cache = self.lock_cache();
+        (cache.head, cache.valid_until) = (None, Instant::now() + RETRY_DELAY);
         None
     }
 
@@ -58,12 +58,12 @@ impl LagMeter {
         if head <= position {
             return Ok(Some(0));
         }
-        let known = self.lock_cache().first_after.filter(|(after, _)| *after == position);
-        let recorded_at = if let Some((_, recorded_at)) = known {
+        let cached = self.lock_cache().first_after.filter(|(after, _)| *after == position);
+        let recorded_at = if let Some((_, recorded_at)) = cached {
             recorded_at
         } else {
             let events = self.event_store.read_all(position, 1).await?;
-            // What is between may not be of this system.
+            // The positions in between may belong to other systems that share the event store.
             let Some(first) = events.first() else { return Ok(Some(0)) };
             self.lock_cache().first_after = Some((position, first.recorded_at));
             first.recorded_at
@@ -71,24 +71,24 @@ impl LagMeter {
         Ok(Some(u64::try_from(clock::now().millis() - recorded_at.millis()).unwrap_or(0)))
     }
 
-    /// The end of the log as it was seen a moment ago; `None` while the log is left alone.
+    /// Returns the head of the log from the cache or the event store, or `None` if the event store did not respond lately.
     async fn head(&self) -> Result<Option<Position>, EventStoreError> {
-        if let Some(seen) = self.valid_cache() {
-            return Ok(seen.head);
+        if let Some(cache) = self.valid_cache() {
+            return Ok(cache.head);
         }
         let _refreshing = self.refresh_lock.lock().await;
-        if let Some(seen) = self.valid_cache() {
-            return Ok(seen.head);
+        if let Some(cache) = self.valid_cache() {
+            return Ok(cache.head);
         }
         let head = self.event_store.head().await?;
-        let mut seen = self.lock_cache();
-        (seen.head, seen.valid_until) = (Some(head), Instant::now() + HEAD_CACHE_TTL);
+        let mut cache = self.lock_cache();
+        (cache.head, cache.valid_until) = (Some(head), Instant::now() + HEAD_CACHE_TTL);
         Ok(Some(head))
     }
 
-    /// What was seen, while it is good.
+    /// Returns the cache while it is valid.
     fn valid_cache(&self) -> Option<CachedHead> {
-        Some(*self.lock_cache()).filter(|seen| Instant::now() < seen.valid_until)
+        Some(*self.lock_cache()).filter(|cache| Instant::now() < cache.valid_until)
     }
 
     fn lock_cache(&self) -> MutexGuard<'_, CachedHead> {

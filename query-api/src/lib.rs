@@ -1,14 +1,14 @@
-//! The query side of the chat API: everything that reads.
+//! The query API: all routes that read apps, chats and messages.
 //!
-//! Apps, chats and messages come from the read model, hits from the search index, histories from the log itself.
-//! [`QueryApi`] holds the three; [`router`] is its routes. Every answer is one snapshot and says which
-//! (`Consistency-Token`) and how old it is (`Read-Model-Lag`); a query that brings a token back waits until the snapshot
-//! holds it.
+//! Apps, chats and messages are read from the read model, hits from the search index, histories from the log itself.
+//! [`QueryApi`] holds these ports and [`router`] creates the routes. Every response comes from one snapshot, and its headers
+//! contain the snapshot's position (`Consistency-Token`) and age (`Read-Model-Lag`). A query that sends a token waits until
+//! the snapshot has reached it.
 
 mod api;
 mod consistency_wait;
-mod history;
 mod lag;
+mod message_history;
 mod monotonic_reads;
 mod pagination;
 mod response_position;

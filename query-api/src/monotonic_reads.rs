@@ -1,122 +1,76 @@
-//! No step back when the projections that queries are answered from are replaced.
+//! Monotonic reads across a switch-over: no response is older than an earlier one, even for clients without a token.
 //!
-//! When they are, the new ones have reached what answers have shown. But requests that began before still end on the old
-//! ones, which may move on until then, and so show something later than what the new ones have. As long as there are
-//! such requests, and until the new ones are past what these have shown, each answer from the new ones must be as of the
-//! newest position that was ever shown: a floor, as if each client had brought a consistency token with it.
+//! A promoted generation has reached the positions that earlier responses showed. But requests that began before the
+//! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and the
+//! new generation has answered at the newest position shown, every response of the new generation must be at that
+//! position or later, as if each client had sent a consistency token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use chat_domain::Position;
 use chat_web::consistency::{DEFAULT_WAIT, Freshness};
 
-use crate::api::LiveProjections;
+/// The newest position of one projection that any response has shown.
+#[derive(Debug, Default)]
+pub(crate) struct NewestPosition(AtomicU64);
 
-/// The newest positions that answers have shown.
+impl NewestPosition {
+    pub(crate) fn new(position: Position) -> Self {
+        Self(AtomicU64::new(position.get()))
+    }
+
+    pub(crate) fn get(&self) -> Position {
+        Position::new(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Raises the position. Reads before it writes, because mostly nothing changes and the cache line is shared by all cores.
+    pub(crate) fn raise(&self, position: Position) {
+        if self.get() < position {
+            self.0.fetch_max(position.get(), Ordering::SeqCst);
+        }
+    }
+}
+
+/// The newest positions that responses have shown, of both projections.
 #[derive(Debug, Default)]
 pub(crate) struct AnsweredPositions {
-    read_model: AtomicU64,
-    search_index: AtomicU64,
+    pub(crate) read_model: NewestPosition,
+    pub(crate) search_index: NewestPosition,
 }
 
-impl AnsweredPositions {
-    /// Nothing newer than this was shown.
-    pub(crate) fn from_positions((rows, documents): (Position, Position)) -> Self {
-        Self { read_model: AtomicU64::new(rows.get()), search_index: AtomicU64::new(documents.get()) }
-    }
-
-    /// An answer from the read model is about to be given.
-    pub(crate) fn record_read_model(&self, position: Position) {
-        raise(&self.read_model, position);
-    }
-
-    /// An answer from the search index is about to be given.
-    pub(crate) fn record_search_index(&self, position: Position) {
-        raise(&self.search_index, position);
-    }
-
-    pub(crate) fn newest(&self) -> (Position, Position) {
-        let position = |of: &AtomicU64| Position::new(of.load(Ordering::SeqCst));
-        (position(&self.read_model), position(&self.search_index))
-    }
-}
-
-/// Raises a position, without writing to it where it is as high already, as it mostly is: the processors share it.
-fn raise(highest: &AtomicU64, position: Position) {
-    if highest.load(Ordering::SeqCst) < position.get() {
-        highest.fetch_max(position.get(), Ordering::SeqCst);
-    }
-}
-
-/// What an answer must hold whatever the client asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The positions that a response must be at, whatever its client asks for. Determined when a request begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MinimumPositions {
-    read_model: Option<Position>,
-    search_index: Option<Position>,
+    pub(crate) read_model: Option<Position>,
+    pub(crate) search_index: Option<Position>,
 }
 
 impl MinimumPositions {
-    pub(crate) fn is_unconstrained(self) -> bool {
-        self == Self::default()
-    }
-
-    /// What is asked of an answer from the read model.
-    pub(crate) fn raise_read_model_freshness(self, freshness: Freshness) -> Freshness {
-        raise_freshness(freshness, self.read_model)
-    }
-
-    /// What is asked of an answer from the search index.
-    pub(crate) fn raise_search_freshness(self, freshness: Freshness) -> Freshness {
-        raise_freshness(freshness, self.search_index)
-    }
-}
-
-fn raise_freshness(freshness: Freshness, floor: Option<Position>) -> Freshness {
-    if floor <= freshness.min_position {
-        return freshness;
-    }
-    // The client did not ask to wait, and is not to be turned away for what it knows nothing of.
-    Freshness { min_position: floor, max_wait: freshness.max_wait.max(DEFAULT_WAIT) }
-}
-
-/// The time after a switch in which there is a floor.
-pub(crate) struct MonotonicReadGuard {
-    /// What requests may still be at work on.
-    previous: Vec<Weak<LiveProjections>>,
-    /// What had been shown when the last of these requests had ended.
-    final_positions: Mutex<Option<(Position, Position)>>,
-}
-
-impl MonotonicReadGuard {
-    /// After a switch away from `before`, and maybe another one not long before that.
-    pub(crate) fn after_switch_over(before: &Arc<LiveProjections>, earlier: Option<Self>) -> Self {
-        let mut all = earlier.map(|earlier| earlier.previous).unwrap_or_default();
-        all.retain(|sources| sources.strong_count() > 0);
-        all.push(Arc::downgrade(before));
-        Self { previous: all, final_positions: Mutex::new(None) }
-    }
-
-    /// What a request that begins now must be answered with at least. None once nobody can have been shown more than
-    /// the new projections have answered with.
-    pub(crate) fn minimum_positions(
-        &self,
+    /// `shown` holds the newest positions shown by any generation, and `shown_by_live` those of the live one, which is raised
+    /// first. `previous_in_use` must be read before the call: whether requests are in flight on a previous generation.
+    pub(crate) fn new(
         shown: &AnsweredPositions,
-        answered: &AnsweredPositions,
-    ) -> MinimumPositions {
-        let in_flight = self.previous.iter().any(|sources| sources.strong_count() > 0);
-        let (rows, documents) = shown.newest();
-        let mut last = self.final_positions.lock().unwrap_or_else(PoisonError::into_inner);
-        if in_flight {
-            return MinimumPositions { read_model: Some(rows), search_index: Some(documents) };
-        }
-        let (last_rows, last_documents) = *last.get_or_insert((rows, documents));
-        let (rows, documents) = answered.newest();
-        MinimumPositions {
-            read_model: (rows < last_rows).then_some(last_rows),
-            search_index: (documents < last_documents).then_some(last_documents),
+        shown_by_live: &AnsweredPositions,
+        previous_in_use: bool,
+    ) -> Self {
+        let minimum = |shown: &NewestPosition, shown_by_live: &NewestPosition| {
+            let newest = shown.get();
+            (previous_in_use || shown_by_live.get() < newest).then_some(newest)
+        };
+        Self {
+            read_model: minimum(&shown.read_model, &shown_by_live.read_model),
+            search_index: minimum(&shown.search_index, &shown_by_live.search_index),
         }
     }
+}
+
+/// Raises the requested freshness to a minimum position.
+pub(crate) fn raise_freshness(requested: Freshness, minimum: Option<Position>) -> Freshness {
+    if minimum <= requested.min_position {
+        return requested;
+    }
+    // The client did not ask to wait. It must not get an error for a requirement that it does not know of.
+    Freshness { min_position: minimum, max_wait: requested.max_wait.max(DEFAULT_WAIT) }
 }
 
 #[cfg(test)]
@@ -125,16 +79,34 @@ mod tests {
 
     use super::*;
 
+    fn answered(read_model: u64, search_index: u64) -> AnsweredPositions {
+        AnsweredPositions {
+            read_model: NewestPosition::new(Position::new(read_model)),
+            search_index: NewestPosition::new(Position::new(search_index)),
+        }
+    }
+
     #[test]
-    fn a_floor_raises_what_is_asked_for_and_never_lowers_it() {
+    fn a_minimum_raises_the_requested_position_and_never_lowers_it() {
         let position = |value| Some(Position::new(value));
-        let floor = MinimumPositions { read_model: position(7), search_index: None };
-        let asked = |at_least| Freshness { min_position: at_least, max_wait: Duration::ZERO };
+        let requested = |min_position| Freshness { min_position, max_wait: Duration::ZERO };
+        let raised = Freshness { min_position: position(7), max_wait: DEFAULT_WAIT };
+        assert_eq!(raise_freshness(requested(None), position(7)), raised);
+        assert_eq!(raise_freshness(requested(position(8)), position(7)), requested(position(8)));
+        assert_eq!(raise_freshness(requested(None), None), requested(None));
+    }
+
+    #[test]
+    fn a_minimum_ends_when_the_previous_generation_is_unused_and_the_live_one_has_caught_up() {
+        let shown = answered(7, 5);
+        let in_use = MinimumPositions::new(&shown, &answered(7, 5), true);
         assert_eq!(
-            floor.raise_read_model_freshness(asked(None)),
-            Freshness { min_position: position(7), max_wait: DEFAULT_WAIT }
+            (in_use.read_model, in_use.search_index),
+            (Some(Position::new(7)), Some(Position::new(5)))
         );
-        assert_eq!(floor.raise_read_model_freshness(asked(position(8))), asked(position(8)));
-        assert_eq!(floor.raise_search_freshness(asked(None)), asked(None));
+        let behind = MinimumPositions::new(&shown, &answered(7, 4), false);
+        assert_eq!((behind.read_model, behind.search_index), (None, Some(Position::new(5))));
+        let caught_up = MinimumPositions::new(&shown, &answered(7, 5), false);
+        assert_eq!((caught_up.read_model, caught_up.search_index), (None, None));
     }
 }

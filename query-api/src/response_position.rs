@@ -1,4 +1,4 @@
-//! Where an answer stands: the headers that every query's response carries.
+//! Position and lag of a response: the headers of every query.
 
 use axum::response::{IntoResponseParts, ResponseParts};
 use chat_domain::Position;
@@ -9,26 +9,26 @@ use http::HeaderValue;
 
 use crate::api::QueryContext;
 
-/// The position of an answer's snapshot, and by how much that trails the log.
+/// The position of a response's snapshot, and its lag behind the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponsePosition {
     position: Position,
-    /// In milliseconds; `None` where the log does not answer.
+    /// In milliseconds. `None` if the event store does not respond.
     lag: Option<u64>,
 }
 
 impl ResponsePosition {
-    /// Of an answer that was read from the log itself, up to `position`.
+    /// Creates the position of a response that was read from the log itself, up to `position`.
     pub(crate) fn for_log(position: Position) -> Self {
         Self { position, lag: Some(0) }
     }
 
-    /// Of an answer from a projection that is at `position`.
-    pub(crate) async fn for_projection(api: &QueryContext, position: Position) -> Self {
-        Self { position, lag: api.shared.lag_meter.lag_millis(position).await }
+    /// Creates the position of a response from a projection that is at `position`.
+    pub(crate) async fn for_projection(context: &QueryContext, position: Position) -> Self {
+        Self { position, lag: context.shared.lag_meter.lag_millis(position).await }
     }
 
-    /// A problem that was found in the snapshot.
+    /// Creates a problem that was determined from the snapshot.
     pub(crate) fn to_problem(self, code: ErrorCode) -> Problem {
         let problem =
             Problem::from_code(code).with_header(CONSISTENCY_TOKEN, ConsistencyToken(self.position).into());
@@ -51,15 +51,15 @@ impl IntoResponseParts for ResponsePosition {
     }
 }
 
-/// Takes what a snapshot holds, or says that it is missing.
+/// Returns the value of a snapshot, or the problem that the resource does not exist.
 pub(crate) async fn require_existing<T>(
-    api: &QueryContext,
+    context: &QueryContext,
     snapshot: Snapshot<Result<T, Missing>>,
 ) -> Result<(ResponsePosition, T), Problem> {
-    let standing = ResponsePosition::for_projection(api, snapshot.position).await;
+    let position = ResponsePosition::for_projection(context, snapshot.position).await;
     match snapshot.value {
-        Ok(value) => Ok((standing, value)),
-        Err(missing) => Err(standing.to_problem(match missing {
+        Ok(value) => Ok((position, value)),
+        Err(missing) => Err(position.to_problem(match missing {
             Missing::App => ErrorCode::AppNotFound,
             Missing::Chat => ErrorCode::ChatNotFound,
             Missing::Message => ErrorCode::MessageNotFound,

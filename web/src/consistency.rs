@@ -118,7 +118,7 @@ fn newest_token(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
 fn malformed_token() -> Problem {
     Problem::new(
         ErrorCode::MalformedQuery,
-        "the header Consistency-Token is not one that this server gave out",
+        "the header Consistency-Token must be a token that this server issued",
     )
 }
 

@@ -102,8 +102,9 @@ fn problem_response(codes: &[ErrorCode]) -> Response {
         .schema(Some(Ref::from_schema_name("Problem")))
         .examples_from_iter(examples.map(|(name, example)| (name, RefOr::T(example))))
         .build();
-    let mut response =
-        ResponseBuilder::new().description(descriptions.join("\n\n")).content("application/problem+json", content);
+    let mut response = ResponseBuilder::new()
+        .description(descriptions.join("\n\n"))
+        .content("application/problem+json", content);
     let status = codes.first().map(|code| code.status());
     if matches!(status, Some(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) {
         let mut header = Header::new(Object::with_type(Type::Integer));

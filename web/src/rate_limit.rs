@@ -136,7 +136,10 @@ impl<C: Clock + Clone> RateLimiter<C> {
             Ok(status) => status,
             Err(error) => {
                 metrics::counter!("rate_limit_unshared_total").increment(1);
-                tracing::debug!(error = &error as &dyn std::error::Error, "the shared rate limiter failed; counting for this process alone");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the shared rate limiter failed; counting for this process alone"
+                );
                 self.count_locally(app)
             }
         }

@@ -124,8 +124,7 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
         field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
     let is_zero = |field: &str| field.bytes().all(|byte| byte == b'0');
-    let well_formed =
-        is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
+    let well_formed = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
     // Later versions may append fields, version 00 may not.
     let is_complete = version != "00" || fields.next().is_none();
     (well_formed && is_complete && version != "ff" && !is_zero(trace) && !is_zero(parent)).then_some(trace)

@@ -133,7 +133,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         let deadline = Deadline { timeout: options.deadline, code: timeout_code };
         let mut routes =
             routes.route_layer(LoadLimits { concurrency_limit: Arc::clone(&concurrency_limit), deadline });
-        if let (Some(limiter), Audience::Apps) = (&limiter, audience) {
+        if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
             routes = routes.route_layer(from_fn_with_state(Arc::clone(rate_limiter), enforce_rate_limit));
         }
         if let Some(outer_layer) = outer_layer {

@@ -31,7 +31,8 @@ impl Readiness for StubReadiness {
     async fn parts(&self) -> Vec<Part> {
         let status =
             [Status::Ok, Status::Degraded, Status::Down][usize::from(self.0.load(Ordering::Relaxed))];
-        let event_store = Part { name: "event_store".to_owned(), status: Status::Ok, reason: None, projection: None };
+        let event_store =
+            Part { name: "event_store".to_owned(), status: Status::Ok, reason: None, projection: None };
         let projection = Projection {
             state: "live".to_owned(),
             position: 7,
@@ -42,7 +43,10 @@ impl Readiness for StubReadiness {
             last_error: None,
         };
         let reason = (status != Status::Ok).then(|| "1 dead letter".to_owned());
-        vec![event_store, Part { name: "read_model".to_owned(), status, reason, projection: Some(projection) }]
+        vec![
+            event_store,
+            Part { name: "read_model".to_owned(), status, reason, projection: Some(projection) },
+        ]
     }
 }
 
@@ -136,7 +140,10 @@ async fn every_error_is_a_problem_whichever_layer_it_comes_from() {
     assert_eq!(wrong_method.problem(), code(405, ErrorCode::MethodNotAllowed));
     assert_eq!(wrong_method.headers["allow"], "POST");
     let form = Request::post("/api/v1/takes").header("content-type", "text/plain");
-    assert_eq!(send(&app, form, Body::from("{}")).await.problem(), code(415, ErrorCode::UnsupportedMediaType));
+    assert_eq!(
+        send(&app, form, Body::from("{}")).await.problem(),
+        code(415, ErrorCode::UnsupportedMediaType)
+    );
     assert_eq!(get_path(&app, "/api/v1/bare").await.headers["content-type"], "application/problem+json");
 }
 

@@ -118,7 +118,10 @@ async fn shutdown_aborts_requests_after_the_drain_timeout() {
     send_get(&mut busy, "/slow").await;
     server.slow_arrived.recv().await.unwrap();
     server.stop.send(()).unwrap();
-    assert_eq!(timeout(DEADLINE, server.outcome).await.unwrap().unwrap(), DrainOutcome::ConnectionsAborted(1));
+    assert_eq!(
+        timeout(DEADLINE, server.outcome).await.unwrap().unwrap(),
+        DrainOutcome::ConnectionsAborted(1)
+    );
     wait_until_closed(&mut busy).await;
 }
 

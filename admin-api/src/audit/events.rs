@@ -11,6 +11,7 @@ use chat_operations::envelope::Envelope;
 use chat_ports::event_store::RecordedEvent;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::extract::Query;
+use chat_web::pagination::PageLinks;
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,7 +20,6 @@ use super::MAX_SCANNED_EVENTS;
 use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, envelope};
-use crate::link_header;
 use crate::query_params::{malformed_parameter, parse_number};
 
 /// Which part of the list.
@@ -70,8 +70,12 @@ pub(super) async fn list_events(
         ListRequest { filter: filter.into_filter()?, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
     let _turn = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
-    let next = page.next.and_then(|next| link_header::next_page_header(&uri, bound, next));
-    Ok((next, envelope(page)).into_response())
+    let position_parameters = [bound];
+    let mut links = PageLinks::new(&uri, &position_parameters);
+    if let Some(next) = page.next {
+        links.add("next", bound, next);
+    }
+    Ok((links.into_header(), envelope(page)).into_response())
 }
 
 /// `/audit/events/{event}`

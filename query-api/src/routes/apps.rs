@@ -1,4 +1,4 @@
-//! `GET /apps`, `GET /apps/{app_token}`
+//! App queries: `GET /apps`, `GET /apps/{app_token}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -8,32 +8,33 @@ use chat_ports::read_model::AppRow;
 use chat_web::admin_auth::AuthorizedAdmin;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
+use chat_web::pagination::PageLinks;
 use chat_web::{Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{time, versioned_response};
+use super::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{Cursor, Links, PageLimits};
+use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 
 /// An app.
 #[derive(Serialize, ToSchema)]
 pub(super) struct App {
-    /// Its name.
+    /// The app's name.
     #[schema(example = "first_app")]
     name: String,
-    /// Its only credential.
+    /// The app's only credential.
     #[schema(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT", min_length = 36, max_length = 36)]
     app_token: String,
-    /// Chats in it.
+    /// The number of chats in the app.
     #[schema(example = 2)]
     chat_count: u64,
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
-    /// When it was last renamed, got a chat, or was created.
-    #[serde(serialize_with = "time")]
+    /// The time of the last change: creation, renaming, or a new chat.
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     updated_at: Timestamp,
 }
@@ -50,38 +51,36 @@ impl From<AppRow> for App {
     }
 }
 
-/// Which part of a list.
+/// The page of a list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Items on a page, 1 to 100; 50 unless given.
+    /// The number of items on the page, 1 to 100. 50 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
     pub(super) limit: Option<String>,
-    /// Where the page starts: taken from `Link`, as it is.
+    /// The start of the page: the `cursor` of a `Link`, unchanged.
     pub(super) cursor: Option<String>,
 }
 
-problem_responses!(pub(super) ListAppsFails:
+problem_responses!(pub(super) ListAppsProblems:
     MalformedQuery, AdminTokenMissing, AdminTokenWrong, ReadModelUnavailable, ReadModelBehind);
 
 /// List all apps
 ///
-/// For operators: the answer holds every app's token. In the order of creation.
+/// For operators: the response contains every app's token. In the order of creation.
 #[utoipa::path(
     get, path = "/apps", tag = openapi::APPS, params(ListParams, openapi::FreshnessHeaders),
     security(("admin" = [])),
     responses(
         (status = 200, description = "A page of apps", body = Vec<App>, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
         )),
-        ListAppsFails,
+        ListAppsProblems,
     ),
 )]
 pub(super) async fn list_apps(
     _: AuthorizedAdmin,
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
@@ -92,22 +91,22 @@ pub(super) async fn list_apps(
         None => Position::START,
     };
     let snapshot =
-        api.query_read_model(freshness, || api.projections.read_model.apps(after, limit + 1)).await?;
-    let standing = ResponsePosition::for_projection(&api, snapshot.position).await;
+        context.query_read_model(freshness, || context.projections.read_model.apps(after, limit + 1)).await?;
+    let position = ResponsePosition::for_projection(&context, snapshot.position).await;
     let mut rows = snapshot.value;
-    let mut links = Links::default();
+    let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
             let cursor = Cursor { kind: 'a', key: [last.created_position.get()] };
-            links.add(&uri, "next", "cursor", cursor);
+            links.add("next", "cursor", cursor);
         }
     }
     let apps: Vec<App> = rows.into_iter().map(App::from).collect();
-    Ok((standing, links.into_header(), Json(apps)).into_response())
+    Ok((position, links.into_header(), Json(apps)).into_response())
 }
 
-problem_responses!(pub(super) ShowAppFails: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ShowAppProblems: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
 
 /// Show an app
 #[utoipa::path(
@@ -115,25 +114,22 @@ problem_responses!(pub(super) ShowAppFails: MalformedQuery, AppNotFound, ReadMod
     params(AppPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
     responses(
         (status = 200, description = "The app", body = App, headers(
-            ("ETag" = String, description = "Its version"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+            ("ETag" = String, description = "The version of the resource"),
         )),
-        (status = 304, description = "The client has it already", headers(
-            ("ETag" = String, description = "Its version"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+        (status = 304, description = "The client has this version", headers(
+            ("ETag" = String, description = "The version of the resource"),
         )),
-        ShowAppFails,
+        ShowAppProblems,
     ),
 )]
 pub(super) async fn show_app(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let snapshot = api.query_read_model(freshness, || api.projections.read_model.app(path.app_token)).await?;
-    let (standing, row) = require_existing(&api, snapshot).await?;
-    Ok(versioned_response(standing, &if_none_match, row.version, App::from(row)))
+    let snapshot =
+        context.query_read_model(freshness, || context.projections.read_model.app(path.app_token)).await?;
+    let (position, row) = require_existing(&context, snapshot).await?;
+    Ok(versioned_response(position, &if_none_match, row.version, App::from(row)))
 }

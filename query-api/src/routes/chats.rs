@@ -1,4 +1,4 @@
-//! `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`
+//! Chat queries: `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`.
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -7,30 +7,31 @@ use chat_domain::{ChatNumber, Timestamp};
 use chat_ports::read_model::ChatRow;
 use chat_web::consistency::Freshness;
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
+use chat_web::pagination::PageLinks;
 use chat_web::{Problem, openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::apps::ListParams;
-use super::{time, versioned_response};
+use super::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{Cursor, Links, PageLimits, malformed_parameter};
+use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits, invalid_cursor};
 use crate::response_position::require_existing;
 
 /// A chat.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Chat {
-    /// Its number in its app.
+    /// The chat's number in its app.
     #[schema(example = 1, minimum = 1)]
     chat_number: u64,
-    /// Messages that exist: created and not deleted.
+    /// The number of messages, without deleted ones.
     #[schema(example = 3)]
     message_count: u64,
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
-    /// When a message of it was last created, edited or deleted.
-    #[serde(serialize_with = "time")]
+    /// The time when a message of the chat was last created, edited or deleted.
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     updated_at: Timestamp,
 }
@@ -56,7 +57,7 @@ pub(super) struct Chats {
     chats: Vec<Chat>,
 }
 
-problem_responses!(pub(super) ListChatsFails: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ListChatsProblems: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
 
 /// List an app's chats
 ///
@@ -65,16 +66,14 @@ problem_responses!(pub(super) ListChatsFails: MalformedQuery, AppNotFound, ReadM
     get, path = "/apps/{app_token}/chats", tag = openapi::CHATS,
     params(AppPath, ListParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "A page of chats; none yet: an empty array", body = Chats, headers(
+        (status = 200, description = "A page of chats, possibly empty", body = Chats, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
         )),
-        ListChatsFails,
+        ListChatsProblems,
     ),
 )]
 pub(super) async fn list_chats(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: AppPath,
     OriginalUri(uri): OriginalUri,
     freshness: Freshness,
@@ -82,29 +81,30 @@ pub(super) async fn list_chats(
 ) -> Result<Response, Problem> {
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
     let after = params.cursor.as_deref().map(parse_cursor).transpose()?;
-    let snapshot = api
-        .query_read_model(freshness, || api.projections.read_model.chats(path.app_token, after, limit + 1))
+    let snapshot = context
+        .query_read_model(freshness, || {
+            context.projections.read_model.chats(path.app_token, after, limit + 1)
+        })
         .await?;
-    let (standing, mut rows) = require_existing(&api, snapshot).await?;
-    let mut links = Links::default();
+    let (position, mut rows) = require_existing(&context, snapshot).await?;
+    let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {
-            links.add(&uri, "next", "cursor", Cursor { kind: 'c', key: [last.number.get()] });
+            links.add("next", "cursor", Cursor { kind: 'c', key: [last.number.get()] });
         }
     }
     let chats = rows.into_iter().map(Chat::from).collect();
     let body = Chats { status: "success", message: "chats fetched successfully", chats };
-    Ok((standing, links.into_header(), Json(body)).into_response())
+    Ok((position, links.into_header(), Json(body)).into_response())
 }
 
 fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
     let number = Cursor::<1>::parse('c', cursor)?.key[0];
-    ChatNumber::try_from(number)
-        .map_err(|_| malformed_parameter("cursor", "one that this server gave out for this list"))
+    ChatNumber::try_from(number).map_err(|_| invalid_cursor())
 }
 
-problem_responses!(pub(super) ShowChatFails:
+problem_responses!(pub(super) ShowChatProblems:
     MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
 
 /// Show a chat
@@ -113,25 +113,22 @@ problem_responses!(pub(super) ShowChatFails:
     params(ChatPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
     responses(
         (status = 200, description = "The chat", body = Chat, headers(
-            ("ETag" = String, description = "Its version"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+            ("ETag" = String, description = "The version of the resource"),
         )),
-        (status = 304, description = "The client has it already", headers(
-            ("ETag" = String, description = "Its version"),
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
+        (status = 304, description = "The client has this version", headers(
+            ("ETag" = String, description = "The version of the resource"),
         )),
-        ShowChatFails,
+        ShowChatProblems,
     ),
 )]
 pub(super) async fn show_chat(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let query = || api.projections.read_model.chat(path.app_token, path.chat_number);
-    let (standing, row) = require_existing(&api, api.query_read_model(freshness, query).await?).await?;
-    Ok(versioned_response(standing, &if_none_match, row.version, Chat::from(row)))
+    let query = || context.projections.read_model.chat(path.app_token, path.chat_number);
+    let (position, row) =
+        require_existing(&context, context.query_read_model(freshness, query).await?).await?;
+    Ok(versioned_response(position, &if_none_match, row.version, Chat::from(row)))
 }

@@ -1,4 +1,4 @@
-//! `POST` and `GET …/messages/search`, in a chat and in an app
+//! Search queries: `POST` and `GET …/messages/search`, in a chat and in an app.
 
 use std::time::Instant;
 
@@ -9,26 +9,27 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::{Missing, ReadModelError, Snapshot};
 use chat_ports::search_index::{Hit, Scope, SearchCursor, SearchRequest, Sort};
 use chat_web::consistency::Freshness;
-use chat_web::extract::{AppPath, ChatPath, JsonBody, Query};
+use chat_web::extract::{AppPath, ChatPath, JsonBody, Query, malformed_parameter};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::time;
+use super::serialize_rfc3339;
 use crate::api::QueryContext;
-use crate::pagination::{Cursor, PageLimits, malformed_parameter};
+use crate::monotonic_reads::raise_freshness;
+use crate::pagination::{Cursor, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 use crate::search::check_length;
 
-/// What to search for.
+/// A search request.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct SearchBody {
-    /// Words that must all match; `"two words"` is a phrase. At most 1,024 bytes and 32 words.
+    /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[schema(example = "fox")]
     query: String,
-    /// Whether typing errors are forgiven: one in words of 4–7 letters, two from 8.
+    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
     fuzzy: Option<bool>,
-    /// `relevance` unless given.
+    /// `relevance` by default.
     #[schema(value_type = Option<Order>)]
     sort: Option<String>,
     /// Only messages created at this time or later.
@@ -37,24 +38,24 @@ pub(super) struct SearchBody {
     /// Only messages created at this time or earlier.
     #[schema(format = DateTime)]
     to: Option<String>,
-    /// Hits on a page, 1 to 100; 20 unless given.
+    /// The number of hits on the page, 1 to 100. 20 by default.
     #[schema(minimum = 1, maximum = 100)]
     limit: Option<i64>,
-    /// Where the page starts: `next` of the page before, as it is.
+    /// The start of the page: the `next` of the previous page, unchanged.
     cursor: Option<String>,
 }
 
-/// What to search for, in the URL.
+/// A search request in the URL.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    /// Words that must all match; `"two words"` is a phrase. At most 1,024 bytes and 32 words.
+    /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[param(required, value_type = String, example = "fox")]
     query: Option<String>,
-    /// Whether typing errors are forgiven: one in words of 4–7 letters, two from 8.
+    /// Whether typing errors are tolerated: one in words of 4 to 7 letters, two in longer words.
     #[param(value_type = Option<bool>)]
     fuzzy: Option<String>,
-    /// `relevance` unless given.
+    /// `relevance` by default.
     #[param(value_type = Option<Order>)]
     sort: Option<String>,
     /// Only messages created at this time or later.
@@ -63,62 +64,65 @@ pub(super) struct SearchParams {
     /// Only messages created at this time or earlier.
     #[param(format = DateTime)]
     to: Option<String>,
-    /// Hits on a page, 1 to 100; 20 unless given.
+    /// The number of hits on the page, 1 to 100. 20 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
     limit: Option<String>,
-    /// Where the page starts: `next` of the page before, as it is.
+    /// The start of the page: the `next` of the previous page, unchanged.
     cursor: Option<String>,
 }
 
-/// The order of hits: better matches first (the newest first among equals), newest first, or oldest first.
+/// The order of hits: best match first (the newest first among equal matches), newest first, or oldest first.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only described by it: a wrong word is a malformed query, not malformed JSON")]
+#[expect(
+    dead_code,
+    reason = "documentation only: another word must be a malformed query, not malformed JSON"
+)]
 enum Order {
     Relevance,
     Newest,
     Oldest,
 }
 
-/// Hits.
+/// A page of hits.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Hits {
     #[schema(example = "success")]
     status: &'static str,
-    /// In the order asked for.
+    /// In the requested order.
     messages: Vec<FoundMessage>,
-    /// How many messages match, on all pages.
+    /// The number of matching messages on all pages.
     #[schema(example = 3)]
     total: u64,
-    /// The `cursor` of the next page, null on the last one.
+    /// The `cursor` of the next page, or null on the last page.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// A message that matches.
+/// A matching message.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FoundMessage {
-    /// Its chat's number: in the answer to a search of the whole app.
+    /// The chat's number. Only in a search of the whole app.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1, minimum = 1)]
     chat_number: Option<u64>,
-    /// Its number in its chat.
+    /// The message's number in its chat.
     #[schema(example = 1, minimum = 1)]
     message_number: u64,
-    /// Its text.
+    /// The message's text.
     #[schema(example = "The quick brown fox")]
     body: String,
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     created_at: Timestamp,
-    /// When it was last edited, or else created.
-    #[serde(serialize_with = "time")]
+    /// The time of the last edit, or else of the creation.
+    #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]
     updated_at: Timestamp,
-    /// HTML: the escaped text around the match, with `<mark>` around what matched.
+    /// HTML: the escaped text around the match, with `<mark>` around the matching parts.
     #[schema(example = "The quick brown <mark>fox</mark>")]
     snippet: String,
-    /// How well it matches; only the order means anything.
+    /// How well the message matches. Only the order of scores is meaningful.
     score: u64,
 }
 
@@ -172,7 +176,7 @@ impl SearchParams {
     }
 }
 
-/// The parameters that read the same in a body and in a URL.
+/// The parameters that have the same type in a body and in a URL.
 struct CommonParams {
     sort: Option<String>,
     from: Option<String>,
@@ -216,7 +220,7 @@ fn parse_cursor(text: &str) -> Result<SearchCursor, Problem> {
 }
 
 impl QueryContext {
-    /// Searches, once `exists` has found the scope.
+    /// Searches after `find_scope` has shown that the app or chat exists.
     async fn search_messages<T, F>(
         &self,
         freshness: Freshness,
@@ -226,22 +230,22 @@ impl QueryContext {
     where
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
-        let asked = Instant::now();
+        let started = Instant::now();
         require_existing(self, self.query_read_model(freshness, find_scope).await?).await?;
-        // The client waits for both projections together no longer than it said.
+        // The client's maximum wait applies to both projections together.
         let freshness =
-            Freshness { max_wait: freshness.max_wait.saturating_sub(asked.elapsed()), ..freshness };
-        let freshness = self.minimum_positions.raise_search_freshness(freshness);
+            Freshness { max_wait: freshness.max_wait.saturating_sub(started.elapsed()), ..freshness };
+        let freshness = raise_freshness(freshness, self.minimum_positions.search_index);
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
         let page = self.shared.consistency_waiter.query_when_fresh(freshness, progress, search).await?.value;
         self.record_search_answer(page.position);
-        let standing = ResponsePosition::for_projection(self, page.position).await;
+        let position = ResponsePosition::for_projection(self, page.position).await;
         let next =
             page.next.map(|next| Cursor { kind: 's', key: [next.score, next.position.get()] }.to_string());
         let messages = page.hits.into_iter().map(|hit| FoundMessage::from_hit(hit, request.scope)).collect();
         let body = Hits { status: "success", messages, total: page.total, next };
-        Ok((standing, Json(body)).into_response())
+        Ok((position, Json(body)).into_response())
     }
 
     async fn search_messages_in_chat(
@@ -264,39 +268,36 @@ impl QueryContext {
     }
 }
 
-problem_responses!(pub(super) SearchChatFails:
+problem_responses!(pub(super) SearchChatProblems:
     MalformedQuery, AppNotFound, ChatNotFound, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
-problem_responses!(pub(super) PostSearchChatFails:
+problem_responses!(pub(super) PostSearchChatProblems:
     MalformedJson, MalformedQuery, AppNotFound, ChatNotFound, RequestTimeout, PayloadTooLarge,
     UnsupportedMediaType, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
-problem_responses!(pub(super) SearchAppFails:
+problem_responses!(pub(super) SearchAppProblems:
     MalformedQuery, AppNotFound, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
-problem_responses!(pub(super) PostSearchAppFails:
+problem_responses!(pub(super) PostSearchAppProblems:
     MalformedJson, MalformedQuery, AppNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
     QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
 
 /// Search a chat
 ///
-/// Case and diacritics do not matter. Every word must match: as a whole word, as the start of one, or inside one.
+/// Ignores case and diacritics. Every word must match: as a whole word, as a prefix, or inside a word.
 #[utoipa::path(
     post, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
-        (status = 200, description = "Hits; none: an empty array", body = Hits, headers(
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
-        )),
-        PostSearchChatFails,
+        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        PostSearchChatProblems,
     ),
 )]
 pub(super) async fn search_chat(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Result<Response, Problem> {
     let request = body.into_request(Scope::Chat(path.app_token, path.chat_number))?;
-    api.search_messages_in_chat(path, freshness, request).await
+    context.search_messages_in_chat(path, freshness, request).await
 }
 
 /// Search a chat, by URL
@@ -304,45 +305,39 @@ pub(super) async fn search_chat(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, SearchParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "Hits; none: an empty array", body = Hits, headers(
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
-        )),
-        SearchChatFails,
+        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        SearchChatProblems,
     ),
 )]
 pub(super) async fn search_chat_by_url(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: ChatPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,
 ) -> Result<Response, Problem> {
     let request = params.into_request(Scope::Chat(path.app_token, path.chat_number))?;
-    api.search_messages_in_chat(path, freshness, request).await
+    context.search_messages_in_chat(path, freshness, request).await
 }
 
 /// Search all chats of an app
 ///
-/// As in one chat; each hit says its chat.
+/// As in one chat. Each hit contains its chat number.
 #[utoipa::path(
     post, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
-        (status = 200, description = "Hits; none: an empty array", body = Hits, headers(
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
-        )),
-        PostSearchAppFails,
+        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        PostSearchAppProblems,
     ),
 )]
 pub(super) async fn search_app(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Result<Response, Problem> {
     let request = body.into_request(Scope::App(path.app_token))?;
-    api.search_messages_in_app(path, freshness, request).await
+    context.search_messages_in_app(path, freshness, request).await
 }
 
 /// Search all chats of an app, by URL
@@ -350,19 +345,16 @@ pub(super) async fn search_app(
     get, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, SearchParams, openapi::FreshnessHeaders),
     responses(
-        (status = 200, description = "Hits; none: an empty array", body = Hits, headers(
-            ("Consistency-Token" = String, description = "The snapshot that this was answered from"),
-            ("Read-Model-Lag" = u64, description = "Milliseconds by which that trails the log"),
-        )),
-        SearchAppFails,
+        (status = 200, description = "A page of hits, possibly empty", body = Hits),
+        SearchAppProblems,
     ),
 )]
 pub(super) async fn search_app_by_url(
-    State(api): State<QueryContext>,
+    State(context): State<QueryContext>,
     path: AppPath,
     freshness: Freshness,
     Query(params): Query<SearchParams>,
 ) -> Result<Response, Problem> {
     let request = params.into_request(Scope::App(path.app_token))?;
-    api.search_messages_in_app(path, freshness, request).await
+    context.search_messages_in_app(path, freshness, request).await
 }

@@ -1,11 +1,11 @@
-//! `GET /apps`, `GET /apps/{app_token}`
+//! App queries: `GET /apps`, `GET /apps/{app_token}`.
 
 use chat_domain::{AppToken, StreamId};
 use serde_json::json;
 
 use crate::stage::*;
 
-fn numbered(number: u8) -> AppToken {
+fn token_number(number: u8) -> AppToken {
     AppToken::parse(&char::from(b'a' + number).to_string().repeat(36)).unwrap()
 }
 
@@ -14,10 +14,12 @@ fn bearer() -> String {
 }
 
 #[tokio::test]
-async fn an_app_is_shown_as_its_stream_tells_it() {
+async fn shows_an_app() {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")]).await;
-    let answer = stage.get(&path("")).await;
+    stage
+        .append_and_project(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")])
+        .await;
+    let reply = stage.get(&path("")).await;
     let body = json!({
         "name": "renamed",
         "app_token": token().expose(),
@@ -25,16 +27,16 @@ async fn an_app_is_shown_as_its_stream_tells_it() {
         "created_at": "2026-09-21T14:13:20.007Z",
         "updated_at": "2026-09-21T14:13:22.007Z",
     });
-    assert_eq!((answer.status.as_u16(), answer.body.clone()), (200, body));
-    assert_eq!(answer.header("etag"), "\"3\"");
-    assert_eq!(answer.header("read-model-lag"), "0");
-    assert!(answer.header("consistency-token").starts_with("v1-"));
+    assert_eq!((reply.status.as_u16(), reply.body.clone()), (200, body));
+    assert_eq!(reply.header("etag"), "\"3\"");
+    assert_eq!(reply.header("read-model-lag"), "0");
+    assert!(reply.header("consistency-token").starts_with("v1-"));
 }
 
 #[tokio::test]
-async fn what_the_client_has_is_not_sent_again() {
+async fn answers_304_for_a_cached_version() {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app")]).await;
+    stage.append_and_project(app(), vec![app_created("first_app")]).await;
     let same = stage.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
     assert_eq!(same.status, 304);
     assert!(same.body.is_null());
@@ -45,13 +47,13 @@ async fn what_the_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_unknown_app_is_not_found_as_of_a_position() {
+async fn a_missing_app_is_a_404_with_a_consistency_token() {
     let stage = Stage::live();
-    stage.tell(StreamId::App(numbered(0)), vec![app_created("another")]).await;
-    let answer = stage.get_with(&path(""), &[("x-request-id", "request-1")]).await;
-    assert_eq!(answer.problem(), (404, "app_not_found"));
-    assert!(answer.headers.contains_key("consistency-token"));
-    insta::assert_json_snapshot!(answer.body, @r#"
+    stage.append_and_project(StreamId::App(token_number(0)), vec![app_created("another")]).await;
+    let reply = stage.get_with(&path(""), &[("x-request-id", "request-1")]).await;
+    assert_eq!(reply.problem(), (404, "app_not_found"));
+    assert!(reply.headers.contains_key("consistency-token"));
+    insta::assert_json_snapshot!(reply.body, @r#"
     {
       "code": "app_not_found",
       "detail": "no app has this token",
@@ -65,29 +67,34 @@ async fn an_unknown_app_is_not_found_as_of_a_position() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_wrong_form_is_just_not_found() {
+async fn a_malformed_token_is_not_found() {
     let stage = Stage::live();
     for wrong in ["short", &"0".repeat(36), "%00", "%ff"] {
-        let answer = stage.get(&format!("/api/v1/apps/{wrong}")).await;
-        assert_eq!(answer.status, 404, "{wrong}");
+        let reply = stage.get(&format!("/api/v1/apps/{wrong}")).await;
+        assert_eq!(reply.status, 404, "{wrong}");
     }
 }
 
 #[tokio::test]
-async fn apps_are_listed_page_by_page_in_the_order_of_their_creation() {
+async fn lists_apps_in_pages_in_creation_order() {
     let stage = Stage::live();
     for number in 0..5 {
-        stage.tell(StreamId::App(numbered(number)), vec![app_created(&format!("app {number}"))]).await;
+        stage
+            .append_and_project(
+                StreamId::App(token_number(number)),
+                vec![app_created(&format!("app {number}"))],
+            )
+            .await;
     }
     let mut names = Vec::new();
     let mut next = Some("/api/v1/apps?limit=2".to_owned());
     let mut pages = 0;
     while let Some(page) = next {
-        let answer = stage.get_with(&page, &[("authorization", &bearer())]).await;
-        assert_eq!(answer.status, 200);
-        let apps = answer.body.as_array().unwrap().clone();
+        let reply = stage.get_with(&page, &[("authorization", &bearer())]).await;
+        assert_eq!(reply.status, 200);
+        let apps = reply.body.as_array().unwrap().clone();
         names.extend(apps.iter().map(|app| app["name"].as_str().unwrap().to_owned()));
-        next = answer.link("next");
+        next = reply.link("next");
         assert!(next.as_deref().is_none_or(|next| next.starts_with("/api/v1/apps?limit=2&cursor=")));
         pages += 1;
     }
@@ -96,23 +103,23 @@ async fn apps_are_listed_page_by_page_in_the_order_of_their_creation() {
 }
 
 #[tokio::test]
-async fn only_an_admin_sees_the_list() {
+async fn only_admins_may_list_apps() {
     let stage = Stage::live();
-    let nobody = stage.get("/api/v1/apps?limit=wrong").await;
-    assert_eq!(nobody.problem(), (401, "admin_token_missing"));
-    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"admin\"");
+    let anonymous = stage.get("/api/v1/apps?limit=wrong").await;
+    assert_eq!(anonymous.problem(), (401, "admin_token_missing"));
+    assert_eq!(anonymous.header("www-authenticate"), "Bearer realm=\"admin\"");
     let other = stage.get_with("/api/v1/apps", &[("authorization", "Bearer x")]).await;
     assert_eq!(other.problem(), (403, "admin_token_wrong"));
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_list_is_refused() {
+async fn rejects_a_cursor_of_another_list() {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app")]).await;
+    stage.append_and_project(app(), vec![app_created("first_app")]).await;
     for cursor in ["c1", "a", "a1-1", "1", "zzz"] {
         let path = format!("/api/v1/apps?cursor={cursor}");
-        let answer = stage.get_with(&path, &[("authorization", &bearer())]).await;
-        assert_eq!(answer.problem(), (400, "malformed_query"), "{cursor}");
-        assert!(answer.body["detail"].as_str().unwrap().contains("`cursor`"));
+        let reply = stage.get_with(&path, &[("authorization", &bearer())]).await;
+        assert_eq!(reply.problem(), (400, "malformed_query"), "{cursor}");
+        assert!(reply.body["detail"].as_str().unwrap().contains("`cursor`"));
     }
 }

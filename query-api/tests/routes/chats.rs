@@ -1,4 +1,4 @@
-//! `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`
+//! Chat queries: `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`.
 
 use chat_domain::{AppToken, StreamId};
 use serde_json::json;
@@ -6,24 +6,24 @@ use serde_json::json;
 use crate::stage::*;
 
 #[tokio::test]
-async fn an_app_without_chats_has_an_empty_list() {
+async fn lists_no_chats_for_an_empty_app() {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app")]).await;
-    let answer = stage.get(&path("/chats")).await;
+    stage.append_and_project(app(), vec![app_created("first_app")]).await;
+    let reply = stage.get(&path("/chats")).await;
     let body = json!({ "status": "success", "message": "chats fetched successfully", "chats": [] });
-    assert_eq!((answer.status.as_u16(), &answer.body), (200, &body));
-    assert!(answer.link("next").is_none());
+    assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
+    assert!(reply.link("next").is_none());
 }
 
 #[tokio::test]
-async fn chats_are_listed_by_number_page_by_page() {
+async fn lists_chats_in_pages_by_number() {
     let stage = Stage::live();
     let mut events = vec![app_created("first_app")];
     events.extend((1..=5).map(chat_created));
-    stage.tell(app(), events).await;
+    stage.append_and_project(app(), events).await;
     let first = stage.get(&path("/chats?limit=3")).await;
-    let numbers = |answer: &Answer| -> Vec<u64> {
-        let chats = answer.body["chats"].as_array().unwrap();
+    let numbers = |reply: &Reply| -> Vec<u64> {
+        let chats = reply.body["chats"].as_array().unwrap();
         chats.iter().map(|chat| chat["chat_number"].as_u64().unwrap()).collect()
     };
     assert_eq!(numbers(&first), [1, 2, 3]);
@@ -33,32 +33,32 @@ async fn chats_are_listed_by_number_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_chat_counts_the_messages_that_exist() {
+async fn the_message_count_excludes_deleted_messages() {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    stage.tell(chat(1), vec![created(1, "a"), created(2, "b"), deleted(1)]).await;
-    let answer = stage.get(&path("/chats/1")).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(chat(1), vec![created(1, "a"), created(2, "b"), deleted(1)]).await;
+    let reply = stage.get(&path("/chats/1")).await;
     let body = json!({
         "chat_number": 1,
         "message_count": 1,
         "created_at": "2026-09-21T14:13:21.007Z",
         "updated_at": "2026-09-21T14:13:22.007Z",
     });
-    assert_eq!((answer.status.as_u16(), &answer.body), (200, &body));
-    assert_eq!(answer.header("etag"), "\"3\"");
+    assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
+    assert_eq!(reply.header("etag"), "\"3\"");
     assert_eq!(stage.get_with(&path("/chats/1"), &[("if-none-match", "\"3\"")]).await.status, 304);
 }
 
 #[tokio::test]
-async fn a_chat_that_is_not_there_is_told_from_an_app_that_is_not() {
+async fn distinguishes_a_missing_chat_from_a_missing_app() {
     let stage = Stage::live();
     let another = AppToken::parse(&"x".repeat(36)).unwrap();
-    stage.tell(StreamId::App(another), vec![app_created("another")]).await;
+    stage.append_and_project(StreamId::App(another), vec![app_created("another")]).await;
     assert_eq!(stage.get(&path("/chats")).await.problem(), (404, "app_not_found"));
     assert_eq!(stage.get(&path("/chats/1")).await.problem(), (404, "app_not_found"));
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     for number in ["2", "0", "-1", "01", "x", "9223372036854775808"] {
-        let answer = stage.get(&path(&format!("/chats/{number}"))).await;
-        assert_eq!(answer.problem(), (404, "chat_not_found"), "{number}");
+        let reply = stage.get(&path(&format!("/chats/{number}"))).await;
+        assert_eq!(reply.problem(), (404, "chat_not_found"), "{number}");
     }
 }

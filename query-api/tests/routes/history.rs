@@ -1,4 +1,4 @@
-//! `GET …/messages/{message_number}/history`
+//! History query: `GET …/messages/{message_number}/history`.
 
 use chat_domain::Event;
 use serde_json::json;
@@ -6,19 +6,24 @@ use serde_json::json;
 use crate::stage::*;
 
 async fn history(stage: &Stage, message: u64) -> Vec<(String, Option<String>)> {
-    let answer = stage.get(&path(&format!("/chats/1/messages/{message}/history"))).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let versions = answer.body["versions"].as_array().unwrap();
+    let reply = stage.get(&path(&format!("/chats/1/messages/{message}/history"))).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let versions = reply.body["versions"].as_array().unwrap();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     versions.iter().map(|version| (text(&version["event"]).unwrap(), text(&version["body"]))).collect()
 }
 
 #[tokio::test]
-async fn a_history_is_read_from_the_log_whatever_the_projection_does() {
+async fn reads_a_history_from_the_log_without_a_projection() {
     let stage = Stage::without_projector();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    stage.tell(chat(1), vec![created(1, "Hi"), created(2, "other"), edited(1, "Hello"), deleted(1)]).await;
-    let answer = stage.get(&path("/chats/1/messages/1/history")).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage
+        .append_and_project(
+            chat(1),
+            vec![created(1, "Hi"), created(2, "other"), edited(1, "Hello"), deleted(1)],
+        )
+        .await;
+    let reply = stage.get(&path("/chats/1/messages/1/history")).await;
     let body = json!({
         "message_number": 1,
         "versions": [
@@ -27,26 +32,26 @@ async fn a_history_is_read_from_the_log_whatever_the_projection_does() {
             { "at": "2026-09-21T14:13:23.007Z", "event": "MessageDeleted" },
         ],
     });
-    assert_eq!((answer.status.as_u16(), &answer.body), (200, &body));
-    assert_eq!(answer.header("read-model-lag"), "0");
+    assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
+    assert_eq!(reply.header("read-model-lag"), "0");
 }
 
 #[tokio::test]
-async fn every_message_is_found_however_many_edits_lie_before_it() {
+async fn finds_every_message_among_irregular_runs_of_edits() {
     let stage = Stage::without_projector();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let mut events: Vec<Event> = Vec::new();
     for number in 1..=60 {
         events.push(created(number, &format!("message {number}")));
-        // Runs of edits, of lengths that follow no rule: none, one, or many in a row.
+        // Runs of edits of irregular lengths.
         for edit in 0..(number * number * 7) % 11 {
-            let of = 1 + (number * 13 + edit * 5) % number;
+            let edited_number = 1 + (number * 13 + edit * 5) % number;
             if (number + edit) % 3 != 0 {
-                events.push(edited(of, &format!("edit of {of}")));
+                events.push(edited(edited_number, &format!("edit of {edited_number}")));
             }
         }
     }
-    stage.tell(chat(1), events).await;
+    stage.append_and_project(chat(1), events).await;
     for number in 1..=60 {
         let versions = history(&stage, number).await;
         assert_eq!(versions[0], ("MessageCreated".to_owned(), Some(format!("message {number}"))));
@@ -57,21 +62,21 @@ async fn every_message_is_found_however_many_edits_lie_before_it() {
 }
 
 #[tokio::test]
-async fn a_long_history_comes_in_pages() {
+async fn pages_through_a_long_history() {
     let stage = Stage::without_projector();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let mut events = messages(2);
     events.extend((1..=250).flat_map(|edit| [edited(1, &edit.to_string()), edited(2, "noise")]));
     events.push(deleted(1));
-    stage.tell(chat(1), events).await;
+    stage.append_and_project(chat(1), events).await;
     let mut bodies = Vec::new();
     let mut next = Some(path("/chats/1/messages/1/history"));
     while let Some(page) = next {
-        let answer = stage.get(&page).await;
-        let versions = answer.body["versions"].as_array().unwrap().clone();
+        let reply = stage.get(&page).await;
+        let versions = reply.body["versions"].as_array().unwrap().clone();
         assert!(versions.len() <= 100);
         bodies.extend(versions.iter().map(|version| version["body"].as_str().map(str::to_owned)));
-        next = answer.link("next");
+        next = reply.link("next");
     }
     let mut expected = vec![Some("message 1".to_owned())];
     expected.extend((1..=250).map(|edit| Some(edit.to_string())));
@@ -80,23 +85,23 @@ async fn a_long_history_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn what_has_no_history_is_told_apart() {
+async fn distinguishes_missing_apps_chats_and_messages() {
     let stage = Stage::without_projector();
     assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "app_not_found"));
-    stage.tell(app(), vec![app_created("first_app")]).await;
+    stage.append_and_project(app(), vec![app_created("first_app")]).await;
     assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "chat_not_found"));
-    stage.tell(app(), vec![chat_created(1)]).await;
+    stage.append_and_project(app(), vec![chat_created(1)]).await;
     assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "message_not_found"));
-    stage.tell(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
+    stage.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
     assert_eq!(stage.get(&path("/chats/1/messages/2/history")).await.problem(), (404, "message_not_found"));
     assert_eq!(stage.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_history_is_refused() {
+async fn rejects_a_cursor_of_another_history() {
     let stage = Stage::without_projector();
     for cursor in ["h2-1", "h1", "h1-ffffffffffffffff"] {
-        let answer = stage.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
-        assert_eq!(answer.problem(), (400, "malformed_query"), "{cursor}");
+        let reply = stage.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
+        assert_eq!(reply.problem(), (400, "malformed_query"), "{cursor}");
     }
 }

@@ -1,6 +1,6 @@
-//! The query routes, behind everything that a listener has in front of them, on a real log and a real read model.
+//! The query routes behind all middleware, over a real event store and a real read model.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, reason = "test helpers")]
 
 mod apps;
 mod chats;
@@ -10,4 +10,4 @@ mod messages;
 mod openapi;
 mod search;
 mod stage;
-mod switching;
+mod switch_over;

@@ -1,29 +1,34 @@
-//! `GET …/messages`, `GET …/messages/{message_number}`
+//! Message queries: `GET …/messages`, `GET …/messages/{message_number}`.
 
 use serde_json::json;
 
 use crate::stage::*;
 
-async fn with_messages(last: u64) -> Stage {
+async fn stage_with_messages(last: u64) -> Stage {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     if last > 0 {
-        stage.tell(chat(1), messages(last)).await;
+        stage.append_and_project(chat(1), messages(last)).await;
     }
     stage
 }
 
-fn numbers(answer: &Answer) -> Vec<u64> {
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let messages = answer.body["messages"].as_array().unwrap();
+fn numbers(reply: &Reply) -> Vec<u64> {
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let messages = reply.body["messages"].as_array().unwrap();
     messages.iter().map(|message| message["message_number"].as_u64().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_page_holds_messages_oldest_first() {
-    let stage = with_messages(0).await;
-    stage.tell(chat(1), vec![created(1, "Hi"), created(2, "gone"), edited(1, "Hello"), deleted(2)]).await;
-    let answer = stage.get(&path("/chats/1/messages")).await;
+async fn lists_messages_oldest_first() {
+    let stage = stage_with_messages(0).await;
+    stage
+        .append_and_project(
+            chat(1),
+            vec![created(1, "Hi"), created(2, "gone"), edited(1, "Hello"), deleted(2)],
+        )
+        .await;
+    let reply = stage.get(&path("/chats/1/messages")).await;
     let body = json!({
         "status": "success",
         "messages": [{
@@ -33,13 +38,13 @@ async fn a_page_holds_messages_oldest_first() {
             "updated_at": "2026-09-21T14:13:22.007Z",
         }],
     });
-    assert_eq!(answer.body, body);
-    assert!(!answer.headers.contains_key("link"));
+    assert_eq!(reply.body, body);
+    assert!(!reply.headers.contains_key("link"));
 }
 
 #[tokio::test]
-async fn without_a_number_the_newest_page_comes_and_links_lead_to_all_others() {
-    let stage = with_messages(120).await;
+async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
+    let stage = stage_with_messages(120).await;
     let newest = stage.get(&path("/chats/1/messages")).await;
     assert_eq!(numbers(&newest), (71..=120).collect::<Vec<_>>());
     assert!(newest.link("next").is_none());
@@ -62,17 +67,17 @@ async fn without_a_number_the_newest_page_comes_and_links_lead_to_all_others() {
 }
 
 #[tokio::test]
-async fn a_page_around_a_message_has_both_links() {
-    let stage = with_messages(20).await;
-    let answer = stage.get(&path("/chats/1/messages?around=10&limit=4")).await;
-    assert!(numbers(&answer).contains(&10));
-    assert_eq!(numbers(&answer).len(), 4);
-    assert!(answer.link("prev").is_some() && answer.link("next").is_some());
+async fn a_page_around_a_message_links_in_both_directions() {
+    let stage = stage_with_messages(20).await;
+    let reply = stage.get(&path("/chats/1/messages?around=10&limit=4")).await;
+    assert!(numbers(&reply).contains(&10));
+    assert_eq!(numbers(&reply).len(), 4);
+    assert!(reply.link("prev").is_some() && reply.link("next").is_some());
 }
 
 #[tokio::test]
-async fn from_an_empty_page_a_link_leads_back() {
-    let stage = with_messages(3).await;
+async fn an_empty_page_links_back() {
+    let stage = stage_with_messages(3).await;
     let beyond = stage.get(&path("/chats/1/messages?after=7")).await;
     assert_eq!(numbers(&beyond), [0; 0]);
     assert!(beyond.link("next").is_none());
@@ -83,8 +88,8 @@ async fn from_an_empty_page_a_link_leads_back() {
 }
 
 #[tokio::test]
-async fn parameters_that_can_not_be_understood_are_named() {
-    let stage = with_messages(1).await;
+async fn problems_name_the_malformed_parameter() {
+    let stage = stage_with_messages(1).await;
     for (query, named) in [
         ("limit=0", "`limit`"),
         ("limit=101", "`limit`"),
@@ -95,33 +100,33 @@ async fn parameters_that_can_not_be_understood_are_named() {
         ("before=1&after=2", "`before`, `after` and `around`"),
         ("limit=1&limit=2", "`limit`"),
     ] {
-        let answer = stage.get(&path(&format!("/chats/1/messages?{query}"))).await;
-        assert_eq!(answer.problem(), (400, "malformed_query"), "{query}");
-        let detail = answer.body["detail"].as_str().unwrap();
+        let reply = stage.get(&path(&format!("/chats/1/messages?{query}"))).await;
+        assert_eq!(reply.problem(), (400, "malformed_query"), "{query}");
+        let detail = reply.body["detail"].as_str().unwrap();
         assert!(detail.contains(named), "{query}: {detail}");
     }
 }
 
 #[tokio::test]
-async fn a_message_is_shown_with_its_version() {
-    let stage = with_messages(2).await;
-    stage.tell(chat(1), vec![edited(2, "changed")]).await;
-    let answer = stage.get(&path("/chats/1/messages/2")).await;
-    assert_eq!(answer.body["body"], "changed");
-    assert_eq!(answer.header("etag"), "\"2\"");
+async fn shows_a_message_with_its_version() {
+    let stage = stage_with_messages(2).await;
+    stage.append_and_project(chat(1), vec![edited(2, "changed")]).await;
+    let reply = stage.get(&path("/chats/1/messages/2")).await;
+    assert_eq!(reply.body["body"], "changed");
+    assert_eq!(reply.header("etag"), "\"2\"");
     let same = stage.get_with(&path("/chats/1/messages/2"), &[("if-none-match", "*")]).await;
     assert_eq!(same.status, 304);
 }
 
 #[tokio::test]
-async fn a_deleted_message_is_gone_and_others_were_never_there() {
-    let stage = with_messages(2).await;
-    stage.tell(chat(1), vec![deleted(1)]).await;
-    let answer = stage.get(&path("/chats/1/messages/1")).await;
-    assert_eq!(answer.problem(), (410, "message_deleted"));
+async fn distinguishes_deleted_from_missing_messages() {
+    let stage = stage_with_messages(2).await;
+    stage.append_and_project(chat(1), vec![deleted(1)]).await;
+    let reply = stage.get(&path("/chats/1/messages/1")).await;
+    assert_eq!(reply.problem(), (410, "message_deleted"));
     for number in ["3", "0", "x", "1.0"] {
-        let answer = stage.get(&path(&format!("/chats/1/messages/{number}"))).await;
-        assert_eq!(answer.problem(), (404, "message_not_found"), "{number}");
+        let reply = stage.get(&path(&format!("/chats/1/messages/{number}"))).await;
+        assert_eq!(reply.problem(), (404, "message_not_found"), "{number}");
     }
     assert_eq!(stage.get(&path("/chats/2/messages/1")).await.problem(), (404, "chat_not_found"));
 }

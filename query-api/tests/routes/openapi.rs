@@ -1,11 +1,11 @@
-//! The routes' part of `/openapi.json`
+//! The OpenAPI document of the query routes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stage::*;
 
 #[tokio::test]
-async fn every_operation_says_what_it_answers_and_how_it_fails() {
+async fn every_operation_describes_its_responses_and_problems() {
     let stage = Stage::live();
     let document = stage.get("/openapi.json").await.body;
     assert_eq!(document["openapi"], "3.1.0");
@@ -24,6 +24,15 @@ async fn every_operation_says_what_it_answers_and_how_it_fails() {
             }
             let parameters = operation["parameters"].as_array().unwrap();
             assert!(parameters.iter().any(|parameter| parameter["name"] == "Consistency-Token"), "{path}");
+            for (status, response) in responses.iter().filter(|(status, _)| status.as_str() < "400") {
+                let headers = &response["headers"];
+                assert_eq!(
+                    headers["Consistency-Token"]["schema"],
+                    json!({ "type": "string" }),
+                    "{path} {status}"
+                );
+                assert_eq!(headers["Read-Model-Lag"]["schema"]["type"], "integer", "{path} {status}");
+            }
         }
     }
     insta::assert_snapshot!(operations.join("\n"), @r"
@@ -42,7 +51,7 @@ async fn every_operation_says_what_it_answers_and_how_it_fails() {
 }
 
 #[tokio::test]
-async fn every_reference_in_the_document_leads_somewhere() {
+async fn every_reference_in_the_document_resolves() {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {
@@ -66,10 +75,10 @@ async fn every_reference_in_the_document_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_take_is_told_which_it_does() {
+async fn a_405_lists_the_allowed_methods() {
     let stage = Stage::live();
-    let answer = stage.post(&path(""), &Value::Null).await;
-    assert_eq!(answer.problem(), (405, "method_not_allowed"));
-    assert_eq!(answer.header("allow"), "GET,HEAD");
+    let reply = stage.post(&path(""), &Value::Null).await;
+    assert_eq!(reply.problem(), (405, "method_not_allowed"));
+    assert_eq!(reply.header("allow"), "GET,HEAD");
     assert_eq!(stage.get("/api/v1/nothing").await.problem(), (404, "route_not_found"));
 }

@@ -1,4 +1,4 @@
-//! `POST` and `GET …/messages/search`
+//! Search queries: `POST` and `GET …/messages/search`.
 
 use chat_domain::{ChatNumber, Position};
 use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort};
@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::stage::*;
 
-async fn with_hits() -> Stage {
+async fn stage_with_hits() -> Stage {
     let stage = Stage::live();
-    stage.tell(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     *stage.index.page.lock().unwrap() = Some(SearchPage {
         position: Position::new(2),
         hits: vec![hit(3, "a <fox>", "a &lt;<mark>fox</mark>&gt;")],
@@ -18,13 +18,13 @@ async fn with_hits() -> Stage {
     stage
 }
 
-fn in_chat() -> String {
+fn chat_search_path() -> String {
     path("/chats/1/messages/search")
 }
 
 #[tokio::test]
-async fn hits_of_a_chat_come_alike_by_post_and_get() {
-    let stage = with_hits().await;
+async fn post_and_get_return_the_same_hits() {
+    let stage = stage_with_hits().await;
     let body = json!({
         "status": "success",
         "messages": [{
@@ -38,50 +38,50 @@ async fn hits_of_a_chat_come_alike_by_post_and_get() {
         "total": 9,
         "next": "s7-ff",
     });
-    let posted = stage.post(&in_chat(), &json!({ "query": "fox" })).await;
+    let posted = stage.post(&chat_search_path(), &json!({ "query": "fox" })).await;
     assert_eq!((posted.status.as_u16(), &posted.body), (200, &body));
-    assert_eq!(stage.get(&format!("{}?query=fox", in_chat())).await.body, body);
-    let asked = stage.index.asked.lock().unwrap();
-    assert_eq!(asked[0], asked[1]);
-    assert_eq!(asked[0].scope, Scope::Chat(token(), ChatNumber::FIRST));
-    assert_eq!((asked[0].limit, asked[0].sort, asked[0].fuzzy), (20, Sort::Relevance, false));
+    assert_eq!(stage.get(&format!("{}?query=fox", chat_search_path())).await.body, body);
+    let requests = stage.index.requests.lock().unwrap();
+    assert_eq!(requests[0], requests[1]);
+    assert_eq!(requests[0].scope, Scope::Chat(token(), ChatNumber::FIRST));
+    assert_eq!((requests[0].limit, requests[0].sort, requests[0].fuzzy), (20, Sort::Relevance, false));
 }
 
 #[tokio::test]
-async fn hits_of_an_app_say_their_chat() {
-    let stage = with_hits().await;
-    for answer in [
+async fn hits_of_an_app_have_chat_numbers() {
+    let stage = stage_with_hits().await;
+    for reply in [
         stage.post(&path("/messages/search"), &json!({ "query": "fox" })).await,
         stage.get(&path("/messages/search?query=fox")).await,
     ] {
-        assert_eq!(answer.body["messages"][0]["chat_number"], 1);
+        assert_eq!(reply.body["messages"][0]["chat_number"], 1);
     }
-    assert_eq!(stage.index.asked.lock().unwrap()[0].scope, Scope::App(token()));
+    assert_eq!(stage.index.requests.lock().unwrap()[0].scope, Scope::App(token()));
 }
 
 #[tokio::test]
-async fn every_parameter_reaches_the_index_from_a_body_and_from_a_url() {
-    let stage = with_hits().await;
+async fn passes_every_parameter_to_the_index() {
+    let stage = stage_with_hits().await;
     let body = json!({
         "query": "\"red fox\"", "fuzzy": true, "sort": "oldest", "from": "2026-01-01T00:00:00Z",
         "to": "2026-12-31T23:59:59.999+01:00", "limit": 3, "cursor": "s7-ff",
     });
-    assert_eq!(stage.post(&in_chat(), &body).await.status, 200);
+    assert_eq!(stage.post(&chat_search_path(), &body).await.status, 200);
     let query = "query=%22red+fox%22&fuzzy=true&sort=oldest&from=2026-01-01T00:00:00Z\
                  &to=2026-12-31T23:59:59.999%2B01:00&limit=3&cursor=s7-ff";
-    assert_eq!(stage.get(&format!("{}?{query}", in_chat())).await.status, 200);
-    let asked = stage.index.asked.lock().unwrap();
-    assert_eq!(asked[0], asked[1]);
-    assert_eq!(asked[0].query, "\"red fox\"");
-    assert_eq!((asked[0].limit, asked[0].sort, asked[0].fuzzy), (3, Sort::Oldest, true));
-    assert_eq!(asked[0].created_from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
-    assert_eq!(asked[0].created_until.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
-    assert_eq!(asked[0].cursor, Some(SearchCursor { score: 7, position: Position::new(255) }));
+    assert_eq!(stage.get(&format!("{}?{query}", chat_search_path())).await.status, 200);
+    let requests = stage.index.requests.lock().unwrap();
+    assert_eq!(requests[0], requests[1]);
+    assert_eq!(requests[0].query, "\"red fox\"");
+    assert_eq!((requests[0].limit, requests[0].sort, requests[0].fuzzy), (3, Sort::Oldest, true));
+    assert_eq!(requests[0].created_from.unwrap().to_string(), "2026-01-01T00:00:00.000Z");
+    assert_eq!(requests[0].created_until.unwrap().to_string(), "2026-12-31T22:59:59.999Z");
+    assert_eq!(requests[0].cursor, Some(SearchCursor { score: 7, position: Position::new(255) }));
 }
 
 #[tokio::test]
-async fn what_can_not_be_searched_for_is_refused_and_named() {
-    let stage = with_hits().await;
+async fn rejects_invalid_searches() {
+    let stage = stage_with_hits().await;
     let long = "x".repeat(1_025);
     let many = vec!["word"; 33].join(" ");
     for (body, problem) in [
@@ -97,7 +97,7 @@ async fn what_can_not_be_searched_for_is_refused_and_named() {
         (json!({ "query": "x", "from": "yesterday" }), (400, "malformed_query")),
         (json!({ "query": "x", "cursor": "a1" }), (400, "malformed_query")),
     ] {
-        assert_eq!(stage.post(&in_chat(), &body).await.problem(), problem, "{body}");
+        assert_eq!(stage.post(&chat_search_path(), &body).await.problem(), problem, "{body}");
     }
     for (query, problem) in [
         ("", (422, "query_blank")),
@@ -106,26 +106,26 @@ async fn what_can_not_be_searched_for_is_refused_and_named() {
         ("query=x&fuzzy=yes", (400, "malformed_query")),
         ("query=x&to=1", (400, "malformed_query")),
     ] {
-        let answer = stage.get(&format!("{}?{query}", in_chat())).await;
-        assert_eq!(answer.problem(), problem, "{query}");
+        let reply = stage.get(&format!("{}?{query}", chat_search_path())).await;
+        assert_eq!(reply.problem(), problem, "{query}");
     }
-    assert!(stage.index.asked.lock().unwrap().is_empty());
+    assert!(stage.index.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn searching_where_nothing_is_is_not_found() {
-    let stage = with_hits().await;
+async fn searching_a_missing_chat_or_app_is_not_found() {
+    let stage = stage_with_hits().await;
     let query = json!({ "query": "fox" });
-    let answer = stage.post(&path("/chats/2/messages/search"), &query).await;
-    assert_eq!(answer.problem(), (404, "chat_not_found"));
+    let reply = stage.post(&path("/chats/2/messages/search"), &query).await;
+    assert_eq!(reply.problem(), (404, "chat_not_found"));
     let other = format!("/api/v1/apps/{}/messages/search", "x".repeat(36));
     assert_eq!(stage.post(&other, &query).await.problem(), (404, "app_not_found"));
 }
 
 #[tokio::test]
-async fn without_an_index_a_search_is_unavailable() {
-    let stage = with_hits().await;
+async fn a_search_without_an_index_is_unavailable() {
+    let stage = stage_with_hits().await;
     *stage.index.page.lock().unwrap() = None;
-    let answer = stage.get(&format!("{}?query=fox", in_chat())).await;
-    assert_eq!(answer.problem(), (503, "read_model_unavailable"));
+    let reply = stage.get(&format!("{}?query=fox", chat_search_path())).await;
+    assert_eq!(reply.problem(), (503, "read_model_unavailable"));
 }

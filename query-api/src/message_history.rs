@@ -1,7 +1,7 @@
-//! A message's history, read from its chat's stream.
+//! Message histories, read from the stream of the chat.
 //!
-//! The stream may be huge, so it is never read from its start: the message's creation is found by its number, and from
-//! there on only edits and deletions are read, a few at a time.
+//! A stream may be huge, so it is not read from its start: the creation of the message is found by its number, and after it
+//! only edits and deletions are read, in batches.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use tracing::warn;
 const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
-/// Events read at once: each may hold a body of 64 KiB.
+/// The number of events in a batch. Each may contain a body of 64 KiB.
 const READ_BATCH: usize = 128;
 
-/// A message as one event left it.
+/// A version of a message: its state after one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryEntry {
     pub(crate) event_type: &'static str,
-    /// `None`: deleted.
+    /// `None` if the event is the deletion.
     pub(crate) body: Option<String>,
     pub(crate) recorded_at: Timestamp,
     revision: Revision,
 }
 
-/// Some versions of a message, oldest first.
+/// A page of a message's versions, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HistoryPage {
     pub(crate) entries: Vec<HistoryEntry>,
-    /// After which revision to go on, if there is more.
+    /// The revision after which the next page starts, if there is one.
     pub(crate) next_after: Option<Revision>,
-    /// The last event that was looked at.
+    /// The position of the last event that was read.
     pub(crate) position: Position,
 }
 
-/// Why there is no history.
+/// An error of [`read_history`].
 #[derive(Debug, Error)]
 pub(crate) enum HistoryError {
     #[error("no such app")]
@@ -51,7 +51,7 @@ pub(crate) enum HistoryError {
     EventStore(#[from] EventStoreError),
 }
 
-/// Which message.
+/// A message's app, chat and number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageId {
     pub(crate) app: AppToken,
@@ -59,7 +59,7 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message, those after `after` if that is given.
+/// Reads up to `limit` versions of a message, after the revision `after` if given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,
@@ -67,56 +67,55 @@ pub(crate) async fn read_history(
     limit: usize,
 ) -> Result<HistoryPage, HistoryError> {
     let stream: Arc<str> = StreamId::Chat(id.app, id.chat).to_string().into();
-    let chat = StreamReader { store, name: stream };
-    let mut history = HistoryPage { entries: Vec::new(), next_after: None, position: Position::START };
+    let mut page = HistoryPage { entries: Vec::new(), next_after: None, position: Position::START };
     let created = creation_lookup::find_message_created(store, id.app, id.chat, id.number).await?;
     let Some(created) = created else {
         return Err(missing_resource(store, id).await?);
     };
     if after.is_none() {
-        history.push_if_about(&created, id.number);
+        page.push_if_belongs(&created, id.number);
     }
     let mut from = created.revision.max(after.unwrap_or(Revision::FIRST)).next();
     loop {
-        let events = chat
-            .read(ReadStart::Forwards(from), EventTypeFilter::Except(MESSAGE_CREATED), READ_BATCH)
-            .await?;
-        let Some(last) = events.last() else { return Ok(history) };
+        let read = StreamRead::all(Arc::clone(&stream), ReadStart::Forwards(from), READ_BATCH)
+            .filtered(EventTypeFilter::Except(MESSAGE_CREATED));
+        let events = store.read_stream(read).await?;
+        let Some(last) = events.last() else { return Ok(page) };
         from = last.revision.next();
         for event in &events {
-            if history.entries.len() == limit && message_number(event) == Some(id.number) {
-                history.next_after = history.entries.last().map(|version| version.revision);
-                return Ok(history);
+            if page.entries.len() == limit && message_number(event) == Some(id.number) {
+                page.next_after = page.entries.last().map(|version| version.revision);
+                return Ok(page);
             }
-            history.push_if_about(event, id.number);
+            page.push_if_belongs(event, id.number);
         }
-        if history.entries.last().is_some_and(|version| version.body.is_none()) {
-            // Nothing follows a deletion.
-            return Ok(history);
+        if page.entries.last().is_some_and(|version| version.body.is_none()) {
+            // A deletion is the last event of a message.
+            return Ok(page);
         }
     }
 }
 
 impl HistoryPage {
-    /// Adds the event if it is about the message.
-    fn push_if_about(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
+    /// Adds the event if it belongs to the message.
+    fn push_if_belongs(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
         self.position = self.position.max(recorded.position);
         let event = match recorded.decode() {
             Ok(event) => event,
             Err(error) => {
-                // Projections park it; a history goes on without it as well.
-                warn!(position = recorded.position.get(), %error, "an event can't be read");
+                // A projection makes it a dead letter. The history omits it.
+                warn!(position = recorded.position.get(), %error, "skipping an event that can't be decoded");
                 return;
             }
         };
         let event_type = event.event_type();
-        let (of, body) = match event {
+        let (message_number, body) = match event {
             Event::MessageCreated(created) => (created.message_number, Some(created.body)),
             Event::MessageEdited(edited) => (edited.message_number, Some(edited.body)),
             Event::MessageDeleted(deleted) => (deleted.message_number, None),
             _ => return,
         };
-        if of == number {
+        if message_number == number {
             self.entries.push(HistoryEntry {
                 event_type,
                 body: body.map(chat_domain::MessageBody::into_string),
@@ -127,40 +126,24 @@ impl HistoryPage {
     }
 }
 
-/// The message that an event is about.
+/// Returns the message that an event belongs to.
 fn message_number(recorded: &RecordedEvent) -> Option<MessageNumber> {
     recorded.decode().ok()?.message_number()
 }
 
-/// Which of a message's three names names nothing.
+/// Determines which of app, chat and message does not exist.
 async fn missing_resource(store: &dyn EventStore, id: MessageId) -> Result<HistoryError, EventStoreError> {
-    let app = StreamReader { store, name: StreamId::App(id.app).to_string().into() };
-    if app.read(ReadStart::Forwards(Revision::FIRST), EventTypeFilter::All, 1).await?.is_empty() {
+    let app: Arc<str> = StreamId::App(id.app).to_string().into();
+    let first = StreamRead::all(Arc::clone(&app), ReadStart::Forwards(Revision::FIRST), 1);
+    if store.read_stream(first).await?.is_empty() {
         return Ok(HistoryError::AppNotFound);
     }
-    let last = app.read(ReadStart::End, EventTypeFilter::Only(CHAT_CREATED), 1).await?;
+    let last = StreamRead::last_event(app).filtered(EventTypeFilter::Only(CHAT_CREATED));
+    let last = store.read_stream(last).await?;
     let last = last.first().and_then(|recorded| match recorded.decode() {
         Ok(Event::ChatCreated(created)) => Some(created.chat_number),
         _ => None,
     });
     // Chats are numbered without gaps.
     Ok(if last < Some(id.chat) { HistoryError::ChatNotFound } else { HistoryError::MessageNotFound })
-}
-
-struct StreamReader<'a> {
-    store: &'a dyn EventStore,
-    name: Arc<str>,
-}
-
-impl StreamReader<'_> {
-    async fn read(
-        &self,
-        from: ReadStart,
-        select: EventTypeFilter,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.store
-            .read_stream(StreamRead { stream: Arc::clone(&self.name), start: from, filter: select, limit })
-            .await
-    }
 }
