@@ -1,11 +1,11 @@
-//! `Link`: where the next page is.
+//! The `Link` header to the next page.
 
 use std::fmt;
 
 use http::header::LINK;
 use http::{HeaderName, HeaderValue, Uri};
 
-/// The header for the page that begins at `parameter` = `value`, all else as it was asked for.
+/// The header with the requested URI, in which `parameter` is replaced by `value`.
 pub(crate) fn next_page_header(
     uri: &Uri,
     parameter: &str,
@@ -20,7 +20,7 @@ pub(crate) fn next_page_header(
         }
     }
     let link = format!("<{}?{query}{parameter}={value}>; rel=\"next\"", uri.path());
-    // What came as a URI is a header value too.
+    // A valid URI is a valid header value, too.
     HeaderValue::try_from(link).ok().map(|value| [(LINK, value)])
 }
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_keeps_all_but_where_the_page_begins() {
+    fn replaces_only_the_page_parameter() {
         let uri = Uri::from_static("/a?type=x&before=9&after=3");
         let [(_, value)] = next_page_header(&uri, "before", 7).expect("a header");
         assert_eq!(value, "</a?type=x&after=3&before=7>; rel=\"next\"");

@@ -1,14 +1,14 @@
-//! What query strings say.
+//! Parsing of query parameters.
 
 use chat_domain::Position;
 use chat_web::{ErrorCode, Problem};
 
-/// A parameter that can't be understood.
+/// The problem of a malformed parameter.
 pub(crate) fn malformed_parameter(parameter: &str, must: &str) -> Problem {
     Problem::new(ErrorCode::MalformedQuery, format!("`{parameter}` must be {must}"))
 }
 
-/// A whole number from `least` to `most`, or `default` where none is given.
+/// Parses a whole number from `least` to `most`; `default` if absent.
 pub(crate) fn parse_number(
     parameter: &str,
     given: Option<&str>,
@@ -20,7 +20,7 @@ pub(crate) fn parse_number(
     number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {least} to {most}")))
 }
 
-/// A position, where one is given.
+/// Parses a position, if present.
 pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
     let Some(text) = text else { return Ok(None) };
     text.parse()

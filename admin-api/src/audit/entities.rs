@@ -25,7 +25,7 @@ problem_responses!(pub(super) PointFails: MalformedQuery, AdminTokenMissing, Adm
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PointParams {
-    /// After which event: its position, or a time (RFC 3339, or a date), which stands for the last event recorded by then.
+    /// A position, or a time (RFC 3339, or a date), which means the last event recorded by then.
     #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
     point: Option<String>,
 }
@@ -34,10 +34,10 @@ pub(super) struct PointParams {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RangeParams {
-    /// Where the difference begins: after the event at this position, or the last one recorded by this time.
+    /// The start of the difference: after the event at this position, or the last one recorded by this time.
     #[param(value_type = String, required, example = "17")]
     from: Option<String>,
-    /// Where it ends: with the event at this position, or the last one recorded by this time.
+    /// The end of the difference: with the event at this position, or the last one recorded by this time.
     #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
     to: Option<String>,
 }
@@ -49,14 +49,14 @@ fn parse_point(parameter: &str, text: Option<&str>) -> Result<LogPoint, Problem>
 
 impl AdminApi {
     async fn explain_entity(&self, subject: Subject) -> EnvelopeResult<Explanation> {
-        let _turn = self.acquire_scan_permit().await?;
+        let _permit = self.acquire_scan_permit().await?;
         let read_model = (self.read_model)();
         Ok(envelope(explain(&*self.event_store, &*read_model, subject).await.map_err(explain_problem)?))
     }
 
     async fn entity_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<StateThen> {
         let point = parse_point("point", params.point.as_deref())?;
-        let _turn = self.acquire_scan_permit().await?;
+        let _permit = self.acquire_scan_permit().await?;
         let position = point.resolve(&*self.event_store).await?;
         Ok(envelope(state_at(&*self.event_store, position, subject).await?))
     }
@@ -64,7 +64,7 @@ impl AdminApi {
     async fn diff_entity(&self, subject: Subject, params: &RangeParams) -> EnvelopeResult<Difference> {
         let (from, to) =
             (parse_point("from", params.from.as_deref())?, parse_point("to", params.to.as_deref())?);
-        let _turn = self.acquire_scan_permit().await?;
+        let _permit = self.acquire_scan_permit().await?;
         let (from, to) = (from.resolve(&*self.event_store).await?, to.resolve(&*self.event_store).await?);
         if from > to {
             return Err(malformed_parameter("from", "before `to` in the log"));
@@ -75,11 +75,11 @@ impl AdminApi {
 
 /// Explain an app
 ///
-/// Each field of the row that readers see, with the event that set it, held against the log.
+/// Each field of the row, with the event that set it, and whether it agrees with the log.
 #[utoipa::path(
     get, path = "/audit/explain/apps/{app_token}", tag = openapi::AUDIT, params(AppPath),
     security(("admin" = [])),
-    responses((status = 200, description = "Why it is as it is", body = Envelope<Explanation>), ExplainFails),
+    responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
 )]
 pub(super) async fn explain_app(
     _: AuthorizedAdmin,
@@ -91,11 +91,11 @@ pub(super) async fn explain_app(
 
 /// Explain a chat
 ///
-/// Each field of the row that readers see, with the event that set it, held against the log.
+/// Each field of the row, with the event that set it, and whether it agrees with the log.
 #[utoipa::path(
     get, path = "/audit/explain/apps/{app_token}/chats/{chat_number}", tag = openapi::AUDIT, params(ChatPath),
     security(("admin" = [])),
-    responses((status = 200, description = "Why it is as it is", body = Envelope<Explanation>), ExplainFails),
+    responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
 )]
 pub(super) async fn explain_chat(
     _: AuthorizedAdmin,
@@ -107,11 +107,11 @@ pub(super) async fn explain_chat(
 
 /// Explain a message
 ///
-/// Each field of the row that readers see, with the event that set it, held against the log.
+/// Each field of the row, with the event that set it, and whether it agrees with the log.
 #[utoipa::path(
     get, path = "/audit/explain/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::AUDIT, params(MessagePath),
     security(("admin" = [])),
-    responses((status = 200, description = "Why it is as it is", body = Envelope<Explanation>), ExplainFails),
+    responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
 )]
 pub(super) async fn explain_message(
     _: AuthorizedAdmin,
@@ -123,11 +123,11 @@ pub(super) async fn explain_message(
 
 /// Show an app as it was
 ///
-/// By the log, after an event, each field with the event that had set it.
+/// Its state after an event, by the log. Each field has the event that set it.
 #[utoipa::path(
     get, path = "/audit/at/apps/{app_token}", tag = openapi::AUDIT, params(AppPath, PointParams),
     security(("admin" = [])),
-    responses((status = 200, description = "How it was", body = Envelope<StateThen>), PointFails),
+    responses((status = 200, description = "The state", body = Envelope<StateThen>), PointFails),
 )]
 pub(super) async fn app_at(
     _: AuthorizedAdmin,
@@ -140,11 +140,11 @@ pub(super) async fn app_at(
 
 /// Show a chat as it was
 ///
-/// By the log, after an event, each field with the event that had set it.
+/// Its state after an event, by the log. Each field has the event that set it.
 #[utoipa::path(
     get, path = "/audit/at/apps/{app_token}/chats/{chat_number}", tag = openapi::AUDIT, params(ChatPath, PointParams),
     security(("admin" = [])),
-    responses((status = 200, description = "How it was", body = Envelope<StateThen>), PointFails),
+    responses((status = 200, description = "The state", body = Envelope<StateThen>), PointFails),
 )]
 pub(super) async fn chat_at(
     _: AuthorizedAdmin,
@@ -157,11 +157,11 @@ pub(super) async fn chat_at(
 
 /// Show a message as it was
 ///
-/// By the log, after an event, each field with the event that had set it.
+/// Its state after an event, by the log. Each field has the event that set it.
 #[utoipa::path(
     get, path = "/audit/at/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::AUDIT, params(MessagePath, PointParams),
     security(("admin" = [])),
-    responses((status = 200, description = "How it was", body = Envelope<StateThen>), PointFails),
+    responses((status = 200, description = "The state", body = Envelope<StateThen>), PointFails),
 )]
 pub(super) async fn message_at(
     _: AuthorizedAdmin,
@@ -173,13 +173,13 @@ pub(super) async fn message_at(
         .await
 }
 
-/// Show what changed of an app
+/// Show the changes of an app
 ///
 /// Between two points in the log, and by which events.
 #[utoipa::path(
     get, path = "/audit/diff/apps/{app_token}", tag = openapi::AUDIT, params(AppPath, RangeParams),
     security(("admin" = [])),
-    responses((status = 200, description = "What changed", body = Envelope<Difference>), PointFails),
+    responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
 )]
 pub(super) async fn app_diff(
     _: AuthorizedAdmin,
@@ -190,13 +190,13 @@ pub(super) async fn app_diff(
     api.diff_entity(Subject::App(path.app_token), &params).await
 }
 
-/// Show what changed of a chat
+/// Show the changes of a chat
 ///
 /// Between two points in the log, and by which events.
 #[utoipa::path(
     get, path = "/audit/diff/apps/{app_token}/chats/{chat_number}", tag = openapi::AUDIT, params(ChatPath, RangeParams),
     security(("admin" = [])),
-    responses((status = 200, description = "What changed", body = Envelope<Difference>), PointFails),
+    responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
 )]
 pub(super) async fn chat_diff(
     _: AuthorizedAdmin,
@@ -207,13 +207,13 @@ pub(super) async fn chat_diff(
     api.diff_entity(Subject::Chat(path.app_token, path.chat_number), &params).await
 }
 
-/// Show what changed of a message
+/// Show the changes of a message
 ///
 /// Between two points in the log, and by which events.
 #[utoipa::path(
     get, path = "/audit/diff/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::AUDIT, params(MessagePath, RangeParams),
     security(("admin" = [])),
-    responses((status = 200, description = "What changed", body = Envelope<Difference>), PointFails),
+    responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
 )]
 pub(super) async fn message_diff(
     _: AuthorizedAdmin,

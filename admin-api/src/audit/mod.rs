@@ -1,4 +1,4 @@
-//! Questions to the log.
+//! Audit endpoints.
 
 mod entities;
 mod events;
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 
-/// Events looked at for one answer, at most: what is not found by then is asked for again, from there on.
+/// About the most events scanned for one answer. Clients continue from there with another request.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
