@@ -1,9 +1,9 @@
 //! Audit endpoints.
 
-mod entities;
 mod events;
 mod filter;
 mod stats;
+mod subjects;
 mod tail;
 
 use chat_operations::audit::ExplainError;
@@ -24,15 +24,15 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
         .routes(routes!(tail::tail_events))
         .routes(routes!(stats::count_events))
         .routes(routes!(events::explain_event))
-        .routes(routes!(entities::explain_app))
-        .routes(routes!(entities::explain_chat))
-        .routes(routes!(entities::explain_message))
-        .routes(routes!(entities::app_at))
-        .routes(routes!(entities::chat_at))
-        .routes(routes!(entities::message_at))
-        .routes(routes!(entities::app_diff))
-        .routes(routes!(entities::chat_diff))
-        .routes(routes!(entities::message_diff))
+        .routes(routes!(subjects::explain_app))
+        .routes(routes!(subjects::explain_chat))
+        .routes(routes!(subjects::explain_message))
+        .routes(routes!(subjects::app_at))
+        .routes(routes!(subjects::chat_at))
+        .routes(routes!(subjects::message_at))
+        .routes(routes!(subjects::app_diff))
+        .routes(routes!(subjects::chat_diff))
+        .routes(routes!(subjects::message_diff))
 }
 
 fn explain_problem(error: ExplainError) -> Problem {
