@@ -1,4 +1,4 @@
-//! What the routes answer from.
+//! Shared state of the admin routes: ports, access, and concurrency limits.
 
 use std::sync::Arc;
 
@@ -12,41 +12,41 @@ use chat_web::Problem;
 use chat_web::admin_auth::AdminAccess;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-/// Reads of long stretches of the log at a time; more wait their turn.
+/// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 4;
 
-/// Tails at a time; more are refused.
+/// Concurrent tails. Further requests are rejected.
 const MAX_CONCURRENT_TAILS: usize = 64;
 
-/// The read model that readers see at the moment: another one once an operator has promoted it.
+/// Returns the live read model, which changes when an operator promotes another one.
 pub type LiveReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
 
-/// What operators' questions are answered from.
+/// The ports that the admin routes read from.
 #[derive(Clone)]
 pub struct AdminPorts {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
-    /// What readers see.
+    /// The live read model.
     pub read_model: LiveReadModel,
     /// The projections and their generations.
     pub projections: Arc<Projections>,
 }
 
-/// The operators' side. Cheap to clone.
+/// The shared state of the admin routes. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminApi {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) read_model: LiveReadModel,
     pub(crate) projections: Arc<Projections>,
     pub(crate) tail_permits: Arc<Semaphore>,
-    /// Whether the process is ending: whatever goes on for ever ends then.
+    /// Set when the process is stopping, which ends all tails.
     pub(crate) shutdown: watch::Receiver<bool>,
     scan_permits: Arc<Semaphore>,
     access: AdminAccess,
 }
 
 impl AdminApi {
-    /// The operators' side over these ports, for who has access, until the process stops.
+    /// Admin routes over these ports. `shutdown` is set when the process is stopping.
     pub fn new(ports: AdminPorts, access: AdminAccess, shutdown: watch::Receiver<bool>) -> Self {
         Self {
             event_store: ports.event_store,
@@ -59,7 +59,7 @@ impl AdminApi {
         }
     }
 
-    /// Waits for the turn to read a long stretch of the log.
+    /// Waits for a permit to scan the log.
     pub(crate) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.scan_permits.acquire().await.map_err(Problem::internal)
     }
@@ -71,10 +71,10 @@ impl FromRef<AdminApi> for AdminAccess {
     }
 }
 
-/// An answer in its frame.
+/// The result of a handler whose answer is an envelope.
 pub(crate) type EnvelopeResult<T> = Result<Json<Envelope<T>>, Problem>;
 
-/// Frames an answer.
+/// Wraps a report in an envelope.
 pub(crate) fn envelope<T: Report>(data: T) -> Json<Envelope<T>> {
     Json(Envelope::for_report(data))
 }

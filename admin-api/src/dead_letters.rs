@@ -1,4 +1,4 @@
-//! Questions about events that a projection could not apply.
+//! `GET /dead-letters` and `/dead-letters/{position}`
 
 use axum::extract::{Path, State};
 use chat_domain::Position;
@@ -24,25 +24,25 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(list_dead_letters)).routes(routes!(show_dead_letter))
 }
 
-/// Which letters.
+/// The dead letters to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParams {
-    /// Of this projection, `read_model` or `search_index`; of both unless given.
+    /// Dead letters of this projection, `read_model` or `search_index`; of both by default.
     projection: Option<String>,
-    /// Of this stream.
+    /// Dead letters of this stream.
     stream: Option<String>,
-    /// `true`: those that wait behind another one, too, and those whose discarding was acknowledged.
+    /// `true` also lists those that wait behind another one, and acknowledged discards.
     all: Option<String>,
-    /// Those after this position.
+    /// Dead letters after this position.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// About so many, 1 to 1,000; 100 unless given.
+    /// The approximate number, 1 to 1,000; 100 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,
 }
 
-/// A page of letters.
+/// A page of dead letters.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct Letters(DeadLetterListing);
@@ -53,7 +53,7 @@ impl Report for Letters {
     }
 }
 
-/// A letter, whole.
+/// A dead letter in full.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct WholeLetter(DeadLetterDetails);
@@ -63,20 +63,19 @@ impl Report for WholeLetter {}
 problem_responses!(pub(crate) ListFails:
     MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
 
-/// List parked events
+/// List dead letters
 ///
-/// Events that a projection could not apply, and those that were discarded and nobody has acknowledged. `status` is
-/// `finding` where there are any.
+/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
-    responses((status = 200, description = "The letters", body = Envelope<Letters>), ListFails),
+    responses((status = 200, description = "The dead letters", body = Envelope<Letters>), ListFails),
 )]
 pub(crate) async fn list_dead_letters(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
 ) -> EnvelopeResult<Letters> {
-    let asked = ListOptions {
+    let options = ListOptions {
         projections: parse_projections(params.projection.as_deref())?,
         stream: params.stream,
         all: match params.all.as_deref() {
@@ -87,30 +86,31 @@ pub(crate) async fn list_dead_letters(
         after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
-    Ok(envelope(Letters(list(&api.projections, &asked).await.map_err(projections_problem)?)))
+    Ok(envelope(Letters(list(&api.projections, &options).await.map_err(projections_problem)?)))
 }
 
 problem_responses!(pub(crate) ShowFails:
     AdminTokenMissing, AdminTokenWrong, EventNotFound, EventStoreUnavailable, ReadModelUnavailable);
 
-/// Show a parked event
+/// Show a dead letter
 ///
-/// The whole event as it is stored, what the projections say of it, and what a retry of its stream would come to: that is
-/// tried in a transaction that is rolled back.
+/// The event as it is stored, its state in each projection, and the predicted outcome of retrying its stream, which is tried
+/// in a transaction that is rolled back.
 #[utoipa::path(
     get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
-    params(("position" = u64, Path, description = "The event's place in the log", example = 42)),
+    params(("position" = u64, Path, description = "The event's position in the log", example = 42)),
     security(("admin" = [])),
     responses((status = 200, description = "The event", body = Envelope<WholeLetter>), ShowFails),
 )]
 pub(crate) async fn show_dead_letter(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
-    Path(at): Path<String>,
+    Path(position): Path<String>,
 ) -> EnvelopeResult<WholeLetter> {
-    let position = at.parse().map(Position::new).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
+    let position =
+        position.parse().map(Position::new).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
-        Ok(shown) => Ok(envelope(WholeLetter(shown))),
+        Ok(details) => Ok(envelope(WholeLetter(details))),
         Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
             "no event at this position is parked or was discarded",

@@ -1,4 +1,4 @@
-//! Whether the events of the log can be read.
+//! `GET /events/check`
 
 use axum::extract::State;
 use chat_domain::Position;
@@ -21,14 +21,14 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new().routes(routes!(check_events))
 }
 
-/// What to check.
+/// The events to check.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CheckParams {
-    /// Events after this position; go on with the `position` of the answer until there is nothing more.
+    /// Events after this position. Continue with the `position` of the answer until no events are left.
     #[param(value_type = Option<u64>)]
     after: Option<String>,
-    /// Findings that are listed, 1 to 1,000; 100 unless given. All are counted.
+    /// The most findings to list, 1 to 1,000; 100 by default. All are counted.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,
 }
@@ -38,22 +38,21 @@ problem_responses!(pub(crate) CheckFails:
 
 /// Check events
 ///
-/// Reads events as today's code does, 200,000 at most, and lists those that it can't read. `status` is `finding` where
-/// there are any.
+/// Decodes up to 200,000 events, and lists those that can't be decoded. `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
-    responses((status = 200, description = "What was found", body = Envelope<EventsCheck>), CheckFails),
+    responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckFails),
 )]
 pub(crate) async fn check_events(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<CheckParams>,
 ) -> EnvelopeResult<EventsCheck> {
-    let asked = CheckOptions {
+    let options = CheckOptions {
         after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
         max_findings: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
         max_events: MAX_SCANNED_EVENTS,
     };
-    let _turn = api.acquire_scan_permit().await?;
-    Ok(envelope(check(&*api.event_store, asked, |_| {}).await?))
+    let _permit = api.acquire_scan_permit().await?;
+    Ok(envelope(check(&*api.event_store, options, |_| {}).await?))
 }

@@ -1,6 +1,7 @@
-//! What operators ask over HTTP, under `/admin/v1`: the same answers as the command line's `-o json`.
+//! The admin API under `/admin/v1`. Its answers are those of the command line with `-o json`.
 //!
-//! Each noun has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]); what its routes do is in `chat-operations`. All of them need the admin token.
+//! Each noun has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]). The logic is in `chat-operations`. All
+//! routes require the admin token.
 
 #![expect(unused_qualifications, reason = "utoipa's macro repeats the types it is given as paths of its own")]
 
@@ -16,12 +17,12 @@ pub use api::{AdminApi, AdminPorts, LiveReadModel};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-/// All admin routes, and their part of the OpenAPI document. Mount them under the admin prefix.
+/// All admin routes with their part of the OpenAPI document, to be mounted under the admin prefix.
 pub fn router(api: AdminApi) -> OpenApiRouter {
     routes().with_state(api)
 }
 
-/// What [`router`] serves, for processes that do not.
+/// The OpenAPI document of [`router`], for processes that do not serve it.
 pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }

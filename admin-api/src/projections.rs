@@ -1,4 +1,4 @@
-//! Questions about the projections.
+//! `GET /projections`
 
 use axum::extract::State;
 use chat_operations::envelope::{Envelope, Report};
@@ -30,8 +30,8 @@ problem_responses!(pub(crate) ListFails:
 
 /// List projections
 ///
-/// Every generation that was not dropped: what it is to readers, what its projector does, and by how much it trails the log.
-/// A search index is on the hosts that answer queries: each tells of its own.
+/// Every generation that was not dropped, with its state, the state of its projector, and its lag behind the log. Search
+/// indexes are on the hosts that answer queries, and each host lists its own.
 #[utoipa::path(
     get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
     responses((status = 200, description = "The generations", body = Envelope<Generations>), ListFails),
@@ -43,7 +43,7 @@ pub(crate) async fn list_projections(
     Ok(envelope(Generations(list(&api.projections).await.map_err(projections_problem)?)))
 }
 
-/// What a client reads where the projections can't be looked at.
+/// The problem that clients get when projections can't be read.
 pub(crate) fn projections_problem(error: ProjectionsError) -> Problem {
     match error {
         ProjectionsError::EventStore(error) => error.into(),

@@ -1,10 +1,10 @@
-//! What query strings say.
+//! Parsing of query parameters.
 
 use chat_domain::Position;
 use chat_web::Problem;
 pub(crate) use chat_web::extract::malformed_parameter;
 
-/// A whole number from `least` to `most`, or `default` where none is given.
+/// Parses a whole number from `least` to `most`; `default` if absent.
 pub(crate) fn parse_number(
     parameter: &str,
     given: Option<&str>,
@@ -16,7 +16,7 @@ pub(crate) fn parse_number(
     number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {least} to {most}")))
 }
 
-/// A position, where one is given.
+/// Parses a position, if present.
 pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
     let Some(text) = text else { return Ok(None) };
     text.parse()

@@ -22,14 +22,14 @@ use crate::AdminApi;
 use crate::api::{EnvelopeResult, envelope};
 use crate::query_params::{malformed_parameter, parse_number};
 
-/// Which part of the list.
+/// The order and size of a page.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
-    /// `newest` (unless given) or `oldest` first.
+    /// `newest` (the default) or `oldest` first.
     #[param(example = "newest")]
     order: Option<String>,
-    /// Events on a page, 1 to 1,000; 50 unless given.
+    /// The most events on a page, 1 to 1,000; 50 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
     limit: Option<String>,
 }
@@ -41,9 +41,9 @@ problem_responses!(pub(super) EventFails:
 
 /// List events
 ///
-/// The page begins at an end of the log or at its bounds. `next` is where the page after it begins: newest first, the
-/// `before` of that page, and else its `after`. A page may hold fewer events than its limit, or none, and have a next one:
-/// no more than 200,000 events are looked at for one answer.
+/// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `next` as `before`
+/// (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still have a next
+/// page, because about 200,000 events at most are scanned for one answer.
 #[utoipa::path(
     get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
@@ -68,7 +68,7 @@ pub(super) async fn list_events(
     let limit = parse_number("limit", page.limit.as_deref(), 50, (1, 1_000))?;
     let request =
         ListRequest { filter: filter.into_filter()?, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
-    let _turn = api.acquire_scan_permit().await?;
+    let _permit = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
     let position_parameters = [bound];
     let mut links = PageLinks::new(&uri, &position_parameters);
@@ -81,7 +81,7 @@ pub(super) async fn list_events(
 /// `/audit/events/{event}`
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "only described by it: `found` reads it")]
+#[expect(dead_code, reason = "only for the OpenAPI document: `load_event` reads the path")]
 pub(super) struct EventPath {
     /// The event's position in the log, or its id.
     #[param(example = "17")]
@@ -90,7 +90,7 @@ pub(super) struct EventPath {
 
 /// Show an event
 ///
-/// Whole, with its neighbours in the stream, what caused it and what it caused.
+/// The full event, its neighbours in the stream, and earlier and later events of its correlation.
 #[utoipa::path(
     get, path = "/audit/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
     responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventFails),
@@ -101,16 +101,16 @@ pub(super) async fn show_event(
     path: Result<Path<String>, PathRejection>,
 ) -> EnvelopeResult<ShownEvent> {
     let event = load_event(&api, path).await?;
-    let _turn = api.acquire_scan_permit().await?;
+    let _permit = api.acquire_scan_permit().await?;
     Ok(envelope(show(&*api.event_store, &event).await?))
 }
 
-/// Say what an event touches
+/// Show the effects of an event
 ///
-/// The rows and documents, their fields, and which of these no later event has set.
+/// The rows and documents that it changed, their fields, and which of these no later event has set.
 #[utoipa::path(
     get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
-    responses((status = 200, description = "What it touches", body = Envelope<Touched>), EventFails),
+    responses((status = 200, description = "The effects", body = Envelope<Touched>), EventFails),
 )]
 pub(super) async fn explain_event(
     _: AuthorizedAdmin,
@@ -118,34 +118,34 @@ pub(super) async fn explain_event(
     path: Result<Path<String>, PathRejection>,
 ) -> EnvelopeResult<Touched> {
     let event = load_event(&api, path).await?;
-    let _turn = api.acquire_scan_permit().await?;
+    let _permit = api.acquire_scan_permit().await?;
     Ok(envelope(event_effects(&*api.event_store, &event).await?))
 }
 
-/// The event of a path. One of the wrong form names none.
+/// Loads the event of a path. A malformed path is answered like an event that does not exist.
 async fn load_event(
     api: &AdminApi,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<RecordedEvent, Problem> {
-    let none = || Problem::from_code(ErrorCode::EventNotFound);
-    let Path(text) = path.map_err(|_| none())?;
-    let which = EventSelector::parse(&text).ok_or_else(none)?;
-    let _turn = api.acquire_scan_permit().await?;
-    let found = find_event(&*api.event_store, which, MAX_SCANNED_EVENTS).await?;
-    found.ok_or_else(|| match which {
-        // An engine whose positions do not count events does not find them by their ids either.
+    let not_found = || Problem::from_code(ErrorCode::EventNotFound);
+    let Path(text) = path.map_err(|_| not_found())?;
+    let selector = EventSelector::parse(&text).ok_or_else(not_found)?;
+    let _permit = api.acquire_scan_permit().await?;
+    let event = find_event(&*api.event_store, selector, MAX_SCANNED_EVENTS).await?;
+    event.ok_or_else(|| match selector {
+        // An engine without contiguous positions has no index of ids either.
         EventSelector::Id(_) if !api.event_store.has_contiguous_positions() => Problem::new(
             ErrorCode::EventNotFound,
             "not among the newest 200,000 events, the only ones looked through for an id here; ask by position",
         ),
-        EventSelector::Id(_) | EventSelector::Position(_) => none(),
+        EventSelector::Id(_) | EventSelector::Position(_) => not_found(),
     })
 }
 
 /// `/audit/traces/{correlation_id}`
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "only described by it: the handler reads it")]
+#[expect(dead_code, reason = "only for the OpenAPI document: the handler reads the path")]
 pub(super) struct TracePath {
     /// The trace id of `traceparent`, or the `X-Request-Id` of a request.
     #[param(example = "4bf92f3577b34da6a3ce929d0e0e4736")]
@@ -154,12 +154,12 @@ pub(super) struct TracePath {
 
 /// Trace a correlation
 ///
-/// Its requests across streams, and the events that each of them caused. `next` says where to go on, as `after`, where
-/// not all of the log was looked at.
+/// The requests of a correlation across streams, and the events that each caused. If the scan did not reach the end of the
+/// log, pass `next` as `after` to continue.
 #[utoipa::path(
     get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams),
     security(("admin" = [])),
-    responses((status = 200, description = "The trace; empty where nothing belongs to it", body = Envelope<Trace>), AuditFails),
+    responses((status = 200, description = "The trace; empty if no event belongs to it", body = Envelope<Trace>), AuditFails),
 )]
 pub(super) async fn trace_correlation(
     _: AuthorizedAdmin,
@@ -169,6 +169,6 @@ pub(super) async fn trace_correlation(
 ) -> EnvelopeResult<Trace> {
     let Path(id) = path.map_err(|_| malformed_parameter("correlation_id", "text"))?;
     let filter = filter.into_filter()?;
-    let _turn = api.acquire_scan_permit().await?;
+    let _permit = api.acquire_scan_permit().await?;
     Ok(envelope(trace(&*api.event_store, &id, filter, MAX_SCANNED_EVENTS).await?))
 }

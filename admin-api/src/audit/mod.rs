@@ -1,9 +1,9 @@
-//! Questions to the log.
+//! Audit endpoints.
 
-mod entities;
 mod events;
 mod filter;
 mod stats;
+mod subjects;
 mod tail;
 
 use chat_operations::audit::ExplainError;
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 
-/// Events looked at for one answer, at most: what is not found by then is asked for again, from there on.
+/// About the most events scanned for one answer. Clients continue from there with another request.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
@@ -24,15 +24,15 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
         .routes(routes!(tail::tail_events))
         .routes(routes!(stats::count_events))
         .routes(routes!(events::explain_event))
-        .routes(routes!(entities::explain_app))
-        .routes(routes!(entities::explain_chat))
-        .routes(routes!(entities::explain_message))
-        .routes(routes!(entities::app_at))
-        .routes(routes!(entities::chat_at))
-        .routes(routes!(entities::message_at))
-        .routes(routes!(entities::app_diff))
-        .routes(routes!(entities::chat_diff))
-        .routes(routes!(entities::message_diff))
+        .routes(routes!(subjects::explain_app))
+        .routes(routes!(subjects::explain_chat))
+        .routes(routes!(subjects::explain_message))
+        .routes(routes!(subjects::app_at))
+        .routes(routes!(subjects::chat_at))
+        .routes(routes!(subjects::message_at))
+        .routes(routes!(subjects::app_diff))
+        .routes(routes!(subjects::chat_diff))
+        .routes(routes!(subjects::message_diff))
 }
 
 fn explain_problem(error: ExplainError) -> Problem {

@@ -16,19 +16,19 @@ use crate::AdminApi;
 use crate::api::{EnvelopeResult, envelope};
 use crate::query_params::parse_number;
 
-/// How much to name.
+/// The length of the lists.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StatsParams {
-    /// Types, apps, actors and streams named, 1 to 100; 10 unless given.
+    /// The number of types, apps, actors and streams to list, 1 to 100; 10 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 100)]
     top: Option<String>,
 }
 
 /// Count events
 ///
-/// By type, app, actor and hour, and the streams that grow: of the newest 200,000 that are looked at. `next` says where
-/// the rest begins, as `before`.
+/// By type, app, actor and hour, and the largest and fastest growing streams, among the newest 200,000 events. To continue,
+/// pass `next` as `before`.
 #[utoipa::path(
     get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
     responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditFails),
@@ -37,10 +37,10 @@ pub(super) async fn count_events(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(filter): Query<FilterParams>,
-    Query(top): Query<StatsParams>,
+    Query(params): Query<StatsParams>,
 ) -> EnvelopeResult<Stats> {
-    let top = parse_number("top", top.top.as_deref(), 10, (1, 100))?;
+    let top = parse_number("top", params.top.as_deref(), 10, (1, 100))?;
     let filter = filter.into_filter()?;
-    let _turn = api.acquire_scan_permit().await?;
+    let _permit = api.acquire_scan_permit().await?;
     Ok(envelope(stats(&*api.event_store, filter, top, MAX_SCANNED_EVENTS, |_| {}).await?))
 }

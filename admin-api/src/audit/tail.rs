@@ -25,25 +25,25 @@ use super::filter::FilterParams;
 use crate::AdminApi;
 use crate::query_params::{malformed_parameter, parse_number};
 
-/// How long a tail is silent at most: what stands between server and client may cut silent connections.
+/// The longest silence of a tail, because proxies may close idle connections.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where to begin.
+/// The start of a tail.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct TailParams {
-    /// How many of the last events to begin with, 0 (unless given) to 1,000: those among the newest 200,000.
+    /// The number of past events to begin with, 0 (the default) to 1,000, searched for among the newest 200,000.
     #[param(value_type = Option<u64>, maximum = 1_000)]
     last: Option<String>,
 }
 
-/// Where a client left off.
+/// The event after which a client resumes.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only described by it: `resumed_after` reads it")]
+#[expect(dead_code, reason = "only for the OpenAPI document: `parse_last_event_id` reads the header")]
 pub(super) struct LastEventId {
-    /// The `id` of what came last: the tail goes on after it, whatever `last` and `after` say. Browsers send it by
-    /// themselves.
+    /// The `id` of the last received event. The tail continues after it, regardless of `last` and `after`. Browsers send it
+    /// automatically.
     #[param(rename = "Last-Event-ID", value_type = Option<u64>, example = 17)]
     last_event_id: Option<String>,
 }
@@ -53,14 +53,14 @@ problem_responses!(pub(super) TailFails:
 
 /// Follow the log
 ///
-/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. A comment comes every 15 seconds at
-/// least, with the position up to where was looked as its `id`. It ends when the server stops, or can't read the log any
-/// more; with `Last-Event-ID` it goes on where it was. At most 64 run at a time.
+/// Server-sent events: the `id` is a position, the `data` an event of the log as JSON. After 15 seconds of silence, a comment
+/// is sent, with the position up to which the log was read as its `id`. The tail ends when the server stops or can't read
+/// the log. A request with `Last-Event-ID` resumes it. At most 64 tails run at a time.
 #[utoipa::path(
     get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
     security(("admin" = [])),
     responses(
-        (status = 200, description = "What happens", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
         TailFails,
     ),
 )]
@@ -79,17 +79,17 @@ pub(super) async fn tail_events(
     let (last, tail) = if let Some(after) = after {
         (Vec::new(), Tail::start_after(Arc::clone(&api.event_store), filter, after))
     } else {
-        let _turn = api.acquire_scan_permit().await?;
+        let _permit = api.acquire_scan_permit().await?;
         Tail::start_at_end(Arc::clone(&api.event_store), filter, last, MAX_SCANNED_EVENTS).await?
     };
-    let following = TailStream {
+    let tail_stream = TailStream {
         tail,
         pending: last.iter().filter_map(to_sse_event).collect(),
         keep_alive_due: Instant::now() + KEEP_ALIVE_INTERVAL,
         shutdown: api.shutdown,
         _permit: permit,
     };
-    Ok(Sse::new(stream::unfold(following, TailStream::next)))
+    Ok(Sse::new(stream::unfold(tail_stream, TailStream::next)))
 }
 
 fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
@@ -100,11 +100,11 @@ fn parse_last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem>
         .ok_or_else(|| malformed_parameter("Last-Event-ID", "the `id` of an event of this tail"))
 }
 
-/// A tail on its way to a client.
+/// A tail that is being sent to a client.
 struct TailStream {
     tail: Tail,
     pending: VecDeque<Event>,
-    /// When something is to be sent at last.
+    /// When a comment is sent if no event is before.
     keep_alive_due: Instant,
     shutdown: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
@@ -117,18 +117,21 @@ impl TailStream {
                 self.keep_alive_due = Instant::now() + KEEP_ALIVE_INTERVAL;
                 return Some((Ok(event), self));
             }
-            let news = tokio::select! {
+            let batch = tokio::select! {
                 biased;
-                // An error means that whoever could stop the process is gone.
+                // An error means that the sender was dropped, so the process is ending.
                 _ = self.shutdown.wait_for(|stopping| *stopping) => return None,
-                news = timeout_at(self.keep_alive_due, self.tail.next_batch()) => news,
+                batch = timeout_at(self.keep_alive_due, self.tail.next_batch()) => batch,
             };
-            match news {
+            match batch {
                 Ok(Ok(TailBatch { events, .. })) => {
                     self.pending.extend(events.iter().filter_map(to_sse_event))
                 }
                 Ok(Err(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the log can't be followed");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the tail ends because the log can't be read"
+                    );
                     return None;
                 }
                 Err(_) => {

@@ -170,9 +170,9 @@ impl Report for Explanation {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         if !self.agrees {
-            let place = self.read_model_position;
+            let position = self.read_model_position;
             diagnostics.push(Diagnostic::warning(format!(
-                "the row is not what the log says it is, up to position {place} where the read model stands"
+                "the row is not what the log says it is, up to position {position} where the read model stands"
             )));
         }
         if let Some(first) = self.parked.first() {
@@ -185,7 +185,7 @@ impl Report for Explanation {
             0 => {}
             1 => diagnostics.push(Diagnostic::note("the log has a later event of its stream")),
             more => {
-                diagnostics.push(Diagnostic::note(format!("the log has {more} later events of its stream")))
+                diagnostics.push(Diagnostic::note(format!("the log has {more} later events of its stream")));
             }
         }
         diagnostics

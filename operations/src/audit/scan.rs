@@ -1,42 +1,42 @@
-//! Reading the log through a filter, a stretch at a time: memory does not grow with the log.
+//! Filtered scans of the log, batch by batch, in bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chat_domain::{Position, Revision, StreamId, Timestamp};
 use chat_ports::event_store::{
-    EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
+    EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead, creation_lookup,
 };
 
 use super::filter::EventFilter;
 use super::seek;
 use super::time::MAX_CLOCK_SKEW_MS;
 
-/// Events read at once, unless told otherwise. The store returns fewer where they are large.
+/// The default number of events per read. The store returns fewer if they are large.
 const BATCH_EVENTS: usize = 512;
 
-/// Which end of the log to begin at.
+/// The direction of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// From the start towards the end.
+    /// From the start of the log towards the end.
     OldestFirst,
-    /// From the end towards the start.
+    /// From the end of the log towards the start.
     #[default]
     NewestFirst,
 }
 
-/// What a stretch of the log holds of what is looked for.
+/// The matching events of a part of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanBatch {
-    /// The events that the filter fits, in the order asked for. May be none.
+    /// The events that match the filter, in the order of the scan. May be empty.
     pub events: Vec<RecordedEvent>,
-    /// How many events were looked at.
+    /// The number of scanned events.
     pub scanned_events: u64,
-    /// The last event looked at: a read that goes on from here, after it or before it, misses nothing.
+    /// The position of the last scanned event. A scan that continues from here misses nothing.
     pub last_scanned: Position,
 }
 
-/// A read of the log through a filter.
+/// A scan of the log through a filter.
 ///
 /// ```
 /// # async fn example(log: &dyn chat_ports::event_store::EventStore)
@@ -45,14 +45,14 @@ pub struct ScanBatch {
 ///
 /// let filter = EventFilter { types: vec!["MessageDeleted".to_owned()], ..EventFilter::default() };
 /// let mut scan = Scan::new(filter, Order::OldestFirst);
-/// while let Some(found) = scan.next(log).await? {
-///     println!("{} of {} up to {}", found.events.len(), found.looked_at, found.reached);
+/// while let Some(batch) = scan.next_batch(log).await? {
+///     println!("{} of {} up to {}", batch.events.len(), batch.scanned_events, batch.last_scanned);
 /// }
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Where the filter names a stream or a chat, that stream alone is read, from the revision where its positions begin.
+/// If the filter names a stream or a chat, only that stream is read, from the revision at which its positions begin.
 #[derive(Debug)]
 pub struct Scan {
     filter: EventFilter,
@@ -63,59 +63,59 @@ pub struct Scan {
 
 #[derive(Debug)]
 enum ScanSource {
-    /// Where to begin has not been looked for yet.
+    /// The start has not been determined yet.
     Unopened,
-    /// The whole log, after or before a position.
+    /// The whole log, from after or before a position.
     All(Option<Position>),
-    /// A stream, and what stands elsewhere and belongs to it.
+    /// A stream, and related events of another stream.
     Streams(Vec<StreamCursor>),
-    /// Nothing can follow that is meant.
+    /// No matching event can follow.
     Ended,
 }
 
-/// A place in one stream.
+/// A cursor in one stream.
 #[derive(Debug)]
 struct StreamCursor {
     name: Arc<str>,
-    /// `None`: the stream ends here.
+    /// The start of the next read; `None` at the end of the stream.
     next: Option<ReadStart>,
     buffer: VecDeque<RecordedEvent>,
 }
 
 impl Scan {
-    /// Begins at an end of the log, or as near to it as the filter's bounds allow.
+    /// A scan that begins at an end of the log, or at the bound of the filter.
     pub fn new(filter: EventFilter, order: Order) -> Self {
         Self { filter, order, batch_events: BATCH_EVENTS, source: ScanSource::Unopened }
     }
 
-    /// Reads so many events at once.
+    /// Sets the number of events per read.
     #[must_use]
     pub fn with_batch_events(mut self, events: usize) -> Self {
         self.batch_events = events.max(1);
         self
     }
 
-    /// What it looks for.
+    /// The filter of the scan.
     pub fn filter(&self) -> &EventFilter {
         &self.filter
     }
 
-    /// The next stretch; `None` at the end. After an error the same stretch can be asked for again.
+    /// Reads the next batch; `None` at the end. After an error, the next call reads the same batch again.
     pub async fn next_batch(&mut self, log: &dyn EventStore) -> Result<Option<ScanBatch>, EventStoreError> {
         if matches!(self.source, ScanSource::Unopened) {
             self.source = self.open(log).await?;
         }
         let events = match &mut self.source {
             ScanSource::Unopened | ScanSource::Ended => return Ok(None),
-            ScanSource::All(place) => {
+            ScanSource::All(position) => {
                 let events = match self.order {
                     Order::OldestFirst => {
-                        log.read_all(place.unwrap_or(Position::START), self.batch_events).await?
+                        log.read_all(position.unwrap_or(Position::START), self.batch_events).await?
                     }
-                    Order::NewestFirst => log.read_all_backwards(*place, self.batch_events).await?,
+                    Order::NewestFirst => log.read_all_backwards(*position, self.batch_events).await?,
                 };
                 if let Some(last) = events.last() {
-                    *place = Some(last.position);
+                    *position = Some(last.position);
                 }
                 events
             }
@@ -125,23 +125,23 @@ impl Scan {
             self.source = ScanSource::Ended;
             return Ok(None);
         };
-        let reached = last.position;
-        let mut looked_at = 0;
-        let mut meant = Vec::new();
+        let last_scanned = last.position;
+        let mut scanned_events = 0;
+        let mut matching = Vec::new();
         for event in events {
             if self.is_past_end(&event) {
                 self.source = ScanSource::Ended;
                 break;
             }
-            looked_at += 1;
+            scanned_events += 1;
             if self.filter.matches(&event) {
-                meant.push(event);
+                matching.push(event);
             }
         }
-        Ok(Some(ScanBatch { events: meant, scanned_events: looked_at, last_scanned: reached }))
+        Ok(Some(ScanBatch { events: matching, scanned_events, last_scanned }))
     }
 
-    /// Whether nothing from this event on can be meant.
+    /// Whether no event from this one on can match the filter.
     fn is_past_end(&self, event: &RecordedEvent) -> bool {
         let filter = &self.filter;
         let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);
@@ -161,9 +161,9 @@ impl Scan {
 
     async fn open(&self, log: &dyn EventStore) -> Result<ScanSource, EventStoreError> {
         let filter = &self.filter;
-        let (stream, elsewhere) = match (&filter.stream, filter.app, filter.chat) {
+        let (stream, chat_created) = match (&filter.stream, filter.app, filter.chat) {
             (Some(stream), ..) => (Arc::clone(stream), None),
-            // A chat's creation stands in its app's stream.
+            // The creation of a chat is in its app's stream.
             (None, Some(app), Some(chat)) => {
                 let created = creation_lookup::find_chat_created(log, app, chat).await?;
                 (StreamId::Chat(app, chat).to_string().into(), created)
@@ -172,7 +172,7 @@ impl Scan {
         };
         let next = self.open_stream(log, &stream).await?;
         let mut cursors = vec![StreamCursor { name: stream, next, buffer: VecDeque::new() }];
-        if let Some(event) = elsewhere {
+        if let Some(event) = chat_created {
             cursors.push(StreamCursor {
                 name: Arc::clone(&event.stream),
                 next: None,
@@ -182,7 +182,7 @@ impl Scan {
         Ok(ScanSource::Streams(cursors))
     }
 
-    /// Where to begin in the whole log.
+    /// Finds the start of a scan of the whole log.
     async fn open_whole_log(&self, log: &dyn EventStore) -> Result<Option<Position>, EventStoreError> {
         let filter = &self.filter;
         match self.order {
@@ -197,7 +197,7 @@ impl Scan {
         }
     }
 
-    /// Where to begin in a stream.
+    /// Finds the start of a scan of a stream.
     async fn open_stream(
         &self,
         log: &dyn EventStore,
@@ -217,7 +217,7 @@ impl Scan {
     }
 }
 
-/// The next events of a few streams, in the order of the log.
+/// Reads the next events of several streams, merged in the order of the log.
 async fn read_merged(
     log: &dyn EventStore,
     streams: &mut [StreamCursor],
@@ -227,8 +227,8 @@ async fn read_merged(
     let mut events = Vec::new();
     while events.len() < batch_events {
         for stream in streams.iter_mut() {
-            // A stream that has been read to here is not read on before what was read of it is used up, and where it
-            // stands alone nothing is gained by holding more than it gave at once.
+            // An empty buffer ends the batch instead of being refilled, so that memory stays bounded by one read for each
+            // stream.
             if stream.buffer.is_empty() && stream.next.is_some() {
                 if !events.is_empty() {
                     return Ok(events);
@@ -249,12 +249,10 @@ async fn read_merged(
 }
 
 impl StreamCursor {
-    /// Reads on, where there is more.
+    /// Fills the buffer, unless the stream has ended.
     async fn fill(&mut self, log: &dyn EventStore, limit: usize) -> Result<(), EventStoreError> {
         let Some(from) = self.next else { return Ok(()) };
-        let read =
-            StreamRead { stream: Arc::clone(&self.name), start: from, filter: EventTypeFilter::All, limit };
-        let events = log.read_stream(read).await?;
+        let events = log.read_stream(StreamRead::all(Arc::clone(&self.name), from, limit)).await?;
         self.next = events.last().and_then(|last| match from {
             ReadStart::Forwards(_) => Some(ReadStart::Forwards(last.revision.next())),
             ReadStart::End | ReadStart::Backwards(_) => {

@@ -1,11 +1,11 @@
-//! One event, with what surrounds it.
+//! Shows one event with its neighbours and the events of its correlation.
 
 use std::sync::Arc;
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Metadata, Position, Revision, Timestamp, operator_action};
 use chat_ports::event_store::{
-    EventLookup, EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
+    EventLookup, EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,25 +16,25 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// How far around an event others of its request are looked for, in milliseconds.
+/// The time before and after an event that is searched for events of its correlation, in milliseconds.
 const RELATED_WINDOW_MS: i64 = 600_000;
 
-/// How many events on either side are looked at for that.
+/// The most events scanned on either side.
 const MAX_SCANNED_EVENTS: u64 = 10_000;
 
-/// How many of them are named on either side.
+/// The most events listed on either side.
 const MAX_RELATED_EVENTS: usize = 20;
 
-/// Which event.
+/// Selects an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSelector {
-    /// The one at this position.
+    /// The event at this position.
     Position(Position),
-    /// The one of this id.
+    /// The event with this id.
     Id(EventId),
 }
 
-/// An event and what surrounds it.
+/// An event, its neighbours, and the events of its correlation.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShownEvent {
     /// The event.
@@ -43,27 +43,27 @@ pub struct ShownEvent {
     pub previous: Option<EventReference>,
     /// The event after it in its stream.
     pub following: Option<EventReference>,
-    /// The request that carried the command, its `causation_id`; `null` where the metadata can't be read.
+    /// The id of the request that caused it (`causation_id`); `null` if the metadata can't be read.
     pub request: Option<String>,
-    /// Earlier events of the same correlation, oldest first: what led here. Looked for among 10,000 events and ten
-    /// minutes before it; a trace looks everywhere.
+    /// Earlier events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes before it; a
+    /// trace searches the whole log.
     pub caused_by: Vec<EventReference>,
-    /// Later events of the same correlation, oldest first: what it led to, looked for as far.
+    /// Later events of the same correlation, oldest first. Searched for as far.
     pub caused: Vec<EventReference>,
 }
 
 impl EventSelector {
-    /// Reads a position (digits) or an event's id (a UUID). `None` where it is neither.
+    /// Parses a position (digits) or an event's id (a UUID). `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
-        if !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit()) && text.len() <= 20 {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() <= 20 {
             return text.parse().ok().map(|position| Self::Position(Position::new(position)));
         }
         Uuid::try_parse(text).ok().map(|id| Self::Id(EventId::new(id)))
     }
 }
 
-/// Finds an event; `None` where there is none. By id, where the engine can't find ids, at most `look_at_most` events are
-/// looked at, the newest first.
+/// Finds an event. If the engine has no index of ids, a search by id scans about `max_scanned_events` events, newest
+/// first.
 pub async fn find_event(
     log: &dyn EventStore,
     selector: EventSelector,
@@ -73,26 +73,27 @@ pub async fn find_event(
         EventSelector::Position(position) => return log.event_at(position).await,
         EventSelector::Id(id) => id,
     };
-    // Engines that find ids by themselves do so whatever the stream; to others there is nothing to read of the future.
-    let search =
+    // An engine with an index of ids ignores stream and time. Any other engine reads nothing, because the time is in the
+    // future.
+    let lookup =
         EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
-    if let Some(event) = log.find_event(search).await? {
+    if let Some(event) = log.find_event(lookup).await? {
         return Ok(Some(event));
     }
     let mut scan = Scan::new(EventFilter::default(), Order::NewestFirst);
-    let mut looked_at = 0;
-    while looked_at < max_scanned_events
-        && let Some(found) = scan.next_batch(log).await?
+    let mut scanned = 0;
+    while scanned < max_scanned_events
+        && let Some(batch) = scan.next_batch(log).await?
     {
-        looked_at += found.scanned_events;
-        if let Some(event) = found.events.into_iter().find(|event| event.id == id) {
+        scanned += batch.scanned_events;
+        if let Some(event) = batch.events.into_iter().find(|event| event.id == id) {
             return Ok(Some(event));
         }
     }
     Ok(None)
 }
 
-/// Shows an event that was found.
+/// Collects the neighbours of an event, and the events of its correlation.
 pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEvent, EventStoreError> {
     let previous = match event.revision.get().checked_sub(1) {
         Some(revision) => event_at_revision(log, &event.stream, revision).await?,
@@ -111,7 +112,7 @@ pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEv
         let earlier = EventFilter { before: Some(event.position), ..related.clone() };
         caused_by = related_events(log, earlier, Order::NewestFirst).await?;
         caused_by.reverse();
-        // The times say where such events end; where to begin is known.
+        // The scan begins after the event itself, so it needs no lower bound of time.
         let later = EventFilter { after: Some(event.position), from: None, ..related };
         caused = related_events(log, later, Order::OldestFirst).await?;
     }
@@ -119,23 +120,23 @@ pub async fn show(log: &dyn EventStore, event: &RecordedEvent) -> Result<ShownEv
     Ok(ShownEvent { event: event.into(), previous, following, request, caused_by, caused })
 }
 
-/// The first few that are meant.
+/// Finds the first events that match a filter.
 async fn related_events(
     log: &dyn EventStore,
     filter: EventFilter,
     order: Order,
 ) -> Result<Vec<EventReference>, EventStoreError> {
-    let (mut named, mut looked_at) = (Vec::new(), 0);
+    let (mut related, mut scanned) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, order);
-    while named.len() < MAX_RELATED_EVENTS
-        && looked_at < MAX_SCANNED_EVENTS
-        && let Some(found) = scan.next_batch(log).await?
+    while related.len() < MAX_RELATED_EVENTS
+        && scanned < MAX_SCANNED_EVENTS
+        && let Some(batch) = scan.next_batch(log).await?
     {
-        looked_at += found.scanned_events;
-        named.extend(found.events.iter().map(EventReference::from));
+        scanned += batch.scanned_events;
+        related.extend(batch.events.iter().map(EventReference::from));
     }
-    named.truncate(MAX_RELATED_EVENTS);
-    Ok(named)
+    related.truncate(MAX_RELATED_EVENTS);
+    Ok(related)
 }
 
 async fn event_at_revision(
@@ -143,8 +144,8 @@ async fn event_at_revision(
     stream: &Arc<str>,
     revision: u64,
 ) -> Result<Option<EventReference>, EventStoreError> {
-    let from = ReadStart::Forwards(Revision::new(revision));
-    let read = StreamRead { stream: Arc::clone(stream), start: from, filter: EventTypeFilter::All, limit: 1 };
+    let start = ReadStart::Forwards(Revision::new(revision));
+    let read = StreamRead::all(Arc::clone(stream), start, 1);
     Ok(log.read_stream(read).await?.first().map(EventReference::from))
 }
 

@@ -1,4 +1,4 @@
-//! How much happens: by type, app, actor and hour, and which streams grow.
+//! Statistics of the log: events by type, app, actor and hour, and the largest and fastest growing streams.
 
 use std::collections::BTreeMap;
 
@@ -14,44 +14,44 @@ use super::scan::{Order, Scan};
 use super::time::rfc3339;
 use crate::envelope::{Diagnostic, Report};
 
-/// Different keys of one kind that are counted at a time; beyond, the rarest give way.
+/// Different keys that are counted exactly. Beyond that, counts are approximate.
 const MAX_COUNTED_KEYS: usize = 4_096;
 
-/// Hours that are told apart, the latest ones.
+/// The most recent hours, which are counted individually.
 const MAX_HOURS: usize = 24 * 7;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// How much happens.
+/// Statistics of the log.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Stats {
-    /// Events counted.
+    /// The number of events counted.
     pub events: u64,
-    /// Bytes of their payloads and metadata.
+    /// The size in bytes of their payloads and metadata.
     pub bytes: u64,
-    /// When the first of them was recorded.
+    /// The earliest time of recording.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub first_at: Option<String>,
-    /// When the last of them was recorded.
+    /// The latest time of recording.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_at: Option<String>,
-    /// By type, the most frequent first.
+    /// Events by type.
     pub types: Counts,
-    /// By app.
+    /// Events by app.
     pub apps: Counts,
-    /// By actor: its kind, and its name or address.
+    /// Events by actor: its kind, and its name or address.
     pub actors: Counts,
-    /// By hour, oldest first: those of the last week that have any.
+    /// Events by hour of the last week, oldest first, without empty hours.
     pub hours: Vec<HourCount>,
-    /// Events of earlier hours.
+    /// The number of events of earlier hours.
     pub earlier: u64,
-    /// The streams with most of the events counted.
+    /// The streams with the most events.
     pub biggest_streams: Counts,
-    /// The streams with most of the events counted in the hour before the last of them.
+    /// The streams with the most events in the last hour before the newest event.
     pub fastest_growing_streams: Counts,
-    /// How many events of the log were looked at, from its end.
+    /// The number of scanned events, from the end of the log.
     pub looked_at: u64,
-    /// Where the rest begins, before this position, if not all of the log was looked at.
+    /// The position before which the scan can continue; `null` if the whole log was scanned.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
     #[serde(skip)]
@@ -61,64 +61,65 @@ pub struct Stats {
 /// The most frequent keys.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Counts {
-    /// These, the most frequent first.
+    /// The most frequent keys, the most frequent first.
     pub most: Vec<KeyCount>,
-    /// How many more there are at least.
+    /// The least number of other keys.
     pub others: usize,
 }
 
-/// How often something occurs.
+/// The number of events of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KeyCount {
-    /// What.
+    /// The key.
     pub key: String,
-    /// How often.
+    /// The number of events.
     pub events: u64,
-    /// By how much the count may be too high: more than 4,096 different keys are not counted exactly.
+    /// By how much the count may be too high. Counts are exact up to 4,096 different keys.
     #[serde(skip_serializing_if = "is_zero")]
     pub at_most_too_high: u64,
 }
 
-/// How much happened in an hour.
+/// The number of events of an hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HourCount {
-    /// The hour's first moment.
+    /// The start of the hour.
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub hour: Timestamp,
-    /// Events recorded in it.
+    /// The number of events recorded in it.
     pub events: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Counts events from the log's end, looking at so many at most, and names the `most` frequent of each kind.
+/// Counts events from the end of the log, scanning about `max_scanned_events` at most. Lists the `most` frequent keys of each
+/// kind. `on_progress` receives the number of scanned events.
 pub async fn stats(
     log: &dyn EventStore,
     filter: EventFilter,
     most: usize,
     max_scanned_events: u64,
-    mut progress: impl FnMut(u64),
+    mut on_progress: impl FnMut(u64),
 ) -> Result<Stats, EventStoreError> {
     let unknown_types = filter.unknown_types().map(str::to_owned).collect();
-    let mut counting = StatsAccumulator::default();
-    let (mut looked_at, mut next) = (0, None);
+    let mut stats = StatsAccumulator::default();
+    let (mut scanned, mut next) = (0, None);
     let mut scan = Scan::new(filter, Order::NewestFirst);
-    while let Some(found) = scan.next_batch(log).await? {
-        looked_at += found.scanned_events;
-        for event in &found.events {
-            counting.count(event);
+    while let Some(batch) = scan.next_batch(log).await? {
+        scanned += batch.scanned_events;
+        for event in &batch.events {
+            stats.count(event);
         }
-        progress(looked_at);
-        if looked_at >= max_scanned_events {
-            next = Some(found.last_scanned);
+        on_progress(scanned);
+        if scanned >= max_scanned_events {
+            next = Some(batch.last_scanned);
             break;
         }
     }
-    Ok(counting.finish(most, looked_at, next, unknown_types))
+    Ok(stats.finish(most, scanned, next, unknown_types))
 }
 
 struct StatsAccumulator {
@@ -137,19 +138,19 @@ struct StatsAccumulator {
 
 impl Default for StatsAccumulator {
     fn default() -> Self {
-        let top = || FrequentKeys::with_capacity(MAX_COUNTED_KEYS);
+        let keys = || FrequentKeys::with_capacity(MAX_COUNTED_KEYS);
         Self {
             events: 0,
             bytes: 0,
             first: None,
             last: None,
-            types: top(),
-            apps: top(),
-            actors: top(),
+            types: keys(),
+            apps: keys(),
+            actors: keys(),
             hours: BTreeMap::new(),
             earlier: 0,
-            streams: top(),
-            growing: top(),
+            streams: keys(),
+            growing: keys(),
         }
     }
 }
@@ -214,8 +215,8 @@ impl StatsAccumulator {
     }
 }
 
-fn to_counts(top: FrequentKeys<String>, most: usize) -> Counts {
-    let (most, others) = top.most_frequent(most);
+fn to_counts(keys: FrequentKeys<String>, most: usize) -> Counts {
+    let (most, others) = keys.most_frequent(most);
     let most = most.into_iter().map(|(key, counted)| KeyCount {
         key,
         events: counted.count,
@@ -224,26 +225,26 @@ fn to_counts(top: FrequentKeys<String>, most: usize) -> Counts {
     Counts { most: most.collect(), others }
 }
 
-/// An actor in a few words. Apps are told apart by themselves: here their addresses count.
+/// Describes an actor. An app without a name is described by its address, since events are counted by app separately.
 fn actor_label(event: &RecordedEvent) -> String {
     let Ok(Metadata { actor, .. }) = serde_json::from_slice::<Metadata>(&event.metadata) else {
         return "unknown".to_owned();
     };
     match actor.name.or(actor.address) {
-        Some(who) => format!("{} {who}", actor_kind_name(actor.kind)),
+        Some(name) => format!("{} {name}", actor_kind_name(actor.kind)),
         None => actor_kind_name(actor.kind).to_owned(),
     }
 }
 
 impl Report for Stats {
     fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut said = unknown_type_diagnostics(&self.unknown_types);
+        let mut diagnostics = unknown_type_diagnostics(&self.unknown_types);
         if let Some(next) = self.next {
-            said.push(Diagnostic::note(format!(
+            diagnostics.push(Diagnostic::note(format!(
                 "only the newest {} events were looked at, back to position {next}",
                 self.looked_at
             )));
         }
-        said
+        diagnostics
     }
 }

@@ -1,7 +1,7 @@
-//! What the log says of an app, a chat or a message up to a position, and which event said so.
+//! The state of an app, a chat or a message by the log, up to a position, with the event that set each field.
 //!
-//! Streams may be huge, so none is read from its start: an app takes a handful of reads, a chat those and its deletions,
-//! a message its creation, found by its number, and the edits and deletions after that.
+//! Streams may be huge, so none is read as a whole. An app takes a handful of reads; a chat, those and a read of its edits
+//! and deletions; a message, the search for its creation and a read of the edits and deletions after it.
 
 use std::sync::Arc;
 
@@ -20,30 +20,30 @@ use super::subject::Subject;
 const MESSAGE_CREATED: &str = "MessageCreated";
 const CHAT_CREATED: &str = "ChatCreated";
 
-/// After all events: SQLite's positions are signed.
+/// A position after all events. Not `u64::MAX`, because the positions of SQLite are signed.
 pub(super) const END_OF_LOG: Position = Position::new(u64::MAX >> 1);
 
-/// Events read at once: each may hold a body of 64 KiB.
+/// Events per read. Few, because each may have a body of 64 KiB.
 const BATCH_EVENTS: usize = 128;
 
-/// Whether it is there.
+/// Whether a subject exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Existence {
-    /// It never was, or not yet.
+    /// It does not exist, or not yet.
     Absent,
-    /// It is.
+    /// It exists.
     Present,
     /// It was deleted.
     Deleted,
 }
 
-/// A subject as the log tells it.
+/// The state of a subject by the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectState {
-    /// Whether it is there.
+    /// Whether the subject exists.
     pub existence: Existence,
-    /// Its fields, under the names that clients read them by.
+    /// Its fields, with the names of the HTTP API.
     pub fields: Vec<Field>,
 }
 
@@ -66,13 +66,13 @@ impl SubjectState {
         Self { existence: Existence::Present, fields }
     }
 
-    /// A field by its name.
+    /// Finds a field by name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
 }
 
-/// Folds what the log says of a subject up to a position, the event there included.
+/// Computes the state of a subject after all events up to a position (inclusive).
 pub async fn subject_state(
     log: &dyn EventStore,
     subject: Subject,
@@ -231,33 +231,31 @@ impl<'a> StreamReader<'a> {
 
     async fn read(
         &self,
-        from: ReadStart,
-        select: EventTypeFilter,
+        start: ReadStart,
+        filter: EventTypeFilter,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log
-            .read_stream(StreamRead { stream: Arc::clone(&self.name), start: from, filter: select, limit })
-            .await
+        self.log.read_stream(StreamRead::all(Arc::clone(&self.name), start, limit).filtered(filter)).await
     }
 
     async fn event_at(&self, revision: Revision) -> Result<Option<RecordedEvent>, EventStoreError> {
         Ok(self.read(ReadStart::Forwards(revision), EventTypeFilter::All, 1).await?.into_iter().next())
     }
 
-    /// The last event up to a revision that tells something; those that can't be read tell nothing.
+    /// Finds the last event up to a revision from which `extract` returns a value. Skips events that can't be decoded.
     async fn last_matching<T>(
         &self,
         end: Revision,
-        select: EventTypeFilter,
+        filter: EventTypeFilter,
         extract: impl Fn(Event) -> Option<T>,
     ) -> Result<Option<(T, RecordedEvent)>, EventStoreError> {
         let (mut from, mut limit) = (end, 1);
         loop {
-            let events = self.read(ReadStart::Backwards(from), select, limit).await?;
+            let events = self.read(ReadStart::Backwards(from), filter, limit).await?;
             let Some(first) = events.last().map(|event| event.revision) else { return Ok(None) };
             for event in events {
-                if let Some(told) = event.decode().ok().and_then(&extract) {
-                    return Ok(Some((told, event)));
+                if let Some(value) = event.decode().ok().and_then(&extract) {
+                    return Ok(Some((value, event)));
                 }
             }
             let Some(before) = first.get().checked_sub(1) else { return Ok(None) };
@@ -265,13 +263,13 @@ impl<'a> StreamReader<'a> {
         }
     }
 
-    /// Edits and deletions, from a revision up to another.
+    /// The edits and deletions of a chat, from one revision up to another.
     fn changes(&self, from: Revision, end: Revision) -> ChangeReader<'_> {
         ChangeReader { stream: self, from: Some(from), end, read: Vec::new().into_iter() }
     }
 }
 
-/// Edits and deletions of a chat, read a few at a time.
+/// Reads the edits and deletions of a chat, batch by batch.
 struct ChangeReader<'a> {
     stream: &'a StreamReader<'a>,
     from: Option<Revision>,
@@ -286,8 +284,8 @@ impl ChangeReader<'_> {
                 return Ok(Some(event).filter(|event| event.revision <= self.end));
             }
             let Some(from) = self.from.filter(|from| *from <= self.end) else { return Ok(None) };
-            let select = EventTypeFilter::Except(MESSAGE_CREATED);
-            let events = self.stream.read(ReadStart::Forwards(from), select, BATCH_EVENTS).await?;
+            let filter = EventTypeFilter::Except(MESSAGE_CREATED);
+            let events = self.stream.read(ReadStart::Forwards(from), filter, BATCH_EVENTS).await?;
             self.from = events.last().map(|last| last.revision.next());
             self.read = events.into_iter();
         }

@@ -1,4 +1,4 @@
-//! Following the log through a filter.
+//! Tails: follow the log through a filter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::event::AuditedEvent;
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 
-/// Events taken from the log at once.
+/// Events per read of the log.
 const BATCH_EVENTS: usize = 512;
 
-/// Between two attempts to reach a log that is away.
+/// The pause before a failed read is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// A log that is followed. Nothing is left out and nothing comes twice, also where the log is away for a while.
+/// Follows the log. Delivers each event exactly once, also across outages of the log.
 pub struct Tail {
     log: Arc<dyn EventStore>,
     filter: EventFilter,
@@ -24,12 +24,12 @@ pub struct Tail {
     subscription: Option<Box<dyn Subscription>>,
 }
 
-/// What has come.
+/// New events of the log.
 #[derive(Clone, Debug)]
 pub struct TailBatch {
-    /// The events that the filter fits, in the order of the log. May be none.
+    /// The events that match the filter, in the order of the log. May be empty.
     pub events: Vec<AuditedEvent>,
-    /// Everything up to here has been looked at.
+    /// The position up to which the log has been read.
     pub up_to: Position,
 }
 
@@ -39,8 +39,8 @@ impl Tail {
         Self { log, filter, up_to: after, subscription: None }
     }
 
-    /// Follows the log from its end; also returns the last `count` events before that, oldest first,
-    /// as far as they are among the newest `look_at_most`.
+    /// Follows the log from its end. Also returns the last `count` matching events before that, oldest first, as far as they
+    /// are among the newest `max_scanned_events`.
     pub async fn start_at_end(
         log: Arc<dyn EventStore>,
         filter: EventFilter,
@@ -48,16 +48,16 @@ impl Tail {
         max_scanned_events: u64,
     ) -> Result<(Vec<AuditedEvent>, Self), EventStoreError> {
         let head = log.head().await?;
-        let (mut last, mut looked_at) = (Vec::new(), 0);
+        let (mut last, mut scanned) = (Vec::new(), 0);
         let mut scan =
             Scan::new(filter.clone(), Order::NewestFirst).with_batch_events(count.clamp(16, BATCH_EVENTS));
         while last.len() < count
-            && looked_at < max_scanned_events
-            && let Some(found) = scan.next_batch(&*log).await?
+            && scanned < max_scanned_events
+            && let Some(batch) = scan.next_batch(&*log).await?
         {
-            looked_at += found.scanned_events;
-            // What came since is for the subscription to bring.
-            let before = found.events.iter().filter(|event| event.position <= head);
+            scanned += batch.scanned_events;
+            // The subscription delivers events after the head.
+            let before = batch.events.iter().filter(|event| event.position <= head);
             last.extend(before.map(AuditedEvent::from));
         }
         last.truncate(count);
@@ -65,18 +65,21 @@ impl Tail {
         Ok((last, Self::start_after(log, filter, head)))
     }
 
-    /// Up to where the log has been looked at.
+    /// The position up to which the log has been read.
     pub fn up_to(&self) -> Position {
         self.up_to
     }
 
-    /// Waits for what comes. A log that is away is waited for; dropping the future loses nothing.
+    /// Waits for new events, also through outages of the log. Cancel safe.
     pub async fn next_batch(&mut self) -> Result<TailBatch, EventStoreError> {
         loop {
             match self.try_next_batch().await {
-                Ok(news) => return Ok(news),
+                Ok(batch) => return Ok(batch),
                 Err(error) if error.is_retryable() => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the log is away");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "the log is unavailable; retrying"
+                    );
                     self.subscription = None;
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
@@ -92,7 +95,7 @@ impl Tail {
         };
         let batch = subscription.next(BATCH_EVENTS).await?;
         self.up_to = batch.up_to;
-        let meant = batch.events.iter().filter(|event| self.filter.matches(event));
-        Ok(TailBatch { events: meant.map(AuditedEvent::from).collect(), up_to: batch.up_to })
+        let matching = batch.events.iter().filter(|event| self.filter.matches(event));
+        Ok(TailBatch { events: matching.map(AuditedEvent::from).collect(), up_to: batch.up_to })
     }
 }

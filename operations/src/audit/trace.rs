@@ -1,4 +1,4 @@
-//! What belongs together: the requests of a correlation, and the events that each of them caused.
+//! Traces: the requests of a correlation, and the events that each caused.
 
 use chat_domain::{Actor, Metadata, Position};
 use chat_ports::event_store::{EventStore, EventStoreError};
@@ -10,7 +10,7 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// Events that a trace holds at most: whoever sends the same correlation id for ever does not fill the memory.
+/// The most events of a trace. Bounds memory, since a client may use one correlation id forever.
 pub const MAX_TRACED_EVENTS: usize = 1_000;
 
 /// A correlation across streams: its requests, in the order of their first events.
@@ -20,28 +20,28 @@ pub struct Trace {
     pub correlation_id: String,
     /// The requests.
     pub requests: Vec<TracedRequest>,
-    /// How many events of the log were looked at.
+    /// The number of scanned events.
     pub looked_at: u64,
-    /// Where the rest begins, after this position, if not all of the log was looked at.
+    /// The position after which the trace can continue; `null` if the whole log was scanned.
     #[schema(value_type = Option<u64>)]
     pub next: Option<Position>,
 }
 
-/// A request and what it caused.
+/// A request and the events that it caused.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TracedRequest {
     /// Its id.
     pub request_id: String,
-    /// The command that it carried.
+    /// Its command.
     pub command: String,
-    /// Who sent it.
+    /// The actor who sent it.
     #[schema(value_type = Object)]
     pub actor: Actor,
     /// The events, in the order of the log.
     pub events: Vec<AuditedEvent>,
 }
 
-/// Traces a correlation through what the filter allows, looking at so many events at most.
+/// Traces a correlation among the events that match a filter. Scans about `max_scanned_events` events at most.
 pub async fn trace(
     log: &dyn EventStore,
     correlation_id: &str,
@@ -53,20 +53,20 @@ pub async fn trace(
         Trace { correlation_id: correlation_id.to_owned(), requests: Vec::new(), looked_at: 0, next: None };
     let mut scan = Scan::new(filter, Order::OldestFirst);
     let mut events = 0;
-    while let Some(found) = scan.next_batch(log).await? {
-        trace.looked_at += found.scanned_events;
-        for event in &found.events {
+    while let Some(batch) = scan.next_batch(log).await? {
+        trace.looked_at += batch.scanned_events;
+        for event in &batch.events {
             if events == MAX_TRACED_EVENTS {
                 return Ok(trace);
             }
-            // The filter has read it already.
+            // Parses, since the filter has already parsed it.
             let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { continue };
             trace.add(metadata, event.into());
             trace.next = Some(event.position);
             events += 1;
         }
         if trace.looked_at >= max_scanned_events {
-            trace.next = Some(found.last_scanned);
+            trace.next = Some(batch.last_scanned);
             return Ok(trace);
         }
     }
@@ -76,8 +76,8 @@ pub async fn trace(
 
 impl Trace {
     fn add(&mut self, metadata: Metadata, event: AuditedEvent) {
-        let known = self.requests.iter_mut().find(|request| request.request_id == metadata.causation_id);
-        if let Some(request) = known {
+        let request = self.requests.iter_mut().find(|request| request.request_id == metadata.causation_id);
+        if let Some(request) = request {
             request.events.push(event);
             return;
         }

@@ -62,7 +62,8 @@ pub async fn drop_generations(
             }
             Some(wanted) if wanted >= projection.next_generation() || wanted.0 == 0 => {}
             Some(wanted) => {
-                found.push((ProjectionGeneration { projection: *name, generation: wanted }, state_of(wanted)))
+                found
+                    .push((ProjectionGeneration { projection: *name, generation: wanted }, state_of(wanted)));
             }
             None => found.extend(
                 projection.all().into_iter().filter(|(_, state)| *state == GenerationState::LeftOver).map(

@@ -83,10 +83,10 @@ impl ListedProjectorState {
         }
     }
 
-    fn from_heartbeat(heartbeat: &Heartbeat, standing: GenerationState, parked: u64) -> Self {
+    fn from_heartbeat(heartbeat: &Heartbeat, generation_state: GenerationState, parked: u64) -> Self {
         match heartbeat.state.as_str() {
             "waiting" => Self::Waiting,
-            _ if standing == GenerationState::Building => Self::Rebuilding,
+            _ if generation_state == GenerationState::Building => Self::Rebuilding,
             "rebuilding" => Self::Rebuilding,
             "catching_up" => Self::CatchingUp,
             _ if parked > 0 => Self::Parked,
@@ -101,12 +101,12 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
-        for (generation, standing) in generations.of(name).all() {
+        for (generation, generation_state) in generations.of(name).all() {
             listed.push(
                 describe_generation(
                     projections,
                     ProjectionGeneration { projection: name, generation },
-                    standing,
+                    generation_state,
                     head,
                 )
                 .await?,
@@ -119,7 +119,7 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
 async fn describe_generation(
     projections: &Projections,
     generation_id: ProjectionGeneration,
-    standing: GenerationState,
+    generation_state: GenerationState,
     head: Position,
 ) -> Result<Listed, ProjectionsError> {
     let location = projections.location(generation_id);
@@ -138,7 +138,7 @@ async fn describe_generation(
     };
     let state = match (&heartbeat, position) {
         (Some(heartbeat), _) => {
-            ListedProjectorState::from_heartbeat(heartbeat, standing, parked.unwrap_or(0))
+            ListedProjectorState::from_heartbeat(heartbeat, generation_state, parked.unwrap_or(0))
         }
         (None, Some(_)) => ListedProjectorState::NotRunning,
         (None, None) => ListedProjectorState::Missing,
@@ -147,7 +147,7 @@ async fn describe_generation(
     Ok(Listed {
         name: generation_id.projection,
         generation: generation_id.generation,
-        standing,
+        standing: generation_state,
         version: format_version(&location),
         place: location.to_string(),
         state,

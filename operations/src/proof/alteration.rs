@@ -1,9 +1,10 @@
-//! What was altered in a log, told from the hashes of its leaves before.
+//! Alterations of a log, found by the hashes of its earlier leaves.
 
 use std::path::Path;
 
 use chat_domain::metadata::EventId;
 use chat_domain::{Position, Revision};
+use chat_ports::error_chain;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use serde::Serialize;
 
@@ -12,57 +13,57 @@ use super::leaf::LeafHasher;
 use super::leaves_file::{Leaf, LeavesReader};
 use super::log_walk::LogWalk;
 
-/// The first event that is not as it was.
+/// The first difference of a log from its earlier content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Alteration {
-    /// The event at this place holds something else now.
+    /// The event at this position has other content.
     Changed {
-        /// Where.
+        /// The position of the event.
         position: Position,
-        /// What stands there now.
+        /// The event that is there now.
         now: EventIdentity,
     },
-    /// The event at this place is gone.
+    /// The event at this position is missing.
     Removed {
-        /// Where it stood.
+        /// The position where it was.
         position: Position,
     },
-    /// This event was not there.
+    /// This event was added.
     Inserted {
-        /// Where it stands.
+        /// The position of the event.
         position: Position,
-        /// What it is.
+        /// The event.
         now: EventIdentity,
     },
-    /// An event stands where another one stood, or none.
+    /// An event is at another position than before.
     Moved {
-        /// Where the order first differs.
+        /// The first position at which the order differs.
         position: Position,
-        /// What stands there now, and where it stood before.
+        /// The event that is there now, with its earlier position.
         now: Option<(EventIdentity, Position)>,
-        /// Where the event that stood there is now.
+        /// The current position of the event that was there.
         gone_to: Option<Position>,
     },
-    /// The event at this place can't be read any more.
+    /// The event at this position can't be read any more.
     Unreadable {
-        /// Where it stood.
+        /// The position where it was.
         position: Position,
-        /// What the event store says.
+        /// The error of the event store.
         because: String,
     },
 }
 
-/// An event, as far as it is named.
+/// The identity of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventIdentity {
     /// Its stream.
     pub stream: String,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     pub revision: Revision,
     /// Its type.
     pub event_type: String,
-    /// Its identity.
+    /// Its id.
     pub id: EventId,
 }
 
@@ -78,7 +79,7 @@ impl EventIdentity {
 }
 
 impl Alteration {
-    /// Where it is.
+    /// The position of the alteration.
     pub fn position(&self) -> Position {
         let (Self::Changed { position, .. }
         | Self::Removed { position }
@@ -88,19 +89,13 @@ impl Alteration {
         *position
     }
 
-    /// That the event which should stand there can't be read.
+    /// The alteration where the event expected at a position can't be read.
     pub(super) fn unreadable(position: Position, error: &EventStoreError) -> Self {
-        let mut because = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            because = format!("{because}: {cause}");
-            source = cause.source();
-        }
-        Self::Unreadable { position, because }
+        Self::Unreadable { position, because: error_chain(error) }
     }
 
-    /// Names what happened where the log first differs: there `was` was, and `is` is. Looks through all leaves and the
-    /// whole log for where they have come from and gone to.
+    /// Classifies the first difference of a log, where `expected` was and `found` is. Searches all leaves and the whole log
+    /// for where these events came from and went to.
     pub(super) async fn classify(
         log: &dyn EventStore,
         leaves: &Path,
@@ -108,16 +103,16 @@ impl Alteration {
         found: Option<RecordedEvent>,
     ) -> Result<Self, ProofError> {
         let gone_to = current_position_of(log, expected).await?;
-        let Some(is) = found else {
+        let Some(found) = found else {
             return Ok(Self::removed_or_moved(expected.position, gone_to));
         };
-        if is.position > expected.position {
+        if found.position > expected.position {
             return Ok(Self::removed_or_moved(expected.position, gone_to));
         }
-        let now = EventIdentity::from_event(&is);
-        let position = is.position;
-        Ok(match (original_position_of(&is, leaves)?, gone_to) {
-            // What is there stood somewhere else, and what stood there is nowhere: the rest has moved up.
+        let now = EventIdentity::from_event(&found);
+        let position = found.position;
+        Ok(match (original_position_of(&found, leaves)?, gone_to) {
+            // The event there was elsewhere, and the expected one is missing: later events have moved up.
             (Some(_), None) if position == expected.position => Self::Removed { position },
             (Some(origin), gone_to) => Self::Moved { position, now: Some((now, origin)), gone_to },
             (None, None) if position == expected.position => Self::Changed { position, now },
@@ -125,7 +120,7 @@ impl Alteration {
         })
     }
 
-    /// Nothing stands where an event stood.
+    /// The alteration where no event is at the position of an earlier one.
     fn removed_or_moved(position: Position, gone_to: Option<Position>) -> Self {
         match gone_to {
             None => Self::Removed { position },
@@ -134,23 +129,23 @@ impl Alteration {
     }
 }
 
-/// Where the log has an event now that had this leaf.
-async fn current_position_of(log: &dyn EventStore, was: Leaf) -> Result<Option<Position>, ProofError> {
+/// Finds the current position of the event that had a leaf.
+async fn current_position_of(log: &dyn EventStore, leaf: Leaf) -> Result<Option<Position>, ProofError> {
     let mut walk = LogWalk::new(log, None);
     loop {
         match walk.next_event().await {
-            Ok(Some(event)) if LeafHasher::from_event(&event).hash_at(was.position) == was.hash => {
+            Ok(Some(event)) if LeafHasher::from_event(&event).hash_at(leaf.position) == leaf.hash => {
                 return Ok(Some(event.position));
             }
             Ok(Some(_)) => {}
-            // What is behind an event that can't be read is out of reach.
+            // Events after an unreadable one can't be read either.
             Ok(None) | Err(EventStoreError::Damaged(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Where an event stood when the leaves were written.
+/// Finds the position of an event at the time when the leaves were written.
 fn original_position_of(event: &RecordedEvent, leaves: &Path) -> Result<Option<Position>, ProofError> {
     let content = LeafHasher::from_event(event);
     let mut leaves = LeavesReader::open(leaves)?;

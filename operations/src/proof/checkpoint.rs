@@ -1,14 +1,14 @@
-//! Checkpoints: what is signed about a log (c2sp.org/tlog-checkpoint).
+//! Checkpoints: the signed statement about a log (c2sp.org/tlog-checkpoint).
 //!
 //! Lines of text, each ended by a line break:
 //!
 //! ```text
 //! chat-api/log/0199aa5e-2f3c-4c8e-9d0a-3f1f7a1e2b4c   the log's id
-//! 1204                                                 how many events
+//! 1204                                                 the number of events
 //! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=         the root of their tree
-//! position 1204                                        the last one's position
-//! time 2026-11-24T17:30:00.123Z                        when it was signed
-//! leaves 3q2+7w…                                       SHA-256 of the file with the leaves' hashes
+//! position 1204                                        the position of the last event
+//! time 2026-11-24T17:30:00.123Z                        the time of signing
+//! leaves 3q2+7w…                                       the SHA-256 of the leaves file
 //! ```
 
 use std::fmt;
@@ -22,26 +22,26 @@ use super::tree::Hash;
 
 const ORIGIN_PREFIX: &str = "chat-api/log/";
 
-/// A statement about a log.
+/// A statement about the content of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
-    /// Which log.
+    /// The log.
     pub log: LogId,
-    /// How many events it held.
+    /// The number of its events.
     pub events: u64,
     /// The root of their tree.
     pub root: Hash,
-    /// The last one's position.
+    /// The position of the last event.
     pub position: Position,
-    /// When that was so.
+    /// The time of signing.
     #[serde(serialize_with = "as_text")]
     pub time: Timestamp,
-    /// The hash of the file with the hashes of all leaves.
+    /// The SHA-256 of the leaves file.
     pub leaves: Hash,
 }
 
 impl Checkpoint {
-    /// Reads what [`fmt::Display`] writes. Lines after those are passed over.
+    /// Parses the format that [`fmt::Display`] writes. Ignores further lines.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         Self::read(text).ok_or(ProofError::Malformed("this is no checkpoint of a chat API's log"))
     }
@@ -58,12 +58,12 @@ impl Checkpoint {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }
 
-/// A number without leading zeroes.
+/// Parses a number without leading zeroes.
 pub(super) fn parse_number(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_these_lines_and_reads_back() {
+    fn formats_and_parses_a_checkpoint() {
         let text = checkpoint().to_string();
         assert_eq!(
             text,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checkpoint_is_refused() {
+    fn rejects_malformed_checkpoints() {
         let text = checkpoint().to_string();
         for (from, to) in [
             ("chat-api/log/", "example.com/"),

@@ -1,14 +1,14 @@
-//! Proofs for single events, which are checked without the log (c2sp.org/tlog-proof).
+//! Event proofs: prove that a single event was in the log, without the log (c2sp.org/tlog-proof).
 //!
 //! Lines of text:
 //!
 //! ```text
 //! c2sp.org/tlog-proof@v1
 //! extra AQAAAAhj…                                  the event's leaf, in base64
-//! index 16                                         its place among the leaves, counted from 0
+//! index 16                                         its index among the leaves, from 0
 //! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=     the hashes beside the path to the root, from the leaf up
 //! …
-//!                                                  a blank line, and the checkpoint as it was signed
+//!                                                  a blank line, and the signed checkpoint
 //! ```
 
 use std::fmt::Write as _;
@@ -40,23 +40,23 @@ pub struct EventProof {
     note: Note,
 }
 
-/// What a proof shows.
+/// The result of checking a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedProof {
     /// The event.
     pub event: RecordedEvent,
-    /// Its place among all events, counted from 0.
+    /// Its index among all events, from 0.
     pub index: u64,
-    /// What was signed.
+    /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// Whether it was.
+    /// The status of its signature.
     pub signature: SignatureStatus,
-    /// Whether the event is among those that were signed.
+    /// Whether the checkpoint covers the event.
     pub included: bool,
 }
 
 impl EventProof {
-    /// Reads a proof. That it was read says nothing of what it shows.
+    /// Parses a proof without checking it.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         Self::read(text).ok_or(ProofError::Malformed("this is no proof of a chat API's event"))?
     }
@@ -72,7 +72,7 @@ impl EventProof {
         Some(Note::parse(note).map(|note| Self { leaf, path, note }))
     }
 
-    /// The proof as text.
+    /// The text of the proof.
     pub fn to_text(&self) -> String {
         let mut text =
             format!("{HEADER_LINE}\nextra {}\nindex {}\n", STANDARD.encode(&self.leaf), self.path.index);
@@ -84,7 +84,7 @@ impl EventProof {
         text
     }
 
-    /// What it shows.
+    /// Checks the proof, and its signature if a key is given.
     pub fn check(&self, key: Option<&VerifyingKey>) -> Result<CheckedProof, ProofError> {
         let checkpoint = Checkpoint::parse(self.note.text())?;
         let event = leaf::decode(&self.leaf);
@@ -98,7 +98,7 @@ impl EventProof {
     }
 }
 
-/// Proves that the event at `position` is among those that were signed: the checkpoint in the file `path`.
+/// Proves that the event at `position` is covered by the checkpoint in the file `path`.
 pub async fn prove(
     log: &dyn EventStore,
     position: Position,
@@ -115,9 +115,9 @@ pub async fn prove(
     }
     let (event, index) = find_event_and_index(log, position, on_progress).await?;
     let mut builder = InclusionPathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;
-    let beside = leaves_file::leaves_path(path);
-    if LeavesReader::check(&beside, &checkpoint)? == LeavesStatus::Good {
-        let mut leaves = LeavesReader::open(&beside)?;
+    let leaves_path = leaves_file::leaves_path(path);
+    if LeavesReader::check(&leaves_path, &checkpoint)? == LeavesStatus::Good {
+        let mut leaves = LeavesReader::open(&leaves_path)?;
         while let Some(leaf) = leaves.read()? {
             builder.push(leaf.hash);
         }
@@ -140,7 +140,7 @@ pub async fn prove(
     Ok(EventProof { leaf: leaf::encode(&event), path, note })
 }
 
-/// The event at a position, and how many are before it.
+/// Finds the event at a position, and its index.
 async fn find_event_and_index(
     log: &dyn EventStore,
     position: Position,

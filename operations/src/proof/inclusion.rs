@@ -1,37 +1,37 @@
-//! Inclusion proofs: that a leaf is in a tree, by RFC 9162, section 2.1.3.
+//! Inclusion proofs for leaves of a Merkle tree (RFC 9162, section 2.1.3).
 
 use std::ops::Range;
 
 use super::tree::{Frontier, Hash};
 
-/// Gathers the path from a leaf to the root while the tree's leaves pass by.
+/// Builds the path from a leaf to the root in one pass over all leaves.
 #[derive(Debug)]
 pub struct InclusionPathBuilder {
     index: u64,
     seen: u64,
-    /// The subtrees beside the path, from the leaf up: which leaves they cover, and those that have passed.
+    /// The sibling subtrees of the path, from the leaf up: the range of leaves of each, and its frontier so far.
     siblings: Vec<(Range<u64>, Frontier)>,
     leaf: Option<Hash>,
 }
 
-/// A path that is complete.
+/// The path from a leaf to the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InclusionPath {
-    /// The leaf's place in the tree, counted from 0.
+    /// The leaf's index in the tree, from 0.
     pub index: u64,
-    /// The leaf.
+    /// The hash of the leaf.
     pub leaf: Hash,
-    /// The hashes beside the path, from the leaf up.
+    /// The sibling hashes, from the leaf up.
     pub hashes: Vec<Hash>,
 }
 
 impl InclusionPathBuilder {
-    /// For the leaf at `index` of a tree of `leaves` leaves; `None` where there is no such leaf.
+    /// A builder for the leaf at `index` of a tree of `leaves` leaves; `None` if there is no such leaf.
     pub fn new(index: u64, leaves: u64) -> Option<Self> {
         if index >= leaves {
             return None;
         }
-        let mut beside = Vec::new();
+        let mut siblings = Vec::new();
         let mut within = 0..leaves;
         while within.end - within.start > 1 {
             let size = within.end - within.start;
@@ -42,25 +42,27 @@ impl InclusionPathBuilder {
             } else {
                 (middle..within.end, within.start..middle)
             };
-            beside.push((outside, Frontier::default()));
+            siblings.push((outside, Frontier::default()));
             within = inside;
         }
-        beside.reverse();
-        Some(Self { index, seen: 0, siblings: beside, leaf: None })
+        siblings.reverse();
+        Some(Self { index, seen: 0, siblings, leaf: None })
     }
 
-    /// Takes the next leaf.
+    /// Adds the next leaf of the tree.
     pub fn push(&mut self, leaf: Hash) {
-        let at = self.seen;
+        let index = self.seen;
         self.seen += 1;
-        if at == self.index {
+        if index == self.index {
             self.leaf = Some(leaf);
-        } else if let Some((_, subtree)) = self.siblings.iter_mut().find(|(leaves, _)| leaves.contains(&at)) {
+        } else if let Some((_, subtree)) =
+            self.siblings.iter_mut().find(|(leaves, _)| leaves.contains(&index))
+        {
             subtree.push(leaf);
         }
     }
 
-    /// The path; `None` where leaves are missing.
+    /// The path; `None` if leaves are missing.
     pub fn finish(self) -> Option<InclusionPath> {
         let hash = |(leaves, subtree): (Range<u64>, Frontier)| {
             (subtree.leaves() == leaves.end - leaves.start).then(|| subtree.root())
@@ -70,29 +72,29 @@ impl InclusionPathBuilder {
     }
 }
 
-/// The root of a tree of `leaves` leaves to which a path leads; `None` where no such tree has such a path.
+/// Computes the root that a path leads to in a tree of `leaves` leaves; `None` if such a tree has no such path.
 pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
     if path.index >= leaves {
         return None;
     }
-    // In the RFC's words: fn is the node's place in its row, sn that of the row's last node.
-    let (mut place, mut last) = (path.index, leaves - 1);
+    // `node` and `last` are `fn` and `sn` of the RFC: the index of the node in its row, and that of the row's last node.
+    let (mut node, mut last) = (path.index, leaves - 1);
     let mut root = path.leaf;
     for hash in &path.hashes {
         if last == 0 {
             return None;
         }
-        if place & 1 == 1 || place == last {
+        if node & 1 == 1 || node == last {
             root = Hash::of_node(*hash, root);
-            // A node that is the last of its row and a left child has no sibling there: it moves up as it is.
-            while place & 1 == 0 && place != 0 {
-                place >>= 1;
+            // A left child that is the last of its row has no sibling, so it moves up unchanged.
+            while node & 1 == 0 && node != 0 {
+                node >>= 1;
                 last >>= 1;
             }
         } else {
             root = Hash::of_node(root, *hash);
         }
-        place >>= 1;
+        node >>= 1;
         last >>= 1;
     }
     (last == 0).then_some(root)
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_leaf_of_every_small_tree_has_the_path_of_the_definition_and_it_leads_to_the_root() {
+    fn paths_match_the_definition_and_lead_to_the_root() {
         for count in 1..=70 {
             let leaves = leaves(count);
             for index in 0..count {
@@ -150,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_proves_nothing_else(count in 1_u64..300, at: prop::sample::Index, other: prop::sample::Index) {
+        fn a_changed_path_does_not_lead_to_the_root(count in 1_u64..300, at: prop::sample::Index, other: prop::sample::Index) {
             let leaves = leaves(count);
             let whole = root(leaves.iter().copied());
             let right = path(&leaves, at.index(leaves.len()) as u64);
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_path_to_a_leaf_that_is_not_there_or_without_all_leaves() {
+    fn has_no_path_for_a_missing_or_an_incomplete_tree() {
         assert!(InclusionPathBuilder::new(3, 3).is_none());
         let mut builder = InclusionPathBuilder::new(0, 3).unwrap();
         for leaf in leaves(2) {

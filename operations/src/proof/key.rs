@@ -1,7 +1,7 @@
-//! Keys that sign statements about the log: Ed25519 (RFC 8032).
+//! Ed25519 keys (RFC 8032) that sign checkpoints.
 //!
-//! The private key is kept as PKCS#8 in PEM (RFC 5958, 7468), with its name in a line before it; the public one as a
-//! line of text, as tools for signed notes take it, followed by PEM, as openssl takes it.
+//! A private key is stored as PKCS#8 in PEM (RFC 5958, 7468), after a line with its name. A public key is stored as a line
+//! of text, for tools for signed notes, followed by PEM, for openssl.
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ use sha2::{Digest, Sha256};
 
 use super::ProofError;
 
-/// What a signature of this kind is called in signed notes.
+/// The signature type of Ed25519 in signed notes.
 const ED25519_SIGNATURE_TYPE: u8 = 0x01;
 
-/// What an Ed25519 key begins with in a SubjectPublicKeyInfo (RFC 8410): the rest is the key.
+/// The prefix of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410). The key follows.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// What the line with a private key's name begins with.
+/// The prefix of the line with the name of a private key.
 const NAME_PREFIX: &str = "Name: ";
 
-/// A key's name in the notes that it signs.
+/// The name of a key in signed notes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct KeyName(String);
 
-/// A text that can't be a key's name.
+/// A text that is not a [`KeyName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a key's name has 1 to {} characters, no blanks, no control characters and no +",
@@ -37,14 +37,18 @@ pub struct KeyName(String);
 pub struct InvalidKeyName;
 
 impl KeyName {
-    /// How long a name may be, in characters.
+    /// The longest name in characters.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Reads a name.
+    /// Parses a name.
     pub fn parse(name: &str) -> Result<Self, InvalidKeyName> {
-        let fits = (1..=Self::MAX_LENGTH).contains(&name.chars().count());
-        let wrong = |letter: char| letter.is_whitespace() || letter.is_control() || letter == '+';
-        if fits && !name.contains(wrong) { Ok(Self(name.to_owned())) } else { Err(InvalidKeyName) }
+        let has_valid_length = (1..=Self::MAX_LENGTH).contains(&name.chars().count());
+        let is_forbidden = |char: char| char.is_whitespace() || char.is_control() || char == '+';
+        if has_valid_length && !name.contains(is_forbidden) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(InvalidKeyName)
+        }
     }
 
     /// The name as text.
@@ -54,7 +58,7 @@ impl KeyName {
 }
 
 impl Default for KeyName {
-    /// The name of a key that was given none.
+    /// The name of a key without a name of its own.
     fn default() -> Self {
         Self("chat-api-audit".to_owned())
     }
@@ -66,7 +70,7 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// Which of the keys of one name it is: the first bytes of a hash over the name and the public key.
+/// Distinguishes keys of the same name: the first bytes of a hash of the name and the public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId(pub [u8; 4]);
 
@@ -76,11 +80,11 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The start of a PKCS#8 document (RFC 8410) that holds an Ed25519 key: the 32 bytes of the seed follow.
-const PKCS8: [u8; 16] =
+/// The prefix of an Ed25519 key in PKCS#8 (RFC 8410). The 32 bytes of the seed follow.
+const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
-/// The key that signs. Not `Debug`: it is a secret.
+/// A private key. Not `Debug`, because it is a secret.
 pub struct SigningKey {
     name: KeyName,
     pair: Ed25519KeyPair,
@@ -89,10 +93,10 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Draws a key from the operating system's random source.
+    /// Generates a key with the operating system's random source.
     pub fn generate(name: KeyName) -> Result<Self, ProofError> {
-        const FAILED: ProofError = ProofError::Key("no key could be drawn");
-        let mut der = PKCS8.to_vec();
+        const FAILED: ProofError = ProofError::Key("no key could be generated");
+        let mut der = PKCS8_PREFIX.to_vec();
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| FAILED)?;
         der.extend_from_slice(&seed);
@@ -100,7 +104,7 @@ impl SigningKey {
         Ok(Self { name, pair, der })
     }
 
-    /// Reads what [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which then has the usual name.
+    /// Parses the format that [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which gets the default name.
     pub fn from_pem(text: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 key as PKCS#8 in PEM");
         let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
@@ -110,15 +114,15 @@ impl SigningKey {
         Ok(Self { name: name.unwrap_or_default(), pair, der })
     }
 
-    /// The key as PKCS#8 in PEM, after a line with its name. It is to be kept where nobody else reads it.
+    /// The key as PKCS#8 in PEM, after a line with its name. Secret.
     pub fn to_pem(&self) -> String {
         format!("{NAME_PREFIX}{}\n{}", self.name, to_pem(&self.der, "PRIVATE KEY"))
     }
 
-    /// The key that checks what this one signs.
+    /// The public key.
     pub fn verifying_key(&self) -> VerifyingKey {
         let mut key = [0; 32];
-        // Such keys have 32 bytes.
+        // Ed25519 public keys have 32 bytes.
         key.copy_from_slice(self.pair.public_key().as_ref());
         VerifyingKey { name: Some(self.name.clone()), key }
     }
@@ -134,16 +138,16 @@ impl SigningKey {
     }
 }
 
-/// The key that checks signatures.
+/// A public key, which checks signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyingKey {
-    /// `None` where the file did not say: then it has the name that a signature gives.
+    /// `None` if the file has no name. The key then accepts the name in a signature.
     name: Option<KeyName>,
     key: [u8; 32],
 }
 
 impl VerifyingKey {
-    /// Reads a public key: the line of text that [`fmt::Display`] makes, or PEM.
+    /// Parses a public key: the line of text that [`fmt::Display`] writes, or PEM.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 public key");
         if let Some(key) = text.lines().find_map(Self::from_line) {
@@ -163,17 +167,17 @@ impl VerifyingKey {
         (key.id(&name).to_string() == id).then_some(key)
     }
 
-    /// As the key's file has it: the line of text, and PEM for openssl.
+    /// The content of the key's file: the line of text, and PEM for openssl.
     pub fn to_file(&self) -> String {
         format!("{self}\n{}", to_pem(&[&SPKI_PREFIX[..], &self.key].concat(), "PUBLIC KEY"))
     }
 
-    /// The key's name, where it has one of its own.
+    /// The key's name, if it has one.
     pub fn name(&self) -> Option<&KeyName> {
         self.name.as_ref()
     }
 
-    /// Which of the keys of this name it is.
+    /// The id of the key among those with the given name.
     pub fn id(&self, name: &KeyName) -> KeyId {
         let hash = Sha256::new_with_prefix(name.as_str())
             .chain_update([b'\n', ED25519_SIGNATURE_TYPE])
@@ -197,7 +201,7 @@ impl fmt::Display for VerifyingKey {
 }
 
 fn to_pem(der: &[u8], label: &str) -> String {
-    // Keys of this kind fit on one line of 64 characters.
+    // Keys of this size fit on one PEM line of 64 characters.
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
@@ -214,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_key_in_the_form_of_openssl_signs_as_the_rfc_says() {
+    fn signs_like_the_test_vector_of_the_rfc() {
         // RFC 8032, section 7.1, test 2.
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIEzNCJso/5banbbDRuwRTg9bijGfNaumJNqM9u1PuKb7\n-----END PRIVATE KEY-----\n";
         let key = SigningKey::from_pem(pem).unwrap();
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_reads_back_with_its_name() {
+    fn parses_a_key_with_its_name() {
         let key = SigningKey::generate(KeyName::parse("example.com/audit").unwrap()).unwrap();
         let again = SigningKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(again.name(), key.name());
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_in_pem_alone_checks_too() {
+    fn parses_a_public_key_in_pem_without_a_name() {
         let key = SigningKey::generate(KeyName::default()).unwrap();
         let file = key.verifying_key().to_file();
         let pem = &file[file.find('\n').unwrap() + 1..];
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_gos_notes_is_understood() {
+    fn verifies_the_example_of_gos_signed_notes() {
         // From the documentation of golang.org/x/mod/sumdb/note.
         let line = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
         let key = VerifyingKey::parse(line).unwrap();
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_notes_can_not_hold_are_refused() {
+    fn rejects_names_that_notes_do_not_allow() {
         for wrong in ["", "two words", "a+b", "line\nbreak", "no\u{a0}break", &"x".repeat(129)] {
             assert_eq!(KeyName::parse(wrong), Err(InvalidKeyName), "{wrong:?}");
         }

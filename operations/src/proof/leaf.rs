@@ -1,8 +1,8 @@
-//! An event as a leaf: the bytes that are hashed.
+//! Leaves: the serialized form of an event that is hashed.
 //!
-//! One after the other, numbers with their highest byte first, each text as its length in four bytes and then itself:
+//! Numbers are big-endian. A text is its length in four bytes, followed by its bytes.
 //!
-//! | what | bytes |
+//! | field | bytes |
 //! |---|---|
 //! | the version of this format, 1 | 1 |
 //! | stream | 4, and the name |
@@ -15,8 +15,8 @@
 //! | metadata, as stored | 4, and the bytes |
 //! | position | 8 |
 //!
-//! That is everything that this system reads of an event. The position comes last, so that the same event at another
-//! place can be hashed without hashing all of it again.
+//! These are all stored fields of an event. The position comes last, so that the hash for another position can be computed
+//! without hashing the rest again.
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
@@ -29,30 +29,30 @@ use super::tree::{Hash, LEAF_PREFIX};
 
 const VERSION: u8 = 1;
 
-/// Everything of an event but its position, hashed: it has a hash at each position.
+/// The hash state after everything but the position, which gives the leaf hash for any position.
 #[derive(Clone)]
 pub struct LeafHasher(Sha256);
 
 impl LeafHasher {
-    /// What the event holds.
+    /// Hashes an event without its position.
     pub fn from_event(event: &RecordedEvent) -> Self {
         let mut hasher = Sha256::new_with_prefix([LEAF_PREFIX]);
         write_content(event, |bytes| hasher.update(bytes));
         Self(hasher)
     }
 
-    /// The leaf's hash where the event stands at this position.
+    /// The leaf hash of the event at a position.
     pub fn hash_at(&self, position: Position) -> Hash {
         Hash(self.0.clone().chain_update(position.get().to_be_bytes()).finalize().into())
     }
 }
 
-/// The hash of an event's leaf.
+/// The leaf hash of an event.
 pub fn hash(event: &RecordedEvent) -> Hash {
     LeafHasher::from_event(event).hash_at(event.position)
 }
 
-/// An event's leaf.
+/// Serializes an event as a leaf.
 pub fn encode(event: &RecordedEvent) -> Vec<u8> {
     let mut leaf = Vec::new();
     write_content(event, |bytes| leaf.extend_from_slice(bytes));
@@ -73,12 +73,12 @@ fn write_content(event: &RecordedEvent, mut put: impl FnMut(&[u8])) {
 }
 
 fn write_text(put: &mut impl FnMut(&[u8]), bytes: &[u8]) {
-    // No field is larger than an append may be.
+    // An append is limited to a size far below 4 GiB.
     put(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     put(bytes);
 }
 
-/// Reads a leaf back; `None` where it is none of this format.
+/// Parses a leaf; `None` if it is malformed.
 pub fn decode(leaf: &[u8]) -> Option<RecordedEvent> {
     let mut rest = leaf;
     let [VERSION] = take(&mut rest)? else { return None };
@@ -128,7 +128,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_leaf_has_the_hash_that_its_format_says() {
+    fn hashes_the_documented_format() {
         // Computed with Python's struct and hashlib from the table above.
         let expected = "5092ffe04793c398e9ed74c122b61183664da4f2bf99231fe4b3d9d568c87479";
         assert_eq!(hash(&event()).to_string(), expected);
@@ -136,7 +136,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_leaf_reads_back_and_a_part_of_it_does_not() {
+    fn decodes_complete_leaves_only() {
         let leaf = encode(&event());
         assert_eq!(decode(&leaf), Some(event()));
         for length in 0..leaf.len() {
@@ -146,7 +146,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_two_fields_can_be_taken_for_each_other() {
+    fn fields_can_not_be_confused() {
         let mut moved = event();
         moved.event_type = "Created".to_owned();
         moved.stream = "chat-T-1Message".into();

@@ -1,7 +1,7 @@
-//! The file with the hashes of all leaves, kept beside a checkpoint so that what was altered can be named.
+//! The leaves file: the hashes of all leaves, stored beside a checkpoint to find alterations.
 //!
-//! 40 bytes for each event, in the order of the log: its position (8 bytes, the highest first) and its leaf's hash. The
-//! checkpoint holds the file's SHA-256, and the tree over its hashes has the checkpoint's root.
+//! 40 bytes for each event, in the order of the log: its position (8 bytes, big-endian) and its leaf hash. The checkpoint
+//! contains the SHA-256 of the file, and the tree of its hashes has the checkpoint's root.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -18,21 +18,21 @@ use super::tree::{Frontier, Hash};
 
 const RECORD_BYTES: usize = 40;
 
-/// Where the leaves of a checkpoint's file are.
+/// The path of the leaves file of a checkpoint.
 pub fn leaves_path(checkpoint: &Path) -> PathBuf {
     path_with_suffix(checkpoint, ".leaves")
 }
 
-/// An event as the file has it.
+/// An entry of the leaves file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// Where the event stood.
+    /// The position of the event.
     pub position: Position,
-    /// Its leaf's hash.
+    /// Its leaf hash.
     pub hash: Hash,
 }
 
-/// Writes leaves, and hashes what it writes.
+/// Writes leaves, and hashes the written bytes.
 #[derive(Debug)]
 pub struct LeavesWriter<W> {
     to: W,
@@ -40,7 +40,7 @@ pub struct LeavesWriter<W> {
 }
 
 impl<W: Write> LeavesWriter<W> {
-    /// Writes to `to`.
+    /// A writer to `to`.
     pub fn new(to: W) -> Self {
         Self { to, hasher: Sha256::new() }
     }
@@ -54,39 +54,39 @@ impl<W: Write> LeavesWriter<W> {
         self.to.write_all(&record)
     }
 
-    /// What was written to, and the hash of all of it.
+    /// Returns the underlying writer and the SHA-256 of everything written.
     pub fn finish(self) -> (W, Hash) {
         (self.to, Hash(self.hasher.finalize().into()))
     }
 }
 
-/// Reads leaves, the first one first.
+/// Reads leaves in order.
 #[derive(Debug)]
 pub struct LeavesReader {
     path: PathBuf,
     from: BufReader<File>,
 }
 
-/// Whether there are leaves to compare with.
+/// The status of a leaves file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeavesStatus {
-    /// They are those that the checkpoint was made of.
+    /// The file matches the checkpoint.
     Good,
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// The file is not the one that the checkpoint was made with.
+    /// The file does not match the checkpoint.
     Altered,
 }
 
 impl LeavesReader {
-    /// Opens a checkpoint's leaves.
+    /// Opens a leaves file.
     pub fn open(path: &Path) -> Result<Self, ProofError> {
         let file = File::open(path).map_err(ProofError::file_error(path))?;
         Ok(Self { path: path.to_owned(), from: BufReader::with_capacity(64 << 10, file) })
     }
 
-    /// The next leaf; `None` at the end.
+    /// Reads the next leaf; `None` at the end.
     pub fn read(&mut self) -> Result<Option<Leaf>, ProofError> {
         let mut record = [0; RECORD_BYTES];
         match self.from.read_exact(&mut record) {
@@ -101,7 +101,7 @@ impl LeavesReader {
         Ok(Some(Leaf { position, hash: Hash(hash) }))
     }
 
-    /// Whether the file at `path` is the one that a checkpoint was made with.
+    /// Checks whether the leaves file at `path` matches a checkpoint.
     pub fn check(path: &Path, checkpoint: &Checkpoint) -> Result<LeavesStatus, ProofError> {
         let mut leaves = match Self::open(path) {
             Ok(leaves) => leaves,

@@ -1,7 +1,7 @@
-//! Whether the log holds together by itself: positions rise, revisions have no gap, ids are unique.
+//! Integrity checks of the log by itself: positions rise, revisions have no gaps, ids are unique.
 //!
-//! For every stream it must be remembered where it ended, and every id: more than fits in memory, for a large log.
-//! Then the log is read several times, each time for a part of the streams and ids only.
+//! The check tracks the next revision of every stream, and every id. For a large log, these do not fit in memory. The log
+//! is then read in several passes, each of which covers a part of the streams and ids.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,66 +16,66 @@ use super::log_walk::LogWalk;
 use super::tree::{Frontier, Hash};
 use super::{ProgressCallback, ProofError, leaf};
 
-/// Streams and ids that are remembered at once, each: some 100 MB at worst, while the tables grow.
+/// The most streams, and the most ids, tracked by one pass: up to 100 MB while the tables grow.
 const MAX_REMEMBERED: usize = 900_000;
 
-/// Faults that are reported.
+/// The most faults that are reported.
 const MAX_REPORTED_FAULTS: usize = 20;
 
-/// What is wrong with a log.
+/// A fault of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
-    /// An event does not come after the one before it.
+    /// An event does not have a later position than its predecessor.
     Position {
-        /// The event.
+        /// The position of the event.
         position: Position,
-        /// The one before it.
+        /// The position of its predecessor.
         after: Position,
     },
-    /// A stream goes on elsewhere than where it ended.
+    /// An event does not have the next revision of its stream.
     Revision {
-        /// The event.
+        /// The position of the event.
         position: Position,
         /// Its stream.
         stream: String,
-        /// The revision that it should have.
+        /// The expected revision.
         expected: Revision,
-        /// The one that it has.
+        /// The actual revision.
         found: Revision,
     },
     /// An event has the id of an earlier one.
     Id {
-        /// The event.
+        /// The position of the event.
         position: Position,
         /// Its id.
         id: EventId,
     },
-    /// An event can't be read, and nothing after it was looked at.
+    /// An event can't be read, so that nothing after it was checked.
     Unreadable {
-        /// The last event before it.
+        /// The position of the last event before it.
         after: Position,
-        /// What the event store says.
+        /// The error of the event store.
         because: String,
     },
 }
 
-/// What a log looks like.
+/// The result of an integrity check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IntegrityReport {
-    /// How many events it has.
+    /// The number of events.
     pub events: u64,
-    /// The last one's position.
+    /// The position of the last event.
     pub position: Position,
     /// The root of their tree.
     pub root: Hash,
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: u64,
-    /// What is wrong with it, the first faults by position.
+    /// The first faults by position.
     pub faults: Vec<Fault>,
 }
 
-/// Looks through a log up to a position, or to its end.
+/// Checks a log up to a position, or to its end.
 pub async fn check(
     log: &dyn EventStore,
     until: Option<Position>,
@@ -90,7 +90,7 @@ async fn check_with_limit(
     max_remembered: usize,
     on_progress: ProgressCallback<'_>,
 ) -> Result<IntegrityReport, ProofError> {
-    let mut found = IntegrityReport {
+    let mut report = IntegrityReport {
         events: 0,
         position: Position::START,
         root: Hash::of_nothing(),
@@ -112,7 +112,7 @@ async fn check_with_limit(
                     if let (true, Alteration::Unreadable { because, .. }) =
                         (first, Alteration::unreadable(before, &error))
                     {
-                        found.faults.push(Fault::Unreadable { after: before, because });
+                        report.faults.push(Fault::Unreadable { after: before, because });
                     }
                     break;
                 }
@@ -122,29 +122,29 @@ async fn check_with_limit(
                 tree.push(leaf::hash(&event));
                 on_progress(tree.leaves());
                 if event.position <= before {
-                    found.faults.push(Fault::Position { position: event.position, after: before });
+                    report.faults.push(Fault::Position { position: event.position, after: before });
                 }
             }
-            pass.check_event(&event, &mut found.faults);
+            pass.check_event(&event, &mut report.faults);
             parts.append(&mut pass.deferred);
         }
-        found.streams += pass.streams.len() as u64;
+        report.streams += pass.streams.len() as u64;
         if first {
-            // What is appended meanwhile is for the next time.
-            found.position = walk.after();
-            until = Some(found.position);
+            // Later passes stop at the same event, so that appended events do not matter.
+            report.position = walk.after();
+            until = Some(report.position);
             first = false;
         }
     }
-    found.events = tree.leaves();
-    found.root = tree.root();
-    found.faults.sort_by_key(Fault::position);
-    found.faults.truncate(MAX_REPORTED_FAULTS);
-    Ok(found)
+    report.events = tree.leaves();
+    report.root = tree.root();
+    report.faults.sort_by_key(Fault::position);
+    report.faults.truncate(MAX_REPORTED_FAULTS);
+    Ok(report)
 }
 
 impl Fault {
-    /// Where it is.
+    /// The position of the fault.
     pub fn position(&self) -> Position {
         match self {
             Self::Position { position, .. } | Self::Revision { position, .. } | Self::Id { position, .. } => {
@@ -155,7 +155,7 @@ impl Fault {
     }
 }
 
-/// Which streams and ids a pass looks at: those whose last bits have this value.
+/// The streams and ids of a pass: those whose last `bits` bits have the given value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Partition {
     bits: u32,
@@ -168,14 +168,14 @@ impl Partition {
     }
 }
 
-/// One reading of the log.
+/// One pass over the log.
 struct Pass {
     part: Partition,
     max_remembered: usize,
-    /// Where each stream goes on, by a hash of its name.
+    /// The next revision of each stream, by a hash of its name.
     streams: HashMap<u128, u64>,
     ids: HashSet<u128>,
-    /// What turned out to be too much, and is for other passes.
+    /// Partitions that are left to later passes.
     deferred: Vec<Partition>,
 }
 
@@ -207,7 +207,7 @@ impl Pass {
         }
     }
 
-    /// Leaves half of what this pass looks at to another one.
+    /// Leaves half of the partition to a later pass.
     fn split(&mut self) {
         let Partition { bits, value } = self.part;
         self.deferred.push(Partition { bits: bits + 1, value: value | 1 << bits });
@@ -218,8 +218,8 @@ impl Pass {
     }
 }
 
-/// Notes a fault, and forgets those that are further on where there are too many. A pass that leaves its half to another
-/// one has noted some of that one's.
+/// Adds a fault. Drops those with the highest positions if there are too many. The same fault may be found by two passes,
+/// because a pass may split after it has found it.
 fn add_fault(faults: &mut Vec<Fault>, fault: Fault) {
     if faults.contains(&fault) {
         return;
@@ -249,7 +249,7 @@ mod tests {
     use uuid::Uuid;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_log_of_more_streams_than_can_be_remembered_is_read_in_parts() {
+    async fn checks_a_log_with_many_streams_in_several_passes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.db");
         let log = SqliteEventStore::open(&path).unwrap();
@@ -273,13 +273,13 @@ mod tests {
         let whole = check(&log, None, &mut |_| ()).await.unwrap();
         assert_eq!((whole.events, whole.streams, whole.faults.len()), (400, 200, 3));
         for remembered in [7, 60, 399] {
-            let in_parts = check_with_limit(&log, None, remembered, &mut |_| ()).await.unwrap();
-            assert_eq!(in_parts, whole, "{remembered} at once");
+            let in_passes = check_with_limit(&log, None, remembered, &mut |_| ()).await.unwrap();
+            assert_eq!(in_passes, whole, "{remembered} at once");
         }
     }
 
     #[test]
-    fn an_id_that_comes_again_is_a_fault() {
+    fn reports_a_repeated_id() {
         let event = super::super::leaf::tests::event();
         let mut pass = Pass::new(Partition { bits: 0, value: 0 }, MAX_REMEMBERED);
         let mut faults = Vec::new();

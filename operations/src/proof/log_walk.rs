@@ -1,44 +1,45 @@
-//! Reading the log event by event.
+//! Reads the log event by event.
 
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_ports::backoff::Backoff;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 
-/// Events that are read at once.
+/// Events per read.
 const PAGE_EVENTS: usize = 512;
 
-/// How often a read is tried again where that may help.
-const MAX_ATTEMPTS: u32 = 5;
+/// Retries of a read.
+const MAX_RETRIES: u32 = 5;
 
-/// How long to wait before that, at first.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The first and the longest pause before a retry.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Where the first event stands that is appended to a log whose positions count events.
+/// The position of the first appended event in a log with contiguous positions.
 const FIRST_POSITION: Position = Position::new(1);
 
-/// Somebody wrote an event where none is ever appended.
+/// There is an event before the first position, which was not appended through the event store.
 #[derive(Debug, thiserror::Error)]
-#[error("what stands before the log's first place can't be read")]
+#[error("an event before the first position of the log can't be read")]
 struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-/// A walk from one event of the log to the next.
+/// An iteration over the events of the log.
 pub(super) struct LogWalk<'a> {
     log: &'a dyn EventStore,
-    /// Whether it is known that nothing stands before the log's first place, where no event ever is that was appended.
+    /// Whether it is certain that no event is before the first position, where none is ever appended.
     is_start_checked: bool,
     page: std::vec::IntoIter<RecordedEvent>,
-    /// How many to read at once: one where a page can't be read, so that what comes before it is.
+    /// Events per read. One after a page could not be read, so that the events before the damaged one are.
     page_size: usize,
-    /// The last event that was returned.
+    /// The position of the last returned event.
     after: Position,
     until: Option<Position>,
 }
 
 impl<'a> LogWalk<'a> {
-    /// From the log's start to an event, or to where the log ends.
+    /// An iteration from the start of the log up to a position, or to the end.
     pub(super) fn new(log: &'a dyn EventStore, until: Option<Position>) -> Self {
-        // Positions that don't count events are the server's, where nobody can write them by hand.
+        // Positions that are not contiguous are assigned by a server, and can't be written by hand.
         let is_start_checked = !log.has_contiguous_positions();
         Self {
             log,
@@ -50,8 +51,7 @@ impl<'a> LogWalk<'a> {
         }
     }
 
-    /// The next event. Where it fails as [`EventStoreError::Damaged`], it is the event after [`Self::after`] that can't
-    /// be read.
+    /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after [`Self::after`] can't be read.
     pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
         if self.page.len() == 0 {
             self.page = self.read_page().await?.into_iter();
@@ -63,13 +63,13 @@ impl<'a> LogWalk<'a> {
         Ok(event)
     }
 
-    /// The last event that was returned.
+    /// The position of the last returned event.
     pub(super) fn after(&self) -> Position {
         self.after
     }
 
     async fn read_page(&mut self) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let mut attempts = 0;
+        let (mut retries, mut backoff) = (0, Backoff::new(RETRY_PAUSES.0, RETRY_PAUSES.1));
         loop {
             let read = if self.is_start_checked {
                 self.log.read_all(self.after, self.page_size).await
@@ -86,9 +86,9 @@ impl<'a> LogWalk<'a> {
                     return Err(EventStoreError::Damaged(EventBeforeStart(error).into()));
                 }
                 Err(EventStoreError::Damaged(_)) if self.page_size > 1 => self.page_size = 1,
-                Err(error) if error.is_retryable() && attempts < MAX_ATTEMPTS => {
-                    tokio::time::sleep(RETRY_PAUSE * 2_u32.pow(attempts)).await;
-                    attempts += 1;
+                Err(error) if error.is_retryable() && retries < MAX_RETRIES => {
+                    tokio::time::sleep(backoff.next_pause()).await;
+                    retries += 1;
                 }
                 Err(error) => return Err(error),
             }

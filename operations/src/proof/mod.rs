@@ -1,13 +1,11 @@
-//! Proofs that the log was not altered: signed statements about it, what they are checked against, and proofs that a
-//! single event was there.
+//! Integrity proofs: signed checkpoints of the log, verification of the log against them, and proofs for single events.
 //!
-//! The leaves of a Merkle tree are the stored events ([`leaf`]), the tree is that of RFC 9162 ([`tree`],
-//! [`inclusion`]), and its root is signed ([`key`], [`note`], [`checkpoint`]). A checkpoint says that the log was so and
-//! so at some time; [`verify`] tells whether it still is, and names the first event that is not ([`alteration`]). The
-//! hashes of all leaves are kept beside the checkpoint for that ([`leaves`]). [`bundle`] is a proof for one event, which
-//! is checked without the log.
+//! The leaves of a Merkle tree are the stored events ([`leaf`]), the tree is that of RFC 9162 ([`tree`], [`inclusion`]), and
+//! its root is signed ([`key`], [`note`]). A [`checkpoint`] states the content of the log at a time. [`verify`] checks
+//! whether the log still has that content, and finds the first event that differs ([`alteration`]); for that, the hashes of
+//! all leaves are stored beside the checkpoint ([`leaves_file`]). An [`event_proof`] is checked without the log.
 //!
-//! All of it reads the log once from its start, event by event, and keeps little of it.
+//! Everything here reads the log once from its start, event by event, in little memory.
 
 pub mod alteration;
 pub mod checkpoint;
@@ -28,10 +26,10 @@ use std::path::{Path, PathBuf};
 use chat_ports::event_store::EventStoreError;
 use thiserror::Error;
 
-/// Told of each so many events how many have been read: for whoever waits.
+/// Receives the number of events that have been read so far.
 pub type ProgressCallback<'a> = &'a mut (dyn FnMut(u64) + Send);
 
-/// Why something could not be signed, checked or proved.
+/// Why a signature, check or proof failed.
 #[derive(Debug, Error)]
 pub enum ProofError {
     /// The log could not be read.
@@ -40,24 +38,24 @@ pub enum ProofError {
     /// A file could not be read or written.
     #[error("{}", .path.display())]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The underlying error.
         source: io::Error,
     },
-    /// What was to be read is something else.
+    /// A file has another format than expected.
     #[error("{0}")]
     Malformed(&'static str),
     /// The key could not be made or used.
     #[error("{0}")]
     Key(&'static str),
-    /// The position has no event, or none that the checkpoint speaks of.
+    /// There is no event at the position, or the checkpoint does not cover it.
     #[error("{0}")]
     NotProvable(&'static str),
 }
 
 impl ProofError {
-    /// Names the file that an operation failed on.
+    /// Adds the file to an error.
     fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
     }

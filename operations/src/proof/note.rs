@@ -8,20 +8,20 @@ use base64::engine::general_purpose::STANDARD;
 use super::ProofError;
 use super::key::{KeyId, KeyName, SigningKey, VerifyingKey};
 
-/// What a line with a signature begins with: an em dash and a blank.
+/// The prefix of a signature line: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
-/// How large a note may be, in bytes.
+/// The largest note in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
-/// A text and who signed it.
+/// A text with its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     text: String,
     signatures: Vec<Signature>,
 }
 
-/// One signature, not checked yet.
+/// An unchecked signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Signature {
     name: KeyName,
@@ -29,14 +29,14 @@ struct Signature {
     bytes: Vec<u8>,
 }
 
-/// What can be said of a note's signatures, given a key.
+/// The result of checking the signatures of a note with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureCheck {
     /// The key signed the text.
     Valid,
-    /// A signature says that it is the key's, and is not.
+    /// A signature names the key, but the key did not make it.
     Invalid,
-    /// There is none by this key.
+    /// No signature names the key.
     NotByKey,
 }
 
@@ -51,11 +51,11 @@ impl Note {
         Self { text, signatures: vec![signature] }
     }
 
-    /// Reads a note. That it was read says nothing of its signatures.
+    /// Parses a note without checking its signatures.
     pub fn parse(note: &str) -> Result<Self, ProofError> {
         const WRONG: ProofError = ProofError::Malformed("this is no signed note");
-        let control = |letter: char| letter.is_ascii_control() && letter != '\n';
-        if note.len() > MAX_BYTES || note.contains(control) {
+        let is_forbidden = |char: char| char.is_ascii_control() && char != '\n';
+        if note.len() > MAX_BYTES || note.contains(is_forbidden) {
             return Err(WRONG);
         }
         let (text, signatures) = note.rsplit_once("\n\n").ok_or(WRONG)?;
@@ -64,12 +64,12 @@ impl Note {
         Ok(Self { text: format!("{text}\n"), signatures: signatures.ok_or(WRONG)? })
     }
 
-    /// The text. It may be believed where [`Self::signed_by`] says that it is right.
+    /// The text. Not trustworthy unless [`Self::check_signature`] finds it valid.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether a key signed the text.
+    /// Checks whether a key signed the text.
     pub fn check_signature(&self, key: &VerifyingKey) -> SignatureCheck {
         let of_key = |signature: &&Signature| {
             key.name().is_none_or(|name| *name == signature.name) && key.id(&signature.name) == signature.key
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_reads_back_and_says_who_signed_it() {
+    fn parses_a_note_and_checks_its_signer() {
         let (key, other) = (key(), key());
         let note = Note::sign("one\n\ntwo\n".to_owned(), &key);
         let again = Note::parse(&note.to_string()).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_text_or_signature_is_wrong() {
+    fn a_changed_text_or_signature_is_invalid() {
         let key = key();
         let note = Note::sign("one\n".to_owned(), &key).to_string();
         let changed = Note::parse(&note.replace("one", "two")).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_note_is_refused() {
+    fn rejects_malformed_notes() {
         for wrong in
             ["", "one\n", "one\n\n", "one\n\n\u{2014} name AAAA", "one\n\n- name AAAAAAAA\n", "\u{7}\n\n"]
         {

@@ -1,4 +1,4 @@
-//! The Merkle tree of RFC 9162, section 2.1, with SHA-256: its root, leaf by leaf.
+//! The Merkle tree of RFC 9162, section 2.1, with SHA-256. The root is computed leaf by leaf.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// What a leaf's hash begins with, so that no leaf can be taken for a node.
+/// The hash prefix of leaves, so that a leaf can't be taken for a node.
 pub(super) const LEAF_PREFIX: u8 = 0x00;
 
-/// What a node's hash begins with.
+/// The hash prefix of nodes.
 const NODE_PREFIX: u8 = 0x01;
 
 /// A SHA-256 hash. Shown as 64 hexadecimal digits.
@@ -18,12 +18,12 @@ const NODE_PREFIX: u8 = 0x01;
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
-    /// The root of the tree without leaves: the hash of nothing.
+    /// The root of the empty tree: the hash of no bytes.
     pub fn of_nothing() -> Self {
         Self(Sha256::digest(b"").into())
     }
 
-    /// The hash of a leaf that holds these bytes.
+    /// The hash of a leaf with these bytes.
     pub fn of_leaf(bytes: &[u8]) -> Self {
         Self(Sha256::new_with_prefix([LEAF_PREFIX]).chain_update(bytes).finalize().into())
     }
@@ -39,7 +39,7 @@ impl Hash {
         STANDARD.encode(self.0)
     }
 
-    /// Reads what [`Self::to_base64`] writes, and nothing else.
+    /// Parses exactly the format that [`Self::to_base64`] writes.
     pub fn from_base64(text: &str) -> Option<Self> {
         STANDARD.decode(text).ok()?.try_into().ok().map(Self)
     }
@@ -76,7 +76,7 @@ impl Frontier {
     pub fn push(&mut self, leaf: Hash) {
         self.leaves += 1;
         let mut hash = leaf;
-        // Each zero at the end of the number is a pair that has become complete.
+        // Each trailing zero bit of the number is a pair of subtrees that is now complete.
         for _ in 0..self.leaves.trailing_zeros() {
             if let Some(left) = self.subtrees.pop() {
                 hash = Hash::of_node(left, hash);
@@ -85,12 +85,12 @@ impl Frontier {
         self.subtrees.push(hash);
     }
 
-    /// How many leaves there are so far.
+    /// The number of leaves so far.
     pub fn leaves(&self) -> u64 {
         self.leaves
     }
 
-    /// The root over all leaves so far.
+    /// The root of all leaves so far.
     pub fn root(&self) -> Hash {
         let from_the_right = self.subtrees.iter().rev().copied();
         from_the_right.reduce(|right, left| Hash::of_node(left, right)).unwrap_or_else(Hash::of_nothing)
@@ -121,8 +121,8 @@ pub(super) mod tests {
         frontier.root()
     }
 
-    /// The leaves that implementations of Certificate Transparency test themselves with.
-    fn known_leaves() -> Vec<Hash> {
+    /// The test vectors of Certificate Transparency implementations.
+    fn test_vector_leaves() -> Vec<Hash> {
         let leaves: [&[u8]; 8] = [
             b"",
             b"\x00",
@@ -137,7 +137,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn roots_are_those_that_others_compute() {
+    fn roots_match_published_test_vectors() {
         let roots = [
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -150,13 +150,17 @@ pub(super) mod tests {
             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
         ];
         for (count, expected) in roots.iter().enumerate() {
-            assert_eq!(root(known_leaves().into_iter().take(count)).to_string(), *expected, "{count} leaves");
+            assert_eq!(
+                root(test_vector_leaves().into_iter().take(count)).to_string(),
+                *expected,
+                "{count} leaves"
+            );
         }
     }
 
     proptest! {
         #[test]
-        fn the_root_is_that_of_the_definition(count in 0_usize..600, salt: u64) {
+        fn the_root_matches_the_definition(count in 0_usize..600, salt: u64) {
             let leaf = |index: usize| Hash::of_leaf(&[salt.to_be_bytes(), index.to_be_bytes()].concat());
             let leaves: Vec<Hash> = (0..count).map(leaf).collect();
             prop_assert_eq!(root(leaves.iter().copied()), root_by_definition(&leaves));
@@ -164,7 +168,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn base64_reads_back_and_nothing_else_is_taken_for_a_hash() {
+    fn parses_only_canonical_base64() {
         let hash = Hash::of_leaf(b"x");
         assert_eq!(Hash::from_base64(&hash.to_base64()), Some(hash));
         for wrong in ["", "AAAA", &hash.to_base64()[1..], &format!("{} ", hash.to_base64())] {

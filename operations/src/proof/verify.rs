@@ -1,13 +1,11 @@
-//! Making checkpoints, and checking the log against them.
+//! Creates checkpoints, and verifies the log against them.
 
 use std::io::Write as _;
 use std::path::Path;
 
 use chat_domain::{OperatorAction, Position, Revision, operator_action};
 use chat_ports::clock;
-use chat_ports::event_store::{
-    EventStore, EventStoreError, EventTypeFilter, LogId, ReadStart, RecordedEvent, StreamRead,
-};
+use chat_ports::event_store::{EventStore, EventStoreError, LogId, ReadStart, RecordedEvent, StreamRead};
 use serde::Serialize;
 
 use super::alteration::Alteration;
@@ -23,10 +21,10 @@ use crate::atomic_file::{FileAccess, NewFile};
 use crate::audit::LogPoint;
 use crate::operator_actions::{self, Operator, OperatorActionError};
 
-/// Why no checkpoint was made.
+/// Why a checkpoint could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// It could not be made.
+    /// The log, a file or the key failed.
     #[error(transparent)]
     Proof(#[from] ProofError),
     /// The use of the key could not be recorded.
@@ -34,8 +32,9 @@ pub enum CheckpointError {
     OperatorAction(#[from] OperatorActionError),
 }
 
-/// Signs what the log holds up to a point, or to its end, and writes the checkpoint and its leaves. That the key was used is recorded before either
-/// is there, behind what was signed.
+/// Signs the content of the log up to a point, or to its end, and writes the checkpoint and its leaves file.
+///
+/// The use of the key is recorded in the log before the files appear, after the signed events.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
     until: Option<LogPoint>,
@@ -44,10 +43,10 @@ pub async fn make_checkpoint(
     signed_by: (&Operator, &str),
     on_progress: ProgressCallback<'_>,
 ) -> Result<Checkpoint, CheckpointError> {
-    let beside = leaves_file::leaves_path(out);
+    let leaves_path = leaves_file::leaves_path(out);
     let mut file = NewFile::create(out, FileAccess::UmaskDefault).map_err(ProofError::file_error(out))?;
-    let leaves =
-        NewFile::create(&beside, FileAccess::UmaskDefault).map_err(ProofError::file_error(&beside))?;
+    let leaves = NewFile::create(&leaves_path, FileAccess::UmaskDefault)
+        .map_err(ProofError::file_error(&leaves_path))?;
     let mut leaves = LeavesWriter::new(leaves);
     let id = log.log_id().await.map_err(ProofError::from)?;
     let end = match until {
@@ -59,7 +58,7 @@ pub async fn make_checkpoint(
     while let Some(event) = walk.next_event().await.map_err(ProofError::from)? {
         position = event.position;
         let leaf = Leaf { position, hash: leaf::hash(&event) };
-        leaves.push(leaf).map_err(ProofError::file_error(&beside))?;
+        leaves.push(leaf).map_err(ProofError::file_error(&leaves_path))?;
         tree.push(leaf.hash);
         on_progress(tree.leaves());
     }
@@ -75,74 +74,74 @@ pub async fn make_checkpoint(
         reason: signed_by.1.to_owned(),
     };
     operator_actions::record_action(log, signed_by.0, &OperatorAction::from(used)).await?;
-    leaves.persist().map_err(ProofError::file_error(&beside))?;
+    leaves.persist().map_err(ProofError::file_error(&leaves_path))?;
     file.write_all(note.to_string().as_bytes()).map_err(ProofError::file_error(out))?;
     file.persist().map_err(ProofError::file_error(out))?;
     Ok(checkpoint)
 }
 
-/// What can be said of a checkpoint's signature.
+/// The status of the signature of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SignatureStatus {
     /// The key signed it.
     Good,
-    /// It is not what the key signed.
+    /// The signature is invalid.
     Wrong,
     /// Another key signed it.
     ByAnotherKey,
-    /// There was no key to check it with.
+    /// No key was given.
     NotChecked,
 }
 
-/// What a log is like, compared to a checkpoint.
+/// The result of verifying a log against a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// What was signed.
+    /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// Whether it was.
+    /// The status of its signature.
     pub signature: SignatureStatus,
-    /// Whether there are leaves to compare with.
+    /// The status of its leaves file.
     pub leaves: LeavesStatus,
-    /// Which log this is.
+    /// The id of this log.
     pub log: LogId,
-    /// How many events the log has up to the checkpoint's position.
+    /// The number of events up to the checkpoint's position.
     pub events: u64,
     /// The root of their tree.
     pub root: Hash,
-    /// Whether they are those that were signed.
+    /// Whether number and root are those of the checkpoint.
     pub unaltered: bool,
-    /// The first event that is not as it was, where that can be told.
+    /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// Which events the removed one may have been, by the gaps that were left. More than one is only possible, none
-    /// where the streams don't go on.
+    /// The events that may have been removed, by the gaps in streams. Several are possible. None is found if the stream has
+    /// no later events.
     pub missing: Vec<MissingEvent>,
-    /// What the log lacks by itself, where it was altered.
+    /// The faults of the log by itself, if it was altered.
     pub faults: Vec<Fault>,
 }
 
-/// A place in a stream that nothing stands in.
+/// A missing revision of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MissingEvent {
     /// The stream.
     pub stream: String,
-    /// The revision that it lacks.
+    /// The missing revision.
     pub revision: Revision,
 }
 
 impl Verdict {
-    /// Whether all of it is as it should be, and the key's owner signed that.
+    /// Whether the log matches the checkpoint, and its signature was checked and is valid.
     pub fn is_valid(&self) -> bool {
         self.signature == SignatureStatus::Good && self.matches_checkpoint()
     }
 
-    /// Whether the log is what the checkpoint says, whoever wrote that.
+    /// Whether the log matches the checkpoint, regardless of the signature.
     pub fn matches_checkpoint(&self) -> bool {
         self.unaltered && self.leaves != LeavesStatus::Altered && self.log == self.checkpoint.log
     }
 }
 
-/// Whether a note was signed by a key.
+/// Checks the signature of a note.
 pub fn signature_status(note: &Note, key: Option<&VerifyingKey>) -> SignatureStatus {
     match key.map(|key| note.check_signature(key)) {
         None => SignatureStatus::NotChecked,
@@ -152,7 +151,7 @@ pub fn signature_status(note: &Note, key: Option<&VerifyingKey>) -> SignatureSta
     }
 }
 
-/// Compares a log with what was signed about it: the checkpoint in the file `path`, and the leaves beside it.
+/// Verifies a log against the checkpoint in the file `path`, and the leaves file beside it.
 pub async fn verify(
     log: &dyn EventStore,
     path: &Path,
@@ -161,14 +160,14 @@ pub async fn verify(
 ) -> Result<Verdict, ProofError> {
     let note = read_note(path)?;
     let checkpoint = Checkpoint::parse(note.text())?;
-    let beside = leaves_file::leaves_path(path);
-    let standing = LeavesReader::check(&beside, &checkpoint)?;
-    let mut leaves = match standing {
-        LeavesStatus::Good => Some(LeavesReader::open(&beside)?),
+    let leaves_path = leaves_file::leaves_path(path);
+    let leaves_status = LeavesReader::check(&leaves_path, &checkpoint)?;
+    let mut leaves = match leaves_status {
+        LeavesStatus::Good => Some(LeavesReader::open(&leaves_path)?),
         LeavesStatus::Missing | LeavesStatus::Altered => None,
     };
     let mut tree = Frontier::default();
-    // Where leaves and log part: what was there, and what is.
+    // The first leaf that the log does not match, and what the log has instead.
     let mut divergence: Option<(Leaf, WalkStep)> = None;
     let mut walk = LogWalk::new(log, Some(checkpoint.position));
     loop {
@@ -197,10 +196,14 @@ pub async fn verify(
     let unaltered = (events, root) == (checkpoint.events, checkpoint.root);
     let altered = match divergence {
         None => None,
-        Some((was, WalkStep::Unreadable(error))) => Some(Alteration::unreadable(was.position, &error)),
-        Some((was, WalkStep::End)) => Some(Alteration::classify(log, &beside, was, None).await?),
-        Some((was, WalkStep::Event(event))) => {
-            Some(Alteration::classify(log, &beside, was, Some(event)).await?)
+        Some((expected, WalkStep::Unreadable(error))) => {
+            Some(Alteration::unreadable(expected.position, &error))
+        }
+        Some((expected, WalkStep::End)) => {
+            Some(Alteration::classify(log, &leaves_path, expected, None).await?)
+        }
+        Some((expected, WalkStep::Event(event))) => {
+            Some(Alteration::classify(log, &leaves_path, expected, Some(event)).await?)
         }
     };
     let faults =
@@ -211,7 +214,7 @@ pub async fn verify(
     };
     Ok(Verdict {
         signature: signature_status(&note, key),
-        leaves: standing,
+        leaves: leaves_status,
         log: log.log_id().await?,
         events,
         root,
@@ -223,8 +226,8 @@ pub async fn verify(
     })
 }
 
-/// The gaps around a place that nothing stands in any more: their streams have what comes before before it, and go on
-/// after it.
+/// Finds the revision gaps at a removed position: their streams have the preceding revision before it, and a later one after
+/// it.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,
@@ -233,26 +236,21 @@ async fn find_missing(
     let mut missing = Vec::new();
     for fault in faults {
         let Fault::Revision { position, stream, expected, found } = fault else { continue };
-        // What came next may have moved up.
+        // The next event may have moved up to the removed position.
         if *position < removed || found <= expected {
             continue;
         }
         if let Some(before) = expected.get().checked_sub(1) {
-            let from = ReadStart::Forwards(Revision::new(before));
-            let read = StreamRead {
-                stream: stream.as_str().into(),
-                start: from,
-                filter: EventTypeFilter::All,
-                limit: 1,
-            };
-            let stands = match log.read_stream(read).await {
+            let start = ReadStart::Forwards(Revision::new(before));
+            let read = StreamRead::all(stream.as_str(), start, 1);
+            let precedes = match log.read_stream(read).await {
                 Ok(events) => events
                     .first()
                     .is_some_and(|event| event.revision.get() == before && event.position < removed),
                 Err(EventStoreError::Damaged(_)) => false,
                 Err(error) => return Err(error),
             };
-            if !stands {
+            if !precedes {
                 continue;
             }
         }
@@ -261,7 +259,7 @@ async fn find_missing(
     Ok(missing)
 }
 
-/// What the log has at some place.
+/// The next step of a walk over the log.
 enum WalkStep {
     Event(RecordedEvent),
     End,

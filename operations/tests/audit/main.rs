@@ -1,8 +1,8 @@
-//! Questions to the log, on both engines.
+//! Audit queries, on both engines.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod events;
 mod filters;
-mod showing;
-mod states;
-mod story;
+mod fixture;
+mod subject_states;

@@ -1,4 +1,4 @@
-//! Alterations by direct SQL, many of them drawn at random.
+//! Alterations of the log by direct SQL, many of them random.
 
 use chat_domain::Position;
 use chat_operations::proof::alteration::Alteration;
@@ -9,16 +9,16 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use crate::log::{EVENTS, Signed};
+use crate::signed_log::{EVENTS, Signed};
 
 /// Random alterations of each kind.
 const EACH: usize = 50;
 
-/// The columns of an event's row, and of its stream's, whose bytes are flipped.
+/// The columns of the events and streams tables in which a byte is flipped.
 const COLUMNS: [&str; 9] =
     ["data", "metadata", "id", "event_type", "recorded_at", "schema_version", "revision", "stream", "name"];
 
-fn draw() -> StdRng {
+fn random_generator() -> StdRng {
     let seed = rand::random();
     #[expect(
         clippy::print_stdout,
@@ -65,7 +65,7 @@ fn flip_one(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Makes room at a position: what stands there and later moves back by one.
+/// Makes room at a position: the event there and all later ones move back by one.
 fn make_room(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position - 1 WHERE position >= ?", [at])
@@ -73,7 +73,7 @@ fn make_room(connection: &Connection, at: u64) {
     connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
 }
 
-/// Lets what stands after a position move up by one.
+/// Moves all events after a position up by one.
 fn close_up(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position + 1 WHERE position > ?", [at])
@@ -95,18 +95,18 @@ fn swap(connection: &Connection, one: u64, other: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unaltered_log_is_found_so_and_may_grow() {
+async fn accepts_an_unaltered_log_that_has_grown() {
     let signed = Signed::new().await;
     let copy = signed.altered(|_| ());
     let verdict = signed.verify(&*copy.log).await;
     assert!(verdict.is_valid(), "{verdict:?}");
-    // The act of signing stands behind what was signed.
+    // The record of signing follows the signed events.
     assert_eq!((verdict.events, signed.checkpoint.position), (EVENTS, position(EVENTS)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_byte_is_named_whichever_it_is() {
-    let (signed, mut random) = (Signed::new().await, draw());
+async fn finds_a_flipped_byte() {
+    let (signed, mut random) = (Signed::new().await, random_generator());
     for round in 0..2 * EACH {
         let column = COLUMNS[round % COLUMNS.len()];
         let at = random.random_range(1..=EVENTS);
@@ -115,7 +115,7 @@ async fn a_flipped_byte_is_named_whichever_it_is() {
         assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
         let named = verdict.altered.expect("what was altered");
         let fits = match (column, &named) {
-            // All events of the stream are altered; its first one stands among the first five.
+            // All events of the stream are altered; its first one is among the first five.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
             // An event of no stream is not read at all.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
@@ -131,8 +131,8 @@ async fn a_flipped_byte_is_named_whichever_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_event_is_named_in_the_middle_and_at_the_end() {
-    let (signed, mut random) = (Signed::new().await, draw());
+async fn finds_a_deleted_event() {
+    let (signed, mut random) = (Signed::new().await, random_generator());
     for round in 0..EACH {
         let at = if round % 5 == 0 { EVENTS } else { random.random_range(1..EVENTS) };
         let altered = signed.altered(|connection| {
@@ -145,7 +145,7 @@ async fn a_deleted_event_is_named_in_the_middle_and_at_the_end() {
         let verdict = signed.verify(&*altered.log).await;
         let named = verdict.altered.expect("what was altered");
         if at == EVENTS && round % 2 == 1 {
-            // The act of signing has moved into its place.
+            // The record of signing has moved to its position.
             assert!(
                 matches!(named, Alteration::Changed { position, .. } if position.get() == at),
                 "{named:?}"
@@ -153,7 +153,7 @@ async fn a_deleted_event_is_named_in_the_middle_and_at_the_end() {
         } else {
             assert_eq!(named, Alteration::Removed { position: position(at) }, "round {round}");
         }
-        // The hole in its stream tells which one it was.
+        // The gap in its stream identifies the event.
         let stream = format!("chat-token-{}", (at - 1) % 5);
         let hole = verdict
             .faults
@@ -164,7 +164,7 @@ async fn a_deleted_event_is_named_in_the_middle_and_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_from_somewhere_on_can_not_be_cut_off() {
+async fn finds_a_truncated_log() {
     let signed = Signed::new().await;
     for from in [1, 2, EVENTS / 2, EVENTS] {
         let altered = signed.altered(|connection| {
@@ -177,8 +177,8 @@ async fn everything_from_somewhere_on_can_not_be_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_swapped_events_are_named() {
-    let (signed, mut random) = (Signed::new().await, draw());
+async fn finds_two_swapped_events() {
+    let (signed, mut random) = (Signed::new().await, random_generator());
     for _ in 0..EACH {
         let one = random.random_range(1..EVENTS);
         let other = random.random_range(one + 1..=EVENTS);
@@ -193,8 +193,8 @@ async fn two_swapped_events_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_inserted_event_is_named() {
-    let (signed, mut random) = (Signed::new().await, draw());
+async fn finds_an_inserted_event() {
+    let (signed, mut random) = (Signed::new().await, random_generator());
     for _ in 0..EACH {
         let at = random.random_range(1..=EVENTS);
         let altered = signed.altered(|connection| {
@@ -216,7 +216,7 @@ async fn an_inserted_event_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_before_the_first_place_is_named() {
+async fn finds_an_event_before_the_first_position() {
     let signed = Signed::new().await;
     for at in [0, -1] {
         let altered = signed.altered(|connection| {
@@ -243,7 +243,7 @@ async fn an_event_before_the_first_place_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_that_no_event_can_have_is_after_the_end() {
+async fn an_impossible_position_is_after_the_end() {
     let signed = Signed::new().await;
     let copy = signed.altered(|_| ());
     let after = copy.log.read_all(position(u64::MAX), 10).await.expect("a read");
@@ -252,7 +252,7 @@ async fn a_place_that_no_event_can_have_is_after_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_was_moved_away_is_found_where_it_is() {
+async fn finds_a_moved_event() {
     let signed = Signed::new().await;
     let altered = signed.altered(|connection| {
         connection.execute("UPDATE events SET position = 1000 WHERE position = 7", []).expect("a move");

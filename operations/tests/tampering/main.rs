@@ -1,7 +1,7 @@
-//! The log is altered behind the system's back, in every way there is, and each time it is told which event it was.
+//! Detection of every kind of alteration of the log, and of altered checkpoints and proofs.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod alterations;
-mod log;
-mod statements;
+mod checkpoints_and_proofs;
+mod signed_log;

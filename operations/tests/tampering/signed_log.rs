@@ -1,4 +1,4 @@
-//! A log in a file, with a checkpoint of it, and copies to be altered.
+//! A SQLite log with a checkpoint, and copies of it to alter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Events of the log that was signed.
+/// The number of signed events.
 pub const EVENTS: u64 = 60;
 
-/// A log of a few streams whose events alternate, and a checkpoint of it.
+/// A log of a few interleaved streams, with a checkpoint.
 pub struct Signed {
     pub folder: TempDir,
     pub key: SigningKey,
@@ -36,7 +36,7 @@ pub fn open(folder: &Path) -> SqliteEventStore {
     SqliteEventStore::open(&folder.join("events.db")).expect("a log")
 }
 
-/// Appends `count` events, by turns to five streams.
+/// Appends `count` events to five streams in turn.
 pub async fn fill(log: &dyn EventStore, count: u64) {
     for index in 0..count {
         let (stream, revision) = (index % 5, index / 5);
@@ -71,7 +71,7 @@ impl Signed {
                 .await
                 .expect("a checkpoint")
         };
-        // All of it in the one file, so that it can be copied.
+        // Truncates the WAL, so that the database can be copied as one file.
         let connection = Connection::open(folder.path().join("events.db")).expect("the file");
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("one file");
         Self { folder, key, checkpoint }
@@ -85,13 +85,13 @@ impl Signed {
         leaves_file::leaves_path(&self.file())
     }
 
-    /// A copy of the log, altered.
+    /// An altered copy of the log.
     pub fn altered(&self, alter: impl FnOnce(&Connection)) -> Altered {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("events.db");
         fs::copy(self.folder.path().join("events.db"), &path).expect("a copy");
         let connection = Connection::open(&path).expect("the copy");
-        // Whoever alters a log cares for no index and no foreign key.
+        // Alterations may violate indexes and foreign keys.
         connection
             .execute_batch(
                 "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF; DROP INDEX events_in_stream;",
@@ -108,7 +108,7 @@ impl Signed {
     }
 }
 
-/// A log that somebody has been at.
+/// An altered log.
 pub struct Altered {
     pub log: Arc<SqliteEventStore>,
     _folder: TempDir,

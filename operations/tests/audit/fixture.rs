@@ -1,4 +1,4 @@
-//! Logs for tests: on both engines the same events, with fixed ids, times and actors.
+//! Test logs on both engines, with fixed ids, times and actors.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use chat_domain::{
     Revision, StreamId, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::event_store::{EventStore, EventTypeFilter, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::kurrentdb::FakeKurrentDb;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A log and what it is kept in.
+/// A log with its storage.
 pub struct Log {
     pub log: Arc<dyn EventStore>,
-    told: std::sync::atomic::AtomicU64,
-    _kept_in: Box<dyn std::any::Any>,
+    next_id: std::sync::atomic::AtomicU64,
+    _storage: Box<dyn std::any::Any>,
 }
 
 /// An empty log on each engine.
@@ -35,9 +35,9 @@ pub async fn on_both_engines() -> [Log; 2] {
     [Log::new(Arc::new(sqlite), folder), Log::new(Arc::new(kurrentdb), server)]
 }
 
-/// An event to tell.
+/// An event to append.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct TestEvent {
     pub stream: String,
     pub event_type: &'static str,
     pub data: String,
@@ -46,8 +46,8 @@ pub struct Told {
     pub correlation: String,
 }
 
-impl Told {
-    /// An event of a stream; all else can be changed.
+impl TestEvent {
+    /// An event of a stream, with defaults for everything else.
     pub fn new(stream: StreamId, event: impl Into<Event>) -> Self {
         let event: Event = event.into();
         Self {
@@ -77,47 +77,42 @@ impl Told {
 }
 
 impl Log {
-    fn new(log: Arc<dyn EventStore>, kept_in: impl std::any::Any) -> Self {
-        Self { log, told: 1.into(), _kept_in: Box::new(kept_in) }
+    fn new(log: Arc<dyn EventStore>, storage: impl std::any::Any) -> Self {
+        Self { log, next_id: 1.into(), _storage: Box::new(storage) }
     }
 
-    /// Appends an event at the end of its stream; its position.
-    pub async fn tell(&self, told: Told) -> Position {
-        let stream: Arc<str> = told.stream.into();
-        let end = StreamRead {
-            stream: Arc::clone(&stream),
-            start: ReadStart::End,
-            filter: EventTypeFilter::All,
-            limit: 1,
-        };
+    /// Appends an event at the end of its stream, and returns its position.
+    pub async fn append(&self, event: TestEvent) -> Position {
+        let stream: Arc<str> = event.stream.into();
+        let last_event = StreamRead::last_event(Arc::clone(&stream));
         let last: Option<Revision> =
-            self.log.read_stream(end).await.unwrap().pop().map(|event| event.revision);
-        let number = self.told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.log.read_stream(last_event).await.unwrap().pop().map(|event| event.revision);
+        let number = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let metadata = Metadata {
             command: "Test".to_owned(),
-            actor: told.actor,
-            correlation_id: told.correlation.clone(),
-            causation_id: told.correlation,
+            actor: event.actor,
+            correlation_id: event.correlation.clone(),
+            causation_id: event.correlation,
             idempotency: None,
         };
-        let event = NewEvent {
+        let new_event = NewEvent {
             id: EventId::new(Uuid::from_u128(u128::from(number))),
-            event_type: told.event_type,
+            event_type: event.event_type,
             schema_version: SchemaVersion::CURRENT,
-            recorded_at: told.recorded_at,
-            data: told.data,
+            recorded_at: event.recorded_at,
+            data: event.data,
             metadata: serde_json::to_string(&metadata).unwrap().into(),
         };
         let append = StreamAppend {
             stream,
             expected_revision: ExpectedRevision::from_last_revision(last),
-            events: vec![event],
+            events: vec![new_event],
         };
         self.log.append(vec![append]).await.remove(0).unwrap().position
     }
 
-    /// Tells the first events of a stream, many in an append.
-    pub async fn tell_at_once(&self, stream: StreamId, events: impl IntoIterator<Item = Event>) {
+    /// Appends the first events of a stream, several in an append.
+    pub async fn append_in_chunks(&self, stream: StreamId, events: impl IntoIterator<Item = Event>) {
         let stream: Arc<str> = stream.to_string().into();
         let events: Vec<NewEvent> = events
             .into_iter()
@@ -138,17 +133,17 @@ impl Log {
         }
     }
 
-    /// Tells one after another; their positions.
-    pub async fn tell_all(&self, events: impl IntoIterator<Item = Told>) -> Vec<Position> {
+    /// Appends events one by one, and returns their positions.
+    pub async fn append_all(&self, events: impl IntoIterator<Item = TestEvent>) -> Vec<Position> {
         let mut positions = Vec::new();
-        for told in events {
-            positions.push(self.tell(told).await);
+        for event in events {
+            positions.push(self.append(event).await);
         }
         positions
     }
 }
 
-/// So many seconds after the story began.
+/// The time `second` seconds after the start of the test log.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + second * 1_000)
 }

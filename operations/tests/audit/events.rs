@@ -1,4 +1,4 @@
-//! One event, what belongs together, what comes, and how much there is.
+//! Single events, traces, tails, statistics and exports.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use chat_operations::audit::{
 use chat_operations::operator_actions::{self, Operator};
 use uuid::Uuid;
 
-use crate::story::*;
+use crate::fixture::*;
 
-/// Three requests, two of which belong together.
-async fn story(log: &Log) -> Vec<Position> {
-    log.tell_all([
-        Told::new(app(1), app_created("one")).in_request("a"),
-        Told::new(app(1), chat_created(1)).in_request("b").at(60),
-        Told::new(chat(1, 1), created(1, "first")).in_request("a").at(120),
-        Told::new(app(1), app_renamed("two")).in_request("a").at(180),
+/// Events of two correlations.
+async fn append_two_correlations(log: &Log) -> Vec<Position> {
+    log.append_all([
+        TestEvent::new(app(1), app_created("one")).in_request("a"),
+        TestEvent::new(app(1), chat_created(1)).in_request("b").at(60),
+        TestEvent::new(chat(1, 1), created(1, "first")).in_request("a").at(120),
+        TestEvent::new(app(1), app_renamed("two")).in_request("a").at(180),
     ])
     .await
 }
@@ -30,51 +30,53 @@ fn positions<'a>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_has_neighbours_and_others_of_its_correlation_around_it() {
+async fn shows_neighbours_and_events_of_the_same_correlation() {
     for log in on_both_engines().await {
-        let told = story(&log).await;
-        let event = find_event(&*log.log, EventSelector::Position(told[2]), u64::MAX).await.unwrap().unwrap();
+        let appended = append_two_correlations(&log).await;
+        let event =
+            find_event(&*log.log, EventSelector::Position(appended[2]), u64::MAX).await.unwrap().unwrap();
         let shown = show(&*log.log, &event).await.unwrap();
         assert_eq!((shown.previous, shown.following), (None, None));
-        assert_eq!(positions(&shown.caused_by), [told[0]]);
-        assert_eq!(positions(&shown.caused), [told[3]]);
-        let event = find_event(&*log.log, EventSelector::Position(told[1]), u64::MAX).await.unwrap().unwrap();
+        assert_eq!(positions(&shown.caused_by), [appended[0]]);
+        assert_eq!(positions(&shown.caused), [appended[3]]);
+        let event =
+            find_event(&*log.log, EventSelector::Position(appended[1]), u64::MAX).await.unwrap().unwrap();
         let shown = show(&*log.log, &event).await.unwrap();
-        assert_eq!(shown.previous.map(|event| event.position), Some(told[0]));
-        assert_eq!(shown.following.map(|event| event.position), Some(told[3]));
+        assert_eq!(shown.previous.map(|event| event.position), Some(appended[0]));
+        assert_eq!(shown.following.map(|event| event.position), Some(appended[3]));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_found_by_its_id_on_either_engine() {
+async fn finds_an_event_by_id() {
     for log in on_both_engines().await {
-        let told = story(&log).await;
+        let appended = append_two_correlations(&log).await;
         let of = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
         let found = find_event(&*log.log, of(2), u64::MAX).await.unwrap();
-        assert_eq!(found.map(|event| event.position), Some(told[1]));
+        assert_eq!(found.map(|event| event.position), Some(appended[1]));
         assert_eq!(find_event(&*log.log, of(77), u64::MAX).await.unwrap(), None);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_goes_across_streams() {
+async fn traces_a_correlation_across_streams() {
     for log in on_both_engines().await {
-        let told = story(&log).await;
+        let appended = append_two_correlations(&log).await;
         let traced = trace(&*log.log, "a", EventFilter::default(), u64::MAX).await.unwrap();
         let [request] = &traced.requests[..] else { panic!("one request") };
         let events: Vec<_> = request.events.iter().map(|event| event.position).collect();
-        assert_eq!((events, traced.next), (vec![told[0], told[2], told[3]], None));
+        assert_eq!((events, traced.next), (vec![appended[0], appended[2], appended[3]], None));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_operators_do_is_found_by_who_did_it() {
+async fn finds_operator_actions_by_actor() {
     for log in on_both_engines().await {
-        story(&log).await;
+        append_two_correlations(&log).await;
         let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() };
         let reason = "counts looked wrong".to_owned();
-        let act = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
-        let done = operator_actions::record_action(&*log.log, &operator, &act).await.unwrap();
+        let action = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
+        let done = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);
         let found = scan.next_batch(&*log.log).await.unwrap().unwrap();
@@ -83,16 +85,17 @@ async fn what_operators_do_is_found_by_who_did_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
+async fn a_tail_has_no_gap_between_past_and_new_events() {
     for log in on_both_engines().await {
-        let told = story(&log).await;
+        let appended = append_two_correlations(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
         let (last, mut tail) = Tail::start_at_end(Arc::clone(&log.log), filter, 2, u64::MAX).await.unwrap();
-        assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), told[2..]);
+        assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), appended[2..]);
         let mut expected = Vec::new();
         for number in 2..5 {
-            log.tell(Told::new(app(2), if number == 2 { app_created("x") } else { app_renamed("y") })).await;
-            expected.push(log.tell(Told::new(app(1), chat_created(number))).await);
+            log.append(TestEvent::new(app(2), if number == 2 { app_created("x") } else { app_renamed("y") }))
+                .await;
+            expected.push(log.append(TestEvent::new(app(1), chat_created(number))).await);
         }
         let mut come = Vec::new();
         while come.len() < expected.len() {
@@ -103,12 +106,12 @@ async fn a_tail_misses_nothing_between_what_was_and_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happened_is_counted_by_hour_and_stream() {
+async fn counts_events_by_hour_and_stream() {
     for log in on_both_engines().await {
-        log.tell(Told::new(app(1), app_created("one"))).await;
-        log.tell(Told::new(app(1), chat_created(1)).at(3_600)).await;
+        log.append(TestEvent::new(app(1), app_created("one"))).await;
+        log.append(TestEvent::new(app(1), chat_created(1)).at(3_600)).await;
         for number in 1..=3 {
-            log.tell(Told::new(chat(1, 1), created(number, "Hi")).at(7_300)).await;
+            log.append(TestEvent::new(chat(1, 1), created(number, "Hi")).at(7_300)).await;
         }
         let counted = stats(&*log.log, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
         assert_eq!(counted.events, 5);
@@ -122,11 +125,11 @@ async fn what_happened_is_counted_by_hour_and_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_clients_sent_becomes_a_formula_in_a_spreadsheet() {
+async fn escapes_formulas_in_csv() {
     for log in on_both_engines().await {
         let agent = Some("=HYPERLINK(\"http://example.com\")".to_owned());
         let actor = Actor { kind: ActorKind::App, user_agent: agent, ..Actor::default() };
-        log.tell(Told::new(app(1), app_created("one")).by(actor)).await;
+        log.append(TestEvent::new(app(1), app_created("one")).by(actor)).await;
         let mut out = Vec::new();
         let scan = Scan::new(EventFilter::default(), Order::OldestFirst);
         export(&*log.log, scan, ExportFormat::Csv, &mut out, |_| {}).await.unwrap();

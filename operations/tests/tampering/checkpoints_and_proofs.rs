@@ -1,4 +1,4 @@
-//! Checkpoints, leaves and proofs that were tampered with, and what is left to say then.
+//! Detection of altered checkpoints, leaves files and proofs.
 
 use std::fs;
 
@@ -12,22 +12,23 @@ use chat_operations::proof::verify::{self, SignatureStatus, signature_status};
 use chat_operations::proof::{ProofError, leaf, note::Note};
 use chat_ports::event_store::EventStore;
 
-use crate::log::{EVENTS, Signed, open, operator};
+use crate::signed_log::{EVENTS, Signed, open, operator};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_use_of_the_key_is_recorded_behind_what_was_signed() {
+async fn records_the_use_of_the_key_after_the_signed_events() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     let last = log.read_all_backwards(None, 1).await.expect("the log").pop().expect("an event");
     assert_eq!(last.position, Position::new(EVENTS + 1));
-    let act = OperatorAction::decode(&last.event_type, last.schema_version, &last.data).expect("an act");
-    let OperatorAction::SigningKeyUsed(used) = act else { panic!("{act:?}") };
+    let action = OperatorAction::decode(&last.event_type, last.schema_version, &last.data)
+        .expect("an operator action");
+    let OperatorAction::SigningKeyUsed(used) = action else { panic!("{action:?}") };
     assert_eq!((used.position, used.events), (signed.checkpoint.position, EVENTS));
     assert_eq!((used.root, used.reason), (signed.checkpoint.root.to_string(), "a test".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_leaves_there_is_a_verdict_and_no_name() {
+async fn without_leaves_an_alteration_is_detected_but_not_located() {
     let signed = Signed::new().await;
     fs::remove_file(signed.leaves()).expect("no leaves");
     let verdict = signed.verify(&*signed.altered(|_| ()).log).await;
@@ -40,12 +41,12 @@ async fn without_leaves_there_is_a_verdict_and_no_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn altered_leaves_are_told_apart_from_an_altered_log() {
+async fn distinguishes_altered_leaves_from_an_altered_log() {
     let signed = Signed::new().await;
     let leaves = fs::read(signed.leaves()).expect("the leaves");
     let copy = signed.altered(|_| ());
     for altered in [
-        // A position, a hash, one less, one more, a part of one more.
+        // A changed position, a changed hash, a missing entry, an extra entry, and an incomplete extra entry.
         [&[leaves[0] ^ 1], &leaves[1..]].concat(),
         [&leaves[..39], &[leaves[39] ^ 1], &leaves[40..]].concat(),
         leaves[40..].to_vec(),
@@ -62,7 +63,7 @@ async fn altered_leaves_are_told_apart_from_an_altered_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_the_key_did_not_sign_is_told() {
+async fn detects_a_checkpoint_that_the_key_did_not_sign() {
     let signed = Signed::new().await;
     let copy = signed.altered(|_| ());
     let text = fs::read_to_string(signed.file()).expect("the checkpoint");
@@ -78,7 +79,7 @@ async fn a_statement_that_the_key_did_not_sign_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_takes_no_other_files_place_and_leaves_nothing_where_it_fails() {
+async fn a_failed_checkpoint_replaces_and_leaves_no_files() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     let by = operator();
@@ -87,7 +88,7 @@ async fn a_checkpoint_takes_no_other_files_place_and_leaves_nothing_where_it_fai
         let made = verify::make_checkpoint(&log, None, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
         assert!(made.is_err());
     }
-    assert_eq!(log.head().await.expect("a head"), before, "an act that was none");
+    assert_eq!(log.head().await.expect("a head"), before, "an action was recorded");
     let drafts = fs::read_dir(signed.folder.path()).expect("the folder").filter(|entry| {
         entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().contains("draft"))
     });
@@ -115,13 +116,13 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_can_be_proved_and_a_proof_shows_what_it_proves() {
+async fn proves_every_event() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     let key = signed.key.verifying_key();
     for number in 1..=EVENTS {
         if number == EVENTS / 2 {
-            // From here on without the leaves.
+            // The second half is proved without the leaves file.
             fs::remove_file(signed.leaves()).expect("no leaves");
         }
         let proof = event_proof::prove(&log, Position::new(number), &signed.file(), &mut |_| ())
@@ -135,7 +136,7 @@ async fn every_event_can_be_proved_and_a_proof_shows_what_it_proves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proof_that_was_tampered_with_proves_nothing() {
+async fn detects_altered_proofs() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     let key = signed.key.verifying_key();
@@ -175,7 +176,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_or_not_signed_can_not_be_proved() {
+async fn does_not_prove_missing_or_unsigned_events() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
     for number in [0, EVENTS + 1, EVENTS + 100] {
@@ -190,14 +191,14 @@ async fn what_is_not_there_or_not_signed_can_not_be_proved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_holds_together_by_itself() {
+async fn checks_the_integrity_of_the_log_by_itself() {
     let signed = Signed::new().await;
     let log = open(signed.folder.path());
-    let found = log_integrity::check(&log, None, &mut |_| ()).await.expect("a look");
+    let found = log_integrity::check(&log, None, &mut |_| ()).await.expect("a report");
     assert_eq!((found.events, found.streams, found.faults.len()), (EVENTS + 1, 6, 0));
     let altered = signed.altered(|connection| {
         connection.execute("UPDATE events SET revision = 7 WHERE position = 9", []).expect("an alteration");
     });
-    let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+    let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
     assert_eq!(found.faults[0].position(), Position::new(9));
 }

@@ -1,4 +1,4 @@
-//! What the log says of an app, a chat or a message, and which event said so.
+//! States of apps, chats and messages by the log, with the event that set each field.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use chat_ports::event_store::{
 };
 use serde_json::json;
 
-use crate::story::*;
+use crate::fixture::*;
 
 const NOW: Position = Position::new(u64::MAX >> 1);
 
@@ -26,7 +26,7 @@ fn field(state: &SubjectState, name: &str) -> (serde_json::Value, Position) {
 }
 
 /// One app with a chat: three messages, the second edited twice, the first deleted.
-async fn story(log: &Log) -> Vec<Position> {
+async fn append_chat(log: &Log) -> Vec<Position> {
     let events = [
         (app(1), app_created("one")),
         (app(1), chat_created(1)),
@@ -38,14 +38,14 @@ async fn story(log: &Log) -> Vec<Position> {
         (chat(1, 1), created(3, "third")),
         (chat(1, 1), edited(2, "second, edited again")),
     ];
-    let told = |(second, (stream, event))| Told::new(stream, event).at(second);
-    log.tell_all((0..).zip(events).map(told)).await
+    let told = |(second, (stream, event))| TestEvent::new(stream, event).at(second);
+    log.append_all((0..).zip(events).map(told)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_field_is_told_with_the_event_that_set_it() {
+async fn each_field_has_the_event_that_set_it() {
     for log in on_both_engines().await {
-        let positions = story(&log).await;
+        let positions = append_chat(&log).await;
         let one = subject_state(&*log.log, Subject::App(token(1)), NOW).await.unwrap();
         assert_eq!(field(&one, "name"), (json!("one, renamed"), positions[5]));
         assert_eq!(field(&one, "chat_count"), (json!(1), positions[1]));
@@ -65,13 +65,13 @@ async fn each_field_is_told_with_the_event_that_set_it() {
 }
 
 fn at_text(second: i64) -> String {
-    crate::story::at(second).to_string()
+    crate::fixture::at(second).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_as_it_was_after_each_event() {
+async fn computes_the_state_after_each_event() {
     for log in on_both_engines().await {
-        let positions = story(&log).await;
+        let positions = append_chat(&log).await;
         let message = |number| Subject::Message(token(1), chat_number(1), message_number(number));
         let mut bodies = Vec::new();
         let mut existences = Vec::new();
@@ -99,9 +99,9 @@ async fn it_is_told_as_it_was_after_each_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_difference_names_fields_and_the_events_that_are_about_it() {
+async fn a_difference_lists_changed_fields_and_events() {
     for log in on_both_engines().await {
-        let positions = story(&log).await;
+        let positions = append_chat(&log).await;
         let second = Subject::Message(token(1), chat_number(1), message_number(2));
         let changed = difference(&*log.log, positions[4], positions[8], second, u64::MAX).await.unwrap();
         let names: Vec<_> = changed.changes.iter().map(|change| change.name).collect();
@@ -117,9 +117,9 @@ async fn a_difference_names_fields_and_the_events_that_are_about_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_still_holds_what_no_later_one_has_set() {
+async fn lists_the_fields_that_no_later_event_has_set() {
     for log in on_both_engines().await {
-        let positions = story(&log).await;
+        let positions = append_chat(&log).await;
         let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
         let touches = event_effects(&*log.log, &event).await.unwrap().touches;
         assert_eq!(touches[0].still, [] as [&str; 0], "the chat was changed since");
@@ -130,7 +130,7 @@ async fn an_event_still_holds_what_no_later_one_has_set() {
     }
 }
 
-/// Counts the events that are read.
+/// An event store that counts the events read.
 struct Counting {
     log: Arc<dyn EventStore>,
     read: AtomicUsize,
@@ -186,12 +186,12 @@ impl EventStore for Counting {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_huge_chat_a_handful_of_events_is_read() {
+async fn reads_only_a_few_events_of_a_huge_chat() {
     for log in on_both_engines().await {
-        log.tell(Told::new(app(1), app_created("one"))).await;
-        log.tell(Told::new(app(1), chat_created(1))).await;
-        log.tell_at_once(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
-        log.tell(Told::new(chat(1, 1), edited(11_111, "Hello"))).await;
+        log.append(TestEvent::new(app(1), app_created("one"))).await;
+        log.append(TestEvent::new(app(1), chat_created(1))).await;
+        log.append_in_chunks(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
+        log.append(TestEvent::new(chat(1, 1), edited(11_111, "Hello"))).await;
         let counting = Counting { log: Arc::clone(&log.log), read: AtomicUsize::new(0) };
         let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
         for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {

@@ -1,0 +1,167 @@
+//! `GET /audit/explain/…`, `/audit/at/…` and `/audit/diff/…`, of apps, chats and messages.
+
+use axum::extract::State;
+use chat_operations::audit::{
+    Difference, Explanation, LogPoint, StateThen, Subject, difference, explain, state_at,
+};
+use chat_operations::envelope::Envelope;
+use chat_web::admin_auth::AuthorizedAdmin;
+use chat_web::extract::{AppPath, ChatPath, MessagePath, Query};
+use chat_web::{Problem, openapi, problem_responses};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{MAX_SCANNED_EVENTS, explain_problem};
+use crate::AdminApi;
+use crate::api::{EnvelopeResult, envelope};
+use crate::query_params::malformed_parameter;
+
+problem_responses!(pub(super) ExplainFails: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
+    MessageNotFound, EventStoreUnavailable, ReadModelUnavailable);
+problem_responses!(pub(super) PointFails: MalformedQuery, AdminTokenMissing, AdminTokenWrong, AppNotFound,
+    ChatNotFound, MessageNotFound, EventStoreUnavailable);
+
+/// A point in the log.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PointParams {
+    /// A position, or a time (RFC 3339, or a date), which means the last event recorded by then.
+    #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
+    point: Option<String>,
+}
+
+/// Two points in the log.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RangeParams {
+    /// The start of the difference: after the event at this position, or the last one recorded by this time.
+    #[param(value_type = String, required, example = "17")]
+    from: Option<String>,
+    /// The end of the difference: with the event at this position, or the last one recorded by this time.
+    #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]
+    to: Option<String>,
+}
+
+fn parse_point(parameter: &str, text: Option<&str>) -> Result<LogPoint, Problem> {
+    text.and_then(LogPoint::parse)
+        .ok_or_else(|| malformed_parameter(parameter, "given: a position in the log, or a time"))
+}
+
+impl AdminApi {
+    async fn explain_subject(&self, subject: Subject) -> EnvelopeResult<Explanation> {
+        let _permit = self.acquire_scan_permit().await?;
+        let read_model = (self.read_model)();
+        Ok(envelope(explain(&*self.event_store, &*read_model, subject).await.map_err(explain_problem)?))
+    }
+
+    async fn subject_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<StateThen> {
+        let point = parse_point("point", params.point.as_deref())?;
+        let _permit = self.acquire_scan_permit().await?;
+        let position = point.resolve(&*self.event_store).await?;
+        Ok(envelope(state_at(&*self.event_store, position, subject).await?))
+    }
+
+    async fn diff_subject(&self, subject: Subject, params: &RangeParams) -> EnvelopeResult<Difference> {
+        let (from, to) =
+            (parse_point("from", params.from.as_deref())?, parse_point("to", params.to.as_deref())?);
+        let _permit = self.acquire_scan_permit().await?;
+        let (from, to) = (from.resolve(&*self.event_store).await?, to.resolve(&*self.event_store).await?);
+        if from > to {
+            return Err(malformed_parameter("from", "before `to` in the log"));
+        }
+        Ok(envelope(difference(&*self.event_store, from, to, subject, MAX_SCANNED_EVENTS).await?))
+    }
+}
+
+/// A path that names a subject.
+trait SubjectPath {
+    fn subject(self) -> Subject;
+}
+
+impl SubjectPath for AppPath {
+    fn subject(self) -> Subject {
+        Subject::App(self.app_token)
+    }
+}
+
+impl SubjectPath for ChatPath {
+    fn subject(self) -> Subject {
+        Subject::Chat(self.app_token, self.chat_number)
+    }
+}
+
+impl SubjectPath for MessagePath {
+    fn subject(self) -> Subject {
+        Subject::Message(self.app_token, self.chat_number, self.message_number)
+    }
+}
+
+/// Declares the handlers of one kind of subject. Their names are the operation ids.
+macro_rules! subject_handlers {
+    ($noun:literal, $path:literal, $path_params:ident, $explain:ident, $state_at:ident, $diff:ident) => {
+        #[utoipa::path(
+            get, path = concat!("/audit/explain", $path), tag = openapi::AUDIT,
+            summary = concat!("Explain ", $noun),
+            description = "Each field of the row, with the event that set it, and whether it agrees with the log.",
+            params($path_params), security(("admin" = [])),
+            responses((status = 200, description = "The explanation", body = Envelope<Explanation>), ExplainFails),
+        )]
+        pub(super) async fn $explain(
+            _: AuthorizedAdmin,
+            State(api): State<AdminApi>,
+            path: $path_params,
+        ) -> EnvelopeResult<Explanation> {
+            api.explain_subject(path.subject()).await
+        }
+
+        #[utoipa::path(
+            get, path = concat!("/audit/at", $path), tag = openapi::AUDIT,
+            summary = concat!("Show ", $noun, " as it was"),
+            description = "Its state after an event, by the log. Each field has the event that set it.",
+            params($path_params, PointParams), security(("admin" = [])),
+            responses((status = 200, description = "The state", body = Envelope<StateThen>), PointFails),
+        )]
+        pub(super) async fn $state_at(
+            _: AuthorizedAdmin,
+            State(api): State<AdminApi>,
+            path: $path_params,
+            Query(params): Query<PointParams>,
+        ) -> EnvelopeResult<StateThen> {
+            api.subject_state_at(path.subject(), &params).await
+        }
+
+        #[utoipa::path(
+            get, path = concat!("/audit/diff", $path), tag = openapi::AUDIT,
+            summary = concat!("Show the changes of ", $noun),
+            description = "Between two points in the log, and by which events.",
+            params($path_params, RangeParams), security(("admin" = [])),
+            responses((status = 200, description = "The changes", body = Envelope<Difference>), PointFails),
+        )]
+        pub(super) async fn $diff(
+            _: AuthorizedAdmin,
+            State(api): State<AdminApi>,
+            path: $path_params,
+            Query(params): Query<RangeParams>,
+        ) -> EnvelopeResult<Difference> {
+            api.diff_subject(path.subject(), &params).await
+        }
+    };
+}
+
+subject_handlers!("an app", "/apps/{app_token}", AppPath, explain_app, app_at, app_diff);
+subject_handlers!(
+    "a chat",
+    "/apps/{app_token}/chats/{chat_number}",
+    ChatPath,
+    explain_chat,
+    chat_at,
+    chat_diff
+);
+subject_handlers!(
+    "a message",
+    "/apps/{app_token}/chats/{chat_number}/messages/{message_number}",
+    MessagePath,
+    explain_message,
+    message_at,
+    message_diff
+);
