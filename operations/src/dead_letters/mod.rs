@@ -145,7 +145,7 @@ impl Projections {
         &self,
         projection: ProjectionName,
     ) -> Result<ProjectionGeneration, ProjectionsError> {
-        let generation = self.generations().await?.live().of(projection);
+        let generation = self.generations().await?.live().for_projection(projection);
         Ok(ProjectionGeneration { projection, generation })
     }
 
@@ -156,7 +156,7 @@ impl Projections {
         list: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
         let place = self.location(copy);
-        place.letters(list).await.map_err(|source| projection_error(copy, &place, source))
+        place.dead_letter_page(list).await.map_err(|source| projection_error(copy, &place, source))
     }
 
     /// The letter of the event at a position.

@@ -8,8 +8,7 @@ use chat_domain::operator_action::{
 use chat_domain::{OperatorAction, Position, StreamId};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::{Projection, ProjectionError};
-use chat_projector::projection_store::ProjectionLocation;
+use chat_projector::projection::{ProjectionError, ProjectionStore};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -346,7 +345,7 @@ async fn wait_until_applied(
             return Ok(true);
         }
         if Instant::now() >= try_at {
-            match fold_up_to(projections, &place, act).await {
+            match fold_up_to(projections, &*place, act).await {
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
                 Err(source) => return Err(projection_error(copy, &place, source)),
@@ -362,10 +361,10 @@ async fn wait_until_applied(
 
 async fn fold_up_to(
     projections: &Projections,
-    place: &ProjectionLocation,
+    place: &dyn ProjectionStore,
     act: Position,
 ) -> Result<(), ProjectionError> {
-    let mut projection: Box<dyn Projection> = place.open().await?;
+    let (mut projection, _) = place.open().await?;
     let log = projections.log.log_id().await?;
     loop {
         let from = projection.checkpoint().position;

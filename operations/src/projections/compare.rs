@@ -54,7 +54,7 @@ pub async fn diff(
     let generations = projections.generations().await?;
     let mut copies = Vec::new();
     for name in names {
-        let line = generations.of(*name);
+        let line = generations.for_projection(*name);
         let other = line.building.or(line.previous()).or_else(|| line.left_over.last().copied());
         copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
     }
@@ -83,7 +83,7 @@ pub(super) async fn compare_all(
     let mut compared = Vec::new();
     for fold in &folds.projectors {
         let live = ProjectionGeneration {
-            generation: generations.of(fold.generation_id.projection).live,
+            generation: generations.for_projection(fold.generation_id.projection).live,
             ..fold.generation_id
         };
         compared.push(compare(projections, folds, fold, live).await?);

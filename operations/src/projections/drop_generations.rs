@@ -46,7 +46,7 @@ pub async fn drop_generations(
     let known = projections.generations().await?;
     let mut found = Vec::new();
     for name in names {
-        let line = known.of(*name);
+        let line = known.for_projection(*name);
         let standing_of = |wanted| line.all().into_iter().find(|(is, _)| *is == wanted).map(|(_, what)| what);
         match generation {
             Some(wanted) if wanted == line.live => {
@@ -92,7 +92,7 @@ pub async fn drop_generations(
     // Somebody may have promoted one of them in between: the order of the log says that it was not dropped then.
     let now = projections.generations().await?;
     for (copy, _) in &found {
-        if now.of(copy.projection).live == copy.generation {
+        if now.for_projection(copy.projection).live == copy.generation {
             continue;
         }
         let place = projections.location(*copy);

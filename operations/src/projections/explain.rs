@@ -1,12 +1,13 @@
 //! What a row or document should be, and the first event after which it is not that.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use chat_domain::operator_action::{self, ProjectionGeneration};
+use chat_domain::operator_action::{self, ProjectionGeneration, ProjectionName};
 use chat_domain::{Event, Position, StreamId};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
-use chat_projector::projection_store::ProjectionLocation;
+use chat_projector::projection::ProjectionStore;
 use chat_search::TantivyIndex;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl From<&RecordedEvent> for DivergingEvent {
 pub(super) struct LiveReader {
     pub(super) reader: EntityReader,
     generation_id: ProjectionGeneration,
-    location: ProjectionLocation,
+    store: Arc<dyn ProjectionStore>,
 }
 
 impl LiveReader {
@@ -82,14 +83,16 @@ impl LiveReader {
         copy: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
         let place = projections.location(copy);
-        let shelf = match &place {
-            ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
-            ProjectionLocation::SearchIndex(dir) => {
-                let index = TantivyIndex::open(dir);
+        let shelf = match copy.projection {
+            ProjectionName::ReadModel => {
+                EntityReader::Rows(projections.places.read_model(copy.generation).reader())
+            }
+            ProjectionName::SearchIndex => {
+                let index = TantivyIndex::open(&projections.places.search_index(copy.generation));
                 EntityReader::Documents(index.map_err(|error| projection_error(copy, &place, error.into()))?)
             }
         };
-        Ok(Self { reader: shelf, generation_id: copy, location: place })
+        Ok(Self { reader: shelf, generation_id: copy, store: place })
     }
 
     /// What is shown of a name, as of which position.
@@ -97,7 +100,7 @@ impl LiveReader {
         self.reader
             .find(name)
             .await
-            .map_err(|error| projection_error(self.generation_id, &self.location, error))
+            .map_err(|error| projection_error(self.generation_id, &self.store, error))
     }
 }
 

@@ -5,7 +5,6 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
 use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use chat_projector::generations::GenerationState;
-use chat_projector::projection_store::ProjectionLocation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,7 +99,7 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
-        for (generation, standing) in generations.of(name).all() {
+        for (generation, standing) in generations.for_projection(name).all() {
             listed.push(
                 describe_generation(
                     projections,
@@ -144,7 +143,7 @@ async fn describe_generation(
         name: copy.projection,
         generation: copy.generation,
         standing,
-        version: format_version(&place),
+        version: format_version(copy.projection),
         place: place.to_string(),
         state,
         position,
@@ -162,10 +161,10 @@ async fn describe_generation(
     })
 }
 
-fn format_version(place: &ProjectionLocation) -> u32 {
-    match place {
-        ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
-        ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
+fn format_version(projection: ProjectionName) -> u32 {
+    match projection {
+        ProjectionName::ReadModel => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
+        ProjectionName::SearchIndex => chat_search::VERSION,
     }
 }
 

@@ -21,9 +21,8 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::{EventStore, EventStoreError};
-use chat_projector::generations::Generations;
-use chat_projector::projection::ProjectionError;
-use chat_projector::projection_store::{ProjectionLocation, ProjectionLocations};
+use chat_projector::generations::{Generations, ProjectionLocations};
+use chat_projector::projection::{ProjectionError, ProjectionStore};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -94,8 +93,8 @@ impl Projections {
         Ok(Generations::load(&*self.log).await?)
     }
 
-    pub(crate) fn location(&self, copy: ProjectionGeneration) -> ProjectionLocation {
-        self.places.of(copy)
+    pub(crate) fn location(&self, copy: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
+        self.places.store(copy)
     }
 
     pub(crate) async fn position(&self, copy: ProjectionGeneration) -> Result<Position, ProjectionsError> {
@@ -119,7 +118,7 @@ impl Projections {
 
 pub(crate) fn projection_error(
     copy: ProjectionGeneration,
-    place: &ProjectionLocation,
+    place: &Arc<dyn ProjectionStore>,
     source: ProjectionError,
 ) -> ProjectionsError {
     ProjectionsError::Projection { generation_id: copy, location: place.to_string(), source }

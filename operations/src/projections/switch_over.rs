@@ -57,7 +57,7 @@ pub async fn plan(
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
     let live = |copy: &ProjectionGeneration| {
-        ProjectionGeneration { generation: generations.of(copy.projection).live, ..*copy }.into()
+        ProjectionGeneration { generation: generations.for_projection(copy.projection).live, ..*copy }.into()
     };
     let mut positions = Vec::new();
     for copy in &to {
@@ -110,7 +110,7 @@ pub(super) async fn record_switch_over(
     projectors: &LocalProjectors<'_>,
 ) -> Result<(AppendReceipt, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
     let live = |copy: ProjectionGeneration| ProjectionGeneration {
-        generation: generations.of(copy.projection).live,
+        generation: generations.for_projection(copy.projection).live,
         ..copy
     };
     let head = projections.log.head().await?;
@@ -147,7 +147,7 @@ fn target_generations(
     names: &[ProjectionName],
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let target = |name: &ProjectionName| {
-        let line = generations.of(*name);
+        let line = generations.for_projection(*name);
         let found = match direction {
             SwitchDirection::Promote => line.building.or_else(|| line.left_over.last().copied()),
             SwitchDirection::RollBack => line.previous(),

@@ -8,7 +8,7 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
 use chat_ports::read_model::ReadModel;
 use chat_projector::RecoveryPolicy;
-use chat_projector::projection_store::{ProjectionLocations, ReadModelLocation};
+use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
 use rand::RngExt as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -103,7 +103,7 @@ pub async fn sample(
     let place = projections.location(live);
     let suspect = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
-    let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
+    let rows = projections.places.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
     let unreadable =
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &place, error.into());
     let end = rows.position().await.map_err(unreadable)?;
@@ -142,7 +142,7 @@ async fn live_generation(
     name: ProjectionName,
 ) -> Result<ProjectionGeneration, ProjectionsError> {
     let generations = projections.generations().await?;
-    Ok(ProjectionGeneration { projection: name, generation: generations.of(name).live })
+    Ok(ProjectionGeneration { projection: name, generation: generations.for_projection(name).live })
 }
 
 /// A chat of an app that is found at a random place among all; without a number where the app has none.

@@ -7,7 +7,7 @@ use chat_ports::read_model::{AppRow, ChatRow, MessageState, ReadModelChanges, St
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::read_model::{LoadedRows, RowsToLoad, fold};
 
-use crate::story::*;
+use crate::log_builder::*;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 

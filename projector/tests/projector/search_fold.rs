@@ -5,7 +5,7 @@ use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::search::{documents_to_load, fold};
 
-use crate::story::*;
+use crate::log_builder::*;
 
 fn when(documents: Vec<Document>, story: &Story) -> IndexChanges {
     let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());

@@ -18,7 +18,7 @@ use chat_domain::{
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_ports::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
 use chat_projector::read_model::SqliteReadModelStore;
-use chat_projector::{Projector, ProjectorHandle};
+use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_query_api::{MessageSearch, ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
@@ -123,8 +123,8 @@ impl Stage {
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelStore { path: self.folder.path().join("read-model.db") };
-        let handle = Projector::spawn(Arc::clone(&self.log), target, stopped);
+        let store = Arc::new(SqliteReadModelStore { path: self.folder.path().join("read-model.db") });
+        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
         *self.projector.lock().unwrap() = Some((handle, stop));
     }
 

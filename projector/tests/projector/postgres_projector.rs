@@ -1,4 +1,4 @@
-//! The runner on a read model in Postgres, with what can happen to that.
+//! The projector of a read model in Postgres, with failures of the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_projector::read_model::PostgresReadModelStore;
-use chat_projector::{Projector, ProjectorHandle, ProjectorState, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::block_in_place;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::scratch_build::compute_scratch_digests;
+use crate::log_builder::*;
 
 struct Bench {
     _folder: TempDir,
@@ -37,14 +38,15 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = PostgresReadModelStore { url: self.url.clone() };
-        Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), _stop: stop }
+        let store = Arc::new(PostgresReadModelStore { url: self.url.clone() });
+        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
+        Running { handle, _stop: stop }
     }
 
     /// Waits until the rows are what the whole log, folded anew into SQLite, gives.
     async fn becomes_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(rebuilt.position, position);
         let expected = Snapshot { position, value: rebuilt.read_model };
         let reader = PostgresReadModel::new(self.url.clone());

@@ -1,18 +1,19 @@
-//! The runner on a real log and a real search index.
+//! The projector of a search index.
 
 use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_projector::search::SearchIndexStore;
-use chat_projector::{Projector, ProjectorHandle, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::scratch_build::compute_scratch_digests;
+use crate::log_builder::*;
 
 struct Bench {
     folder: TempDir,
@@ -26,19 +27,20 @@ impl Bench {
         Self { folder, log }
     }
 
-    fn target(&self) -> SearchIndexStore {
+    fn store(&self) -> SearchIndexStore {
         SearchIndexStore { dir: self.folder.path().join("search") }
     }
 
     fn start(&self) -> (ProjectorHandle, watch::Sender<bool>) {
         let (stop, stopped) = watch::channel(false);
-        (Projector::spawn(Arc::clone(&self.log), self.target(), stopped), stop)
+        let store = Arc::new(self.store());
+        (spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped), stop)
     }
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
-        let digest = TantivyIndex::open(&self.target().dir).unwrap().digest().unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
+        let digest = TantivyIndex::open(&self.store().dir).unwrap().digest().unwrap();
         assert_eq!(digest, (position, rebuilt.search_index));
     }
 }
@@ -75,7 +77,7 @@ async fn a_damaged_index_is_put_aside_and_folded_anew() {
     let running = bench.start();
     assert!(within("the backlog", running.0.wait_for_position(head)).await);
     stop(running).await;
-    std::fs::write(bench.target().dir.join("meta.json"), "not JSON").unwrap();
+    std::fs::write(bench.store().dir.join("meta.json"), "not JSON").unwrap();
 
     let running = bench.start();
     assert!(within("the rebuild", running.0.wait_for_position(head)).await);

@@ -1,25 +1,31 @@
-//! The runner, on a real log and a real read model, with what can happen to either.
+//! The projector of a read model in SQLite, with failures of the log and of the file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use chat_domain::operator_action::ProjectionName;
+use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
+use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::DeadLetterQueue;
+use chat_projector::generations::HeartbeatStore;
 use chat_projector::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::SqliteReadModelStore;
-use chat_projector::{Projector, ProjectorHandle, ProjectorState, RecoveryPolicy, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::scratch_build::compute_scratch_digests;
+use crate::log_builder::*;
 
 struct Bench {
     folder: TempDir,
@@ -43,13 +49,16 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelStore { path: self.path() };
-        Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), stop }
+        Running { handle: self.spawn(SqliteReadModelStore { path: self.path() }, stopped), stop }
+    }
+
+    fn spawn(&self, store: impl ProjectionStore, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
+        spawn_projector(Arc::new(store), Arc::clone(&self.log), RecoveryPolicy::Rebuild, shutdown)
     }
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         let digest = self.model().digest().await.unwrap();
         assert_eq!((digest.position, digest.value), (position, rebuilt.read_model));
         assert_eq!(rebuilt.position, position);
@@ -163,8 +172,8 @@ async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
     std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(bench.path()).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.path() };
-    let handle = Projector::spawn_with(RecoveryPolicy::Stop, Arc::clone(&bench.log), target, stopped);
+    let store = Arc::new(SqliteReadModelStore { path: bench.path() });
+    let handle = spawn_projector(store, Arc::clone(&bench.log), RecoveryPolicy::Stop, stopped);
     within("ending", handle.join).await.unwrap();
     let status = handle.status.borrow().clone();
     assert_eq!(status.state, ProjectorState::Stopped);
@@ -303,8 +312,8 @@ async fn a_database_of_another_kind_is_left_alone() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let store = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
+    let handle = bench.spawn(store, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
@@ -319,8 +328,7 @@ async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
     let blocked = bench.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: blocked.join("read-model.db") };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let handle = bench.spawn(SqliteReadModelStore { path: blocked.join("read-model.db") }, stopped);
     let mut status = handle.status.clone();
     within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
     assert!(status.borrow().last_error.is_some());
@@ -331,38 +339,78 @@ async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
     assert_eq!(status.borrow().last_error, None);
 }
 
-/// A read model whose first opening yields a projection that panics at its first event.
-struct Fragile {
-    target: SqliteReadModelStore,
-    broken: AtomicBool,
+/// A store whose first opened projection panics at its first batch.
+#[derive(Debug)]
+struct FragileStore {
+    inner: SqliteReadModelStore,
+    is_fragile: AtomicBool,
 }
 
-struct MayPanic<P>(P, bool);
+impl fmt::Display for FragileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
 
 #[async_trait]
-impl ProjectionStore for Fragile {
-    type Projection = MayPanic<<SqliteReadModelStore as ProjectionStore>::Projection>;
-
-    fn name(&self) -> &'static str {
-        self.target.name()
+impl ProjectionStore for FragileStore {
+    fn projection(&self) -> ProjectionName {
+        self.inner.projection()
     }
 
     fn pacing(&self) -> BatchPacing {
-        self.target.pacing()
+        self.inner.pacing()
     }
 
-    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError> {
-        let (projection, opened) = self.target.open().await?;
-        Ok((MayPanic(projection, self.broken.swap(false, Ordering::SeqCst)), opened))
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
+        self.inner.heartbeats()
     }
 
-    async fn recreate(&self) -> Result<Self::Projection, ProjectionError> {
-        Ok(MayPanic(self.target.recreate().await?, false))
+    async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError> {
+        let (projection, origin) = self.inner.open().await?;
+        if self.is_fragile.swap(false, Ordering::SeqCst) {
+            return Ok((Box::new(PanickingProjection(projection)), origin));
+        }
+        Ok((projection, origin))
+    }
+
+    async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.inner.recreate().await
+    }
+
+    async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.inner.open_dry_run().await
+    }
+
+    async fn remove(&self) -> Result<(), ProjectionError> {
+        self.inner.remove().await
+    }
+
+    async fn position(&self) -> Result<Position, ProjectionError> {
+        self.inner.position().await
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
+        self.inner.dead_letter_count().await
+    }
+
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
+        self.inner.dead_letter_page(query).await
+    }
+
+    async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
+        self.inner.contents().await
+    }
+
+    async fn size_in_bytes(&self) -> Option<u64> {
+        self.inner.size_in_bytes().await
     }
 }
 
+struct PanickingProjection(Box<dyn Projection>);
+
 #[async_trait]
-impl<P: Projection + Sync> Projection for MayPanic<P> {
+impl Projection for PanickingProjection {
     fn checkpoint(&self) -> ProjectionCheckpoint {
         self.0.checkpoint()
     }
@@ -381,12 +429,11 @@ impl<P: Projection + Sync> Projection for MayPanic<P> {
 
     async fn fold(
         &mut self,
-        log: LogId,
-        events: Vec<RecordedEvent>,
-        up_to: Position,
+        _: LogId,
+        _: Vec<RecordedEvent>,
+        _: Position,
     ) -> Result<(), ProjectionError> {
-        assert!(!self.1, "a defect in the fold");
-        self.0.fold(log, events, up_to).await
+        panic!("a defect in the fold")
     }
 }
 
@@ -395,9 +442,8 @@ async fn a_panic_shows_in_the_status_and_is_tried_again() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.path() };
-    let target = Fragile { target, broken: AtomicBool::new(true) };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let inner = SqliteReadModelStore { path: bench.path() };
+    let handle = bench.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone();

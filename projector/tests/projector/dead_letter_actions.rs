@@ -14,9 +14,10 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::{MessageWindow, Missing, ReadModel};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::compute_scratch_digests;
-use chat_projector::dead_letters::{RETRY_CHUNK_EVENTS, advance_projection};
-use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::dead_letters::{
+    DeadLetterAction, RETRY_CHUNK_EVENTS, advance_projection, apply_action,
+};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
@@ -28,8 +29,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::replay::free;
-use crate::story::*;
+use crate::batch_independence::open_when_free;
+use crate::scratch_build::compute_scratch_digests;
+use crate::log_builder::*;
 
 const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
 const SEARCH_INDEX: ProjectionName = ProjectionName::SearchIndex;
@@ -123,9 +125,9 @@ impl Bench {
     }
 
     /// Folds the log in stretches of these sizes, with a new start after each that says so.
-    async fn project(&self, target: &impl ProjectionStore, cuts: &[(usize, bool)]) {
+    async fn project(&self, store: &dyn ProjectionStore, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = free(target).await;
+        let mut projection = open_when_free(store).await;
         let events = self.events().await;
         let from = projection.checkpoint().position;
         let mut rest: Vec<_> = events.into_iter().filter(|event| event.position > from).collect();
@@ -134,19 +136,19 @@ impl Bench {
             let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
             let left = rest.split_off(size.min(rest.len()));
             let up_to = rest.last().unwrap().position;
-            advance_projection(&mut projection, &*self.log, id, rest, up_to).await.unwrap();
+            advance_projection(&mut *projection, &*self.log, id, rest, up_to).await.unwrap();
             rest = left;
             if restart {
                 drop(projection);
-                projection = free(target).await;
+                projection = open_when_free(store).await;
             }
         }
     }
 
     /// Folds the log as a program would that can't read some of its events.
-    async fn project_unable_to_read(&self, target: &impl ProjectionStore, unreadable: &[u64]) {
+    async fn project_unable_to_read(&self, store: &dyn ProjectionStore, unreadable: &[u64]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = free(target).await;
+        let mut projection = open_when_free(store).await;
         let mut events = self.events().await;
         for event in events.iter_mut().filter(|event| unreadable.contains(&event.position.get())) {
             event.data = b"{".to_vec();
@@ -166,7 +168,7 @@ impl Bench {
     /// Whether both projections are what the log, folded anew by this program, gives.
     async fn is_as_rebuilt(&self) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(self.row_digest().await, rebuilt.read_model);
         assert_eq!(self.index_digest(), rebuilt.search_index);
     }
@@ -218,7 +220,7 @@ async fn a_retry_applies_what_this_program_can_read() {
     assert_eq!(bench.parked().await, []);
     assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
     bench.is_as_rebuilt().await;
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
 }
 
@@ -288,7 +290,7 @@ async fn a_discarded_message_uses_up_its_number() {
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
     assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
 
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
 }
 
@@ -327,7 +329,7 @@ async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
         .act(acknowledge(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
     assert_eq!(positions(&bench.parked().await), [3, 4]);
-    assert_eq!(free(&bench.rows()).await.discarded_count(), 0);
+    assert_eq!(open_when_free(&bench.rows()).await.discarded_count(), 0);
 }
 
 #[tokio::test]
@@ -336,9 +338,9 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").act(discard(READ_MODEL, 3));
     story.act(discard(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
-    let mut projection = free(&bench.rows()).await;
+    let mut projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
-    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
+    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = letter.discarded.unwrap();
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
     assert_eq!(discarded.reason, "nobody can read it");
@@ -348,9 +350,9 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.act(acknowledge(READ_MODEL, 3)).act(acknowledge(READ_MODEL, 3));
     bench.write(&story.events[before..]).await;
     bench.project(&bench.rows(), &[]).await;
-    let mut projection = free(&bench.rows()).await;
+    let mut projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
-    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
+    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
 }
 
@@ -371,11 +373,11 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
     // The first piece is committed, and then the process is gone.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = free(&bench.rows()).await;
+    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
-        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
+        apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
             .await
             .unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
@@ -405,11 +407,11 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     // The first piece is committed, and then the process is gone.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = free(&bench.rows()).await;
+    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&bench.rows()).await;
     let at = projection.checkpoint().position;
     let outcome =
-        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
+        apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
             .await
             .unwrap();
     assert_eq!(
@@ -422,7 +424,7 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     bench.project(&bench.rows(), &[]).await;
     bench.project(&bench.index(), &[]).await;
     assert_eq!(bench.parked().await, []);
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
     drop(projection);
     bench.is_as_rebuilt().await;

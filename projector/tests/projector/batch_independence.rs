@@ -9,7 +9,7 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{MessageRow, ReadModel};
 use chat_ports::search_index::{Document, MessageKey};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::dead_letters::{BlockedStreams, DeadLetters};
+use chat_projector::dead_letters::BlockedStreams;
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
@@ -23,7 +23,7 @@ use sqlx::{Connection as _, PgConnection, raw_sql};
 
 use crate::deadline::within;
 use crate::reference;
-use crate::story::*;
+use crate::log_builder::*;
 
 /// What happens next, as far as it can.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         rest = left;
         let mut stretch =
             DecodedBatch::decode(LOG, Position::START, batch[size - 1].position, batch.to_vec());
-        stretch.mark_blocked_streams(&parked);
+        parked.mark(&mut stretch);
         let stored = documents_to_load(&stretch)
             .iter()
             .filter_map(|key| documents.get(key).cloned())
@@ -121,7 +121,7 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         let stored = changes.add.into_iter().chain(changes.upsert);
         documents.extend(stored.map(|document| (document.key, document)));
         positions.extend(changes.new_dead_letters.iter().map(|letter| letter.position.get()));
-        parked.record_dead_letters(&DeadLetters(changes.new_dead_letters));
+        parked.record_dead_letters(&changes.new_dead_letters);
     }
     (documents, positions)
 }
@@ -130,12 +130,12 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
 type Cut = (usize, bool);
 
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
-    let target = SqliteReadModelStore { path: path.to_owned() };
-    project_into(&target, events, cuts).await;
+    let store = SqliteReadModelStore { path: path.to_owned() };
+    project_into(&store, events, cuts).await;
 }
 
-async fn project_into(target: &impl ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
-    let mut projection = target.open().await.unwrap().0;
+async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
+    let mut projection = store.open().await.unwrap().0;
     let mut rest = events;
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
@@ -145,15 +145,15 @@ async fn project_into(target: &impl ProjectionStore, events: &[RecordedEvent], c
         rest = left;
         if restart {
             drop(projection);
-            projection = within("opening it again", free(target)).await;
+            projection = within("opening it again", open_when_free(store)).await;
         }
     }
 }
 
-/// Opens a target that was in use a moment ago: an engine elsewhere has to notice first that it is not any more.
-pub async fn free<T: ProjectionStore>(target: &T) -> T::Projection {
+/// Opens a store that was in use a moment ago: a remote engine may notice late that the writer is gone.
+pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
     loop {
-        match target.open().await {
+        match store.open().await {
             Ok((projection, _)) => return projection,
             Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(5)).await,
             Err(error) => panic!("{error:?}"),
@@ -353,8 +353,8 @@ async fn what_one_piece_of_a_long_stretch_parks_the_next_ones_park_too() {
 async fn a_piece_that_can_not_be_stored_ends_its_stretch() {
     let database = Postgres::shared().create_database();
     let url = in_postgres(&database, "moved");
-    let target = PostgresReadModelStore { url: url.clone() };
-    let mut projection = target.open().await.unwrap().0;
+    let store = PostgresReadModelStore { url: url.clone() };
+    let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
     let story = long_story();

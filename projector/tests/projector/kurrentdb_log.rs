@@ -1,4 +1,4 @@
-//! Projections of a log in KurrentDB, or rather its stand-in.
+//! Projections of a log in KurrentDB, on a fake server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::ReadModel;
-use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::SqliteReadModelStore;
 use chat_projector::search::SearchIndexStore;
-use chat_projector::{Projector, ProjectorState, compute_scratch_digests};
+use chat_projector::{ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::scratch_build::compute_scratch_digests;
+use crate::log_builder::*;
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
@@ -81,8 +82,8 @@ async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: path.clone() };
-    let running = Projector::spawn(Arc::clone(&log), target, stopped);
+    let store = Arc::new(SqliteReadModelStore { path: path.clone() });
+    let running = spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stopped);
     let mut last = Position::START;
     for round in 1..=6 {
         last = tell(&[&log], &happenings(round, 20)).await;
@@ -100,7 +101,7 @@ async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
     // Others wrote last, so the end is not one of its own events.
     let mut status = running.status.clone();
     within("being live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
-    let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await.unwrap();
+    let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await;
     let digest = SqliteReadModel::new(path).digest().await.unwrap();
     assert_eq!(digest.value, rebuilt.read_model);
     assert!(digest.position >= last);
@@ -119,11 +120,11 @@ async fn heard(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
 }
 
 /// Folds events in small stretches.
-async fn fold<T: ProjectionStore>(target: T, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
+async fn fold(store: &dyn ProjectionStore, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
     let id = log.log_id().await.unwrap();
-    let mut projection = target.recreate().await.unwrap();
-    for stretch in events.chunks(7) {
-        projection.fold(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
+    let mut projection = store.recreate().await.unwrap();
+    for batch in events.chunks(7) {
+        projection.fold(id, batch.to_vec(), batch.last().unwrap().position).await.unwrap();
     }
 }
 
@@ -147,9 +148,9 @@ async fn the_same_events_fold_to_the_same_rows_and_the_same_index_from_either_lo
     assert_eq!(events, expected);
 
     let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
-    fold(SqliteReadModelStore { path: path.clone() }, &kurrentdb, &events).await;
-    fold(SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
-    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await.unwrap();
+    fold(&SqliteReadModelStore { path: path.clone() }, &kurrentdb, &events).await;
+    fold(&SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
+    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await;
     assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);
     assert_eq!(TantivyIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
 }

@@ -8,7 +8,7 @@ use chat_projector::projection::Projection;
 use chat_projector::read_model::ReadModelProjection;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
-use crate::story::*;
+use crate::log_builder::*;
 
 async fn open(folder: &Path) -> ReadModelProjection<SqliteReadModelWriter> {
     let (writer, _) = SqliteReadModelWriter::open(&folder.join("read-model.db")).unwrap();
