@@ -187,7 +187,10 @@ impl ProjectorTask {
             return TAKEOVER_INTERVAL;
         }
         if matches!(error, FollowError::Projection(ProjectionError::CheckpointMoved)) {
-            tracing::info!(projection, "another projector moved the checkpoint; opening the projection again");
+            tracing::info!(
+                projection,
+                "another projector moved the checkpoint; opening the projection again"
+            );
         }
         let chain = error_chain(error);
         if error.needs_rebuild() {

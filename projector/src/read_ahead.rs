@@ -123,13 +123,15 @@ async fn read_chunks(
 ) {
     let mut mean_size = EVENT_OVERHEAD_BYTES;
     loop {
-        let chunk =
-            subscription.next((TARGET_CHUNK_BYTES / mean_size).clamp(MIN_CHUNK_EVENTS, MAX_CHUNK_EVENTS)).await;
+        let chunk = subscription
+            .next((TARGET_CHUNK_BYTES / mean_size).clamp(MIN_CHUNK_EVENTS, MAX_CHUNK_EVENTS))
+            .await;
         let is_error = chunk.is_err();
         if let Ok(EventBatch { events, .. }) = &chunk
             && !events.is_empty()
         {
-            mean_size = mean_size.midpoint(events.iter().map(event_size).sum::<usize>() / events.len()).max(1);
+            mean_size =
+                mean_size.midpoint(events.iter().map(event_size).sum::<usize>() / events.len()).max(1);
         }
         if chunks.send(chunk).await.is_err() || is_error {
             return;

@@ -193,17 +193,16 @@ fn describe_metrics() {
     describe_gauge!("projection_position", "The log position up to which the projection has folded");
     describe_gauge!("projection_lag_events", "Log positions between the projection and the head of the log");
     describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
-    describe_gauge!("projection_parked_events", "Dead letters: events that could not be applied and wait for a retry");
     describe_gauge!(
-        "projection_discarded_events",
-        "Discarded events whose discard was not acknowledged"
+        "projection_parked_events",
+        "Dead letters: events that could not be applied and wait for a retry"
     );
-    describe_counter!("projection_events_total", "Events applied or recorded as dead letters since the process started");
-    describe_histogram!(
-        "projection_batch_seconds",
-        Unit::Seconds,
-        "The time to fold and commit a batch"
+    describe_gauge!("projection_discarded_events", "Discarded events whose discard was not acknowledged");
+    describe_counter!(
+        "projection_events_total",
+        "Events applied or recorded as dead letters since the process started"
     );
+    describe_histogram!("projection_batch_seconds", Unit::Seconds, "The time to fold and commit a batch");
 }
 
 #[cfg(test)]

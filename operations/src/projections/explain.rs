@@ -97,10 +97,7 @@ impl LiveReader {
 
     /// What is shown of a name, as of which position.
     pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
-        self.reader
-            .find(name)
-            .await
-            .map_err(|error| projection_error(self.generation_id, &self.store, error))
+        self.reader.find(name).await.map_err(|error| projection_error(self.generation_id, &self.store, error))
     }
 }
 

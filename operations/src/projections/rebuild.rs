@@ -106,7 +106,8 @@ pub async fn plan(
     let mut planned = Vec::new();
     for (copy, is_new) in target_generations(&generations, rebuild) {
         let place = projections.location(copy);
-        let live = ProjectionGeneration { generation: generations.for_projection(copy.projection).live, ..copy };
+        let live =
+            ProjectionGeneration { generation: generations.for_projection(copy.projection).live, ..copy };
         let resumes_at = if is_new { None } else { place.position().await.ok() };
         let left = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {

@@ -202,10 +202,7 @@ async fn open_scratch_projection(
         EntityReader::Rows(_) => {
             let path = folder.path().join("rows.db");
             let projection = SqliteReadModelStore { path: path.clone() }.open().await?.0;
-            Ok((
-                projection,
-                EntityReader::Rows(Arc::new(SqliteReadModel::with_connections(path, 1))),
-            ))
+            Ok((projection, EntityReader::Rows(Arc::new(SqliteReadModel::with_connections(path, 1)))))
         }
         EntityReader::Documents(_) => {
             let dir = folder.path().join("documents");

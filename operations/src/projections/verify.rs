@@ -103,7 +103,8 @@ pub async fn sample(
     let place = projections.location(live);
     let suspect = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
-    let rows = projections.places.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
+    let rows =
+        projections.places.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
     let unreadable =
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &place, error.into());
     let end = rows.position().await.map_err(unreadable)?;

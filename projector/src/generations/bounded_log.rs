@@ -143,8 +143,7 @@ impl BoundedSubscription {
     }
 
     fn take_within(&mut self, max: usize, limit: Position) -> Option<EventBatch> {
-        let count =
-            self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
+        let count = self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
         let rest = self.buffered.events.split_off(count);
         let events = mem::replace(&mut self.buffered.events, rest);
         let is_cut_short = count == max && !self.buffered.events.is_empty();

@@ -328,8 +328,10 @@ mod tests {
 
     #[test]
     fn a_promotion_switches_all_its_projections_at_once_and_keeps_the_previous_generations() {
-        let generations =
-            generations_after(&[started(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)]), promoted(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)])]);
+        let generations = generations_after(&[
+            started(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)]),
+            promoted(&[(READ_MODEL, 2), (SEARCH_INDEX, 2)]),
+        ]);
         assert_eq!(generations.live(), generation_set(2, 2));
         for name in ProjectionName::ALL {
             assert_eq!(generations.for_projection(name).previous(), Some(Generation(1)));
@@ -345,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_rollback_returns_to_the_previous_generation_and_leaves_the_newer_one_over() {
-        let there_and_back = [started(&[(READ_MODEL, 2)]), promoted(&[(READ_MODEL, 2)]), rolled_back(&[(READ_MODEL, 1)])];
+        let there_and_back =
+            [started(&[(READ_MODEL, 2)]), promoted(&[(READ_MODEL, 2)]), rolled_back(&[(READ_MODEL, 1)])];
         let history = generations_after(&there_and_back).for_projection(READ_MODEL).clone();
         assert_eq!(
             history.all(),
@@ -372,17 +375,25 @@ mod tests {
 
     #[test]
     fn a_second_rebuild_leaves_the_first_one_over() {
-        let history = generations_after(&[started(&[(READ_MODEL, 2)]), started(&[(READ_MODEL, 3)])]).for_projection(READ_MODEL).clone();
+        let history = generations_after(&[started(&[(READ_MODEL, 2)]), started(&[(READ_MODEL, 3)])])
+            .for_projection(READ_MODEL)
+            .clone();
         assert_eq!(history.building, Some(Generation(3)));
         assert_eq!(history.left_over, BTreeSet::from([Generation(2)]));
-        let resumed = generations_after(&[started(&[(READ_MODEL, 2)]), started(&[(READ_MODEL, 2)])]).for_projection(READ_MODEL).clone();
+        let resumed = generations_after(&[started(&[(READ_MODEL, 2)]), started(&[(READ_MODEL, 2)])])
+            .for_projection(READ_MODEL)
+            .clone();
         assert_eq!((resumed.building, resumed.left_over.len()), (Some(Generation(2)), 0));
     }
 
     #[test]
     fn a_drop_removes_generations_that_are_not_live() {
-        let actions =
-            [started(&[(READ_MODEL, 2)]), promoted(&[(READ_MODEL, 2)]), dropped(&[(READ_MODEL, 1)]), dropped(&[(READ_MODEL, 2)])];
+        let actions = [
+            started(&[(READ_MODEL, 2)]),
+            promoted(&[(READ_MODEL, 2)]),
+            dropped(&[(READ_MODEL, 1)]),
+            dropped(&[(READ_MODEL, 2)]),
+        ];
         let history = generations_after(&actions).for_projection(READ_MODEL).clone();
         assert_eq!(history.all(), [(Generation(2), GenerationState::Live)]);
         assert_eq!(history.next_generation(), Generation(3));

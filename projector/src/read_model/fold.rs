@@ -162,7 +162,8 @@ impl BatchFold for FoldState {
             }
             StreamId::Chat(app, number) => {
                 let key = ChatKey { app, number };
-                let Some(chat) = self.chats.get_mut(&key).filter(|chat| chat.row.row.version < version) else {
+                let Some(chat) = self.chats.get_mut(&key).filter(|chat| chat.row.row.version < version)
+                else {
                     return;
                 };
                 let last = chat.row.last_message.map(MessageNumber::get);

@@ -118,8 +118,7 @@ impl Projection for SearchProjection {
             blocked_streams.mark(&mut batch);
             batch
         };
-        let dead_letters =
-            self.fold_and_commit(decode, |changes| changes.new_dead_letters.clone()).await?;
+        let dead_letters = self.fold_and_commit(decode, |changes| changes.new_dead_letters.clone()).await?;
         log_dead_letters(ProjectionName::SearchIndex, &dead_letters);
         self.blocked_streams.record_dead_letters(&dead_letters);
         self.checkpoint = ProjectionCheckpoint { log: Some(log), position: up_to };

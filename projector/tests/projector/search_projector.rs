@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::scratch_build::compute_scratch_digests;
 use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 struct Bench {
     folder: TempDir,
@@ -51,7 +51,7 @@ async fn stop((handle, stop): (ProjectorHandle, watch::Sender<bool>)) {
 }
 
 #[tokio::test]
-async fn it_catches_up_follows_and_goes_on_after_a_restart() {
+async fn catches_up_follows_and_resumes_after_a_restart() {
     let bench = Bench::new();
     let backlog = append_chat(&bench.log, 1, 3_000).await;
     let running = bench.start();
@@ -59,19 +59,19 @@ async fn it_catches_up_follows_and_goes_on_after_a_restart() {
     bench.is_as_rebuilt(backlog).await;
     append(&bench.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
     let next = append(&bench.log, chat(1, 1), 3_001, &deleted(2)).await;
-    assert!(within("what came", running.0.wait_for_position(next)).await);
+    assert!(within("the new events", running.0.wait_for_position(next)).await);
     bench.is_as_rebuilt(next).await;
     stop(running).await;
 
     let last = append_raw(&bench.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
     let running = bench.start();
-    assert!(within("the parked event", running.0.wait_for_position(last)).await);
+    assert!(within("the dead letter", running.0.wait_for_position(last)).await);
     assert_eq!(running.0.status.borrow().dead_letters, 1);
     bench.is_as_rebuilt(last).await;
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_put_aside_and_folded_anew() {
+async fn a_damaged_index_is_quarantined_and_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 100).await;
     let running = bench.start();

@@ -24,8 +24,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::scratch_build::compute_scratch_digests;
 use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 struct Bench {
     folder: TempDir,
@@ -91,7 +91,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn it_catches_up_and_then_follows() {
+async fn catches_up_and_then_follows() {
     let bench = Bench::new();
     let backlog = append_chat(&bench.log, 1, 6_000).await;
     let running = bench.start();
@@ -109,7 +109,7 @@ async fn it_catches_up_and_then_follows() {
 }
 
 #[tokio::test]
-async fn it_goes_on_where_it_was_stopped() {
+async fn resumes_where_it_was_stopped() {
     let bench = Bench::new();
     let first = append_chat(&bench.log, 1, 100).await;
     let running = bench.start();
@@ -125,17 +125,17 @@ async fn it_goes_on_where_it_was_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_can_be_killed_anywhere() {
+async fn can_be_killed_at_any_time() {
     let bench = Bench::new();
-    // Some stretches of several pieces each.
+    // A few batches of several chunks each.
     let head = append_chat(&bench.log, 1, 100_000).await;
     let mut position = Position::START;
-    // Each time it is killed as soon as it has got anywhere at all.
+    // Killed each time as soon as its position has moved.
     for _ in 0..5 {
         let running = bench.start();
         let mut status = running.handle.status.clone();
         let moved = status.wait_for(|status| status.position > position);
-        position = within("moving on", moved).await.unwrap().position;
+        position = within("the next position", moved).await.unwrap().position;
         running.handle.join.abort();
         let _ = running.handle.join.await;
         if position == head {
@@ -148,7 +148,7 @@ async fn it_can_be_killed_anywhere() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_put_aside_and_folded_anew() {
+async fn a_damaged_file_is_quarantined_and_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 50).await;
     for round in 0..2 {
@@ -158,15 +158,15 @@ async fn a_damaged_file_is_put_aside_and_folded_anew() {
         bench.is_as_rebuilt(head).await;
         running.stop().await;
     }
-    let aside = std::fs::read_dir(bench.folder.path()).unwrap();
-    let aside = aside.filter(|entry| {
+    let files = std::fs::read_dir(bench.folder.path()).unwrap();
+    let quarantined = files.filter(|entry| {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
     });
-    assert_eq!(aside.count(), 1, "one damaged file is kept");
+    assert_eq!(quarantined.count(), 1, "one damaged file is kept");
 }
 
 #[tokio::test]
-async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
+async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
@@ -182,24 +182,24 @@ async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn damage_that_shows_while_it_runs_is_folded_anew() {
+async fn damage_found_while_running_causes_a_rebuild() {
     let bench = Bench::new();
     let first = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(first).await;
     let reader = bench.model();
     assert_eq!(reader.position().await.unwrap(), first);
-    // A row that the projection has in its cache is gone.
+    // Deletes a row that the projection has in its cache.
     rusqlite::Connection::open(bench.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
 
     let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
     running.reaches(second).await;
     bench.is_as_rebuilt(second).await;
-    assert_eq!(reader.position().await.unwrap(), second, "an open reader turns to the new file");
+    assert_eq!(reader.position().await.unwrap(), second, "an open reader switches to the new file");
 }
 
 #[tokio::test]
-async fn damage_that_no_event_meets_is_found_and_folded_anew() {
+async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5_000).await;
     let running = bench.start();
@@ -213,7 +213,7 @@ async fn damage_that_no_event_meets_is_found_and_folded_anew() {
 
     let running = bench.start();
     let mut status = running.handle.status.clone();
-    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     running.is(ProjectorState::Live).await;
     running.reaches(head).await;
     bench.is_as_rebuilt(head).await;
@@ -239,12 +239,12 @@ async fn a_moved_checkpoint_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn what_was_set_back_is_folded_again_though_no_event_comes() {
+async fn a_reset_projection_is_folded_again_without_new_events() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(head).await;
-    // As an engine elsewhere does when it loses its last commits.
+    // As a remote engine that lost its last commits.
     rusqlite::Connection::open(bench.path())
         .unwrap()
         .execute_batch(
@@ -253,13 +253,13 @@ async fn what_was_set_back_is_folded_again_though_no_event_comes() {
         )
         .unwrap();
     let mut status = running.handle.status.clone();
-    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     running.is(ProjectorState::Live).await;
     bench.is_as_rebuilt(head).await;
 }
 
 #[tokio::test]
-async fn a_read_model_of_another_log_is_folded_anew() {
+async fn a_read_model_of_another_log_is_rebuilt() {
     let mut bench = Bench::new();
     let other = append_chat(&bench.log, 1, 500).await;
     let running = bench.start();
@@ -275,13 +275,13 @@ async fn a_read_model_of_another_log_is_folded_anew() {
 }
 
 #[tokio::test]
-async fn a_read_model_that_is_ahead_of_its_log_is_folded_anew() {
+async fn a_read_model_ahead_of_its_log_is_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let running = bench.start();
     running.reaches(head).await;
     running.stop().await;
-    // As if the log had been restored from an older copy.
+    // As if the log had been restored from an older backup.
     rusqlite::Connection::open(bench.path())
         .unwrap()
         .execute("UPDATE checkpoint SET position = position + 100", [])
@@ -308,7 +308,7 @@ async fn a_second_projector_stands_by_and_takes_over() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_kind_is_left_alone() {
+async fn a_database_of_another_kind_is_not_changed() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
@@ -317,12 +317,12 @@ async fn a_database_of_another_kind_is_left_alone() {
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
-    assert_eq!(error, "its storage can't be reached now", "the causes are for the log alone");
+    assert_eq!(error, "its storage can't be reached now", "causes are only logged");
     assert_eq!(bench.log.read_all(Position::START, 100).await.unwrap().len(), 7);
 }
 
 #[tokio::test]
-async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
+async fn waits_for_a_folder_that_is_not_usable_yet() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let blocked = bench.folder.path().join("blocked");
@@ -334,7 +334,7 @@ async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
     assert!(status.borrow().last_error.is_some());
 
     std::fs::remove_file(&blocked).unwrap();
-    assert!(within("going on", handle.wait_for_position(head)).await);
+    assert!(within("recovering", handle.wait_for_position(head)).await);
     within("live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
     assert_eq!(status.borrow().last_error, None);
 }
@@ -427,18 +427,13 @@ impl Projection for PanickingProjection {
         self.0.dead_letter_queue()
     }
 
-    async fn fold(
-        &mut self,
-        _: LogId,
-        _: Vec<RecordedEvent>,
-        _: Position,
-    ) -> Result<(), ProjectionError> {
+    async fn fold(&mut self, _: LogId, _: Vec<RecordedEvent>, _: Position) -> Result<(), ProjectionError> {
         panic!("a defect in the fold")
     }
 }
 
 #[tokio::test]
-async fn a_panic_shows_in_the_status_and_is_tried_again() {
+async fn a_panic_shows_in_the_status_and_is_retried() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
@@ -448,12 +443,12 @@ async fn a_panic_shows_in_the_status_and_is_tried_again() {
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone();
     assert_eq!(error.as_deref(), Some("the projector panicked"));
-    assert!(within("going on", handle.wait_for_position(head)).await);
+    assert!(within("recovering", handle.wait_for_position(head)).await);
     bench.is_as_rebuilt(head).await;
 }
 
 #[tokio::test]
-async fn parked_events_show_in_the_status() {
+async fn dead_letters_show_in_the_status() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 1).await;
     let bad = append_raw(&bench.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
