@@ -2,8 +2,8 @@
 //! SQLite, or into the Postgres database whose URL is the argument.
 //!
 //! Writes a log of messages of about 80 bytes, over few and many chats, and prints for each: how fast its events are read,
-//! decoded and thrown away; how fast they are folded from the start; and what following the log as it is written takes,
-//! on top of writing it. Beside each rate is the time that this process was on a processor.
+//! decoded and discarded; how fast they are folded from the start; and the cost of following the log while it is written, on top of
+//! writing it. Beside each rate stands the processor time of this process.
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
@@ -21,9 +21,9 @@ use chat_domain::{
 };
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_postgres::PostgresUrl;
-use chat_projector::Projector;
 use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -32,7 +32,7 @@ use uuid::Uuid;
 type BoxError = Box<dyn Error>;
 
 const MESSAGES: usize = 400_000;
-/// Messages that are followed as they come: so many every so often.
+/// Messages that are written at a fixed rate while the projector follows.
 const LIVE_MESSAGES: usize = 20_000;
 const MESSAGES_PER_WRITE: usize = 10;
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
@@ -47,36 +47,36 @@ async fn main() -> Result<(), BoxError> {
         println!("{chats} chats");
         let path = folder.path().join(format!("log-{chats}"));
         if let Some(url) = &url {
-            let target = |name: &str| postgres(url, &format!("n{chats}_{name}"));
-            measure(&path, chats, target("all")?, target("new")?).await?;
+            let store = |name: &str| postgres(url, &format!("n{chats}_{name}"));
+            measure(&path, chats, store("all")?, store("new")?).await?;
         } else {
-            let target = |name| SqliteReadModelStore { path: path.join(name) };
-            measure(&path, chats, target("all.db"), target("new.db")).await?;
+            let store = |name| Arc::new(SqliteReadModelStore { path: path.join(name) });
+            measure(&path, chats, store("all.db"), store("new.db")).await?;
         }
     }
     Ok(())
 }
 
-fn postgres(url: &str, namespace: &str) -> Result<PostgresReadModelStore, BoxError> {
-    Ok(PostgresReadModelStore { url: PostgresUrl::parse(url)?.with_schema(namespace)? })
+fn postgres(url: &str, schema: &str) -> Result<Arc<PostgresReadModelStore>, BoxError> {
+    Ok(Arc::new(PostgresReadModelStore { url: PostgresUrl::parse(url)?.with_schema(schema)? }))
 }
 
 async fn measure(
     folder: &Path,
     chats: usize,
-    all: impl ProjectionStore,
-    new: impl ProjectionStore,
+    backlog_store: Arc<dyn ProjectionStore>,
+    live_store: Arc<dyn ProjectionStore>,
 ) -> Result<(), BoxError> {
-    let mut story = Workload::new(chats)?;
+    let mut workload = Workload::new(chats)?;
     let path = folder.join("events.db");
     {
         let log = SqliteEventStore::open(&path)?;
-        append(&log, story.initial_appends()?).await?;
-        while story.messages_created < MESSAGES {
-            append(&log, story.next_messages(10_000)?).await?;
+        append(&log, workload.initial_appends()?).await?;
+        while workload.messages_created < MESSAGES {
+            append(&log, workload.next_messages(10_000)?).await?;
         }
     }
-    // Opened again: nothing of it is in memory.
+    // Opened again, so that nothing is cached.
     let log: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(&path)?);
     let head = log.head().await?;
     let events = usize::try_from(head.get())?;
@@ -91,35 +91,43 @@ async fn measure(
         }
         up_to = batch.up_to;
     }
-    let thrown_away = clock.print("read, decoded, thrown away", events);
+    let decode_rate = clock.print("read, decoded, discarded", events);
 
     let (stop, stopped) = watch::channel(false);
     let clock = Stopwatch::start();
-    let projector = Projector::spawn(Arc::clone(&log), all, stopped);
+    let projector = start_projector(backlog_store, &log, stopped);
     projector.wait_for_position(head).await;
-    let rebuilt = clock.print("folded from the start", events);
-    println!("  {:<30} {:>10.2} of that", "", rebuilt / thrown_away);
+    let rebuild_rate = clock.print("folded from the start", events);
+    println!("  {:<30} {:>10.2} of that", "", rebuild_rate / decode_rate);
     stop.send(true)?;
 
     let clock = Stopwatch::start();
-    write_at_fixed_rate(&*log, &mut story).await?;
-    clock.print("written as they come", LIVE_MESSAGES);
+    write_at_fixed_rate(&*log, &mut workload).await?;
+    clock.print("written at a fixed rate", LIVE_MESSAGES);
     let (_stop, stopped) = watch::channel(false);
-    let projector = Projector::spawn(Arc::clone(&log), new, stopped);
+    let projector = start_projector(live_store, &log, stopped);
     projector.wait_for_position(log.head().await?).await;
     let clock = Stopwatch::start();
-    write_at_fixed_rate(&*log, &mut story).await?;
+    write_at_fixed_rate(&*log, &mut workload).await?;
     projector.wait_for_position(log.head().await?).await;
     clock.print("written and followed", LIVE_MESSAGES);
     Ok(())
 }
 
-async fn write_at_fixed_rate(log: &dyn EventStore, story: &mut Workload) -> Result<(), BoxError> {
+fn start_projector(
+    store: Arc<dyn ProjectionStore>,
+    log: &Arc<dyn EventStore>,
+    shutdown: watch::Receiver<bool>,
+) -> ProjectorHandle {
+    spawn_projector(store, Arc::clone(log), RecoveryPolicy::Rebuild, shutdown)
+}
+
+async fn write_at_fixed_rate(log: &dyn EventStore, workload: &mut Workload) -> Result<(), BoxError> {
     let mut ticks = interval(WRITE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for _ in 0..LIVE_MESSAGES / MESSAGES_PER_WRITE {
         ticks.tick().await;
-        append(log, story.next_messages(MESSAGES_PER_WRITE)?).await?;
+        append(log, workload.next_messages(MESSAGES_PER_WRITE)?).await?;
     }
     Ok(())
 }
@@ -156,7 +164,7 @@ impl Workload {
         Ok(vec![StreamAppend { stream, expected_revision, events }])
     }
 
-    /// The next messages. A batch names a stream at most once: each chat has its own together.
+    /// Returns the next messages. A batch appends to each stream at most once, so each chat's messages go together.
     fn next_messages(&mut self, count: usize) -> Result<Vec<StreamAppend>, BoxError> {
         let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();
@@ -211,7 +219,7 @@ impl Stopwatch {
         Self { started: Instant::now(), cpu_time: cpu_time() }
     }
 
-    /// Prints and returns events a second.
+    /// Prints and returns the events a second.
     fn print(self, what: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
         let busy = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;
@@ -220,10 +228,10 @@ impl Stopwatch {
     }
 }
 
-/// How long this process has been on a processor; zero where the system does not tell.
+/// Returns the processor time of this process; zero if the system does not provide it.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the program's name: the 12th and 13th are user's and system's time, in hundredths of a second.
+    // After the program's name, the fields 12 and 13 are user and system time in hundredths of a second.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)

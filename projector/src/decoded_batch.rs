@@ -1,4 +1,4 @@
-//! A stretch of the log, decoded and sorted by stream: what a fold works on.
+//! Events of the log, decoded and grouped by stream: the input of a fold.
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
@@ -6,70 +6,109 @@ use std::sync::Arc;
 use std::thread;
 
 use chat_domain::{Event, MessageNumber, Position, Revision, StreamId, Timestamp, operator_action};
+use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{LogId, RecordedEvent};
 
-use crate::dead_letters::{BlockedStreams, DeadLetterReason, DeadLetters};
+use crate::dead_letters::reason::{DeadLetterReason, replace_nul};
 
-/// Events from which on two threads share the decoding.
+/// Batches of at least this many events are decoded on two threads.
 const PARALLEL_DECODE_EVENTS: usize = 16_384;
 
-/// Consecutive events of the log.
+/// Consecutive events of the log, decoded.
 #[derive(Debug)]
 pub struct DecodedBatch {
-    /// The log they are of.
+    /// The log of the events.
     pub log: LogId,
-    /// After which position they start.
+    /// The position after which the events start.
     pub from: Position,
-    /// Up to where the log is read with them.
+    /// The position up to which the log is read.
     pub to: Position,
-    /// The streams they belong to.
+    /// The streams of the events.
     pub streams: Vec<BatchStream>,
-    /// The events, in order of position.
+    /// The events, by position.
     pub events: Vec<BatchEvent>,
 }
 
-/// A stream that a stretch touches.
+/// A stream with events in a batch.
 #[derive(Debug)]
 pub struct BatchStream {
     /// Its name.
     pub name: Arc<str>,
-    /// What the name says.
+    /// The app or chat that the name stands for.
     pub id: Result<StreamId, DeadLetterReason>,
-    /// Whether one of its events is parked.
+    /// Whether a dead letter blocks it.
     pub is_blocked: bool,
 }
 
-/// An event on its way into a projection.
+/// An event of a batch, which may be unreadable.
 #[derive(Debug)]
 pub struct BatchEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: Position,
-    /// Its stream, as an index into [`DecodedBatch::streams`].
+    /// The index of its stream in [`DecodedBatch::streams`].
     pub stream: usize,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     pub revision: Revision,
-    /// When its writer decided it.
+    /// The time at which it was written.
     pub recorded_at: Timestamp,
-    /// The type's name, as stored.
+    /// The name of its type, as stored.
     pub event_type: String,
-    /// The event, if it can be read.
+    /// The event, if it can be decoded.
     pub event: Result<Event, DeadLetterReason>,
-    /// Whether an operator gave it up: the stream goes on without it.
+    /// Whether an operator discarded it: the stream continues without it.
     pub is_discarded: bool,
+}
+
+/// A decoded event.
+#[derive(Debug)]
+pub struct DecodedEvent {
+    /// Its position in the log.
+    pub position: Position,
+    /// Its revision in the stream.
+    pub revision: Revision,
+    /// The time at which it was written.
+    pub recorded_at: Timestamp,
+    /// The event.
+    pub event: Event,
+}
+
+/// A discarded event. It still uses up its revision, and the number of the chat or message that it would have created.
+#[derive(Debug)]
+pub struct SkippedEvent {
+    /// Its revision in the stream.
+    pub revision: Revision,
+    /// The time at which it was written.
+    pub recorded_at: Timestamp,
+    /// The name of its type, as stored.
+    pub event_type: String,
+    /// The event, if it can be decoded.
+    pub event: Option<Event>,
+}
+
+/// The state of a fold over a batch.
+pub(crate) trait BatchFold {
+    /// Whether events of the stream change the projection. Events of other streams are ignored, even if they are
+    /// unreadable.
+    fn selects(&self, stream: &StreamId) -> bool;
+
+    /// Applies an event; on an error, the event becomes a dead letter.
+    fn apply(&mut self, stream: StreamId, event: DecodedEvent) -> Result<(), DeadLetterReason>;
+
+    /// Continues a stream after a discarded event.
+    fn skip(&mut self, stream: StreamId, event: &SkippedEvent);
 }
 
 impl DecodedBatch {
     /// Decodes events that follow `from` and go up to `to`.
     pub fn decode(log: LogId, from: Position, to: Position, mut recorded: Vec<RecordedEvent>) -> Self {
         let mut streams: Vec<BatchStream> = Vec::new();
-        let mut index: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut index_by_name: HashMap<Arc<str>, usize> = HashMap::new();
         let mut indexes = Vec::with_capacity(recorded.len());
-        // What operators do says nothing of apps, chats and messages.
+        // Operator actions do not concern apps, chats and messages.
         recorded.retain(|event| *event.stream != *operator_action::STREAM);
         for event in &recorded {
-            let stream = *index.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
-                let id = StreamId::parse(name).map_err(|_| DeadLetterReason::UNKNOWN_STREAM);
-                streams.push(BatchStream { name: Arc::clone(name), id, is_blocked: false });
+            let stream = *index_by_name.entry(Arc::clone(&event.stream)).or_insert_with_key(|name| {
+                streams.push(BatchStream::new(Arc::clone(name)));
                 streams.len() - 1
             });
             indexes.push(stream);
@@ -77,100 +116,79 @@ impl DecodedBatch {
         Self { log, from, to, streams, events: decode_events(recorded, &indexes) }
     }
 
-    /// Events of one stream that were parked, to be tried again where the projection stands.
-    pub fn for_retry(log: LogId, at: Position, stream: &str, events: Vec<BatchEvent>) -> Self {
-        let id = StreamId::parse(stream).map_err(|_| DeadLetterReason::UNKNOWN_STREAM);
-        let streams = vec![BatchStream { name: stream.into(), id, is_blocked: false }];
-        Self { log, from: at, to: at, streams, events }
+    /// Returns a batch of dead letters of one stream, which are retried while the projection is at `checkpoint`.
+    pub fn for_retry(log: LogId, checkpoint: Position, stream: &str, events: Vec<BatchEvent>) -> Self {
+        let streams = vec![BatchStream::new(stream.into())];
+        Self { log, from: checkpoint, to: checkpoint, streams, events }
     }
 
-    /// Marks the streams with a parked event from earlier.
-    pub fn mark_blocked_streams(&mut self, parked: &BlockedStreams) {
-        for stream in &mut self.streams {
-            stream.is_blocked = parked.contains(&stream.name);
-        }
-    }
-
-    /// Applies event after event, and parks those that can't be, with the rest of their streams. Streams that the
-    /// projection does not claim are passed over.
-    pub fn apply(
-        self,
-        now: Timestamp,
-        mut select: impl FnMut(&StreamId) -> StreamSelection,
-        mut apply: impl FnMut(StreamId, Step) -> Result<(), DeadLetterReason>,
-    ) -> DeadLetters {
-        let mut letters = DeadLetters::default();
+    /// Applies the events in order. Returns those that can't be applied, with all later events of their streams, as dead
+    /// letters.
+    pub(crate) fn apply(self, fold: &mut impl BatchFold, now: Timestamp) -> Vec<DeadLetter> {
+        let mut dead_letters = Vec::new();
         let mut streams = self.streams;
-        for incoming in self.events {
-            let stream = &mut streams[incoming.stream];
-            let BatchEvent {
-                position,
-                revision,
-                recorded_at,
-                event_type,
-                event,
-                is_discarded: discarded,
-                ..
-            } = incoming;
+        for event in self.events {
+            let BatchEvent { position, stream, revision, recorded_at, event_type, event, is_discarded } =
+                event;
+            let stream = &mut streams[stream];
             let applied = match &stream.id {
-                Ok(id) if select(id) == StreamSelection::Ignore => continue,
+                Ok(id) if !fold.selects(id) => continue,
                 _ if stream.is_blocked => Err(DeadLetterReason::BEHIND_DEAD_LETTER),
-                Ok(id) if discarded => {
-                    let event = event.ok();
-                    apply(
-                        *id,
-                        Step::Gap(SkippedEvent {
-                            revision,
-                            recorded_at,
-                            event_type: event_type.clone(),
-                            event,
-                        }),
-                    )
+                Ok(id) if is_discarded => {
+                    let event_type = event_type.clone();
+                    fold.skip(*id, &SkippedEvent { revision, recorded_at, event_type, event: event.ok() });
+                    Ok(())
                 }
-                Err(_) if discarded => Ok(()),
+                Err(_) if is_discarded => Ok(()),
                 Err(reason) => Err(reason.clone()),
                 Ok(id) => event.and_then(|event| {
-                    apply(*id, Step::Fact(DecodedEvent { position, revision, recorded_at, event }))
+                    fold.apply(*id, DecodedEvent { position, revision, recorded_at, event })
                 }),
             };
             if let Err(reason) = applied {
                 stream.is_blocked = true;
-                letters.push(position, &stream.name, revision, &event_type, &reason, now);
+                dead_letters.push(DeadLetter {
+                    position,
+                    stream: replace_nul(&stream.name),
+                    revision,
+                    event_type: replace_nul(&event_type),
+                    reason: reason.as_str().to_owned(),
+                    dead_lettered_at: now,
+                    discarded: None,
+                });
             }
         }
-        letters
+        dead_letters
     }
 }
 
-/// Decodes events, whose streams have these indexes; many of them on two threads.
+/// Decodes events, each with the index of its stream; many of them on two threads.
 fn decode_events(mut recorded: Vec<RecordedEvent>, streams: &[usize]) -> Vec<BatchEvent> {
-    let read = |events: Vec<RecordedEvent>, streams: &[usize]| -> Vec<BatchEvent> {
+    let decode = |events: Vec<RecordedEvent>, streams: &[usize]| -> Vec<BatchEvent> {
         events.into_iter().zip(streams).map(|(event, stream)| BatchEvent::decode(event, *stream)).collect()
     };
     if recorded.len() < PARALLEL_DECODE_EVENTS {
-        return read(recorded, streams);
+        return decode(recorded, streams);
     }
     let half = recorded.len() / 2;
-    let later = recorded.split_off(half);
-    let (first, second) = streams.split_at(half);
+    let second_half = recorded.split_off(half);
+    let (first_streams, second_streams) = streams.split_at(half);
     thread::scope(|scope| {
-        let later = scope.spawn(move || read(later, second));
-        let mut events = read(recorded, first);
-        events.extend(later.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let second_half = scope.spawn(move || decode(second_half, second_streams));
+        let mut events = decode(recorded, first_streams);
+        events.extend(second_half.join().unwrap_or_else(|panic| resume_unwind(panic)));
         events
     })
 }
 
-impl BatchEvent {
-    /// The message that it edits or deletes.
-    pub fn modified_message(&self) -> Option<MessageNumber> {
-        match self.event.as_ref().ok()? {
-            Event::MessageEdited(edited) => Some(edited.message_number),
-            Event::MessageDeleted(deleted) => Some(deleted.message_number),
-            _ => None,
-        }
+impl BatchStream {
+    fn new(name: Arc<str>) -> Self {
+        let id = StreamId::parse(&name).map_err(|_| DeadLetterReason::UNKNOWN_STREAM);
+        Self { name, id, is_blocked: false }
     }
+}
 
+impl BatchEvent {
     /// Decodes an event of the stream with this index.
     pub fn decode(event: RecordedEvent, stream: usize) -> Self {
         let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
@@ -184,49 +202,13 @@ impl BatchEvent {
             is_discarded: false,
         }
     }
-}
 
-/// Whether a projection is about a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamSelection {
-    /// It is: an event of it is applied or parked.
-    Fold,
-    /// It is not: whatever its events are, they change nothing.
-    Ignore,
-}
-
-/// A step of a stream.
-#[derive(Debug)]
-pub enum Step {
-    /// To be applied, or parked.
-    Fact(DecodedEvent),
-    /// To be left out.
-    Gap(SkippedEvent),
-}
-
-/// The place of an event that an operator gave up. It uses up what it was given: its revision, and the number of the
-/// chat or message that it would have created.
-#[derive(Debug)]
-pub struct SkippedEvent {
-    /// Its place in the stream.
-    pub revision: Revision,
-    /// When its writer decided it.
-    pub recorded_at: Timestamp,
-    /// The type's name, as stored.
-    pub event_type: String,
-    /// The event, if it can be read.
-    pub event: Option<Event>,
-}
-
-/// An event that could be read.
-#[derive(Debug)]
-pub struct DecodedEvent {
-    /// Its place in the log.
-    pub position: Position,
-    /// Its place in the stream.
-    pub revision: Revision,
-    /// When its writer decided it.
-    pub recorded_at: Timestamp,
-    /// The event.
-    pub event: Event,
+    /// Returns the number of the message that the event edits or deletes.
+    pub fn modified_message(&self) -> Option<MessageNumber> {
+        match self.event.as_ref().ok()? {
+            Event::MessageEdited(edited) => Some(edited.message_number),
+            Event::MessageDeleted(deleted) => Some(deleted.message_number),
+            _ => None,
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Projectors: each follows the log and folds it into one projection, the read model or the search index.
 //!
-//! A projection is a fold: the same log gives the same content, whatever the batches, restarts and replays. [`Projector`]
-//! keeps one going: it opens the projection (and folds a damaged or foreign one anew), follows the log from the
-//! projection's checkpoint, applies events as they come, parks those that can't be applied ([`parking`]), carries out what operators decide about those ([`letters`]), and starts
-//! over when an engine fails. Its [`Status`] can be watched: a query that must see a position waits for it there.
+//! A projection is a fold: the same log gives the same content, whatever the batches, restarts and rebuilds. A projector
+//! ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the projection's
+//! checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`], which operators
+//! retry or discard. A damaged projection, or one of another log, is rebuilt; after a failure the projector retries until
+//! it succeeds. Its [`ProjectorStatus`] can be watched: a query that needs a position waits for it there. [`generations`]
+//! says which built versions of a projection exist, where they are stored, and which one is live.
 //!
 //! # Metrics
 //!
@@ -12,32 +14,22 @@
 //! | name | kind | meaning |
 //! |---|---|---|
 //! | `projection_position` | gauge | the log position up to which the projection has folded |
-//! | `projection_lag_events` | gauge | log positions between that and the end of the log |
+//! | `projection_lag_events` | gauge | log positions between that and the head of the log |
 //! | `projection_lag_seconds` | gauge | the age of the oldest event not folded in; 0 when caught up |
-//! | `projection_parked_events` | gauge | events that could not be applied and wait for a retry |
-//! | `projection_discarded_events` | gauge | events that were given up, and nobody has acknowledged it |
-//! | `projection_events_total` | counter | events folded or parked since the process started |
-//! | `projection_batch_seconds` | histogram | how long a batch took to fold and commit |
+//! | `projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
+//! | `projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
+//! | `projection_events_total` | counter | events applied or recorded as dead letters since the process started |
+//! | `projection_batch_seconds` | histogram | the time to fold and commit a batch |
 
-mod backoff;
-pub mod bounded_log;
 pub mod dead_letters;
-pub mod generations;
-mod heartbeats;
-mod read_ahead;
-
 pub mod decoded_batch;
+pub mod generations;
 pub mod projection;
-pub mod projection_store;
 mod projector;
+mod read_ahead;
 pub mod read_model;
-mod runner;
-mod scratch_build;
 pub mod search;
 pub mod status;
 
-pub use heartbeats::HeartbeatPublisher;
-pub use projector::{Projector, ProjectorHandle};
-pub use runner::RecoveryPolicy;
-pub use scratch_build::{ProjectionDigests, ScratchBuildError, compute_scratch_digests};
+pub use projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 pub use status::{ProjectorState, ProjectorStatus};

@@ -1,73 +1,374 @@
-//! Starting a projector.
+//! The projector: follows the log, folds it into one projection, and recovers from failures.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use chat_domain::Position;
-use chat_ports::event_store::EventStore;
+use chat_ports::backoff::Backoff;
+use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, LogId};
+use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
+use chat_ports::{clock, error_chain};
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::heartbeats::publish_heartbeats;
-use crate::projection::ProjectionStore;
-use crate::runner::{ProjectorTask, RecoveryPolicy};
-use crate::status::{ProjectorStatus, StatusReporter};
+use crate::dead_letters::advance_projection;
+use crate::generations::heartbeats::publish_heartbeats;
+use crate::projection::{Projection, ProjectionError, ProjectionStore};
+use crate::read_ahead::ReadAhead;
+use crate::status::{ProjectorState, ProjectorStatus, StatusReporter};
 
-/// Keeps one projection in step with the log.
-#[derive(Clone, Copy, Debug)]
-pub struct Projector;
+/// The interval at which the head of the log and the stored checkpoint are checked.
+const HEAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A projector is live while the first event of each batch is at most this old once the batch is applied.
+const MAX_LIVE_EVENT_AGE: Duration = Duration::from_secs(1);
+/// A larger batch of older events makes a live projector catch up.
+const CATCHING_UP_BATCH_EVENTS: usize = 8_192;
+/// The interval at which a standby projector tries to take over.
+const TAKEOVER_INTERVAL: Duration = Duration::from_millis(250);
+/// The first pause before a retry after a failure.
+const INITIAL_RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause before a retry.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// The handling of a projection that is damaged or of another log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryPolicy {
+    /// Quarantines the stored projection and folds the log from its start.
+    Rebuild,
+    /// Leaves the stored projection as it is and stops; [`ProjectorStatus::last_error`] says why.
+    Stop,
+}
 
 /// A running projector.
 #[derive(Debug)]
 pub struct ProjectorHandle {
-    /// What it is doing and how far it is. Cheap to clone; changes wake whoever waits for them.
+    /// Its state and progress. Cheap to clone; changes wake the receivers.
     pub status: watch::Receiver<ProjectorStatus>,
-    /// Ends after shutdown was asked for, with the stretch at hand finished.
+    /// The projector's task. It ends after a shutdown request, once the current batch is finished.
     pub join: JoinHandle<()>,
-    /// Whether it sets the gauges of the projection, which each projector does from its start. Where several generations
-    /// are kept at a time, one of them should.
-    pub publishes_gauges: Arc<AtomicBool>,
-}
-
-impl Projector {
-    /// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is gone, and survives
-    /// whatever happens to the log's and the projection's engines.
-    pub fn spawn<T: ProjectionStore>(
-        event_store: Arc<dyn EventStore>,
-        target: T,
-        shutdown: watch::Receiver<bool>,
-    ) -> ProjectorHandle {
-        Self::spawn_with(RecoveryPolicy::Rebuild, event_store, target, shutdown)
-    }
-
-    /// Like [`Projector::spawn`], with a say in what becomes of a projection that is of no use any more.
-    pub fn spawn_with<T: ProjectionStore>(
-        policy: RecoveryPolicy,
-        event_store: Arc<dyn EventStore>,
-        target: T,
-        shutdown: watch::Receiver<bool>,
-    ) -> ProjectorHandle {
-        let report = StatusReporter::new(target.name());
-        let status = report.subscribe();
-        let (gauged, board) = (report.publishes_gauges(), target.heartbeats());
-        let runner = ProjectorTask { policy, event_store, store: target, reporter: report, shutdown };
-        let told = status.clone();
-        let join = tokio::spawn(async move {
-            // The notices end with the runner, whose status is gone then.
-            let notices = async {
-                if let Some(board) = board {
-                    publish_heartbeats(board, told).await;
-                }
-            };
-            tokio::join!(runner.run(), notices);
-        });
-        ProjectorHandle { status, join, publishes_gauges: gauged }
-    }
+    publishes_gauges: Arc<AtomicBool>,
 }
 
 impl ProjectorHandle {
-    /// Waits until everything up to `position` is folded in; `false` where the projector stopped before.
+    /// Waits until everything up to `position` is folded in; `false` if the projector stops before.
     pub async fn wait_for_position(&self, position: Position) -> bool {
         self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
     }
+
+    /// Sets whether the projector publishes the gauges of its projection, as it does from its start. Only one projector of a
+    /// projection should.
+    pub fn set_publishes_gauges(&self, publishes_gauges: bool) {
+        self.publishes_gauges.store(publishes_gauges, Ordering::Relaxed);
+    }
+}
+
+/// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is dropped, and retries after
+/// all failures of the log and of the storage.
+pub fn spawn_projector(
+    store: Arc<dyn ProjectionStore>,
+    event_store: Arc<dyn EventStore>,
+    policy: RecoveryPolicy,
+    shutdown: watch::Receiver<bool>,
+) -> ProjectorHandle {
+    let reporter = StatusReporter::new(store.projection());
+    let status = reporter.subscribe();
+    let publishes_gauges = reporter.publishes_gauges();
+    let heartbeats = publish_heartbeats(store.heartbeats(), status.clone());
+    let task = ProjectorTask {
+        policy,
+        event_store,
+        store,
+        reporter,
+        shutdown,
+        backoff: Backoff::new(INITIAL_RETRY_PAUSE, MAX_RETRY_PAUSE),
+        start_over: false,
+        last_logged_error: None,
+    };
+    let join = tokio::spawn(async move {
+        // The heartbeats end with the task, which drops the sender of their status.
+        tokio::join!(task.run(), heartbeats);
+    });
+    ProjectorHandle { status, join, publishes_gauges }
+}
+
+/// Reasons why a projector stops following the log.
+#[derive(Debug, Error)]
+enum FollowError {
+    #[error(transparent)]
+    EventStore(#[from] EventStoreError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    #[error("the projection was folded from another log")]
+    LogMismatch,
+    #[error("the log ends at {head}, before the projection at {position}")]
+    LogTruncated { head: Position, position: Position },
+    #[error("the projector panicked")]
+    Panicked,
+}
+
+impl FollowError {
+    fn needs_rebuild(&self) -> bool {
+        matches!(
+            self,
+            Self::Projection(ProjectionError::Damaged(_)) | Self::LogMismatch | Self::LogTruncated { .. }
+        )
+    }
+}
+
+struct ProjectorTask {
+    policy: RecoveryPolicy,
+    event_store: Arc<dyn EventStore>,
+    store: Arc<dyn ProjectionStore>,
+    reporter: StatusReporter,
+    shutdown: watch::Receiver<bool>,
+    backoff: Backoff,
+    /// Set when the stored projection has to be rebuilt, until that has begun.
+    start_over: bool,
+    last_logged_error: Option<String>,
+}
+
+struct OpenedProjection {
+    log: LogId,
+    projection: Box<dyn Projection>,
+    read_ahead: ReadAhead,
+    origin: StorageOrigin,
+}
+
+impl ProjectorTask {
+    /// Follows the log until shutdown. The current batch is finished first.
+    async fn run(mut self) {
+        loop {
+            let followed = catch_panic(self.follow()).await.unwrap_or(Err(FollowError::Panicked));
+            let Err(error) = followed else { break };
+            if self.reporter.state() == ProjectorState::Live {
+                self.last_logged_error = None;
+            }
+            if self.policy == RecoveryPolicy::Stop && error.needs_rebuild() {
+                tracing::warn!(
+                    projection = self.projection(),
+                    error = error_chain(&error),
+                    "projector stopped; the stored projection stays as it is"
+                );
+                self.reporter.update(|status| status.last_error = Some(error.to_string()));
+                break;
+            }
+            let pause = self.handle_failure(&error);
+            self.refresh_lag_while_waiting().await;
+            tokio::select! {
+                () = wait_for_shutdown(&mut self.shutdown) => break,
+                () = sleep(pause) => {}
+            }
+        }
+        self.reporter.update(|status| status.state = ProjectorState::Stopped);
+    }
+
+    fn projection(&self) -> &'static str {
+        self.store.projection().as_str()
+    }
+
+    /// Logs a failure, unless it repeats the last one, and returns the pause before the next attempt.
+    fn handle_failure(&mut self, error: &FollowError) -> Duration {
+        let projection = self.projection();
+        if matches!(error, FollowError::Projection(ProjectionError::InUse)) {
+            if self.reporter.state() != ProjectorState::StandingBy {
+                tracing::info!(projection, "another process holds this projection; standing by");
+            }
+            self.reporter.update(|status| {
+                status.state = ProjectorState::StandingBy;
+                status.last_error = None;
+            });
+            return TAKEOVER_INTERVAL;
+        }
+        if matches!(error, FollowError::Projection(ProjectionError::CheckpointMoved)) {
+            tracing::info!(
+                projection,
+                "another projector moved the checkpoint; opening the projection again"
+            );
+        }
+        let chain = error_chain(error);
+        if error.needs_rebuild() {
+            self.start_over = true;
+            tracing::warn!(
+                projection,
+                error = chain.as_str(),
+                "quarantining the stored projection and rebuilding it"
+            );
+        } else if self.last_logged_error.as_ref() != Some(&chain) {
+            tracing::warn!(projection, error = chain.as_str(), "projector failed; retrying");
+        }
+        self.reporter.update(|status| {
+            status.state = ProjectorState::Waiting;
+            status.last_error = Some(error.to_string());
+        });
+        self.last_logged_error = Some(chain);
+        self.backoff.next_pause()
+    }
+
+    /// Updates since when the projection is behind: the lag of a projector that waits for a retry keeps growing. On standby,
+    /// another process moves the projection, so that the lag is not known here.
+    async fn refresh_lag_while_waiting(&self) {
+        let ProjectorStatus { state, position, behind_since, .. } = self.reporter.status();
+        if state != ProjectorState::Waiting {
+            return;
+        }
+        let mut since = behind_since;
+        // The position is not known before the projection was opened.
+        if since.is_none()
+            && position > Position::START
+            && let Ok(events) = self.event_store.read_all(position, 1).await
+        {
+            since = events.first().map(|event| event.recorded_at);
+        }
+        self.reporter.update(|status| status.behind_since = since);
+    }
+
+    /// Opens the projection and follows the log; returns at shutdown.
+    async fn follow(&mut self) -> Result<(), FollowError> {
+        let mut shutdown = self.shutdown.clone();
+        let opened = tokio::select! {
+            () = wait_for_shutdown(&mut shutdown) => return Ok(()),
+            opened = self.open() => opened?,
+        };
+        let OpenedProjection { log, mut projection, mut read_ahead, origin } = opened;
+        let is_rebuild = projection.checkpoint().position == Position::START;
+        self.reporter.update(|status| {
+            let position = projection.checkpoint().position;
+            status.state = if position >= status.head {
+                ProjectorState::Live
+            } else if is_rebuild {
+                ProjectorState::Rebuilding
+            } else {
+                ProjectorState::CatchingUp
+            };
+            status.position = position;
+            status.dead_letters = projection.dead_letter_count();
+            status.discarded = projection.discarded_count();
+            status.behind_since = None;
+            status.last_error = None;
+        });
+        let store = Arc::clone(&self.store);
+        let mut verification = pin!(store.verify());
+        let mut is_verified = origin == StorageOrigin::Created;
+        let mut head_poll = interval(HEAD_POLL_INTERVAL);
+        head_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = wait_for_shutdown(&mut shutdown) => return Ok(()),
+                result = &mut verification, if !is_verified => {
+                    result?;
+                    is_verified = true;
+                }
+                _ = head_poll.tick() => {
+                    self.check_head(projection.checkpoint()).await?;
+                    projection.verify_checkpoint().await?;
+                }
+                batch = read_ahead.next_batch() => {
+                    self.apply_batch(log, &mut *projection, &mut read_ahead, batch?).await?;
+                    // Not earlier: a failure that repeats at the same event must not be retried without a pause.
+                    if self.reporter.state() == ProjectorState::Live {
+                        self.backoff.reset();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<OpenedProjection, FollowError> {
+        let log = self.event_store.log_id().await?;
+        let head = self.event_store.head().await?;
+        let (projection, origin) = if self.start_over {
+            (self.store.recreate().await?, StorageOrigin::Created)
+        } else {
+            self.store.open().await?
+        };
+        self.start_over = false;
+        let checkpoint = projection.checkpoint();
+        if checkpoint.log.is_some_and(|folded| folded != log) {
+            return Err(FollowError::LogMismatch);
+        }
+        if checkpoint.position > head {
+            return Err(FollowError::LogTruncated { head, position: checkpoint.position });
+        }
+        let subscription = self.event_store.subscribe(checkpoint.position).await?;
+        let read_ahead = ReadAhead::new(subscription, checkpoint.position, self.store.pacing());
+        self.reporter.update(|status| status.head = head);
+        tracing::info!(
+            projection = self.projection(),
+            position = checkpoint.position.get(),
+            head = head.get(),
+            created = origin == StorageOrigin::Created,
+            "following the log"
+        );
+        Ok(OpenedProjection { log, projection, read_ahead, origin })
+    }
+
+    async fn apply_batch(
+        &self,
+        log: LogId,
+        projection: &mut dyn Projection,
+        read_ahead: &mut ReadAhead,
+        batch: EventBatch,
+    ) -> Result<(), FollowError> {
+        let EventBatch { events, up_to } = batch;
+        let (count, oldest) = (events.len(), events.first().map(|event| event.recorded_at));
+        self.reporter.update(|status| {
+            status.head = status.head.max(up_to);
+            status.behind_since = oldest;
+        });
+        let started = Instant::now();
+        advance_projection(projection, &*self.event_store, log, events, up_to).await?;
+        let took = started.elapsed();
+        read_ahead.record_apply_time(took);
+        self.reporter.record_batch(count, took);
+        let is_drained = !read_ahead.has_more();
+        self.reporter.update(|status| {
+            status.position = up_to;
+            status.dead_letters = projection.dead_letter_count();
+            status.discarded = projection.discarded_count();
+            if is_drained && up_to >= status.head {
+                status.state = ProjectorState::Live;
+                status.behind_since = None;
+            } else if status.behind_since.is_some() && status.lag(clock::now()) < MAX_LIVE_EVENT_AGE {
+                // Under load, more events have always arrived by the time that a batch is applied.
+                status.state = ProjectorState::Live;
+            } else if status.state == ProjectorState::Live && count >= CATCHING_UP_BATCH_EVENTS {
+                status.state = ProjectorState::CatchingUp;
+            }
+        });
+        Ok(())
+    }
+
+    /// Reads the head of the log. A log that is shorter than the projection is another one, or has lost events: either way,
+    /// the projection no longer follows from it.
+    async fn check_head(&self, checkpoint: ProjectionCheckpoint) -> Result<(), FollowError> {
+        let head = self.event_store.head().await?;
+        if head < checkpoint.position {
+            return Err(FollowError::LogTruncated { head, position: checkpoint.position });
+        }
+        self.reporter.update(|status| status.head = head);
+        Ok(())
+    }
+}
+
+/// Runs a future to its end; `None` if it panics. The panic hook reports the location.
+async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // The projection is dropped and opened again afterwards, so that no half-changed state is used.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Returns when shutdown is requested, or the sender is dropped.
+async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }

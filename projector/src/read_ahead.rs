@@ -1,7 +1,7 @@
-//! Events from the log, gathered into stretches: as large as the backlog allows, as small as latency wants.
+//! A read-ahead buffer that gathers events into batches: large under a backlog, small for low latency.
 //!
-//! A task of its own reads ahead while a stretch is applied. What has come by then makes the next stretch: a lone event
-//! goes at once, a backlog goes in bulk.
+//! A task reads ahead while a batch is applied. The events that have arrived by then form the next batch: a lone event is
+//! returned at once, a backlog in bulk.
 
 use std::mem;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::projection::BatchPacing;
 
-/// Chunks that are read ahead: half of the longest stretch of the read model.
+/// The number of chunks that are read ahead: half of the read model's largest batch.
 const MAX_CHUNKS_AHEAD: usize = 32;
 /// The largest chunk, in events.
 const MAX_CHUNK_EVENTS: usize = 512;
 /// The smallest chunk, in events.
 const MIN_CHUNK_EVENTS: usize = 16;
-/// About how many bytes a chunk is to have: where events are large, fewer are asked for.
+/// The approximate size of a chunk: the larger the events, the fewer are read at once.
 const TARGET_CHUNK_BYTES: usize = 1 << 20;
-/// What an event takes beside its payload and metadata, about.
+/// The approximate memory of an event beside its payload and metadata.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
-/// The feed of one subscription. Ends its reader when dropped.
+/// The read-ahead buffer of one subscription. Dropping it stops the reading task.
 pub(crate) struct ReadAhead {
     chunks: mpsc::Receiver<Result<EventBatch, EventStoreError>>,
     reader_task: JoinHandle<()>,
     pacing: BatchPacing,
-    /// Until when events are gathered even if there are none.
+    /// The end of the pause after the last batch, until which events are gathered.
     rest_until: Instant,
     pending: EventBatch,
     pending_bytes: usize,
-    /// Where the last returned stretch ended.
+    /// The end of the last returned batch.
     returned_up_to: Position,
     error: Option<EventStoreError>,
 }
 
 impl ReadAhead {
-    /// Feeds from a subscription that starts after `position`.
+    /// Starts reading from a subscription that starts after `position`.
     pub(crate) fn new(subscription: Box<dyn Subscription>, position: Position, pacing: BatchPacing) -> Self {
         let (sender, chunks) = mpsc::channel(MAX_CHUNKS_AHEAD);
         Self {
@@ -55,7 +55,7 @@ impl ReadAhead {
         }
     }
 
-    /// Waits for events, and returns what is there. Dropping the future loses nothing.
+    /// Waits for events, and returns those that have arrived. Cancel-safe: dropping the future loses no events.
     pub(crate) async fn next_batch(&mut self) -> Result<EventBatch, EventStoreError> {
         while !self.is_full() && self.error.is_none() {
             let chunk = match self.chunks.try_recv() {
@@ -82,12 +82,12 @@ impl ReadAhead {
         Ok(EventBatch { events: mem::take(&mut self.pending.events), up_to: self.pending.up_to })
     }
 
-    /// Whether there is more to be had at once.
+    /// Whether more events have arrived.
     pub(crate) fn has_more(&self) -> bool {
         !self.chunks.is_empty()
     }
 
-    /// Tells how long the last stretch took to apply.
+    /// Sets the pause after a batch, given the time it took to apply.
     pub(crate) fn record_apply_time(&mut self, took: Duration) {
         self.rest_until = Instant::now() + took.mul_f64(self.pacing.rest_factor).min(self.pacing.max_rest);
     }
@@ -121,17 +121,19 @@ async fn read_chunks(
     mut subscription: Box<dyn Subscription>,
     chunks: mpsc::Sender<Result<EventBatch, EventStoreError>>,
 ) {
-    let mut mean = EVENT_OVERHEAD_BYTES;
+    let mut mean_size = EVENT_OVERHEAD_BYTES;
     loop {
-        let chunk =
-            subscription.next((TARGET_CHUNK_BYTES / mean).clamp(MIN_CHUNK_EVENTS, MAX_CHUNK_EVENTS)).await;
-        let failed = chunk.is_err();
+        let chunk = subscription
+            .next((TARGET_CHUNK_BYTES / mean_size).clamp(MIN_CHUNK_EVENTS, MAX_CHUNK_EVENTS))
+            .await;
+        let is_error = chunk.is_err();
         if let Ok(EventBatch { events, .. }) = &chunk
             && !events.is_empty()
         {
-            mean = mean.midpoint(events.iter().map(event_size).sum::<usize>() / events.len()).max(1);
+            mean_size =
+                mean_size.midpoint(events.iter().map(event_size).sum::<usize>() / events.len()).max(1);
         }
-        if chunks.send(chunk).await.is_err() || failed {
+        if chunks.send(chunk).await.is_err() || is_error {
             return;
         }
     }

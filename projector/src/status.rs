@@ -1,9 +1,10 @@
-//! What a projector says of itself: a [`Status`] that others watch, and metrics.
+//! The status of a projector, which other tasks watch, and its metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chat_domain::operator_action::ProjectionName;
 use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
 use metrics::{
@@ -12,52 +13,52 @@ use metrics::{
 };
 use tokio::sync::watch;
 
-/// What a projector is about, and how far it is.
+/// The state and progress of a projector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectorStatus {
     /// The projection's name.
     pub name: &'static str,
-    /// What it is doing.
+    /// The current state.
     pub state: ProjectorState,
-    /// Everything up to here is folded in and visible to queries. Known from when the projection is open; while
-    /// standing by it does not move here, as another process moves it.
+    /// Everything up to here is folded in and visible to queries. Known once the projection is open; not updated while
+    /// another process holds the projection.
     pub position: Position,
-    /// The end of the log, as far as it is known.
+    /// The last known head of the log.
     pub head: Position,
-    /// When the oldest event that is known not to be folded in yet was recorded; `None` where there is none.
+    /// The time at which the oldest event was written that is known not to be folded in yet; `None` if there is none.
     pub behind_since: Option<Timestamp>,
-    /// How many events are parked.
+    /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
-    /// Events that this projector has folded or parked since it started.
+    /// The number of events that this projector applied or recorded as dead letters since it started.
     pub events_processed: u64,
-    /// How many events were discarded, and nobody has acknowledged it.
+    /// The number of discarded events whose discard was not acknowledged.
     pub discarded: u64,
-    /// What keeps it from going on, in one sentence that may be shown to anyone; `None` while nothing does. What
-    /// caused it is in the log.
+    /// The failure that the projector recovers from, as a sentence that is safe to show to anyone; `None` without one. Its
+    /// causes are logged.
     pub last_error: Option<String>,
 }
 
-/// What a projector is doing.
+/// The states of a projector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProjectorState {
     /// It opens its storage and the log.
     Starting,
-    /// Something that it needs is out of reach; [`Status::last_error`] says what. It tries again.
+    /// It waits to retry after the failure in [`ProjectorStatus::last_error`].
     Waiting,
-    /// Another process projects into the same place; it takes over when that one ends.
+    /// Another process holds the projection; this projector takes over when that one ends.
     StandingBy,
-    /// It folds the log from its start, because there was nothing, or nothing of use.
+    /// It folds the log from the start, because nothing usable is stored.
     Rebuilding,
     /// It folds a backlog.
     CatchingUp,
-    /// It folds events as they come.
+    /// It folds events as they arrive.
     Live,
-    /// It ended, as asked.
+    /// It has stopped.
     Stopped,
 }
 
 impl ProjectorState {
-    /// The state's name, in snake case.
+    /// Returns the state's name in snake case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -72,7 +73,7 @@ impl ProjectorState {
 }
 
 impl ProjectorStatus {
-    /// Of a projector that is about to start.
+    /// Creates the status of a projector that is about to start.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -87,25 +88,23 @@ impl ProjectorStatus {
         }
     }
 
-    /// Log positions between the projection and the end of the log: events, where the store numbers them one by one;
-    /// more than there are events, where positions are offsets.
+    /// Returns the log positions between the projection and the head of the log. This is the number of events only in event
+    /// stores with contiguous positions; in others it is larger.
     pub fn lag_events(&self) -> u64 {
         self.head.get().saturating_sub(self.position.get())
     }
 
-    /// By how much the projection trails the log: the age of the oldest event not folded in, zero where there is
-    /// none.
+    /// Returns the age of the oldest event that is not folded in; zero if there is none.
     pub fn lag(&self, now: Timestamp) -> Duration {
         let age = self.behind_since.map_or(0, |since| now.millis().saturating_sub(since.millis()));
         Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 }
 
-/// Publishes a status, and keeps the metrics in step with it.
+/// Publishes a projector's status and its metrics.
 pub(crate) struct StatusReporter {
     status: watch::Sender<ProjectorStatus>,
     metrics: Metrics,
-    /// Whether the gauges are this projector's: of several generations of a projection, one sets them.
     publishes_gauges: Arc<AtomicBool>,
 }
 
@@ -120,8 +119,9 @@ struct Metrics {
 }
 
 impl StatusReporter {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(projection: ProjectionName) -> Self {
         describe_metrics();
+        let name = projection.as_str();
         let metrics = Metrics {
             position: gauge!("projection_position", "projection" => name),
             lag_events: gauge!("projection_lag_events", "projection" => name),
@@ -138,7 +138,7 @@ impl StatusReporter {
         }
     }
 
-    /// Says whether the gauges are this projector's.
+    /// Returns the switch for the gauges: of several generations of a projection, only one may set them.
     pub(crate) fn publishes_gauges(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.publishes_gauges)
     }
@@ -155,7 +155,7 @@ impl StatusReporter {
         self.status.borrow().state
     }
 
-    /// Changes the status; watchers wake where that made a difference.
+    /// Changes the status. Watchers are notified only if the change made a difference.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ProjectorStatus)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();
@@ -180,7 +180,7 @@ impl StatusReporter {
         self.metrics.lag_seconds.set(status.lag(clock::now()).as_secs_f64());
     }
 
-    /// Counts a stretch that was applied.
+    /// Counts an applied batch.
     pub(crate) fn record_batch(&self, events: usize, took: Duration) {
         self.status.send_modify(|status| status.events_processed += events as u64);
         self.metrics.events.increment(events as u64);
@@ -188,22 +188,21 @@ impl StatusReporter {
     }
 }
 
-/// The texts that go with the metrics; the table in the crate's documentation says the same.
+/// Registers the descriptions of the metrics, as in the table of the crate's documentation.
 fn describe_metrics() {
     describe_gauge!("projection_position", "The log position up to which the projection has folded");
-    describe_gauge!("projection_lag_events", "Log positions between the projection and the end of the log");
+    describe_gauge!("projection_lag_events", "Log positions between the projection and the head of the log");
     describe_gauge!("projection_lag_seconds", Unit::Seconds, "The age of the oldest event not folded in");
-    describe_gauge!("projection_parked_events", "Events that could not be applied and wait for a retry");
     describe_gauge!(
-        "projection_discarded_events",
-        "Events that were given up, and nobody has acknowledged it"
+        "projection_parked_events",
+        "Dead letters: events that could not be applied and wait for a retry"
     );
-    describe_counter!("projection_events_total", "Events folded or parked since the process started");
-    describe_histogram!(
-        "projection_batch_seconds",
-        Unit::Seconds,
-        "How long a batch took to fold and commit"
+    describe_gauge!("projection_discarded_events", "Discarded events whose discard was not acknowledged");
+    describe_counter!(
+        "projection_events_total",
+        "Events applied or recorded as dead letters since the process started"
     );
+    describe_histogram!("projection_batch_seconds", Unit::Seconds, "The time to fold and commit a batch");
 }
 
 #[cfg(test)]
@@ -211,13 +210,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_projection_trails_by_the_age_of_the_oldest_event_it_lacks() {
+    fn lag_is_the_age_of_the_oldest_event_not_folded_in() {
         let now = Timestamp::from_millis(10_000);
         let mut status = ProjectorStatus::new("test");
         assert_eq!(status.lag(now), Duration::ZERO);
         status.behind_since = Some(Timestamp::from_millis(9_250));
         assert_eq!(status.lag(now), Duration::from_millis(750));
         status.behind_since = Some(Timestamp::from_millis(10_001));
-        assert_eq!(status.lag(now), Duration::ZERO, "clocks of two machines differ");
+        assert_eq!(status.lag(now), Duration::ZERO, "clocks of two machines may differ");
     }
 }

@@ -8,8 +8,7 @@ use chat_domain::operator_action::{
 use chat_domain::{OperatorAction, Position, StreamId};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::{Projection, ProjectionError};
-use chat_projector::projection_store::ProjectionLocation;
+use chat_projector::projection::{ProjectionError, ProjectionStore};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -350,8 +349,13 @@ async fn wait_until_applied(
         if projections.position(generation_id).await? >= action_position {
             return Ok(true);
         }
+<<<<<<< HEAD
         if Instant::now() >= next_attempt_at {
             match advance_up_to(projections, &location, action_position).await {
+=======
+        if Instant::now() >= try_at {
+            match fold_up_to(projections, &*place, act).await {
+>>>>>>> projector
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
                 Err(source) => return Err(projection_error(generation_id, &location, source)),
@@ -367,10 +371,17 @@ async fn wait_until_applied(
 
 async fn advance_up_to(
     projections: &Projections,
+<<<<<<< HEAD
     location: &ProjectionLocation,
     up_to: Position,
 ) -> Result<(), ProjectionError> {
     let mut projection: Box<dyn Projection> = location.open().await?;
+=======
+    place: &dyn ProjectionStore,
+    act: Position,
+) -> Result<(), ProjectionError> {
+    let (mut projection, _) = place.open().await?;
+>>>>>>> projector
     let log = projections.log.log_id().await?;
     loop {
         let from = projection.checkpoint().position;

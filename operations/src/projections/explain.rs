@@ -1,12 +1,13 @@
 //! Explains differences: the expected row or document, and the first event after which the stored one diverges.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use chat_domain::operator_action::{self, ProjectionGeneration};
+use chat_domain::operator_action::{self, ProjectionGeneration, ProjectionName};
 use chat_domain::{Event, Position, StreamId};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
-use chat_projector::projection_store::ProjectionLocation;
+use chat_projector::projection::ProjectionStore;
 use chat_search::TantivyIndex;
 use serde::Serialize;
 use serde_json::Value;
@@ -75,7 +76,7 @@ impl From<&RecordedEvent> for DivergingEvent {
 pub(super) struct LiveReader {
     pub(super) reader: EntityReader,
     generation_id: ProjectionGeneration,
-    location: ProjectionLocation,
+    store: Arc<dyn ProjectionStore>,
 }
 
 impl LiveReader {
@@ -83,6 +84,7 @@ impl LiveReader {
         projections: &Projections,
         generation_id: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
+<<<<<<< HEAD
         let location = projections.location(generation_id);
         let reader = match &location {
             ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
@@ -102,6 +104,24 @@ impl LiveReader {
             .find(subject)
             .await
             .map_err(|error| projection_error(self.generation_id, &self.location, error))
+=======
+        let place = projections.location(copy);
+        let shelf = match copy.projection {
+            ProjectionName::ReadModel => {
+                EntityReader::Rows(projections.places.read_model(copy.generation).reader())
+            }
+            ProjectionName::SearchIndex => {
+                let index = TantivyIndex::open(&projections.places.search_index(copy.generation));
+                EntityReader::Documents(index.map_err(|error| projection_error(copy, &place, error.into()))?)
+            }
+        };
+        Ok(Self { reader: shelf, generation_id: copy, store: place })
+    }
+
+    /// What is shown of a name, as of which position.
+    pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
+        self.reader.find(name).await.map_err(|error| projection_error(self.generation_id, &self.store, error))
+>>>>>>> projector
     }
 }
 

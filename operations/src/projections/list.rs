@@ -5,7 +5,6 @@ use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
 use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use chat_projector::generations::GenerationState;
-use chat_projector::projection_store::ProjectionLocation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -101,7 +100,11 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
+<<<<<<< HEAD
         for (generation, generation_state) in generations.of(name).all() {
+=======
+        for (generation, standing) in generations.for_projection(name).all() {
+>>>>>>> projector
             listed.push(
                 describe_generation(
                     projections,
@@ -145,11 +148,19 @@ async fn describe_generation(
     };
     let head = head.max(position.unwrap_or_default());
     Ok(Listed {
+<<<<<<< HEAD
         name: generation_id.projection,
         generation: generation_id.generation,
         standing: generation_state,
         version: format_version(&location),
         place: location.to_string(),
+=======
+        name: copy.projection,
+        generation: copy.generation,
+        standing,
+        version: format_version(copy.projection),
+        place: place.to_string(),
+>>>>>>> projector
         state,
         position,
         head,
@@ -166,10 +177,17 @@ async fn describe_generation(
     })
 }
 
+<<<<<<< HEAD
 fn format_version(location: &ProjectionLocation) -> u32 {
     match location {
         ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
         ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
+=======
+fn format_version(projection: ProjectionName) -> u32 {
+    match projection {
+        ProjectionName::ReadModel => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
+        ProjectionName::SearchIndex => chat_search::VERSION,
+>>>>>>> projector
     }
 }
 

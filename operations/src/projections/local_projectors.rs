@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chat_domain::Position;
 use chat_domain::operator_action::ProjectionGeneration;
-use chat_projector::bounded_log::BoundedLog;
-use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy};
+use chat_projector::generations::BoundedLog;
+use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy, spawn_projector};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -89,8 +89,13 @@ impl LocalProjector {
             log.set_limit(until);
         }
         let (stop, stopped) = watch::channel(false);
+<<<<<<< HEAD
         let handle = location.spawn_projector_with(policy, Arc::clone(&log) as _, stopped);
         Self { generation_id, log, handle, stop_sender: stop }
+=======
+        let handle = spawn_projector(place, Arc::clone(&log) as _, policy, stopped);
+        Self { generation_id: copy, log, handle, stop_sender: stop }
+>>>>>>> projector
     }
 
     pub(super) fn status(&self) -> ProjectorStatus {

@@ -9,10 +9,10 @@ use chat_ports::read_model::{Missing, ReadModel, Snapshot};
 use chat_ports::search_index::MessageKey;
 use chat_projector::dead_letters::{DeadLetterAction, advance_projection};
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::{ReadModelProjection, SqliteReadModelStore};
-use chat_projector::search::{SearchIndexStore, SearchProjection};
+use chat_projector::read_model::SqliteReadModelStore;
+use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
-use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
+use chat_sqlite::SqliteReadModel;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -117,8 +117,13 @@ async fn read_row(
 
 /// A projection of the streams of one app and one of its chats, in a temporary folder.
 pub(super) struct ScratchBuild {
+<<<<<<< HEAD
     projection: ScratchProjection,
     /// The log, from which operator actions on dead letters read events again.
+=======
+    projection: Box<dyn Projection>,
+    /// Where an operator's act reads parked events again.
+>>>>>>> projector
     event_store: Arc<dyn EventStore>,
     log: LogId,
     /// The events after `next`, in order of position.
@@ -126,11 +131,6 @@ pub(super) struct ScratchBuild {
     next: Option<RecordedEvent>,
     reader: EntityReader,
     _folder: TempDir,
-}
-
-enum ScratchProjection {
-    Rows(Box<ReadModelProjection<SqliteReadModelWriter>>),
-    Documents(SearchProjection),
 }
 
 impl ScratchBuild {
@@ -158,16 +158,12 @@ impl ScratchBuild {
             self.next = self.events.next();
         }
         let (log, store) = (self.log, &*self.event_store);
-        let applied = match &mut self.projection {
-            ScratchProjection::Rows(rows) if rows.checkpoint().position < up_to => {
-                advance_projection(&mut **rows, store, log, due, up_to).await
-            }
-            ScratchProjection::Documents(index) if index.checkpoint().position < up_to => {
-                advance_projection(index, store, log, due, up_to).await
-            }
-            ScratchProjection::Rows(_) | ScratchProjection::Documents(_) => Ok(()),
-        };
-        applied.map_err(ProjectionsError::ScratchBuild)
+        if self.projection.checkpoint().position >= up_to {
+            return Ok(());
+        }
+        advance_projection(&mut *self.projection, store, log, due, up_to)
+            .await
+            .map_err(ProjectionsError::ScratchBuild)
     }
 
     /// Finds the content of a subject, as built so far.
@@ -182,20 +178,17 @@ impl ScratchBuild {
 async fn open_scratch_projection(
     like: &EntityReader,
     folder: &TempDir,
-) -> Result<(ScratchProjection, EntityReader), ProjectionError> {
+) -> Result<(Box<dyn Projection>, EntityReader), ProjectionError> {
     match like {
         EntityReader::Rows(_) => {
             let path = folder.path().join("rows.db");
             let projection = SqliteReadModelStore { path: path.clone() }.open().await?.0;
-            Ok((
-                ScratchProjection::Rows(Box::new(projection)),
-                EntityReader::Rows(Arc::new(SqliteReadModel::with_connections(path, 1))),
-            ))
+            Ok((projection, EntityReader::Rows(Arc::new(SqliteReadModel::with_connections(path, 1)))))
         }
         EntityReader::Documents(_) => {
             let dir = folder.path().join("documents");
             let projection = SearchIndexStore { dir: dir.clone() }.open().await?.0;
-            Ok((ScratchProjection::Documents(projection), EntityReader::Documents(TantivyIndex::open(&dir)?)))
+            Ok((projection, EntityReader::Documents(TantivyIndex::open(&dir)?)))
         }
     }
 }

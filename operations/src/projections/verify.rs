@@ -8,7 +8,7 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
 use chat_ports::read_model::ReadModel;
 use chat_projector::RecoveryPolicy;
-use chat_projector::projection_store::{ProjectionLocations, ReadModelLocation};
+use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
 use rand::RngExt as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -114,7 +114,8 @@ pub async fn sample(
     let location = projections.location(live);
     let live_reader = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
-    let rows = projections.places.read_model(generations.of(ProjectionName::ReadModel).live).reader();
+    let rows =
+        projections.places.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
     let unreadable =
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &location, error.into());
     let end = rows.position().await.map_err(unreadable)?;
@@ -147,7 +148,19 @@ pub async fn sample(
     Ok(verified)
 }
 
+<<<<<<< HEAD
 /// Draws a random app and one of its chats; `None` for the chat if the app has none.
+=======
+async fn live_generation(
+    projections: &Projections,
+    name: ProjectionName,
+) -> Result<ProjectionGeneration, ProjectionsError> {
+    let generations = projections.generations().await?;
+    Ok(ProjectionGeneration { projection: name, generation: generations.for_projection(name).live })
+}
+
+/// A chat of an app that is found at a random place among all; without a number where the app has none.
+>>>>>>> projector
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,

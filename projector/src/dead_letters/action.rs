@@ -1,36 +1,36 @@
-//! Operators' acts, as far as they are about parked events.
+//! Operator actions on dead letters.
 
 use chat_domain::operator_action::{self, ProjectionName};
 use chat_domain::{OperatorAction, Position, Timestamp};
 use chat_ports::event_store::RecordedEvent;
 
-/// What an operator decided about parked events.
+/// An operator action on dead letters, as recorded in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterAction {
-    /// Its place in the log: the checkpoint moves here with it.
+    /// Its position in the log. The checkpoint moves here when the action is complete.
     pub position: Position,
-    /// When it was recorded.
+    /// The time at which it was recorded.
     pub recorded_at: Timestamp,
-    /// What it is.
+    /// The kind of action.
     pub kind: DeadLetterActionKind,
 }
 
-/// What is to be done.
+/// The kinds of actions on dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterActionKind {
-    /// Try the parked events of a stream again.
+    /// Retry the dead letters of a stream.
     Retry {
         /// The stream's name.
         stream: String,
     },
-    /// Give up the first parked event of its stream, and try the rest again.
+    /// Discard the first dead letter of its stream, and retry the rest.
     Discard {
         /// The event's position.
         event: Position,
-        /// Why.
+        /// The operator's reason.
         reason: String,
     },
-    /// Take note of a discarded event.
+    /// Acknowledge a discarded event.
     Acknowledge {
         /// The event's position.
         event: Position,
@@ -38,31 +38,31 @@ pub enum DeadLetterActionKind {
 }
 
 impl DeadLetterAction {
-    /// The act that an event records, where it is one and is about what this projection has parked. What a newer program
-    /// records and this one can't read says nothing to it.
-    pub fn from_event(event: &RecordedEvent, of: ProjectionName) -> Option<Self> {
+    /// Returns the action that an event records; `None` if it is no action on the dead letters of this projection. Actions
+    /// of a newer program that this one can't decode are ignored.
+    pub fn from_event(event: &RecordedEvent, projection: ProjectionName) -> Option<Self> {
         if *event.stream != *operator_action::STREAM {
             return None;
         }
-        let operation = OperatorAction::decode(&event.event_type, event.schema_version, &event.data).ok()?;
-        let (projection, deed) = match operation {
+        let action = OperatorAction::decode(&event.event_type, event.schema_version, &event.data).ok()?;
+        let (target, kind) = match action {
             OperatorAction::DeadLettersRetried(retried) => {
                 (retried.projection, DeadLetterActionKind::Retry { stream: retried.stream })
             }
             OperatorAction::DeadLetterDiscarded(discarded) => {
-                let deed =
+                let kind =
                     DeadLetterActionKind::Discard { event: discarded.position, reason: discarded.reason };
-                (discarded.projection, deed)
+                (discarded.projection, kind)
             }
             OperatorAction::DiscardAcknowledged(acknowledged) => {
                 (acknowledged.projection, DeadLetterActionKind::Acknowledge { event: acknowledged.position })
             }
             _ => return None,
         };
-        (projection == of).then_some(Self {
+        (target == projection).then_some(Self {
             position: event.position,
             recorded_at: event.recorded_at,
-            kind: deed,
+            kind,
         })
     }
 }

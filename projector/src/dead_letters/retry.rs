@@ -1,30 +1,30 @@
-//! Parked events on their way into a projection once more.
+//! A retry of dead letters: the batch that is folded, and the outcome.
 
 use chat_domain::Position;
 use chat_ports::dead_letter::{DeadLetter, DiscardRecord};
 use chat_ports::event_store::{LogId, RecordedEvent};
 
-use super::DeadLetterReason;
+use super::reason::DeadLetterReason;
 use crate::decoded_batch::{BatchEvent, DecodedBatch};
 
-/// Parked events of one stream, in order, to be folded again.
+/// Dead letters of one stream, in order, that are retried together.
 #[derive(Debug)]
 pub struct RetryBatch {
-    /// The log they are of.
+    /// The log of the events.
     pub log: LogId,
-    /// The position of the act that asks for it.
+    /// The position of the operator action.
     pub action_position: Position,
-    /// Their stream.
+    /// The stream.
     pub stream: String,
-    /// The letters, each with its event, where the log still has it.
+    /// The dead letters, each with its event if the log still has it.
     pub events: Vec<(DeadLetter, Option<RecordedEvent>)>,
-    /// Set where the first one is given up.
+    /// Set if the first dead letter is discarded.
     pub discard: Option<DiscardRecord>,
-    /// Whether more of the stream's events are parked after these.
+    /// Whether the stream has more dead letters after these.
     pub has_more: bool,
 }
 
-/// The letters of [`RetryBatch`], while their events are being folded.
+/// The dead letters of a [`RetryBatch`], while their events are folded.
 #[derive(Debug)]
 pub struct PendingRetry {
     checkpoint_position: Position,
@@ -35,105 +35,106 @@ pub struct PendingRetry {
     has_more: bool,
 }
 
-/// What became of letters.
+/// The result of a retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOutcome {
-    /// Where the checkpoint is then: past the act, once it is done.
+    /// The checkpoint after the retry: past the action if that is complete, else unchanged.
     pub checkpoint_position: Position,
-    /// Whether the act is done.
+    /// Whether the action is complete.
     pub is_action_complete: bool,
-    /// Their stream.
+    /// The stream.
     pub stream: String,
-    /// Letters whose events are applied.
+    /// The events that are applied now; their dead letters are removed.
     pub applied: Vec<Position>,
-    /// Letters with another reason or state.
+    /// Dead letters with a new reason, or discarded.
     pub updated: Vec<DeadLetter>,
     /// The first event that still can't be applied.
     pub first_failure: Option<DeadLetter>,
-    /// Whether the first event was given up.
+    /// Whether the first dead letter was discarded.
     pub has_discarded_first: bool,
-    /// Whether nothing of the stream is parked any more.
+    /// Whether the stream has no dead letters any more.
     pub is_stream_unblocked: bool,
 }
 
 impl RetryBatch {
-    /// The events as a stretch, for a projection that stands at `at`.
-    pub fn into_batch(self, at: Position) -> (DecodedBatch, PendingRetry) {
-        let Self { log, action_position: act, stream, events, discard, has_more: more } = self;
-        let mut letters = Vec::with_capacity(events.len());
-        let mut incoming = Vec::with_capacity(events.len());
-        for (letter, event) in events {
-            incoming.push(match event {
+    /// Decodes the events, for a projection whose checkpoint is `checkpoint`.
+    pub fn into_batch(self, checkpoint: Position) -> (DecodedBatch, PendingRetry) {
+        let mut dead_letters = Vec::with_capacity(self.events.len());
+        let mut events = Vec::with_capacity(self.events.len());
+        for (dead_letter, event) in self.events {
+            events.push(match event {
                 Some(event) => BatchEvent::decode(event, 0),
-                None => missing_event(&letter),
+                None => missing_event(&dead_letter),
             });
-            letters.push(letter);
+            dead_letters.push(dead_letter);
         }
-        if let (Some(_), Some(first)) = (&discard, incoming.first_mut()) {
+        if let (Some(_), Some(first)) = (&self.discard, events.first_mut()) {
             first.is_discarded = true;
         }
-        let stretch = DecodedBatch::for_retry(log, at, &stream, incoming);
-        (
-            stretch,
-            PendingRetry {
-                checkpoint_position: at,
-                action_position: act,
-                stream,
-                dead_letters: letters,
-                discard,
-                has_more: more,
-            },
-        )
+        let batch = DecodedBatch::for_retry(self.log, checkpoint, &self.stream, events);
+        let pending = PendingRetry {
+            checkpoint_position: checkpoint,
+            action_position: self.action_position,
+            stream: self.stream,
+            dead_letters,
+            discard: self.discard,
+            has_more: self.has_more,
+        };
+        (batch, pending)
     }
 }
 
 impl PendingRetry {
-    /// What becomes of the letters, where the fold has parked these of their events again.
+    /// Returns the outcome, given the events that the fold could not apply.
     pub fn into_outcome(self, failed: Vec<DeadLetter>) -> RetryOutcome {
         let first_failed = failed.into_iter().next();
-        let mut letters = self.dead_letters.into_iter().peekable();
-        let mut marked = Vec::new();
-        let discarded = self.discard.is_some();
+        let mut dead_letters = self.dead_letters.into_iter().peekable();
+        let mut updated = Vec::new();
+        let has_discarded_first = self.discard.is_some();
         if let Some(discard) = self.discard
-            && let Some(first) = letters.next()
+            && let Some(first) = dead_letters.next()
         {
-            marked.push(DeadLetter { discarded: Some(discard), ..first });
+            updated.push(DeadLetter { discarded: Some(discard), ..first });
         }
-        let reached = |letter: &DeadLetter| {
-            first_failed.as_ref().is_none_or(|failed| letter.position < failed.position)
+        let is_applied = |dead_letter: &DeadLetter| {
+            first_failed.as_ref().is_none_or(|failed| dead_letter.position < failed.position)
         };
-        let mut unparked = Vec::new();
-        while let Some(letter) = letters.next_if(reached) {
-            unparked.push(letter.position);
+        let mut applied = Vec::new();
+        while let Some(dead_letter) = dead_letters.next_if(is_applied) {
+            applied.push(dead_letter.position);
         }
-        // It is the same letter, with today's reason.
-        let stopped = letters
+        // The dead letter stays the same, apart from its reason.
+        let first_failure = dead_letters
             .next()
             .zip(first_failed)
-            .map(|(letter, failed)| DeadLetter { reason: failed.reason, ..letter });
-        marked.extend(stopped.clone());
-        let done = stopped.is_some() || !self.has_more;
+            .map(|(dead_letter, failed)| DeadLetter { reason: failed.reason, ..dead_letter });
+        updated.extend(first_failure.clone());
+        let is_action_complete = first_failure.is_some() || !self.has_more;
         RetryOutcome {
-            checkpoint_position: if done { self.action_position } else { self.checkpoint_position },
-            is_action_complete: done,
+            checkpoint_position: if is_action_complete {
+                self.action_position
+            } else {
+                self.checkpoint_position
+            },
+            is_action_complete,
             stream: self.stream,
-            applied: unparked,
-            updated: marked,
-            is_stream_unblocked: stopped.is_none() && !self.has_more,
-            first_failure: stopped,
-            has_discarded_first: discarded,
+            applied,
+            updated,
+            is_stream_unblocked: first_failure.is_none() && !self.has_more,
+            first_failure,
+            has_discarded_first,
         }
     }
 }
 
-/// An event that the log does not have any more.
-fn missing_event(letter: &DeadLetter) -> BatchEvent {
+/// Stands in for an event that is no longer in the log.
+fn missing_event(dead_letter: &DeadLetter) -> BatchEvent {
     BatchEvent {
-        position: letter.position,
+        position: dead_letter.position,
         stream: 0,
-        revision: letter.revision,
-        recorded_at: letter.dead_lettered_at,
-        event_type: letter.event_type.clone(),
+        revision: dead_letter.revision,
+        recorded_at: dead_letter.dead_lettered_at,
+        event_type: dead_letter.event_type.clone(),
         event: Err(DeadLetterReason::NOT_IN_LOG),
         is_discarded: false,
     }

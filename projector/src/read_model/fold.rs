@@ -1,4 +1,4 @@
-//! The read model's fold: rows as they were and a stretch of the log make rows as they are.
+//! The read model's fold: stored rows and a batch of events give the changed rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,12 +11,10 @@ use chat_ports::read_model::{
     Tombstone,
 };
 
-use crate::dead_letters::{DeadLetterReason, DeadLetters};
-use crate::decoded_batch::{
-    BatchEvent, BatchStream, DecodedBatch, DecodedEvent, SkippedEvent, Step, StreamSelection,
-};
+use crate::dead_letters::reason::DeadLetterReason;
+use crate::decoded_batch::{BatchEvent, BatchFold, BatchStream, DecodedBatch, DecodedEvent, SkippedEvent};
 
-/// Rows as they are stored, as far as a stretch touches them.
+/// The stored rows that a batch concerns.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedRows {
     /// The apps.
@@ -27,77 +25,67 @@ pub struct LoadedRows {
     pub messages: HashMap<(Position, MessageNumber), MessageState>,
 }
 
-/// What to load before a stretch can be folded.
+/// The keys of the rows that have to be loaded before a batch can be folded.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RowsToLoad {
     /// Apps.
     pub apps: Vec<AppToken>,
     /// Chats.
     pub chats: Vec<ChatKey>,
-    /// Messages that are edited or deleted. Those that the stretch itself creates are among them: whoever has the
-    /// chat's row knows by [`StoredChat::last_message`] which of them are stored.
+    /// Messages that are edited or deleted, including those that the batch itself creates: [`StoredChat::last_message`] of
+    /// the chat's row tells which of them are stored.
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
 impl RowsToLoad {
-    /// What the stretch touches, parked streams left out.
-    pub fn for_batch(stretch: &DecodedBatch) -> Self {
-        let mut wanted = Self { messages: modified_messages(stretch), ..Self::default() };
-        for stream in stretch.streams.iter().filter(|stream| !stream.is_blocked) {
+    /// Returns the keys for a batch, without those of blocked streams.
+    pub fn for_batch(batch: &DecodedBatch) -> Self {
+        let mut keys = Self { messages: modified_messages(batch), ..Self::default() };
+        for stream in batch.streams.iter().filter(|stream| !stream.is_blocked) {
             match stream.id {
-                Ok(StreamId::App(token)) => wanted.apps.push(token),
-                Ok(StreamId::Chat(app, number)) => wanted.chats.push(ChatKey { app, number }),
+                Ok(StreamId::App(token)) => keys.apps.push(token),
+                Ok(StreamId::Chat(app, number)) => keys.chats.push(ChatKey { app, number }),
                 Err(_) => {}
             }
         }
-        wanted
+        keys
     }
 }
 
-/// The messages that a stretch edits or deletes, parked streams left out.
-fn modified_messages(stretch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
-    let touched = |incoming: &BatchEvent| {
-        let message = incoming.modified_message()?;
-        match stretch.streams[incoming.stream] {
+/// Returns the messages that a batch edits or deletes, without those of blocked streams.
+fn modified_messages(batch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
+    let key = |event: &BatchEvent| {
+        let message = event.modified_message()?;
+        match batch.streams[event.stream] {
             BatchStream { id: Ok(StreamId::Chat(app, number)), is_blocked: false, .. } => {
                 Some((ChatKey { app, number }, message))
             }
             _ => None,
         }
     };
-    stretch.events.iter().filter_map(touched).collect()
+    batch.events.iter().filter_map(key).collect()
 }
 
-/// What a stretch comes to.
+/// The result of a fold.
 #[derive(Clone, Debug)]
 pub struct FoldOutput {
-    /// What to store.
+    /// The changes to store.
     pub changes: ReadModelChanges,
-    /// The apps that it touched, as they are now.
+    /// The new and changed apps.
     pub apps: Vec<AppRow>,
-    /// The chats that it touched, as they are now.
+    /// The new and changed chats.
     pub chats: Vec<StoredChat>,
 }
 
-/// Folds a stretch. The rows are those that [`Wanted::by`] names, as far as they exist.
-pub fn fold(stretch: DecodedBatch, rows: LoadedRows, now: Timestamp) -> FoldOutput {
-    let (log, from, to) = (stretch.log, stretch.from, stretch.to);
-    let mut fold = FoldState::new(rows, modified_messages(&stretch));
-    let DeadLetters(parked) = stretch.apply(
-        now,
-        |_| StreamSelection::Fold,
-        |stream, step| match step {
-            Step::Fact(fact) => fold.apply(stream, fact),
-            Step::Gap(gap) => {
-                fold.skip_event(stream, &gap);
-                Ok(())
-            }
-        },
-    );
-    fold.finish(ReadModelChanges { new_dead_letters: parked, ..ReadModelChanges::empty(log, from, to) })
+/// Folds a batch. `rows` are those of [`RowsToLoad::for_batch`] that exist.
+pub fn fold(batch: DecodedBatch, rows: LoadedRows, now: Timestamp) -> FoldOutput {
+    let (log, from, to) = (batch.log, batch.from, batch.to);
+    let mut fold = FoldState::new(rows, modified_messages(&batch));
+    let new_dead_letters = batch.apply(&mut fold, now);
+    fold.finish(ReadModelChanges { new_dead_letters, ..ReadModelChanges::empty(log, from, to) })
 }
 
-/// A row in work.
+/// A row during a fold.
 struct TrackedRow<T> {
     row: T,
     is_stored: bool,
@@ -114,25 +102,80 @@ impl<T> TrackedRow<T> {
     }
 }
 
-/// A message in work.
+/// A message during a fold.
 enum TrackedMessage {
-    /// Created in this stretch: its place in [`Fold::created`].
+    /// Created in this batch, with its index in [`FoldState::created`].
     Created(usize),
-    /// Stored before, and perhaps edited since.
+    /// Stored before this batch, and possibly edited in it.
     Stored { id: Position, version: Version, created_at: Timestamp, edited: Option<EditedMessage> },
-    /// Deleted, earlier or in this stretch.
+    /// Deleted before or in this batch.
     Deleted,
+}
+
+/// A message that was deleted in this batch.
+struct DeletedMessage {
+    id: Position,
+    /// Including the deletion.
+    version: Version,
+    created_at: Timestamp,
+    is_stored: bool,
 }
 
 struct FoldState {
     apps: HashMap<AppToken, TrackedRow<AppRow>>,
     chats: HashMap<ChatKey, TrackedRow<StoredChat>>,
-    /// The [`touched`] ones, once they are there.
+    /// The [modified messages](Self::modified_messages) that exist.
     messages: HashMap<(Position, MessageNumber), TrackedMessage>,
     modified_messages: HashSet<(ChatKey, MessageNumber)>,
     /// `None` once deleted.
     created: Vec<Option<NewMessage>>,
     tombstones: Vec<Tombstone>,
+}
+
+impl BatchFold for FoldState {
+    fn selects(&self, _: &StreamId) -> bool {
+        true
+    }
+
+    fn apply(&mut self, stream: StreamId, event: DecodedEvent) -> Result<(), DeadLetterReason> {
+        match stream {
+            StreamId::App(token) => self.apply_to_app(token, event),
+            StreamId::Chat(app, number) => self.apply_to_chat(ChatKey { app, number }, event),
+        }
+    }
+
+    fn skip(&mut self, stream: StreamId, event: &SkippedEvent) {
+        let version = Version::new(event.revision.get() + 1);
+        match stream {
+            StreamId::App(token) => {
+                let Some(app) = self.apps.get_mut(&token).filter(|app| app.row.version < version) else {
+                    return;
+                };
+                if let Some(last) =
+                    last_number_after_skip(event, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get))
+                {
+                    app.row.last_chat = ChatNumber::try_from(last).ok();
+                }
+                app.row.version = version;
+                app.row.updated_at = event.recorded_at;
+                app.is_changed = true;
+            }
+            StreamId::Chat(app, number) => {
+                let key = ChatKey { app, number };
+                let Some(chat) = self.chats.get_mut(&key).filter(|chat| chat.row.row.version < version)
+                else {
+                    return;
+                };
+                let last = chat.row.last_message.map(MessageNumber::get);
+                if let Some(last) = last_number_after_skip(event, MESSAGE_CREATED, last) {
+                    chat.row.last_message = MessageNumber::try_from(last).ok();
+                }
+                chat.row.row.version = version;
+                chat.row.row.updated_at = event.recorded_at;
+                chat.is_changed = true;
+            }
+        }
+    }
 }
 
 impl FoldState {
@@ -153,50 +196,43 @@ impl FoldState {
         }
     }
 
-    fn apply(&mut self, stream: StreamId, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
-        match stream {
-            StreamId::App(token) => self.apply_to_app(token, fact),
-            StreamId::Chat(app, number) => self.apply_to_chat(ChatKey { app, number }, fact),
-        }
-    }
-
-    fn apply_to_app(&mut self, token: AppToken, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
-        let row = self.apps.get(&token).map(|work| &work.row);
-        if is_applied(&fact, row.map_or(Version::new(0), |row| row.version))? {
+    fn apply_to_app(&mut self, token: AppToken, event: DecodedEvent) -> Result<(), DeadLetterReason> {
+        let row = self.apps.get(&token).map(|tracked| &tracked.row);
+        if is_applied(&event, row.map_or(Version::new(0), |row| row.version))? {
             return Ok(());
         }
         let state = row.map_or(app::State::Absent, |row| app::State::Present {
             last_chat: row.last_chat,
             version: row.version,
         });
-        app::evolve(state, &fact.event)?;
+        app::evolve(state, &event.event)?;
 
-        if let Event::AppCreated(created) = fact.event {
+        if let Event::AppCreated(created) = event.event {
             let row = AppRow {
-                created_position: fact.position,
+                created_position: event.position,
                 token,
                 name: created.name,
                 chat_count: 0,
                 last_chat: None,
                 version: Version::new(1),
-                created_at: fact.recorded_at,
-                updated_at: fact.recorded_at,
+                created_at: event.recorded_at,
+                updated_at: event.recorded_at,
             };
             self.apps.insert(token, TrackedRow::new(row));
             return Ok(());
         }
-        // It evolved from a state that is present.
+        // Always there: only a present app evolves by any other event.
         let Some(app) = self.apps.get_mut(&token) else { return Ok(()) };
         app.is_changed = true;
         app.row.version = app.row.version.next();
-        app.row.updated_at = fact.recorded_at;
-        match fact.event {
+        app.row.updated_at = event.recorded_at;
+        match event.event {
             Event::AppRenamed(renamed) => app.row.name = renamed.name,
             Event::ChatCreated(created) => {
                 app.row.chat_count += 1;
                 app.row.last_chat = Some(created.chat_number);
                 let chat = StoredChat {
-                    id: fact.position,
+                    id: event.position,
                     app_id: app.row.created_position,
                     app: token,
                     last_message: None,
@@ -204,8 +240,8 @@ impl FoldState {
                         number: created.chat_number,
                         message_count: 0,
                         version: Version::new(0),
-                        created_at: fact.recorded_at,
-                        updated_at: fact.recorded_at,
+                        created_at: event.recorded_at,
+                        updated_at: event.recorded_at,
                     },
                 };
                 self.chats.insert(chat.key(), TrackedRow::new(chat));
@@ -215,15 +251,15 @@ impl FoldState {
         Ok(())
     }
 
-    fn apply_to_chat(&mut self, key: ChatKey, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
+    fn apply_to_chat(&mut self, key: ChatKey, event: DecodedEvent) -> Result<(), DeadLetterReason> {
         let Some(chat) = self.chats.get_mut(&key) else { return Err(DeadLetterReason::CHAT_MISSING) };
-        if is_applied(&fact, chat.row.row.version)? {
+        if is_applied(&event, chat.row.row.version)? {
             return Ok(());
         }
-        chat::evolve(chat::State::with_messages(chat.row.last_message), &fact.event)?;
+        chat::evolve(chat::State::with_messages(chat.row.last_message), &event.event)?;
 
         let id = chat.row.id;
-        match fact.event {
+        match event.event {
             Event::MessageCreated(MessageCreated { message_number: number, body }) => {
                 chat.row.last_message = Some(number);
                 chat.row.row.message_count += 1;
@@ -231,34 +267,34 @@ impl FoldState {
                     self.messages.insert((id, number), TrackedMessage::Created(self.created.len()));
                 }
                 self.created.push(Some(NewMessage {
-                    id: fact.position,
+                    id: event.position,
                     chat_id: id,
                     number,
                     body: body.into_string(),
                     version: Version::new(1),
-                    created_at: fact.recorded_at,
-                    updated_at: fact.recorded_at,
+                    created_at: event.recorded_at,
+                    updated_at: event.recorded_at,
                 }));
             }
-            // Of the touched messages up to the chat's last number, only those are missing that were discarded: what is done
-            // to such a message goes with it.
+            // A message up to the chat's last number is missing only if its creation was discarded: its edits and its
+            // deletion then change nothing but the version.
             Event::MessageEdited(edited) => {
                 if let Some(message) = self.messages.get_mut(&(id, edited.message_number)) {
-                    edit(message, &mut self.created, edited.body.into_string(), fact.recorded_at)?;
+                    edit(message, &mut self.created, edited.body.into_string(), event.recorded_at)?;
                 }
             }
             Event::MessageDeleted(deleted) => {
                 if let Some(message) = self.messages.get_mut(&(id, deleted.message_number)) {
-                    let (message_id, version, created_at, stored) = delete(message, &mut self.created)?;
+                    let removed = delete(message, &mut self.created)?;
                     chat.row.row.message_count -= 1;
                     self.tombstones.push(Tombstone {
-                        id: message_id,
+                        id: removed.id,
                         chat_id: id,
                         number: deleted.message_number,
-                        stored,
-                        version,
-                        created_at,
-                        deleted_at: fact.recorded_at,
+                        stored: removed.is_stored,
+                        version: removed.version,
+                        created_at: removed.created_at,
+                        deleted_at: event.recorded_at,
                     });
                 }
             }
@@ -266,41 +302,8 @@ impl FoldState {
         }
         chat.is_changed = true;
         chat.row.row.version = chat.row.row.version.next();
-        chat.row.row.updated_at = fact.recorded_at;
+        chat.row.row.updated_at = event.recorded_at;
         Ok(())
-    }
-
-    /// Goes on after an event that was given up: its revision is used up, and with a creation the number.
-    fn skip_event(&mut self, stream: StreamId, gap: &SkippedEvent) {
-        let after = Version::new(gap.revision.get() + 1);
-        match stream {
-            StreamId::App(token) => {
-                let Some(app) = self.apps.get_mut(&token).filter(|app| app.row.version < after) else {
-                    return;
-                };
-                if let Some(last) =
-                    last_number_after_skip(gap, CHAT_CREATED, app.row.last_chat.map(ChatNumber::get))
-                {
-                    app.row.last_chat = ChatNumber::try_from(last).ok();
-                }
-                app.row.version = after;
-                app.row.updated_at = gap.recorded_at;
-                app.is_changed = true;
-            }
-            StreamId::Chat(app, number) => {
-                let Some(chat) = self.chats.get_mut(&ChatKey { app, number }) else { return };
-                if chat.row.row.version >= after {
-                    return;
-                }
-                let last = chat.row.last_message.map(MessageNumber::get);
-                if let Some(last) = last_number_after_skip(gap, MESSAGE_CREATED, last) {
-                    chat.row.last_message = MessageNumber::try_from(last).ok();
-                }
-                chat.row.row.version = after;
-                chat.row.row.updated_at = gap.recorded_at;
-                chat.is_changed = true;
-            }
-        }
     }
 
     fn finish(self, mut changes: ReadModelChanges) -> FoldOutput {
@@ -322,7 +325,7 @@ impl FoldState {
         }
         changes.new_messages = self.created.into_iter().flatten().collect();
         changes.deleted_messages = self.tombstones;
-        // Maps have no order; rows go in that of the log.
+        // Maps have no order: rows are written in the order of the log.
         changes.new_apps.sort_unstable_by_key(|app| app.created_position);
         changes.changed_apps.sort_unstable_by_key(|app| app.created_position);
         changes.new_chats.sort_unstable_by_key(|chat| chat.id);
@@ -335,29 +338,29 @@ impl FoldState {
 const CHAT_CREATED: &str = "ChatCreated";
 const MESSAGE_CREATED: &str = "MessageCreated";
 
-/// The number that counts as the last one after a creation that was given up; `None` where no number goes with it. It is
-/// the event's own, where that can be read and its stream can have come to it, or else the next one. One that was used
-/// before uses up nothing.
-fn last_number_after_skip(gap: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
-    if gap.event_type != creation {
+/// Returns the last number that is used after a discarded event; `None` if the event uses none. A creation uses its own
+/// number if that can be decoded and is possible in its stream, else the next one. A number that was used before is not
+/// used twice.
+fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
+    if event.event_type != creation {
         return None;
     }
     let last = last.unwrap_or(0);
-    let own = match &gap.event {
+    let own = match &event.event {
         Some(Event::ChatCreated(created)) => Some(created.chat_number.get()),
         Some(Event::MessageCreated(created)) => Some(created.message_number.get()),
         _ => None,
     };
-    match own.filter(|own| *own <= gap.revision.get() + 1) {
+    match own.filter(|own| *own <= event.revision.get() + 1) {
         Some(own) => (own > last).then_some(own),
         None => Some(last + 1),
     }
 }
 
-/// Whether a row at `version` has the event already. The version counts the stream's events, so the next one has it as
-/// its revision.
-fn is_applied(fact: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
-    let (found, expected) = (fact.revision.get(), version.get());
+/// Whether a row at `version` contains the event already. The version is the number of the stream's events, so it equals
+/// the revision of the next event.
+fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
+    let (found, expected) = (event.revision.get(), version.get());
     if found > expected {
         Err(DeadLetterReason::unexpected_revision(found, expected))
     } else {
@@ -388,17 +391,19 @@ fn edit(
     }
 }
 
-/// Takes the message away; its id, its version with the deletion, when it was created, and whether it is stored.
 fn delete(
     message: &mut TrackedMessage,
     created: &mut [Option<NewMessage>],
-) -> Result<(Position, Version, Timestamp, bool), DeadLetterReason> {
+) -> Result<DeletedMessage, DeadLetterReason> {
     match std::mem::replace(message, TrackedMessage::Deleted) {
         TrackedMessage::Deleted => Err(DeadLetterReason::MESSAGE_DELETED),
         TrackedMessage::Created(index) => {
-            let gone = created[index].take().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
-            Ok((gone.id, gone.version.next(), gone.created_at, false))
+            let NewMessage { id, version, created_at, .. } =
+                created[index].take().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
+            Ok(DeletedMessage { id, version: version.next(), created_at, is_stored: false })
         }
-        TrackedMessage::Stored { id, version, created_at, .. } => Ok((id, version.next(), created_at, true)),
+        TrackedMessage::Stored { id, version, created_at, .. } => {
+            Ok(DeletedMessage { id, version: version.next(), created_at, is_stored: true })
+        }
     }
 }

@@ -1,17 +1,25 @@
-//! The read model in a SQLite file, as a place for the projection.
+//! The storage of a read model in a SQLite file.
 
+use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chat_domain::Position;
+use chat_domain::operator_action::ProjectionName;
+use chat_files::durable_fs::path_with_suffix;
 use chat_files::heartbeat::FileHeartbeats;
+use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::projection_checkpoint::StorageOrigin;
-use chat_ports::read_model::ReadModelError;
+use chat_ports::projection_contents::ProjectionContents;
+use chat_ports::read_model::ReadModel;
 use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
-use super::{NAME, ReadModelProjection};
-use crate::heartbeats::HeartbeatPublisher;
-use crate::projection::{BatchPacing, ProjectionError, ProjectionStore};
+use super::projection::ReadModelProjection;
+use crate::generations::heartbeats::HeartbeatStore;
+use crate::projection::blocking::run_blocking;
+use crate::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
 
 /// The read model in a SQLite file.
 #[derive(Clone, Debug)]
@@ -20,17 +28,21 @@ pub struct SqliteReadModelStore {
     pub path: PathBuf,
 }
 
+impl SqliteReadModelStore {
+    fn reader(&self) -> SqliteReadModel {
+        SqliteReadModel::new(&self.path)
+    }
+}
+
 #[async_trait]
 impl ProjectionStore for SqliteReadModelStore {
-    type Projection = ReadModelProjection<SqliteReadModelWriter>;
-
-    fn name(&self) -> &'static str {
-        NAME
+    fn projection(&self) -> ProjectionName {
+        ProjectionName::ReadModel
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit writes a page for each chat that it touches, and one that holds few events costs each of them several
-        // times as much. Under load they are gathered for as long as nobody notices.
+        // A commit writes a page for each chat that it touches, so that small commits cost several times as much an event.
+        // Under load, events are gathered for as long as no reader notices the delay.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,
@@ -39,30 +51,62 @@ impl ProjectionStore for SqliteReadModelStore {
         }
     }
 
-    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError> {
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
+        Box::new(FileHeartbeats::for_path(&self.path))
+    }
+
+    async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError> {
         let path = self.path.clone();
-        let (writer, opened) = run_blocking(move || SqliteReadModelWriter::open(&path)).await?;
-        Ok((ReadModelProjection::load(writer).await?, opened))
+        let (writer, origin) = run_blocking(move || SqliteReadModelWriter::open(&path)).await?;
+        Ok((Box::new(ReadModelProjection::load(writer).await?), origin))
+    }
+
+    async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let path = self.path.clone();
+        let writer = run_blocking(move || SqliteReadModelWriter::recreate(&path)).await?;
+        Ok(Box::new(ReadModelProjection::load(writer).await?))
+    }
+
+    async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let path = self.path.clone();
+        let writer = run_blocking(move || SqliteReadModelWriter::open_dry_run(&path)).await?;
+        Ok(Box::new(ReadModelProjection::load(writer).await?))
+    }
+
+    async fn remove(&self) -> Result<(), ProjectionError> {
+        let path = self.path.clone();
+        run_blocking(move || SqliteReadModelWriter::remove(&path)).await
     }
 
     async fn verify(&self) -> Result<(), ProjectionError> {
-        Ok(SqliteReadModel::new(&self.path).verify().await?)
+        Ok(self.reader().verify().await?)
     }
 
-    fn heartbeats(&self) -> Option<Box<dyn HeartbeatPublisher>> {
-        Some(Box::new(FileHeartbeats::for_path(&self.path)))
+    async fn position(&self) -> Result<Position, ProjectionError> {
+        Ok(self.reader().position().await?)
     }
 
-    async fn recreate(&self) -> Result<Self::Projection, ProjectionError> {
-        let path = self.path.clone();
-        let writer = run_blocking(move || SqliteReadModelWriter::recreate(&path)).await?;
-        Ok(ReadModelProjection::load(writer).await?)
+    async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
+        Ok(self.reader().dead_letters(0).await?.1)
+    }
+
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
+        Ok(self.reader().letters(query).await?)
+    }
+
+    async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
+        let snapshot = self.reader().contents().await?;
+        Ok((snapshot.position, snapshot.value))
+    }
+
+    async fn size_in_bytes(&self) -> Option<u64> {
+        let wal = path_with_suffix(&self.path, "-wal");
+        Some(fs::metadata(&self.path).ok()?.len() + fs::metadata(wal).map_or(0, |file| file.len()))
     }
 }
 
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadModelError> + Send + 'static,
-) -> Result<T, ReadModelError> {
-    let ended = |error| ReadModelError::Unavailable(Box::new(error));
-    tokio::task::spawn_blocking(work).await.map_err(ended)?
+impl fmt::Display for SqliteReadModelStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
 }

@@ -1,7 +1,7 @@
-//! The search index's fold: documents as they were and a stretch of the log make documents as they are.
+//! The search index's fold: stored documents and a batch of events give the changed documents.
 //!
-//! The index knows messages only. Whether a chat exists and whether a number was left out it can't tell; the read
-//! model parks those events.
+//! The index contains messages only. It can't check that a chat exists, or that no message number is left out; the read
+//! model records such events as dead letters.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -9,86 +9,72 @@ use std::collections::{HashMap, HashSet};
 use chat_domain::{Event, StreamId, Timestamp, Version};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 
-use crate::dead_letters::{DeadLetterReason, DeadLetters};
-use crate::decoded_batch::{DecodedBatch, DecodedEvent, Step, StreamSelection};
+use crate::dead_letters::reason::DeadLetterReason;
+use crate::decoded_batch::{BatchFold, DecodedBatch, DecodedEvent, SkippedEvent};
 
-/// The documents to load before a stretch can be folded: those that are edited or deleted, and not created in it
-/// before that.
-pub fn documents_to_load(stretch: &DecodedBatch) -> HashSet<MessageKey> {
-    let mut wanted = HashSet::new();
-    // Backwards, so that a creation takes back what comes after it. Mostly there is nothing to take back.
-    for incoming in stretch.events.iter().rev() {
-        let stream = &stretch.streams[incoming.stream];
+/// Returns the documents that have to be loaded before a batch can be folded: those of messages that the batch edits or
+/// deletes, unless it creates them first.
+pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
+    let mut keys = HashSet::new();
+    // Backwards, so that a creation removes the keys of later edits. In most batches there are none to remove.
+    for event in batch.events.iter().rev() {
+        let stream = &batch.streams[event.stream];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.is_blocked) else { continue };
         let key = |message| MessageKey { app: *app, chat: *chat, message };
-        if let Some(message) = incoming.modified_message() {
-            wanted.insert(key(message));
-        } else if let (Ok(Event::MessageCreated(created)), false) = (&incoming.event, wanted.is_empty()) {
-            wanted.remove(&key(created.message_number));
+        if let Some(message) = event.modified_message() {
+            keys.insert(key(message));
+        } else if let (Ok(Event::MessageCreated(created)), false) = (&event.event, keys.is_empty()) {
+            keys.remove(&key(created.message_number));
         }
     }
-    wanted
+    keys
 }
 
-/// Folds a stretch. The documents are those that [`wanted`] names, as far as they exist.
+/// Folds a batch. `documents` are those of [`documents_to_load`] that exist.
 pub fn fold(
-    stretch: DecodedBatch,
+    batch: DecodedBatch,
     documents: impl IntoIterator<Item = Document>,
     now: Timestamp,
 ) -> IndexChanges {
-    let (log, from, to) = (stretch.log, stretch.from, stretch.to);
-    let mut fold = FoldState {
-        documents: documents
-            .into_iter()
-            .map(|document| {
-                (
-                    document.key,
-                    TrackedDocument { document: Some(document), change: DocumentChange::Unchanged },
-                )
-            })
-            .collect(),
-    };
-    let claim = |stream: &StreamId| match stream {
-        StreamId::App(_) => StreamSelection::Ignore,
-        StreamId::Chat(..) => StreamSelection::Fold,
-    };
-    let DeadLetters(park) = stretch.apply(now, claim, |stream, step| match step {
-        Step::Fact(fact) => fold.apply(stream, fact),
-        // Nothing here counts events or numbers.
-        Step::Gap(_) => Ok(()),
-    });
+    let (log, from, to) = (batch.log, batch.from, batch.to);
+    let documents = documents.into_iter().map(|document| (document.key, TrackedDocument::stored(document)));
+    let mut fold = FoldState { documents: documents.collect() };
+    let new_dead_letters = batch.apply(&mut fold, now);
 
-    let (mut add, mut put, mut delete) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, work) in fold.documents {
-        match (work.document, work.change) {
+    let (mut add, mut upsert, mut delete) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, tracked) in fold.documents {
+        match (tracked.document, tracked.change) {
             (Some(document), DocumentChange::Created) => add.push(document),
-            (Some(document), DocumentChange::Changed) => put.push(document),
+            (Some(document), DocumentChange::Changed) => upsert.push(document),
             (Some(_), DocumentChange::Unchanged) | (None, DocumentChange::Created) => {}
             (None, _) => delete.push(key),
         }
     }
-    // Maps have no order; documents go in that of the log.
+    // Maps have no order: documents are written in the order of the log.
     add.sort_unstable_by_key(|document| document.created_position);
-    put.sort_unstable_by_key(|document| document.created_position);
-    IndexChanges { add, upsert: put, delete, new_dead_letters: park, ..IndexChanges::empty(log, from, to) }
+    upsert.sort_unstable_by_key(|document| document.created_position);
+    IndexChanges { add, upsert, delete, new_dead_letters, ..IndexChanges::empty(log, from, to) }
 }
 
-/// A document in work; `None` once deleted.
+/// A document during a fold; `None` once deleted.
 struct TrackedDocument {
     document: Option<Document>,
     change: DocumentChange,
 }
 
-/// What became of a document in the stretch.
+/// The change of a document by the batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DocumentChange {
     Unchanged,
     Changed,
-    /// It was created in it.
     Created,
 }
 
 impl TrackedDocument {
+    fn stored(document: Document) -> Self {
+        Self { document: Some(document), change: DocumentChange::Unchanged }
+    }
+
     fn mark_changed(&mut self) {
         if self.change == DocumentChange::Unchanged {
             self.change = DocumentChange::Changed;
@@ -100,63 +86,71 @@ struct FoldState {
     documents: HashMap<MessageKey, TrackedDocument>,
 }
 
-impl FoldState {
-    fn apply(&mut self, stream: StreamId, fact: DecodedEvent) -> Result<(), DeadLetterReason> {
-        // Apps' streams are passed over.
+impl BatchFold for FoldState {
+    fn selects(&self, stream: &StreamId) -> bool {
+        matches!(stream, StreamId::Chat(..))
+    }
+
+    fn apply(&mut self, stream: StreamId, event: DecodedEvent) -> Result<(), DeadLetterReason> {
+        // Not reached: streams of apps are not selected.
         let StreamId::Chat(app, chat) = stream else { return Ok(()) };
         let key = |message| MessageKey { app, chat, message };
-        match fact.event {
+        match event.event {
             Event::MessageCreated(created) => {
                 // Number n is the n-th MessageCreated of its stream.
-                let revision = fact.revision.get();
+                let revision = event.revision.get();
                 if created.message_number.get() > revision + 1 {
                     return Err(DeadLetterReason::number_too_high(revision));
                 }
                 let key = key(created.message_number);
                 let document = Document {
                     key,
-                    created_position: fact.position,
+                    created_position: event.position,
                     body: created.body.into_string(),
                     version: Version::new(1),
-                    created_at: fact.recorded_at,
-                    updated_at: fact.recorded_at,
+                    created_at: event.recorded_at,
+                    updated_at: event.recorded_at,
                 };
                 match self.documents.entry(key) {
-                    Entry::Vacant(none) => {
-                        none.insert(TrackedDocument {
+                    Entry::Vacant(entry) => {
+                        entry.insert(TrackedDocument {
                             document: Some(document),
                             change: DocumentChange::Created,
                         });
                     }
-                    Entry::Occupied(mut work) => {
-                        let work = work.get_mut();
-                        work.document = Some(document);
-                        work.mark_changed();
+                    Entry::Occupied(mut entry) => {
+                        let tracked = entry.get_mut();
+                        tracked.document = Some(document);
+                        tracked.mark_changed();
                     }
                 }
                 Ok(())
             }
             Event::MessageEdited(edited) => {
-                let work = self
+                let tracked = self
                     .documents
                     .get_mut(&key(edited.message_number))
                     .ok_or(DeadLetterReason::MESSAGE_MISSING)?;
-                let document = work.document.as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
+                let document = tracked.document.as_mut().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
                 document.body = edited.body.into_string();
                 document.version = document.version.next();
-                document.updated_at = fact.recorded_at;
-                work.mark_changed();
+                document.updated_at = event.recorded_at;
+                tracked.mark_changed();
                 Ok(())
             }
             Event::MessageDeleted(deleted) => {
-                let work = self
+                let tracked = self
                     .documents
                     .get_mut(&key(deleted.message_number))
                     .ok_or(DeadLetterReason::MESSAGE_MISSING)?;
-                work.document.take().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
+                tracked.document.take().ok_or(DeadLetterReason::MESSAGE_DELETED)?;
                 Ok(())
             }
             event => Err(DeadLetterReason::wrong_stream(&event)),
         }
+    }
+
+    fn skip(&mut self, _: StreamId, _: &SkippedEvent) {
+        // The index keeps no counts of events or numbers.
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for conditions, with a deadline.
+//! Waiting with a deadline.
 
 use std::future::Future;
 use std::time::Duration;

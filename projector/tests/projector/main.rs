@@ -1,16 +1,17 @@
-//! Folds, parking and the runner, on the real log and the real read model.
+//! Projections and projectors on real event stores, read models and search indexes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod batch_independence;
+mod dead_letter_actions;
+mod dead_letters;
 mod deadline;
-mod kurrentdb;
-mod letters;
-mod parking;
-mod postgres;
+mod kurrentdb_log;
+mod log_builder;
+mod postgres_projector;
 mod read_model_fold;
 mod reference;
-mod replay;
-mod runner;
-mod search;
+mod scratch_build;
 mod search_fold;
-mod story;
+mod search_projector;
+mod sqlite_projector;

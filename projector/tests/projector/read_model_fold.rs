@@ -1,4 +1,4 @@
-//! The read model's fold: given rows, when a stretch of the log comes, then changes.
+//! The read model's fold: given rows, when a batch is folded, then changes.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use chat_ports::read_model::{AppRow, ChatRow, MessageState, ReadModelChanges, St
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::read_model::{LoadedRows, RowsToLoad, fold};
 
-use crate::story::*;
+use crate::log_builder::*;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 
-fn when(rows: LoadedRows, story: &Story) -> ReadModelChanges {
-    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
-    fold(stretch, rows, NOW).changes
+fn when(rows: LoadedRows, story: &LogBuilder) -> ReadModelChanges {
+    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
+    fold(batch, rows, NOW).changes
 }
 
 /// An app at version 2 with a chat at version 3: message 1 edited at 3, message 2 deleted before.
@@ -52,9 +52,9 @@ fn given() -> LoadedRows {
     }
 }
 
-/// A log that goes on after [`given`].
-fn going_on() -> Story {
-    let mut story = Story::default();
+/// A log that continues after [`given`].
+fn log_after_given() -> LogBuilder {
+    let mut story = LogBuilder::default();
     for _ in 0..2 {
         story.skip_revision(app(1));
     }
@@ -65,8 +65,8 @@ fn going_on() -> Story {
 }
 
 #[test]
-fn what_a_stretch_creates_and_changes_is_stored_once_as_it_is_at_the_end() {
-    let mut story = Story::with_chat();
+fn rows_that_a_batch_creates_and_changes_are_stored_once() {
+    let mut story = LogBuilder::with_chat();
     story
         .tell(app(1), app_renamed("two"))
         .tell(chat(1, 1), created(1, "hi"))
@@ -102,7 +102,7 @@ fn what_a_stretch_creates_and_changes_is_stored_once_as_it_is_at_the_end() {
 
 #[test]
 fn stored_rows_are_changed_and_not_stored_again() {
-    let mut story = going_on();
+    let mut story = log_after_given();
     story
         .tell(app(1), chat_created(2))
         .tell(chat(1, 1), edited(1, "first"))
@@ -122,8 +122,8 @@ fn stored_rows_are_changed_and_not_stored_again() {
 }
 
 #[test]
-fn a_stored_message_that_is_edited_and_deleted_leaves_a_tombstone_alone() {
-    let mut story = going_on();
+fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
+    let mut story = log_after_given();
     story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
     let changes = when(given(), &story);
     assert!(changes.edited_messages.is_empty());
@@ -134,8 +134,8 @@ fn a_stored_message_that_is_edited_and_deleted_leaves_a_tombstone_alone() {
 }
 
 #[test]
-fn events_that_the_rows_have_already_are_skipped() {
-    let mut story = Story::with_chat();
+fn events_that_are_already_applied_are_ignored() {
+    let mut story = LogBuilder::with_chat();
     story.tell(chat(1, 1), created(1, "known")).tell(app(1), app_renamed("next"));
     let changes = when(given(), &story);
     assert!(changes.new_dead_letters.is_empty(), "{changes:?}");
@@ -144,27 +144,27 @@ fn events_that_the_rows_have_already_are_skipped() {
 }
 
 #[test]
-fn only_what_is_touched_is_wanted() {
-    let mut story = going_on();
+fn loads_only_the_rows_that_a_batch_concerns() {
+    let mut story = log_after_given();
     story.tell(chat(1, 1), created(3, "x")).tell(chat(1, 1), edited(1, "y")).tell(app(2), app_created("two"));
-    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
-    let wanted = RowsToLoad::for_batch(&stretch);
+    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    let wanted = RowsToLoad::for_batch(&batch);
     assert_eq!(wanted.apps, [token(2)]);
     assert_eq!(wanted.chats.len(), 1);
     assert_eq!(wanted.messages.len(), 1);
 }
 
-/// The reasons for which the last stream's events are parked after [`given`].
-fn parked(story: &Story) -> Vec<String> {
+/// Returns the reasons of the dead letters after [`given`].
+fn dead_letter_reasons(story: &LogBuilder) -> Vec<String> {
     when(given(), story).new_dead_letters.into_iter().map(|letter| letter.reason).collect()
 }
 
 #[test]
-fn what_does_not_follow_is_parked_and_the_reason_says_why() {
-    let case = |tell: fn(&mut Story) -> &mut Story| {
-        let mut story = going_on();
+fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
+    let case = |tell: fn(&mut LogBuilder) -> &mut LogBuilder| {
+        let mut story = log_after_given();
         tell(&mut story);
-        parked(&story).join("; ")
+        dead_letter_reasons(&story).join("; ")
     };
     let reasons = [
         case(|story| story.tell(chat(1, 1), created(4, "a gap"))),
@@ -201,12 +201,12 @@ fn what_does_not_follow_is_parked_and_the_reason_says_why() {
 
 #[test]
 fn a_reason_never_quotes_the_payload() {
-    let mut story = going_on();
+    let mut story = log_after_given();
     story.tell_raw(
         &chat(1, 1).to_string(),
         "MessageCreated",
         r#"{"message_number":"secret","body":"secret"}"#,
     );
-    let reasons = parked(&story);
+    let reasons = dead_letter_reasons(&story);
     assert_eq!(reasons, ["its payload is not of its version's shape (line 1, column 26)"]);
 }

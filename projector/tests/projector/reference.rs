@@ -1,5 +1,4 @@
-//! The read model as the simplest program would make it: one event at a time, everything in memory, for valid logs
-//! only.
+//! A reference implementation of the read model: in memory, one event at a time, for valid logs only.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +6,12 @@ use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, StreamId
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, MessageWindow, Missing, ReadModel};
 
-/// All that queries can see.
+/// The content that queries can read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Everything {
     pub apps: BTreeMap<Position, AppRow>,
     pub chats: BTreeMap<(AppToken, ChatNumber), ChatRow>,
-    /// `None`: deleted.
+    /// `None` if deleted.
     pub messages: BTreeMap<(AppToken, ChatNumber, MessageNumber), Option<MessageRow>>,
 }
 
@@ -90,7 +89,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everythi
     all
 }
 
-/// The same, asked of a read model through its queries.
+/// Reads the content of a read model through its queries.
 pub async fn ask(model: &impl ReadModel) -> Everything {
     let mut all = Everything::default();
     for app in model.apps(Position::START, 1_000).await.unwrap().value {
@@ -114,7 +113,7 @@ pub async fn ask(model: &impl ReadModel) -> Everything {
                 .range((app.token, chat.number, MessageNumber::FIRST)..(app.token, chat.number, number))
                 .filter_map(|(_, message)| message.clone())
                 .collect();
-            assert_eq!(listed, alone, "lists show what there is, in order");
+            assert_eq!(listed, alone, "lists contain all messages in order");
             all.chats.insert((app.token, chat.number), chat);
         }
         all.apps.insert(app.created_position, app);

@@ -1,15 +1,15 @@
-//! The search index's fold: given documents, when a stretch of the log comes, then changes.
+//! The search index's fold: given documents, when a batch is folded, then changes.
 
 use chat_domain::{Position, Timestamp, Version};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::search::{documents_to_load, fold};
 
-use crate::story::*;
+use crate::log_builder::*;
 
-fn when(documents: Vec<Document>, story: &Story) -> IndexChanges {
-    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
-    fold(stretch, documents, Timestamp::from_millis(5))
+fn when(documents: Vec<Document>, story: &LogBuilder) -> IndexChanges {
+    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
+    fold(batch, documents, Timestamp::from_millis(5))
 }
 
 fn key(message: u64) -> MessageKey {
@@ -28,8 +28,8 @@ fn document(message: u64, body: &str) -> Document {
 }
 
 #[test]
-fn a_document_is_added_as_it_is_at_the_end() {
-    let mut story = Story::with_chat();
+fn a_document_is_added_once_in_its_last_state() {
+    let mut story = LogBuilder::with_chat();
     story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "hello"));
     let changes = when(Vec::new(), &story);
     let expected = Document {
@@ -45,8 +45,8 @@ fn a_document_is_added_as_it_is_at_the_end() {
 }
 
 #[test]
-fn an_edit_keeps_what_the_document_was_created_with() {
-    let mut story = Story::default();
+fn an_edit_keeps_the_creation_of_the_document() {
+    let mut story = LogBuilder::default();
     story.tell(chat(1, 1), edited(1, "new"));
     let changes = when(vec![document(1, "old")], &story);
     assert!(changes.add.is_empty());
@@ -56,8 +56,8 @@ fn an_edit_keeps_what_the_document_was_created_with() {
 }
 
 #[test]
-fn a_deleted_message_is_taken_away_once() {
-    let mut story = Story::default();
+fn a_deleted_message_is_removed_once() {
+    let mut story = LogBuilder::default();
     story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
     let changes = when(vec![document(1, "old")], &story);
     assert!(changes.upsert.is_empty());
@@ -65,27 +65,27 @@ fn a_deleted_message_is_taken_away_once() {
 }
 
 #[test]
-fn a_message_that_comes_and_goes_in_a_stretch_leaves_nothing_to_do() {
-    let mut story = Story::with_chat();
+fn a_message_created_and_deleted_in_a_batch_changes_nothing() {
+    let mut story = LogBuilder::with_chat();
     story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "oh")).tell(chat(1, 1), deleted(1));
     let changes = when(Vec::new(), &story);
     assert_eq!((changes.add.len(), changes.upsert.len(), changes.delete.len()), (0, 0, 0));
 }
 
 #[test]
-fn documents_that_the_stretch_creates_first_are_not_looked_up() {
-    let mut story = Story::with_chat();
+fn documents_that_the_batch_creates_are_not_loaded() {
+    let mut story = LogBuilder::with_chat();
     story
         .tell(chat(1, 1), edited(1, "stored"))
         .tell(chat(1, 1), created(2, "new"))
         .tell(chat(1, 1), edited(2, "newer"));
-    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
-    assert_eq!(documents_to_load(&stretch).into_iter().collect::<Vec<_>>(), [key(1)]);
+    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    assert_eq!(documents_to_load(&batch).into_iter().collect::<Vec<_>>(), [key(1)]);
 }
 
 #[test]
-fn what_it_can_tell_to_be_wrong_is_parked_with_the_rest_of_the_stream() {
-    let mut story = Story::default();
+fn invalid_events_block_their_streams() {
+    let mut story = LogBuilder::default();
     story
         .tell(chat(1, 1), created(2, "beyond"))
         .tell(chat(1, 1), created(1, "after"))
@@ -111,8 +111,8 @@ fn what_it_can_tell_to_be_wrong_is_parked_with_the_rest_of_the_stream() {
 }
 
 #[test]
-fn apps_streams_are_passed_over_whatever_is_in_them() {
-    let mut story = Story::default();
+fn streams_of_apps_are_ignored() {
+    let mut story = LogBuilder::default();
     story.tell_raw(&app(1).to_string(), "AppSold", "{").tell(chat(1, 1), created(1, "found"));
     let changes = when(Vec::new(), &story);
     assert_eq!((changes.add.len(), changes.new_dead_letters.len()), (1, 0));

@@ -1,4 +1,4 @@
-//! A query API with an event store and a read model in a temporary folder, and a stub of the search index.
+//! A query side with a log and projections in a folder of its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use chat_domain::{
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
 use chat_ports::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
 use chat_projector::read_model::SqliteReadModelStore;
-use chat_projector::{Projector, ProjectorHandle};
+use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_query_api::{MessageSearch, ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
@@ -40,21 +40,21 @@ pub const ADMIN: &str = "let-me-in";
 
 pub struct Stage {
     folder: TempDir,
-    event_store: Arc<dyn EventStore>,
+    pub log: Arc<dyn EventStore>,
     revisions: Mutex<HashMap<String, u64>>,
-    pub index: Arc<StubIndex>,
-    query_api: QueryApi,
+    pub index: Arc<Index>,
+    pub queries: QueryApi,
     app: Router,
     projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
 }
 
-pub struct Reply {
+pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
 }
 
-impl Reply {
+impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
     }
@@ -73,18 +73,18 @@ impl Reply {
     }
 }
 
-/// Reports no parts, so the process is always ready.
-struct AlwaysReady;
+/// No part, so always ready.
+struct Ready;
 
 #[async_trait]
-impl Readiness for AlwaysReady {
+impl Readiness for Ready {
     async fn parts(&self) -> Vec<Part> {
         Vec::new()
     }
 }
 
 impl Stage {
-    /// Creates a stage with a live projector.
+    /// With a projector that follows the log.
     pub fn live() -> Self {
         let stage = Self::without_projector();
         stage.start_projector();
@@ -93,38 +93,38 @@ impl Stage {
 
     pub fn without_projector() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let event_store: Arc<dyn EventStore> =
+        let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
-        let index = Arc::new(StubIndex::default());
+        let index = Arc::new(Index::default());
         let ports = QueryPorts {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
             search: Arc::clone(&index) as Arc<dyn MessageSearch>,
-            event_store: Arc::clone(&event_store),
+            event_store: Arc::clone(&log),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
-        let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin);
-        let api = ApiRoutes::queries(router(query_api.clone()));
-        let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
+        let queries = QueryApi::new(ports, ProjectionProgress::default(), admin);
+        let api = ApiRoutes::queries(router(queries.clone()));
+        let system = SystemServices::new(Arc::new(Ready), Metrics::detached());
         let app =
             build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, event_store, revisions, index, query_api, app, projector }
+        Self { folder, log, revisions, index, queries, app, projector }
     }
 
-    /// Switches over to another search index. The read model stays the same.
-    pub fn switch_over(&self, index: &Arc<StubIndex>, position: Position) {
-        self.query_api.switch_over(PromotedProjections {
+    /// Answers searches from another index from now on; the read model stays.
+    pub fn switch(&self, index: &Arc<Index>, reached: Position) {
+        self.queries.switch_over(PromotedProjections {
             read_model: Arc::new(SqliteReadModel::new(self.folder.path().join("read-model.db"))),
             search: Arc::clone(index) as Arc<dyn MessageSearch>,
             progress: ProjectionProgress::default(),
-            positions: (position, position),
+            positions: (reached, reached),
         });
     }
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelStore { path: self.folder.path().join("read-model.db") };
-        let handle = Projector::spawn(Arc::clone(&self.event_store), target, stopped);
+        let store = Arc::new(SqliteReadModelStore { path: self.folder.path().join("read-model.db") });
+        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
         *self.projector.lock().unwrap() = Some((handle, stop));
     }
 
@@ -134,8 +134,8 @@ impl Stage {
         timeout(DEADLINE, handle.join).await.unwrap().unwrap();
     }
 
-    /// Appends events and waits until a running projector has applied them.
-    pub async fn append_and_project(&self, stream: StreamId, events: Vec<Event>) -> Position {
+    /// Appends to a stream, and waits until a live projector has it.
+    pub async fn tell(&self, stream: StreamId, events: Vec<Event>) -> Position {
         let position = self.append(stream, events).await;
         let reached = {
             let projector = self.projector.lock().unwrap();
@@ -166,16 +166,16 @@ impl Stage {
             expected_revision: expected,
             events: events.collect(),
         };
-        let position = self.event_store.append(vec![append]).await.remove(0).unwrap().position;
+        let position = self.log.append(vec![append]).await.remove(0).unwrap().position;
         self.revisions.lock().unwrap().insert(name, first + count);
         position
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -183,30 +183,30 @@ impl Stage {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         let request = Request::post(path).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    async fn send(&self, request: Request<Body>) -> Reply {
+    async fn send(&self, request: Request<Body>) -> Answer {
         let response = timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
-        Reply { status: head.status, headers: head.headers, body }
+        Answer { status: head.status, headers: head.headers, body }
     }
 }
 
-/// A search index that returns a given page and records its requests.
+/// A search index that finds what it was told, and remembers what it was asked.
 #[derive(Default)]
-pub struct StubIndex {
+pub struct Index {
     pub page: Mutex<Option<SearchPage>>,
-    pub requests: Mutex<Vec<SearchRequest>>,
+    pub asked: Mutex<Vec<SearchRequest>>,
 }
 
-impl MessageSearch for StubIndex {
+impl MessageSearch for Index {
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
-        self.requests.lock().unwrap().push(request.clone());
+        self.asked.lock().unwrap().push(request.clone());
         self.page.lock().unwrap().clone().ok_or(SearchError::NotCreated)
     }
 }
@@ -228,7 +228,7 @@ pub fn token() -> AppToken {
     AppToken::parse(&"k".repeat(36)).unwrap()
 }
 
-/// Returns a path below the app.
+/// A path of the app.
 pub fn path(rest: &str) -> String {
     format!("/api/v1/apps/{}{rest}", token().expose())
 }
@@ -241,7 +241,7 @@ pub fn chat(number: u64) -> StreamId {
     StreamId::Chat(token(), ChatNumber::try_from(number).unwrap())
 }
 
-/// Returns the time at which the event at a revision was recorded.
+/// When the event at a revision was recorded.
 pub fn at(revision: u64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_007 + i64::try_from(revision).unwrap() * 1_000)
 }
@@ -276,7 +276,7 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// Returns the creations of messages 1 to `last`.
+/// Messages 1 to `last`.
 pub fn messages(last: u64) -> Vec<Event> {
     (1..=last).map(|number| created(number, &format!("message {number}"))).collect()
 }

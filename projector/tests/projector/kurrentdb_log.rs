@@ -1,4 +1,4 @@
-//! Projections of a log in KurrentDB, or rather its stand-in.
+//! Projections of a log in KurrentDB, on a fake server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, StreamId};
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::ReadModel;
-use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::SqliteReadModelStore;
 use chat_projector::search::SearchIndexStore;
-use chat_projector::{Projector, ProjectorState, compute_scratch_digests};
+use chat_projector::{ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
@@ -21,15 +21,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
 
-/// Appends each event by itself to each of the logs, with the same id.
-async fn tell(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) -> Position {
+/// Appends each event on its own to each of the logs, with the same id.
+async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) -> Position {
     let mut position = Position::START;
     for (stream, revision, event) in events {
         let append = StreamAppend {
@@ -53,8 +54,8 @@ async fn tell(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) 
     position
 }
 
-/// An app with a chat of so many messages, some of which are edited or deleted.
-fn happenings(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
+/// An app with a chat of `messages` messages, some of which are edited or deleted.
+fn sample_events(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
     let mut events = vec![(app(number), 0, app_created("an app")), (app(number), 1, chat_created(1))];
     let mut revision = 0;
     let mut chat_event = |event| {
@@ -75,17 +76,17 @@ fn happenings(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
+async fn misses_no_event_of_a_server_that_disconnects() {
     let server = FakeKurrentDb::start().unwrap();
     let log = open(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: path.clone() };
-    let running = Projector::spawn(Arc::clone(&log), target, stopped);
+    let store = Arc::new(SqliteReadModelStore { path: path.clone() });
+    let running = spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stopped);
     let mut last = Position::START;
     for round in 1..=6 {
-        last = tell(&[&log], &happenings(round, 20)).await;
+        last = append_to_all(&[&log], &sample_events(round, 20)).await;
         server.append_foreign_events("orders-1", 10);
         match round {
             2 => server.end_subscriptions(),
@@ -97,10 +98,10 @@ async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
             _ => assert!(within("reaching the position", running.wait_for_position(last)).await),
         }
     }
-    // Others wrote last, so the end is not one of its own events.
+    // The last events are of other programs, so the head is behind those of this one.
     let mut status = running.status.clone();
     within("being live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
-    let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await.unwrap();
+    let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await;
     let digest = SqliteReadModel::new(path).digest().await.unwrap();
     assert_eq!(digest.value, rebuilt.read_model);
     assert!(digest.position >= last);
@@ -108,8 +109,8 @@ async fn it_follows_a_server_that_breaks_off_and_misses_nothing() {
     within("stopping", running.join).await.unwrap();
 }
 
-/// What comes over a subscription.
-async fn heard(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
+/// Reads events from a subscription.
+async fn read_subscription(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
     let mut subscription = log.subscribe(Position::START).await.unwrap();
     let mut events = Vec::new();
     while events.len() < count {
@@ -118,38 +119,38 @@ async fn heard(log: &Arc<dyn EventStore>, count: usize) -> Vec<RecordedEvent> {
     events
 }
 
-/// Folds events in small stretches.
-async fn fold<T: ProjectionStore>(target: T, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
+/// Folds events in small batches.
+async fn fold(store: &dyn ProjectionStore, log: &Arc<dyn EventStore>, events: &[RecordedEvent]) {
     let id = log.log_id().await.unwrap();
-    let mut projection = target.recreate().await.unwrap();
-    for stretch in events.chunks(7) {
-        projection.fold(id, stretch.to_vec(), stretch.last().unwrap().position).await.unwrap();
+    let mut projection = store.recreate().await.unwrap();
+    for batch in events.chunks(7) {
+        projection.fold(id, batch.to_vec(), batch.last().unwrap().position).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_events_fold_to_the_same_rows_and_the_same_index_from_either_log() {
+async fn the_same_events_give_the_same_projections_from_either_event_store() {
     let server = FakeKurrentDb::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let sqlite: Arc<dyn EventStore> =
         Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
     let kurrentdb = open(&server).await;
     for number in 1..=3 {
-        tell(&[&sqlite, &kurrentdb], &happenings(number, 40)).await;
+        append_to_all(&[&sqlite, &kurrentdb], &sample_events(number, 40)).await;
         server.append_foreign_events("orders-1", 5);
     }
     let expected = sqlite.read_all(Position::START, 10_000).await.unwrap();
-    let mut events = heard(&kurrentdb, expected.len()).await;
-    // The logs number places differently, and rows are named by the places of their events.
+    let mut events = read_subscription(&kurrentdb, expected.len()).await;
+    // The positions of the two logs differ, and rows are identified by the positions of their events.
     for (event, expected) in events.iter_mut().zip(&expected) {
         event.position = expected.position;
     }
     assert_eq!(events, expected);
 
     let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
-    fold(SqliteReadModelStore { path: path.clone() }, &kurrentdb, &events).await;
-    fold(SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
-    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await.unwrap();
+    fold(&SqliteReadModelStore { path: path.clone() }, &kurrentdb, &events).await;
+    fold(&SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
+    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await;
     assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);
     assert_eq!(TantivyIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
 }

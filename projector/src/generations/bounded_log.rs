@@ -1,4 +1,4 @@
-//! A log that ends where somebody wants it to: for folding up to a position, and for holding a fold there.
+//! A log with a movable end: for folding up to a position, and for pausing a projector there.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use chat_ports::event_store::{
 };
 use tokio::sync::watch;
 
-/// A log as far as a limit, which can be moved.
+/// An event store whose log ends at a limit, which can be moved.
 ///
-/// What was returned before the limit came stays: its end is never before what a subscription has returned, so that no
-/// fold takes it for a log that became shorter.
+/// The visible head is never before the last event that a subscription has returned: a projector would take that for a
+/// truncated log.
 pub struct BoundedLog {
-    log: Arc<dyn EventStore>,
+    event_store: Arc<dyn EventStore>,
     gate: Arc<watch::Sender<Gate>>,
 }
 
-/// How far the log may be returned, and how far it was.
+/// The positions up to which events may be returned, and were returned.
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     limit: Position,
@@ -34,24 +34,24 @@ impl Gate {
 }
 
 impl BoundedLog {
-    /// A log without a limit yet, of which everything up to `passed` was returned before.
-    pub fn new(log: Arc<dyn EventStore>, passed: Position) -> Self {
-        let gate = Gate { limit: Position::new(u64::MAX), returned: passed };
-        Self { log, gate: Arc::new(watch::Sender::new(gate)) }
+    /// Wraps an event store, without a limit, for a reader that has folded everything up to `returned`.
+    pub fn new(event_store: Arc<dyn EventStore>, returned: Position) -> Self {
+        let gate = Gate { limit: Position::new(u64::MAX), returned };
+        Self { event_store, gate: Arc::new(watch::Sender::new(gate)) }
     }
 
-    /// Ends the log at a position, or where it was returned already.
-    pub fn set_limit(&self, to: Position) {
-        self.gate.send_modify(|gate| gate.limit = to);
+    /// Ends the log at a position, or at the last returned event if that is later.
+    pub fn set_limit(&self, limit: Position) {
+        self.gate.send_modify(|gate| gate.limit = limit);
     }
 
-    /// Ends the log where it was returned so far; answers with that place.
+    /// Ends the log at the last returned event, and returns its position.
     pub fn pause(&self) -> Position {
         self.gate.send_modify(|gate| gate.limit = gate.returned);
         self.gate.borrow().returned
     }
 
-    /// Takes the limit away.
+    /// Removes the limit.
     pub fn remove_limit(&self) {
         self.set_limit(Position::new(u64::MAX));
     }
@@ -64,21 +64,21 @@ impl BoundedLog {
 #[async_trait]
 impl EventStore for BoundedLog {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
-        self.log.log_id().await
+        self.event_store.log_id().await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-        self.log.append(appends).await
+        self.event_store.append(appends).await
     }
 
     async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log.read_stream(read).await
+        self.event_store.read_stream(read).await
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let mut events = self.log.read_all(after, limit).await?;
-        let end = self.visible_head();
-        events.retain(|event| event.position <= end);
+        let mut events = self.event_store.read_all(after, limit).await?;
+        let head = self.visible_head();
+        events.retain(|event| event.position <= head);
         Ok(events)
     }
 
@@ -87,25 +87,25 @@ impl EventStore for BoundedLog {
         before: Option<Position>,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        self.log.read_all_backwards(before, limit).await
+        self.event_store.read_all_backwards(before, limit).await
     }
 
     async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.event_at(position).await
+        self.event_store.event_at(position).await
     }
 
-    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find_event(wanted).await
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.event_store.find_event(lookup).await
     }
 
     async fn head(&self) -> Result<Position, EventStoreError> {
-        Ok(self.log.head().await?.min(self.visible_head()))
+        Ok(self.event_store.head().await?.min(self.visible_head()))
     }
 
     async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
         self.gate.send_modify(|gate| gate.returned = gate.returned.max(after));
         Ok(Box::new(BoundedSubscription {
-            inner: self.log.subscribe(after).await?,
+            inner: self.event_store.subscribe(after).await?,
             limit_changes: self.gate.subscribe(),
             gate: Arc::clone(&self.gate),
             buffered: EventBatch { events: Vec::new(), up_to: after },
@@ -114,7 +114,7 @@ impl EventStore for BoundedLog {
     }
 
     fn has_contiguous_positions(&self) -> bool {
-        self.log.has_contiguous_positions()
+        self.event_store.has_contiguous_positions()
     }
 }
 
@@ -122,34 +122,33 @@ struct BoundedSubscription {
     inner: Box<dyn Subscription>,
     limit_changes: watch::Receiver<Gate>,
     gate: Arc<watch::Sender<Gate>>,
-    /// What came and is not returned yet.
+    /// Received and not returned yet.
     buffered: EventBatch,
     returned: Position,
 }
 
 impl BoundedSubscription {
-    /// What may be returned of what is held; `None` where there is nothing.
+    /// Takes the buffered events that may be returned; `None` if there are none.
     fn take_allowed(&mut self, max: usize) -> Option<EventBatch> {
         self.limit_changes.mark_unchanged();
         let gate = Arc::clone(&self.gate);
-        let mut due = None;
-        // Decided while nobody moves the limit: whoever sets one knows what was returned before.
+        let mut allowed = None;
+        // Under the lock of the gate, so that `pause` sees everything that was returned before.
         gate.send_if_modified(|gate| {
-            due = self.take_within(max, gate.limit);
-            gate.returned = due.as_ref().map_or(gate.returned, |batch| gate.returned.max(batch.up_to));
+            allowed = self.take_within(max, gate.limit);
+            gate.returned = allowed.as_ref().map_or(gate.returned, |batch| gate.returned.max(batch.up_to));
             false
         });
-        due
+        allowed
     }
 
     fn take_within(&mut self, max: usize, limit: Position) -> Option<EventBatch> {
-        let within =
-            self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
-        let rest = self.buffered.events.split_off(within);
+        let count = self.buffered.events.iter().take(max).take_while(|event| event.position <= limit).count();
+        let rest = self.buffered.events.split_off(count);
         let events = mem::replace(&mut self.buffered.events, rest);
-        let cut_short = within == max && !self.buffered.events.is_empty();
+        let is_cut_short = count == max && !self.buffered.events.is_empty();
         let up_to = match events.last() {
-            Some(last) if cut_short => last.position,
+            Some(last) if is_cut_short => last.position,
             _ => self.buffered.up_to.min(limit),
         };
         if events.is_empty() && up_to <= self.returned {
@@ -167,11 +166,11 @@ impl Subscription for BoundedSubscription {
             if let Some(batch) = self.take_allowed(max) {
                 return Ok(batch);
             }
-            let more = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned;
+            let is_drained = self.buffered.events.is_empty() && self.buffered.up_to <= self.returned;
             tokio::select! {
-                batch = self.inner.next(max), if more => self.buffered = batch?,
-                moved = self.limit_changes.changed() => if moved.is_err() {
-                    return Err(EventStoreError::Unavailable("the limit is gone".into()));
+                batch = self.inner.next(max), if is_drained => self.buffered = batch?,
+                changed = self.limit_changes.changed() => if changed.is_err() {
+                    return Err(EventStoreError::Unavailable("the bounded log was dropped".into()));
                 },
             }
         }
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_with_a_limit_ends_there_until_the_limit_moves() {
+    async fn the_log_ends_at_the_limit_until_the_limit_moves() {
         let (_folder, log) = log_with_apps(10).await;
         let bounded = BoundedLog::new(log, Position::START);
         bounded.set_limit(Position::new(5));
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_is_never_before_what_was_returned() {
+    async fn the_head_is_never_before_the_last_returned_event() {
         let (_folder, log) = log_with_apps(10).await;
         let bounded = BoundedLog::new(log, Position::new(6));
         bounded.set_limit(Position::new(2));

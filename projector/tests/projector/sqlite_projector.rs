@@ -1,25 +1,31 @@
-//! The runner, on a real log and a real read model, with what can happen to either.
+//! The projector of a read model in SQLite, with failures of the log and of the file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
+use chat_domain::operator_action::ProjectionName;
+use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
+use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::DeadLetterQueue;
+use chat_projector::generations::HeartbeatStore;
 use chat_projector::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::SqliteReadModelStore;
-use chat_projector::{Projector, ProjectorHandle, ProjectorState, RecoveryPolicy, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 struct Bench {
     folder: TempDir,
@@ -43,13 +49,16 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = SqliteReadModelStore { path: self.path() };
-        Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), stop }
+        Running { handle: self.spawn(SqliteReadModelStore { path: self.path() }, stopped), stop }
+    }
+
+    fn spawn(&self, store: impl ProjectionStore, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
+        spawn_projector(Arc::new(store), Arc::clone(&self.log), RecoveryPolicy::Rebuild, shutdown)
     }
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         let digest = self.model().digest().await.unwrap();
         assert_eq!((digest.position, digest.value), (position, rebuilt.read_model));
         assert_eq!(rebuilt.position, position);
@@ -82,7 +91,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn it_catches_up_and_then_follows() {
+async fn catches_up_and_then_follows() {
     let bench = Bench::new();
     let backlog = append_chat(&bench.log, 1, 6_000).await;
     let running = bench.start();
@@ -100,7 +109,7 @@ async fn it_catches_up_and_then_follows() {
 }
 
 #[tokio::test]
-async fn it_goes_on_where_it_was_stopped() {
+async fn resumes_where_it_was_stopped() {
     let bench = Bench::new();
     let first = append_chat(&bench.log, 1, 100).await;
     let running = bench.start();
@@ -116,17 +125,17 @@ async fn it_goes_on_where_it_was_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_can_be_killed_anywhere() {
+async fn can_be_killed_at_any_time() {
     let bench = Bench::new();
-    // Some stretches of several pieces each.
+    // A few batches of several chunks each.
     let head = append_chat(&bench.log, 1, 100_000).await;
     let mut position = Position::START;
-    // Each time it is killed as soon as it has got anywhere at all.
+    // Killed each time as soon as its position has moved.
     for _ in 0..5 {
         let running = bench.start();
         let mut status = running.handle.status.clone();
         let moved = status.wait_for(|status| status.position > position);
-        position = within("moving on", moved).await.unwrap().position;
+        position = within("the next position", moved).await.unwrap().position;
         running.handle.join.abort();
         let _ = running.handle.join.await;
         if position == head {
@@ -139,7 +148,7 @@ async fn it_can_be_killed_anywhere() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_put_aside_and_folded_anew() {
+async fn a_damaged_file_is_quarantined_and_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 50).await;
     for round in 0..2 {
@@ -149,22 +158,22 @@ async fn a_damaged_file_is_put_aside_and_folded_anew() {
         bench.is_as_rebuilt(head).await;
         running.stop().await;
     }
-    let aside = std::fs::read_dir(bench.folder.path()).unwrap();
-    let aside = aside.filter(|entry| {
+    let files = std::fs::read_dir(bench.folder.path()).unwrap();
+    let quarantined = files.filter(|entry| {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
     });
-    assert_eq!(aside.count(), 1, "one damaged file is kept");
+    assert_eq!(quarantined.count(), 1, "one damaged file is kept");
 }
 
 #[tokio::test]
-async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
+async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(bench.path()).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.path() };
-    let handle = Projector::spawn_with(RecoveryPolicy::Stop, Arc::clone(&bench.log), target, stopped);
+    let store = Arc::new(SqliteReadModelStore { path: bench.path() });
+    let handle = spawn_projector(store, Arc::clone(&bench.log), RecoveryPolicy::Stop, stopped);
     within("ending", handle.join).await.unwrap();
     let status = handle.status.borrow().clone();
     assert_eq!(status.state, ProjectorState::Stopped);
@@ -173,24 +182,24 @@ async fn a_damaged_file_that_is_to_be_left_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn damage_that_shows_while_it_runs_is_folded_anew() {
+async fn damage_found_while_running_causes_a_rebuild() {
     let bench = Bench::new();
     let first = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(first).await;
     let reader = bench.model();
     assert_eq!(reader.position().await.unwrap(), first);
-    // A row that the projection has in its cache is gone.
+    // Deletes a row that the projection has in its cache.
     rusqlite::Connection::open(bench.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
 
     let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
     running.reaches(second).await;
     bench.is_as_rebuilt(second).await;
-    assert_eq!(reader.position().await.unwrap(), second, "an open reader turns to the new file");
+    assert_eq!(reader.position().await.unwrap(), second, "an open reader switches to the new file");
 }
 
 #[tokio::test]
-async fn damage_that_no_event_meets_is_found_and_folded_anew() {
+async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5_000).await;
     let running = bench.start();
@@ -204,7 +213,7 @@ async fn damage_that_no_event_meets_is_found_and_folded_anew() {
 
     let running = bench.start();
     let mut status = running.handle.status.clone();
-    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     running.is(ProjectorState::Live).await;
     running.reaches(head).await;
     bench.is_as_rebuilt(head).await;
@@ -230,12 +239,12 @@ async fn a_moved_checkpoint_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn what_was_set_back_is_folded_again_though_no_event_comes() {
+async fn a_reset_projection_is_folded_again_without_new_events() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(head).await;
-    // As an engine elsewhere does when it loses its last commits.
+    // As a remote engine that lost its last commits.
     rusqlite::Connection::open(bench.path())
         .unwrap()
         .execute_batch(
@@ -244,13 +253,13 @@ async fn what_was_set_back_is_folded_again_though_no_event_comes() {
         )
         .unwrap();
     let mut status = running.handle.status.clone();
-    within("finding it", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     running.is(ProjectorState::Live).await;
     bench.is_as_rebuilt(head).await;
 }
 
 #[tokio::test]
-async fn a_read_model_of_another_log_is_folded_anew() {
+async fn a_read_model_of_another_log_is_rebuilt() {
     let mut bench = Bench::new();
     let other = append_chat(&bench.log, 1, 500).await;
     let running = bench.start();
@@ -266,13 +275,13 @@ async fn a_read_model_of_another_log_is_folded_anew() {
 }
 
 #[tokio::test]
-async fn a_read_model_that_is_ahead_of_its_log_is_folded_anew() {
+async fn a_read_model_ahead_of_its_log_is_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let running = bench.start();
     running.reaches(head).await;
     running.stop().await;
-    // As if the log had been restored from an older copy.
+    // As if the log had been restored from an older backup.
     rusqlite::Connection::open(bench.path())
         .unwrap()
         .execute("UPDATE checkpoint SET position = position + 100", [])
@@ -299,70 +308,109 @@ async fn a_second_projector_stands_by_and_takes_over() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_kind_is_left_alone() {
+async fn a_database_of_another_kind_is_not_changed() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let store = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
+    let handle = bench.spawn(store, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
-    assert_eq!(error, "its storage can't be reached now", "the causes are for the log alone");
+    assert_eq!(error, "its storage can't be reached now", "causes are only logged");
     assert_eq!(bench.log.read_all(Position::START, 100).await.unwrap().len(), 7);
 }
 
 #[tokio::test]
-async fn it_waits_for_a_folder_that_cannot_be_used_yet() {
+async fn waits_for_a_folder_that_is_not_usable_yet() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let blocked = bench.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: blocked.join("read-model.db") };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let handle = bench.spawn(SqliteReadModelStore { path: blocked.join("read-model.db") }, stopped);
     let mut status = handle.status.clone();
     within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
     assert!(status.borrow().last_error.is_some());
 
     std::fs::remove_file(&blocked).unwrap();
-    assert!(within("going on", handle.wait_for_position(head)).await);
+    assert!(within("recovering", handle.wait_for_position(head)).await);
     within("live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
     assert_eq!(status.borrow().last_error, None);
 }
 
-/// A read model whose first opening yields a projection that panics at its first event.
-struct Fragile {
-    target: SqliteReadModelStore,
-    broken: AtomicBool,
+/// A store whose first opened projection panics at its first batch.
+#[derive(Debug)]
+struct FragileStore {
+    inner: SqliteReadModelStore,
+    is_fragile: AtomicBool,
 }
 
-struct MayPanic<P>(P, bool);
+impl fmt::Display for FragileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
 
 #[async_trait]
-impl ProjectionStore for Fragile {
-    type Projection = MayPanic<<SqliteReadModelStore as ProjectionStore>::Projection>;
-
-    fn name(&self) -> &'static str {
-        self.target.name()
+impl ProjectionStore for FragileStore {
+    fn projection(&self) -> ProjectionName {
+        self.inner.projection()
     }
 
     fn pacing(&self) -> BatchPacing {
-        self.target.pacing()
+        self.inner.pacing()
     }
 
-    async fn open(&self) -> Result<(Self::Projection, StorageOrigin), ProjectionError> {
-        let (projection, opened) = self.target.open().await?;
-        Ok((MayPanic(projection, self.broken.swap(false, Ordering::SeqCst)), opened))
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
+        self.inner.heartbeats()
     }
 
-    async fn recreate(&self) -> Result<Self::Projection, ProjectionError> {
-        Ok(MayPanic(self.target.recreate().await?, false))
+    async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError> {
+        let (projection, origin) = self.inner.open().await?;
+        if self.is_fragile.swap(false, Ordering::SeqCst) {
+            return Ok((Box::new(PanickingProjection(projection)), origin));
+        }
+        Ok((projection, origin))
+    }
+
+    async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.inner.recreate().await
+    }
+
+    async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.inner.open_dry_run().await
+    }
+
+    async fn remove(&self) -> Result<(), ProjectionError> {
+        self.inner.remove().await
+    }
+
+    async fn position(&self) -> Result<Position, ProjectionError> {
+        self.inner.position().await
+    }
+
+    async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
+        self.inner.dead_letter_count().await
+    }
+
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
+        self.inner.dead_letter_page(query).await
+    }
+
+    async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
+        self.inner.contents().await
+    }
+
+    async fn size_in_bytes(&self) -> Option<u64> {
+        self.inner.size_in_bytes().await
     }
 }
 
+struct PanickingProjection(Box<dyn Projection>);
+
 #[async_trait]
-impl<P: Projection + Sync> Projection for MayPanic<P> {
+impl Projection for PanickingProjection {
     fn checkpoint(&self) -> ProjectionCheckpoint {
         self.0.checkpoint()
     }
@@ -379,35 +427,28 @@ impl<P: Projection + Sync> Projection for MayPanic<P> {
         self.0.dead_letter_queue()
     }
 
-    async fn fold(
-        &mut self,
-        log: LogId,
-        events: Vec<RecordedEvent>,
-        up_to: Position,
-    ) -> Result<(), ProjectionError> {
-        assert!(!self.1, "a defect in the fold");
-        self.0.fold(log, events, up_to).await
+    async fn fold(&mut self, _: LogId, _: Vec<RecordedEvent>, _: Position) -> Result<(), ProjectionError> {
+        panic!("a defect in the fold")
     }
 }
 
 #[tokio::test]
-async fn a_panic_shows_in_the_status_and_is_tried_again() {
+async fn a_panic_shows_in_the_status_and_is_retried() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let target = SqliteReadModelStore { path: bench.path() };
-    let target = Fragile { target, broken: AtomicBool::new(true) };
-    let handle = Projector::spawn(Arc::clone(&bench.log), target, stopped);
+    let inner = SqliteReadModelStore { path: bench.path() };
+    let handle = bench.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone();
     assert_eq!(error.as_deref(), Some("the projector panicked"));
-    assert!(within("going on", handle.wait_for_position(head)).await);
+    assert!(within("recovering", handle.wait_for_position(head)).await);
     bench.is_as_rebuilt(head).await;
 }
 
 #[tokio::test]
-async fn parked_events_show_in_the_status() {
+async fn dead_letters_show_in_the_status() {
     let bench = Bench::new();
     append_chat(&bench.log, 1, 1).await;
     let bad = append_raw(&bench.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;

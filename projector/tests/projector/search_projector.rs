@@ -1,18 +1,19 @@
-//! The runner on a real log and a real search index.
+//! The projector of a search index.
 
 use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_projector::search::SearchIndexStore;
-use chat_projector::{Projector, ProjectorHandle, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 struct Bench {
     folder: TempDir,
@@ -26,19 +27,20 @@ impl Bench {
         Self { folder, log }
     }
 
-    fn target(&self) -> SearchIndexStore {
+    fn store(&self) -> SearchIndexStore {
         SearchIndexStore { dir: self.folder.path().join("search") }
     }
 
     fn start(&self) -> (ProjectorHandle, watch::Sender<bool>) {
         let (stop, stopped) = watch::channel(false);
-        (Projector::spawn(Arc::clone(&self.log), self.target(), stopped), stop)
+        let store = Arc::new(self.store());
+        (spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped), stop)
     }
 
     async fn is_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
-        let digest = TantivyIndex::open(&self.target().dir).unwrap().digest().unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
+        let digest = TantivyIndex::open(&self.store().dir).unwrap().digest().unwrap();
         assert_eq!(digest, (position, rebuilt.search_index));
     }
 }
@@ -49,7 +51,7 @@ async fn stop((handle, stop): (ProjectorHandle, watch::Sender<bool>)) {
 }
 
 #[tokio::test]
-async fn it_catches_up_follows_and_goes_on_after_a_restart() {
+async fn catches_up_follows_and_resumes_after_a_restart() {
     let bench = Bench::new();
     let backlog = append_chat(&bench.log, 1, 3_000).await;
     let running = bench.start();
@@ -57,25 +59,25 @@ async fn it_catches_up_follows_and_goes_on_after_a_restart() {
     bench.is_as_rebuilt(backlog).await;
     append(&bench.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
     let next = append(&bench.log, chat(1, 1), 3_001, &deleted(2)).await;
-    assert!(within("what came", running.0.wait_for_position(next)).await);
+    assert!(within("the new events", running.0.wait_for_position(next)).await);
     bench.is_as_rebuilt(next).await;
     stop(running).await;
 
     let last = append_raw(&bench.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
     let running = bench.start();
-    assert!(within("the parked event", running.0.wait_for_position(last)).await);
+    assert!(within("the dead letter", running.0.wait_for_position(last)).await);
     assert_eq!(running.0.status.borrow().dead_letters, 1);
     bench.is_as_rebuilt(last).await;
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_put_aside_and_folded_anew() {
+async fn a_damaged_index_is_quarantined_and_rebuilt() {
     let bench = Bench::new();
     let head = append_chat(&bench.log, 1, 100).await;
     let running = bench.start();
     assert!(within("the backlog", running.0.wait_for_position(head)).await);
     stop(running).await;
-    std::fs::write(bench.target().dir.join("meta.json"), "not JSON").unwrap();
+    std::fs::write(bench.store().dir.join("meta.json"), "not JSON").unwrap();
 
     let running = bench.start();
     assert!(within("the rebuild", running.0.wait_for_position(head)).await);

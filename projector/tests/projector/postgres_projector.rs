@@ -1,4 +1,4 @@
-//! The runner on a read model in Postgres, with what can happen to that.
+//! The projector of a read model in Postgres, with failures of the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_projector::read_model::PostgresReadModelStore;
-use chat_projector::{Projector, ProjectorHandle, ProjectorState, compute_scratch_digests};
+use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::block_in_place;
 
 use crate::deadline::within;
-use crate::story::*;
+use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 struct Bench {
     _folder: TempDir,
@@ -37,27 +38,28 @@ impl Bench {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let target = PostgresReadModelStore { url: self.url.clone() };
-        Running { handle: Projector::spawn(Arc::clone(&self.log), target, stopped), _stop: stop }
+        let store = Arc::new(PostgresReadModelStore { url: self.url.clone() });
+        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
+        Running { handle, _stop: stop }
     }
 
-    /// Waits until the rows are what the whole log, folded anew into SQLite, gives.
+    /// Waits until the rows equal those of a rebuild into SQLite.
     async fn becomes_as_rebuilt(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(rebuilt.position, position);
         let expected = Snapshot { position, value: rebuilt.read_model };
         let reader = PostgresReadModel::new(self.url.clone());
-        let there = async {
+        let is_equal = async {
             while !reader.digest().await.is_ok_and(|digest| digest == expected) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        within("the same content in Postgres", there).await;
+        within("the same content in Postgres", is_equal).await;
     }
 
-    /// What an operator does behind the program's back.
-    async fn meddle(&self, sql: &str) {
+    /// Runs SQL that the projector does not know of.
+    async fn execute(&self, sql: &str) {
         let mut connection = PgConnection::connect(&self.database).await.unwrap();
         raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
     }
@@ -80,7 +82,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn it_catches_up_and_then_follows() {
+async fn catches_up_and_then_follows() {
     let bench = Bench::on(Postgres::shared());
     let backlog = append_chat(&bench.log, 1, 6_000).await;
     let running = bench.start();
@@ -108,42 +110,42 @@ async fn a_second_projector_stands_by_and_takes_over() {
 }
 
 #[tokio::test]
-async fn damage_that_shows_while_it_runs_is_folded_anew() {
+async fn damage_found_while_running_causes_a_rebuild() {
     let bench = Bench::on(Postgres::shared());
     let first = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(first).await;
-    // A row that the projection has in its cache is gone.
-    bench.meddle("DELETE FROM chat_read_model.chats").await;
+    // Deletes a row that the projection has in its cache.
+    bench.execute("DELETE FROM chat_read_model.chats").await;
     let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
     running.reaches(second).await;
     bench.becomes_as_rebuilt(second).await;
 }
 
 #[tokio::test]
-async fn damage_that_no_event_meets_is_found_at_the_start() {
+async fn damage_in_unused_rows_is_found_at_the_start() {
     let bench = Bench::on(Postgres::shared());
     let head = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(head).await;
     running.handle.join.abort();
-    bench.meddle("DELETE FROM chat_read_model.messages WHERE number = 7").await;
+    bench.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await;
     let _running = bench.start();
     bench.becomes_as_rebuilt(head).await;
 }
 
 #[tokio::test]
-async fn a_namespace_that_an_operator_dropped_is_folded_anew_though_no_event_comes() {
+async fn a_dropped_schema_is_rebuilt_without_new_events() {
     let bench = Bench::on(Postgres::shared());
     let head = append_chat(&bench.log, 1, 50).await;
     let running = bench.start();
     running.reaches(head).await;
-    bench.meddle("DROP SCHEMA chat_read_model CASCADE").await;
+    bench.execute("DROP SCHEMA chat_read_model CASCADE").await;
     bench.becomes_as_rebuilt(head).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_goes_on_after_postgres_was_restarted_or_killed_though_no_event_comes() {
+async fn recovers_from_a_restart_or_kill_of_postgres_without_new_events() {
     let mut postgres = block_in_place(Postgres::start);
     let bench = Bench::on(&postgres);
     let mut head = append_chat(&bench.log, 1, 50).await;

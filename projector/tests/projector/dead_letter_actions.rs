@@ -1,4 +1,4 @@
-//! What operators decide about parked events, on the real log and in the real engines.
+//! Operator actions on dead letters, on a real event store and in each engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,8 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::{MessageWindow, Missing, ReadModel};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::compute_scratch_digests;
-use chat_projector::dead_letters::{RETRY_CHUNK_EVENTS, advance_projection};
-use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::dead_letters::{DeadLetterAction, RETRY_CHUNK_EVENTS, advance_projection, apply_action};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
@@ -28,8 +27,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::replay::free;
-use crate::story::*;
+use crate::batch_independence::open_when_free;
+use crate::log_builder::*;
+use crate::scratch_build::compute_scratch_digests;
 
 const READ_MODEL: ProjectionName = ProjectionName::ReadModel;
 const SEARCH_INDEX: ProjectionName = ProjectionName::SearchIndex;
@@ -49,11 +49,11 @@ fn acknowledge(projection: ProjectionName, position: u64) -> OperatorAction {
     DiscardAcknowledged { projection, position, reason }.into()
 }
 
-trait Acts {
+trait RecordActions {
     fn act(&mut self, operation: OperatorAction) -> &mut Self;
 }
 
-impl Acts for Story {
+impl RecordActions for LogBuilder {
     fn act(&mut self, operation: OperatorAction) -> &mut Self {
         self.tell_raw(STREAM, operation.event_type(), &operation.payload())
     }
@@ -66,8 +66,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// With this story as its log: the first event is at position 1, and so on.
-    async fn of(story: &Story) -> Self {
+    /// Writes a log of these events: the first is at position 1, and so on.
+    async fn of(story: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -94,7 +94,7 @@ impl Bench {
                 }],
             };
             let appended = self.log.append(vec![append]).await.remove(0).unwrap();
-            assert_eq!(appended.position.get() * 10, event.position.get(), "stories count in tens");
+            assert_eq!(appended.position.get() * 10, event.position.get(), "built logs count in tens");
         }
     }
 
@@ -122,10 +122,10 @@ impl Bench {
         }
     }
 
-    /// Folds the log in stretches of these sizes, with a new start after each that says so.
-    async fn project(&self, target: &impl ProjectionStore, cuts: &[(usize, bool)]) {
+    /// Folds the log in batches of these sizes, with a restart after those that ask for one.
+    async fn project(&self, store: &dyn ProjectionStore, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = free(target).await;
+        let mut projection = open_when_free(store).await;
         let events = self.events().await;
         let from = projection.checkpoint().position;
         let mut rest: Vec<_> = events.into_iter().filter(|event| event.position > from).collect();
@@ -134,19 +134,19 @@ impl Bench {
             let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
             let left = rest.split_off(size.min(rest.len()));
             let up_to = rest.last().unwrap().position;
-            advance_projection(&mut projection, &*self.log, id, rest, up_to).await.unwrap();
+            advance_projection(&mut *projection, &*self.log, id, rest, up_to).await.unwrap();
             rest = left;
             if restart {
                 drop(projection);
-                projection = free(target).await;
+                projection = open_when_free(store).await;
             }
         }
     }
 
-    /// Folds the log as a program would that can't read some of its events.
-    async fn project_unable_to_read(&self, target: &impl ProjectionStore, unreadable: &[u64]) {
+    /// Folds the log as a program that can't decode these events.
+    async fn project_unable_to_read(&self, store: &dyn ProjectionStore, unreadable: &[u64]) {
         let id = self.log.log_id().await.unwrap();
-        let mut projection = free(target).await;
+        let mut projection = open_when_free(store).await;
         let mut events = self.events().await;
         for event in events.iter_mut().filter(|event| unreadable.contains(&event.position.get())) {
             event.data = b"{".to_vec();
@@ -163,10 +163,10 @@ impl Bench {
         TantivyIndex::open(&self.index().dir).unwrap().digest().unwrap().1
     }
 
-    /// Whether both projections are what the log, folded anew by this program, gives.
+    /// Asserts that both projections equal a scratch build.
     async fn is_as_rebuilt(&self) {
         let folder = tempfile::tempdir().unwrap();
-        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await.unwrap();
+        let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(self.row_digest().await, rebuilt.read_model);
         assert_eq!(self.index_digest(), rebuilt.search_index);
     }
@@ -176,8 +176,8 @@ impl Bench {
     }
 }
 
-/// Folds what is told, and gives the read model.
-async fn read_model_of(story: &Story) -> (Bench, SqliteReadModel) {
+/// Folds a log, and returns its read model.
+async fn read_model_of(story: &LogBuilder) -> (Bench, SqliteReadModel) {
     let bench = Bench::of(story).await;
     bench.project(&bench.rows(), &[]).await;
     let model = SqliteReadModel::new(bench.rows().path);
@@ -195,8 +195,8 @@ async fn numbers(model: &SqliteReadModel) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_retry_applies_what_this_program_can_read() {
-    let mut story = Story::with_chat();
+async fn a_retry_applies_events_that_this_program_can_decode() {
+    let mut story = LogBuilder::with_chat();
     story
         .tell(chat(1, 1), created(1, "one"))
         .tell(chat(1, 1), created(2, "two"))
@@ -218,13 +218,13 @@ async fn a_retry_applies_what_this_program_can_read() {
     assert_eq!(bench.parked().await, []);
     assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
     bench.is_as_rebuilt().await;
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
 }
 
 #[tokio::test]
-async fn an_apps_stream_is_retried_before_its_chats() {
-    let mut story = Story::default();
+async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
+    let mut story = LogBuilder::default();
     story
         .tell(app(1), app_created("one"))
         .tell(app(1), chat_created(1))
@@ -250,7 +250,7 @@ async fn an_apps_stream_is_retried_before_its_chats() {
 
 #[tokio::test]
 async fn a_retry_stops_at_the_first_event_that_still_fails() {
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story
         .tell(chat(1, 1), created(1, "one"))
         .tell_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
@@ -271,7 +271,7 @@ async fn a_retry_stops_at_the_first_event_that_still_fails() {
 
 #[tokio::test]
 async fn a_discarded_message_uses_up_its_number() {
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story
         .tell(chat(1, 1), created(1, "one"))
         .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
@@ -288,13 +288,13 @@ async fn a_discarded_message_uses_up_its_number() {
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
     assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
 
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
 }
 
 #[tokio::test]
 async fn a_discarded_chat_uses_up_its_number() {
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story
         .tell_raw(&app(1).to_string(), "ChatCreated", "{}")
         .tell(app(1), chat_created(3))
@@ -317,7 +317,7 @@ async fn a_discarded_chat_uses_up_its_number() {
 
 #[tokio::test]
 async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story
         .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}")
         .tell(chat(1, 1), created(2, "waits"))
@@ -327,18 +327,18 @@ async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
         .act(acknowledge(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
     assert_eq!(positions(&bench.parked().await), [3, 4]);
-    assert_eq!(free(&bench.rows()).await.discarded_count(), 0);
+    assert_eq!(open_when_free(&bench.rows()).await.discarded_count(), 0);
 }
 
 #[tokio::test]
-async fn a_discarded_event_shows_until_it_is_acknowledged() {
-    let mut story = Story::with_chat();
+async fn a_discarded_event_is_counted_until_it_is_acknowledged() {
+    let mut story = LogBuilder::with_chat();
     story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").act(discard(READ_MODEL, 3));
     story.act(discard(READ_MODEL, 3));
     let (bench, _) = read_model_of(&story).await;
-    let mut projection = free(&bench.rows()).await;
+    let mut projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
-    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
+    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = letter.discarded.unwrap();
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
     assert_eq!(discarded.reason, "nobody can read it");
@@ -348,16 +348,16 @@ async fn a_discarded_event_shows_until_it_is_acknowledged() {
     story.act(acknowledge(READ_MODEL, 3)).act(acknowledge(READ_MODEL, 3));
     bench.write(&story.events[before..]).await;
     bench.project(&bench.rows(), &[]).await;
-    let mut projection = free(&bench.rows()).await;
+    let mut projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
-    let letter = projection.dead_letter_queue().letter(Position::new(3)).await.unwrap().unwrap();
+    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
 }
 
 #[tokio::test]
-async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_nothing() {
+async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() {
     let messages = 2 * RETRY_CHUNK_EVENTS as u64 + 10;
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     for number in 1..=messages {
         story.tell(chat(1, 1), created(number, &format!("message {number}")));
     }
@@ -368,18 +368,15 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
     story.act(retry(READ_MODEL, chat(1, 1))).act(retry(SEARCH_INDEX, chat(1, 1)));
     bench.write(&story.events[before..]).await;
 
-    // The first piece is committed, and then the process is gone.
+    // A crash after the first chunk is committed.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = free(&bench.rows()).await;
+    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&bench.rows()).await;
     let at = projection.checkpoint().position;
-    let outcome =
-        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
-            .await
-            .unwrap();
+    let outcome = apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1).await.unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
-    assert_eq!(projection.checkpoint().position, at, "the act is not done");
+    assert_eq!(projection.checkpoint().position, at, "the action is not complete");
     drop(projection);
 
     bench.project(&bench.rows(), &[]).await;
@@ -391,7 +388,7 @@ async fn a_long_stream_is_retried_in_pieces_and_a_crash_between_them_changes_not
 #[tokio::test]
 async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     let messages = RETRY_CHUNK_EVENTS as u64 + 10;
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json");
     for number in 2..=messages {
         story.tell(chat(1, 1), created(number, &format!("message {number}")));
@@ -402,35 +399,32 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     story.act(discard(READ_MODEL, 3));
     bench.write(&story.events[before..]).await;
 
-    // The first piece is committed, and then the process is gone.
+    // A crash after the first chunk is committed.
     let id = bench.log.log_id().await.unwrap();
     let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = chat_projector::dead_letters::DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = free(&bench.rows()).await;
+    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&bench.rows()).await;
     let at = projection.checkpoint().position;
-    let outcome =
-        chat_projector::dead_letters::apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1)
-            .await
-            .unwrap();
+    let outcome = apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1).await.unwrap();
     assert_eq!(
         (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
         (RETRY_CHUNK_EVENTS as u64 - 1, true, false)
     );
-    assert_eq!(projection.checkpoint().position, at, "the act is not done");
+    assert_eq!(projection.checkpoint().position, at, "the action is not complete");
     drop(projection);
 
     bench.project(&bench.rows(), &[]).await;
     bench.project(&bench.index(), &[]).await;
     assert_eq!(bench.parked().await, []);
-    let projection = free(&bench.rows()).await;
+    let projection = open_when_free(&bench.rows()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
     drop(projection);
     bench.is_as_rebuilt().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acts_come_to_the_same_in_postgres() {
-    let mut story = Story::with_chat();
+async fn actions_give_the_same_result_in_postgres() {
+    let mut story = LogBuilder::with_chat();
     story
         .tell(chat(1, 1), created(1, "one"))
         .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
@@ -453,27 +447,30 @@ async fn acts_come_to_the_same_in_postgres() {
     postgres.verify().await.unwrap();
 }
 
-/// What an operator does at some place of a log.
+/// An operator action at some position of a log.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Action {
     Retry(u64),
     Discard(prop::sample::Index),
     Acknowledge(prop::sample::Index),
 }
 
-fn deeds() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, Deed)>> {
-    let deed = prop_oneof![
-        (0..3_u64).prop_map(Deed::Retry),
-        any::<prop::sample::Index>().prop_map(Deed::Discard),
-        any::<prop::sample::Index>().prop_map(Deed::Discard),
-        any::<prop::sample::Index>().prop_map(Deed::Acknowledge),
+fn actions() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, Action)>> {
+    let action = prop_oneof![
+        (0..3_u64).prop_map(Action::Retry),
+        any::<prop::sample::Index>().prop_map(Action::Discard),
+        any::<prop::sample::Index>().prop_map(Action::Discard),
+        any::<prop::sample::Index>().prop_map(Action::Acknowledge),
     ];
-    vec((any::<prop::sample::Index>(), prop::sample::select(&ProjectionName::ALL[..]), deed), 1..8)
+    vec((any::<prop::sample::Index>(), prop::sample::select(&ProjectionName::ALL[..]), action), 1..8)
 }
 
-/// Two chats with messages, with some events broken and acts in between.
-fn tell(broken: &[prop::sample::Index], deeds: &[(prop::sample::Index, ProjectionName, Deed)]) -> Story {
-    let mut whole = Story::with_chat();
+/// Builds a log of two chats with messages, with some unreadable events and actions in between.
+fn build_log(
+    broken: &[prop::sample::Index],
+    actions: &[(prop::sample::Index, ProjectionName, Action)],
+) -> LogBuilder {
+    let mut whole = LogBuilder::with_chat();
     whole.tell(app(1), chat_created(2));
     for number in 1..=5 {
         whole.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
@@ -483,7 +480,7 @@ fn tell(broken: &[prop::sample::Index], deeds: &[(prop::sample::Index, Projectio
         }
     }
     let broken: Vec<usize> = broken.iter().map(|index| index.index(whole.events.len())).collect();
-    let mut story = Story::default();
+    let mut story = LogBuilder::default();
     let mut bad = Vec::new();
     for (index, event) in whole.events.iter().enumerate() {
         let data = String::from_utf8(event.data.clone()).unwrap();
@@ -492,16 +489,16 @@ fn tell(broken: &[prop::sample::Index], deeds: &[(prop::sample::Index, Projectio
         }
         let data = if broken.contains(&index) { "{".to_owned() } else { data };
         story.tell_raw(&event.stream, &event.event_type, &data);
-        for (place, projection, deed) in deeds {
+        for (place, projection, action) in actions {
             if place.index(whole.events.len()) != index || bad.is_empty() {
                 continue;
             }
             let at = |index: &prop::sample::Index| bad[index.index(bad.len())];
-            match deed {
-                Deed::Retry(0) => story.act(retry(*projection, app(1))),
-                Deed::Retry(number) => story.act(retry(*projection, chat(1, *number))),
-                Deed::Discard(of) => story.act(discard(*projection, at(of))),
-                Deed::Acknowledge(of) => story.act(acknowledge(*projection, at(of))),
+            match action {
+                Action::Retry(0) => story.act(retry(*projection, app(1))),
+                Action::Retry(number) => story.act(retry(*projection, chat(1, *number))),
+                Action::Discard(of) => story.act(discard(*projection, at(of))),
+                Action::Acknowledge(of) => story.act(acknowledge(*projection, at(of))),
             };
         }
     }
@@ -512,14 +509,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn acts_come_to_the_same_whatever_the_batches_and_restarts(
+    fn actions_give_the_same_result_whatever_the_batches_and_restarts(
         broken in vec(any::<prop::sample::Index>(), 1..5),
-        deeds in deeds(),
+        actions in actions(),
         cuts in vec((1..12_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let bench = Bench::of(&tell(&broken, &deeds)).await;
+            let bench = Bench::of(&build_log(&broken, &actions)).await;
             bench.project(&bench.rows(), &cuts).await;
             bench.project(&bench.index(), &cuts).await;
             bench.is_as_rebuilt().await;

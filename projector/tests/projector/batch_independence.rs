@@ -1,4 +1,4 @@
-//! A projection is a fold: whatever the batches and restarts, the same log gives the same rows.
+//! Independence of batches: the same log gives the same content, whatever the batches and restarts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,7 +9,7 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{MessageRow, ReadModel};
 use chat_ports::search_index::{Document, MessageKey};
 use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::dead_letters::{BlockedStreams, DeadLetters};
+use chat_projector::dead_letters::BlockedStreams;
 use chat_projector::decoded_batch::DecodedBatch;
 use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
@@ -22,12 +22,12 @@ use proptest::test_runner::{TestCaseError, TestCaseResult};
 use sqlx::{Connection as _, PgConnection, raw_sql};
 
 use crate::deadline::within;
+use crate::log_builder::*;
 use crate::reference;
-use crate::story::*;
 
-/// What happens next, as far as it can.
+/// The next event, which is left out if it is not valid.
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+enum Step {
     CreateApp,
     RenameApp(u8),
     CreateChat(u8),
@@ -36,52 +36,52 @@ enum Happening {
     DeleteMessage(u8, u64, usize),
 }
 
-fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (app, chat, message) = (0..3_u8, 1..4_u64, 1..8_usize);
-    let happening = prop_oneof![
-        1 => Just(Happening::CreateApp),
-        1 => app.clone().prop_map(Happening::RenameApp),
-        2 => app.clone().prop_map(Happening::CreateChat),
-        8 => (app.clone(), chat.clone()).prop_map(|(a, c)| Happening::CreateMessage(a, c)),
-        4 => (app.clone(), chat.clone(), message.clone()).prop_map(|(a, c, m)| Happening::EditMessage(a, c, m)),
-        3 => (app, chat, message).prop_map(|(a, c, m)| Happening::DeleteMessage(a, c, m)),
+    let step = prop_oneof![
+        1 => Just(Step::CreateApp),
+        1 => app.clone().prop_map(Step::RenameApp),
+        2 => app.clone().prop_map(Step::CreateChat),
+        8 => (app.clone(), chat.clone()).prop_map(|(a, c)| Step::CreateMessage(a, c)),
+        4 => (app.clone(), chat.clone(), message.clone()).prop_map(|(a, c, m)| Step::EditMessage(a, c, m)),
+        3 => (app, chat, message).prop_map(|(a, c, m)| Step::DeleteMessage(a, c, m)),
     ];
-    vec(happening, 0..120)
+    vec(step, 0..120)
 }
 
-/// Tells those of the happenings that follow from what went before.
-fn tell(happenings: &[Happening]) -> Story {
-    let mut story = Story::default();
+/// Builds the log of the valid steps.
+fn tell(steps: &[Step]) -> LogBuilder {
+    let mut story = LogBuilder::default();
     // Per app its chats, per chat its messages, `false` once deleted.
     let mut apps: Vec<Vec<Vec<bool>>> = Vec::new();
-    for (index, happening) in happenings.iter().enumerate() {
+    for (index, step) in steps.iter().enumerate() {
         let text = format!("text {index}");
-        match *happening {
-            Happening::CreateApp if apps.len() < 3 => {
+        match *step {
+            Step::CreateApp if apps.len() < 3 => {
                 let number = u8::try_from(apps.len()).unwrap();
                 story.tell(app(number), app_created(&text));
                 apps.push(Vec::new());
             }
-            Happening::RenameApp(a) if usize::from(a) < apps.len() => {
+            Step::RenameApp(a) if usize::from(a) < apps.len() => {
                 story.tell(app(a), app_renamed(&text));
             }
-            Happening::CreateChat(a) => {
+            Step::CreateChat(a) => {
                 let Some(chats) = apps.get_mut(usize::from(a)) else { continue };
                 chats.push(Vec::new());
                 story.tell(app(a), chat_created(chats.len() as u64));
             }
-            Happening::CreateMessage(a, c) => {
+            Step::CreateMessage(a, c) => {
                 let Some(messages) = messages(&mut apps, a, c) else { continue };
                 messages.push(true);
                 story.tell(chat(a, c), created(messages.len() as u64, &text));
             }
-            Happening::EditMessage(a, c, m) => {
+            Step::EditMessage(a, c, m) => {
                 let present = messages(&mut apps, a, c).and_then(|all| all.get(m - 1).copied());
                 if present == Some(true) {
                     story.tell(chat(a, c), edited(m as u64, &text));
                 }
             }
-            Happening::DeleteMessage(a, c, m) => {
+            Step::DeleteMessage(a, c, m) => {
                 let there = messages(&mut apps, a, c).and_then(|all| all.get_mut(m - 1));
                 if let Some(present @ true) = there {
                     *present = false;
@@ -98,7 +98,7 @@ fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<
     apps.get_mut(usize::from(app))?.get_mut(usize::try_from(chat).unwrap() - 1)
 }
 
-/// The search index's content after a log, cut into batches: its documents and what it parked.
+/// The search index's documents and the positions of its dead letters after a log, cut into batches.
 fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
     let mut documents: HashMap<MessageKey, Document> = HashMap::new();
     let (mut parked, mut positions) = (BlockedStreams::default(), Vec::new());
@@ -107,35 +107,35 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         let size = cuts.next().map_or(rest.len(), |(size, _)| *size).min(rest.len());
         let (batch, left) = rest.split_at(size);
         rest = left;
-        let mut stretch =
+        let mut decoded =
             DecodedBatch::decode(LOG, Position::START, batch[size - 1].position, batch.to_vec());
-        stretch.mark_blocked_streams(&parked);
-        let stored = documents_to_load(&stretch)
+        parked.mark(&mut decoded);
+        let stored = documents_to_load(&decoded)
             .iter()
             .filter_map(|key| documents.get(key).cloned())
             .collect::<Vec<_>>();
-        let changes = fold(stretch, stored, at(0));
+        let changes = fold(decoded, stored, at(0));
         for key in changes.delete {
             documents.remove(&key);
         }
         let stored = changes.add.into_iter().chain(changes.upsert);
         documents.extend(stored.map(|document| (document.key, document)));
         positions.extend(changes.new_dead_letters.iter().map(|letter| letter.position.get()));
-        parked.record_dead_letters(&DeadLetters(changes.new_dead_letters));
+        parked.record_dead_letters(&changes.new_dead_letters);
     }
     (documents, positions)
 }
 
-/// Where a batch ends, and whether the projector restarts after it.
+/// The size of a batch, and whether the projector restarts after it.
 type Cut = (usize, bool);
 
 async fn project(path: &Path, events: &[RecordedEvent], cuts: &[Cut]) {
-    let target = SqliteReadModelStore { path: path.to_owned() };
-    project_into(&target, events, cuts).await;
+    let store = SqliteReadModelStore { path: path.to_owned() };
+    project_into(&store, events, cuts).await;
 }
 
-async fn project_into(target: &impl ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
-    let mut projection = target.open().await.unwrap().0;
+async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cuts: &[Cut]) {
+    let mut projection = store.open().await.unwrap().0;
     let mut rest = events;
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
@@ -145,15 +145,15 @@ async fn project_into(target: &impl ProjectionStore, events: &[RecordedEvent], c
         rest = left;
         if restart {
             drop(projection);
-            projection = within("opening it again", free(target)).await;
+            projection = within("opening it again", open_when_free(store)).await;
         }
     }
 }
 
-/// Opens a target that was in use a moment ago: an engine elsewhere has to notice first that it is not any more.
-pub async fn free<T: ProjectionStore>(target: &T) -> T::Projection {
+/// Opens a store that was in use a moment ago: a remote engine may notice late that the writer is gone.
+pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
     loop {
-        match target.open().await {
+        match store.open().await {
             Ok((projection, _)) => return projection,
             Err(ProjectionError::InUse) => tokio::time::sleep(Duration::from_millis(5)).await,
             Err(error) => panic!("{error:?}"),
@@ -161,7 +161,7 @@ pub async fn free<T: ProjectionStore>(target: &T) -> T::Projection {
     }
 }
 
-async fn same_rows_however_it_is_cut(story: Story, cuts: Vec<Cut>) -> TestCaseResult {
+async fn same_rows_however_it_is_cut(story: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
     let folder = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
     let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
     project(&whole, &story.events, &[]).await;
@@ -196,21 +196,21 @@ proptest! {
 
     #[test]
     fn a_log_gives_the_same_rows_whatever_the_batches_and_restarts(
-        happenings in happenings(),
+        steps in steps(),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(same_rows_however_it_is_cut(tell(&happenings), cuts))?;
+        runtime.block_on(same_rows_however_it_is_cut(tell(&steps), cuts))?;
     }
 
-    /// Any event may be broken: what is parked then does not depend on the batches either.
+    /// Unreadable or missing events: the dead letters do not depend on the batches either.
     #[test]
-    fn a_damaged_log_parks_the_same_events_whatever_the_batches_and_restarts(
-        happenings in happenings(),
+    fn a_damaged_log_gives_the_same_dead_letters_whatever_the_batches_and_restarts(
+        steps in steps(),
         broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
-        let mut story = tell(&happenings);
+        let mut story = tell(&steps);
         for (index, left_out) in broken {
             if story.events.is_empty() {
                 return Ok(());
@@ -237,13 +237,18 @@ proptest! {
     }
 }
 
-/// The read model in Postgres, in a namespace of its own.
+/// The read model in Postgres, in a schema of its own.
 fn in_postgres(database: &str, namespace: &str) -> PostgresUrl {
     PostgresUrl::parse(database).unwrap().with_schema(namespace).unwrap()
 }
 
-/// One database for all stories, so that each costs no more than a namespace.
-async fn same_in_postgres(database: &str, namespace: &str, story: &Story, cuts: &[Cut]) -> TestCaseResult {
+/// All logs share one database, so that each costs only a schema.
+async fn same_in_postgres(
+    database: &str,
+    namespace: &str,
+    story: &LogBuilder,
+    cuts: &[Cut],
+) -> TestCaseResult {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     project(&path, &story.events, &[]).await;
@@ -264,9 +269,9 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
     let cuts = vec((1..40_usize, prop::bool::weighted(0.2)), 1..10);
     let broken = proptest::option::of(any::<prop::sample::Index>());
     proptest!(ProptestConfig { cases: 16, ..ProptestConfig::default() }, |(
-        happenings in happenings(), cuts in cuts, broken in broken
+        steps in steps(), cuts in cuts, broken in broken
     )| {
-        let mut story = tell(&happenings);
+        let mut story = tell(&steps);
         if let (Some(index), false) = (broken, story.events.is_empty()) {
             let index = index.index(story.events.len());
             story.events[index].data = b"{".to_vec();
@@ -277,33 +282,33 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
     });
 }
 
-/// More events than are stored at once. Later ones change what earlier ones created: chats grow, messages are edited and
-/// deleted, some of them just created, and apps and chats come all along.
-fn long_story() -> Story {
-    let mut happenings = vec![Happening::CreateApp, Happening::CreateChat(0)];
+/// A log longer than a chunk. Later events change rows of earlier ones: messages are edited and deleted, some of them just
+/// created, and apps and chats are created throughout.
+fn long_story() -> LogBuilder {
+    let mut steps = vec![Step::CreateApp, Step::CreateChat(0)];
     for index in 0..30_000_usize {
         let (app, chat) = (u8::try_from(index % 3).unwrap(), 1 + (index % 5) as u64);
-        happenings.push(match index % 4_000 {
-            100 => Happening::CreateApp,
-            200..205 => Happening::CreateChat(app),
-            300 => Happening::RenameApp(app),
-            other if other % 7 == 0 => Happening::EditMessage(app, chat, 1 + index / 40),
-            other if other % 13 == 0 => Happening::DeleteMessage(app, chat, 1 + index / 60),
-            _ => Happening::CreateMessage(app, chat),
+        steps.push(match index % 4_000 {
+            100 => Step::CreateApp,
+            200..205 => Step::CreateChat(app),
+            300 => Step::RenameApp(app),
+            other if other % 7 == 0 => Step::EditMessage(app, chat, 1 + index / 40),
+            other if other % 13 == 0 => Step::DeleteMessage(app, chat, 1 + index / 60),
+            _ => Step::CreateMessage(app, chat),
         });
     }
-    tell(&happenings)
+    tell(&steps)
 }
 
 #[tokio::test]
-async fn a_long_stretch_gives_the_same_rows_as_short_ones() {
+async fn a_long_batch_gives_the_same_rows_as_short_ones() {
     same_rows_however_it_is_cut(long_story(), vec![(1_000, false)]).await.unwrap();
 }
 
-/// Pieces that need nothing of what is stored, so that each is folded while the one before is on its way.
+/// Chunks that need no stored rows, so that each is folded while the one before is being stored.
 #[tokio::test]
-async fn pieces_are_stored_one_after_the_other_while_the_next_are_folded() {
-    let mut story = Story::default();
+async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
+    let mut story = LogBuilder::default();
     story.tell(app(1), app_created("one"));
     for number in 1..=3 {
         story.tell(app(1), chat_created(number));
@@ -316,25 +321,25 @@ async fn pieces_are_stored_one_after_the_other_while_the_next_are_folded() {
     same_rows_however_it_is_cut(story, vec![(4_000, false)]).await.unwrap();
 }
 
-/// Enough events that threads share the work.
+/// Enough events to decode on two threads.
 #[test]
 fn many_events_are_decoded_in_their_order() {
-    let mut story = Story::with_chat();
+    let mut story = LogBuilder::with_chat();
     story.tell(app(1), chat_created(2));
     for number in 1..=10_000 {
         story.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
     }
-    let stretch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
-    assert_eq!(stretch.events.len(), story.events.len());
-    for (read, told) in stretch.events.iter().zip(&story.events) {
+    let decoded = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
+    assert_eq!(decoded.events.len(), story.events.len());
+    for (read, told) in decoded.events.iter().zip(&story.events) {
         assert_eq!((read.position, read.revision), (told.position, told.revision));
-        assert_eq!(stretch.streams[read.stream].name, told.stream);
+        assert_eq!(decoded.streams[read.stream].name, told.stream);
         assert_eq!(read.event.as_ref().unwrap().payload().as_bytes(), told.data);
     }
 }
 
 #[tokio::test]
-async fn what_one_piece_of_a_long_stretch_parks_the_next_ones_park_too() {
+async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
     let mut story = long_story();
     story.events[4_000].data = b"{".to_vec();
     let database = Postgres::shared().create_database();
@@ -350,11 +355,11 @@ async fn what_one_piece_of_a_long_stretch_parks_the_next_ones_park_too() {
 }
 
 #[tokio::test]
-async fn a_piece_that_can_not_be_stored_ends_its_stretch() {
+async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let database = Postgres::shared().create_database();
     let url = in_postgres(&database, "moved");
-    let target = PostgresReadModelStore { url: url.clone() };
-    let mut projection = target.open().await.unwrap().0;
+    let store = PostgresReadModelStore { url: url.clone() };
+    let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
     let story = long_story();
@@ -364,10 +369,10 @@ async fn a_piece_that_can_not_be_stored_ends_its_stretch() {
     assert_eq!(PostgresReadModel::new(url).position().await.unwrap(), Position::new(5));
 }
 
-/// Postgres takes no NUL in a text, and a log may hold anything.
+/// Postgres stores no NUL in a text, and a log may contain any.
 #[tokio::test]
-async fn a_stream_whose_name_no_text_column_takes_is_parked_everywhere() {
-    let mut story = Story::with_chat();
+async fn a_stream_name_with_nul_becomes_the_same_dead_letter_in_each_engine() {
+    let mut story = LogBuilder::with_chat();
     story.tell_raw("odd\0stream", "Odd\0Type", "{}").tell(chat(1, 1), created(1, "and on"));
     let database = Postgres::shared().create_database();
     same_in_postgres(&database, "odd", &story, &[]).await.unwrap();

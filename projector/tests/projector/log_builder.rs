@@ -1,4 +1,4 @@
-//! Logs for tests: events with their places, told one after another.
+//! Logs for tests: in memory, event by event, and in an event store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,19 +69,19 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// When the event at a position was recorded: any position has another time.
+/// The time at which the event at a position was written: different for each position.
 pub fn at(position: u64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + i64::try_from(position).unwrap() * 1_000)
 }
 
 /// A log in memory. Positions are 10, 20, 30 …: they need not be consecutive.
 #[derive(Clone, Debug, Default)]
-pub struct Story {
+pub struct LogBuilder {
     pub events: Vec<RecordedEvent>,
     revisions: HashMap<String, u64>,
 }
 
-impl Story {
+impl LogBuilder {
     /// An app with one chat.
     pub fn with_chat() -> Self {
         let mut story = Self::default();
@@ -89,7 +89,7 @@ impl Story {
         story
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads better where stories are told")]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better at the calls")]
     pub fn tell(&mut self, stream: StreamId, event: Event) -> &mut Self {
         let payload = event.payload();
         self.tell_raw(&stream.to_string(), event.event_type(), &payload)
@@ -113,7 +113,7 @@ impl Story {
         self
     }
 
-    /// Leaves revisions of a stream out.
+    /// Leaves out a revision of a stream.
     pub fn skip_revision(&mut self, stream: StreamId) -> &mut Self {
         *self.revisions.entry(stream.to_string()).or_default() += 1;
         self
@@ -124,7 +124,7 @@ impl Story {
     }
 }
 
-/// Appends one event to a real log.
+/// Appends one event to an event store.
 pub async fn append(log: &Arc<dyn EventStore>, stream: StreamId, revision: u64, event: &Event) -> Position {
     append_raw(log, &stream.to_string(), revision, event.event_type(), event.payload()).await
 }
@@ -151,7 +151,7 @@ pub async fn append_raw(
     log.append(vec![append]).await.remove(0).unwrap().position
 }
 
-/// An app with one chat and so many messages in it, as one append a stream.
+/// Appends an app with one chat of `messages` messages, with one append a stream.
 pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -> Position {
     let new = |event: &Event| NewEvent {
         id: EventId::new(Uuid::new_v4()),

@@ -1,0 +1,121 @@
+//! Heartbeats: the state that a projector publishes for other processes, about once a second.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_files::heartbeat::FileHeartbeats;
+use chat_ports::clock;
+use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use chat_postgres::PostgresHeartbeats;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::status::{ProjectorState, ProjectorStatus};
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest time that publishing or removing a heartbeat may take.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Stores one heartbeat a role. Errors are ignored: the next heartbeat follows a second later.
+#[async_trait]
+pub trait HeartbeatStore: Send + 'static {
+    /// Replaces the heartbeat of a role.
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat);
+
+    /// Removes the heartbeat of a role.
+    async fn remove(&mut self, role: ProjectorRole);
+
+    /// Reads the last heartbeat of a role; `None` if there is none or it can't be read.
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat>;
+}
+
+#[async_trait]
+impl HeartbeatStore for FileHeartbeats {
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
+        let files = self.clone();
+        let _ = spawn_blocking(move || files.post(role, &heartbeat)).await;
+    }
+
+    async fn remove(&mut self, role: ProjectorRole) {
+        let files = self.clone();
+        let _ = spawn_blocking(move || Self::remove(&files, role)).await;
+    }
+
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
+        let files = self.clone();
+        spawn_blocking(move || Self::read(&files, role)).await.ok()?
+    }
+}
+
+#[async_trait]
+impl HeartbeatStore for PostgresHeartbeats {
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
+        let _ = Self::post(self, role, &heartbeat).await;
+    }
+
+    async fn remove(&mut self, role: ProjectorRole) {
+        let _ = Self::remove(self, role).await;
+    }
+
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
+        Self::read(self, role).await.ok()?
+    }
+}
+
+/// Publishes the heartbeats of a projector until it ends: at once when its state changes, otherwise every second.
+pub(crate) async fn publish_heartbeats(
+    mut store: Box<dyn HeartbeatStore>,
+    mut status: watch::Receiver<ProjectorStatus>,
+) {
+    let mut published: Option<(ProjectorRole, ProjectorState)> = None;
+    let mut due = Instant::now();
+    let (mut rate_window_start, mut rate_window_events) = (Instant::now(), 0);
+    loop {
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { break },
+            () = sleep_until(due) => {}
+        }
+        let now = status.borrow_and_update().clone();
+        let Some(role) = role(now.state) else { continue };
+        let is_unchanged = published == Some((role, now.state));
+        if is_unchanged && Instant::now() < due {
+            continue;
+        }
+        if let Some((previous_role, _)) = published
+            && previous_role != role
+        {
+            let _ = timeout(PUBLISH_TIMEOUT, store.remove(previous_role)).await;
+        }
+        let millis = rate_window_start.elapsed().as_millis().max(1);
+        let rate = u128::from(now.events_processed - rate_window_events) * 1_000 / millis;
+        if is_unchanged || published.is_none() {
+            (rate_window_start, rate_window_events) = (Instant::now(), now.events_processed);
+        }
+        let heartbeat = Heartbeat {
+            at: clock::now(),
+            state: now.state.as_str().to_owned(),
+            position: now.position,
+            events_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
+            last_error: now.last_error,
+        };
+        let _ = timeout(PUBLISH_TIMEOUT, store.publish(role, heartbeat)).await;
+        published = Some((role, now.state));
+        due = Instant::now() + HEARTBEAT_INTERVAL;
+    }
+    if let Some((role, _)) = published {
+        let _ = timeout(PUBLISH_TIMEOUT, store.remove(role)).await;
+    }
+}
+
+/// Returns the role of a projector in this state; `None` while it is not known.
+fn role(state: ProjectorState) -> Option<ProjectorRole> {
+    match state {
+        ProjectorState::Starting | ProjectorState::Stopped => None,
+        ProjectorState::StandingBy => Some(ProjectorRole::Standby),
+        ProjectorState::Waiting
+        | ProjectorState::Rebuilding
+        | ProjectorState::CatchingUp
+        | ProjectorState::Live => Some(ProjectorRole::Active),
+    }
+}

@@ -1,0 +1,52 @@
+//! The interface of projections and of their storage.
+
+pub(crate) mod blocking;
+pub(crate) mod error;
+mod store;
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_ports::event_store::{LogId, RecordedEvent};
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
+
+use crate::dead_letters::queue::DeadLetterQueue;
+
+pub use error::ProjectionError;
+pub use store::{BatchPacing, ProjectionStore};
+
+/// A projection, open for writing.
+///
+/// The same log gives the same content, whatever the batches. After an error the projection must be dropped and opened
+/// again.
+#[async_trait]
+pub trait Projection: Send + 'static {
+    /// Returns the log and the position up to which it is folded.
+    fn checkpoint(&self) -> ProjectionCheckpoint;
+
+    /// Returns the number of dead letters that wait for a retry.
+    fn dead_letter_count(&self) -> u64;
+
+    /// Returns the number of discarded events whose discard was not acknowledged.
+    fn discarded_count(&self) -> u64;
+
+    /// Returns the dead letters, on which operator actions are applied.
+    fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue;
+
+    /// Checks that the stored checkpoint is still the one in memory. A remote engine may have lost its last commits, and
+    /// while no event arrives, nothing else would detect that.
+    async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
+    /// Folds the events that follow the checkpoint, and moves the checkpoint to `up_to`, in one commit. A long batch may
+    /// be committed in chunks, of which each moves the checkpoint to its end.
+    ///
+    /// Ignores operator actions: callers that read the log use
+    /// [`advance_projection`](crate::dead_letters::advance_projection), which applies them.
+    async fn fold(
+        &mut self,
+        log: LogId,
+        events: Vec<RecordedEvent>,
+        up_to: Position,
+    ) -> Result<(), ProjectionError>;
+}

@@ -1,0 +1,86 @@
+//! The storage of one generation of a projection.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use chat_domain::operator_action::ProjectionName;
+use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
+use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::projection_contents::ProjectionContents;
+
+use super::Projection;
+use super::error::ProjectionError;
+use crate::generations::heartbeats::HeartbeatStore;
+
+/// The storage of one generation of one projection: a SQLite file, a Postgres schema, or a folder of a search index.
+///
+/// Shown as its location. One writer at a time has it open; readers work beside the writer.
+#[async_trait]
+pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
+    /// Returns the projection that is stored here.
+    fn projection(&self) -> ProjectionName;
+
+    /// Returns how events are batched for it.
+    fn pacing(&self) -> BatchPacing;
+
+    /// Returns where the projectors of this generation publish their heartbeats.
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore>;
+
+    /// Opens the projection for writing, and creates it where nothing is stored. [`ProjectionError::InUse`] while another
+    /// writer has it open.
+    async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError>;
+
+    /// Quarantines the stored projection, and opens an empty one at the start of the log.
+    async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError>;
+
+    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer
+    /// waits until the dry run is dropped.
+    async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
+
+    /// Deletes the stored projection; does nothing where none is stored. [`ProjectionError::InUse`] while a writer has it
+    /// open.
+    async fn remove(&self) -> Result<(), ProjectionError>;
+
+    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
+    /// Dropping the future ends the check.
+    async fn verify(&self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
+    /// Reads the position up to which the log is folded.
+    async fn position(&self) -> Result<Position, ProjectionError>;
+
+    /// Reads the number of dead letters that wait for a retry.
+    async fn dead_letter_count(&self) -> Result<u64, ProjectionError>;
+
+    /// Reads a page of dead letters and discarded events, with the number of each.
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError>;
+
+    /// Reads the whole content in one snapshot, with its position.
+    async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError>;
+
+    /// Returns the size on disk; `None` if it is not known.
+    async fn size_in_bytes(&self) -> Option<u64>;
+
+    /// Reads the last heartbeat that a projector in this role published, which may be old.
+    async fn heartbeat(&self, role: ProjectorRole) -> Option<Heartbeat> {
+        self.heartbeats().read(role).await
+    }
+}
+
+/// Limits of a batch, and the pause between two batches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchPacing {
+    /// The largest number of events in a batch.
+    pub max_events: usize,
+    /// The size of the events in bytes from which on a batch is full.
+    pub max_bytes: usize,
+    /// After a batch, events are gathered for this many times as long as the batch took to apply, so that applying takes
+    /// only a share of the time. An event that arrives later is applied at once. Finite and not negative; 0: no pause.
+    pub rest_factor: f64,
+    /// The longest pause.
+    pub max_rest: Duration,
+}
