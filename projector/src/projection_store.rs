@@ -138,7 +138,7 @@ impl ProjectionLocation {
             Self::ReadModel(rows) => Ok(rows.reader().letters(list).await?),
             Self::SearchIndex(dir) => {
                 let dir = dir.clone();
-                run_blocking(move || TantivyIndex::open(&dir)?.letters(&list)).await
+                run_blocking(move || TantivyIndex::open(&dir)?.dead_letter_page(&list)).await
             }
         }
     }

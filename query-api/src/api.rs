@@ -6,13 +6,14 @@ use axum::extract::FromRef;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
+use chat_ports::search_index::SearchIndex;
 use chat_web::admin_auth::AdminAccess;
 use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
 use crate::lag::LagMeter;
 use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, MonotonicReadGuard};
-use crate::search::{MessageSearch, SearchExecutor};
+use crate::search::SearchExecutor;
 
 /// The ports that queries read.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ pub struct QueryPorts {
     /// Apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// What messages say.
-    pub search: Arc<dyn MessageSearch>,
+    pub search: Arc<dyn SearchIndex>,
     /// Histories, and where the log ends.
     pub event_store: Arc<dyn EventStore>,
 }
@@ -40,7 +41,7 @@ pub struct PromotedProjections {
     /// Apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// What messages say.
-    pub search: Arc<dyn MessageSearch>,
+    pub search: Arc<dyn SearchIndex>,
     /// How far both are, where a projector of this process tells.
     pub progress: ProjectionProgress,
     /// The positions that they were seen at: of the read model, and of the search index.

@@ -202,7 +202,7 @@ impl DeadLetterQueue for SearchProjection {
 
     async fn letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
         let reader = self.reader.clone();
-        run_blocking(move || reader.letter(position)).await
+        run_blocking(move || reader.dead_letter(position)).await
     }
 
     async fn dead_letters_of_stream(
@@ -221,7 +221,7 @@ impl DeadLetterQueue for SearchProjection {
             let settled = piece.into_outcome(std::mem::take(&mut changes.new_dead_letters));
             changes.to = settled.checkpoint_position;
             changes.resolved_dead_letters.clone_from(&settled.applied);
-            changes.mark.clone_from(&settled.updated);
+            changes.changed_dead_letters.clone_from(&settled.updated);
             settled
         };
         let settled = self.fold_and_commit(move || stretch, settle).await?;
@@ -238,7 +238,7 @@ impl DeadLetterQueue for SearchProjection {
     ) -> Result<(), ProjectionError> {
         let marks = acknowledged.is_some();
         let nothing = DecodedBatch::decode(log, self.checkpoint.position, to, Vec::new());
-        self.fold_and_commit(move || nothing, |changes| changes.mark = acknowledged.into_iter().collect())
+        self.fold_and_commit(move || nothing, |changes| changes.changed_dead_letters = acknowledged.into_iter().collect())
             .await?;
         if marks {
             self.blocked_streams.record_acknowledgement();

@@ -18,7 +18,6 @@ use super::time;
 use crate::api::QueryContext;
 use crate::pagination::{Cursor, PageLimits, malformed_parameter};
 use crate::response_position::{ResponsePosition, require_existing};
-use crate::search::check_length;
 
 /// What to search for.
 #[derive(Deserialize, ToSchema)]
@@ -199,8 +198,17 @@ fn build_request(
     if query.trim().is_empty() {
         return Err(ErrorCode::QueryBlank.into());
     }
-    check_length(&query)?;
-    Ok(SearchRequest { scope, query, fuzzy, sort, created_from: from, created_until: to, limit, cursor })
+    Ok(SearchRequest {
+        scope,
+        query,
+        fuzzy,
+        sort,
+        created_from: from,
+        created_until: to,
+        limit,
+        cursor,
+        min_position: None,
+    })
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
@@ -227,11 +235,13 @@ impl QueryContext {
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
         let asked = Instant::now();
+        self.projections.search.check_query(&request.query)?;
         require_existing(self, self.query_read_model(freshness, find_scope).await?).await?;
         // The client waits for both projections together no longer than it said.
         let freshness =
             Freshness { max_wait: freshness.max_wait.saturating_sub(asked.elapsed()), ..freshness };
         let freshness = self.minimum_positions.raise_search_freshness(freshness);
+        let request = SearchRequest { min_position: freshness.min_position, ..request };
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
         let page = self.shared.consistency_waiter.query_when_fresh(freshness, progress, search).await?.value;
