@@ -109,7 +109,7 @@ impl Corpus {
     }
 
     fn message(&self, index: usize, random: &mut PseudoRandom) -> Result<Document, BoxError> {
-        let (app, body) = self.random_text(dice);
+        let (app, body) = self.random_text(random);
         let at = Timestamp::from_millis(1_790_000_000_000 + index as i64);
         let chat = (index * 7_919 % CHATS) / self.apps.len() + 1;
         Ok(Document {

@@ -132,7 +132,7 @@ mod tests {
             let (sender, answers) = mpsc::channel();
             reader.index().unwrap().while_loading(|| {
                 threads.spawn(move || {
-                    sender.send(searched.search(&request(Some(1))).unwrap().position).unwrap()
+                    sender.send(searched.search(&request(Some(1))).unwrap().position).unwrap();
                 });
                 let early = answers.recv_timeout(Duration::from_millis(100));
                 assert_eq!(early, Err(RecvTimeoutError::Timeout));
