@@ -1,4 +1,4 @@
-//! Text of any script: normalized, and cut into words.
+//! Normalization and tokenization of text in any script.
 
 mod common_scripts;
 pub(crate) mod normalize;

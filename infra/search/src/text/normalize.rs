@@ -225,7 +225,7 @@ fn is_emoji(cluster: &str) -> bool {
     first.is_emoji_char() && first.nfkd().eq([first]) && !is_combining_mark(first)
 }
 
-/// The expansion of a letter that stands for several.
+/// The spelling of a ligature or special letter with several base letters.
 fn expand_ligature(c: char) -> Option<&'static str> {
     Some(match c {
         'ß' => "ss",
