@@ -6,13 +6,14 @@ use axum::extract::FromRef;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModel;
+use chat_ports::search_index::SearchIndex;
 use chat_web::admin_auth::AdminAccess;
 use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
 use crate::lag::LagMeter;
 use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition};
-use crate::search::{MessageSearch, SearchExecutor};
+use crate::search::SearchExecutor;
 
 /// The ports of the query API.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ pub struct QueryPorts {
     /// The read model of apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// The search index.
-    pub search: Arc<dyn MessageSearch>,
+    pub search: Arc<dyn SearchIndex>,
     /// The event store, for histories and the head of the log.
     pub event_store: Arc<dyn EventStore>,
 }
@@ -40,7 +41,7 @@ pub struct PromotedProjections {
     /// The read model of apps, chats and messages.
     pub read_model: Arc<dyn ReadModel>,
     /// The search index.
-    pub search: Arc<dyn MessageSearch>,
+    pub search: Arc<dyn SearchIndex>,
     /// Positions published by projectors of the same process.
     pub progress: ProjectionProgress,
     /// Positions that the projections have reached: of the read model and of the search index.

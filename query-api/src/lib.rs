@@ -17,4 +17,3 @@ mod search;
 
 pub use api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts};
 pub use routes::{openapi_document, router};
-pub use search::MessageSearch;

@@ -1,11 +1,9 @@
-//! The search index: messages in tantivy, found by whole words, starts of words, parts of words and phrases, in every
-//! script.
+//! The search index: messages found by whole words, prefixes, substrings and phrases, in every script.
 //!
-//! [`SearchIndex`] answers queries; [`SearchIndexWriter`] is what the projection writes. What both promise:
+//! [`SearchIndex`] is the port that queries use; [`IndexChanges`] is what the projection commits. Guarantees:
 //!
-//! - **One snapshot a query.** All that one search returns is as of one position, and it returns that position.
-//! - **Exactly once in effect.** [`SearchIndexWriter::commit`] moves the checkpoint in the same tantivy commit (its
-//!   payload) as the documents, durably.
+//! - **One snapshot per query.** A search returns hits as of one position, together with that position.
+//! - **Effectively once.** A commit stores its documents and moves the projection checkpoint durably and atomically.
 
 use std::error::Error as StdError;
 
@@ -15,60 +13,84 @@ use thiserror::Error;
 use crate::dead_letter::DeadLetter;
 use crate::event_store::LogId;
 
-/// Which message a document is about.
+/// Searches messages. Its methods may block; async callers run them on a blocking thread.
+pub trait SearchIndex: Send + Sync + 'static {
+    /// Rejects a query that the index would not read to its end: a search for it would ignore the rest and return
+    /// messages that do not match.
+    ///
+    /// # Errors
+    /// [`QueryTooLong`] if the query has more bytes or words than the index reads.
+    fn check_query(&self, query: &str) -> Result<(), QueryTooLong>;
+
+    /// Finds messages. A query without a word finds none.
+    ///
+    /// Successive calls never go back to an earlier position, unless the index is recreated. A search does not wait for commits that are being loaded,
+    /// unless it needs them to reach [`SearchRequest::min_position`].
+    ///
+    /// # Errors
+    /// See [`SearchError`]; [`SearchError::is_retryable`] tells which are worth a retry.
+    fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError>;
+}
+
+/// The query has more bytes or words than the index reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the query is longer than the search index reads")]
+pub struct QueryTooLong;
+
+/// Identifies the message of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
     /// The app.
     pub app: AppToken,
-    /// The chat in it.
+    /// The chat in the app.
     pub chat: ChatNumber,
     /// The message in the chat.
     pub message: MessageNumber,
 }
 
-/// A message as the index holds it. The index stores the text too, so that a search is answered from one snapshot.
+/// A message in the index. The index stores the body too, so that a search is answered from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Which message.
+    /// The message's key; unique in the index.
     pub key: MessageKey,
-    /// The position of its MessageCreated event: its age among all messages.
+    /// The position of the message's `MessageCreated` event; orders all messages by age.
     pub created_position: Position,
-    /// Its text.
+    /// The message's body.
     pub body: String,
-    /// Events about it.
+    /// The number of events about the message.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was last edited, or else created.
+    /// The time of the last edit, or of creation if there was none.
     pub updated_at: Timestamp,
 }
 
-/// What the projection made of a stretch of the log.
+/// The changes that one batch of events makes to the index. Committed atomically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexChanges {
-    /// The log that the stretch is of.
+    /// The log that the batch was read from.
     pub log: LogId,
-    /// Where the stretch starts: the checkpoint must be here.
+    /// The position before the batch; must equal the checkpoint.
     pub from: Position,
-    /// Where it ends: the checkpoint moves here.
+    /// The position of the batch's end; becomes the checkpoint.
     pub to: Position,
-    /// Documents to store of which the index has none with the same key: that one is there is not looked for. A key is
-    /// here, in `put` or in `delete`, and once at most.
+    /// Documents with keys that the index does not hold. The index does not verify that. Across `add`, `upsert` and
+    /// `delete`, a key occurs at most once.
     pub add: Vec<Document>,
-    /// Documents to store, in place of those with the same key.
+    /// Documents that replace those with the same keys, if there are any.
     pub upsert: Vec<Document>,
-    /// Documents to take away.
+    /// Keys of documents to delete.
     pub delete: Vec<MessageKey>,
-    /// Events to park.
+    /// Events that could not be applied.
     pub new_dead_letters: Vec<DeadLetter>,
-    /// Letters to take away: their events are applied now.
+    /// Positions of dead letters to remove, because their events have been applied.
     pub resolved_dead_letters: Vec<Position>,
-    /// Stored letters with another reason or state.
-    pub mark: Vec<DeadLetter>,
+    /// Stored dead letters whose reason or state changed.
+    pub changed_dead_letters: Vec<DeadLetter>,
 }
 
 impl IndexChanges {
-    /// No changes between two positions: only the checkpoint moves.
+    /// Changes that only move the checkpoint.
     pub fn empty(log: LogId, from: Position, to: Position) -> Self {
         Self {
             log,
@@ -79,12 +101,12 @@ impl IndexChanges {
             delete: Vec::new(),
             new_dead_letters: Vec::new(),
             resolved_dead_letters: Vec::new(),
-            mark: Vec::new(),
+            changed_dead_letters: Vec::new(),
         }
     }
 }
 
-/// What is searched.
+/// The messages that a search considers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All chats of an app.
@@ -96,7 +118,7 @@ pub enum Scope {
 /// The order of hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Better matches first, newest first among equals.
+    /// Best match first; among equal scores, newest first.
     #[default]
     Relevance,
     /// Newest first.
@@ -108,25 +130,28 @@ pub enum Sort {
 /// A search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchRequest {
-    /// Where.
+    /// The messages to search.
     pub scope: Scope,
-    /// What a person typed.
+    /// The query as the user typed it.
     pub query: String,
     /// Whether typing errors are forgiven: one in words of 4–7 letters, two from 8.
     pub fuzzy: bool,
-    /// In which order.
+    /// The order of hits.
     pub sort: Sort,
-    /// Only messages created at this time or later.
+    /// The earliest time of creation, inclusive.
     pub created_from: Option<Timestamp>,
-    /// Only messages created before or at this time.
+    /// The latest time of creation, inclusive.
     pub created_until: Option<Timestamp>,
-    /// How many hits to return at most.
+    /// The maximum number of hits on the page.
     pub limit: usize,
-    /// Hits after the page that returned this cursor.
+    /// Starts the page after the one that returned this cursor.
     pub cursor: Option<SearchCursor>,
+    /// A position that the answer should include. The index looks for newer commits until it includes the position or
+    /// there are none; the answer may still be older.
+    pub min_position: Option<Position>,
 }
 
-/// The place after a hit in the order of a search.
+/// The sort key of a page's last hit. The next page starts after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchCursor {
     /// The hit's score.
@@ -138,13 +163,13 @@ pub struct SearchCursor {
 /// A page of hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPage {
-    /// The position up to which the log was folded in.
+    /// The position of the snapshot that was searched.
     pub position: Position,
-    /// The hits, in the order asked for.
+    /// The hits, in the requested order.
     pub hits: Vec<Hit>,
-    /// How many messages match, on all pages.
+    /// The number of matching messages on all pages.
     pub total: u64,
-    /// Where the next page starts, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<SearchCursor>,
 }
 
@@ -153,34 +178,34 @@ pub struct SearchPage {
 pub struct Hit {
     /// The message.
     pub document: Document,
-    /// HTML: the escaped text around the first match, with `<mark>` around what matched.
+    /// HTML: the escaped text around the best match, with `<mark>` around each match.
     pub snippet: String,
-    /// How well it matches: the sum over the query's words. Only the order means anything.
+    /// The sum of the scores of the query's words. Only comparisons are meaningful.
     pub score: u64,
 }
 
-/// Why the index could not be read or written.
+/// An error of reading or writing the index.
 #[derive(Debug, Error)]
 pub enum SearchError {
-    /// Out of reach or busy; worth a retry.
+    /// The storage can't be reached or is busy. Worth a retry.
     #[error("the search index can't be reached now")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// What is stored can't be understood; a retry finds the same, a rebuild helps.
+    /// The stored data can't be read. A retry fails again; a rebuild helps.
     #[error("the search index is damaged")]
     Damaged(#[source] Box<dyn StdError + Send + Sync>),
-    /// Another writer has the index open; worth a retry.
+    /// Another writer has the index open. Worth a retry.
     #[error("another process writes the search index")]
     InUse(#[source] Box<dyn StdError + Send + Sync>),
-    /// Another projector moved the checkpoint; load it and go on from there.
+    /// Another projector moved the checkpoint. Load the checkpoint and continue from it.
     #[error("another projector moved the checkpoint")]
     CheckpointMoved,
-    /// No folder, or an empty one: no projector has created the index yet.
+    /// The folder does not exist or is empty: no projector has created the index yet.
     #[error("there is no search index yet")]
     NotCreated,
 }
 
 impl SearchError {
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Damaged(_))
     }

@@ -1,10 +1,10 @@
-//! What the search index costs: `cargo run --release -p chat-infra --example index_speed -- CORPUS [MESSAGES] [COMMIT]`.
+//! Measures the search index: `cargo run --release -p chat-search --example index_speed -- CORPUS [MESSAGES] [COMMIT]`.
 //!
-//! Puts messages into a new index, `COMMIT` of them a commit, into 1,000 chats, and prints the processor time of each
-//! (all threads, merges included), the size of the index, and how long searches in it take. `CORPUS` is a file of JSON
-//! lines with an `app` and a `body`; where it is too short, halves of two of an app's bodies make more of them.
+//! Indexes messages in 1,000 chats, `COMMIT` of them per commit, and prints the CPU time per message (all threads and
+//! merges), the size of the index, and the latency of searches. `CORPUS` is a file of JSON lines with an `app` and a
+//! `body`. Each message is made of halves of two bodies of an app.
 
-#![expect(clippy::print_stdout, reason = "its purpose")]
+#![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -29,38 +29,38 @@ type BoxError = Box<dyn Error>;
 
 const CHATS: usize = 1_000;
 const SEARCHES_PER_KIND: usize = 400;
-/// Ticks of `/proc/self/stat`.
-const TICKS_A_SECOND: f64 = 100.0;
+/// Clock ticks per second in `/proc/self/stat`.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() -> Result<(), BoxError> {
     let mut arguments = env::args().skip(1);
-    let corpus = Corpus::read(&arguments.next().ok_or("which corpus?")?)?;
+    let corpus = Corpus::read(&arguments.next().ok_or("usage: index_speed CORPUS [MESSAGES] [COMMIT]")?)?;
     let messages: usize = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
     let commit: usize = arguments.next().map_or(Ok(32_768), |text| text.parse())?;
     let folder = tempfile::tempdir_in(env::var_os("FOLDER").unwrap_or_else(|| ".".into()))?;
     let dir = folder.path().join("index");
     let (mut writer, _) = TantivyIndexWriter::open(&dir)?;
-    let mut dice = PseudoRandom(1);
+    let mut random = PseudoRandom(1);
     let log = LogId(Uuid::from_u128(1));
-    let (mut wall, mut processor) = (Duration::ZERO, 0.0);
+    let (mut commit_time, mut cpu_time) = (Duration::ZERO, 0.0);
     for from in (0..messages).step_by(commit) {
         let to = (from + commit).min(messages);
-        let new = (from..to).map(|index| corpus.message(index, &mut dice)).collect::<Result<_, _>>()?;
-        let nothing = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
+        let new = (from..to).map(|index| corpus.message(index, &mut random)).collect::<Result<_, _>>()?;
+        let empty = IndexChanges::empty(log, Position::new(from as u64), Position::new(to as u64));
         let (started, used) = (Instant::now(), cpu_seconds()?);
-        writer.commit(IndexChanges { add: new, ..nothing })?;
-        wall += started.elapsed();
-        processor += self::cpu_seconds()? - used;
+        writer.commit(IndexChanges { add: new, ..empty })?;
+        commit_time += started.elapsed();
+        cpu_time += cpu_seconds()? - used;
     }
     let used = cpu_seconds()?;
     wait_for_merges(&dir);
-    processor += self::cpu_seconds()? - used;
+    cpu_time += cpu_seconds()? - used;
     let each = 1e6 / messages as f64;
     println!(
-        "{messages} messages, {commit} a commit: {:.1} us of processor each, {:.1} us of commit each, {:.0} bytes \
-         each, {} segments, {} at the peak",
-        processor * each,
-        wall.as_secs_f64() * each,
+        "{messages} messages, {commit} per commit: {:.1} us CPU each, {:.1} us commit time each, {:.0} bytes each, \
+         {} segments, {} peak memory",
+        cpu_time * each,
+        commit_time.as_secs_f64() * each,
         index_bytes(&dir)? as f64 / messages as f64,
         segment_count(&dir)?,
         peak_memory()?,
@@ -70,10 +70,10 @@ fn main() -> Result<(), BoxError> {
     search(&corpus, &reader, messages)
 }
 
-/// Texts of several apps.
+/// The bodies of several apps.
 struct Corpus {
     apps: Vec<(AppToken, Vec<String>)>,
-    /// Of each text, its app and its place there.
+    /// The app and the index in it, for each body.
     text_locations: Vec<(usize, usize)>,
 }
 
@@ -89,29 +89,28 @@ impl Corpus {
             let line: CorpusLine = serde_json::from_str(line)?;
             apps.entry(line.app).or_default().push(line.body);
         }
-        let mut dice = PseudoRandom(7);
+        let mut random = PseudoRandom(7);
         let mut corpus = Self { apps: Vec::new(), text_locations: Vec::new() };
         for (app, (_, bodies)) in apps.into_iter().enumerate() {
             corpus.text_locations.extend((0..bodies.len()).map(|text| (app, text)));
-            let token = AppToken::generate(|bytes| bytes.fill_with(|| dice.next_below(256) as u8));
+            let token = AppToken::generate(|bytes| bytes.fill_with(|| random.next_below(256) as u8));
             corpus.apps.push((token, bodies));
         }
         Ok(corpus)
     }
 
-    /// One of the texts, or halves of two.
-    fn random_text(&self, dice: &mut PseudoRandom) -> (usize, String) {
-        let (app, text) = self.text_locations[dice.next_below(self.text_locations.len())];
+    /// A text made of halves of two bodies of one app.
+    fn random_text(&self, random: &mut PseudoRandom) -> (usize, String) {
+        let (app, text) = self.text_locations[random.next_below(self.text_locations.len())];
         let bodies = &self.apps[app].1;
-        let (a, b) = (&bodies[text], &bodies[dice.next_below(bodies.len())]);
+        let (a, b) = (&bodies[text], &bodies[random.next_below(bodies.len())]);
         let (a, b) = (split_in_half(a).0, split_in_half(b).1);
         (app, format!("{a}{b}"))
     }
 
-    fn message(&self, index: usize, dice: &mut PseudoRandom) -> Result<Document, BoxError> {
-        let (app, body) = self.random_text(dice);
+    fn message(&self, index: usize, random: &mut PseudoRandom) -> Result<Document, BoxError> {
+        let (app, body) = self.random_text(random);
         let at = Timestamp::from_millis(1_790_000_000_000 + index as i64);
-        // An app's chats are those whose number leaves its own as the rest.
         let chat = (index * 7_919 % CHATS) / self.apps.len() + 1;
         Ok(Document {
             key: MessageKey {
@@ -128,23 +127,23 @@ impl Corpus {
     }
 }
 
-/// Cuts a text in two, between words where it has some.
+/// Splits a text in two, between words if it has any.
 fn split_in_half(text: &str) -> (&str, &str) {
     let middle = text.floor_char_boundary(text.len() / 2);
     let middle = text[middle..].find(' ').map_or(middle, |space| middle + space);
     text.split_at(middle)
 }
 
-/// Searches of each kind, newest first, in one chat and in an app.
+/// Measures searches of each kind, newest first, in a chat and in an app.
 fn search(corpus: &Corpus, index: &TantivyIndex, messages: usize) -> Result<(), BoxError> {
-    let mut dice = PseudoRandom(3);
+    let mut random = PseudoRandom(3);
     for kind in ["word", "prefix", "substring", "phrase"] {
         for in_app in [false, true] {
-            let mut took = Vec::new();
+            let mut latencies = Vec::new();
             let mut found = 0;
-            while took.len() < SEARCHES_PER_KIND {
-                let message = corpus.message(dice.next_below(messages), &mut dice)?;
-                let Some(query) = random_query(kind, &message.body, &mut dice) else { continue };
+            while latencies.len() < SEARCHES_PER_KIND {
+                let message = corpus.message(random.next_below(messages), &mut random)?;
+                let Some(query) = random_query(kind, &message.body, &mut random) else { continue };
                 let key = message.key;
                 let scope = if in_app { Scope::App(key.app) } else { Scope::Chat(key.app, key.chat) };
                 let request = SearchRequest {
@@ -156,17 +155,18 @@ fn search(corpus: &Corpus, index: &TantivyIndex, messages: usize) -> Result<(), 
                     created_until: None,
                     limit: 20,
                     cursor: None,
+                    min_position: None,
                 };
                 let started = Instant::now();
                 found += index.search(&request)?.total;
-                took.push(started.elapsed());
+                latencies.push(started.elapsed());
             }
-            took.sort_unstable();
+            latencies.sort_unstable();
             let scope = if in_app { "an app" } else { "a chat" };
             println!(
                 "{kind:>9} in {scope}: p50 {:>5} us, p99 {:>6} us, {} found on average",
-                took[SEARCHES_PER_KIND / 2].as_micros(),
-                took[SEARCHES_PER_KIND * 99 / 100].as_micros(),
+                latencies[SEARCHES_PER_KIND / 2].as_micros(),
+                latencies[SEARCHES_PER_KIND * 99 / 100].as_micros(),
                 found / SEARCHES_PER_KIND as u64
             );
         }
@@ -174,13 +174,13 @@ fn search(corpus: &Corpus, index: &TantivyIndex, messages: usize) -> Result<(), 
     Ok(())
 }
 
-fn random_query(kind: &str, body: &str, dice: &mut PseudoRandom) -> Option<String> {
+fn random_query(kind: &str, body: &str, random: &mut PseudoRandom) -> Option<String> {
     let words: Vec<Vec<char>> = body
         .split(|c: char| !c.is_alphanumeric())
         .map(|word| word.chars().collect::<Vec<_>>())
         .filter(|word| word.len() > 3)
         .collect();
-    let at = dice.next_below(words.len().max(1));
+    let at = random.next_below(words.len().max(1));
     let word = words.get(at)?;
     Some(match kind {
         "word" => word.iter().collect(),
@@ -190,17 +190,17 @@ fn random_query(kind: &str, body: &str, dice: &mut PseudoRandom) -> Option<Strin
     })
 }
 
-/// Numbers that look drawn, the same ones each time.
+/// A pseudo-random generator with the same sequence on every run.
 struct PseudoRandom(u64);
 
 impl PseudoRandom {
-    fn next_below(&mut self, below: usize) -> usize {
+    fn next_below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % below
+        (self.0 >> 33) as usize % bound
     }
 }
 
-/// Waits until nothing is merged any more.
+/// Waits until the list of segments no longer changes.
 fn wait_for_merges(dir: &Path) {
     let mut last = None;
     loop {
@@ -213,12 +213,12 @@ fn wait_for_merges(dir: &Path) {
     }
 }
 
-/// Seconds of processor time that this process has used.
+/// The CPU time of this process, in seconds.
 fn cpu_seconds() -> Result<f64, BoxError> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-    Ok((ticks(11).ok_or("no user time")? + ticks(12).ok_or("no system time")?) / TICKS_A_SECOND)
+    Ok((ticks(11).ok_or("no user time")? + ticks(12).ok_or("no system time")?) / TICKS_PER_SECOND)
 }
 
 fn peak_memory() -> Result<String, BoxError> {
@@ -234,7 +234,7 @@ fn index_bytes(dir: &Path) -> Result<u64, BoxError> {
         let name = entry.path().extension().unwrap_or_default().to_string_lossy().into_owned();
         *bytes.entry(name).or_default() += entry.metadata()?.len();
     }
-    println!("bytes by kind of file: {bytes:?}");
+    println!("bytes by file extension: {bytes:?}");
     Ok(bytes.values().sum())
 }
 

@@ -1,4 +1,4 @@
-//! A query that may match in several ways, of which the best counts.
+//! A tantivy query of several alternatives that scores by the best one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use tantivy::query::{EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::{DocId, DocSet, Score, SeekDangerResult, SegmentReader, TERMINATED, TantivyError};
 
-/// Finds what any of its ways finds; the score is that of the best way that does.
+/// Finds the documents that any alternative finds. The score is that of the best alternative that finds the document.
 ///
-/// tantivy has this as `DisjunctionMaxQuery`, which fills a window of 4,096 documents at a time. That is dear where few
-/// documents are asked about, as in one chat of many: here each is asked of one way after the other, the best first,
-/// until one has it.
+/// tantivy's `DisjunctionMaxQuery` finds the same, but fills a window of 4,096 documents at a time. That is expensive for
+/// selective searches, as in one chat of many. This query seeks instead: it asks for one document at a time, the best
+/// alternative first, until one has it.
 #[derive(Clone, Debug)]
-pub(super) struct BestMatchQuery(Arc<[Alternative<Box<dyn Query>>]>);
+pub(crate) struct BestMatchQuery(Arc<[Alternative<Box<dyn Query>>]>);
 
-/// One of the ways, and what it scores.
+/// A query (or its weight), and the score of its matches.
 struct Alternative<T> {
     matcher: T,
     score: Score,
@@ -27,14 +27,14 @@ impl<T: fmt::Debug> fmt::Debug for Alternative<T> {
 }
 
 impl BestMatchQuery {
-    /// Ways with what they score.
-    pub fn new(ways: impl IntoIterator<Item = (Box<dyn Query>, u16)>) -> Self {
-        let mut ways: Vec<_> = ways
+    /// A query of alternatives with their scores.
+    pub fn new(alternatives: impl IntoIterator<Item = (Box<dyn Query>, u16)>) -> Self {
+        let mut alternatives: Vec<_> = alternatives
             .into_iter()
-            .map(|(by, score)| Alternative { matcher: by, score: f32::from(score) })
+            .map(|(matcher, score)| Alternative { matcher, score: f32::from(score) })
             .collect();
-        ways.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Self(ways.into())
+        alternatives.sort_by(|a, b| b.score.total_cmp(&a.score));
+        Self(alternatives.into())
     }
 }
 
@@ -44,8 +44,8 @@ impl Query for BestMatchQuery {
             EnableScoring::Enabled { searcher, .. } => EnableScoring::disabled_from_searcher(searcher),
             EnableScoring::Disabled { .. } => scoring,
         };
-        let weigh = |Alternative { matcher: by, score }: &Alternative<Box<dyn Query>>| {
-            Ok(Alternative { matcher: by.weight(disabled)?, score: *score })
+        let weigh = |Alternative { matcher, score }: &Alternative<Box<dyn Query>>| {
+            Ok(Alternative { matcher: matcher.weight(disabled)?, score: *score })
         };
         Ok(Box::new(BestMatchWeight(self.0.iter().map(weigh).collect::<tantivy::Result<_>>()?)))
     }
@@ -54,23 +54,23 @@ impl Query for BestMatchQuery {
 struct BestMatchWeight(Vec<Alternative<Box<dyn Weight>>>);
 
 impl BestMatchWeight {
-    /// The ways, each near a document.
+    /// A scorer without a current document, whose alternatives have been asked for `target`.
     fn scorer_from(
         &self,
         reader: &SegmentReader,
         target: DocId,
         boost: Score,
     ) -> tantivy::Result<BestMatchScorer> {
-        let mut ways = Vec::with_capacity(self.0.len());
-        for Alternative { matcher: by, score } in &self.0 {
-            let (sought, by) = by.scorer_danger(reader, target, 1.0)?;
-            ways.push(AlternativeScorer {
-                position: ScorerPosition::from_seek(target, sought),
-                scorer: by,
+        let mut alternatives = Vec::with_capacity(self.0.len());
+        for Alternative { matcher, score } in &self.0 {
+            let (result, scorer) = matcher.scorer_danger(reader, target, 1.0)?;
+            alternatives.push(AlternativeScorer {
+                position: ScorerPosition::from_seek(target, result),
+                scorer,
                 score: score * boost,
             });
         }
-        Ok(BestMatchScorer { alternatives: ways, doc: TERMINATED, score: 0.0 })
+        Ok(BestMatchScorer { alternatives, doc: TERMINATED, score: 0.0 })
     }
 }
 
@@ -96,22 +96,22 @@ impl Weight for BestMatchWeight {
         if scorer.seek_exact(doc) != SeekDangerResult::Found {
             return Err(TantivyError::InvalidArgument(format!("document {doc} does not match")));
         }
-        Ok(Explanation::new("the best way", scorer.score))
+        Ok(Explanation::new("the best alternative", scorer.score))
     }
 }
 
-/// Where a way stands.
+/// The position of an alternative's scorer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScorerPosition {
-    /// On this document.
+    /// On a match.
     OnDoc(DocId),
-    /// Before its next document, which is this one or a later one. It may only be asked for with `seek_danger`.
+    /// Before its next match, which is this document or a later one. Only `seek_danger` may be called on it.
     BeforeDoc(DocId),
 }
 
 impl ScorerPosition {
-    fn from_seek(target: DocId, sought: SeekDangerResult) -> Self {
-        match sought {
+    fn from_seek(target: DocId, result: SeekDangerResult) -> Self {
+        match result {
             SeekDangerResult::Found => Self::OnDoc(target),
             SeekDangerResult::SeekLowerBound(bound) => Self::BeforeDoc(bound),
         }
@@ -131,7 +131,7 @@ struct AlternativeScorer {
 }
 
 impl AlternativeScorer {
-    /// Whether this way finds a document. It must be asked for documents in rising order.
+    /// Whether this alternative matches a document. Must be called with ascending documents.
     fn matches(&mut self, doc: DocId) -> bool {
         if self.position.doc() < doc || self.position == ScorerPosition::BeforeDoc(doc) {
             self.position = ScorerPosition::from_seek(doc, self.scorer.seek_danger(doc));
@@ -141,20 +141,22 @@ impl AlternativeScorer {
 }
 
 struct BestMatchScorer {
-    /// The best first. A way that nobody asked, since a better one had the document, stands where it stood.
+    /// The best first. An alternative is not moved if a better one matches the document.
     alternatives: Vec<AlternativeScorer>,
     doc: DocId,
     score: Score,
 }
 
 impl BestMatchScorer {
-    /// Whether any way has the document, and how well.
+    /// Moves to the document if any alternative matches it.
     fn seek_exact(&mut self, doc: DocId) -> SeekDangerResult {
         if doc >= TERMINATED {
             return SeekDangerResult::SeekLowerBound(TERMINATED);
         }
-        if let Some(score) =
-            self.alternatives.iter_mut().find_map(|way| way.matches(doc).then_some(way.score))
+        if let Some(score) = self
+            .alternatives
+            .iter_mut()
+            .find_map(|alternative| alternative.matches(doc).then_some(alternative.score))
         {
             (self.doc, self.score) = (doc, score);
             return SeekDangerResult::Found;
@@ -162,7 +164,7 @@ impl BestMatchScorer {
         SeekDangerResult::SeekLowerBound(self.lower_bound())
     }
 
-    /// Goes to the first document from `doc` on that any way has.
+    /// Moves to the first match at or after `doc`.
     fn seek_from(&mut self, mut doc: DocId) -> DocId {
         while let SeekDangerResult::SeekLowerBound(bound) = self.seek_exact(doc) {
             if bound >= TERMINATED {
@@ -175,7 +177,12 @@ impl BestMatchScorer {
     }
 
     fn lower_bound(&self) -> DocId {
-        self.alternatives.iter().map(|way| way.position.doc()).min().unwrap_or(TERMINATED).min(TERMINATED)
+        self.alternatives
+            .iter()
+            .map(|alternative| alternative.position.doc())
+            .min()
+            .unwrap_or(TERMINATED)
+            .min(TERMINATED)
     }
 }
 
@@ -197,11 +204,14 @@ impl DocSet for BestMatchScorer {
     }
 
     fn size_hint(&self) -> u32 {
-        self.alternatives.iter().map(|way| way.scorer.size_hint()).fold(0, u32::saturating_add)
+        self.alternatives
+            .iter()
+            .map(|alternative| alternative.scorer.size_hint())
+            .fold(0, u32::saturating_add)
     }
 
     fn cost(&self) -> u64 {
-        self.alternatives.iter().map(|way| way.scorer.cost()).fold(0, u64::saturating_add)
+        self.alternatives.iter().map(|alternative| alternative.scorer.cost()).fold(0, u64::saturating_add)
     }
 }
 
@@ -232,7 +242,7 @@ mod tests {
         (index.reader().unwrap().searcher(), text)
     }
 
-    /// Each document that a query finds, with its score.
+    /// The documents that a query finds, with their scores.
     fn found(searcher: &Searcher, query: &dyn Query) -> Vec<(DocId, Score)> {
         let weight = query.weight(EnableScoring::enabled_from_searcher(searcher)).unwrap();
         let mut found = Vec::new();
@@ -242,7 +252,7 @@ mod tests {
         found
     }
 
-    /// A word, or two next to each other.
+    /// A query for one word, or for two adjacent ones.
     fn word_or_phrase_query(text: Field, words: &str) -> Box<dyn Query> {
         let terms: Vec<_> = words.split(' ').map(|word| Term::from_field_text(text, word)).collect();
         match <[Term; 1]>::try_from(terms) {
@@ -255,33 +265,33 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_same_is_found_as_by_the_largest_of_several_scores(
+        fn finds_and_scores_as_tantivys_dismax_does(
             texts in prop::collection::vec("[a-e]( [a-e]){0,5}", 1..300),
-            ways in prop::collection::vec("[a-f]( [a-f])?", 2..5),
+            alternatives in prop::collection::vec("[a-f]( [a-f])?", 2..5),
             others in prop::collection::vec("[a-f]( [a-f])?", 0..3),
         ) {
             let (searcher, text) = index(&texts);
-            let scored: Vec<_> = ways.iter().zip([1_u16, 8, 2, 4]).collect();
-            let largest = scored.iter().map(|(words, score)| {
+            let scored: Vec<_> = alternatives.iter().zip([1_u16, 8, 2, 4]).collect();
+            let dismax = scored.iter().map(|(words, score)| {
                 Box::new(ConstScoreQuery::new(word_or_phrase_query(text, words), f32::from(*score))) as Box<dyn Query>
             });
-            let largest: Box<dyn Query> = Box::new(DisjunctionMaxQuery::new(largest.collect()));
-            let ways: Box<dyn Query> =
+            let dismax: Box<dyn Query> = Box::new(DisjunctionMaxQuery::new(dismax.collect()));
+            let best_match: Box<dyn Query> =
                 Box::new(BestMatchQuery::new(scored.iter().map(|(words, score)| (word_or_phrase_query(text, words), *score))));
-            prop_assert_eq!(found(&searcher, &ways), found(&searcher, &largest));
+            prop_assert_eq!(found(&searcher, &best_match), found(&searcher, &dismax));
 
-            // Among others that all have to match, in whichever place.
-            for place in 0..=others.len() {
-                let among = |query: &dyn Query| {
+            // Next to other required queries, at each position among them.
+            for position in 0..=others.len() {
+                let with_others = |query: &dyn Query| {
                     let mut all: Vec<Box<dyn Query>> = others.iter().map(|words| word_or_phrase_query(text, words)).collect();
-                    all.insert(place, query.box_clone());
+                    all.insert(position, query.box_clone());
                     let musts = all.into_iter().enumerate().map(|(index, query)| {
-                        let query = if index == place { query } else { Box::new(ConstScoreQuery::new(query, 0.0)) };
+                        let query = if index == position { query } else { Box::new(ConstScoreQuery::new(query, 0.0)) };
                         (Occur::Must, query)
                     });
                     found(&searcher, &BooleanQuery::new(musts.collect()))
                 };
-                prop_assert_eq!(among(ways.as_ref()), among(largest.as_ref()));
+                prop_assert_eq!(with_others(best_match.as_ref()), with_others(dismax.as_ref()));
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Up to where the log is folded in: the payload of each tantivy commit.
+//! The projection checkpoint, stored as the payload of each tantivy commit.
 
 use chat_domain::Position;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use super::folder::{Damage, damaged};
-use super::schema::SCHEMA_VERSION;
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::search_index::SearchError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Damage, damaged};
+use crate::schema::SCHEMA_VERSION;
 
 #[derive(Serialize, Deserialize)]
 struct CommitPayload {
@@ -17,8 +17,8 @@ struct CommitPayload {
     position: Position,
 }
 
-/// The payload that says where the index stands.
-pub(super) fn to_payload(checkpoint: ProjectionCheckpoint) -> Result<String, serde_json::Error> {
+/// Encodes a checkpoint as a commit payload.
+pub(crate) fn to_payload(checkpoint: ProjectionCheckpoint) -> Result<String, serde_json::Error> {
     let payload = CommitPayload {
         schema_version: SCHEMA_VERSION,
         log_id: checkpoint.log,
@@ -27,8 +27,8 @@ pub(super) fn to_payload(checkpoint: ProjectionCheckpoint) -> Result<String, ser
     serde_json::to_string(&payload)
 }
 
-/// Reads a payload; one of another schema version is damage, whatever else it says.
-pub(super) fn from_payload(payload: &str) -> Result<ProjectionCheckpoint, SearchError> {
+/// Decodes a commit payload. The schema version is checked first, because another version may have other fields.
+pub(crate) fn from_payload(payload: &str) -> Result<ProjectionCheckpoint, SearchError> {
     let unreadable = |error| damaged(Damage::UnreadableCheckpoint(error));
     let value: Value = serde_json::from_str(payload).map_err(unreadable)?;
     let found = value.get("schema_version").and_then(Value::as_u64);

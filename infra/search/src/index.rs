@@ -1,42 +1,41 @@
-//! Reading the index: searches, and what the writer and operators ask of it.
+//! Snapshots of the index: loading commits, searches, and reads by key.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use chat_domain::Position;
+use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
+use chat_ports::search_index::{
+    Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest,
+};
 use tantivy::index::SegmentId;
 use tantivy::query::{Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
 
-use super::checkpoint::from_payload;
-use super::folder::{self, classify_error, damaged, unavailable};
-use super::query_parser::parse_query;
-use super::query_plan::{QueryPlan, plan_query};
-use super::schema::{DeadLetterTag, Fields, StoredDocument, schema};
-use super::snippet::build_snippet;
-use super::top_hits::{self, PageRequest, SortColumns, TopHits};
-use chat_ports::content_digest::ContentDigest;
-use chat_ports::dead_letter::{
-    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
-};
-use chat_ports::event_store::LogId;
-use chat_ports::projection_checkpoint::ProjectionCheckpoint;
-use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
-use chat_ports::search_index::{
-    Document, Hit, MessageKey, SearchCursor, SearchError, SearchPage, SearchRequest,
-};
+use crate::checkpoint::from_payload;
+use crate::error::{classify_error, damaged, unavailable};
+use crate::folder;
+use crate::query_parser::parse_query;
+use crate::query_plan::{QueryPlan, plan_query};
+use crate::schema::{Fields, StoredDocument, schema};
+use crate::snippet::build_snippet;
+use crate::top_hits::{self, PageRequest, SortColumns, TopHits};
 
-/// Blocks of stored documents that are kept unpacked in each segment.
+/// The number of decompressed blocks of stored documents cached per segment.
 const CACHED_BLOCKS: usize = 4;
 
-/// Answers searches. Clones are the same index, and cheap.
+/// The indexes that [`TantivyIndex::open_shared`] and writers of this process have open, by folder.
+static SHARED: Mutex<BTreeMap<PathBuf, Weak<Inner>>> = Mutex::new(BTreeMap::new());
+
+/// An open index: answers from its current snapshot until a newer one is loaded. Clones share the snapshot.
 ///
-/// Its methods read files and block; async callers run them on a thread where that is allowed. Searches go on while
-/// another commit is being loaded.
+/// Methods read files and block; async callers run them on a blocking thread. Only methods that load commits wait for
+/// each other; all others use the current snapshot.
 #[derive(Clone, Debug)]
 pub struct TantivyIndex(Arc<Inner>);
 
@@ -49,136 +48,183 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SearchIndex").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("TantivyIndex").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
-/// What loads commits, one at a time.
+/// Loads commits, one at a time.
 struct Loader {
     index: Index,
     reader: IndexReader,
-    /// The list of segments that was loaded last, as it was stored.
+    /// The content of `meta.json` at the last load; tells whether there is a newer commit.
     meta_json: Vec<u8>,
 }
 
 /// One commit.
-struct Snapshot {
-    searcher: Searcher,
+pub(crate) struct Snapshot {
+    pub searcher: Searcher,
     /// The columns of each segment, in the searcher's order.
-    columns: Vec<SortColumns>,
-    checkpoint: ProjectionCheckpoint,
+    pub columns: Vec<SortColumns>,
+    pub checkpoint: ProjectionCheckpoint,
 }
 
 impl TantivyIndex {
     /// Opens the index in a folder.
     ///
     /// # Errors
-    /// [`SearchError::NotCreated`] where there is none yet, [`SearchError::Damaged`] where it can't be understood or
-    /// was written by another version.
+    /// [`SearchError::NotCreated`] if there is none yet, [`SearchError::Damaged`] if it can't be read or has another
+    /// version.
     pub fn open(dir: &Path) -> Result<Self, SearchError> {
         Self::from_index(dir, folder::open(dir)?)
     }
 
-    pub(super) fn from_index(dir: &Path, index: Index) -> Result<Self, SearchError> {
-        let meta = fs::read(dir.join(folder::META_FILE)).map_err(unavailable)?;
+    /// Returns the index that this process already has open in the folder, or opens it. Not necessarily at the newest
+    /// commit.
+    pub(crate) fn open_shared(dir: &Path) -> Result<Self, SearchError> {
+        Self::share(dir, || Self::open(dir))
+    }
+
+    /// The index for a new writer: the one that this process already has open in the folder, at the newest commit, or
+    /// else a new one.
+    pub(crate) fn for_writer(dir: &Path, index: Index) -> Result<Self, SearchError> {
+        let shared = Self::share(dir, || Self::from_index(dir, index))?;
+        shared.load_committed()?;
+        Ok(shared)
+    }
+
+    fn share(dir: &Path, open: impl FnOnce() -> Result<Self, SearchError>) -> Result<Self, SearchError> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inner) = shared.get(dir).and_then(Weak::upgrade) {
+            return Ok(Self(inner));
+        }
+        let opened = open()?;
+        shared.retain(|_, inner| inner.strong_count() > 0);
+        shared.insert(dir.to_owned(), Arc::downgrade(&opened.0));
+        Ok(opened)
+    }
+
+    fn from_index(dir: &Path, index: Index) -> Result<Self, SearchError> {
+        let meta_json = fs::read(dir.join(folder::META_FILE)).map_err(unavailable)?;
         let reader = index
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)
             .doc_store_cache_num_blocks(CACHED_BLOCKS)
             .try_into()
             .map_err(classify_error)?;
-        let loader = Loader { index, reader, meta_json: meta };
+        let loader = Loader { index, reader, meta_json };
         let current = RwLock::new(Arc::new(loader.snapshot(None)?));
-        let shared = Inner { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
-        Ok(Self(Arc::new(shared)))
+        let inner = Inner { dir: dir.to_owned(), fields: schema().1, current, loader: Mutex::new(loader) };
+        Ok(Self(Arc::new(inner)))
     }
 
-    /// The position up to which the log is folded in.
+    /// The position of the current snapshot.
     pub fn position(&self) -> Position {
         self.checkpoint().position
     }
 
-    /// The log that is folded in, once something of it is.
+    /// The log that the index is a projection of, once the first batch is committed.
     pub fn log_id(&self) -> Option<LogId> {
         self.checkpoint().log
     }
 
-    /// The log and the position of one snapshot.
+    /// The checkpoint of the current snapshot.
     pub fn checkpoint(&self) -> ProjectionCheckpoint {
         self.snapshot().checkpoint
     }
 
-    /// Looks whether another process has committed, or put another index in the place of this one, and loads that;
-    /// cheap where not (it reads one small file). Returns whether there was something new. While the folder is away
-    /// or on an error, searches go on as before.
+    /// Loads the newest commit if there is one since the last load, also after the folder was replaced by another index.
+    /// Returns whether it loaded one. Waits while another thread loads.
+    ///
+    /// Cheap if there is no new commit: it reads one small file. After an error, or while the folder is missing, the
+    /// current snapshot stays in use.
     pub fn refresh(&self) -> Result<bool, SearchError> {
-        let mut loader = self.0.loader.lock().unwrap_or_else(PoisonError::into_inner);
-        let meta = match fs::read(self.0.dir.join(folder::META_FILE)) {
-            Ok(meta) => meta,
+        self.refresh_with(self.lock_loader())
+    }
+
+    /// Like [`Self::refresh`], but returns `false` at once if another thread loads.
+    pub(crate) fn try_refresh(&self) -> Result<bool, SearchError> {
+        match self.0.loader.try_lock() {
+            Ok(loader) => self.refresh_with(loader),
+            Err(TryLockError::Poisoned(poisoned)) => self.refresh_with(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Ok(false),
+        }
+    }
+
+    fn refresh_with(&self, mut loader: MutexGuard<'_, Loader>) -> Result<bool, SearchError> {
+        let meta_json = match fs::read(self.0.dir.join(folder::META_FILE)) {
+            Ok(meta_json) => meta_json,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(unavailable(error)),
         };
-        if meta == loader.meta_json {
+        self.load(&mut loader, meta_json)
+    }
+
+    /// Loads the newest commit for the writer, which needs it: a missing folder is an error.
+    pub(crate) fn load_committed(&self) -> Result<(), SearchError> {
+        let mut loader = self.lock_loader();
+        let meta_json = fs::read(self.0.dir.join(folder::META_FILE)).map_err(unavailable)?;
+        self.load(&mut loader, meta_json).map(|_| ())
+    }
+
+    /// `meta_json` was read before the load: if a commit comes in between, the next refresh loads once more.
+    fn load(&self, loader: &mut Loader, meta_json: Vec<u8>) -> Result<bool, SearchError> {
+        if meta_json == loader.meta_json {
             return Ok(false);
         }
-        self.load(&loader)?;
-        // What was read before loading: if there was a commit in between, the next call loads once more.
-        loader.meta_json = meta;
-        Ok(true)
-    }
-
-    /// Loads what was committed in this process.
-    pub(super) fn reload(&self) -> Result<(), SearchError> {
-        self.load(&self.0.loader.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn load(&self, loader: &Loader) -> Result<(), SearchError> {
         loader.reader.reload().map_err(classify_error)?;
         let snapshot = Arc::new(loader.snapshot(Some(&self.snapshot()))?);
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        Ok(())
+        loader.meta_json = meta_json;
+        Ok(true)
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    fn lock_loader(&self) -> MutexGuard<'_, Loader> {
+        self.0.loader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Finds messages. A query without a word finds nothing.
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.0.fields
+    }
+
+    /// Finds messages in the current snapshot. A query without a word finds none.
     pub fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         let snapshot = self.snapshot();
         let clauses = parse_query(&request.query);
-        let top = match plan_query(&self.0.fields, request, &clauses) {
+        let top_hits = match plan_query(self.fields(), request, &clauses) {
             Some(plan) => snapshot.run_plan(&plan, PageRequest::from_request(request))?,
             None => TopHits::default(),
         };
-        let mut hits = Vec::with_capacity(top.matches.len());
-        for found in &top.matches {
-            let StoredDocument::Message(document) = snapshot.read_document(&self.0.fields, found.address)?
+        let mut hits = Vec::with_capacity(top_hits.matches.len());
+        for found in &top_hits.matches {
+            let StoredDocument::Message(document) = snapshot.read_document(self.fields(), found.address)?
             else {
                 continue;
             };
             let snippet = build_snippet(&document.body, &clauses, request.fuzzy);
             hits.push(Hit { document, snippet, score: found.score });
         }
-        let last = top.matches.last().filter(|_| top.has_more);
+        let last = top_hits.matches.last().filter(|_| top_hits.has_more);
         Ok(SearchPage {
             position: snapshot.checkpoint.position,
             hits,
-            total: top.total,
+            total: top_hits.total,
             next: last.map(|last| SearchCursor { score: last.score, position: last.position }),
         })
     }
 
-    /// The messages of these keys that the index holds.
+    /// The documents with these keys in the current snapshot.
     pub fn documents(&self, keys: &[MessageKey]) -> Result<HashMap<MessageKey, Document>, SearchError> {
         let snapshot = self.snapshot();
         let mut documents = HashMap::with_capacity(keys.len());
         for key in keys {
-            let query = TermQuery::new(self.0.fields.key_term(key), IndexRecordOption::Basic);
-            let found = snapshot.collect_page(&query, PageRequest::oldest(1))?;
-            for found in found.matches {
+            let query = TermQuery::new(self.fields().key_term(key), IndexRecordOption::Basic);
+            for found in snapshot.collect_page(&query, PageRequest::oldest(1))?.matches {
                 if let StoredDocument::Message(document) =
-                    snapshot.read_document(&self.0.fields, found.address)?
+                    snapshot.read_document(self.fields(), found.address)?
                 {
                     documents.insert(*key, document);
                 }
@@ -186,181 +232,41 @@ impl TantivyIndex {
         }
         Ok(documents)
     }
-
-    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
-    pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
-        self.find_dead_letters(&self.snapshot(), DeadLetterTag::Pending, None, PageRequest::oldest(limit))
-    }
-
-    /// A page of events that are parked or were discarded, and how many of each there are.
-    pub fn letters(&self, list: &DeadLetterQuery) -> Result<DeadLetterPage, SearchError> {
-        let snapshot = self.snapshot();
-        let which = match list.filter {
-            DeadLetterFilter::NeedsAttention => DeadLetterTag::NeedsAttention,
-            DeadLetterFilter::All => DeadLetterTag::All,
-        };
-        let page = PageRequest::oldest_after(list.after, list.limit);
-        let (found, _) = self.find_dead_letters(&snapshot, which, list.stream.as_deref(), page)?;
-        let mut letters = Vec::with_capacity(found.len());
-        for letter in found {
-            // Nobody waits behind what was given up, nor behind one that waits itself.
-            let waiting = if letter.needs_attention() && letter.discarded.is_none() {
-                let all = PageRequest::oldest(0);
-                self.find_dead_letters(&snapshot, DeadLetterTag::Pending, Some(&letter.stream), all)?
-                    .1
-                    .saturating_sub(1)
-            } else {
-                0
-            };
-            letters.push(ListedDeadLetter { letter, waiting_behind: waiting });
-        }
-        let counts = self.count_dead_letters(&snapshot)?;
-        Ok(DeadLetterPage { position: snapshot.checkpoint.position, counts, letters })
-    }
-
-    /// How many events are parked, and how many were discarded.
-    pub fn dead_letter_counts(&self) -> Result<DeadLetterCounts, SearchError> {
-        self.count_dead_letters(&self.snapshot())
-    }
-
-    /// The letter of the event at this position.
-    pub fn letter(&self, position: Position) -> Result<Option<DeadLetter>, SearchError> {
-        let snapshot = self.snapshot();
-        let query = TermQuery::new(self.0.fields.dead_letter_key_term(position), IndexRecordOption::Basic);
-        let found = snapshot.collect_page(&query, PageRequest::oldest(1))?;
-        let Some(found) = found.matches.first() else { return Ok(None) };
-        match snapshot.read_document(&self.0.fields, found.address)? {
-            StoredDocument::DeadLetter(letter) => Ok(Some(letter)),
-            StoredDocument::Message(_) => Ok(None),
-        }
-    }
-
-    /// The first `limit` parked letters of a stream, by position.
-    pub fn dead_letters_of_stream(&self, stream: &str, limit: usize) -> Result<Vec<DeadLetter>, SearchError> {
-        let snapshot = self.snapshot();
-        Ok(self
-            .find_dead_letters(&snapshot, DeadLetterTag::Pending, Some(stream), PageRequest::oldest(limit))?
-            .0)
-    }
-
-    fn find_dead_letters(
-        &self,
-        snapshot: &Snapshot,
-        letters: DeadLetterTag,
-        stream: Option<&str>,
-        page: PageRequest,
-    ) -> Result<(Vec<DeadLetter>, u64), SearchError> {
-        let query =
-            TermQuery::new(self.0.fields.dead_letter_tag_term(letters, stream), IndexRecordOption::Basic);
-        let found = snapshot.collect_page(&query, page)?;
-        let mut letters = Vec::with_capacity(found.matches.len());
-        for found in found.matches {
-            if let StoredDocument::DeadLetter(letter) =
-                snapshot.read_document(&self.0.fields, found.address)?
-            {
-                letters.push(letter);
-            }
-        }
-        Ok((letters, found.total))
-    }
-
-    fn count_dead_letters(&self, snapshot: &Snapshot) -> Result<DeadLetterCounts, SearchError> {
-        let count = |letters| Ok(self.find_dead_letters(snapshot, letters, None, PageRequest::oldest(0))?.1);
-        Ok(DeadLetterCounts {
-            pending: count(DeadLetterTag::Pending)?,
-            unacknowledged_discards: count(DeadLetterTag::Discarded)?,
-        })
-    }
-
-    /// A digest over the content of one snapshot, and its position: equal for equal content, whatever the segments. It
-    /// reads everything.
-    pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
-        self.contents().map(|(position, contents)| (position, contents.digest))
-    }
-
-    /// The same digest, and what each document hashes to.
-    pub fn contents(&self) -> Result<(Position, ProjectionContents), SearchError> {
-        let snapshot = self.snapshot();
-        let mut contents = ProjectionContents::default();
-        for reader in snapshot.searcher.segment_readers() {
-            let store = reader.get_store_reader(1).map_err(|error| classify_error(error.into()))?;
-            for stored in store.iter::<TantivyDocument>(reader.alive_bitset()) {
-                match self.0.fields.read(&stored.map_err(classify_error)?).map_err(damaged)? {
-                    StoredDocument::Message(message) => add_message(&mut contents, &message),
-                    StoredDocument::DeadLetter(letter) => contents.add(
-                        EntityKey { kind: EntityKind::Parked, position: letter.position },
-                        &[
-                            b"letter",
-                            &letter.position.get().to_le_bytes(),
-                            letter.stream.as_bytes(),
-                            letter.event_type.as_bytes(),
-                            &operator_action_positions(&letter),
-                        ],
-                    ),
-                }
-            }
-        }
-        Ok((snapshot.checkpoint.position, contents.sorted()))
-    }
-}
-
-/// The acts that brought the letter where it is. Not the reason and the time: both belong to the run that parked it.
-fn operator_action_positions(letter: &DeadLetter) -> [u8; 16] {
-    let discarded = letter.discarded.as_ref();
-    let by = discarded.map_or(0, |discarded| discarded.by.get());
-    let acknowledged = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
-    (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
-}
-
-fn add_message(contents: &mut ProjectionContents, message: &Document) {
-    let key = EntityKey { kind: EntityKind::Message, position: message.created_position };
-    let fields: [&[u8]; 9] = [
-        b"message",
-        message.key.app.expose().as_bytes(),
-        &message.key.chat.get().to_le_bytes(),
-        &message.key.message.get().to_le_bytes(),
-        message.body.as_bytes(),
-        &message.version.get().to_le_bytes(),
-        &message.created_at.millis().to_le_bytes(),
-        &message.updated_at.millis().to_le_bytes(),
-        &message.created_position.get().to_le_bytes(),
-    ];
-    contents.add(key, &fields);
 }
 
 impl Snapshot {
-    /// The page of a plan. What is found without scores gets them where it is on the page.
+    /// Collects the page of a plan. If the plan finds matches without scores, only those on the page are scored.
     fn run_plan(&self, plan: &QueryPlan, page: PageRequest) -> Result<TopHits, SearchError> {
-        let Some(found) = &plan.matching_query else {
+        let Some(matching_query) = &plan.matching_query else {
             return self.collect_page(plan.scoring_query.as_ref(), page.with_scores());
         };
-        let mut top = self.collect_page(found.as_ref(), page)?;
-        top_hits::score_matches(&self.searcher, plan.scoring_query.as_ref(), &mut top.matches)
+        let mut top_hits = self.collect_page(matching_query.as_ref(), page)?;
+        top_hits::score_matches(&self.searcher, plan.scoring_query.as_ref(), &mut top_hits.matches)
             .map_err(classify_error)?;
-        Ok(top)
+        Ok(top_hits)
     }
 
-    fn collect_page(&self, query: &dyn Query, page: PageRequest) -> Result<TopHits, SearchError> {
+    pub fn collect_page(&self, query: &dyn Query, page: PageRequest) -> Result<TopHits, SearchError> {
         top_hits::collect_top_hits(&self.searcher, &self.columns, query, page).map_err(classify_error)
+    }
+
+    pub fn read_document(&self, fields: &Fields, address: DocAddress) -> Result<StoredDocument, SearchError> {
+        let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
+        fields.read(&stored).map_err(damaged)
     }
 
     fn columns_by_segment(&self) -> impl Iterator<Item = (SegmentId, &SortColumns)> {
         let segments = self.searcher.segment_readers().iter().map(SegmentReader::segment_id);
         segments.zip(&self.columns)
     }
-
-    fn read_document(&self, fields: &Fields, address: DocAddress) -> Result<StoredDocument, SearchError> {
-        let stored: TantivyDocument = self.searcher.doc(address).map_err(classify_error)?;
-        fields.read(&stored).map_err(damaged)
-    }
 }
 
 impl Loader {
-    /// The reader's segments with the checkpoint they were committed with. Another process may commit between the two
-    /// being read, so they are compared and read again until they belong together.
+    /// The reader's segments together with the checkpoint of their commit. Another process may commit between the two
+    /// reads, so both are read again until they belong to the same commit.
     ///
-    /// Segments that the snapshot before has too share their columns with it.
-    fn snapshot(&self, before: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
+    /// Segments that the previous snapshot has too share their columns with it.
+    fn snapshot(&self, previous: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
         loop {
             let searcher = self.reader.searcher();
             let metas = self.index.load_metas().map_err(classify_error)?;
@@ -368,7 +274,7 @@ impl Loader {
                 metas.segments.iter().map(|segment| (segment.id(), segment.delete_opstamp())).collect();
             if *searcher.generation().segments() == listed {
                 let Some(payload) = metas.payload else { return Err(SearchError::NotCreated) };
-                let columns = open_columns(&searcher, before)?;
+                let columns = open_columns(&searcher, previous)?;
                 return Ok(Snapshot { searcher, columns, checkpoint: from_payload(&payload)? });
             }
             self.reader.reload().map_err(classify_error)?;
@@ -376,12 +282,25 @@ impl Loader {
     }
 }
 
-/// The columns of each segment, opened for those that were not there before.
-fn open_columns(searcher: &Searcher, before: Option<&Snapshot>) -> Result<Vec<SortColumns>, SearchError> {
-    let opened: HashMap<_, _> = before.into_iter().flat_map(Snapshot::columns_by_segment).collect();
-    let of = |reader: &SegmentReader| match opened.get(&reader.segment_id()) {
+/// The columns of each segment, reused from the previous snapshot where possible.
+fn open_columns(searcher: &Searcher, previous: Option<&Snapshot>) -> Result<Vec<SortColumns>, SearchError> {
+    let opened: HashMap<_, _> = previous.into_iter().flat_map(Snapshot::columns_by_segment).collect();
+    let reuse_or_open = |segment: &SegmentReader| match opened.get(&segment.segment_id()) {
         Some(columns) => Ok((*columns).clone()),
-        None => SortColumns::open(reader).map_err(classify_error),
+        None => SortColumns::open(segment).map_err(classify_error),
     };
-    searcher.segment_readers().iter().map(of).collect()
+    searcher.segment_readers().iter().map(reuse_or_open).collect()
+}
+
+#[cfg(test)]
+impl TantivyIndex {
+    /// Runs `action` while a commit is being loaded, as far as other threads can tell.
+    pub(crate) fn while_loading<T>(&self, action: impl FnOnce() -> T) -> T {
+        let _loader = self.lock_loader();
+        action()
+    }
+
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }

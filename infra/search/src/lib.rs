@@ -1,32 +1,36 @@
-//! The search index in tantivy: messages found by whole words, starts of words, parts of words and phrases, in every
-//! script.
+//! The search index in tantivy: messages found by whole words, prefixes, substrings and phrases, in every script.
 //!
-//! How a search is answered, in the order of the modules: `fold` takes case and diacritics from the text, `words` cuts
-//! it (`plain` the common scripts), `terms` says under which terms a word is filed; `clauses` reads what a person typed,
-//! `plan` makes tantivy queries of it (`ways` of a word), `top` collects the page, and `occurrences` and `snippet` show
-//! where a message matches. `folder`, `schema`, `checkpoint`, `writer`, `merges` and `index` keep it on disk.
+//! A search passes these modules: `query_parser` turns the user's text into clauses, `query_plan` turns clauses into
+//! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences` and `snippet` mark
+//! where a message matches. `text` normalizes and tokenizes queries and bodies, and `terms` says which terms a word has in
+//! the index.
+//!
+//! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
+//! queries, and `folder`, `schema`, `checkpoint` and `dead_letters` define what is stored.
 
 mod best_match_query;
 mod checkpoint;
+mod contents;
+mod dead_letters;
+mod error;
 mod folder;
 mod index;
+mod index_reader;
 mod merge_policy;
-mod normalize;
 mod occurrences;
 mod query_parser;
 mod query_plan;
 mod schema;
-mod script;
 mod snippet;
 mod terms;
-mod tokenize;
-mod tokenize_common_scripts;
+mod text;
 mod top_hits;
 mod writer;
 
 pub use index::TantivyIndex;
-pub use query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
+pub use index_reader::SearchIndexReader;
+pub use query_parser::count_query_words;
 pub use writer::TantivyIndexWriter;
 
-/// The version of the index: one that was written by another version is folded anew.
+/// The version of the index. An index of another version is rebuilt.
 pub const VERSION: u32 = schema::SCHEMA_VERSION;

@@ -1,43 +1,42 @@
-//! Which segments are merged, and when.
+//! The merge policy: merges small segments early and large ones late.
 
 use tantivy::SegmentMeta;
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 
-/// Segments with fewer documents than this count as equally small: single messages are merged with each other, not
-/// again and again into what is already large.
+/// Segments with fewer documents than this count as equally small: commits of single messages are merged with each other,
+/// not again and again into large segments.
 const SMALL_SEGMENT_DOCS: u32 = 1_000;
 
-/// Larger segments with fewer documents than this, which commits under load leave, count as alike too.
+/// Segments up to this size count as one tier: commits under load leave such segments.
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
-/// So many segments of one size are merged, of those that are not small. Merging reads and writes all that is in them, so
-/// that a message is merged as often as its segment grows by this factor; a search looks at each segment, which costs it
-/// some microseconds.
+/// The number of similar segments that are merged, except small ones. A merge rewrites its segments, so a message is
+/// rewritten each time its segment grows by this factor. More segments cost each search some microseconds apiece.
 const LARGE_SEGMENTS_PER_MERGE: usize = 16;
 
-/// Merges small segments early and others late.
+/// Merges small segments early and large ones late.
 #[derive(Debug)]
-pub(super) struct SizeTieredMergePolicy {
+pub(crate) struct SizeTieredMergePolicy {
     small: LogMergePolicy,
     large: LogMergePolicy,
 }
 
 impl Default for SizeTieredMergePolicy {
     fn default() -> Self {
-        let (mut small, mut others) = (LogMergePolicy::default(), LogMergePolicy::default());
+        let (mut small, mut large) = (LogMergePolicy::default(), LogMergePolicy::default());
         small.set_min_layer_size(SMALL_SEGMENT_DOCS);
-        others.set_min_layer_size(COMMIT_SEGMENT_DOCS);
-        others.set_min_num_segments(LARGE_SEGMENTS_PER_MERGE);
-        Self { small, large: others }
+        large.set_min_layer_size(COMMIT_SEGMENT_DOCS);
+        large.set_min_num_segments(LARGE_SEGMENTS_PER_MERGE);
+        Self { small, large }
     }
 }
 
 impl MergePolicy for SizeTieredMergePolicy {
     fn compute_merge_candidates(&self, segments: &[SegmentMeta]) -> Vec<MergeCandidate> {
-        let (small, others): (Vec<_>, Vec<_>) =
+        let (small, large): (Vec<_>, Vec<_>) =
             segments.iter().cloned().partition(|segment| segment.num_docs() < SMALL_SEGMENT_DOCS);
         let mut merges = self.small.compute_merge_candidates(&small);
-        merges.extend(self.large.compute_merge_candidates(&others));
+        merges.extend(self.large.compute_merge_candidates(&large));
         merges
     }
 }
@@ -47,10 +46,10 @@ mod tests {
     use tantivy::Index;
     use tantivy::index::SegmentId;
 
-    use super::super::schema::schema;
     use super::*;
+    use crate::schema::schema;
 
-    /// How many segments of each merge there are, of these sizes.
+    /// The number of segments in each merge, given the sizes of all segments.
     fn merge_sizes(sizes: &[u32]) -> Vec<usize> {
         let index = Index::create_in_ram(schema().0);
         let segments: Vec<_> =
@@ -71,7 +70,7 @@ mod tests {
     #[test]
     fn larger_segments_wait_for_more_of_their_size() {
         assert_eq!(merge_sizes(&[2_000; 15]), Vec::<usize>::new());
-        let of_two_sizes: Vec<u32> = (0..16).map(|index| 1_000 + index * 500).chain([300_000; 15]).collect();
-        assert_eq!(merge_sizes(&of_two_sizes), [16]);
+        let two_tiers: Vec<u32> = (0..16).map(|index| 1_000 + index * 500).chain([300_000; 15]).collect();
+        assert_eq!(merge_sizes(&two_tiers), [16]);
     }
 }

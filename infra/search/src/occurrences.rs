@@ -1,87 +1,89 @@
-//! Where in a text the clauses of a query are, by the same rules by which the index finds them.
+//! Occurrences of a query's clauses in a text, by the same rules as in the index.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::query_parser::{Clause, Phrase, QueryWord};
-use super::tokenize::{TokenizedText, is_part_joiner, word_parts};
+use crate::query_parser::{Clause, Phrase, QueryWord};
+use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
 
-/// How many occurrences of one clause are looked for in a text.
+/// The maximum number of occurrences of one clause.
 const MAX_OCCURRENCES: usize = 512;
 
-/// Typing errors are looked for in this many bytes from the start of a text. Finding a message by one does not depend on
-/// it, marking it does: for what a person sees of a hit, comparing every word of a long text costs too much.
+/// The number of bytes at the start of a text in which fuzzy occurrences are found. Comparing every word of a long text is
+/// too expensive for a snippet. Whether a message matches does not depend on this.
 const MAX_FUZZY_BYTES: usize = 4 << 10;
 
-/// How many times a word of a text is compared with a word of the query to find typing errors; all clauses share them.
+/// The maximum number of comparisons of a word of the text with a word of the query, for all clauses together.
 const MAX_COMPARISONS: usize = 4_096;
 
-/// A place where a clause matches.
+/// A match of a clause in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Occurrence {
-    /// Which clause.
+pub(crate) struct Occurrence {
+    /// The index of the clause.
     pub clause: usize,
-    /// The bytes of the text that match, in whole grapheme clusters.
+    /// The matching bytes of the original text, in whole grapheme clusters.
     pub bytes: Range<usize>,
     /// How it matches.
     pub match_kind: MatchKind,
 }
 
-/// How a clause matches; better ones are greater.
+/// How a clause matches. Better kinds are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum MatchKind {
-    /// But for a typing error.
+pub(crate) enum MatchKind {
+    /// A word, except for typing errors.
     Fuzzy = 1,
-    /// Inside a word.
+    /// A part of a word.
     Substring = 2,
-    /// As the start of a word.
+    /// The start of a word.
     Prefix = 4,
-    /// As a whole word or phrase.
+    /// A whole word or phrase.
     Whole = 8,
 }
 
-/// Finds where each clause matches, in the order of the text.
-pub(super) fn find_occurrences(words: &TokenizedText, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {
-    find_occurrences_within(&mut { MAX_COMPARISONS }, words, clauses, fuzzy)
+/// Finds the occurrences of all clauses, in text order.
+pub(crate) fn find_occurrences(text: &TokenizedText, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {
+    find_occurrences_within(&mut { MAX_COMPARISONS }, text, clauses, fuzzy)
 }
 
-/// Looks for typing errors until `comparisons` are used up.
+/// Like [`find_occurrences`], with `comparisons` left for fuzzy matches.
 fn find_occurrences_within(
     comparisons: &mut usize,
-    words: &TokenizedText,
+    text: &TokenizedText,
     clauses: &[Clause],
     fuzzy: bool,
 ) -> Vec<Occurrence> {
-    let line = JoinedWords::new(words, JoinerHandling::Keep);
+    let joined = JoinedWords::new(text, JoinerHandling::Keep);
     let has_phrase = clauses.iter().any(|clause| matches!(clause, Clause::Phrase(_)));
-    let joined_parts = has_phrase.then(|| JoinedWords::new(words, JoinerHandling::ReplaceWithSpace));
+    let joined_parts = has_phrase.then(|| JoinedWords::new(text, JoinerHandling::ReplaceWithSpace));
     let mut found = Vec::new();
     for (index, clause) in clauses.iter().enumerate() {
-        let mut add = |line: &JoinedWords<'_>, chars: Range<usize>, quality| {
-            found.push(Occurrence { clause: index, bytes: line.source_range(&chars), match_kind: quality });
+        let mut add = |joined: &JoinedWords<'_>, positions: Range<usize>, match_kind| {
+            found.push(Occurrence { clause: index, bytes: joined.source_range(&positions), match_kind });
         };
         match (clause, &joined_parts) {
             (Clause::Word(word), _) => {
-                let exact = line.find_word(word, |chars, quality| add(&line, chars, quality));
-                if fuzzy && !exact {
-                    line.find_fuzzy(word, comparisons, |chars| add(&line, chars, MatchKind::Fuzzy));
+                let is_found = joined.find_word(word, |positions, kind| add(&joined, positions, kind));
+                if fuzzy && !is_found {
+                    joined.find_fuzzy(word, comparisons, |positions| {
+                        add(&joined, positions, MatchKind::Fuzzy);
+                    });
                 }
             }
-            (Clause::Phrase(phrase), Some(line)) => {
-                line.find_phrase(phrase, |chars, quality| add(line, chars, quality));
+            (Clause::Phrase(phrase), Some(joined)) => {
+                joined.find_phrase(phrase, |positions| add(joined, positions, MatchKind::Whole));
             }
             (Clause::Phrase(_), None) => {}
         }
     }
-    found.sort_by_key(|found| (found.bytes.start, found.bytes.end));
+    found.sort_by_key(|occurrence| (occurrence.bytes.start, occurrence.bytes.end));
     found
 }
 
-/// What becomes of the punctuation that joins the parts of a word.
+/// The treatment of punctuation that joins the parts of a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum JoinerHandling {
     Keep,
-    /// Spaces stand in its place: a phrase finds the parts of a word as it finds words.
+    /// Lets a phrase match the parts of a word as it matches words.
     ReplaceWithSpace,
 }
 
@@ -91,43 +93,52 @@ impl JoinerHandling {
     }
 }
 
-/// A text's words one after another with a space between each two: the place of a character is its position in the
+/// The words of a text, joined by single spaces. The index of a character in it is the character's position in the search
 /// index.
 struct JoinedWords<'a> {
-    words: &'a TokenizedText,
+    tokenized: &'a TokenizedText,
     text: String,
-    /// Of each character, its first byte in `text`; then the length of `text`.
+    /// The byte offset in `text` of each position, and the length of `text`.
     offsets: Vec<usize>,
-    /// Where words and their parts are, and at which places they start and end.
+    /// The positions of words and of their parts.
     spans: Vec<Range<usize>>,
+    /// Whether a span starts at each position.
     is_start: Vec<bool>,
+    /// Whether a span ends at each position.
     is_end: Vec<bool>,
 }
 
 impl<'a> JoinedWords<'a> {
-    fn new(words: &'a TokenizedText, joints: JoinerHandling) -> Self {
-        let (text, at, spans) = (String::new(), Vec::new(), Vec::new());
-        let mut line = Self { words, text, offsets: at, spans, is_start: Vec::new(), is_end: Vec::new() };
-        for word in &words.words {
-            if !line.text.is_empty() {
-                line.push(' ');
+    fn new(tokenized: &'a TokenizedText, joiners: JoinerHandling) -> Self {
+        let mut joined = Self {
+            tokenized,
+            text: String::new(),
+            offsets: Vec::new(),
+            spans: Vec::new(),
+            is_start: Vec::new(),
+            is_end: Vec::new(),
+        };
+        for word in &tokenized.words {
+            if !joined.text.is_empty() {
+                joined.push(' ');
             }
-            let chars: Vec<char> = words.text(word).chars().collect();
+            let chars: Vec<char> = tokenized.text(word).chars().collect();
             for c in &chars {
-                line.push(joints.apply(*c));
+                joined.push(joiners.apply(*c));
             }
             let whole = 0..chars.len();
-            line.spans.push(word.position..word.position + whole.end);
-            let inner = word_parts(&chars).filter(|part| *part != whole);
-            line.spans.extend(inner.map(|part| word.position + part.start..word.position + part.end));
+            joined.spans.push(word.position..word.position + whole.end);
+            let parts = word_parts(&chars).filter(|part| *part != whole);
+            joined.spans.extend(parts.map(|part| word.position + part.start..word.position + part.end));
         }
-        line.offsets.push(line.text.len());
-        (line.is_start, line.is_end) = (vec![false; line.offsets.len()], vec![false; line.offsets.len()]);
-        for span in &line.spans {
-            line.is_start[span.start] = true;
-            line.is_end[span.end] = true;
+        joined.offsets.push(joined.text.len());
+        joined.is_start = vec![false; joined.offsets.len()];
+        joined.is_end = vec![false; joined.offsets.len()];
+        for span in &joined.spans {
+            joined.is_start[span.start] = true;
+            joined.is_end[span.end] = true;
         }
-        line
+        joined
     }
 
     fn push(&mut self, c: char) {
@@ -135,63 +146,65 @@ impl<'a> JoinedWords<'a> {
         self.text.push(c);
     }
 
-    /// The bytes of the original text.
-    fn source_range(&self, places: &Range<usize>) -> Range<usize> {
-        let folded = |place: usize| {
-            let index = self.words.words.partition_point(|word| word.position <= place).saturating_sub(1);
-            self.words.words.get(index).map_or(0, |word| word.chars.start + place - word.position)
+    /// The bytes of the original text for a range of positions.
+    fn source_range(&self, positions: &Range<usize>) -> Range<usize> {
+        let words = &self.tokenized.words;
+        let normalized_index = |position: usize| {
+            let index = words.partition_point(|word| word.position <= position).saturating_sub(1);
+            words.get(index).map_or(0, |word| word.chars.start + position - word.position)
         };
-        self.words.normalized.source_range(&(folded(places.start)..folded(places.end - 1) + 1))
+        let (first, last) = (normalized_index(positions.start), normalized_index(positions.end - 1));
+        self.tokenized.normalized.source_range(&(first..last + 1))
     }
 
-    /// Finds a word as it is typed; `false` where it is nowhere.
+    /// Finds a word without typing errors. Returns whether there is any occurrence.
     fn find_word(&self, word: &QueryWord, mut add: impl FnMut(Range<usize>, MatchKind)) -> bool {
         let text: String = word.chars().iter().collect();
-        let inside = !word.substring_terms().is_empty();
-        let mut exact = 0;
+        let matches_substrings = !word.substring_terms().is_empty();
+        let mut found = 0;
         for (byte, _) in self.text.match_indices(&text) {
-            let place = self.position_at_byte(byte);
-            let places = place..place + word.chars().len();
-            let quality = match (self.is_start[places.start], self.is_end[places.end]) {
+            let start = self.position_at_byte(byte);
+            let end = start + word.chars().len();
+            let match_kind = match (self.is_start[start], self.is_end[end]) {
                 (true, true) => MatchKind::Whole,
                 (true, false) => MatchKind::Prefix,
-                (false, _) if inside => MatchKind::Substring,
+                (false, _) if matches_substrings => MatchKind::Substring,
                 (false, _) => continue,
             };
-            add(places, quality);
-            exact += 1;
-            if exact == MAX_OCCURRENCES {
+            add(start..end, match_kind);
+            found += 1;
+            if found == MAX_OCCURRENCES {
                 break;
             }
         }
-        exact > 0
+        found > 0
     }
 
-    /// Finds what is a word of the query but for typing errors. A word that comes again is not compared again.
+    /// Finds words that equal a word of the query except for typing errors. Compares each distinct word once.
     fn find_fuzzy(&self, word: &QueryWord, comparisons: &mut usize, mut add: impl FnMut(Range<usize>)) {
-        let typos = usize::from(word.max_typos());
-        if typos == 0 {
+        let max_typos = usize::from(word.max_typos());
+        if max_typos == 0 {
             return;
         }
-        let mut verdicts: HashMap<&str, bool> = HashMap::new();
+        let mut compared: HashMap<&str, bool> = HashMap::new();
         let mut found = 0;
         for span in self.spans.iter().take_while(|span| self.offsets[span.start] < MAX_FUZZY_BYTES) {
-            if span.len().abs_diff(word.chars().len()) > typos {
+            if span.len().abs_diff(word.chars().len()) > max_typos {
                 continue;
             }
             let text = &self.text[self.offsets[span.start]..self.offsets[span.end]];
-            let near = match verdicts.get(text) {
-                Some(near) => *near,
+            let is_similar = match compared.get(text) {
+                Some(is_similar) => *is_similar,
                 None if *comparisons == 0 => return,
                 None => {
                     *comparisons -= 1;
                     let chars: Vec<char> = text.chars().collect();
-                    let near = edit_distance(word.chars(), &chars) <= typos;
-                    verdicts.insert(text, near);
-                    near
+                    let is_similar = edit_distance(word.chars(), &chars) <= max_typos;
+                    compared.insert(text, is_similar);
+                    is_similar
                 }
             };
-            if near {
+            if is_similar {
                 add(span.clone());
                 found += 1;
                 if found == MAX_OCCURRENCES {
@@ -201,53 +214,53 @@ impl<'a> JoinedWords<'a> {
         }
     }
 
-    fn find_phrase(&self, phrase: &Phrase, mut add: impl FnMut(Range<usize>, MatchKind)) {
+    fn find_phrase(&self, phrase: &Phrase, mut add: impl FnMut(Range<usize>)) {
         let text: String = phrase.text().chars().map(|c| JoinerHandling::ReplaceWithSpace.apply(c)).collect();
         let length = text.chars().count();
         let (open_start, open_end) = phrase.open_ends();
         let mut from = 0;
         for _ in 0..MAX_OCCURRENCES {
             let Some(byte) = self.text.get(from..).and_then(|rest| rest.find(&text)) else { break };
-            let place = self.position_at_byte(from + byte);
-            let places = place..place + length;
-            if (open_start || self.is_start[places.start]) && (open_end || self.is_end[places.end]) {
-                add(places, MatchKind::Whole);
+            let start = self.position_at_byte(from + byte);
+            let end = start + length;
+            if (open_start || self.is_start[start]) && (open_end || self.is_end[end]) {
+                add(start..end);
             }
-            from = self.offsets[place + 1];
+            from = self.offsets[start + 1];
         }
     }
 
     fn position_at_byte(&self, byte: usize) -> usize {
-        self.offsets.partition_point(|at| *at < byte)
+        self.offsets.partition_point(|offset| *offset < byte)
     }
 }
 
-/// How many letters were left out, added, mistaken or swapped with their neighbour to get from one word to the other.
+/// The edit distance between two words: insertions, deletions, substitutions, and swaps of adjacent letters.
 fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut row_before_last: Vec<usize> = Vec::new();
+    let mut last_row: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {
         let mut row = vec![i; b.len() + 1];
         for j in 1..=b.len() {
-            let mistaken = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = mistaken.min(last[j] + 1).min(row[j - 1] + 1);
+            let substituted = last_row[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = substituted.min(last_row[j] + 1).min(row[j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
+                row[j] = row[j].min(row_before_last[j - 2] + 1);
             }
         }
-        before = std::mem::replace(&mut last, row);
+        row_before_last = std::mem::replace(&mut last_row, row);
     }
-    last[b.len()]
+    last_row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::query_parser::parse_query;
     use super::*;
+    use crate::query_parser::parse_query;
 
     fn find(text: &str, query: &str) -> Vec<(String, MatchKind)> {
         let found = find_occurrences(&TokenizedText::new(text), &parse_query(query), true);
-        found.into_iter().map(|found| (text[found.bytes].to_owned(), found.match_kind)).collect()
+        found.into_iter().map(|one| (text[one.bytes].to_owned(), one.match_kind)).collect()
     }
 
     #[test]
@@ -267,8 +280,7 @@ mod tests {
             ("the serach box", "search", vec![("serach", MatchKind::Fuzzy)]),
             ("l'homme", "homme", vec![("homme", MatchKind::Whole)]),
         ] {
-            let expected: Vec<_> =
-                expected.into_iter().map(|(text, quality)| (text.to_owned(), quality)).collect();
+            let expected: Vec<_> = expected.into_iter().map(|(text, kind)| (text.to_owned(), kind)).collect();
             assert_eq!(find(text, query), expected, "{text}");
         }
     }
@@ -281,13 +293,13 @@ mod tests {
         assert_eq!(find("我喜欢吃苹果", "\"欢吃\"").len(), 1);
     }
 
-    /// 32 words, of which each is a typing error away from `abcdefghij`, or two.
+    /// 32 words, each one typing error away from `abcdefghij`.
     fn variants() -> String {
         let mut variants: Vec<String> = Vec::new();
-        for at in 0..10 {
+        for index in 0..10 {
             for letter in ["x", "y", "z", "w"] {
                 let mut word = "abcdefghij".to_owned();
-                word.replace_range(at..=at, letter);
+                word.replace_range(index..=index, letter);
                 variants.push(word);
             }
         }
@@ -295,14 +307,14 @@ mod tests {
     }
 
     fn count_comparisons(text: &str, query: &str) -> (usize, usize) {
-        let (words, clauses) = (TokenizedText::new(text), parse_query(query));
+        let (text, clauses) = (TokenizedText::new(text), parse_query(query));
         let mut left = MAX_COMPARISONS;
-        let found = find_occurrences_within(&mut left, &words, &clauses, true).len();
+        let found = find_occurrences_within(&mut left, &text, &clauses, true).len();
         (MAX_COMPARISONS - left, found)
     }
 
     #[test]
-    fn a_word_that_is_repeated_is_compared_once_with_each_word_of_the_query() {
+    fn compares_a_repeated_word_once_with_each_word_of_the_query() {
         let (comparisons, found) = count_comparisons(&"abcdefghij ".repeat(7_000), &variants());
         assert_eq!(comparisons, 32);
         assert!((32..=32 * MAX_OCCURRENCES).contains(&found), "{found}");
@@ -314,7 +326,7 @@ mod tests {
         let (comparisons, _) = count_comparisons(&text.join(" "), &variants());
         assert_eq!(comparisons, MAX_COMPARISONS);
         let (comparisons, _) = count_comparisons(&text.join(" "), "abcdefghij");
-        assert_eq!(comparisons, MAX_FUZZY_BYTES.div_ceil(10), "one word in ten bytes, up to the reach");
+        assert_eq!(comparisons, MAX_FUZZY_BYTES.div_ceil(10), "one word per ten bytes, up to the limit");
     }
 
     #[test]

@@ -1,77 +1,77 @@
-//! What a person typed, as words and phrases that a message must hold. Nothing that can be typed is wrong.
+//! The query parser: turns the user's text into words and phrases that a message must match. Every text is a valid query.
 
-use super::terms::{self, MAX_WORD_CHARS, PositionedTerm};
-use super::tokenize::{TokenizedText, is_unspaced_run};
+use crate::terms::{self, MAX_WORD_CHARS, PositionedTerm};
+use crate::text::script::is_unspaced;
+use crate::text::tokenize::TokenizedText;
 
-/// The longest query that is read, in bytes; what is beyond is ignored.
-pub const MAX_QUERY_BYTES: usize = 1_024;
+/// The maximum length of a query, in bytes. The rest is ignored.
+pub(crate) const MAX_QUERY_BYTES: usize = 1_024;
 
-/// How many words of a query are read; what is beyond is ignored.
-pub const MAX_QUERY_WORDS: usize = 32;
+/// The maximum number of words in a query. The rest are ignored.
+pub(crate) const MAX_QUERY_WORDS: usize = 32;
 
-/// How many words a query has, those inside quotes included, however many they are.
+/// Counts the words of a query, including those in quotes and those beyond the limit.
 pub fn count_query_words(query: &str) -> usize {
     TokenizedText::new(query).words.len()
 }
 
-/// What each message that is found must hold.
+/// A condition of a query. A message must match all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Clause {
-    /// A word, as a whole word, the start of one or inside one.
+pub(crate) enum Clause {
+    /// Matches a whole word, a prefix or a substring of a word.
     Word(QueryWord),
-    /// Words next to each other.
+    /// Matches adjacent words.
     Phrase(Phrase),
 }
 
-/// A word of a query, folded.
+/// A word of a query, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QueryWord {
+pub(crate) struct QueryWord {
     chars: Vec<char>,
 }
 
 /// A quoted part of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Phrase {
+pub(crate) struct Phrase {
+    /// Each word's position in the phrase, in characters, and its characters.
     words: Vec<(usize, Vec<char>)>,
 }
 
-/// Reads a query.
-pub(super) fn parse_query(query: &str) -> Vec<Clause> {
+/// Parses a query. Repeated clauses are dropped.
+pub(crate) fn parse_query(query: &str) -> Vec<Clause> {
     let mut clauses = Vec::new();
-    let mut words = 0;
+    let mut word_count = 0;
     for part in quoted_parts(truncate(query, MAX_QUERY_BYTES)) {
-        let (text, quoted) = match part {
-            QueryPart::Unquoted(text) => (text, false),
-            QueryPart::Quoted(text) => (text, true),
-        };
-        let read = TokenizedText::new(text);
-        let left = MAX_QUERY_WORDS - words;
-        let mut found =
-            read.words.iter().take(left).map(|word| (word.position, read.text(word).chars().collect()));
-        words += read.words.len().min(left);
-        if quoted {
-            let words: Vec<_> = found.collect();
-            if !words.is_empty() {
-                push_unique(&mut clauses, Clause::Phrase(Phrase { words }));
+        let (QueryPart::Unquoted(text) | QueryPart::Quoted(text)) = part;
+        let tokenized = TokenizedText::new(text);
+        let words: Vec<(usize, Vec<char>)> = tokenized
+            .words
+            .iter()
+            .take(MAX_QUERY_WORDS - word_count)
+            .map(|word| (word.position, tokenized.text(word).chars().collect()))
+            .collect();
+        word_count += words.len();
+        match part {
+            QueryPart::Quoted(_) if words.is_empty() => {}
+            QueryPart::Quoted(_) => push_unique(&mut clauses, Clause::Phrase(Phrase { words })),
+            QueryPart::Unquoted(_) => {
+                for (_, chars) in words {
+                    push_unique(&mut clauses, Clause::Word(QueryWord { chars }));
+                }
             }
-        } else {
-            found
-                .by_ref()
-                .for_each(|(_, chars)| push_unique(&mut clauses, Clause::Word(QueryWord { chars })));
         }
     }
     clauses
 }
 
-/// What is asked twice is asked once.
 fn push_unique(clauses: &mut Vec<Clause>, clause: Clause) {
     if !clauses.contains(&clause) {
         clauses.push(clause);
     }
 }
 
-fn truncate(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+fn truncate(text: &str, max_bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(max_bytes)).unwrap_or(text)
 }
 
 enum QueryPart<'a> {
@@ -79,8 +79,8 @@ enum QueryPart<'a> {
     Quoted(&'a str),
 }
 
-/// Parts a query at its quotes. A quote opens where no letter is before it and closes where none is after it, so that
-/// the gershayim of a Hebrew abbreviation is neither; one that is never closed is text.
+/// Splits a query at its quotes. A quote opens if no letter precedes it and closes if no letter follows it, so that the
+/// gershayim of a Hebrew abbreviation does neither. An unclosed quote is ignored.
 fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = query;
@@ -98,21 +98,21 @@ fn quoted_parts(query: &str) -> Vec<QueryPart<'_>> {
     parts
 }
 
-/// The first quote that `fits`, given the characters before and after it: where it starts and where it ends.
+/// The byte offsets of the first quote that `fits`, given the characters before and after it: its start and end.
 fn find_quote(text: &str, fits: impl Fn(Option<char>, Option<char>) -> bool) -> Option<(usize, usize)> {
-    text.char_indices().filter(|(_, c)| is_quote(*c)).find_map(|(at, quote)| {
-        let end = at + quote.len_utf8();
-        fits(text[..at].chars().next_back(), text[end..].chars().next()).then_some((at, end))
+    text.char_indices().filter(|(_, c)| is_quote(*c)).find_map(|(start, quote)| {
+        let end = start + quote.len_utf8();
+        fits(text[..start].chars().next_back(), text[end..].chars().next()).then_some((start, end))
     })
 }
 
-/// Double quotes as keyboards of many languages give them.
+/// Whether a character is a double quote on the keyboard of some language.
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\u{201C}' | '\u{201D}' | '\u{201E}' | '\u{201F}' | '\u{AB}' | '\u{BB}' | '\u{FF02}')
 }
 
 impl QueryWord {
-    /// The word's characters, as far as they matter.
+    /// The word's characters, truncated to [`MAX_WORD_CHARS`].
     pub fn chars(&self) -> &[char] {
         &self.chars[..self.chars.len().min(MAX_WORD_CHARS)]
     }
@@ -122,21 +122,21 @@ impl QueryWord {
         terms::whole_word_term(&self.chars)
     }
 
-    /// The terms of the words that start with it.
-    pub fn starting(&self) -> Vec<PositionedTerm> {
+    /// The terms that find words with this prefix.
+    pub fn prefix_terms(&self) -> Vec<PositionedTerm> {
         terms::prefix_terms(self.chars())
     }
 
-    /// The terms of the words that hold it; empty where it is too short for that.
+    /// The terms that find words with this substring; empty if it is too short.
     pub fn substring_terms(&self) -> Vec<PositionedTerm> {
         terms::substring_terms(self.chars())
     }
 
-    /// How many typing errors may be forgiven in it: none in short words, in numbers, and in scripts without spaces,
-    /// where another character is another word. The limit bounds the size of the automaton that finds them.
+    /// The number of typing errors to forgive: none in short words, in numbers, and in scripts without spaces, where
+    /// another character is another word. `MAX_CHARS` bounds the size of tantivy's automaton.
     pub fn max_typos(&self) -> u8 {
         const MAX_CHARS: usize = 64;
-        if self.chars.iter().any(|c| c.is_numeric() || super::script::is_unspaced(*c)) {
+        if self.chars.iter().any(|c| c.is_numeric() || is_unspaced(*c)) {
             return 0;
         }
         match self.chars.len() {
@@ -148,47 +148,48 @@ impl QueryWord {
 }
 
 impl Phrase {
-    /// How many words it has.
+    /// The number of words.
     pub fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// Its terms. Of a run without spaces the inside is looked for: the phrase's other words say where it ends.
+    /// The terms that find the phrase. A run without spaces is found as a substring, because its ends need not be ends of
+    /// a run in the text.
     pub fn terms(&self) -> Vec<PositionedTerm> {
-        let mut placed = Vec::new();
+        let mut phrase_terms = Vec::new();
         for (position, chars) in &self.words {
-            let inside = if self.is_run(chars) { terms::substring_terms(chars) } else { Vec::new() };
-            if !inside.is_empty() {
-                placed.extend(inside.into_iter().map(|(at, term)| (position + at, term)));
+            let substring = if is_run(chars) { terms::substring_terms(chars) } else { Vec::new() };
+            let word_terms = if !substring.is_empty() {
+                substring
             } else if let Some(whole) = terms::whole_word_term(chars) {
-                placed.push((*position, whole));
+                vec![(0, whole)]
             } else {
-                let start = terms::prefix_terms(&chars[..MAX_WORD_CHARS]);
-                placed.extend(start.into_iter().map(|(at, term)| (position + at, term)));
-            }
+                terms::prefix_terms(&chars[..MAX_WORD_CHARS])
+            };
+            phrase_terms.extend(word_terms.into_iter().map(|(offset, term)| (position + offset, term)));
         }
-        placed
+        phrase_terms
     }
 
-    /// Its words with a space between each two.
+    /// The words, separated by spaces.
     pub fn text(&self) -> String {
         let words: Vec<String> = self.words.iter().map(|(_, chars)| chars.iter().collect()).collect();
         words.join(" ")
     }
 
-    /// Whether it may start, and may end, inside a word: where its first or last word is a run of two characters or
-    /// more.
+    /// Whether a match may start, and may end, inside a word of the text: if the phrase's first, or last, word is found
+    /// as a substring.
     pub fn open_ends(&self) -> (bool, bool) {
-        let open = |word: Option<&(usize, Vec<char>)>| {
-            word.is_some_and(|(_, chars)| self.is_run(chars) && !terms::substring_terms(chars).is_empty())
+        let is_open = |word: Option<&(usize, Vec<char>)>| {
+            word.is_some_and(|(_, chars)| is_run(chars) && !terms::substring_terms(chars).is_empty())
         };
-        (open(self.words.first()), open(self.words.last()))
+        (is_open(self.words.first()), is_open(self.words.last()))
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as a question about a phrase's word")]
-    fn is_run(&self, chars: &[char]) -> bool {
-        is_unspaced_run(&chars.iter().collect::<String>())
-    }
+/// Whether a word is a run of a script without spaces.
+fn is_run(chars: &[char]) -> bool {
+    chars.iter().copied().any(is_unspaced)
 }
 
 #[cfg(test)]
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_phrase_is_text() {
+    fn operators_and_unclosed_quotes_are_text() {
         assert_eq!(parse(r#"an "unclosed quote"#), ["an", "unclosed", "quote"]);
         assert_eq!(parse(r#"5" screen 6" wide"#), ["5", "screen", "6", "wide"]);
         assert_eq!(
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hebrew_abbreviation_opens_no_phrase() {
+    fn a_hebrew_abbreviation_does_not_open_a_phrase() {
         assert_eq!(parse(r#"צה"ל ודו"ח"#), [r#"צה"ל"#, r#"ודו"ח"#]);
         assert_eq!(parse(r#""צה"ל אמר""#), [r#"<צה"ל אמר>"#]);
     }

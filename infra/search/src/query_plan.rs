@@ -1,103 +1,105 @@
-//! From clauses to tantivy queries whose scores are small whole numbers.
+//! The query plan: clauses as tantivy queries whose scores are small whole numbers.
 
+use chat_ports::search_index::{SearchRequest, Sort};
 use tantivy::Term;
 use tantivy::query::{BooleanQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 
-use super::best_match_query::BestMatchQuery;
-use super::query_parser::{Clause, QueryWord};
-use super::schema::Fields;
-use super::terms::PositionedTerm;
-use chat_ports::search_index::{SearchRequest, Sort};
+use crate::best_match_query::BestMatchQuery;
+use crate::query_parser::{Clause, QueryWord};
+use crate::schema::Fields;
+use crate::terms::PositionedTerm;
 
-// What a word of the query adds to a message's score, by its best match there. A message's score is the sum.
+// The score of a word of the query, by its best match in a message. A message's score is the sum over all words.
 const WHOLE_SCORE: u16 = 8;
 const PREFIX_SCORE: u16 = 4;
 const SUBSTRING_SCORE: u16 = 2;
 const FUZZY_SCORE: u16 = 1;
 
-/// What finds the messages that hold every clause.
+/// The tantivy queries of a search. Both find the messages that match every clause.
 #[derive(Debug)]
-pub(super) struct QueryPlan {
-    /// Finds them and scores them.
+pub(crate) struct QueryPlan {
+    /// Finds and scores them.
     pub scoring_query: Box<dyn Query>,
-    /// Finds the same, and does not say how well it matches: where scores don't decide what is on the page, this looks at
-    /// less. `None` where they do, and where typing errors are forgiven, which are dear to look up twice.
+    /// Finds them without scores, and reads less of the index. `None` if scores decide the order, and for fuzzy searches,
+    /// where running two queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
 }
 
-/// How a search is carried out; `None` where there is no clause, which finds nothing.
-pub(super) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Clause]) -> Option<QueryPlan> {
+/// Plans a search. `None` if there is no clause: such a search finds nothing.
+pub(crate) fn plan_query(fields: &Fields, request: &SearchRequest, clauses: &[Clause]) -> Option<QueryPlan> {
     if clauses.is_empty() {
         return None;
     }
     let scope = TermQuery::new(fields.scope_term(&request.scope), IndexRecordOption::Basic);
     let defers_scoring = request.sort != Sort::Relevance && !request.fuzzy;
-    let mut found: Option<Vec<Box<dyn Query>>> = defers_scoring.then(|| vec![Box::new(scope.clone()) as _]);
+    let mut matching: Option<Vec<Box<dyn Query>>> =
+        defers_scoring.then(|| vec![Box::new(scope.clone()) as _]);
     let mut scoring = vec![with_score(Box::new(scope), 0)];
     for clause in clauses {
         match clause {
             Clause::Word(word) => {
-                let ways = match_kind_queries(fields.body, word, request.fuzzy);
-                if let (Some(found), Some((widest, _))) = (&mut found, ways.last()) {
-                    found.push(widest.box_clone());
+                let queries = match_kind_queries(fields.body, word, request.fuzzy);
+                if let (Some(matching), Some((widest, _))) = (&mut matching, queries.last()) {
+                    matching.push(widest.box_clone());
                 }
-                scoring.push(best_of(ways));
+                scoring.push(best_of(queries));
             }
             Clause::Phrase(phrase) => {
                 let query = phrase_query(fields.body, phrase.terms())?;
                 let words = u16::try_from(phrase.len()).unwrap_or(u16::MAX);
-                if let Some(found) = &mut found {
-                    found.push(query.box_clone());
+                if let Some(matching) = &mut matching {
+                    matching.push(query.box_clone());
                 }
                 scoring.push(with_score(query, WHOLE_SCORE.saturating_mul(words)));
             }
         }
     }
-    Some(QueryPlan { scoring_query: all_of(scoring), matching_query: found.map(all_of) })
+    Some(QueryPlan { scoring_query: all_of(scoring), matching_query: matching.map(all_of) })
 }
 
 fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
     Box::new(BooleanQuery::new(queries.into_iter().map(|query| (Occur::Must, query)).collect()))
 }
 
-/// A way to find a word, and what it scores.
+/// A query and the score of its matches.
 type ScoredQuery = (Box<dyn Query>, u16);
 
-/// Each way a word may match, the narrowest first: a whole word starts with itself, and what starts with a word holds it. So
-/// the last finds all, but for words with a typing error, which come after it where they are forgiven.
+/// One query per match kind of a word, the narrowest first. A whole word starts with itself, and a word contains its
+/// prefixes, so the last query finds all matches; except that the fuzzy query comes after it and finds others.
 fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQuery> {
-    let mut ways = Vec::new();
+    let mut queries = Vec::new();
     if let Some(whole) = word.whole_word_term() {
-        ways.push((term_query(body, &whole), WHOLE_SCORE));
+        queries.push((term_query(body, &whole), WHOLE_SCORE));
     }
-    ways.extend(phrase_query(body, word.starting()).map(|query| (query, PREFIX_SCORE)));
-    ways.extend(phrase_query(body, word.substring_terms()).map(|query| (query, SUBSTRING_SCORE)));
+    queries.extend(phrase_query(body, word.prefix_terms()).map(|query| (query, PREFIX_SCORE)));
+    queries.extend(phrase_query(body, word.substring_terms()).map(|query| (query, SUBSTRING_SCORE)));
     if fuzzy
         && word.max_typos() > 0
         && let Some(whole) = word.whole_word_term()
     {
-        // Only whole-word terms are within reach: what starts otherwise is at most three characters long.
+        // The distance does not reach prefix and n-gram terms: those have at most three characters after their tag.
         let query = FuzzyTermQuery::new(Term::from_field_text(body, &whole), word.max_typos(), true);
-        ways.push((Box::new(query), FUZZY_SCORE));
+        queries.push((Box::new(query), FUZZY_SCORE));
     }
-    ways
+    queries
 }
 
-/// Finds a word in any of these ways; the best way counts.
-fn best_of(mut ways: Vec<ScoredQuery>) -> Box<dyn Query> {
-    match (ways.pop(), ways.is_empty()) {
-        (Some((way, score)), true) => with_score(way, score),
-        (last, _) => Box::new(BestMatchQuery::new(ways.into_iter().chain(last))),
+/// Finds what any of the queries finds, with the score of the best.
+fn best_of(mut queries: Vec<ScoredQuery>) -> Box<dyn Query> {
+    match (queries.pop(), queries.is_empty()) {
+        (Some((query, score)), true) => with_score(query, score),
+        (last, _) => Box::new(BestMatchQuery::new(queries.into_iter().chain(last))),
     }
 }
 
-/// Finds terms at their places relative to each other.
+/// Finds terms at fixed distances from each other.
 fn phrase_query(body: Field, mut terms: Vec<PositionedTerm>) -> Option<Box<dyn Query>> {
     if terms.len() < 2 {
         return terms.pop().map(|(_, term)| term_query(body, &term));
     }
-    let terms = terms.into_iter().map(|(at, term)| (at, Term::from_field_text(body, &term))).collect();
+    let terms =
+        terms.into_iter().map(|(offset, term)| (offset, Term::from_field_text(body, &term))).collect();
     Some(Box::new(PhraseQuery::new_with_offset(terms)))
 }
 

@@ -2,48 +2,46 @@
 
 use std::ops::Range;
 
-use super::normalize::bounded_clusters;
-use super::occurrences::{Occurrence, find_occurrences};
-use super::query_parser::Clause;
-use super::tokenize::TokenizedText;
+use crate::occurrences::{Occurrence, find_occurrences};
+use crate::query_parser::{Clause, MAX_QUERY_WORDS};
+use crate::text::normalize::bounded_clusters;
+use crate::text::tokenize::TokenizedText;
 
-/// About how many characters of the text a snippet shows.
+/// The approximate length of a snippet, in grapheme clusters.
 const SNIPPET_CHARS: usize = 160;
 
-/// About how many of them come before the match.
+/// The approximate number of clusters before the match.
 const LEADING_CHARS: usize = 40;
 
-/// How far a cut moves to fall between words, in characters.
+/// The maximum number of clusters that a cut moves to fall between words.
 const MAX_CUT_SHIFT: usize = 20;
 
 const ELLIPSIS: char = '…';
 
 /// The escaped text around the best match, with `<mark>` around what matched.
-pub(super) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
-    let words = TokenizedText::new(body);
-    let found = find_occurrences(&words, clauses, fuzzy);
+pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
+    let occurrences = find_occurrences(&TokenizedText::new(body), clauses, fuzzy);
     let clusters: Vec<(usize, &str)> = bounded_clusters(body).collect();
-    let anchor = best_anchor(&found, &clusters);
+    let anchor = best_anchor(&occurrences, &clusters);
     let window = visible_range(body, &clusters, anchor);
-    let marks = merge_ranges(found.into_iter().map(|found| found.bytes).collect());
+    let marks = merge_ranges(occurrences.into_iter().map(|occurrence| occurrence.bytes).collect());
     render(body, &window, &marks)
 }
 
-/// Where the match starts around which most of the query is found in one snippet; the first of equals.
-fn best_anchor(found: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
-    let cluster = |byte: usize| clusters.partition_point(|(at, _)| *at < byte);
+/// The byte offset of the occurrence whose snippet matches most of the query; the first of equals.
+fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
+    let cluster_at = |byte: usize| clusters.partition_point(|(offset, _)| *offset < byte);
     let mut best = (0, 0);
-    for (index, anchor) in found.iter().enumerate() {
+    for (index, anchor) in occurrences.iter().enumerate() {
         let end = clusters
-            .get(cluster(anchor.bytes.start) + SNIPPET_CHARS - LEADING_CHARS)
-            .map_or(usize::MAX, |(at, _)| *at);
-        // Of each clause the best occurrence in reach counts. Clauses are 32 at most.
-        let mut scores = [0_u8; super::MAX_QUERY_WORDS];
-        for near in
-            found[index..].iter().take_while(|near| near.bytes.end <= end).take(MAX_NEARBY_OCCURRENCES)
-        {
-            if let Some(score) = scores.get_mut(near.clause) {
-                *score = (*score).max(near.match_kind as u8);
+            .get(cluster_at(anchor.bytes.start) + SNIPPET_CHARS - LEADING_CHARS)
+            .map_or(usize::MAX, |(offset, _)| *offset);
+        // The score of each clause's best occurrence in the snippet.
+        let mut scores = [0_u8; MAX_QUERY_WORDS];
+        let visible = occurrences[index..].iter().take_while(|occurrence| occurrence.bytes.end <= end);
+        for occurrence in visible.take(MAX_NEARBY_OCCURRENCES) {
+            if let Some(score) = scores.get_mut(occurrence.clause) {
+                *score = (*score).max(occurrence.match_kind as u8);
             }
         }
         let score: u32 = scores.iter().map(|score| u32::from(*score)).sum();
@@ -54,15 +52,15 @@ fn best_anchor(found: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
     best.1
 }
 
-/// How many occurrences around one are looked at.
+/// The maximum number of occurrences that count for one anchor.
 const MAX_NEARBY_OCCURRENCES: usize = 64;
 
-/// The bytes to show around a byte: cut between clusters, and between words where one ends nearby.
+/// The bytes to show around an anchor: cut between clusters, and between words if a word ends nearby.
 fn visible_range(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range<usize> {
     let is_space = |index: usize| clusters.get(index).is_some_and(|(_, cluster)| cluster.trim().is_empty());
-    let byte = |index: usize| clusters.get(index).map_or(body.len(), |(at, _)| *at);
-    let anchor = clusters.partition_point(|(at, _)| *at < anchor);
-    // What is left of the length at the text's end is given to the lead.
+    let byte = |index: usize| clusters.get(index).map_or(body.len(), |(offset, _)| *offset);
+    let anchor = clusters.partition_point(|(offset, _)| *offset < anchor);
+    // Near the end of the text, the snippet starts earlier instead.
     let lead = LEADING_CHARS.max(SNIPPET_CHARS.saturating_sub(clusters.len() - anchor));
     let mut start = anchor.saturating_sub(lead);
     if start <= MAX_CUT_SHIFT / 2 {
@@ -81,7 +79,7 @@ fn visible_range(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range
     byte(start)..byte(end)
 }
 
-/// Ranges in order, with those that overlap or touch made one.
+/// Sorts ranges, and merges those that overlap or touch.
 fn merge_ranges(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_unstable_by_key(|range| (range.start, range.end));
     let mut merged: Vec<Range<usize>> = Vec::new();
@@ -99,18 +97,18 @@ fn render(body: &str, window: &Range<usize>, marks: &[Range<usize>]) -> String {
     if window.start > 0 {
         html.push(ELLIPSIS);
     }
-    let mut at = window.start;
+    let mut rendered_end = window.start;
     for mark in marks {
         let (start, end) = (mark.start.max(window.start), mark.end.min(window.end));
         if start < end {
-            escape(&mut html, &body[at..start]);
+            escape(&mut html, &body[rendered_end..start]);
             html.push_str("<mark>");
             escape(&mut html, &body[start..end]);
             html.push_str("</mark>");
-            at = end;
+            rendered_end = end;
         }
     }
-    escape(&mut html, &body[at..window.end]);
+    escape(&mut html, &body[rendered_end..window.end]);
     if window.end < body.len() {
         html.push(ELLIPSIS);
     }
@@ -132,15 +130,15 @@ fn escape(html: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::query_parser::parse_query;
     use super::*;
+    use crate::query_parser::parse_query;
 
     fn snippet_for(body: &str, query: &str) -> String {
         build_snippet(body, &parse_query(query), false)
     }
 
     #[test]
-    fn what_matched_is_marked() {
+    fn marks_matches() {
         for (body, query, html) in [
             ("The quick brown fox", "FOX", "The quick brown <mark>fox</mark>"),
             ("The quick brown fox", "qui", "The <mark>qui</mark>ck brown fox"),
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_word_is_marked_rather_than_parts_of_others() {
+    fn marks_whole_words_prefixes_and_substrings() {
         assert_eq!(
             snippet_for("form of a platform for forms", "form"),
             "<mark>form</mark> of a plat<mark>form</mark> for <mark>form</mark>s"
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped_and_marks_stay_outside_of_escapes() {
+    fn escapes_text_but_not_marks() {
         assert_eq!(
             snippet_for("<b>\"R&D\"</b> 'x'", "b"),
             "&lt;<mark>b</mark>&gt;&quot;R&amp;D&quot;&lt;/<mark>b</mark>&gt; &#39;x&#39;"
@@ -199,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_is_marked_as_the_word_it_stands_for() {
+    fn marks_a_word_with_a_typing_error() {
         assert_eq!(build_snippet("a serach box", &parse_query("search"), true), "a <mark>serach</mark> box");
     }
 }

@@ -1,71 +1,72 @@
-//! Terms: what the index files a word under, and which of these find a word, its start or its inside.
+//! Terms: those that a word has in the index, and those that find whole words, prefixes and substrings.
 //!
-//! All terms are of one field, so that a phrase may mix them, and their positions count characters ([`Word`](super::tokenize::Word)):
+//! All terms are in one field, so that a phrase can mix them. Their positions count characters
+//! ([`Word`](crate::text::tokenize::Word)). The first character of a term is its tag:
 //!
-//! - `w` + word: the whole word, and each part of it that punctuation joins;
-//! - `s` + one or two characters: how a word, or such a part, starts;
-//! - `g` + three characters, or two where both are Han, Kana or Hangul: any place inside a word.
+//! - `w` + word: a whole word, or a part of a word joined by punctuation;
+//! - `s` + one or two characters: the prefix of a word or part;
+//! - `g` + three characters, or two if both are Han, Kana or Hangul: an n-gram anywhere in a word.
 //!
-//! A start or an inside of any length is then a phrase of overlapping terms at fixed distances: exact, and read from
-//! posting lists alone.
+//! A longer prefix or substring is then a phrase of overlapping terms at fixed distances: exact, and read from posting
+//! lists alone.
 
 use std::ops::Range;
 
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
-use super::script::is_cjk;
-use super::tokenize::{TokenizedText, word_parts};
+use crate::text::script::is_cjk;
+use crate::text::tokenize::{TokenizedText, word_parts};
 
-/// Characters of a word that matter. A longer word is no word of a language: it is found by what it starts with, and a
-/// query's word is cut to this. It bounds what a search costs.
-pub(super) const MAX_WORD_CHARS: usize = 128;
+/// The length of a word, in characters, up to which it has a whole-word term. No language has longer words; a longer run
+/// is found by its prefixes and substrings, and a query's word is truncated to this length. Bounds the cost of a search.
+pub(crate) const MAX_WORD_CHARS: usize = 128;
 
 const WHOLE_WORD_TAG: char = 'w';
 const PREFIX_TAG: char = 's';
 const NGRAM_TAG: char = 'g';
 
-/// A term and where it stands relative to the start of what is looked for.
-pub(super) type PositionedTerm = (usize, String);
+/// A term, and its offset in characters from the start of a match.
+pub(crate) type PositionedTerm = (usize, String);
 
-/// The term of a whole word; `None` where it is too long to have one.
-pub(super) fn whole_word_term(word: &[char]) -> Option<String> {
+/// The term of a whole word; `None` if the word is too long to have one.
+pub(crate) fn whole_word_term(word: &[char]) -> Option<String> {
     (word.len() <= MAX_WORD_CHARS).then(|| tagged_term(WHOLE_WORD_TAG, word))
 }
 
-/// The terms of all words that start so.
-pub(super) fn prefix_terms(start: &[char]) -> Vec<PositionedTerm> {
-    let mut terms = vec![(0, tagged_term(PREFIX_TAG, &start[..start.len().min(2)]))];
-    terms.extend(covering_ngrams(start, 2));
+/// The terms that find words with this prefix.
+pub(crate) fn prefix_terms(prefix: &[char]) -> Vec<PositionedTerm> {
+    let mut terms = vec![(0, tagged_term(PREFIX_TAG, &prefix[..prefix.len().min(2)]))];
+    terms.extend(covering_ngrams(prefix, 2));
     terms
 }
 
-/// The terms of all words that hold these characters next to each other; empty where they are too few.
-pub(super) fn substring_terms(part: &[char]) -> Vec<PositionedTerm> {
-    match part {
+/// The terms that find words with this substring; empty if it is too short.
+pub(crate) fn substring_terms(substring: &[char]) -> Vec<PositionedTerm> {
+    match substring {
         [] | [_] => Vec::new(),
         [a, b] if !(is_cjk(*a) && is_cjk(*b)) => Vec::new(),
-        _ => covering_ngrams(part, 0),
+        _ => covering_ngrams(substring, 0),
     }
 }
 
-/// Few grams that together hold every character from `from` on.
+/// As few n-grams as cover every character from `from` on.
 fn covering_ngrams(chars: &[char], from: usize) -> Vec<PositionedTerm> {
     let mut terms = Vec::new();
     let mut covered = from;
     while covered < chars.len() {
-        let gram = (covered.saturating_sub(2)..=covered)
+        let ngram = (covered.saturating_sub(2)..=covered)
             .rev()
             .filter_map(|start| longest_ngram_at(chars, start))
-            .filter(|gram| gram.end > covered)
-            .max_by_key(|gram| gram.end);
-        let Some(gram) = gram else { break };
-        covered = gram.end;
-        terms.push((gram.start, tagged_term(NGRAM_TAG, &chars[gram])));
+            .filter(|ngram| ngram.end > covered)
+            .max_by_key(|ngram| ngram.end);
+        let Some(ngram) = ngram else { break };
+        covered = ngram.end;
+        terms.push((ngram.start, tagged_term(NGRAM_TAG, &chars[ngram])));
     }
     terms
 }
 
-/// The longest gram that starts here.
+/// The longest n-gram that starts here.
 fn longest_ngram_at(chars: &[char], start: usize) -> Option<Range<usize>> {
     let cjk = |index: usize| chars.get(index).copied().is_some_and(is_cjk);
     let pair = cjk(start) && cjk(start + 1);
@@ -75,21 +76,22 @@ fn longest_ngram_at(chars: &[char], start: usize) -> Option<Range<usize>> {
     pair.then_some(start..start + 2)
 }
 
-fn tagged_term(kind: char, chars: &[char]) -> String {
-    std::iter::once(kind).chain(chars.iter().copied()).collect()
+fn tagged_term(tag: char, chars: &[char]) -> String {
+    std::iter::once(tag).chain(chars.iter().copied()).collect()
 }
 
-/// Cuts bodies into terms, one after another in the same memory.
+/// tantivy's tokenizer for bodies. Reuses its memory from one body to the next.
 #[derive(Clone, Default)]
-pub(super) struct TermTokenizer {
+pub(crate) struct TermTokenizer {
     tokenized: TokenizedText,
-    /// The characters of the current word, and what it is filed under.
+    /// The characters of the current word.
     word_chars: Vec<char>,
+    /// The terms of the current word.
     term_spans: Vec<TermSpan>,
     token: Token,
 }
 
-/// A term of a word: its kind, and which of the word's characters.
+/// A term of a word: its tag, and a range of the word's characters.
 type TermSpan = (char, Range<usize>);
 
 impl Tokenizer for TermTokenizer {
@@ -103,27 +105,27 @@ impl Tokenizer for TermTokenizer {
 }
 
 /// The terms of one body.
-pub(super) struct TermStream<'a> {
+pub(crate) struct TermStream<'a> {
     tokenizer: &'a mut TermTokenizer,
     next_word: usize,
-    /// How many terms of the current word were given out.
+    /// The number of terms of the current word that were returned.
     next_term: usize,
-    /// The current word's first character in the text, and its position.
+    /// The index of the current word's first character in the normalized text.
     word_start: usize,
+    /// The current word's position.
     word_position: usize,
 }
 
 impl TermStream<'_> {
-    /// Goes on to the next word; `false` after the last.
+    /// Loads the terms of the next word; `false` after the last word.
     fn load_next_word(&mut self) -> bool {
-        let TermTokenizer { tokenized: words, word_chars: word, term_spans: filed, .. } =
-            &mut *self.tokenizer;
-        let Some(next) = words.words.get(self.next_word) else { return false };
-        (self.word_start, self.word_position) = (next.chars.start, next.position);
-        word.clear();
-        word.extend(words.text(next).chars());
-        filed.clear();
-        push_word_terms(word, filed);
+        let TermTokenizer { tokenized, word_chars, term_spans, .. } = &mut *self.tokenizer;
+        let Some(word) = tokenized.words.get(self.next_word) else { return false };
+        (self.word_start, self.word_position) = (word.chars.start, word.position);
+        word_chars.clear();
+        word_chars.extend(tokenized.text(word).chars());
+        term_spans.clear();
+        push_word_terms(word_chars, term_spans);
         self.next_word += 1;
         self.next_term = 0;
         true
@@ -137,13 +139,14 @@ impl TokenStream for TermStream<'_> {
                 return false;
             }
         }
-        let TermTokenizer { tokenized: words, term_spans: filed, token, .. } = &mut *self.tokenizer;
-        let (kind, Range { start, end }) = &filed[self.next_term];
+        let TermTokenizer { tokenized, term_spans, token, .. } = &mut *self.tokenizer;
+        let (tag, Range { start, end }) = &term_spans[self.next_term];
         self.next_term += 1;
         token.position = self.word_position + start;
         token.text.clear();
-        token.text.push(*kind);
-        token.text.push_str(words.normalized.slice(&(self.word_start + start..self.word_start + end)));
+        token.text.push(*tag);
+        let chars = self.word_start + start..self.word_start + end;
+        token.text.push_str(tokenized.normalized.slice(&chars));
         true
     }
 
@@ -156,37 +159,37 @@ impl TokenStream for TermStream<'_> {
     }
 }
 
-/// What a word is filed under; the ranges of each kind rise.
-fn push_word_terms(word: &[char], filed: &mut Vec<TermSpan>) {
+/// Appends the terms of a word. For each tag, the ranges ascend.
+fn push_word_terms(word: &[char], term_spans: &mut Vec<TermSpan>) {
     let whole = 0..word.len();
     if word.len() <= MAX_WORD_CHARS {
-        filed.push((WHOLE_WORD_TAG, whole.clone()));
+        term_spans.push((WHOLE_WORD_TAG, whole.clone()));
     }
     let mut covers_start = false;
     for part in word_parts(word) {
         if part != whole && part.len() <= MAX_WORD_CHARS {
-            filed.push((WHOLE_WORD_TAG, part.clone()));
+            term_spans.push((WHOLE_WORD_TAG, part.clone()));
         }
         covers_start |= part.start == 0;
-        push_prefix_terms(word, part.start, filed);
+        push_prefix_terms(word, part.start, term_spans);
     }
     if !covers_start {
-        push_prefix_terms(word, 0, filed);
+        push_prefix_terms(word, 0, term_spans);
     }
     for start in 0..word.len().saturating_sub(1) {
-        if let Some(gram) = longest_ngram_at(word, start) {
-            if gram.len() == 3 && is_cjk(word[start]) && is_cjk(word[start + 1]) {
-                filed.push((NGRAM_TAG, start..start + 2));
+        if let Some(ngram) = longest_ngram_at(word, start) {
+            if ngram.len() == 3 && is_cjk(word[start]) && is_cjk(word[start + 1]) {
+                term_spans.push((NGRAM_TAG, start..start + 2));
             }
-            filed.push((NGRAM_TAG, gram));
+            term_spans.push((NGRAM_TAG, ngram));
         }
     }
 }
 
-fn push_prefix_terms(word: &[char], start: usize, filed: &mut Vec<TermSpan>) {
-    filed.push((PREFIX_TAG, start..start + 1));
+fn push_prefix_terms(word: &[char], start: usize, term_spans: &mut Vec<TermSpan>) {
+    term_spans.push((PREFIX_TAG, start..start + 1));
     if start + 1 < word.len() {
-        filed.push((PREFIX_TAG, start..start + 2));
+        term_spans.push((PREFIX_TAG, start..start + 2));
     }
 }
 
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_words_too() {
+    fn parts_of_a_word_are_indexed_as_words() {
         let terms = terms("l'eau");
         for term in ["wl'eau@0", "wl@0", "weau@2", "sea@2", "gl'e@0", "geau@2"] {
             assert!(terms.iter().any(|found| found == term), "{term} in {terms:?}");
@@ -230,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn few_grams_cover_a_part() {
-        let placed = |terms: Vec<PositionedTerm>| {
-            terms.into_iter().map(|(at, term)| format!("{term}@{at}")).collect::<Vec<_>>()
+    fn few_ngrams_cover_a_substring() {
+        let listed = |terms: Vec<PositionedTerm>| {
+            terms.into_iter().map(|(offset, term)| format!("{term}@{offset}")).collect::<Vec<_>>()
         };
-        assert_eq!(placed(substring_terms(&chars("abcdefgh"))), ["gabc@0", "gdef@3", "gfgh@5"]);
-        assert_eq!(placed(substring_terms(&chars("喜欢吃苹果"))), ["g喜欢@0", "g吃苹@2", "g苹果@3"]);
-        assert_eq!(placed(prefix_terms(&chars("abcd"))), ["sab@0", "gbcd@1"]);
-        assert_eq!(placed(prefix_terms(&chars("a"))), ["sa@0"]);
+        assert_eq!(listed(substring_terms(&chars("abcdefgh"))), ["gabc@0", "gdef@3", "gfgh@5"]);
+        assert_eq!(listed(substring_terms(&chars("喜欢吃苹果"))), ["g喜欢@0", "g吃苹@2", "g苹果@3"]);
+        assert_eq!(listed(prefix_terms(&chars("abcd"))), ["sab@0", "gbcd@1"]);
+        assert_eq!(listed(prefix_terms(&chars("a"))), ["sa@0"]);
         assert!(substring_terms(&chars("ab")).is_empty());
     }
 }

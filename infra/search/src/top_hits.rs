@@ -1,4 +1,4 @@
-//! The hits of a page: the best of all that match, in the order asked for, after the cursor, and how many match.
+//! The top-hits collector: finds the hits of a page, in the requested order, and counts all matches.
 
 use std::cmp::Reverse;
 use std::ops::RangeInclusive;
@@ -11,64 +11,64 @@ use tantivy::{DocAddress, DocId, DocSet, Score, Searcher, SegmentOrdinal, Segmen
 
 use chat_ports::search_index::{SearchCursor, SearchRequest, Sort};
 
-/// What a page goes by, of each document of a segment.
+/// The columns of a segment that sorting and filtering read.
 #[derive(Clone, Debug)]
-pub(super) struct SortColumns {
+pub(crate) struct SortColumns {
     positions: Column<u64>,
     created_at: Column<i64>,
 }
 
 impl SortColumns {
-    /// Opens those of a segment. They never change.
+    /// Opens the columns of a segment. They never change.
     pub fn open(reader: &SegmentReader) -> tantivy::Result<Self> {
         let fast = reader.fast_fields();
         Ok(Self {
-            positions: fast.u64(super::schema::POSITION)?,
-            created_at: fast.i64(super::schema::CREATED_AT)?,
+            positions: fast.u64(crate::schema::POSITION)?,
+            created_at: fast.i64(crate::schema::CREATED_AT)?,
         })
     }
 }
 
-/// Which page.
+/// The page to collect.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PageRequest {
+pub(crate) struct PageRequest {
     limit: usize,
     sort: Sort,
-    /// The times, in milliseconds, that a message may be from; `None`: any.
+    /// The inclusive range of creation times, in milliseconds; `None` for all.
     created_range: Option<(i64, i64)>,
     after: Option<Rank>,
-    /// Whether matches are scored as they are found.
+    /// Whether matches are scored while they are collected.
     scores_matches: bool,
 }
 
-/// A hit's place in the order: smaller comes first.
+/// The sort key of a match; smaller ones come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank(Reverse<u64>, u64);
+pub(crate) struct Rank(Reverse<u64>, u64);
 
-/// A match: where it is and what the order goes by.
+/// A match, with what it is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Match {
-    /// Where it is stored.
+pub(crate) struct Match {
+    /// The address of its document.
     pub address: DocAddress,
-    /// How well it matches; 0 where that was not looked at ([`score`] does).
+    /// Its score; 0 if not scored yet (see [`score_matches`]).
     pub score: u64,
-    /// When it was created, as a position of the log.
+    /// The position of its creation in the log.
     pub position: Position,
 }
 
-/// What was collected.
+/// The collected page.
 #[derive(Debug, Default)]
-pub(super) struct TopHits {
-    /// The page, in order.
+pub(crate) struct TopHits {
+    /// The matches on the page, in order.
     pub matches: Vec<Match>,
-    /// How many match, whichever page they are on.
+    /// The number of matches on all pages.
     pub total: u64,
-    /// Whether there are more after this page.
+    /// Whether there are matches after this page.
     pub has_more: bool,
 }
 
 impl PageRequest {
-    /// The page that a request asks for.
+    /// The page of a search.
     pub fn from_request(request: &SearchRequest) -> Self {
         let bounded = request.created_from.is_some() || request.created_until.is_some();
         let from = request.created_from.map_or(i64::MIN, Timestamp::millis);
@@ -84,28 +84,28 @@ impl PageRequest {
         }
     }
 
-    /// The oldest.
+    /// A page of the oldest matches.
     pub fn oldest(limit: usize) -> Self {
         Self { limit, sort: Sort::Oldest, created_range: None, after: None, scores_matches: false }
     }
 
-    /// The oldest of those after a position.
+    /// A page of the oldest matches after a position.
     pub fn oldest_after(position: Position, limit: usize) -> Self {
         Self { after: Some(Rank::new(Sort::Oldest, 0, position.get())), ..Self::oldest(limit) }
     }
 
-    /// The same, with matches scored as they are found.
+    /// The same page, with matches scored while they are collected.
     pub fn with_scores(self) -> Self {
         Self { scores_matches: true, ..self }
     }
 
-    /// How many matches are kept: one more than the page has, to know whether there is another page.
+    /// The number of matches to keep: one more than the page has, which tells whether there is another page.
     fn capacity(&self) -> usize {
         self.limit.saturating_add(1)
     }
 
-    /// Between which places in the order everything of a segment is, by the positions that it holds. By relevance, that
-    /// says nothing.
+    /// The range of ranks of a segment's documents, from the positions in it. `None` by relevance, where positions don't
+    /// bound the rank.
     fn rank_range(&self, columns: &SortColumns) -> Option<RangeInclusive<Rank>> {
         let (lowest, highest) = (columns.positions.min_value(), columns.positions.max_value());
         let (first, last) = match self.sort {
@@ -127,13 +127,12 @@ impl Rank {
     }
 }
 
-/// Collects the page of what a query finds, given the columns of each segment. Scores are whole numbers and positions are
-/// unique, so the order has no ties.
+/// Collects a page of a query's matches, given the columns of each segment. Positions are unique, so there are no ties.
 ///
-/// Segments come in the order of the best that they can have. Where nothing of a segment can be on the page, since the page
-/// is full of better ones by then or comes after all of them, what matches is counted and not looked at: of a large index
-/// most is old, and pages are of what is new.
-pub(super) fn collect_top_hits(
+/// Visits segments in the order of their best possible rank. If no document of a segment can be on the page, because the
+/// page is full of better ones or the cursor is past all of them, its matches are only counted. Most of a large index is
+/// old and most pages are of new messages, so this skips most of the work.
+pub(crate) fn collect_top_hits(
     searcher: &Searcher,
     columns: &[SortColumns],
     query: &dyn Query,
@@ -146,23 +145,23 @@ pub(super) fn collect_top_hits(
     };
     let weight = query.weight(scoring)?;
     let mut segments: Vec<_> = (0..).zip(columns).collect();
-    segments.sort_by_cached_key(|(_, columns)| page.rank_range(columns).map(|span| *span.start()));
-    let mut best = TopHitsCollector { page, matches: Vec::new(), worst: None, total: 0 };
+    segments.sort_by_cached_key(|(_, columns)| page.rank_range(columns).map(|ranks| *ranks.start()));
+    let mut collector = TopHitsCollector { page, matches: Vec::new(), worst: None, total: 0 };
     for (segment, columns) in segments {
-        best.collect_segment(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
-        best.prune();
+        collector.collect_segment(weight.as_ref(), segment, searcher.segment_reader(segment), columns)?;
+        collector.prune();
     }
-    Ok(best.into_top_hits())
+    Ok(collector.into_top_hits())
 }
 
-/// The best so far.
+/// The best matches so far.
 struct TopHitsCollector {
     page: PageRequest,
-    /// Up to twice as many as are kept.
+    /// Up to twice as many as the capacity, so that pruning is rare.
     matches: Vec<(Rank, Match)>,
-    /// Once there are as many as are kept: the worst of those that are. What is worse need not be looked at.
+    /// The worst match to keep, once there are enough. Matches below it are dropped at once.
     worst: Option<Rank>,
-    /// How many match, good or bad.
+    /// The number of matches seen.
     total: u64,
 }
 
@@ -176,32 +175,32 @@ impl TopHitsCollector {
     ) -> tantivy::Result<()> {
         let alive = reader.alive_bitset();
         if self.can_skip_segment(columns) {
-            // tantivy's own way to count looks at more where a scope is a part of a segment.
+            // tantivy's `Weight::count` reads more if the scope is a small part of a segment.
             return weight.for_each_no_score(reader, &mut |docs| {
                 let count = |alive: &AliveBitSet| docs.iter().filter(|doc| alive.is_alive(**doc)).count();
                 self.total += alive.map_or(docs.len(), count) as u64;
             });
         }
         let scored = self.page.scores_matches;
-        let mut look = |doc: DocId, score: Score| {
+        let mut visit = |doc: DocId, score: Score| {
             if alive.is_none_or(|alive| alive.is_alive(doc)) {
                 self.collect_doc(DocAddress::new(segment, doc), columns, score);
             }
         };
         if scored {
-            weight.for_each(reader, &mut look)
+            weight.for_each(reader, &mut visit)
         } else {
-            weight.for_each_no_score(reader, &mut |docs| docs.iter().for_each(|doc| look(*doc, 0.0)))
+            weight.for_each_no_score(reader, &mut |docs| docs.iter().for_each(|doc| visit(*doc, 0.0)))
         }
     }
 
-    /// Whether nothing of a segment is on this page, whatever matches. Where a search is bounded in time, each match has to
-    /// be asked for its own, on whatever page it is.
+    /// Whether no document of a segment can be on this page. Never for a time range: there, counting needs each match's
+    /// own time.
     fn can_skip_segment(&self, columns: &SortColumns) -> bool {
         self.page.created_range.is_none()
-            && self.page.rank_range(columns).is_some_and(|span| {
-                self.is_below_worst(*span.start())
-                    || self.page.after.is_some_and(|after| *span.end() <= after)
+            && self.page.rank_range(columns).is_some_and(|ranks| {
+                self.is_below_worst(*ranks.start())
+                    || self.page.after.is_some_and(|after| *ranks.end() <= after)
             })
     }
 
@@ -229,7 +228,7 @@ impl TopHitsCollector {
         self.worst.is_some_and(|worst| worst < rank)
     }
 
-    /// Drops all but the best that are kept.
+    /// Drops all but the best matches.
     fn prune(&mut self) {
         let kept = self.page.capacity();
         if self.matches.len() >= kept {
@@ -242,14 +241,14 @@ impl TopHitsCollector {
     fn into_top_hits(self) -> TopHits {
         let Self { page, mut matches, total, .. } = self;
         matches.sort_unstable_by_key(|(rank, _)| *rank);
-        let more = matches.len() > page.limit;
+        let has_more = matches.len() > page.limit;
         matches.truncate(page.limit);
-        TopHits { matches: matches.into_iter().map(|(_, found)| found).collect(), total, has_more: more }
+        TopHits { matches: matches.into_iter().map(|(_, found)| found).collect(), total, has_more }
     }
 }
 
-/// Scores matches that were found without it, by a query that finds the same.
-pub(super) fn score_matches(
+/// Scores matches that were collected without scores, with a query that finds the same documents.
+pub(crate) fn score_matches(
     searcher: &Searcher,
     query: &dyn Query,
     matches: &mut [Match],
@@ -257,9 +256,10 @@ pub(super) fn score_matches(
     let weight = query.weight(EnableScoring::enabled_from_searcher(searcher))?;
     let mut by_address: Vec<_> = matches.iter_mut().collect();
     by_address.sort_unstable_by_key(|found| found.address);
-    for of_a_segment in by_address.chunk_by_mut(|a, b| a.address.segment_ord == b.address.segment_ord) {
-        let mut scorer = weight.scorer(searcher.segment_reader(of_a_segment[0].address.segment_ord), 1.0)?;
-        for found in of_a_segment {
+    for segment_matches in by_address.chunk_by_mut(|a, b| a.address.segment_ord == b.address.segment_ord) {
+        let mut scorer =
+            weight.scorer(searcher.segment_reader(segment_matches[0].address.segment_ord), 1.0)?;
+        for found in segment_matches {
             if scorer.doc() < found.address.doc_id {
                 scorer.seek(found.address.doc_id);
             }

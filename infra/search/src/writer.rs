@@ -1,52 +1,53 @@
-//! Writing the index: what the projection made of the log, one commit a stretch.
+//! Writing the index: one commit per batch of changes.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
-use tantivy::indexer::{IndexWriterOptions, UserOperation};
-use tantivy::schema::document::CompactDocValue;
-use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
-
-use super::checkpoint::to_payload;
-use super::folder::{self, classify_error, damaged};
-use super::index::TantivyIndex;
-use super::merge_policy::SizeTieredMergePolicy;
-use super::schema::{Fields, schema};
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
+use tantivy::indexer::{IndexWriterOptions, UserOperation};
+use tantivy::schema::document::CompactDocValue;
+use tantivy::{Document as Indexed, Index, IndexWriter, TantivyDocument};
 
-/// Threads that index. Each makes a segment of its own, so that a small commit takes only one of them.
+use crate::checkpoint::to_payload;
+use crate::error::{classify_error, damaged, unavailable};
+use crate::folder;
+use crate::index::TantivyIndex;
+use crate::merge_policy::SizeTieredMergePolicy;
+use crate::schema::{Fields, schema};
+
+/// The number of indexing threads. Each writes a segment of its own, so a small commit uses only one of them.
 const INDEXING_THREADS: usize = 2;
 
-/// Bytes of memory each of them has for terms that are not on disk yet; a commit that needs more is written in pieces.
-/// What is folded anew comes in commits that need as much, and is cheaper the larger its pieces are. Between commits none
-/// is held.
+/// Bytes of memory per indexing thread for terms that are not on disk yet. A commit that needs more is written as several
+/// segments. A rebuild commits as much as fits, because larger segments are cheaper per message. Between commits, the
+/// memory is free.
 const MEMORY_PER_THREAD: usize = 64_000_000;
 
-/// Messages that are handed over together: whether the memory is used up is looked at after each of these.
+/// Messages per call of tantivy's `run`. tantivy checks its memory budget after each call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
-/// Bytes of texts up to which a commit is handed over as one, and so makes one segment.
+/// Bytes of bodies up to which a commit is handed over in one call, and so becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
-/// Writes the index; the only one that does, while it lives.
+/// The writer of an index. Holds the folder's writer lock while it lives.
 ///
-/// Its methods write files and block; async callers run them on a thread where that is allowed.
+/// Methods write files and block; async callers run them on a blocking thread.
 pub struct TantivyIndexWriter {
     dir: PathBuf,
     fields: Fields,
     reader: TantivyIndex,
-    /// `None` after a failed commit, of which it is not known what it left behind: the next use opens it anew.
+    /// `None` after a failed commit, whose outcome is unknown: the next call opens tantivy's writer again.
     writer: Option<TantivyWriter>,
 }
 
 type TantivyWriter = IndexWriter<BoxedDocument>;
 
-/// A document on its way to the threads that index. With each commit tantivy makes a queue of 10,000 places for four
-/// documents each: 0.9 MB of pointers, where the documents themselves would be 2.5.
+/// A document in the queue of the indexing threads. For each commit tantivy allocates a queue of 10,000 slots for four
+/// documents each: 0.9 MB of pointers, or 2.5 MB of unboxed documents.
 struct BoxedDocument(Box<TantivyDocument>);
 
 impl Indexed for BoxedDocument {
@@ -69,37 +70,37 @@ impl BoxedDocument {
 }
 
 impl TantivyIndexWriter {
-    /// Opens the index in a folder for writing, and creates both where they are missing. Reads all files of the index
-    /// to compare them with their checksums (about a second a gigabyte from memory).
+    /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the index to
+    /// verify their checksums (about a second per gigabyte in the page cache).
     ///
     /// # Errors
-    /// [`SearchError::InUse`] while another writer has it, [`SearchError::Damaged`] where it can't be understood
-    /// or was written by another version: [`Self::reset`] helps.
+    /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or has
+    /// another version; then [`Self::recreate`] helps.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
-        let (index, mut opened) = match folder::open(dir) {
+        let (index, mut origin) = match folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
             Err(SearchError::NotCreated) => (folder::create(dir)?, StorageOrigin::Created),
             Err(error) => return Err(error),
         };
         let mut writer = open_tantivy_writer(&index)?;
         if index.load_metas().map_err(classify_error)?.payload.is_none() {
-            // New, or a crash came between creating it and this commit, the first.
+            // New, or the process crashed before this first commit.
             commit(&mut writer, ProjectionCheckpoint::default())?;
-            opened = StorageOrigin::Created;
+            origin = StorageOrigin::Created;
         }
         folder::verify(dir, &index)?;
-        let reader = TantivyIndex::from_index(dir, index)?;
-        Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, opened))
+        let reader = TantivyIndex::for_writer(dir, index)?;
+        Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, origin))
     }
 
-    /// Moves what is in the folder aside, to `<dir>.damaged-<unix milliseconds>` in place of what was moved there
-    /// before, and creates a new index. Readers that have the old one open keep reading it until they refresh.
+    /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and creates
+    /// a new index. Readers keep the old snapshot until they refresh.
     ///
     /// # Errors
-    /// [`SearchError::InUse`] while another writer has it.
+    /// [`SearchError::InUse`] while another writer has the index open.
     pub fn recreate(dir: &Path) -> Result<Self, SearchError> {
-        if dir.try_exists().map_err(folder::unavailable)? {
-            // Held across the move: a writer that still works by this path would write into the new index.
+        if dir.try_exists().map_err(unavailable)? {
+            // Held during the move: a writer that still uses this path would write into the new index.
             let lock = folder::acquire_writer_lock(dir)?;
             folder::quarantine(dir)?;
             drop(lock);
@@ -107,12 +108,12 @@ impl TantivyIndexWriter {
         Self::open(dir).map(|(writer, _)| writer)
     }
 
-    /// Removes the folder with the index in it. Nothing happens where there is none.
+    /// Removes the folder and the index in it. Does nothing if there is none.
     ///
     /// # Errors
-    /// [`SearchError::InUse`] while a writer has it.
+    /// [`SearchError::InUse`] while a writer has the index open.
     pub fn remove(dir: &Path) -> Result<(), SearchError> {
-        if dir.try_exists().map_err(folder::unavailable)? {
+        if dir.try_exists().map_err(unavailable)? {
             let lock = folder::acquire_writer_lock(dir)?;
             folder::remove(dir)?;
             drop(lock);
@@ -125,61 +126,62 @@ impl TantivyIndexWriter {
         self.reader.clone()
     }
 
-    /// Up to where which log is folded in.
+    /// The projection checkpoint.
     pub fn checkpoint(&self) -> ProjectionCheckpoint {
         self.reader.checkpoint()
     }
 
-    /// The messages of these keys that the index holds.
+    /// The documents with these keys.
     pub fn documents(&self, keys: &[MessageKey]) -> Result<HashMap<MessageKey, Document>, SearchError> {
         self.reader.documents(keys)
     }
 
-    /// Streams of which an event was parked.
+    /// The streams that have a pending dead letter.
     pub fn blocked_streams(&self) -> Result<Vec<String>, SearchError> {
         let (_, count) = self.reader.dead_letters(0)?;
-        let (letters, _) = self.reader.dead_letters(usize::try_from(count).unwrap_or(usize::MAX))?;
-        let streams: HashSet<String> = letters.into_iter().map(|letter| letter.stream).collect();
+        let (dead_letters, _) = self.reader.dead_letters(usize::try_from(count).unwrap_or(usize::MAX))?;
+        let streams: HashSet<String> =
+            dead_letters.into_iter().map(|dead_letter| dead_letter.stream).collect();
         Ok(streams.into_iter().collect())
     }
 
-    /// Events that are parked, the first `limit` of them by position, and how many there are in all.
+    /// The first `limit` pending dead letters by position, and the number of all pending ones.
     pub fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), SearchError> {
         self.reader.dead_letters(limit)
     }
 
-    /// A digest over the content, and the position it is as of. It reads everything.
+    /// The digest of the content, and the position. Reads every document.
     pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
         self.reader.digest()
     }
 
-    /// Stores changes and moves the checkpoint, durably and together.
+    /// Stores changes and moves the checkpoint, durably and atomically.
     ///
     /// # Errors
-    /// [`SearchError::CheckpointMoved`] where the changes don't start at the checkpoint or are of another log; nothing
-    /// is stored then. After [`SearchError::Unavailable`] they may or may not be stored: [`Self::checkpoint`] tells,
-    /// once a call of this method or [`Self::recover`] has looked.
+    /// [`SearchError::CheckpointMoved`] if the changes don't start at the checkpoint or are of another log; nothing is
+    /// stored then. After [`SearchError::Unavailable`] they may or may not be stored: call this method or
+    /// [`Self::recover`], and then [`Self::checkpoint`] tells.
     pub fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
         self.recover()?;
-        let at = self.checkpoint();
-        if changes.from != at.position || at.log.is_some_and(|log| log != changes.log) {
+        let current = self.checkpoint();
+        if changes.from != current.position || current.log.is_some_and(|log| log != changes.log) {
             return Err(SearchError::CheckpointMoved);
         }
         let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
-        let to = ProjectionCheckpoint { log: Some(changes.log), position: changes.to };
+        let next = ProjectionCheckpoint { log: Some(changes.log), position: changes.to };
         self.apply_changes(&writer, changes)?;
-        commit(&mut writer, to)?;
-        self.reader.reload()?;
+        commit(&mut writer, next)?;
+        self.reader.load_committed()?;
         self.writer = Some(writer);
         Ok(())
     }
 
-    /// After a failed commit, drops what it left in memory and looks what it left on disk; otherwise does nothing.
+    /// After a failed commit, discards what it left in memory and loads what it left on disk. Otherwise does nothing.
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
             let index = folder::open(&self.dir)?;
             self.writer = Some(open_tantivy_writer(&index)?);
-            self.reader.reload()?;
+            self.reader.load_committed()?;
         }
         Ok(())
     }
@@ -187,40 +189,45 @@ impl TantivyIndexWriter {
     fn apply_changes(&self, writer: &TantivyWriter, changes: IndexChanges) -> Result<(), SearchError> {
         let IndexChanges {
             add,
-            upsert: put,
+            upsert,
             delete,
-            new_dead_letters: park,
-            resolved_dead_letters: unpark,
-            mark,
+            new_dead_letters,
+            resolved_dead_letters,
+            changed_dead_letters,
             ..
         } = changes;
-        let keys = put.iter().map(|message| &message.key).chain(&delete);
+        let replaced_keys = upsert.iter().map(|message| &message.key).chain(&delete);
         let mut operations: Vec<_> =
-            keys.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
-        let letters = unpark.iter().chain(mark.iter().map(|letter| &letter.position));
+            replaced_keys.map(|key| UserOperation::Delete(self.fields.key_term(key))).collect();
+        let changed_positions = changed_dead_letters.iter().map(|dead_letter| &dead_letter.position);
         operations.extend(
-            letters.map(|position| UserOperation::Delete(self.fields.dead_letter_key_term(*position))),
+            resolved_dead_letters
+                .iter()
+                .chain(changed_positions)
+                .map(|position| UserOperation::Delete(self.fields.dead_letter_key_term(*position))),
         );
-        for letter in park.into_iter().chain(mark) {
-            operations.push(BoxedDocument::add_operation(self.fields.letter(letter).map_err(damaged)?));
+        for dead_letter in new_dead_letters.into_iter().chain(changed_dead_letters) {
+            let document = self.fields.dead_letter_document(dead_letter).map_err(damaged)?;
+            operations.push(BoxedDocument::add_operation(document));
         }
-        let bytes: usize = add.iter().chain(&put).map(|message| message.body.len()).sum();
-        let messages: Vec<_> = add.iter().chain(&put).collect();
-        let add = |message: &&Document| BoxedDocument::add_operation(self.fields.message_document(message));
+        let messages: Vec<_> = add.iter().chain(&upsert).collect();
+        let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+        let add_message =
+            |message: &&Document| BoxedDocument::add_operation(self.fields.message_document(message));
         if bytes <= SINGLE_SEGMENT_BYTES {
-            operations.extend(messages.iter().map(add));
+            operations.extend(messages.iter().map(add_message));
             writer.run(operations).map_err(classify_error)?;
             return Ok(());
         }
         writer.run(operations).map_err(classify_error)?;
         for messages in messages.chunks(DOCUMENTS_PER_RUN) {
-            writer.run(messages.iter().map(add)).map_err(classify_error)?;
+            writer.run(messages.iter().map(add_message)).map_err(classify_error)?;
         }
         Ok(())
     }
 }
 
-/// Few threads index and one merges: a projection is one stream of changes, and the machine has other work.
+/// Uses few threads: a projection is one sequence of commits, and the machine has other work.
 fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
     let options = IndexWriterOptions::builder()
         .num_worker_threads(INDEXING_THREADS)
@@ -233,19 +240,19 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
     Ok(writer)
 }
 
-/// Makes a new writer safe to use on what an earlier one left behind, be it by a kill or by an ordinary end.
+/// Makes a new writer safe to use after any previous one, whether it was killed or closed.
 ///
-/// A writer numbers its operations from the number of the last commit on, that one included.
+/// A new writer gives its first operation the number (opstamp) of the last commit. Two things would go wrong:
 ///
-/// - A deletion with that number would count as part of the last commit: a merge that was cut short and is set off
-///   again with the first documents passes over it in segments that have deletions as of that commit, and applies it
-///   in the others, whereupon the merged segment counts as having it applied, and what it should have deleted is back.
-///   So that number is used up here, by nothing.
-/// - The same commit made again has the same number as when it was cut short, and can't create its files of deletions
-///   where they are already, however often it is tried. So files that no commit lists are removed.
+/// - tantivy would take a deletion with that number for part of the last commit. A merge that was interrupted and starts
+///   again with the first documents skips it in segments whose deletions are as of that commit, applies it in the others,
+///   and marks the merged segment as having it applied: deleted documents come back. So an empty operation uses the number
+///   up.
+/// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they exist
+///   already. It would fail on every retry. So files that no commit lists are removed.
 fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {
-    let nothing: [UserOperation<BoxedDocument>; 0] = [];
-    writer.run(nothing).map_err(classify_error)?;
+    let no_operations: [UserOperation<BoxedDocument>; 0] = [];
+    writer.run(no_operations).map_err(classify_error)?;
     writer.garbage_collect_files().wait().map_err(classify_error)?;
     Ok(())
 }

@@ -140,32 +140,14 @@ impl From<DeadLetter> for BlockingEvent {
 }
 
 impl Projections {
-<<<<<<< HEAD
     /// Reads a page of the dead letters of a generation.
-=======
-    /// The generation of a projection that readers see.
-    async fn live_generation(
-        &self,
-        projection: ProjectionName,
-    ) -> Result<ProjectionGeneration, ProjectionsError> {
-        let generation = self.generations().await?.live().for_projection(projection);
-        Ok(ProjectionGeneration { projection, generation })
-    }
-
-    /// A page of the letters of a projection.
->>>>>>> projector
     async fn dead_letters(
         &self,
         generation_id: ProjectionGeneration,
         query: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
-<<<<<<< HEAD
         let location = self.location(generation_id);
         location.letters(query).await.map_err(|source| projection_error(generation_id, &location, source))
-=======
-        let place = self.location(copy);
-        place.dead_letter_page(list).await.map_err(|source| projection_error(copy, &place, source))
->>>>>>> projector
     }
 
     /// Finds the dead letter of the event at a position.

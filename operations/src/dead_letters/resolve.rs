@@ -349,13 +349,8 @@ async fn wait_until_applied(
         if projections.position(generation_id).await? >= action_position {
             return Ok(true);
         }
-<<<<<<< HEAD
         if Instant::now() >= next_attempt_at {
             match advance_up_to(projections, &location, action_position).await {
-=======
-        if Instant::now() >= try_at {
-            match fold_up_to(projections, &*place, act).await {
->>>>>>> projector
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
                 Err(source) => return Err(projection_error(generation_id, &location, source)),
@@ -371,17 +366,10 @@ async fn wait_until_applied(
 
 async fn advance_up_to(
     projections: &Projections,
-<<<<<<< HEAD
     location: &ProjectionLocation,
     up_to: Position,
 ) -> Result<(), ProjectionError> {
     let mut projection: Box<dyn Projection> = location.open().await?;
-=======
-    place: &dyn ProjectionStore,
-    act: Position,
-) -> Result<(), ProjectionError> {
-    let (mut projection, _) = place.open().await?;
->>>>>>> projector
     let log = projections.log.log_id().await?;
     loop {
         let from = projection.checkpoint().position;

@@ -55,14 +55,9 @@ pub async fn diff(
     let generations = projections.generations().await?;
     let mut copies = Vec::new();
     for name in names {
-<<<<<<< HEAD
         let projection = generations.of(*name);
         let other =
             projection.building.or(projection.previous()).or_else(|| projection.left_over.last().copied());
-=======
-        let line = generations.for_projection(*name);
-        let other = line.building.or(line.previous()).or_else(|| line.left_over.last().copied());
->>>>>>> projector
         copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
     }
     if copies.is_empty() {
@@ -90,13 +85,8 @@ pub(super) async fn compare_all(
     let mut compared = Vec::new();
     for projector in &projectors.projectors {
         let live = ProjectionGeneration {
-<<<<<<< HEAD
             generation: generations.of(projector.generation_id.projection).live,
             ..projector.generation_id
-=======
-            generation: generations.for_projection(fold.generation_id.projection).live,
-            ..fold.generation_id
->>>>>>> projector
         };
         compared.push(compare(projections, projectors, projector, live).await?);
         projector.log.remove_limit();

@@ -48,15 +48,10 @@ pub async fn drop_generations(
     let generations = projections.generations().await?;
     let mut found = Vec::new();
     for name in names {
-<<<<<<< HEAD
         let projection = generations.of(*name);
         let state_of = |wanted| {
             projection.all().into_iter().find(|(number, _)| *number == wanted).map(|(_, state)| state)
         };
-=======
-        let line = known.for_projection(*name);
-        let standing_of = |wanted| line.all().into_iter().find(|(is, _)| *is == wanted).map(|(_, what)| what);
->>>>>>> projector
         match generation {
             Some(wanted) if wanted == projection.live => {
                 let name = name.as_str();
@@ -102,13 +97,8 @@ pub async fn drop_generations(
     let recorded = operator_actions::record_action(&*projections.log, operator, &action).await?;
     // Another operator may have promoted one of them meanwhile. By the order of the log it is then not dropped.
     let now = projections.generations().await?;
-<<<<<<< HEAD
     for (generation_id, _) in &found {
         if now.of(generation_id.projection).live == generation_id.generation {
-=======
-    for (copy, _) in &found {
-        if now.for_projection(copy.projection).live == copy.generation {
->>>>>>> projector
             continue;
         }
         let location = projections.location(*generation_id);

@@ -84,7 +84,6 @@ impl LiveReader {
         projections: &Projections,
         generation_id: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
-<<<<<<< HEAD
         let location = projections.location(generation_id);
         let reader = match &location {
             ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
@@ -104,24 +103,6 @@ impl LiveReader {
             .find(subject)
             .await
             .map_err(|error| projection_error(self.generation_id, &self.location, error))
-=======
-        let place = projections.location(copy);
-        let shelf = match copy.projection {
-            ProjectionName::ReadModel => {
-                EntityReader::Rows(projections.places.read_model(copy.generation).reader())
-            }
-            ProjectionName::SearchIndex => {
-                let index = TantivyIndex::open(&projections.places.search_index(copy.generation));
-                EntityReader::Documents(index.map_err(|error| projection_error(copy, &place, error.into()))?)
-            }
-        };
-        Ok(Self { reader: shelf, generation_id: copy, store: place })
-    }
-
-    /// What is shown of a name, as of which position.
-    pub(super) async fn find(&self, name: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
-        self.reader.find(name).await.map_err(|error| projection_error(self.generation_id, &self.store, error))
->>>>>>> projector
     }
 }
 

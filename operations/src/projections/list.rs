@@ -100,11 +100,7 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
-<<<<<<< HEAD
         for (generation, generation_state) in generations.of(name).all() {
-=======
-        for (generation, standing) in generations.for_projection(name).all() {
->>>>>>> projector
             listed.push(
                 describe_generation(
                     projections,
@@ -148,19 +144,11 @@ async fn describe_generation(
     };
     let head = head.max(position.unwrap_or_default());
     Ok(Listed {
-<<<<<<< HEAD
         name: generation_id.projection,
         generation: generation_id.generation,
         standing: generation_state,
         version: format_version(&location),
         place: location.to_string(),
-=======
-        name: copy.projection,
-        generation: copy.generation,
-        standing,
-        version: format_version(copy.projection),
-        place: place.to_string(),
->>>>>>> projector
         state,
         position,
         head,
@@ -177,17 +165,10 @@ async fn describe_generation(
     })
 }
 
-<<<<<<< HEAD
 fn format_version(location: &ProjectionLocation) -> u32 {
     match location {
         ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
         ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
-=======
-fn format_version(projection: ProjectionName) -> u32 {
-    match projection {
-        ProjectionName::ReadModel => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
-        ProjectionName::SearchIndex => chat_search::VERSION,
->>>>>>> projector
     }
 }
 

@@ -89,13 +89,8 @@ impl LocalProjector {
             log.set_limit(until);
         }
         let (stop, stopped) = watch::channel(false);
-<<<<<<< HEAD
         let handle = location.spawn_projector_with(policy, Arc::clone(&log) as _, stopped);
         Self { generation_id, log, handle, stop_sender: stop }
-=======
-        let handle = spawn_projector(place, Arc::clone(&log) as _, policy, stopped);
-        Self { generation_id: copy, log, handle, stop_sender: stop }
->>>>>>> projector
     }
 
     pub(super) fn status(&self) -> ProjectorStatus {

@@ -105,7 +105,6 @@ pub async fn plan(
     let head = projections.log.head().await?;
     let until = end_position(projections, rebuild.until, head).await?;
     let mut planned = Vec::new();
-<<<<<<< HEAD
     for (generation_id, is_new) in target_generations(&generations, rebuild) {
         let location = projections.location(generation_id);
         let live = ProjectionGeneration {
@@ -113,13 +112,6 @@ pub async fn plan(
             ..generation_id
         };
         let resumes_at = if is_new { None } else { location.position().await.ok() };
-=======
-    for (copy, is_new) in target_generations(&generations, rebuild) {
-        let place = projections.location(copy);
-        let live =
-            ProjectionGeneration { generation: generations.for_projection(copy.projection).live, ..copy };
-        let resumes_at = if is_new { None } else { place.position().await.ok() };
->>>>>>> projector
         let left = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
             named: generation_id.into(),
@@ -257,15 +249,9 @@ fn target_generations(
     generations: &Generations,
     rebuild: &RebuildOptions,
 ) -> Vec<(ProjectionGeneration, bool)> {
-<<<<<<< HEAD
     let target = |name: &ProjectionName| {
         let projection = generations.of(*name);
         let is_new = projection.building.is_none() || rebuild.from_scratch;
-=======
-    let copy = |name: &ProjectionName| {
-        let line = generations.for_projection(*name);
-        let is_new = line.building.is_none() || rebuild.from_scratch;
->>>>>>> projector
         (
             ProjectionGeneration {
                 projection: *name,

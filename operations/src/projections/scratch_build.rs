@@ -117,13 +117,8 @@ async fn read_row(
 
 /// A projection of the streams of one app and one of its chats, in a temporary folder.
 pub(super) struct ScratchBuild {
-<<<<<<< HEAD
     projection: ScratchProjection,
     /// The log, from which operator actions on dead letters read events again.
-=======
-    projection: Box<dyn Projection>,
-    /// Where an operator's act reads parked events again.
->>>>>>> projector
     event_store: Arc<dyn EventStore>,
     log: LogId,
     /// The events after `next`, in order of position.

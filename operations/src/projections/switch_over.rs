@@ -57,14 +57,9 @@ pub async fn plan(
 ) -> Result<SwitchOverPlan, ProjectionsError> {
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
-<<<<<<< HEAD
     let live = |generation_id: &ProjectionGeneration| {
         ProjectionGeneration { generation: generations.of(generation_id.projection).live, ..*generation_id }
             .into()
-=======
-    let live = |copy: &ProjectionGeneration| {
-        ProjectionGeneration { generation: generations.for_projection(copy.projection).live, ..*copy }.into()
->>>>>>> projector
     };
     let mut positions = Vec::new();
     for generation_id in &to {
@@ -117,15 +112,9 @@ pub(super) async fn record_switch_over(
     generations: &Generations,
     projectors: &LocalProjectors<'_>,
 ) -> Result<(AppendReceipt, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
-<<<<<<< HEAD
     let live = |generation_id: ProjectionGeneration| ProjectionGeneration {
         generation: generations.of(generation_id.projection).live,
         ..generation_id
-=======
-    let live = |copy: ProjectionGeneration| ProjectionGeneration {
-        generation: generations.for_projection(copy.projection).live,
-        ..copy
->>>>>>> projector
     };
     let head = projections.log.head().await?;
     projectors
@@ -166,11 +155,7 @@ fn target_generations(
     names: &[ProjectionName],
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let target = |name: &ProjectionName| {
-<<<<<<< HEAD
         let projection = generations.of(*name);
-=======
-        let line = generations.for_projection(*name);
->>>>>>> projector
         let found = match direction {
             SwitchDirection::Promote => projection.building.or_else(|| projection.left_over.last().copied()),
             SwitchDirection::RollBack => projection.previous(),

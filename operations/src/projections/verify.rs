@@ -148,19 +148,7 @@ pub async fn sample(
     Ok(verified)
 }
 
-<<<<<<< HEAD
 /// Draws a random app and one of its chats; `None` for the chat if the app has none.
-=======
-async fn live_generation(
-    projections: &Projections,
-    name: ProjectionName,
-) -> Result<ProjectionGeneration, ProjectionsError> {
-    let generations = projections.generations().await?;
-    Ok(ProjectionGeneration { projection: name, generation: generations.for_projection(name).live })
-}
-
-/// A chat of an app that is found at a random place among all; without a number where the app has none.
->>>>>>> projector
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,

@@ -19,7 +19,6 @@ use crate::api::QueryContext;
 use crate::monotonic_reads::raise_freshness;
 use crate::pagination::{Cursor, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
-use crate::search::check_length;
 
 /// A search request.
 #[derive(Deserialize, ToSchema)]
@@ -203,8 +202,17 @@ fn build_request(
     if query.trim().is_empty() {
         return Err(ErrorCode::QueryBlank.into());
     }
-    check_length(&query)?;
-    Ok(SearchRequest { scope, query, fuzzy, sort, created_from: from, created_until: to, limit, cursor })
+    Ok(SearchRequest {
+        scope,
+        query,
+        fuzzy,
+        sort,
+        created_from: from,
+        created_until: to,
+        limit,
+        cursor,
+        min_position: None,
+    })
 }
 
 fn parse_time(parameter: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
@@ -231,11 +239,13 @@ impl QueryContext {
         F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
     {
         let started = Instant::now();
+        self.projections.search.check_query(&request.query)?;
         require_existing(self, self.query_read_model(freshness, find_scope).await?).await?;
         // The client's maximum wait applies to both projections together.
         let freshness =
             Freshness { max_wait: freshness.max_wait.saturating_sub(started.elapsed()), ..freshness };
         let freshness = raise_freshness(freshness, self.minimum_positions.search_index);
+        let request = SearchRequest { min_position: freshness.min_position, ..request };
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
         let page = self.shared.consistency_waiter.query_when_fresh(freshness, progress, search).await?.value;

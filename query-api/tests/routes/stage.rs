@@ -16,10 +16,12 @@ use chat_domain::{
     StreamId, Timestamp, Version,
 };
 use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
-use chat_ports::search_index::{Document, Hit, MessageKey, SearchError, SearchPage, SearchRequest};
+use chat_ports::search_index::{
+    Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
+};
 use chat_projector::read_model::SqliteReadModelStore;
 use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
-use chat_query_api::{MessageSearch, ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
+use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use chat_web::admin_auth::{AdminAccess, AdminToken};
@@ -98,7 +100,7 @@ impl Stage {
         let index = Arc::new(Index::default());
         let ports = QueryPorts {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
-            search: Arc::clone(&index) as Arc<dyn MessageSearch>,
+            search: Arc::clone(&index) as Arc<dyn SearchIndex>,
             event_store: Arc::clone(&log),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
@@ -115,7 +117,7 @@ impl Stage {
     pub fn switch(&self, index: &Arc<Index>, reached: Position) {
         self.queries.switch_over(PromotedProjections {
             read_model: Arc::new(SqliteReadModel::new(self.folder.path().join("read-model.db"))),
-            search: Arc::clone(index) as Arc<dyn MessageSearch>,
+            search: Arc::clone(index) as Arc<dyn SearchIndex>,
             progress: ProjectionProgress::default(),
             positions: (reached, reached),
         });
@@ -204,7 +206,12 @@ pub struct Index {
     pub asked: Mutex<Vec<SearchRequest>>,
 }
 
-impl MessageSearch for Index {
+impl SearchIndex for Index {
+    fn check_query(&self, query: &str) -> Result<(), QueryTooLong> {
+        let fits = query.len() <= 1_024 && query.split(' ').count() <= 32;
+        if fits { Ok(()) } else { Err(QueryTooLong) }
+    }
+
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         self.asked.lock().unwrap().push(request.clone());
         self.page.lock().unwrap().clone().ok_or(SearchError::NotCreated)

@@ -1,4 +1,4 @@
-//! An index in a temporary folder, filled with messages by their texts.
+//! An index in a temporary folder, filled with messages.
 
 use std::path::PathBuf;
 
@@ -26,10 +26,10 @@ impl Fixture {
         Self { folder, writer, index }
     }
 
-    /// An index of these texts, one commit: messages 1, 2, 3 … of chat 1.
-    pub fn of(texts: &[&str]) -> Self {
+    /// An index of messages 1, 2, 3 … of chat 1 with these texts, in one commit.
+    pub fn with_texts(texts: &[&str]) -> Self {
         let mut fixture = Self::new();
-        fixture.put(texts.iter().zip(1..).map(|(text, number)| message(number, text)).collect());
+        fixture.upsert(texts.iter().zip(1..).map(|(text, number)| message(number, text)).collect());
         fixture
     }
 
@@ -37,24 +37,24 @@ impl Fixture {
         self.folder.path().join("index")
     }
 
-    /// Stores messages in one commit that moves the checkpoint by one.
-    pub fn put(&mut self, put: Vec<Document>) {
-        let changes = IndexChanges { upsert: put, ..self.next_changes() };
+    /// Commits messages and moves the checkpoint by one.
+    pub fn upsert(&mut self, upsert: Vec<Document>) {
+        let changes = IndexChanges { upsert, ..self.next_changes() };
         self.writer.commit(changes).unwrap();
     }
 
-    /// Changes of nothing that move the checkpoint by one.
+    /// Changes that only move the checkpoint, by one.
     pub fn next_changes(&self) -> IndexChanges {
         let from = self.writer.checkpoint().position;
-        no_changes(from.get(), from.get() + 1)
+        empty_changes(from.get(), from.get() + 1)
     }
 
-    /// The texts that a query finds, in order.
+    /// The texts of a query's hits, in order.
     pub fn find(&self, query: &str) -> Vec<String> {
         texts(&self.index.search(&request(query)).unwrap())
     }
 
-    /// The same, with typing errors forgiven.
+    /// The texts of a fuzzy query's hits, in order.
     pub fn find_fuzzy(&self, query: &str) -> Vec<String> {
         texts(&self.index.search(&SearchRequest { fuzzy: true, ..request(query) }).unwrap())
     }
@@ -64,7 +64,7 @@ impl Fixture {
     }
 }
 
-pub fn no_changes(from: u64, to: u64) -> IndexChanges {
+pub fn empty_changes(from: u64, to: u64) -> IndexChanges {
     IndexChanges::empty(LOG, Position::new(from), Position::new(to))
 }
 
@@ -76,7 +76,7 @@ pub fn key(number: u64) -> MessageKey {
     MessageKey { app: app(), chat: ChatNumber::FIRST, message: MessageNumber::try_from(number).unwrap() }
 }
 
-/// A message of chat 1, created at a position and a second that are its number.
+/// A message of chat 1. Its number is also its position and the second of its creation.
 pub fn message(number: u64, text: &str) -> Document {
     let time = Timestamp::from_millis(i64::try_from(number).unwrap() * 1_000);
     Document {
@@ -99,6 +99,7 @@ pub fn request(query: &str) -> SearchRequest {
         created_until: None,
         limit: 100,
         cursor: None,
+        min_position: None,
     }
 }
 

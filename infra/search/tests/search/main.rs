@@ -1,4 +1,4 @@
-//! The search index by its behaviour: what finds what, in which order, and what survives.
+//! Tests of the search index: matching, order, pages, commits, durability and crashes.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

@@ -1,4 +1,4 @@
-//! Words, starts, insides, phrases and typing errors, and which of them come first.
+//! Matching of whole words, prefixes, substrings, phrases and typing errors, and the order by relevance.
 
 use chat_ports::search_index::{SearchRequest, Sort};
 
@@ -6,7 +6,7 @@ use crate::fixture::{Fixture, request};
 
 #[test]
 fn better_matches_come_first_and_newer_ones_among_equals() {
-    let index = Fixture::of(&[
+    let index = Fixture::with_texts(&[
         "perform at once",
         "a form of art",
         "formal dress",
@@ -22,50 +22,51 @@ fn better_matches_come_first_and_newer_ones_among_equals() {
 
 #[test]
 fn every_word_must_match_and_each_counts() {
-    let index = Fixture::of(&["red apples", "green apple", "red apple", "redder apple", "hundred apples"]);
+    let index =
+        Fixture::with_texts(&["red apples", "green apple", "red apple", "redder apple", "hundred apples"]);
     assert_eq!(index.find("red apple"), ["red apple", "redder apple", "red apples", "hundred apples"]);
     assert!(index.find("red pear").is_empty());
 }
 
 #[test]
-fn short_words_match_whole_or_as_a_start_only() {
-    let index = Fixture::of(&["go", "gone", "ago", "x", "xy", "ax"]);
+fn short_words_match_only_as_whole_words_and_prefixes() {
+    let index = Fixture::with_texts(&["go", "gone", "ago", "x", "xy", "ax"]);
     assert_eq!(index.find("go"), ["go", "gone"]);
     assert_eq!(index.find("x"), ["x", "xy"]);
 }
 
 #[test]
-fn nothing_matches_across_words() {
-    let index = Fixture::of(&["abc def", "abcdef", "cde", "abc, def"]);
+fn a_substring_does_not_match_across_words() {
+    let index = Fixture::with_texts(&["abc def", "abcdef", "cde", "abc, def"]);
     assert_eq!(index.find("cde"), ["cde", "abcdef"]);
     assert_eq!(index.find("abcdef"), ["abcdef"]);
     assert_eq!(index.find("bcdef"), ["abcdef"]);
 }
 
 #[test]
-fn grams_of_a_word_in_another_order_do_not_match() {
-    let index = Fixture::of(&["abcxbcd", "bcdabc", "abcd", "xabcdx", "abc bcd"]);
+fn ngrams_in_another_order_do_not_match() {
+    let index = Fixture::with_texts(&["abcxbcd", "bcdabc", "abcd", "xabcdx", "abc bcd"]);
     assert_eq!(index.find("abcd"), ["abcd", "xabcdx"]);
 }
 
 #[test]
-fn a_start_is_the_start_of_a_word() {
-    let index = Fixture::of(&["banana", "anagram", "ananas"]);
+fn a_prefix_ranks_above_a_substring() {
+    let index = Fixture::with_texts(&["banana", "anagram", "ananas"]);
     assert_eq!(index.find("ana"), ["ananas", "anagram", "banana"]);
     assert_eq!(index.find("anan"), ["ananas", "banana"]);
 }
 
 #[test]
-fn case_and_diacritics_do_not_matter_on_either_side() {
-    let index = Fixture::of(&["Crème BRÛLÉE", "creme", "CREMÉ"]);
+fn ignores_case_and_diacritics() {
+    let index = Fixture::with_texts(&["Crème BRÛLÉE", "creme", "CREMÉ"]);
     for query in ["creme", "CRÈME", "crème", "cre\u{300}me"] {
         assert_eq!(index.find(query).len(), 3, "{query}");
     }
 }
 
 #[test]
-fn a_phrase_is_its_words_whole_adjacent_and_in_order() {
-    let index = Fixture::of(&[
+fn a_phrase_matches_whole_adjacent_words_in_order() {
+    let index = Fixture::with_texts(&[
         "a brown fox ran",
         "fox brown",
         "brown foxes",
@@ -79,35 +80,36 @@ fn a_phrase_is_its_words_whole_adjacent_and_in_order() {
 }
 
 #[test]
-fn a_phrase_of_one_word_is_that_word_whole() {
-    let index = Fixture::of(&["forms", "form", "reform"]);
+fn a_phrase_of_one_word_matches_the_whole_word() {
+    let index = Fixture::with_texts(&["forms", "form", "reform"]);
     assert_eq!(index.find("\"form\""), ["form"]);
 }
 
 #[test]
 fn phrases_and_words_combine() {
-    let index = Fixture::of(&["the brown fox jumps", "the brown fox", "jumps, brown the fox"]);
+    let index = Fixture::with_texts(&["the brown fox jumps", "the brown fox", "jumps, brown the fox"]);
     assert_eq!(index.find("\"brown fox\" jump"), ["the brown fox jumps"]);
 }
 
 #[test]
 fn a_phrase_may_repeat_its_words() {
-    let index = Fixture::of(&["no no", "no no no", "no", "no yes no"]);
+    let index = Fixture::with_texts(&["no no", "no no no", "no", "no yes no"]);
     assert_eq!(index.find("\"no no\""), ["no no no", "no no"]);
     assert_eq!(index.find("\"no no no\""), ["no no no"]);
 }
 
 #[test]
-fn a_phrase_counts_as_whole_words() {
-    let index = Fixture::of(&["brown foxes fox", "brown fox"]);
+fn a_phrase_scores_as_whole_words() {
+    let index = Fixture::with_texts(&["brown foxes fox", "brown fox"]);
     let page = index.index.search(&request("\"brown fox\"")).unwrap();
     let plain = index.index.search(&request("brown fox")).unwrap();
     assert_eq!(page.hits[0].score, plain.hits[0].score);
 }
 
 #[test]
-fn words_joined_by_punctuation_are_found_whole_and_by_their_parts() {
-    let index = Fixture::of(&["see example.com", "l'homme est mort", "snake_case", "don’t go", "end.Start"]);
+fn words_joined_by_punctuation_match_whole_and_by_parts() {
+    let index =
+        Fixture::with_texts(&["see example.com", "l'homme est mort", "snake_case", "don’t go", "end.Start"]);
     for (query, text) in [
         ("example.com", "see example.com"),
         ("example", "see example.com"),
@@ -130,8 +132,8 @@ fn words_joined_by_punctuation_are_found_whole_and_by_their_parts() {
 }
 
 #[test]
-fn whatever_does_not_parse_is_searched_as_text() {
-    let index = Fixture::of(&["a OR b", "title:x", "(brackets)", "5\" screen", "C++ and C#"]);
+fn searches_operators_and_unclosed_quotes_as_text() {
+    let index = Fixture::with_texts(&["a OR b", "title:x", "(brackets)", "5\" screen", "C++ and C#"]);
     for (query, text) in [
         ("b OR a", "a OR b"),
         ("title:x", "title:x"),
@@ -153,7 +155,7 @@ fn whatever_does_not_parse_is_searched_as_text() {
 
 #[test]
 fn a_query_without_a_word_finds_nothing() {
-    let index = Fixture::of(&["!!!", "...", "a"]);
+    let index = Fixture::with_texts(&["!!!", "...", "a"]);
     for query in ["!!!", "...", "\"!\"", ""] {
         let page = index.index.search(&request(query)).unwrap();
         assert_eq!((page.hits.len(), page.total, page.next), (0, 0, None), "{query}");
@@ -162,7 +164,7 @@ fn a_query_without_a_word_finds_nothing() {
 
 #[test]
 fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
-    let index = Fixture::of(&["search box", "beautiful day", "cat"]);
+    let index = Fixture::with_texts(&["search box", "beautiful day", "cat"]);
     for (query, text) in [
         ("serach", "search box"),
         ("searh", "search box"),
@@ -182,14 +184,14 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
 }
 
 #[test]
-fn a_typo_counts_least_and_the_other_ways_still_count() {
-    let index = Fixture::of(&["from here", "platforms", "forms", "form"]);
+fn a_fuzzy_match_ranks_below_all_other_kinds() {
+    let index = Fixture::with_texts(&["from here", "platforms", "forms", "form"]);
     assert_eq!(index.find_fuzzy("form"), ["form", "forms", "platforms", "from here"]);
 }
 
 #[test]
-fn typos_are_forgiven_in_every_order() {
-    let index = Fixture::of(&["search box", "cat", "the serach"]);
+fn fuzzy_works_in_every_order() {
+    let index = Fixture::with_texts(&["search box", "cat", "the serach"]);
     for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
         let page = index.index.search(&SearchRequest { fuzzy: true, sort, ..request("serach") }).unwrap();
         let mut found: Vec<_> = page.hits.iter().map(|hit| (&*hit.document.body, hit.score)).collect();
@@ -199,23 +201,23 @@ fn typos_are_forgiven_in_every_order() {
 }
 
 #[test]
-fn a_typo_in_a_number_is_another_number() {
-    let index = Fixture::of(&["in 2024"]);
+fn fuzzy_does_not_apply_to_numbers() {
+    let index = Fixture::with_texts(&["in 2024"]);
     assert!(index.find_fuzzy("2025").is_empty());
 }
 
 #[test]
-fn words_of_any_length_are_found() {
+fn finds_words_of_any_length() {
     let long = "ab".repeat(300);
-    let index = Fixture::of(&[&long, "abc"]);
+    let index = Fixture::with_texts(&[&long, "abc"]);
     assert_eq!(index.find(&long[..20]), [long.as_str()]);
     assert_eq!(index.find(&long[..500]), [long.as_str()]);
     assert_eq!(index.find(&long), [long.as_str()]);
 }
 
 #[test]
-fn what_is_over_the_limits_of_a_query_is_ignored() {
-    let index = Fixture::of(&["one two three"]);
+fn ignores_the_part_of_a_query_beyond_the_limits() {
+    let index = Fixture::with_texts(&["one two three"]);
     let many = "one ".repeat(40) + "absent";
     assert_eq!(index.find(&many).len(), 1);
     let long = format!("two{}", " ".repeat(1_100)) + "absent";

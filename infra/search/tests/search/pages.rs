@@ -1,23 +1,22 @@
-//! Order, bounds, cursors, totals, scopes and snippets of whole pages.
+//! Pages of hits: order, time ranges, cursors, totals, scopes and snippets.
 
 use chat_domain::{AppToken, ChatNumber, Position, Timestamp};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest, Sort};
 
 use crate::fixture::{Fixture, app, key, message, request, texts};
 
-/// 60 messages in 6 commits, of which 40 match "fox" in different ways. One more commit has some of them again, of all
-/// times, as edited ones are, and another one has taken away ten more that would match. These are 7 segments: with 8, they
-/// would be merged.
-fn many() -> Fixture {
+/// 60 messages in 6 commits, of which 40 match "fox", with all match kinds. A seventh commit replaces some of all ages, as
+/// edits do, and an eighth deletes ten that would match. That makes 7 segments; 8 would be merged.
+fn forty_matches() -> Fixture {
     let mut fixture = Fixture::new();
-    let nth = |number: u64| {
+    let numbered = |number: u64| {
         let text = ["fox", "foxes", "outfoxed", "fox fox", "cat", "fox gone"];
         message(number, &format!("{} {number}", text[usize::try_from(number % 6).unwrap()]))
     };
     for batch in 0..6 {
-        fixture.put((batch * 10 + 1..=batch * 10 + 10).map(nth).collect());
+        fixture.upsert((batch * 10 + 1..=batch * 10 + 10).map(numbered).collect());
     }
-    fixture.put([7, 31, 56].map(nth).to_vec());
+    fixture.upsert([7, 31, 56].map(numbered).to_vec());
     let delete = (5..60).step_by(6).map(key).collect();
     fixture.writer.commit(IndexChanges { delete, ..fixture.next_changes() }).unwrap();
     fixture
@@ -37,8 +36,8 @@ fn all_pages(fixture: &Fixture, request: &SearchRequest) -> Vec<SearchPage> {
 }
 
 #[test]
-fn pages_together_are_what_one_page_would_be() {
-    let fixture = many();
+fn pages_together_equal_one_large_page() {
+    let fixture = forty_matches();
     for sort in [Sort::Relevance, Sort::Newest, Sort::Oldest] {
         let whole = fixture.index.search(&SearchRequest { sort, ..request("fox") }).unwrap();
         assert_eq!((whole.hits.len(), whole.total, whole.next), (40, 40, None));
@@ -53,16 +52,16 @@ fn pages_together_are_what_one_page_would_be() {
 }
 
 #[test]
-fn newest_and_oldest_go_by_creation_whatever_the_score() {
-    let fixture = Fixture::of(&["fox", "outfoxed", "foxes"]);
+fn newest_and_oldest_order_by_creation_regardless_of_score() {
+    let fixture = Fixture::with_texts(&["fox", "outfoxed", "foxes"]);
     let sorted = |sort| texts(&fixture.index.search(&SearchRequest { sort, ..request("fox") }).unwrap());
     assert_eq!(sorted(Sort::Newest), ["foxes", "outfoxed", "fox"]);
     assert_eq!(sorted(Sort::Oldest), ["fox", "outfoxed", "foxes"]);
 }
 
 #[test]
-fn bounds_take_in_both_ends() {
-    let fixture = many();
+fn time_ranges_are_inclusive() {
+    let fixture = forty_matches();
     let (from, to) = (Some(Timestamp::from_millis(12_000)), Some(Timestamp::from_millis(15_000)));
     let page = fixture
         .index
@@ -84,32 +83,32 @@ fn bounds_take_in_both_ends() {
 }
 
 #[test]
-fn a_page_of_nothing_still_counts() {
-    let page = many().index.search(&SearchRequest { limit: 0, ..request("fox") }).unwrap();
+fn an_empty_page_has_the_total() {
+    let page = forty_matches().index.search(&SearchRequest { limit: 0, ..request("fox") }).unwrap();
     assert_eq!((page.hits.len(), page.total, page.next), (0, 40, None));
 }
 
 #[test]
-fn a_page_says_as_of_which_position_it_is() {
-    let fixture = many();
+fn a_page_has_the_position_of_its_snapshot() {
+    let fixture = forty_matches();
     assert_eq!(fixture.index.search(&request("fox")).unwrap().position, Position::new(8));
     assert_eq!(fixture.index.position(), Position::new(8));
 }
 
 #[test]
-fn a_scope_is_one_chat_or_all_chats_of_one_app() {
+fn a_scope_is_one_chat_or_all_chats_of_an_app() {
     let other_app = AppToken::parse(&"m".repeat(AppToken::LENGTH)).unwrap();
     let second = ChatNumber::parse("12").unwrap();
-    let at = |number: u64, app: AppToken, chat: ChatNumber| Document {
+    let message_in = |number: u64, app: AppToken, chat: ChatNumber| Document {
         key: MessageKey { app, chat, ..message(number, "").key },
         ..message(number, &format!("fox {number}"))
     };
     let mut fixture = Fixture::new();
-    fixture.put(vec![
-        at(1, app(), ChatNumber::FIRST),
-        at(2, app(), second),
-        at(3, other_app, ChatNumber::FIRST),
-        at(4, other_app, second),
+    fixture.upsert(vec![
+        message_in(1, app(), ChatNumber::FIRST),
+        message_in(2, app(), second),
+        message_in(3, other_app, ChatNumber::FIRST),
+        message_in(4, other_app, second),
     ]);
     let find = |scope| texts(&fixture.index.search(&SearchRequest { scope, ..request("fox") }).unwrap());
     assert_eq!(find(Scope::Chat(app(), ChatNumber::FIRST)), ["fox 1"]);
@@ -120,15 +119,15 @@ fn a_scope_is_one_chat_or_all_chats_of_one_app() {
 }
 
 #[test]
-fn a_hit_carries_the_whole_message() {
-    let fixture = Fixture::of(&["  A fox\n\u{202e}<b>  "]);
+fn a_hit_has_the_whole_message() {
+    let fixture = Fixture::with_texts(&["  A fox\n\u{202e}<b>  "]);
     let page = fixture.index.search(&request("fox")).unwrap();
     assert_eq!(page.hits[0].document, message(1, "  A fox\n\u{202e}<b>  "));
 }
 
 #[test]
-fn a_snippet_is_escaped_and_marks_what_matched() {
-    let fixture = Fixture::of(&["<script>alert('fox & \"foxes\"')</script>"]);
+fn a_snippet_is_escaped_and_marks_matches() {
+    let fixture = Fixture::with_texts(&["<script>alert('fox & \"foxes\"')</script>"]);
     let page = fixture.index.search(&request("fox")).unwrap();
     assert_eq!(
         page.hits[0].snippet,

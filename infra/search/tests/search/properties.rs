@@ -1,4 +1,4 @@
-//! Any text: it indexes, and is found by its words, their starts and their insides; also text made to annoy.
+//! Properties of any text, including hostile text: it can be indexed, and found by words, prefixes and substrings.
 
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,14 @@ fn any_text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 1..12).prop_map(|pieces| pieces.concat())
 }
 
-/// Runs of letters, as a person would pick them from a text to search for.
-fn letters(text: &str) -> Vec<Vec<char>> {
+/// The runs of letters in a text.
+fn letter_runs(text: &str) -> Vec<Vec<char>> {
     let runs = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|run| !run.is_empty());
     runs.map(|run| run.chars().collect()).collect()
 }
 
-/// Every other message in the second chat.
-fn in_one_of_two_chats(mut message: Document) -> Document {
+/// Moves messages with even numbers to the second chat.
+fn spread_over_two_chats(mut message: Document) -> Document {
     if message.key.message.get().is_multiple_of(2) {
         message.key.chat = ChatNumber::try_from(2).unwrap();
     }
@@ -44,12 +44,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_found_by_itself(texts in prop::collection::vec(any_text(), 1..8)) {
-        // Quotes are syntax, and taking one away may leave a mark without what it stood on.
+    fn any_text_finds_itself(texts in prop::collection::vec(any_text(), 1..8)) {
+        // Quotes are syntax. They are removed from the indexed text too, because a mark after a quote would be searched
+        // without its base.
         let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
         let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::of(&texts);
+        let index = Fixture::with_texts(&texts);
         for text in &texts {
             let words = chat_search::count_query_words(text);
             prop_assert!(words == 0 || index.finds(text, text), "{text:?}");
@@ -57,15 +58,15 @@ proptest! {
     }
 
     #[test]
-    fn any_part_of_three_letters_finds_its_text(
+    fn prefixes_and_substrings_find_exactly_the_matching_texts(
         texts in prop::collection::vec("[a-d]{1,12}( [a-d]{1,12}){0,3}", 1..10),
         from in 0_usize..12,
         length in 1_usize..12,
     ) {
         let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::of(&all);
+        let index = Fixture::with_texts(&all);
         for text in &all {
-            for run in letters(text) {
+            for run in letter_runs(text) {
                 let from = from % run.len();
                 let part: String = run[from..].iter().take(length).collect();
                 let mut expected: Vec<&str> = all
@@ -84,12 +85,12 @@ proptest! {
     }
 
     #[test]
-    fn a_phrase_finds_just_the_texts_that_hold_it(
+    fn a_phrase_finds_exactly_the_matching_texts(
         texts in prop::collection::vec("[ab]{1,2}( [ab]{1,2}){0,5}", 1..10),
         phrase in "[ab]{1,2}( [ab]{1,2}){0,2}",
     ) {
         let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let index = Fixture::of(&all);
+        let index = Fixture::with_texts(&all);
         let words: Vec<&str> = phrase.split(' ').collect();
         let mut expected: Vec<&str> = all
             .iter()
@@ -102,9 +103,9 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// Only the order by relevance needs the score of everything that matches; the others look at less.
+    /// Only relevance scores every match; the other orders score those on the page.
     #[test]
-    fn every_order_finds_the_same_with_the_same_scores(
+    fn every_order_finds_the_same_hits_with_the_same_scores(
         texts in prop::collection::vec(any_text(), 1..8),
         alike in prop::collection::vec("[ab漢字'.]{1,9}( [ab漢字'.]{1,9}){0,3}", 1..60),
         (commit, deleted) in (1_usize..30, 2_u64..20),
@@ -115,11 +116,11 @@ proptest! {
         let mut index = Fixture::new();
         let messages: Vec<_> = (1..).zip(&texts).map(|(number, text)| message(number, text)).collect();
         for messages in messages.chunks(commit) {
-            index.put(messages.iter().cloned().map(in_one_of_two_chats).collect());
+            index.upsert(messages.iter().cloned().map(spread_over_two_chats).collect());
         }
-        let gone = messages.iter().cloned().map(in_one_of_two_chats).map(|message| message.key);
-        let gone = gone.filter(|key| key.message.get().is_multiple_of(deleted)).collect();
-        index.writer.commit(IndexChanges { delete: gone, ..index.next_changes() }).unwrap();
+        let deleted_keys = messages.iter().cloned().map(spread_over_two_chats).map(|message| message.key);
+        let deleted_keys = deleted_keys.filter(|key| key.message.get().is_multiple_of(deleted)).collect();
+        index.writer.commit(IndexChanges { delete: deleted_keys, ..index.next_changes() }).unwrap();
 
         let chars: Vec<char> = of.get(&texts).chars().collect();
         let query: String = chars[from.index(chars.len())..].iter().take(length).collect();
@@ -142,11 +143,11 @@ proptest! {
     }
 
     #[test]
-    fn a_snippet_is_the_text_but_for_marks_and_cuts(text in any_text(), from in any::<prop::sample::Index>()) {
+    fn a_snippet_is_the_text_except_for_marks_and_cuts(text in any_text(), from in any::<prop::sample::Index>()) {
         let chars: Vec<char> = text.chars().collect();
         let from = from.index(chars.len());
         let query: String = chars[from..].iter().take(4).collect();
-        let index = Fixture::of(&[&text]);
+        let index = Fixture::with_texts(&[&text]);
         for hit in index.index.search(&request(&query)).unwrap().hits {
             prop_assert_eq!(hit.snippet.matches("<mark>").count(), hit.snippet.matches("</mark>").count());
             prop_assert!(hit.snippet.contains("<mark>"), "{:?} in {:?}: {}", query, text, hit.snippet);
@@ -163,8 +164,8 @@ proptest! {
     }
 }
 
-/// Bodies of the greatest length, each of a kind that is easy to get wrong or slow on.
-fn hostile() -> Vec<String> {
+/// Bodies of maximum length that are easy to get wrong or slow.
+fn hostile_bodies() -> Vec<String> {
     let fill = |piece: &str| piece.repeat(65_536 / piece.len());
     vec![
         fill("a"),
@@ -192,11 +193,11 @@ fn hostile() -> Vec<String> {
 }
 
 #[test]
-fn bodies_made_to_annoy_are_indexed_and_shown_in_time() {
-    let bodies = hostile();
+fn indexes_and_finds_hostile_bodies_in_time() {
+    let bodies = hostile_bodies();
     let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
     let started = Instant::now();
-    let index = Fixture::of(&texts);
+    let index = Fixture::with_texts(&texts);
     for text in &texts {
         let query: String = text.chars().take(300).collect();
         for query in [query.clone(), format!("\"{query}\"")] {

@@ -1,4 +1,4 @@
-//! Commits: edits, deletions, checkpoints, dead letters, digests.
+//! Commits: edits, deletions, checkpoints, dead letters and digests.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ use chat_ports::search_index::{Document, IndexChanges, Scope, SearchError, Searc
 use chat_search::TantivyIndex;
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, LOG, app, key, message, no_changes, request};
+use crate::fixture::{Fixture, LOG, app, empty_changes, key, message, request};
 
-fn letter(position: u64, stream: &str) -> DeadLetter {
+fn dead_letter(position: u64, stream: &str) -> DeadLetter {
     DeadLetter {
         position: Position::new(position),
         stream: stream.to_owned(),
@@ -28,9 +28,9 @@ fn letter(position: u64, stream: &str) -> DeadLetter {
 
 #[test]
 fn an_edit_replaces_the_text() {
-    let mut fixture = Fixture::of(&["first draft", "other"]);
+    let mut fixture = Fixture::with_texts(&["first draft", "other"]);
     let edited = Document { version: Version::new(2), ..message(1, "second thoughts") };
-    fixture.put(vec![edited.clone()]);
+    fixture.upsert(vec![edited.clone()]);
     assert!(fixture.find("draft").is_empty());
     assert_eq!(fixture.find("thoughts"), ["second thoughts"]);
     let expected = HashMap::from([(key(1), edited), (key(2), message(2, "other"))]);
@@ -38,8 +38,8 @@ fn an_edit_replaces_the_text() {
 }
 
 #[test]
-fn a_deleted_message_is_found_no_more() {
-    let mut fixture = Fixture::of(&["keep this", "drop this"]);
+fn a_deleted_message_is_not_found() {
+    let mut fixture = Fixture::with_texts(&["keep this", "drop this"]);
     let changes = IndexChanges { delete: vec![key(2), key(9)], ..fixture.next_changes() };
     fixture.writer.commit(changes).unwrap();
     assert_eq!(fixture.find("this"), ["keep this"]);
@@ -47,69 +47,72 @@ fn a_deleted_message_is_found_no_more() {
 }
 
 #[test]
-fn a_reader_of_the_process_sees_a_commit_at_once() {
+fn the_writers_reader_sees_a_commit_at_once() {
     let mut fixture = Fixture::new();
     for number in 1..=20 {
-        fixture.put(vec![message(number, "tick")]);
+        fixture.upsert(vec![message(number, "tick")]);
         assert_eq!(fixture.index.search(&request("tick")).unwrap().total, number);
         assert_eq!(fixture.index.position(), Position::new(number));
     }
 }
 
 #[test]
-fn a_new_index_takes_any_log_from_its_start_and_then_that_log_alone() {
+fn the_first_commit_binds_the_index_to_a_log() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.writer.checkpoint(), ProjectionCheckpoint::default());
-    assert!(matches!(fixture.writer.commit(no_changes(1, 2)), Err(SearchError::CheckpointMoved)));
-    fixture.writer.commit(no_changes(0, 7)).unwrap();
+    assert!(matches!(fixture.writer.commit(empty_changes(1, 2)), Err(SearchError::CheckpointMoved)));
+    fixture.writer.commit(empty_changes(0, 7)).unwrap();
     assert_eq!(
         fixture.writer.checkpoint(),
         ProjectionCheckpoint { log: Some(LOG), position: Position::new(7) }
     );
-    let other = IndexChanges { log: LogId(Uuid::from_u128(2)), ..no_changes(7, 8) };
+    let other = IndexChanges { log: LogId(Uuid::from_u128(2)), ..empty_changes(7, 8) };
     assert!(matches!(fixture.writer.commit(other), Err(SearchError::CheckpointMoved)));
 }
 
 #[test]
-fn changes_that_do_not_start_at_the_checkpoint_leave_no_trace() {
-    let mut fixture = Fixture::of(&["one"]);
+fn rejected_changes_are_not_stored() {
+    let mut fixture = Fixture::with_texts(&["one"]);
     for from in [0, 2] {
-        let changes = IndexChanges { upsert: vec![message(2, "two")], ..no_changes(from, 3) };
+        let changes = IndexChanges { upsert: vec![message(2, "two")], ..empty_changes(from, 3) };
         assert!(matches!(fixture.writer.commit(changes), Err(SearchError::CheckpointMoved)));
     }
-    fixture.put(vec![message(3, "three")]);
+    fixture.upsert(vec![message(3, "three")]);
     assert!(fixture.find("two").is_empty());
     assert_eq!(fixture.find("three"), ["three"]);
 }
 
-/// Two threads index, and each makes a segment of its own of what it gets.
+/// Each of the two indexing threads would make a segment of its own.
 #[test]
-fn a_small_commit_makes_one_segment_whatever_is_in_it() {
-    let mut fixture = Fixture::of(&["first draft"]);
+fn a_small_commit_makes_one_segment() {
+    let mut fixture = Fixture::with_texts(&["first draft"]);
     let segments = |fixture: &Fixture| {
         let entries = std::fs::read_dir(fixture.dir()).unwrap();
         entries
             .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "store"))
             .count()
     };
-    // None of them empties an earlier one, so that all stay.
+    // No commit deletes from an earlier segment, so that all stay.
     for commit in 1..5 {
-        let (add, put) = (vec![message(10 * commit, "new")], vec![message(10 * commit + 1, "also new")]);
-        let park = vec![letter(100 * commit, "chat-x-1")];
-        let changes = IndexChanges { add, upsert: put, new_dead_letters: park, ..fixture.next_changes() };
+        let changes = IndexChanges {
+            add: vec![message(10 * commit, "new")],
+            upsert: vec![message(10 * commit + 1, "also new")],
+            new_dead_letters: vec![dead_letter(100 * commit, "chat-x-1")],
+            ..fixture.next_changes()
+        };
         fixture.writer.commit(changes).unwrap();
     }
     assert_eq!(segments(&fixture), 5);
 }
 
 #[test]
-fn dead_letters_are_kept_and_never_found() {
-    let mut fixture = Fixture::of(&["a message"]);
-    let letters = [letter(9, "chat-x-1"), letter(4, "chat-y-1"), letter(7, "chat-x-1")];
-    let changes = IndexChanges { new_dead_letters: letters.to_vec(), ..fixture.next_changes() };
+fn dead_letters_are_stored_and_never_found() {
+    let mut fixture = Fixture::with_texts(&["a message"]);
+    let dead_letters = [dead_letter(9, "chat-x-1"), dead_letter(4, "chat-y-1"), dead_letter(7, "chat-x-1")];
+    let changes = IndexChanges { new_dead_letters: dead_letters.to_vec(), ..fixture.next_changes() };
     fixture.writer.commit(changes).unwrap();
     let (first, count) = fixture.index.dead_letters(2).unwrap();
-    assert_eq!((first, count), (vec![letters[1].clone(), letters[2].clone()], 3));
+    assert_eq!((first, count), (vec![dead_letters[1].clone(), dead_letters[2].clone()], 3));
     let mut streams = fixture.writer.blocked_streams().unwrap();
     streams.sort_unstable();
     assert_eq!(streams, ["chat-x-1", "chat-y-1"]);
@@ -121,20 +124,20 @@ fn dead_letters_are_kept_and_never_found() {
 }
 
 #[test]
-fn letters_are_taken_away_marked_and_listed() {
+fn dead_letters_are_resolved_discarded_and_listed() {
     let mut fixture = Fixture::new();
-    let waiting = DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..letter(6, "chat-x-1") };
-    let parked = [letter(4, "chat-x-1"), letter(5, "chat-y-1"), waiting.clone()];
-    let changes = IndexChanges { new_dead_letters: parked.to_vec(), ..fixture.next_changes() };
+    let waiting = DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..dead_letter(6, "chat-x-1") };
+    let pending = [dead_letter(4, "chat-x-1"), dead_letter(5, "chat-y-1"), waiting.clone()];
+    let changes = IndexChanges { new_dead_letters: pending.to_vec(), ..fixture.next_changes() };
     fixture.writer.commit(changes).unwrap();
     let index = fixture.writer.reader();
-    assert_eq!(index.dead_letters_of_stream("chat-x-1", 10).unwrap(), [parked[0].clone(), waiting.clone()]);
-    assert_eq!(index.letter(Position::new(5)).unwrap().as_ref(), Some(&parked[1]));
-    assert_eq!(index.letter(Position::new(7)).unwrap(), None);
-    let list = |which| DeadLetterQuery { after: Position::START, limit: 10, filter: which, stream: None };
-    let standing = index.letters(&list(DeadLetterFilter::NeedsAttention)).unwrap();
+    assert_eq!(index.dead_letters_of_stream("chat-x-1", 10).unwrap(), [pending[0].clone(), waiting.clone()]);
+    assert_eq!(index.dead_letter(Position::new(5)).unwrap().as_ref(), Some(&pending[1]));
+    assert_eq!(index.dead_letter(Position::new(7)).unwrap(), None);
+    let query = |filter| DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None };
+    let blocking = index.dead_letter_page(&query(DeadLetterFilter::NeedsAttention)).unwrap();
     let seen: Vec<_> =
-        standing.letters.iter().map(|listed| (listed.letter.position.get(), listed.waiting_behind)).collect();
+        blocking.letters.iter().map(|listed| (listed.letter.position.get(), listed.waiting_behind)).collect();
     assert_eq!(seen, [(4, 1), (5, 0)]);
 
     let digest = fixture.writer.digest().unwrap().1;
@@ -144,14 +147,14 @@ fn letters_are_taken_away_marked_and_listed() {
         reason: "broken".to_owned(),
         acknowledged: None,
     };
-    let given_up = DeadLetter { discarded: Some(discarded), ..parked[0].clone() };
+    let discarded = DeadLetter { discarded: Some(discarded), ..pending[0].clone() };
     let changes = IndexChanges {
-        mark: vec![given_up.clone()],
+        changed_dead_letters: vec![discarded.clone()],
         resolved_dead_letters: vec![Position::new(5)],
         ..fixture.next_changes()
     };
     fixture.writer.commit(changes).unwrap();
-    assert_eq!(index.letter(Position::new(4)).unwrap(), Some(given_up));
+    assert_eq!(index.dead_letter(Position::new(4)).unwrap(), Some(discarded));
     assert_eq!(
         index.dead_letter_counts().unwrap(),
         DeadLetterCounts { pending: 1, unacknowledged_discards: 1 }
@@ -162,42 +165,42 @@ fn letters_are_taken_away_marked_and_listed() {
     let of_x = DeadLetterQuery {
         stream: Some("chat-x-1".to_owned()),
         after: Position::new(4),
-        ..list(DeadLetterFilter::All)
+        ..query(DeadLetterFilter::All)
     };
-    assert_eq!(index.letters(&of_x).unwrap().letters.len(), 1);
+    assert_eq!(index.dead_letter_page(&of_x).unwrap().letters.len(), 1);
 }
 
 #[test]
-fn the_digest_is_of_the_content_and_not_of_how_it_came_about() {
-    let mut direct = Fixture::of(&["one", "two"]);
+fn the_digest_depends_only_on_the_content() {
+    let mut direct = Fixture::with_texts(&["one", "two"]);
     let mut detour = Fixture::new();
-    detour.put(vec![message(2, "draft"), message(3, "gone")]);
-    detour.put(vec![message(2, "two"), message(1, "one")]);
+    detour.upsert(vec![message(2, "draft"), message(3, "gone")]);
+    detour.upsert(vec![message(2, "two"), message(1, "one")]);
     let changes = IndexChanges { delete: vec![key(3)], ..detour.next_changes() };
     detour.writer.commit(changes).unwrap();
     assert_eq!(direct.writer.digest().unwrap().1, detour.writer.digest().unwrap().1);
     assert_eq!(detour.writer.digest().unwrap().0, Position::new(3));
 
-    let park = |fixture: &mut Fixture, parked_at| {
-        let parked =
-            DeadLetter { dead_lettered_at: Timestamp::from_millis(parked_at), ..letter(8, "chat-x-1") };
-        let changes = IndexChanges { new_dead_letters: vec![parked], ..fixture.next_changes() };
+    let add_dead_letter = |fixture: &mut Fixture, millis| {
+        let added =
+            DeadLetter { dead_lettered_at: Timestamp::from_millis(millis), ..dead_letter(8, "chat-x-1") };
+        let changes = IndexChanges { new_dead_letters: vec![added], ..fixture.next_changes() };
         fixture.writer.commit(changes).unwrap();
     };
-    park(&mut direct, 1);
+    add_dead_letter(&mut direct, 1);
     assert_ne!(direct.writer.digest().unwrap().1, detour.writer.digest().unwrap().1);
-    park(&mut detour, 2);
+    add_dead_letter(&mut detour, 2);
     assert_eq!(direct.writer.digest().unwrap().1, detour.writer.digest().unwrap().1);
-    direct.put(vec![Document { version: Version::new(2), ..message(1, "one") }]);
+    direct.upsert(vec![Document { version: Version::new(2), ..message(1, "one") }]);
     assert_ne!(direct.writer.digest().unwrap().1, detour.writer.digest().unwrap().1);
 }
 
 #[test]
-fn another_handle_sees_a_commit_when_it_refreshes() {
-    let mut fixture = Fixture::of(&["one"]);
+fn another_index_handle_sees_a_commit_after_a_refresh() {
+    let mut fixture = Fixture::with_texts(&["one"]);
     let other = TantivyIndex::open(&fixture.dir()).unwrap();
     assert!(!other.refresh().unwrap());
-    fixture.put(vec![message(2, "two")]);
+    fixture.upsert(vec![message(2, "two")]);
     assert_eq!(other.search(&request("two")).unwrap().total, 0);
     assert!(other.clone().refresh().unwrap());
     let page = other.search(&request("two")).unwrap();

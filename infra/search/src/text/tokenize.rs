@@ -1,51 +1,51 @@
-//! Words: a folded text cut by Unicode's word rules (UAX #29), with runs of scripts that have no spaces kept together
-//! and each emoji a word of its own.
+//! Tokenization: splits a normalized text into words by Unicode's word rules (UAX #29), but keeps runs of scripts without
+//! spaces together and makes each emoji a word.
 
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::common_scripts::split_common_scripts;
 use super::normalize::NormalizedText;
-use super::script::{continues_run, is_mark, is_unspaced};
-use super::tokenize_common_scripts::split_common_scripts;
+use super::script::{continues_run, is_mark};
 
-/// A text, folded and cut into words.
+/// A text, normalized and split into words.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TokenizedText {
-    /// The folded text.
+pub(crate) struct TokenizedText {
+    /// The normalized text.
     pub normalized: NormalizedText,
-    /// Its words, in order.
+    /// The words, in order.
     pub words: Vec<Word>,
 }
 
 /// A word of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    /// Which characters of the folded text it is.
+pub(crate) struct Word {
+    /// The range of the word's characters in the normalized text.
     pub chars: Range<usize>,
-    /// Where it stands: positions count the characters of words, with a gap of one between words, whatever is between
-    /// them in the text. So nothing but a phrase reaches from one word into the next.
+    /// The position in the index. Positions count the characters of words, with a gap of one between words, whatever
+    /// separates them in the text. The gap keeps substrings from matching across words.
     pub position: usize,
 }
 
 impl TokenizedText {
-    /// Folds a text and cuts it into words.
+    /// Normalizes and splits a text.
     pub fn new(text: &str) -> Self {
-        let mut words = Self::default();
-        words.read(text);
-        words
+        let mut tokenized = Self::default();
+        tokenized.read(text);
+        tokenized
     }
 
-    /// Folds a text and cuts it into words, in place of the one before and into the same memory.
+    /// Normalizes and splits a text. Replaces the previous text and reuses its memory.
     pub fn read(&mut self, text: &str) {
         self.normalized.read(text);
         self.words.clear();
         let emoji = std::mem::take(&mut self.normalized.emoji);
         let mut start = 0;
-        for picture in &emoji {
-            self.split(start..picture.start);
-            push_word(&mut self.words, picture.clone());
-            start = picture.end;
+        for range in &emoji {
+            self.split(start..range.start);
+            push_word(&mut self.words, range.clone());
+            start = range.end;
         }
         self.split(start..self.normalized.chars.len());
         self.normalized.emoji = emoji;
@@ -56,39 +56,39 @@ impl TokenizedText {
         self.normalized.slice(&word.chars)
     }
 
-    /// Finds the words of a stretch without emoji.
-    fn split(&mut self, stretch: Range<usize>) {
-        let before = self.words.len();
-        if !split_common_scripts(self.normalized.slice(&stretch), |word| {
-            push_word(&mut self.words, stretch.start + word.start..stretch.start + word.end);
+    /// Splits a range of characters without emoji.
+    fn split(&mut self, chars: Range<usize>) {
+        let word_count = self.words.len();
+        if !split_common_scripts(self.normalized.slice(&chars), |word| {
+            push_word(&mut self.words, chars.start + word.start..chars.start + word.end);
         }) {
-            self.words.truncate(before);
-            self.split_by_unicode_rules(stretch);
+            self.words.truncate(word_count);
+            self.split_by_unicode_rules(chars);
         }
     }
 
-    fn split_by_unicode_rules(&mut self, stretch: Range<usize>) {
+    fn split_by_unicode_rules(&mut self, chars: Range<usize>) {
         let mut found: Vec<Range<usize>> = Vec::new();
-        let mut at = stretch.start;
-        // The last character of the segment before, and whether that segment was nothing but signs.
-        let mut before = ('\0', false);
-        for segment in self.normalized.slice(&stretch).split_word_bounds() {
-            let end = at + segment.chars().count();
+        let mut start_of_segment = chars.start;
+        // The last character of the previous segment, and whether that segment consists of marks only.
+        let mut last_segment = ('\0', false);
+        for segment in self.normalized.slice(&chars).split_word_bounds() {
+            let end = start_of_segment + segment.chars().count();
             let is_word = segment.contains(|c: char| c.is_alphanumeric() && !is_mark(c));
-            // What a person searches for may start with a sign whose letter was left behind: it stays with the rest,
-            // and not with the space or quote before it, where Unicode's rules put it.
-            let signs = segment.chars().rev().take_while(|c| is_mark(*c)).count();
-            if is_word || signs > 0 {
-                let start = if is_word { at } else { end - signs };
-                let (left, was_sign) = before;
-                let is_running = was_sign || segment.starts_with(|right| continues_run(left, right));
+            // A query may start with a mark whose base letter was left out. The mark belongs to the word after it, not to
+            // the space or quote before it, where Unicode's rules put it.
+            let marks = segment.chars().rev().take_while(|c| is_mark(*c)).count();
+            if is_word || marks > 0 {
+                let start = if is_word { start_of_segment } else { end - marks };
+                let (left, is_only_marks) = last_segment;
+                let continues = is_only_marks || segment.starts_with(|right| continues_run(left, right));
                 match found.last_mut() {
-                    Some(run) if run.end == start && is_running => run.end = end,
+                    Some(run) if run.end == start && continues => run.end = end,
                     _ => found.push(start..end),
                 }
-                before = (segment.chars().next_back().unwrap_or('\0'), !is_word);
+                last_segment = (segment.chars().next_back().unwrap_or('\0'), !is_word);
             }
-            at = end;
+            start_of_segment = end;
         }
         for word in found {
             if self.normalized.slice(&word).contains(char::is_alphanumeric) {
@@ -103,29 +103,24 @@ fn push_word(words: &mut Vec<Word>, chars: Range<usize>) {
     words.push(Word { chars, position });
 }
 
-/// Whether a word is a run of a script without spaces, of which any part may be what a person calls a word.
-pub(super) fn is_unspaced_run(word: &str) -> bool {
-    word.chars().any(is_unspaced)
-}
-
-/// The parts of a word that punctuation joins (`l'homme`, `example.com`, `snake_case`), as ranges of its characters.
-/// Each counts as a word too.
-pub(super) fn word_parts(word: &[char]) -> impl Iterator<Item = Range<usize>> {
-    let mut at = 0;
+/// The parts of a word that are joined by punctuation (`l'homme`, `example.com`, `snake_case`), as ranges of its
+/// characters. Each part is found like a word.
+pub(crate) fn word_parts(word: &[char]) -> impl Iterator<Item = Range<usize>> {
+    let mut next = 0;
     std::iter::from_fn(move || {
-        let start = at + word.get(at..)?.iter().position(|c| !is_part_joiner(*c))?;
+        let start = next + word.get(next..)?.iter().position(|c| !is_part_joiner(*c))?;
         let end = word
             .get(start..)?
             .iter()
             .position(|c| is_part_joiner(*c))
             .map_or(word.len(), |length| start + length);
-        at = end;
+        next = end;
         Some(start..end)
     })
 }
 
-/// Whether a character of a word is punctuation that joins its parts. The pieces of an emoji are none.
-pub(super) fn is_part_joiner(c: char) -> bool {
+/// Whether a character of a word is punctuation that joins its parts. Characters of an emoji are not.
+pub(crate) fn is_part_joiner(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_alphanumeric();
     }
@@ -194,10 +189,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn plain_text_is_cut_as_any_text_is(text in "[a-c1_:,;.' \néøαцъاتهـ،؟、。はが漢々ター가각\u{300}-]{0,16}") {
-            let mut any = TokenizedText { normalized: NormalizedText::new(&text), words: Vec::new() };
-            any.split_by_unicode_rules(0..any.normalized.chars.len());
-            proptest::prop_assert_eq!(TokenizedText::new(&text).words, any.words);
+        fn common_scripts_split_as_by_the_unicode_rules(text in "[a-c1_:,;.' \néøαцъاتهـ،؟、。はが漢々ター가각\u{300}-]{0,16}") {
+            let mut expected = TokenizedText { normalized: NormalizedText::new(&text), words: Vec::new() };
+            expected.split_by_unicode_rules(0..expected.normalized.chars.len());
+            proptest::prop_assert_eq!(TokenizedText::new(&text).words, expected.words);
         }
     }
 
@@ -205,11 +200,11 @@ mod tests {
     fn common_script_characters_split_as_by_the_unicode_rules() {
         for c in '\0'..='\u{FFFF}' {
             for text in [format!("a{c}a"), format!("1{c}1{c}{c}漢"), format!("タ{c}_ {c}")] {
-                let folded = NormalizedText::new(&text);
-                if folded.emoji.is_empty() {
-                    let mut any = TokenizedText { normalized: folded, words: Vec::new() };
-                    any.split_by_unicode_rules(0..any.normalized.chars.len());
-                    assert_eq!(TokenizedText::new(&text).words, any.words, "{text:?}");
+                let normalized = NormalizedText::new(&text);
+                if normalized.emoji.is_empty() {
+                    let mut expected = TokenizedText { normalized, words: Vec::new() };
+                    expected.split_by_unicode_rules(0..expected.normalized.chars.len());
+                    assert_eq!(TokenizedText::new(&text).words, expected.words, "{text:?}");
                 }
             }
         }

@@ -1,13 +1,13 @@
-//! Which characters are written without spaces between words, and which marks are letters in their own right.
+//! Classes of characters: scripts without spaces between words, diacritics, invisible characters.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Han, Kana, Bopomofo and Hangul: two characters are worth a search of their own.
-pub(super) fn is_cjk(c: char) -> bool {
+/// Han, Kana, Bopomofo and Hangul, where two characters suffice for a substring search.
+pub(crate) fn is_cjk(c: char) -> bool {
     is_han_or_kana(c) || is_hangul(c)
 }
 
-/// Scripts of China and Japan, which put no spaces between words.
+/// The scripts of China and Japan, written without spaces between words.
 fn is_han_or_kana(c: char) -> bool {
     matches!(c,
         '\u{2E80}'..='\u{2FDF}' // radicals
@@ -21,12 +21,12 @@ fn is_han_or_kana(c: char) -> bool {
         | '\u{20000}'..='\u{3FFFF}')
 }
 
-/// Korean, which is written with spaces but whose syllables say as much as a Han character.
+/// Korean, written with spaces, but with a syllable per character.
 fn is_hangul(c: char) -> bool {
     matches!(c, '\u{1100}'..='\u{11FF}' | '\u{3131}'..='\u{318E}' | '\u{A960}'..='\u{A97C}' | '\u{AC00}'..='\u{D7FB}')
 }
 
-/// Scripts of South-East Asia without spaces between words: Thai, Lao, Khmer, Myanmar, Tai.
+/// The scripts of South-East Asia that are written without spaces between words: Thai, Lao, Khmer, Myanmar, Tai.
 fn is_south_east_asian(c: char) -> bool {
     matches!(c,
         '\u{0E01}'..='\u{0E3A}' | '\u{0E40}'..='\u{0E4E}' // Thai without the baht sign and punctuation
@@ -36,20 +36,20 @@ fn is_south_east_asian(c: char) -> bool {
         | '\u{1950}'..='\u{19DF}' | '\u{1A20}'..='\u{1A7C}' | '\u{AA80}'..='\u{AADF}')
 }
 
-/// Whether words of this character's script run into each other, so that a dictionary would be needed to part them.
-pub(super) fn is_unspaced(c: char) -> bool {
+/// Whether the character's script has no spaces between words, so that only a dictionary could split them.
+pub(crate) fn is_unspaced(c: char) -> bool {
     is_han_or_kana(c) || is_south_east_asian(c)
 }
 
-/// Whether text goes on in one run from `left` to `right`: both of scripts that Unicode's word rules cut into single
+/// Whether two adjacent characters belong to one run of a script that Unicode's word rules would split into single
 /// characters.
-pub(super) fn continues_run(left: char, right: char) -> bool {
+pub(crate) fn continues_run(left: char, right: char) -> bool {
     (is_cjk(left) && is_cjk(right)) || (is_south_east_asian(left) && is_south_east_asian(right))
 }
 
-/// Whether a combining mark only colours the letter before it. Vowel signs and viramas of Indic and South-East Asian
-/// scripts spell the word and stay, and so do the voicing marks of Kana.
-pub(super) fn is_diacritic(c: char) -> bool {
+/// Whether normalization removes a combining mark. It keeps marks that spell the word: vowel signs and viramas of Indic and
+/// South-East Asian scripts, and the voicing marks of Kana.
+pub(crate) fn is_diacritic(c: char) -> bool {
     let in_range = matches!(c,
         '\u{0300}'..='\u{036F}' | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}'
         | '\u{FE00}'..='\u{FE0F}' | '\u{FE20}'..='\u{FE2F}' | '\u{E0100}'..='\u{E01EF}'
@@ -58,13 +58,13 @@ pub(super) fn is_diacritic(c: char) -> bool {
         | '\u{0610}'..='\u{061A}' | '\u{064B}'..='\u{065F}' | '\u{0670}' | '\u{06D6}'..='\u{06ED}'
         | '\u{0897}'..='\u{089F}' | '\u{08CA}'..='\u{08FF}' // Arabic
         | '\u{0711}' | '\u{0730}'..='\u{074A}' // Syriac
-        | '\u{093C}' // the nukta of Devanagari, which people leave out
+        | '\u{093C}' // the nukta of Devanagari, which is often left out
         | '\u{0951}'..='\u{0954}');
     in_range && is_mark(c)
 }
 
 /// Whether the character is a combining mark.
-pub(super) fn is_mark(c: char) -> bool {
+pub(crate) fn is_mark(c: char) -> bool {
     matches!(
         c.general_category(),
         GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark | GeneralCategory::SpacingMark
@@ -72,7 +72,7 @@ pub(super) fn is_mark(c: char) -> bool {
 }
 
 /// Whether the character is invisible: joiners, directional controls, soft hyphens, fillers, tatweel.
-pub(super) fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{0640}' | '\u{115F}' | '\u{1160}' | '\u{2065}' | '\u{FFA0}')
         || c.general_category() == GeneralCategory::Format
 }
@@ -83,13 +83,12 @@ mod tests {
 
     #[test]
     fn vowel_signs_and_viramas_are_not_diacritics() {
-        for spells in
-            ['\u{93F}', '\u{94D}', '\u{9BE}', '\u{BCD}', '\u{E34}', '\u{E48}', '\u{17D2}', '\u{3099}']
+        for kept in ['\u{93F}', '\u{94D}', '\u{9BE}', '\u{BCD}', '\u{E34}', '\u{E48}', '\u{17D2}', '\u{3099}']
         {
-            assert!(!is_diacritic(spells), "{spells:?}");
+            assert!(!is_diacritic(kept), "{kept:?}");
         }
-        for colours in ['\u{301}', '\u{323}', '\u{64E}', '\u{651}', '\u{5B8}', '\u{483}', '\u{FE0F}'] {
-            assert!(is_diacritic(colours), "{colours:?}");
+        for removed in ['\u{301}', '\u{323}', '\u{64E}', '\u{651}', '\u{5B8}', '\u{483}', '\u{FE0F}'] {
+            assert!(is_diacritic(removed), "{removed:?}");
         }
     }
 

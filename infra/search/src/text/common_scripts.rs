@@ -1,14 +1,14 @@
-//! Cutting text of the scripts that most messages are in: the same words, without looking up what every character is
-//! to Unicode's word rules.
+//! Tokenization of the scripts that most messages are in: the same words as by Unicode's word rules, without a table
+//! lookup per character.
 
 use std::iter::Peekable;
 use std::ops::Range;
 
-/// What a character is to the rules. Others are not known here.
+/// The class of a character in UAX #29, for the characters of common scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CharClass {
     Letter,
-    /// A letter that goes on into Han and Kana.
+    /// Letters that form one run with Han and Kana.
     Hangul,
     /// Han and Hiragana.
     HanOrHiragana,
@@ -19,13 +19,13 @@ enum CharClass {
     MidLetter,
     /// Joins digits.
     MidNum,
-    /// Joins letters, and digits.
+    /// Joins letters or digits.
     MidNumLet,
-    /// Is no part of a word.
+    /// Never part of a word.
     Separator,
 }
 
-/// What a character of a folded text is.
+/// The class of a character of a normalized text; `None` outside the common scripts.
 fn char_class(c: char) -> Option<CharClass> {
     Some(match c {
         // Latin, Greek, Cyrillic and Arabic letters.
@@ -43,7 +43,7 @@ fn char_class(c: char) -> Option<CharClass> {
         ':' => CharClass::MidLetter,
         ',' | ';' | '\u{60C}' => CharClass::MidNum,
         '.' | '\'' => CharClass::MidNumLet,
-        // What else there is in ASCII; the Arabic question mark and semicolon; the full stop and comma of Han.
+        // The rest of ASCII; the Arabic question mark and semicolon; the full stop and comma of Han.
         '\0'..='\x7F' | '\u{61B}' | '\u{61F}' | '\u{3001}' | '\u{3002}' => CharClass::Separator,
         '\u{3041}'..='\u{3096}' | '\u{4E00}'..='\u{9FFF}' => CharClass::HanOrHiragana,
         '\u{30A1}'..='\u{30FA}' | '\u{30FC}' => CharClass::Katakana,
@@ -53,7 +53,7 @@ fn char_class(c: char) -> Option<CharClass> {
 }
 
 impl CharClass {
-    /// Whether a word goes on from a character to the next one.
+    /// Whether two adjacent characters belong to one word.
     fn joins(self, next: Self) -> bool {
         let letter = |class| matches!(class, Self::Letter | Self::Hangul | Self::Digit);
         let cjk = |class| matches!(class, Self::Hangul | Self::HanOrHiragana | Self::Katakana);
@@ -64,7 +64,7 @@ impl CharClass {
             || underscored(self) && next == Self::ExtendNumLet
     }
 
-    /// Whether a word goes on across a character between these two.
+    /// Whether two characters with `middle` between them belong to one word.
     fn joins_across(self, middle: Self, next: Self) -> bool {
         let letter = |class| matches!(class, Self::Letter | Self::Hangul);
         match middle {
@@ -80,9 +80,9 @@ impl CharClass {
     }
 }
 
-/// Gives the words of a folded text as ranges of its characters; `false` where it has characters that are not known
-/// here, and then what was given is not to be used.
-pub(super) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>)) -> bool {
+/// Calls `word` with each word of a normalized text, as a range of its characters. Returns `false` if the text has
+/// characters outside the common scripts; the words passed until then are wrong.
+pub(crate) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>)) -> bool {
     let mut classes = text.chars().map(char_class).enumerate().peekable();
     while let Some((start, class)) = classes.next() {
         let Some(class) = class else { return false };
@@ -94,7 +94,8 @@ pub(super) fn split_common_scripts(text: &str, mut word: impl FnMut(Range<usize>
     true
 }
 
-/// Where the word ends that starts with this class, if it is one; `None` where an unknown character is in it.
+/// The end of the segment that starts with this class, and whether the segment is a word; `None` if it contains a
+/// character outside the common scripts.
 fn find_word_end(
     first: CharClass,
     start: usize,

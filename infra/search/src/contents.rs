@@ -1,0 +1,73 @@
+//! The content of the index as hashes per entity, and its digest: equal for equal content, however it is spread over
+//! segments.
+
+use chat_domain::Position;
+use chat_ports::content_digest::ContentDigest;
+use chat_ports::dead_letter::DeadLetter;
+use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents};
+use chat_ports::search_index::{Document, SearchError};
+use tantivy::TantivyDocument;
+
+use crate::error::{classify_error, damaged};
+use crate::index::TantivyIndex;
+use crate::schema::StoredDocument;
+
+impl TantivyIndex {
+    /// The digest of one snapshot, and the snapshot's position. Reads every document.
+    pub fn digest(&self) -> Result<(Position, ContentDigest), SearchError> {
+        self.contents().map(|(position, contents)| (position, contents.digest))
+    }
+
+    /// The hash of each entity of one snapshot, and the snapshot's position. Reads every document.
+    pub fn contents(&self) -> Result<(Position, ProjectionContents), SearchError> {
+        let snapshot = self.snapshot();
+        let mut contents = ProjectionContents::default();
+        for segment in snapshot.searcher.segment_readers() {
+            let store = segment.get_store_reader(1).map_err(|error| classify_error(error.into()))?;
+            for stored in store.iter::<TantivyDocument>(segment.alive_bitset()) {
+                match self.fields().read(&stored.map_err(classify_error)?).map_err(damaged)? {
+                    StoredDocument::Message(message) => add_message(&mut contents, &message),
+                    StoredDocument::DeadLetter(dead_letter) => add_dead_letter(&mut contents, &dead_letter),
+                }
+            }
+        }
+        Ok((snapshot.checkpoint.position, contents.sorted()))
+    }
+}
+
+fn add_message(contents: &mut ProjectionContents, message: &Document) {
+    let key = EntityKey { kind: EntityKind::Message, position: message.created_position };
+    let fields: [&[u8]; 9] = [
+        b"message",
+        message.key.app.expose().as_bytes(),
+        &message.key.chat.get().to_le_bytes(),
+        &message.key.message.get().to_le_bytes(),
+        message.body.as_bytes(),
+        &message.version.get().to_le_bytes(),
+        &message.created_at.millis().to_le_bytes(),
+        &message.updated_at.millis().to_le_bytes(),
+        &message.created_position.get().to_le_bytes(),
+    ];
+    contents.add(key, &fields);
+}
+
+/// Leaves out the reason and the time: they differ between two projectors that failed on the same event.
+fn add_dead_letter(contents: &mut ProjectionContents, dead_letter: &DeadLetter) {
+    let key = EntityKey { kind: EntityKind::Parked, position: dead_letter.position };
+    let fields: [&[u8]; 5] = [
+        b"letter",
+        &dead_letter.position.get().to_le_bytes(),
+        dead_letter.stream.as_bytes(),
+        dead_letter.event_type.as_bytes(),
+        &operator_action_positions(dead_letter),
+    ];
+    contents.add(key, &fields);
+}
+
+/// The positions of the operator actions that discarded and acknowledged a dead letter, 0 for none.
+fn operator_action_positions(dead_letter: &DeadLetter) -> [u8; 16] {
+    let discarded = dead_letter.discarded.as_ref();
+    let by = discarded.map_or(0, |discarded| discarded.by.get());
+    let acknowledged = discarded.and_then(|discarded| discarded.acknowledged).map_or(0, Position::get);
+    (u128::from(by) << 64 | u128::from(acknowledged)).to_le_bytes()
+}

@@ -1,0 +1,185 @@
+//! The port of queries: searches the index in a folder that this process or another one writes.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use chat_domain::Position;
+use chat_ports::search_index::{QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest};
+
+use crate::index::TantivyIndex;
+use crate::query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
+
+/// The index in a folder, opened on first use. It shares the open index with a writer of the same process.
+///
+/// A search loads the newest commit first, unless another search is doing that: then it uses the current snapshot.
+#[derive(Debug)]
+pub struct SearchIndexReader {
+    dir: PathBuf,
+    index: Mutex<Option<TantivyIndex>>,
+}
+
+impl SearchIndexReader {
+    /// A reader of the index in a folder. The index need not exist yet.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, index: Mutex::new(None) }
+    }
+
+    /// The position of the newest commit. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`TantivyIndex::open`] and [`TantivyIndex::refresh`].
+    pub fn position(&self) -> Result<Position, SearchError> {
+        let index = self.index()?;
+        index.refresh()?;
+        Ok(index.position())
+    }
+
+    fn index(&self) -> Result<TantivyIndex, SearchError> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = &*index {
+            return Ok(index.clone());
+        }
+        Ok(index.insert(TantivyIndex::open_shared(&self.dir)?).clone())
+    }
+}
+
+impl SearchIndex for SearchIndexReader {
+    fn check_query(&self, query: &str) -> Result<(), QueryTooLong> {
+        if query.len() > MAX_QUERY_BYTES || count_query_words(query) > MAX_QUERY_WORDS {
+            return Err(QueryTooLong);
+        }
+        Ok(())
+    }
+
+    fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
+        let index = self.index()?;
+        index.try_refresh()?;
+        if request.min_position.is_some_and(|min_position| index.position() < min_position) {
+            // The commit may be one that another search is loading.
+            index.refresh()?;
+        }
+        index.search(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::thread;
+    use std::time::Duration;
+
+    use chat_domain::AppToken;
+    use chat_ports::event_store::LogId;
+    use chat_ports::search_index::{IndexChanges, Scope, Sort};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::TantivyIndexWriter;
+
+    /// Longer than any search takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn request(min_position: Option<u64>) -> SearchRequest {
+        SearchRequest {
+            scope: Scope::App(AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap()),
+            query: "word".to_owned(),
+            fuzzy: false,
+            sort: Sort::Relevance,
+            created_from: None,
+            created_until: None,
+            limit: 10,
+            cursor: None,
+            min_position: min_position.map(Position::new),
+        }
+    }
+
+    fn commit(writer: &mut TantivyIndexWriter, from: u64) {
+        let (from, to) = (Position::new(from), Position::new(from + 1));
+        writer.commit(IndexChanges::empty(LogId(Uuid::from_u128(1)), from, to)).unwrap();
+    }
+
+    /// A writer, and a reader as another process would have it.
+    fn writer_and_remote_reader(dir: &std::path::Path) -> (TantivyIndexWriter, SearchIndexReader) {
+        let (writer, _) = TantivyIndexWriter::open(dir).unwrap();
+        let index = TantivyIndex::open(dir).unwrap();
+        (writer, SearchIndexReader { dir: dir.to_owned(), index: Mutex::new(Some(index)) })
+    }
+
+    #[test]
+    fn a_search_does_not_wait_for_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, reader) = writer_and_remote_reader(folder.path());
+        commit(&mut writer, 0);
+        let searched = &reader;
+        thread::scope(|threads| {
+            let (sender, answers) = mpsc::channel();
+            reader.index().unwrap().while_loading(|| {
+                threads
+                    .spawn(move || sender.send(searched.search(&request(None)).unwrap().position).unwrap());
+                assert_eq!(answers.recv_timeout(PATIENCE), Ok(Position::START));
+            });
+        });
+        assert_eq!(reader.search(&request(None)).unwrap().position, Position::new(1));
+    }
+
+    #[test]
+    fn a_search_for_a_newer_position_waits_for_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, reader) = writer_and_remote_reader(folder.path());
+        commit(&mut writer, 0);
+        let searched = &reader;
+        thread::scope(|threads| {
+            let (sender, answers) = mpsc::channel();
+            reader.index().unwrap().while_loading(|| {
+                threads.spawn(move || {
+                    sender.send(searched.search(&request(Some(1))).unwrap().position).unwrap();
+                });
+                let early = answers.recv_timeout(Duration::from_millis(100));
+                assert_eq!(early, Err(RecvTimeoutError::Timeout));
+            });
+            assert_eq!(answers.recv_timeout(PATIENCE), Ok(Position::new(1)));
+        });
+    }
+
+    #[test]
+    fn shares_the_open_index_with_a_writer_of_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("index");
+        let reader = SearchIndexReader::new(dir.clone());
+        assert!(matches!(reader.position(), Err(SearchError::NotCreated)));
+        let (writer, _) = TantivyIndexWriter::open(&dir).unwrap();
+        assert!(reader.index().unwrap().is_same_as(&writer.reader()));
+
+        drop(writer);
+        let (mut writer, _) = TantivyIndexWriter::open(&dir).unwrap();
+        assert!(reader.index().unwrap().is_same_as(&writer.reader()), "opened by the reader first");
+        commit(&mut writer, 0);
+        assert_eq!(reader.position().unwrap(), Position::new(1));
+
+        drop(writer);
+        let writer = TantivyIndexWriter::recreate(&dir).unwrap();
+        assert!(reader.index().unwrap().is_same_as(&writer.reader()));
+        assert_eq!(reader.position().unwrap(), Position::START);
+    }
+
+    #[test]
+    fn counts_words_as_the_index_tokenizes_them() {
+        let reader = SearchIndexReader::new(PathBuf::new());
+        let listed = |last: u32| (1..=last).map(|number| format!("a{number}")).collect::<Vec<_>>().join(",");
+        assert_eq!(reader.check_query(&listed(32)), Ok(()));
+        assert_eq!(reader.check_query(&listed(40)), Err(QueryTooLong));
+    }
+
+    #[test]
+    fn limits_queries_in_scripts_without_spaces() {
+        let reader = SearchIndexReader::new(PathBuf::new());
+        for character in ["ก", "漢"] {
+            assert_eq!(reader.check_query(&character.repeat(20)), Ok(()), "{character}");
+            let long = character.repeat(300);
+            assert!(long.len() < MAX_QUERY_BYTES);
+            let is_rejected = reader.check_query(&long).is_err();
+            assert_eq!(is_rejected, count_query_words(&long) > MAX_QUERY_WORDS, "{character}");
+            assert_eq!(reader.check_query(&character.repeat(342)), Err(QueryTooLong), "{character}");
+        }
+    }
+}
