@@ -13,7 +13,7 @@ pub fn strict_form(text: &str) -> String {
 }
 
 /// The text without case, marks, compatibility forms and ligatures. Digits of all scripts become ASCII digits, katakana
-/// becomes hiragana, final Hebrew characters become medial ones, and Arabic and Urdu characters become Persian ones.
+/// becomes hiragana, final Hebrew letters become medial ones, and Arabic and Urdu letters become Persian ones.
 pub fn loose_form(text: &str) -> String {
     let mut normalized = String::with_capacity(text.len());
     for character in text.nfkd().filter(|character| !is_mark(*character)).flat_map(char::to_lowercase).nfkd()
