@@ -1,4 +1,4 @@
-//! Compiles the protocol of the KurrentDB stand-in, without `protoc`.
+//! Compiles the protocol of the fake KurrentDB without `protoc`.
 
 use std::error::Error;
 

@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 client: one keep-alive connection, one request at a time, and no doubt about whether a failed
-//! request may have been carried out.
+//! An HTTP/1.1 client with one keep-alive connection and one request at a time. Its errors say whether a failed request
+//! may have been executed.
 
 use std::error::Error as StdError;
 use std::fmt::Write;
@@ -17,47 +17,47 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// `Consistency-Token`: what a command's answer carries and a query sends back to see the command's effect.
+/// `Consistency-Token`: a query sends the token of a command's response to see the command's effect.
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
-/// `Prefer`: how long a query may wait.
+/// `Prefer`: the time that a query may wait for the projections.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// How long an answer may take: longer than any wait the server grants.
+/// The longest time to a response: longer than any wait that the server grants.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why there is no server to talk to.
+/// A server that can't be used.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The URL is not one.
+    /// The URL is not that of a server.
     #[error("{url} is not a server's address: give one such as http://127.0.0.1:8000")]
     InvalidUrl {
-        /// What was given.
+        /// The URL as it was given.
         url: String,
     },
-    /// Nothing answers there.
+    /// No server answers at the URL.
     #[error("no server answers at {url} ({source}); is it running? `chat-api serve` starts one")]
     Unreachable {
-        /// Where.
+        /// The server's URL.
         url: String,
-        /// What went wrong.
+        /// The cause.
         source: BoxError,
     },
-    /// Something answers, but not what was asked for.
-    #[error("{url} answered {answer} to {request}")]
+    /// The server answered differently than a chat API does.
+    #[error("{url} answered {response} to {request}")]
     Unexpected {
-        /// Where.
+        /// The server's URL.
         url: String,
         /// The request's method and path.
         request: &'static str,
-        /// The status and code.
-        answer: String,
+        /// The status and the problem's code.
+        response: String,
     },
 }
 
-/// Where the server is.
+/// The address of a server.
 #[derive(Clone, Debug)]
 pub struct Server {
     url: String,
@@ -66,33 +66,33 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads `http://host:port`.
+    /// Parses `http://host:port`.
     pub fn parse(url: &str) -> Result<Self, ServerError> {
-        let wrong = || ServerError::InvalidUrl { url: url.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let invalid = || ServerError::InvalidUrl { url: url.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
         if uri.scheme_str() != Some("http") || !uri.path().trim_matches('/').is_empty() {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let authority = uri.authority().ok_or_else(wrong)?;
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+        let authority = uri.authority().ok_or_else(invalid)?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?;
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         Ok(Self { url: url.to_owned(), address, host })
     }
 
-    /// The URL as it was given.
+    /// The URL that was parsed.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Makes sure that something answers.
+    /// Checks that the server answers.
     pub async fn probe(self: &Arc<Self>) -> Result<(), ServerError> {
-        let request = Call::get("/livez".to_owned());
+        let request = ApiRequest::get("/livez".to_owned());
         match Connection::new(Arc::clone(self)).send(&request).await {
-            Ok(reply) if reply.status == StatusCode::OK => Ok(()),
-            Ok(reply) => Err(ServerError::Unexpected {
+            Ok(response) if response.status == StatusCode::OK => Ok(()),
+            Ok(response) => Err(ServerError::Unexpected {
                 url: self.url.clone(),
                 request: "GET /livez",
-                answer: reply.outcome(),
+                response: response.outcome(),
             }),
             Err(SendError::Unsent(source) | SendError::Lost(source)) => {
                 Err(ServerError::Unreachable { url: self.url.clone(), source })
@@ -101,40 +101,40 @@ impl Server {
     }
 }
 
-/// A request, kept so that it can be sent again.
+/// A request that can be sent more than once.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ApiRequest {
     /// The method.
     pub method: Method,
     /// The path and query.
     pub path: String,
-    /// Headers beside `Host`.
+    /// The headers other than `Host`.
     pub headers: HeaderMap,
-    /// The body, empty for none.
+    /// The body, which may be empty.
     pub body: Bytes,
-    /// Whether it changes nothing, so that sending it twice is the same as once.
+    /// Whether sending the request twice has the same effect as sending it once.
     pub is_idempotent: bool,
 }
 
-impl Call {
-    /// A `GET`.
+impl ApiRequest {
+    /// A `GET` request.
     pub fn get(path: String) -> Self {
         Self { method: Method::GET, path, headers: HeaderMap::new(), body: Bytes::new(), is_idempotent: true }
     }
 
-    /// A `POST` of this as JSON, which creates something.
+    /// A `POST` request with a JSON body that creates a resource.
     pub fn post(path: String, body: &serde_json::Value) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { method: Method::POST, path, headers, body: body.to_string().into(), is_idempotent: false }
     }
 
-    /// A `POST` of this as JSON, which only asks.
+    /// A `POST` request with a JSON body that only reads.
     pub fn post_query(path: String, body: &serde_json::Value) -> Self {
         Self { is_idempotent: true, ..Self::post(path, body) }
     }
 
-    /// The same with one header more.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
@@ -142,14 +142,14 @@ impl Call {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
-pub struct Reply {
-    /// Its status.
+pub struct ApiResponse {
+    /// The status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -158,13 +158,13 @@ struct Problem {
     code: String,
 }
 
-impl Reply {
-    /// The body read as JSON.
+impl ApiResponse {
+    /// Decodes the body as JSON.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
 
-    /// The problem's code, where the body is a problem.
+    /// The problem's code, if the body is a problem.
     pub fn code(&self) -> Option<String> {
         self.json::<Problem>().ok().map(|problem| problem.code)
     }
@@ -177,19 +177,19 @@ impl Reply {
         }
     }
 
-    /// The seconds of `Retry-After`.
+    /// The duration of `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
         Some(Duration::from_secs(seconds))
     }
 
-    /// The target of the link with this relation (RFC 8288), as path and query.
+    /// The path and query of the link with this relation (RFC 8288).
     pub fn link(&self, relation: &str) -> Option<String> {
-        let wanted = format!("rel=\"{relation}\"");
+        let expected = format!("rel=\"{relation}\"");
         let links = self.headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
         links.flat_map(|value| value.split(", <")).find_map(|link| {
             let (target, parameters) = link.trim_start_matches('<').split_once('>')?;
-            if !parameters.split(';').any(|parameter| parameter.trim() == wanted) {
+            if !parameters.split(';').any(|parameter| parameter.trim() == expected) {
                 return None;
             }
             let uri: Uri = target.parse().ok()?;
@@ -198,18 +198,18 @@ impl Reply {
     }
 }
 
-/// Why there is no answer.
+/// A request without a response.
 #[derive(Debug, Error)]
 pub enum SendError {
-    /// The request never left: sending it again is safe.
+    /// The request was not sent: repeating it is safe.
     #[error("the request could not be sent")]
     Unsent(#[source] BoxError),
-    /// The request left and no answer came: it may have been carried out.
-    #[error("the answer was lost")]
+    /// The request was sent, and its response was lost: it may have been executed.
+    #[error("the response was lost")]
     Lost(#[source] BoxError),
 }
 
-/// A connection that is opened when needed and opened again when it was lost.
+/// A connection that opens on demand and reopens after a loss.
 #[derive(Debug)]
 pub struct Connection {
     server: Arc<Server>,
@@ -217,34 +217,34 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection to be opened by the first request.
+    /// A connection that the first request opens.
     pub fn new(server: Arc<Server>) -> Self {
         Self { server, sender: None }
     }
 
-    /// Sends a request and waits for its answer.
-    pub async fn send(&mut self, call: &Call) -> Result<Reply, SendError> {
+    /// Sends a request and waits for its response.
+    pub async fn send(&mut self, request: &ApiRequest) -> Result<ApiResponse, SendError> {
         let mut sender = match self.take_idle().await {
             Some(sender) => sender,
             None => self.connect().await.map_err(SendError::Unsent)?,
         };
-        let request = self.request(call).map_err(|error| SendError::Unsent(error.into()))?;
-        let reply = timeout(RESPONSE_TIMEOUT, exchange(&mut sender, request))
+        let request = self.http_request(request).map_err(|error| SendError::Unsent(error.into()))?;
+        let response = timeout(RESPONSE_TIMEOUT, exchange(&mut sender, request))
             .await
             .unwrap_or_else(|elapsed| Err(SendError::Lost(elapsed.into())))?;
         self.sender = Some(sender);
-        Ok(reply)
+        Ok(response)
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
-        let mut request =
-            Request::builder().method(&call.method).uri(&call.path).body(Full::new(call.body.clone()))?;
-        *request.headers_mut() = call.headers.clone();
+    fn http_request(&self, request: &ApiRequest) -> Result<Request<Full<Bytes>>, http::Error> {
+        let ApiRequest { method, path, headers, body, .. } = request;
+        let mut request = Request::builder().method(method).uri(path).body(Full::new(body.clone()))?;
+        *request.headers_mut() = headers.clone();
         request.headers_mut().insert(header::HOST, self.server.host.clone());
         Ok(request)
     }
 
-    /// The connection of the request before, unless the server has closed it.
+    /// The connection of the previous request, unless the server has closed it.
     async fn take_idle(&mut self) -> Option<SendRequest<Full<Bytes>>> {
         let mut sender = self.sender.take()?;
         sender.ready().await.ok()?;
@@ -255,7 +255,7 @@ impl Connection {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.server.address)).await??;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // What ends the connection is seen by the request that was under way.
+        // An error of the connection is also returned by the request that is in flight.
         tokio::spawn(connection);
         sender.ready().await?;
         Ok(sender)
@@ -265,20 +265,20 @@ impl Connection {
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Reply, SendError> {
-    let answer = sender.try_send_request(request).await.map_err(|mut refused| {
-        if refused.take_message().is_some() {
-            SendError::Unsent(refused.into_error().into())
+) -> Result<ApiResponse, SendError> {
+    let response = sender.try_send_request(request).await.map_err(|mut error| {
+        if error.take_message().is_some() {
+            SendError::Unsent(error.into_error().into())
         } else {
-            SendError::Lost(refused.into_error().into())
+            SendError::Lost(error.into_error().into())
         }
     })?;
-    let (head, body) = answer.into_parts();
+    let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| SendError::Lost(error.into()))?.to_bytes();
-    Ok(Reply { status: head.status, headers: head.headers, body })
+    Ok(ApiResponse { status: head.status, headers: head.headers, body })
 }
 
-/// Percent-encodes a query parameter's value.
+/// Percent-encodes the value of a query parameter.
 pub fn encode_query(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len() * 3);
     for byte in value.bytes() {
@@ -296,27 +296,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_plain_http_address_is_a_server() {
+    fn parses_only_plain_http_addresses() {
         assert_eq!(Server::parse("http://127.0.0.1:8000").unwrap().address, "127.0.0.1:8000");
         assert_eq!(Server::parse("http://chat.example/").unwrap().address, "chat.example:80");
-        for wrong in ["", "localhost", "127.0.0.1:8000", "https://chat.example", "http://chat.example/api"] {
-            assert!(matches!(Server::parse(wrong), Err(ServerError::InvalidUrl { .. })), "{wrong}");
+        for invalid in ["", "localhost", "127.0.0.1:8000", "https://chat.example", "http://chat.example/api"]
+        {
+            assert!(matches!(Server::parse(invalid), Err(ServerError::InvalidUrl { .. })), "{invalid}");
         }
     }
 
     #[test]
-    fn links_are_found_by_relation() {
+    fn finds_a_link_by_its_relation() {
         let mut headers = HeaderMap::new();
         let value = r#"<http://h:1/a?x=1&y=2>; rel="next", </b>; title="t"; rel="prev""#;
         headers.insert(header::LINK, HeaderValue::from_static(value));
-        let reply = Reply { status: StatusCode::OK, headers, body: Bytes::new() };
-        assert_eq!(reply.link("next").as_deref(), Some("/a?x=1&y=2"));
-        assert_eq!(reply.link("prev").as_deref(), Some("/b"));
-        assert_eq!(reply.link("first"), None);
+        let response = ApiResponse { status: StatusCode::OK, headers, body: Bytes::new() };
+        assert_eq!(response.link("next").as_deref(), Some("/a?x=1&y=2"));
+        assert_eq!(response.link("prev").as_deref(), Some("/b"));
+        assert_eq!(response.link("first"), None);
     }
 
     #[test]
-    fn query_values_are_encoded_byte_by_byte() {
+    fn encodes_query_values_byte_by_byte() {
         assert_eq!(encode_query("a b&ß"), "a%20b%26%C3%9F");
     }
 }

@@ -1,4 +1,4 @@
-//! Corpora: JSON lines of `{"app","chat","body"}`, in the order of the conversations.
+//! Corpora of conversations: files of JSON lines `{"app","chat","body"}`, in order of time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,50 +8,50 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Why a corpus can't be read.
+/// A corpus that can't be read.
 #[derive(Debug, Error)]
 pub enum CorpusError {
     /// The file can't be read.
     #[error("can't read the corpus {}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is not a JSON object with the three fields.
     #[error("{}, line {line}: {source}", path.display())]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// No messages.
+    /// The file holds no messages.
     #[error("the corpus {} holds no messages", path.display())]
     Empty {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
 }
 
-/// Conversations to post.
+/// A corpus of conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Corpus {
-    /// The apps' names, in the order they first appear.
+    /// The names of the apps, in order of first appearance.
     pub apps: Vec<String>,
-    /// The chats, in the order they first appear.
+    /// The chats, in order of first appearance.
     pub chats: Vec<Chat>,
 }
 
-/// A conversation.
+/// A conversation of one chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chat {
-    /// The index of its app in [`Corpus::apps`].
+    /// The index of the app in [`Corpus::apps`].
     pub app: usize,
-    /// Its messages, in order.
+    /// The bodies of the messages, in order.
     pub bodies: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ struct CorpusLine {
 }
 
 impl Corpus {
-    /// Reads a file, up to `limit` messages of it.
+    /// Reads a file, or the first `limit` messages of it.
     pub fn read(path: &Path, limit: Option<usize>) -> Result<Self, CorpusError> {
         let io = |source| CorpusError::Io { path: path.to_owned(), source };
         let file = BufReader::new(File::open(path).map_err(io)?);
@@ -78,20 +78,20 @@ impl Corpus {
             (1..).zip(lines.lines()).filter(|(_, text)| !matches!(text, Ok(text) if text.is_empty()));
         for (line, text) in numbered.take(limit.unwrap_or(usize::MAX)) {
             let text = text.map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
-            let read: CorpusLine = serde_json::from_str(&text).map_err(|source| CorpusError::Line {
+            let parsed: CorpusLine = serde_json::from_str(&text).map_err(|source| CorpusError::Line {
                 path: path.to_owned(),
                 line,
                 source,
             })?;
-            let app = *app_indices.entry(read.app).or_insert_with_key(|name: &String| {
+            let app = *app_indices.entry(parsed.app).or_insert_with_key(|name: &String| {
                 corpus.apps.push(name.clone());
                 corpus.apps.len() - 1
             });
-            let chat = *chat_indices.entry((app, read.chat)).or_insert_with(|| {
+            let chat = *chat_indices.entry((app, parsed.chat)).or_insert_with(|| {
                 corpus.chats.push(Chat { app, bodies: Vec::new() });
                 corpus.chats.len() - 1
             });
-            corpus.chats[chat].bodies.push(read.body);
+            corpus.chats[chat].bodies.push(parsed.body);
         }
         if corpus.chats.is_empty() {
             return Err(CorpusError::Empty { path: path.to_owned() });
@@ -99,7 +99,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Messages in all chats.
+    /// The number of messages in all chats.
     pub fn messages(&self) -> usize {
         self.chats.iter().map(|chat| chat.bodies.len()).sum()
     }
@@ -121,7 +121,7 @@ mod tests {
 "#;
 
     #[test]
-    fn chats_of_the_same_name_in_two_apps_are_two_chats() {
+    fn keeps_chats_of_the_same_name_in_two_apps_apart() {
         let corpus = parse(TWO_APPS, None).unwrap();
         assert_eq!(corpus.apps, ["a", "b"]);
         let chats: Vec<_> = corpus.chats.iter().map(|chat| (chat.app, chat.bodies.join("+"))).collect();
@@ -130,23 +130,23 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_takes_the_first_messages() {
+    fn reads_the_first_messages_up_to_a_limit() {
         let corpus = parse(TWO_APPS, Some(3)).unwrap();
         assert_eq!(corpus.messages(), 3);
         assert_eq!(corpus.chats.len(), 2);
     }
 
     #[test]
-    fn a_bad_line_is_named_by_its_number() {
-        for bad in ["{\"app\":\"a\",\"chat\":\"x\"}", "nonsense", "{\"app\":1,\"chat\":\"x\",\"body\":\"\"}"]
+    fn names_the_number_of_an_invalid_line() {
+        for line in ["{\"app\":\"a\",\"chat\":\"x\"}", "nonsense", "{\"app\":1,\"chat\":\"x\",\"body\":\"\"}"]
         {
-            let refused = parse(&format!("{TWO_APPS}\n{bad}\n"), None).unwrap_err();
-            assert!(refused.to_string().starts_with("c.jsonl, line 7: "), "{refused}");
+            let error = parse(&format!("{TWO_APPS}\n{line}\n"), None).unwrap_err();
+            assert!(error.to_string().starts_with("c.jsonl, line 7: "), "{error}");
         }
     }
 
     #[test]
-    fn nothing_is_not_a_corpus() {
+    fn rejects_an_empty_corpus() {
         assert!(matches!(parse("\n\n", None), Err(CorpusError::Empty { .. })));
     }
 }

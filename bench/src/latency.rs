@@ -1,30 +1,30 @@
 //! Latencies, with and without correction for coordinated omission.
 //!
-//! A generator that waits for an answer before it sends the next request sends less while the server stalls, and so
-//! hides the stall from its own figures ("coordinated omission", Gil Tene). Where a rate was asked for, each request
-//! has a time at which it should have been sent; measured from there, what had to wait for the stall shows it.
+//! A generator that waits for a response before it sends the next request sends less while the server stalls, and so
+//! hides the stall from its own figures ("coordinated omission", Gil Tene). Where a rate is set, each request has a time
+//! at which it is due. Latencies from that time include the wait that a stall caused.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest latency told apart from longer ones, in microseconds: one hour.
+/// The longest latency that is recorded exactly, in microseconds: one hour.
 const MAX_MICROS: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// When a request was due, sent and answered, on one clock.
+/// The times at which a request was due, sent and answered, on one clock.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimes {
-    /// When it should have been sent; with no rate asked for, when it was sent.
+    /// The time at which it was due. Without a rate, the time at which it was sent.
     pub due: Duration,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub sent: Duration,
-    /// When its answer was there.
+    /// The time at which its response was complete.
     pub answered: Duration,
 }
 
-/// The latencies of many requests.
+/// Histograms of the latencies of many requests.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     response: Histogram<u64>,
@@ -32,7 +32,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// None yet.
+    /// Empty histograms.
     pub fn new() -> Self {
         Self { response: histogram(), service: histogram() }
     }
@@ -50,34 +50,34 @@ impl Latencies {
 
     /// Adds all requests of `other`.
     pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so that nothing can be out of range.
+        // Both have the same bounds, so that no value is out of range.
         let _ = self.response.add(&other.response);
         let _ = self.service.add(&other.service);
     }
 
-    /// From the time a request was due to its answer.
+    /// The percentiles of the time from when a request was due to its response.
     pub fn response(&self) -> Percentiles {
         Percentiles::from_histogram(&self.response)
     }
 
-    /// From the time a request was sent to its answer.
+    /// The percentiles of the time from when a request was sent to its response.
     pub fn service_times(&self) -> Percentiles {
         Percentiles::from_histogram(&self.service)
     }
 }
 
-/// What matters of many latencies, in microseconds.
+/// Percentiles of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Percentiles {
-    /// Half of them are no longer than this.
+    /// The median.
     pub p50: u64,
-    /// 9 of 10.
+    /// The 90th percentile.
     pub p90: u64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: u64,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p99_9: u64,
-    /// All of them.
+    /// The maximum.
     pub max: u64,
 }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_values() {
+    fn computes_the_percentiles_of_the_values() {
         let mut latencies = Latencies::new();
         for latency in 1..=1_000 {
             let sent = millis(latency * 7);
@@ -129,29 +129,29 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
+    fn a_stall_counts_in_every_request_that_was_due_during_it() {
         // 100 requests a second for 10 s, each answered in 1 ms, but the server stalls from 2 s to 4 s. One
-        // connection: what was due during the stall is sent after it, back to back.
+        // connection: requests that were due during the stall are sent after it, back to back.
         let mut latencies = Latencies::new();
         let mut free = Duration::ZERO;
         for request in 0..1_000 {
             let due = millis(request * 10);
             let sent = due.max(free);
-            let begun = if (millis(2_000)..millis(4_000)).contains(&sent) { millis(4_000) } else { sent };
-            free = begun + millis(1);
+            let processed = if (millis(2_000)..millis(4_000)).contains(&sent) { millis(4_000) } else { sent };
+            free = processed + millis(1);
             latencies.record(RequestTimes { due, sent, answered: free });
         }
-        // Only one request in a thousand was under way during the stall …
+        // Only one request in a thousand was in flight during the stall …
         assert_near(latencies.service_times().p99, millis(1));
         assert_near(latencies.service_times().max, millis(2_001));
-        // … but a fifth of all were due in it, and those after it waited for the backlog.
+        // … but a fifth of all were due during it, and later ones waited for the backlog.
         assert_near(latencies.response().p50, millis(1));
         assert!(latencies.response().p90 > 800_000, "{:?}", latencies.response());
         assert!(latencies.response().p99 > 1_800_000, "{:?}", latencies.response());
     }
 
     #[test]
-    fn adding_up_is_the_same_as_recording_together() {
+    fn adding_histograms_equals_recording_into_one() {
         let (mut all, mut parts) = (Latencies::new(), [Latencies::new(), Latencies::new()]);
         for request in 0..100_u64 {
             let times = RequestTimes {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_the_longest_counts_as_the_longest() {
+    fn records_a_longer_latency_as_the_longest() {
         let mut latencies = Latencies::new();
         let answered = Duration::from_secs(100_000);
         latencies.record(RequestTimes { due: Duration::ZERO, sent: Duration::ZERO, answered });

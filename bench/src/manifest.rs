@@ -1,7 +1,7 @@
-//! What was posted and under which numbers: what a load leaves behind and a verification goes by.
+//! Manifests: the posted messages with their numbers, written by a load and read by a verification.
 //!
-//! As a file: JSON lines of `{"app","app_token","chat","number","body"}`. A `number` of null is a message whose answer was lost: it
-//! may be there or not. The file holds the apps' tokens, that is, their credentials.
+//! A manifest file has JSON lines of `{"app","app_token","chat","number","body"}`. The `number` is null where the response
+//! to a message was lost: the message may be stored or not. The file holds the apps' tokens, which are credentials.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -11,53 +11,53 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a manifest can't be read or written.
+/// A manifest that can't be read or written.
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// The file can't be read or written.
     #[error("the manifest {}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The cause.
         source: io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is not a JSON object with the five fields.
     #[error("{}, line {line}: {source}", path.display())]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
 }
 
-/// What was posted.
+/// The messages that a load posted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
-    /// The apps, in the order they were created.
+    /// The apps, in order of creation.
     pub apps: Vec<App>,
 }
 
 /// An app and its chats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its token.
+    /// The token.
     pub token: String,
-    /// Its chats by number.
+    /// The chats by number.
     pub chats: BTreeMap<u64, Chat>,
 }
 
-/// What was posted to a chat.
+/// The messages that a load posted to one chat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chat {
     /// Acknowledged messages by number.
     pub messages: BTreeMap<u64, String>,
-    /// Messages that are there or not.
+    /// Bodies of messages that may be stored or not.
     pub uncertain: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ struct ManifestLine<'a> {
 }
 
 impl Chat {
-    /// Adds a message.
+    /// Adds a message. Without a number, its outcome is unknown.
     pub fn add(&mut self, number: Option<u64>, body: String) {
         match number {
             Some(number) => drop(self.messages.insert(number, body)),
@@ -81,7 +81,7 @@ impl Chat {
 }
 
 impl Manifest {
-    /// Messages that were acknowledged.
+    /// The number of acknowledged messages.
     pub fn messages(&self) -> usize {
         self.apps.iter().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
@@ -93,15 +93,15 @@ impl Manifest {
         let mut indices = HashMap::new();
         for (line, text) in (1..).zip(BufReader::new(File::open(path).map_err(io)?).lines()) {
             let text = text.map_err(io)?;
-            let read: ManifestLine<'_> = serde_json::from_str(&text)
+            let parsed: ManifestLine<'_> = serde_json::from_str(&text)
                 .map_err(|source| ManifestError::Line { path: path.to_owned(), line, source })?;
-            let index = *indices.entry(read.app_token.into_owned()).or_insert_with_key(|token: &String| {
-                let (name, token) = (read.app.into_owned(), token.clone());
+            let index = *indices.entry(parsed.app_token.into_owned()).or_insert_with_key(|token: &String| {
+                let (name, token) = (parsed.app.into_owned(), token.clone());
                 manifest.apps.push(App { name, token, chats: BTreeMap::new() });
                 manifest.apps.len() - 1
             });
-            let chat = manifest.apps[index].chats.entry(read.chat).or_default();
-            chat.add(read.number, read.body.into_owned());
+            let chat = manifest.apps[index].chats.entry(parsed.chat).or_default();
+            chat.add(parsed.number, parsed.body.into_owned());
         }
         Ok(manifest)
     }
@@ -144,11 +144,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_reads_back_as_it_was_written() {
+    fn reads_back_what_it_wrote() {
         let mut chat = Chat::default();
         chat.add(Some(1), "one\n\"two\"".to_owned());
         chat.add(Some(2), "\u{1f98a}".to_owned());
-        chat.add(None, "who knows".to_owned());
+        chat.add(None, "uncertain".to_owned());
         let app = |name: &str, token: &str| App {
             name: name.to_owned(),
             token: token.to_owned(),
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named_by_its_number() {
+    fn names_the_number_of_an_invalid_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "{\"app\":\"a\"}\n").unwrap();
-        let refused = Manifest::read(file.path()).unwrap_err();
-        assert!(refused.to_string().contains("line 1: "), "{refused}");
+        let error = Manifest::read(file.path()).unwrap_err();
+        assert!(error.to_string().contains("line 1: "), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar on a terminal, a plain line every few seconds elsewhere.
+//! Progress on stderr: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Work under way, counted by any number of tasks.
+/// A progress display that shows a shared counter until it is dropped.
 pub struct Progress {
     done: Arc<AtomicU64>,
     display: JoinHandle<()>,
@@ -19,15 +19,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows progress towards `total` things of this name until it is dropped.
-    pub fn start(what: &'static str, total: u64) -> Self {
+    /// Starts a display of progress towards `total` items of this name.
+    pub fn start(items: &'static str, total: u64) -> Self {
         let done = Arc::new(AtomicU64::new(0));
         if !std::io::stderr().is_terminal() {
-            let display = tokio::spawn(write_lines(what, total, Arc::clone(&done)));
+            let display = tokio::spawn(write_lines(items, total, Arc::clone(&done)));
             return Self { done, display, bar: None };
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left");
+        let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {items}, {{per_sec}}, {{eta}} left");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
@@ -35,7 +35,7 @@ impl Progress {
         Self { done, display, bar: Some(bar) }
     }
 
-    /// Counts.
+    /// The counter of items that are done.
     pub fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.done)
     }
@@ -58,7 +58,7 @@ async fn draw_bar(bar: ProgressBar, done: Arc<AtomicU64>) {
     }
 }
 
-async fn write_lines(what: &'static str, total: u64, done: Arc<AtomicU64>) {
+async fn write_lines(items: &'static str, total: u64, done: Arc<AtomicU64>) {
     let start = Instant::now();
     loop {
         tokio::time::sleep(LINE_INTERVAL).await;
@@ -66,7 +66,7 @@ async fn write_lines(what: &'static str, total: u64, done: Arc<AtomicU64>) {
         let rate = now * 1_000 / u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let left =
             total.saturating_sub(now).checked_div(rate).map_or(String::new(), |s| format!(", {s} s left"));
-        // Progress nobody can read is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{now} of {total} {what}, {rate}/s{left}");
+        // A closed stderr does not stop the run.
+        let _ = writeln!(std::io::stderr(), "{now} of {total} {items}, {rate}/s{left}");
     }
 }

@@ -1,36 +1,37 @@
-//! Requests that are repeated where that is safe, and never where it could carry something out twice.
+//! A client that repeats requests where that is safe, and never where it could execute a command twice.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chat_ports::backoff::Backoff;
 use http::StatusCode;
 use thiserror::Error;
 
-use crate::client::{Call, Connection, Reply, SendError, Server};
+use crate::client::{ApiRequest, ApiResponse, Connection, SendError, Server};
 use crate::tally::Tally;
 
-/// How long a request is tried again before it counts as failed.
-const RETRY_FOR: Duration = Duration::from_secs(30);
+/// Time after which a request is not repeated any more.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest `Retry-After` that is waited for.
+/// The longest `Retry-After` that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Why a request failed for good.
+/// The final failure of a request.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum CallError {
-    /// The server answered, and it was no success. Nothing was carried out.
+pub enum RequestError {
+    /// The server refused the request. Nothing was executed.
     #[error("{0}")]
     Refused(String),
-    /// It may have been carried out or not.
+    /// The outcome is unknown: the request may have been executed.
     #[error("{0}")]
     Uncertain(String),
-    /// The server could not be reached for as long as was tried.
+    /// The server could not be reached within [`RETRY_TIMEOUT`].
     #[error("server unreachable")]
     Unreachable,
 }
 
-/// A connection with patience.
+/// A connection that repeats requests.
 #[derive(Debug)]
 pub struct RetryingClient {
     connection: Connection,
@@ -38,54 +39,56 @@ pub struct RetryingClient {
 }
 
 impl RetryingClient {
-    /// A caller with a connection of its own.
+    /// A client with a connection of its own.
     pub fn new(server: Arc<Server>) -> Self {
         Self { connection: Connection::new(server), retried: Tally::default() }
     }
 
-    /// What was tried again, and why; counted from now on anew.
+    /// Returns the repeated requests by cause, and starts counting from zero.
     pub fn take_retries(&mut self) -> Tally {
         std::mem::take(&mut self.retried)
     }
 
-    /// Sends a request until it succeeds (2xx), fails for good, or patience ends.
+    /// Sends a request until it succeeds (2xx), must not be repeated, or has been repeated for [`RETRY_TIMEOUT`].
     ///
-    /// Tried again are requests that never left, and those that the server refused for the moment (429, and 503 but for
-    /// `outcome_unknown`): nothing was carried out. A request whose answer was lost is tried again only
-    /// where it changes nothing ([`Call::repeatable`]).
-    pub async fn call(&mut self, call: &Call) -> Result<Reply, CallError> {
-        let deadline = Instant::now() + RETRY_FOR;
-        let mut pause = INITIAL_BACKOFF;
+    /// Repeated are requests that were not sent, and those that the server refused for the moment (429, and 503 other
+    /// than `outcome_unknown`): nothing was executed. A request whose response was lost is repeated only if it is
+    /// idempotent ([`ApiRequest::is_idempotent`]).
+    pub async fn send(&mut self, request: &ApiRequest) -> Result<ApiResponse, RequestError> {
+        let deadline = Instant::now() + RETRY_TIMEOUT;
+        let mut backoff = Backoff::new(INITIAL_BACKOFF, MAX_BACKOFF);
         loop {
-            let (error, wait) = match self.connection.send(call).await {
-                Ok(reply) if reply.status.is_success() => return Ok(reply),
-                Ok(reply) => (error_from_reply(&reply), reply.retry_after()),
-                Err(SendError::Unsent(_)) => (CallError::Unreachable, None),
-                Err(SendError::Lost(_)) => (CallError::Uncertain("connection lost".to_owned()), None),
+            let (error, retry_after) = match self.connection.send(request).await {
+                Ok(response) if response.status.is_success() => return Ok(response),
+                Ok(response) => (error_from_response(&response), response.retry_after()),
+                Err(SendError::Unsent(_)) => (RequestError::Unreachable, None),
+                Err(SendError::Lost(_)) => (RequestError::Uncertain("connection lost".to_owned()), None),
             };
-            let again = match &error {
-                CallError::Refused(outcome) => outcome.starts_with("503") || outcome.starts_with("429"),
-                CallError::Uncertain(_) => call.is_idempotent,
-                CallError::Unreachable => true,
+            let is_retryable = match &error {
+                RequestError::Refused(outcome) => outcome.starts_with("503") || outcome.starts_with("429"),
+                RequestError::Uncertain(_) => request.is_idempotent,
+                RequestError::Unreachable => true,
             };
-            if !again || Instant::now() >= deadline {
+            if !is_retryable || Instant::now() >= deadline {
                 return Err(error);
             }
             self.retried.count(&error.to_string());
-            tokio::time::sleep(wait.map_or(pause, |wait| wait.min(MAX_RETRY_AFTER))).await;
-            pause = (pause * 2).min(MAX_BACKOFF);
+            let pause = backoff.next_pause();
+            tokio::time::sleep(retry_after.map_or(pause, |pause| pause.min(MAX_RETRY_AFTER))).await;
         }
     }
 }
 
-fn error_from_reply(reply: &Reply) -> CallError {
-    let outcome = reply.outcome();
-    if reply.status == StatusCode::SERVICE_UNAVAILABLE && reply.code().as_deref() == Some("outcome_unknown") {
-        return CallError::Uncertain(outcome);
+fn error_from_response(response: &ApiResponse) -> RequestError {
+    let outcome = response.outcome();
+    if response.status == StatusCode::SERVICE_UNAVAILABLE
+        && response.code().as_deref() == Some("outcome_unknown")
+    {
+        return RequestError::Uncertain(outcome);
     }
-    // A server's own failure may have struck after the event was stored.
-    if reply.status.is_server_error() && reply.status != StatusCode::SERVICE_UNAVAILABLE {
-        return CallError::Uncertain(outcome);
+    // An internal error may occur after the event was stored.
+    if response.status.is_server_error() && response.status != StatusCode::SERVICE_UNAVAILABLE {
+        return RequestError::Uncertain(outcome);
     }
-    CallError::Refused(outcome)
+    RequestError::Refused(outcome)
 }

@@ -1,4 +1,4 @@
-//! What `chat-bench` says and how it exits where it can't do its work.
+//! Messages and exit codes of `chat-bench` for usage and environment errors.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -24,16 +24,16 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
+/// The URL of a free port.
+fn unused_url() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))
 }
 
 #[test]
-fn without_a_server_it_says_so() {
+fn names_a_server_that_does_not_answer() {
     let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
-    let url = nobody();
+    let url = unused_url();
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", &url]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains(&format!("no server answers at {url}")), "{}", stderr(&output));
@@ -41,14 +41,14 @@ fn without_a_server_it_says_so() {
 }
 
 #[test]
-fn a_corpus_that_is_not_there_is_named() {
+fn names_a_missing_corpus() {
     let output = bench(&["load", "--corpus", "nowhere.jsonl"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("nowhere.jsonl"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_bad_line_of_a_corpus_is_named_by_its_number() {
+fn names_the_number_of_an_invalid_line_of_a_corpus() {
     let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n{\"app\":\"a\"}\n");
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy()]);
     assert_eq!(output.status.code(), Some(2));
@@ -56,7 +56,7 @@ fn a_bad_line_of_a_corpus_is_named_by_its_number() {
 }
 
 #[test]
-fn what_makes_no_sense_is_a_usage_error() {
+fn rejects_invalid_arguments() {
     for arguments in [
         &["load"][..],
         &["load", "--corpus", "x", "--rate", "fast"],
@@ -73,7 +73,7 @@ fn what_makes_no_sense_is_a_usage_error() {
 }
 
 #[test]
-fn an_address_that_is_none_is_a_usage_error() {
+fn rejects_an_invalid_address() {
     let (_folder, corpus) = file("{\"app\":\"a\",\"chat\":\"c\",\"body\":\"b\"}\n");
     let output = bench(&["load", "--corpus", &corpus.to_string_lossy(), "--url", "localhost:8000"]);
     assert_eq!(output.status.code(), Some(2));

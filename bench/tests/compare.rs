@@ -1,4 +1,4 @@
-//! `chat-bench compare` at a size that says nothing about speed: that it measures, and what it leaves behind.
+//! `chat-bench compare` at a small size: it measures all figures and removes its files.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The program under test, which is of another package: `cargo test --workspace` builds it.
+/// The program under test. It is in another package: `cargo test --workspace` builds it.
 fn chat_api() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_chat-bench")).with_file_name("chat-api");
     assert!(
@@ -22,7 +22,7 @@ fn chat_api() -> PathBuf {
 
 fn corpus(folder: &Path) -> PathBuf {
     let lines = (0..60).map(|line| {
-        let body = format!("message {line} of somebody who talks about foxes and {line} dogs");
+        let body = format!("message {line} of a person who talks about foxes and {line} dogs");
         serde_json::json!({ "app": "a", "chat": (line % 7).to_string(), "body": body }).to_string() + "\n"
     });
     let path = folder.join("corpus.jsonl");
@@ -31,8 +31,8 @@ fn corpus(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn figures_are_measured_and_written_down_with_tables_and_plots() {
-    // Postgres runs as another user where root runs the test, and must get to its files.
+fn writes_figures_with_tables_and_plots() {
+    // If root runs the test, Postgres runs as another user and needs access to its files.
     let open = fs::Permissions::from_mode(0o755);
     let folder = tempfile::Builder::new().permissions(open).tempdir().expect("a folder");
     let (corpus, report) = (corpus(folder.path()), folder.path().join("report.md"));
@@ -58,29 +58,29 @@ fn figures_are_measured_and_written_down_with_tables_and_plots() {
         .arg(&report)
         .output()
         .expect("the program starts");
-    let said = String::from_utf8_lossy(&measured.stdout).into_owned();
-    // Goals are reached or not; what counts here is that there is something to judge.
+    let stdout = String::from_utf8_lossy(&measured.stdout).into_owned();
+    // At this size, goals may be missed.
     assert!(
         matches!(measured.status.code(), Some(0 | 1)),
-        "{said}{}",
+        "{stdout}{}",
         String::from_utf8_lossy(&measured.stderr)
     );
     let raw = fs::read(report.with_extension("json")).expect("raw figures");
     let raw: Value = serde_json::from_slice(&raw).expect("JSON");
     let chapters = raw["chapters"].as_array().expect("chapters");
     let figures = chapters.iter().map(|chapter| {
-        assert_eq!(chapter["failed"], Value::Bool(false), "{said}");
+        assert_eq!(chapter["failed"], Value::Bool(false), "{stdout}");
         (chapter["number"].as_u64().unwrap_or(0), chapter["figures"].as_array().map_or(0, Vec::len))
     });
     assert_eq!(figures.collect::<Vec<_>>(), [(1, 1), (3, 1), (5, 2), (6, 3), (7, 4), (8, 2), (9, 1)]);
-    assert_eq!(said.lines().count(), 14, "{said}");
+    assert_eq!(stdout.lines().count(), 14, "{stdout}");
     let text = fs::read_to_string(&report).expect("a report");
     for picture in ["report.svg", "report-search-p50.svg", "report-search-p99.svg"] {
         assert!(text.contains(&format!("]({picture})")), "{text}");
         let drawn = fs::read_to_string(folder.path().join(picture)).expect("a picture");
         assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
     }
-    // What was started has ended, and took its files with it.
+    // The servers have ended and their folders are removed.
     let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().collect();
     assert!(left.iter().all(|entry| entry.path().is_file()), "{left:?}");
 }

@@ -1,35 +1,36 @@
-//! Finding the programs that tests need, and installing them where they are missing.
+//! Finds the programs that tests need, and installs the missing ones.
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A program that comes with a package.
+/// A program of a package.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The file's name.
+    /// The name of the file.
     pub name: &'static str,
-    /// What people call it.
+    /// The name of the product.
     pub title: &'static str,
-    /// Debian's and Ubuntu's package.
+    /// The package of Debian and Ubuntu.
     pub debian_package: &'static str,
-    /// Homebrew's package.
+    /// The package of Homebrew.
     pub homebrew_package: &'static str,
-    /// Folders to look in beside those of `PATH`. A component `*` is any folder, the last in order of version first.
+    /// Folders to search before those of `PATH`. A component `*` is any folder, highest version first.
     pub search_folders: &'static [&'static str],
 }
 
-/// The path of a program, which is installed first where it is not there.
+/// Returns the path of a program, and installs it first if it is missing.
 ///
 /// # Panics
 ///
-/// Where it can't be found or installed, with a sentence that says what to do.
+/// Panics if the program can't be installed. The message says how to install it by hand.
 pub fn find_or_install(program: &Program) -> PathBuf {
     if let Some(path) = find(program) {
         return path;
     }
-    // One at a time, for all test processes: packages are installed under a lock that is not waited for.
+    // One installation at a time for all test processes: apt-get fails at once if another one holds its lock.
     let lock = File::create(env::temp_dir().join("chat-api-test-install.lock"));
     let _held = lock.as_ref().map(File::lock);
     if let Some(path) = find(program) {
@@ -68,7 +69,7 @@ fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     versions.into_iter().map(|version| version.join(below.trim_start_matches('/'))).collect()
 }
 
-/// Tries to install the program's package; in words, what came of it.
+/// Tries to install the package of a program. Returns the reason why the program may still be missing.
 fn install(program: &Program) -> String {
     let runs = |command: &mut Command| {
         command.stdin(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -77,19 +78,19 @@ fn install(program: &Program) -> String {
         let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path).any(|folder| folder.join(name).is_file())
     };
-    announce(program);
     if has("apt-get") {
         let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
         let sudo = || has("sudo") && runs(Command::new("sudo").args(["-n", "true"]));
         if !root && !sudo() {
-            return "neither root nor sudo without a password is there to install it".to_owned();
+            return "installing it takes root or sudo without a password".to_owned();
         }
+        announce(program, &format!("apt-get install {}", program.debian_package));
         let apt = |arguments: &[&str]| {
             let mut command = if root { Command::new("env") } else { Command::new("sudo") };
             if !root {
                 command.args(["-n", "env"]);
             }
-            // The package's own service is not started: tests start instances of their own.
+            // The service of the package is not started: tests start instances of their own.
             command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]).args(arguments);
             runs(&mut command)
         };
@@ -100,6 +101,7 @@ fn install(program: &Program) -> String {
         return format!("apt-get could not install the package {}", program.debian_package);
     }
     if has("brew") {
+        announce(program, &format!("brew install {}", program.homebrew_package));
         if runs(Command::new("brew").args(["install", program.homebrew_package])) {
             return format!("the package {} does not have it", program.homebrew_package);
         }
@@ -108,17 +110,19 @@ fn install(program: &Program) -> String {
     "this system has neither apt-get nor brew to install it".to_owned()
 }
 
-/// Says that something is being installed: it takes a while, and is not what tests usually do.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
-fn announce(program: &Program) {
-    eprintln!("installing {}, which the tests need", program.title);
+/// Prints the installation before it starts.
+fn announce(program: &Program, command: &str) {
+    let Program { name, title, .. } = program;
+    // Written to the stream itself: the test harness captures what `eprintln!` prints until the test has failed.
+    let message = format!("The tests need {title}, and {name} is missing. Installing it now: {command}\n");
+    let _ = std::io::stderr().write_all(message.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOWHERE: Program = Program {
+    const MISSING: Program = Program {
         name: "no-such-program",
         title: "Nothing",
         debian_package: "no-such-package",
@@ -128,14 +132,14 @@ mod tests {
 
     #[test]
     fn names_a_missing_program_and_how_to_install_it() {
-        assert_eq!(find(&NOWHERE), None);
-        let sentence = missing_message(&NOWHERE, "nobody may install it");
-        assert!(sentence.contains("no program no-such-program, and nobody may install it"), "{sentence}");
+        assert_eq!(find(&MISSING), None);
+        let sentence = missing_message(&MISSING, "it can not be installed");
+        assert!(sentence.contains("no program no-such-program, and it can not be installed"), "{sentence}");
         assert!(sentence.contains("apt-get install no-such-package"), "{sentence}");
     }
 
     #[test]
-    fn the_newest_version_is_found_first() {
+    fn finds_the_newest_version_first() {
         let folder = tempfile::tempdir().unwrap();
         for version in ["9", "17", "15"] {
             fs::create_dir_all(folder.path().join(version).join("bin")).unwrap();

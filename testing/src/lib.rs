@@ -1,8 +1,8 @@
-//! Servers for tests: private instances of real Postgres and Redis, and a stand-in that speaks KurrentDB's protocol.
+//! Servers for tests: private instances of Postgres and Redis, and a fake KurrentDB.
 //!
-//! Each listens on a port of 127.0.0.1 that was free, keeps its files in a temporary folder, and ends with the process
-//! that started it, however that ends. Where Postgres or Redis is not installed it is installed from the system's
-//! packages if that may be done, and otherwise the test stops with a sentence that says what is missing.
+//! Each server listens on a free port of 127.0.0.1, keeps its files in a temporary folder, and ends with the process that
+//! started it, even if that is killed. If Postgres or Redis is missing, it is installed from the system's packages. If that
+//! is not possible, the test fails with a message that names the missing package.
 
 pub mod install;
 pub mod kurrentdb;

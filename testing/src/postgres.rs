@@ -15,7 +15,7 @@ use crate::install::{Program, find_or_install};
 use crate::port;
 use crate::supervised_server::{Server, SupervisedServer, tail_log};
 
-/// Found first, and the other programs beside it.
+/// The program that is searched for. The other programs are in the same folder.
 const INITDB: Program = Program {
     name: "initdb",
     title: "Postgres",
@@ -26,11 +26,11 @@ const INITDB: Program = Program {
 
 /// Long enough for a busy machine: a start takes a fraction of a second.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// How often it is looked whether the server answers.
+/// The time between two checks of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What differs from Postgres's own settings. Nothing is synced: a test may kill the server, which loses nothing that
-/// the operating system has taken, and can't switch off the machine.
+/// Settings that differ from Postgres's defaults. Files are not synced: killing the server loses no data that the operating
+/// system has in its cache.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "max_connections=300",
@@ -39,8 +39,7 @@ const SETTINGS: &[&str] = &[
     "full_page_writes=off",
 ];
 
-/// A Postgres of this process's own, with its files in a temporary folder. Its databases are reached over TCP, with a
-/// password.
+/// A private Postgres instance with its files in a temporary folder. Clients connect over TCP with a password.
 #[derive(Debug)]
 pub struct Postgres {
     bin_folder: PathBuf,
@@ -48,10 +47,9 @@ pub struct Postgres {
     user: Option<(u32, u32)>,
     port: u16,
     password: String,
-    /// The running server last. Those before it have ended; each of their supervisors removes the folder when it goes,
-    /// so all go together.
+    /// The running server is the last one. The ended ones stay because the end of each supervisor removes the folder.
     servers: Vec<SupervisedServer>,
-    /// Settings beside [`SETTINGS`], which they overrule.
+    /// Settings that override [`SETTINGS`].
     settings: Vec<String>,
     is_running: bool,
 }
@@ -61,7 +59,7 @@ impl Postgres {
     ///
     /// # Panics
     ///
-    /// Where it can't be started.
+    /// Panics if it can't be started.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -71,16 +69,17 @@ impl Postgres {
     ///
     /// # Panics
     ///
-    /// Where it can't be started.
+    /// Panics if it can't be started.
     pub fn start() -> Self {
         Self::start_in(&std::env::temp_dir(), &[])
     }
 
-    /// The same, with its files below this folder, and with settings such as `fsync=on` that overrule those of tests.
+    /// Starts an instance with its files in a folder below `parent`, and with settings such as `fsync=on` that override those
+    /// of tests.
     ///
     /// # Panics
     ///
-    /// Where it can't be started.
+    /// Panics if it can't be started.
     pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
         let programs = find_or_install(&INITDB).parent().map(Path::to_owned).unwrap_or_default();
         let user = unprivileged_user();
@@ -112,7 +111,7 @@ impl Postgres {
             if postgres.launch() {
                 return postgres;
             }
-            // Somebody else took the port.
+            // Another process took the port.
             assert!(
                 Instant::now() < deadline,
                 "Postgres does not start:\n{}",
@@ -121,30 +120,30 @@ impl Postgres {
         }
     }
 
-    /// Makes an empty database and returns its URL.
+    /// Creates an empty database and returns its URL.
     ///
     /// # Panics
     ///
-    /// Where Postgres refuses.
+    /// Panics if Postgres refuses.
     pub fn create_database(&self) -> String {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let made = self.client_command("createdb").arg(&name).output();
-        let made = made.unwrap_or_else(|error| panic!("createdb can't be run: {error}"));
-        assert!(made.status.success(), "no database: {}", String::from_utf8_lossy(&made.stderr));
+        let output = self.client_command("createdb").arg(&name).output();
+        let output = output.unwrap_or_else(|error| panic!("createdb can't be run: {error}"));
+        assert!(output.status.success(), "no database: {}", String::from_utf8_lossy(&output.stderr));
         let (password, port) = (&self.password, self.port);
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}")
     }
 
-    /// The password that is in each URL. No log and no error should show it.
+    /// The password in each URL. Logs and errors must not contain it.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// Ends the server, where it runs, and starts it again with the same files on the same port. Connections are lost.
+    /// Stops the server if it runs, and starts it with the same files on the same port. Connections are lost.
     ///
     /// # Panics
     ///
-    /// Where it does not start again.
+    /// Panics if it does not start.
     pub fn restart(&mut self) {
         self.stop();
         let deadline = Instant::now() + TIMEOUT;
@@ -157,11 +156,11 @@ impl Postgres {
         }
     }
 
-    /// Ends the server as an operator does (`pg_ctl stop --mode fast`). [`Postgres::restart`] starts it again.
+    /// Stops the server as an operator does (`pg_ctl stop --mode fast`). [`Postgres::restart`] starts it again.
     ///
     /// # Panics
     ///
-    /// Where it does not end.
+    /// Panics if it does not end.
     pub fn stop(&mut self) {
         self.signal_and_wait("INT", |postgres| vec![postgres.pid()]);
     }
@@ -170,31 +169,31 @@ impl Postgres {
     ///
     /// # Panics
     ///
-    /// Where it does not end.
+    /// Panics if it does not end.
     pub fn kill(&mut self) {
         self.signal_and_wait("KILL", Self::process_ids);
     }
 
-    /// Stops the server and all its processes (SIGSTOP): connections stay open, and nobody answers.
+    /// Pauses the server and all its processes (SIGSTOP): connections stay open without responses.
     pub fn pause(&self) {
-        // The one that starts others comes first.
+        // The main process comes first because it starts the others.
         send_signal("STOP", &[self.pid()]);
         send_signal("STOP", &self.process_ids());
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     pub fn resume(&self) {
         send_signal("CONT", &self.process_ids());
     }
 
-    fn signal_and_wait(&mut self, how: &str, select_pids: impl FnOnce(&Self) -> Vec<u32>) {
+    fn signal_and_wait(&mut self, signal_name: &str, select_pids: impl FnOnce(&Self) -> Vec<u32>) {
         if !std::mem::take(&mut self.is_running) {
             return;
         }
         let processes = self.process_ids();
-        send_signal(how, &select_pids(self));
+        send_signal(signal_name, &select_pids(self));
         let deadline = Instant::now() + TIMEOUT;
-        // A child that lives on would keep the shared memory, and the next server from starting.
+        // A remaining child would keep the shared memory, and the next server could not start.
         while processes.iter().any(|pid| is_alive(*pid)) {
             assert!(Instant::now() < deadline, "Postgres does not end:\n{}", tail_log(&self.log_file()));
             sleep(POLL_INTERVAL);
@@ -209,11 +208,11 @@ impl Postgres {
         if let Some((user, group)) = self.user {
             initdb.uid(user).gid(group);
         }
-        let made = initdb.output().unwrap_or_else(|error| panic!("initdb can't be run: {error}"));
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let output = initdb.output().unwrap_or_else(|error| panic!("initdb can't be run: {error}"));
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Starts the server; `false` where it ended instead of answering.
+    /// Starts the server. Returns `false` if it ended before it answered.
     fn launch(&mut self) -> bool {
         let text = |path: &Path| path.display().to_string();
         let mut command =
@@ -233,7 +232,7 @@ impl Postgres {
         let started = SupervisedServer::start(&server);
         self.servers.push(started.unwrap_or_else(|error| panic!("Postgres can't be run: {error}")));
         let deadline = Instant::now() + TIMEOUT;
-        // Asked through its socket, which lies in its own folder: on the port, another server might answer.
+        // The check uses the socket in the folder: on the port, another server might answer.
         while !self.client_command("pg_isready").status().is_ok_and(|status| status.success()) {
             assert!(Instant::now() < deadline, "Postgres does not answer:\n{}", tail_log(&self.log_file()));
             if !is_alive(self.pid()) {
@@ -245,7 +244,7 @@ impl Postgres {
         true
     }
 
-    /// A client program, such as `psql`, told where the server is. It reads and says nothing unless told otherwise.
+    /// A command of a client program such as `psql`, connected to the server. Input and output are null by default.
     pub fn client_command(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin_folder.join(name));
         command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string());
@@ -266,7 +265,7 @@ impl Postgres {
         self.servers.last().map_or(0, SupervisedServer::pid)
     }
 
-    /// The server's first process and its children, each of which serves a connection or a task.
+    /// The ids of the server's main process and its children.
     fn process_ids(&self) -> Vec<u32> {
         let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
         let listed = listed.unwrap_or_else(|error| panic!("ps can't be run: {error}"));
@@ -282,16 +281,16 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The last one first: it ends the server, and the others only clean up.
+        // The last one ends the server. The others only clean up.
         while let Some(server) = self.servers.pop() {
             drop(server);
         }
-        // The supervisor's user could empty the folder, but may not be allowed to take it out of the one it is in.
+        // The supervisor's user may empty the folder but not remove it from its parent.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Whom Postgres runs as: it refuses to be root.
+/// The user and group for Postgres if this process runs as root, which Postgres refuses.
 fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let answer = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
@@ -300,19 +299,19 @@ fn unprivileged_user() -> Option<(u32, u32)> {
     if id(&["-u"]) != Some(0) {
         return None;
     }
-    let of = |name: &str| Some((id(&["-u", name])?, id(&["-g", name])?));
-    let user = of("postgres").or_else(|| of("nobody"));
+    let user_named = |name: &str| Some((id(&["-u", name])?, id(&["-g", name])?));
+    let user = user_named("postgres").or_else(|| user_named("nobody"));
     assert!(user.is_some(), "Postgres refuses to run as root, and there is no user nobody");
     user
 }
 
-/// Sends a signal to each process that is still there.
+/// Sends a signal to each process that still exists.
 fn send_signal(name: &str, processes: &[u32]) {
     let processes = processes.iter().map(ToString::to_string);
     let _ = Command::new("kill").arg(format!("-{name}")).args(processes).stderr(Stdio::null()).status();
 }
 
-/// Whether a process runs. One that has ended and that nobody has asked about does not.
+/// Whether a process runs. A zombie does not.
 fn is_alive(pid: u32) -> bool {
     let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output();
     state.is_ok_and(|state| !state.stdout.trim_ascii().is_empty() && !state.stdout.starts_with(b"Z"))
@@ -346,7 +345,7 @@ mod tests {
         postgres.restart();
         query(&postgres, "INSERT INTO kept VALUES (1)");
         postgres.kill();
-        assert_eq!(query(&postgres, "SELECT n FROM kept"), "", "nobody answers");
+        assert_eq!(query(&postgres, "SELECT n FROM kept"), "", "the server is killed");
         postgres.restart();
         assert_eq!(query(&postgres, "SELECT n FROM kept"), "1");
         let (folder, pid) = (postgres.folder.clone(), postgres.pid());
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_instance_answers_once_it_goes_on() {
+    fn a_paused_instance_answers_after_it_is_resumed() {
         let postgres = Postgres::start();
         postgres.pause();
         let silent = postgres.client_command("pg_isready").args(["--timeout", "1"]).status().unwrap();

@@ -1,4 +1,4 @@
-//! A server that ends with the process that started it, even where that is killed.
+//! Server processes that end with the process that started them, even if that is killed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -6,10 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Starts the server `"$@"`, says its process id, and waits until its standard input closes, which it does when the
-/// parent lets go of it or is gone. Signals are ignored from after the start only, since the server would inherit that.
-/// Then it ends the server with the signal `$STOP`, and removes the folder `$REMOVE`
-/// if there is one to remove.
+/// Starts the server `"$@"`, prints its process id, and waits until its standard input closes, which happens when the parent
+/// drops it or ends. Then it sends the server the signal `$STOP`, and removes the folder `$REMOVE` if it is set. Signals are
+/// ignored only after the start, because the server would inherit that.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" >"$LOG" 2>&1 </dev/null 3<&- &
@@ -23,18 +22,18 @@ wait "$server"
 if [ -n "$REMOVE" ]; then rm -rf "$REMOVE" 2>/dev/null; fi
 "#;
 
-/// What to start.
+/// A server to start.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// The user and group that it runs as, where these are not the caller's.
+    /// The user and group that it runs as, if other than the caller's.
     pub user: Option<(u32, u32)>,
-    /// The file that its output goes to.
+    /// The file for its output.
     pub log: PathBuf,
     /// The signal that ends it, such as `TERM`.
     pub stop_signal: &'static str,
-    /// The folder that is removed after its end.
+    /// The folder to remove after its end.
     pub remove_on_exit: Option<PathBuf>,
 }
 
@@ -46,7 +45,7 @@ pub struct SupervisedServer {
 }
 
 impl SupervisedServer {
-    /// Starts a server. That it was started does not say that it answers.
+    /// Starts a server. It may not answer yet.
     pub fn start(server: &Server) -> io::Result<Self> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SUPERVISOR, "supervisor"]).args(&server.command);
@@ -71,7 +70,7 @@ impl SupervisedServer {
 
     /// Sends the server a signal, such as `STOP`, `CONT` or `KILL`.
     pub fn signal(&self, signal: &str) -> io::Result<()> {
-        // Sending signals takes unsafe code or a program.
+        // The standard library sends no signal other than SIGKILL.
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status()?;
         if sent.success() { Ok(()) } else { Err(io::Error::other(format!("SIG{signal} could not be sent"))) }
     }
@@ -85,12 +84,12 @@ impl SupervisedServer {
 impl Drop for SupervisedServer {
     fn drop(&mut self) {
         drop(self.supervisor.stdin.take());
-        // It ends by itself; where waiting fails there is nobody to wait for.
+        // The supervisor ends by itself. If waiting fails, it has ended.
         let _ = self.supervisor.wait();
     }
 }
 
-/// The end of a server's log, for whoever has to find out why it does not answer.
+/// The last lines of a server's log, for error messages.
 pub fn tail_log(log: &Path) -> String {
     const LINES: usize = 20;
     let Ok(file) = File::open(log) else { return String::new() };
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_ends_with_its_supervisor_and_leaves_nothing() {
+    fn a_server_ends_with_its_supervisor_and_its_folder_is_removed() {
         let folder = tempfile::tempdir().unwrap().keep();
         let server = Server {
             command: vec!["sleep".to_owned(), "600".to_owned()],

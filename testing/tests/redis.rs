@@ -1,4 +1,4 @@
-//! Private instances of Redis do what tests ask of them.
+//! Tests of the private Redis instances.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ fn a_restarted_server_keeps_its_data_on_the_same_port() {
 }
 
 #[test]
-fn a_server_forgets_when_it_is_flushed_or_restarted_empty() {
+fn a_flush_or_an_empty_restart_removes_all_keys() {
     let mut redis = Redis::start().unwrap();
     redis.command(&["SET", "a", "1"]).unwrap();
     redis.flush().unwrap();
@@ -36,7 +36,7 @@ fn a_server_forgets_when_it_is_flushed_or_restarted_empty() {
 }
 
 #[test]
-fn a_paused_server_answers_when_it_goes_on() {
+fn a_paused_server_answers_after_it_is_resumed() {
     let redis = Redis::start().unwrap();
     redis.command(&["SET", "a", "1"]).unwrap();
     redis.pause().unwrap();
@@ -48,7 +48,7 @@ fn a_paused_server_answers_when_it_goes_on() {
 }
 
 #[test]
-fn nothing_is_left_of_a_server() {
+fn dropping_a_server_removes_its_folder() {
     let redis = Redis::start().unwrap();
     let folder = redis.command(&["CONFIG", "GET", "dir"]).unwrap().pop().unwrap();
     assert!(Path::new(&folder).is_dir());
@@ -60,16 +60,16 @@ fn nothing_is_left_of_a_server() {
 
 #[test]
 fn a_cluster_spreads_keys_over_its_servers() {
-    let begun = Instant::now();
+    let start = Instant::now();
     let cluster = RedisCluster::start().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(15), "took {:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());
     assert_eq!(cluster.key_counts().unwrap(), [0, 0, 0]);
     assert_eq!(cluster.url().matches("127.0.0.1:").count(), 3);
     cluster.flush().unwrap();
 }
 
 #[test]
-fn a_sentinel_makes_the_replica_the_master() {
+fn a_sentinel_fails_over_to_the_replica() {
     let redis = RedisSentinel::start().unwrap();
     redis.fail_over().unwrap();
     redis.flush().unwrap();

@@ -1,5 +1,7 @@
-//! A load generator that takes as little as it can of the cores it shares with the server: requests are made of bytes
-//! that were written before, and of an answer only the status line and the length are read.
+//! A closed-loop load: each connection sends its next request when the previous one is answered.
+//!
+//! The generator shares its cores with the server, so it does little: bodies are encoded before the load, and only the
+//! status and the length of a response are parsed.
 
 use std::io;
 use std::sync::Arc;
@@ -13,32 +15,32 @@ use tokio::time::timeout;
 
 use super::raw_http::{RESPONSE_TIMEOUT, ResponseHead};
 
-/// What a connection sends next: appends a whole request to the buffer. `false` where there is no more.
+/// A source of encoded requests.
 pub trait RequestSource: Send + Sync + 'static {
-    /// Writes the `nth` request of all.
+    /// Appends the `nth` request of the load to the buffer. Returns `false` if there are no more requests.
     fn write(&self, nth: u64, request: &mut Vec<u8>) -> bool;
 }
 
-/// What came of it.
+/// The outcome of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOutcome {
-    /// Answers with the expected status.
+    /// Responses with the expected status.
     pub answered: u64,
-    /// Other answers.
+    /// Other responses.
     pub refused: u64,
-    /// From the first request to the last answer.
-    pub took: Duration,
+    /// The time from the first request to the last response.
+    pub duration: Duration,
 }
 
 impl LoadOutcome {
-    /// Answers a second.
+    /// Responses per second with the expected status.
     pub fn rate(&self) -> f64 {
-        self.answered as f64 / self.took.as_secs_f64()
+        self.answered as f64 / self.duration.as_secs_f64()
     }
 }
 
-/// Sends what the source gives, as fast as it is answered, over so many keep-alive connections with one request at a
-/// time each, until the time is over or the source ends. Counts answers with this status.
+/// Sends the requests of a source over keep-alive connections, each with one request at a time, until the time is over or
+/// the source ends. `expected` is the status of an accepted request.
 pub async fn run_closed_loop(
     address: &str,
     expected: u16,
@@ -48,24 +50,24 @@ pub async fn run_closed_loop(
 ) -> io::Result<LoadOutcome> {
     let start = Arc::new(Barrier::new(connections + 1));
     let next = Arc::new(AtomicU64::new(0));
-    let mut shooters = Vec::new();
+    let mut tasks = Vec::new();
     for _ in 0..connections {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (next, source) = (Arc::clone(&next), Arc::clone(&source));
-        let shooter = LoadConnection { stream, expected, duration, next, source };
-        shooters.push(tokio::spawn(shooter.run(Arc::clone(&start))));
+        let connection = LoadConnection { stream, expected, duration, next, source };
+        tasks.push(tokio::spawn(connection.run(Arc::clone(&start))));
     }
     start.wait().await;
-    let began = Instant::now();
-    let mut all = LoadOutcome { answered: 0, refused: 0, took: Duration::ZERO };
-    for shooter in shooters {
-        let (answered, refused) = shooter.await.map_err(io::Error::other)??;
-        all.answered += answered;
-        all.refused += refused;
+    let start_time = Instant::now();
+    let mut outcome = LoadOutcome { answered: 0, refused: 0, duration: Duration::ZERO };
+    for task in tasks {
+        let (answered, refused) = task.await.map_err(io::Error::other)??;
+        outcome.answered += answered;
+        outcome.refused += refused;
     }
-    all.took = began.elapsed();
-    Ok(all)
+    outcome.duration = start_time.elapsed();
+    Ok(outcome)
 }
 
 struct LoadConnection {
@@ -79,36 +81,36 @@ struct LoadConnection {
 impl LoadConnection {
     async fn run(mut self, start: Arc<Barrier>) -> io::Result<(u64, u64)> {
         let (mut answered, mut refused) = (0, 0);
-        let (mut request, mut answer) = (Vec::with_capacity(4_096), Vec::with_capacity(65_536));
+        let (mut request, mut response) = (Vec::with_capacity(4_096), Vec::with_capacity(65_536));
         start.wait().await;
-        let began = Instant::now();
-        while began.elapsed() < self.duration {
+        let start_time = Instant::now();
+        while start_time.elapsed() < self.duration {
             let nth = self.next.fetch_add(1, Ordering::Relaxed);
             request.clear();
             if !self.source.write(nth, &mut request) {
                 break;
             }
             self.stream.write_all(&request).await?;
-            let status = timeout(RESPONSE_TIMEOUT, read_response(&mut self.stream, &mut answer)).await??;
+            let status = timeout(RESPONSE_TIMEOUT, read_response(&mut self.stream, &mut response)).await??;
             *(if status == self.expected { &mut answered } else { &mut refused }) += 1;
         }
         Ok((answered, refused))
     }
 }
 
-/// Reads one answer to its end, and returns its status.
-async fn read_response(stream: &mut TcpStream, answer: &mut Vec<u8>) -> io::Result<u16> {
-    answer.clear();
+/// Reads one response to its end, and returns its status.
+async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> io::Result<u16> {
+    response.clear();
     let mut head = None;
     loop {
-        if stream.read_buf(answer).await? == 0 {
+        if stream.read_buf(response).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if head.is_none() {
-            head = ResponseHead::parse(answer)?;
+            head = ResponseHead::parse(response)?;
         }
         if let Some(ResponseHead { status, end, .. }) = head
-            && answer.len() >= end
+            && response.len() >= end
         {
             return Ok(status);
         }

@@ -1,37 +1,37 @@
-//! What was measured, as the report keeps it.
+//! Figures: measurements with their goals, as the report stores them.
 
 use serde::{Deserialize, Serialize};
 
 use super::rounds::{Rounds, median};
 
-/// A figure: what it is, what came out, and what it should be.
+/// A measurement with its goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Its number in the report.
+    /// The number in the report.
     pub number: u32,
-    /// What is measured.
+    /// The measured quantity.
     pub name: String,
-    /// Against what; empty where it stands for itself.
+    /// The quantity that it is compared with. Empty for an absolute value.
     pub against: String,
     /// The unit of the measurements.
     pub unit: String,
-    /// What it should be.
+    /// The goal of the ratio or value.
     pub goal: Goal,
     /// The measurements.
     pub measured: Measurements,
 }
 
-/// Measurements, one a round.
+/// Measurements, one for each round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measurements {
-    /// Of two sides: the ratio is what counts.
+    /// Measurements of two sides. The goal is about their ratio.
     Ratio(Rounds),
-    /// Of one side: the value itself counts.
+    /// Measurements of one side. The goal is about the value itself.
     Absolute(Vec<f64>),
 }
 
-/// What a ratio or a value should be.
+/// The goal of a ratio or a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
@@ -42,7 +42,7 @@ pub enum Goal {
 }
 
 impl Figure {
-    /// What the goal is about: the median of the ratios, or of the values.
+    /// The median of the ratios or of the values.
     pub fn value(&self) -> f64 {
         match &self.measured {
             Measurements::Ratio(rounds) => median(&rounds.ratios),
@@ -50,7 +50,7 @@ impl Figure {
         }
     }
 
-    /// Whether it is what it should be.
+    /// Whether the median meets the goal.
     pub fn meets_goal(&self) -> bool {
         match self.goal {
             Goal::AtLeast(least) => self.value() >= least,
@@ -58,7 +58,7 @@ impl Figure {
         }
     }
 
-    /// How good it is, where 1 is just what it should be, and more is better.
+    /// The median relative to the goal: 1 just meets it, and more is better.
     pub fn score(&self) -> f64 {
         match self.goal {
             Goal::AtLeast(least) => self.value() / least,
@@ -67,30 +67,31 @@ impl Figure {
     }
 }
 
-/// Everything measured for one number of the report.
+/// All measurements of one number of the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReportSection {
-    /// The number.
+    /// The number in the report.
     pub number: u32,
-    /// When it was measured, RFC 3339.
+    /// The time of the measurement (RFC 3339).
     pub measured_at: String,
-    /// How, in a few words.
-    pub setting: String,
-    /// Whether something could not be measured. Why is said where the run prints it.
+    /// The configuration of the run, for people.
+    #[serde(rename = "setting")]
+    pub config: String,
+    /// Whether the measurement failed before its end. The run prints the cause.
     pub failed: bool,
-    /// What has a goal.
+    /// The measurements.
     #[serde(flatten)]
-    pub findings: FigureResults,
+    pub results: FigureResults,
 }
 
-/// What measuring one number came to.
+/// The measurements of one number.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FigureResults {
-    /// What has a goal.
+    /// The figures.
     pub figures: Vec<Figure>,
-    /// What explains it.
+    /// Tables with details.
     pub tables: Vec<Table>,
-    /// What is better seen.
+    /// Plots.
     pub plots: Vec<Plot>,
 }
 
@@ -106,53 +107,55 @@ impl From<Figure> for FigureResults {
     }
 }
 
-/// Details beside the figures.
+/// A table with details of the figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
-    /// What it shows.
+    /// The title.
     pub title: String,
     /// The columns' names.
     pub head: Vec<String>,
-    /// The rows, each as long as the head.
+    /// The rows, each with a cell for each column.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// An empty table.
+    /// A table without rows.
     pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
         Self { title: title.into(), head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 }
 
-/// A picture.
+/// A plot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plot {
-    /// Told apart from the report's others by this, in the file's name.
+    /// The part of the file's name that is unique in the report.
     pub slug: String,
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// What is drawn.
-    pub shape: PlotKind,
+    /// The kind of the plot with its values.
+    #[serde(rename = "shape")]
+    pub kind: PlotKind,
 }
 
-/// How a picture shows its values.
+/// The kind of a plot, with its values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlotKind {
-    /// Lines over a logarithmic axis, each with its points.
+    /// Lines with points over a logarithmic horizontal axis.
     Lines {
-        /// What the horizontal axis counts.
-        across: String,
+        /// The title of the horizontal axis.
+        #[serde(rename = "across")]
+        x_axis: String,
         /// The lines.
         lines: Vec<Series>,
     },
-    /// Bars in groups, on a logarithmic axis.
+    /// Grouped bars on a logarithmic axis.
     Bars {
         /// The unit of the values.
         unit: String,
-        /// The names of a group's bars.
+        /// The names of the bars of each group.
         legend: Vec<String>,
-        /// The groups, each with its name and a value for each bar.
+        /// The groups: a name, and a value for each bar.
         groups: Vec<(String, Vec<f64>)>,
     },
 }
@@ -160,9 +163,9 @@ pub enum PlotKind {
 /// A line of a plot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    /// What it shows.
+    /// The name.
     pub name: String,
-    /// From left to right.
+    /// The points, from left to right.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_judged_round_by_round_and_not_by_the_medians_of_both_sides() {
+    fn a_ratio_is_the_median_of_the_ratios_of_each_round() {
         let rounds =
             Rounds { ours: vec![1.0, 8.0, 3.0], theirs: vec![2.0, 8.0, 4.0], ratios: vec![0.5, 1.0, 0.75] };
         let figure = figure(Goal::AtLeast(0.75), Measurements::Ratio(rounds));
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_better_or_worse_as_the_goal_says() {
+    fn a_score_follows_the_direction_of_the_goal() {
         let measured = || Measurements::Absolute(vec![10.0]);
         assert!(figure(Goal::AtMost(20.0), measured()).score() > 1.0);
         assert!(figure(Goal::AtLeast(20.0), measured()).score() < 1.0);
@@ -200,14 +203,14 @@ mod tests {
 
     #[test]
     fn a_chapter_reads_back_from_the_raw_figures() {
-        let chapter = ReportSection {
+        let section = ReportSection {
             number: 7,
             measured_at: "2026-11-24T12:00:00Z".to_owned(),
-            setting: String::new(),
+            config: String::new(),
             failed: false,
-            findings: figure(Goal::AtMost(1.0), Measurements::Absolute(vec![1.0])).into(),
+            results: figure(Goal::AtMost(1.0), Measurements::Absolute(vec![1.0])).into(),
         };
-        let raw = serde_json::to_string(&chapter).unwrap();
-        assert_eq!(serde_json::from_str::<ReportSection>(&raw).unwrap(), chapter);
+        let raw = serde_json::to_string(&section).unwrap();
+        assert_eq!(serde_json::from_str::<ReportSection>(&raw).unwrap(), section);
     }
 }

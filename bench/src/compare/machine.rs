@@ -1,10 +1,10 @@
-//! The machine that a run was made on, as Linux tells it.
+//! The machine of a run, as Linux describes it.
 
 use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-/// The machine in one sentence: cores, memory, kernel, and the disk below a folder.
+/// Describes the machine for people: cores, memory, kernel, and the file system of a folder.
 pub fn describe(folder: &Path) -> String {
     let cores = available_parallelism().map_or(1, usize::from);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_mount_counts() {
+    fn finds_the_innermost_mount() {
         let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       30 22 0:25 / /data rw - xfs /dev/vdb rw\n\
                       31 22 0:26 / /dat rw - tmpfs tmpfs rw";
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_found_by_its_name() {
+    fn finds_a_value_by_its_name() {
         assert_eq!(field_value("model\t\t: 1\nmodel name\t: A B\n", "model name"), Some("A B"));
     }
 }

@@ -1,7 +1,7 @@
-//! `chat-bench compare`: how fast the chat API is against what the machine can do.
+//! `chat-bench compare`: compares the chat API with a bare handler, Postgres and SQLite on the same machine.
 //!
-//! Most figures are ratios of two things measured in turn in the same run, the median of several rounds: a machine that
-//! is shared with others, or that changes its clock rate, is the same for both.
+//! Most figures are ratios of two sides that are measured in turn in the same run, and the median of several rounds. Other
+//! load on the machine and changes of its clock rate affect both sides.
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 
@@ -32,121 +32,124 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::corpus::Corpus;
-use crate::{Failure, Verdict};
+use crate::error::RunError;
+use crate::output::write_stdout;
+use crate::verdict::Verdict;
 
-pub use baseline_server::{Arguments as BareArguments, run as run_bare};
+pub use baseline_server::{BaselineArgs, run as run_baseline};
 use figure::{Figure, FigureResults, ReportSection};
 use report::Report;
 use run_config::RunConfig;
 use text_generator::TextGenerator;
 
-/// What to compare, and for how long.
+/// Arguments of `compare`.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct CompareArgs {
     /// The corpus whose messages are posted: JSON lines of {"app","chat","body"}.
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
-    /// The program under test [default: chat-api beside this program]
+    /// The program under test [default: chat-api in the folder of this program]
     #[arg(long, value_name = "FILE")]
     chat_api: Option<PathBuf>,
-    /// Where the servers keep their data: on the disk that is to be measured.
+    /// The folder for the data of the servers, on the disk to measure.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
-    /// Only these figures, as in 1,2,5 [default: all there are]
+    /// The figures to measure, such as 1,2,5 [default: all]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     only: Vec<u32>,
-    /// Rounds of each figure.
+    /// The rounds of each figure.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// Seconds that each side of a round is measured.
-    #[arg(long, default_value = "5", value_parser = seconds)]
+    /// The seconds for which each side of a round is measured.
+    #[arg(long, default_value = "5", value_parser = parse_seconds)]
     seconds: Duration,
-    /// Messages where a figure is about many of them.
+    /// The messages of figures that need many.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
-    /// The most messages where a figure is about growth: 10,000 and each tenfold of it up to this.
+    /// The most messages of the figures about growth, which measure 10,000 messages and each tenfold up to this.
     #[arg(long, value_name = "MESSAGES", default_value_t = 10_000_000)]
     largest: u64,
-    /// Try everything out in a few minutes: one round of a second each, and few messages. Says little about speed.
+    /// Try everything out in a few minutes, with one round of one second and few messages. Not representative.
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "messages", "largest"])]
     quick: bool,
-    /// Where to write the report, with the plots and the raw figures beside it. It is written after each figure, and
-    /// keeps those that are not measured anew.
+    /// The report to write, with the plots and the raw figures in files beside it. It is written after each figure.
+    /// Earlier figures that are not measured again stay.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
-/// Measures, until all is measured or Ctrl-C ends it. What it started ends and its folders go either way; what was
-/// measured to its end is in the report.
-pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
+/// Measures until all figures are measured or Ctrl-C is pressed. Either way, the servers end and their folders are removed,
+/// and the figures measured so far are in the report.
+pub async fn run(arguments: CompareArgs) -> Result<Verdict, RunError> {
     tokio::select! {
         verdict = measure(arguments) => verdict,
         pressed = tokio::signal::ctrl_c() => {
             let interrupted = io::Error::from(io::ErrorKind::Interrupted);
-            Err(Failure::Environment(pressed.err().unwrap_or(interrupted)))
+            Err(RunError::Environment(pressed.err().unwrap_or(interrupted)))
         }
     }
 }
 
-/// Measures, prints each figure as it comes, and writes the report where one is asked for.
-async fn measure(arguments: Arguments) -> Result<Verdict, Failure> {
+/// Measures and prints each figure, and writes the report if there is one.
+async fn measure(arguments: CompareArgs) -> Result<Verdict, RunError> {
     let corpus = Corpus::read(&arguments.corpus, None)?;
-    let setting = arguments.setting(corpus).map_err(Failure::Environment)?;
-    let machine = machine::describe(setting.folder());
-    let mut report = Report::open(arguments.report.clone(), machine).map_err(Failure::Environment)?;
+    let config = arguments.run_config(corpus).map_err(RunError::Environment)?;
+    let machine = machine::describe(config.folder());
+    let mut report = Report::open(arguments.report.clone(), machine).map_err(RunError::Environment)?;
     if let Some(machine) = &report.other_machine {
-        let said = "its figures go when the first one is measured";
-        // Where stderr is gone, that is no reason to measure nothing.
-        let _ = writeln!(io::stderr(), "The report is of another machine, and {said}: {machine}");
+        // A closed stderr does not stop the run.
+        let _ = writeln!(
+            io::stderr(),
+            "The report is from another machine. Its figures are replaced when the first one is measured: {machine}"
+        );
     }
-    let mut verdict = Verdict::Fine;
-    for number in figures::ALL.into_iter().filter(|number| arguments.wants(*number)) {
-        let mut findings = FigureResults::default();
-        let measured = figures::measure(number, &setting, &mut findings).await;
-        for figure in &findings.figures {
-            crate::write_stdout(&report::figure_line(figure)).map_err(Failure::Output)?;
+    let mut verdict = Verdict::Passed;
+    for number in figures::ALL.into_iter().filter(|number| arguments.includes(*number)) {
+        let mut results = FigureResults::default();
+        let measured = figures::measure(number, &config, &mut results).await;
+        for figure in &results.figures {
+            write_stdout(&report::figure_line(figure)).map_err(RunError::Output)?;
         }
-        let failed = measured.err().map(|error| error.to_string());
-        if let Some(failed) = &failed {
-            crate::write_stdout(&format!("{number:>2}  not measured to the end: {failed}\n"))
-                .map_err(Failure::Output)?;
+        let failed = measured.is_err();
+        if let Err(error) = measured {
+            write_stdout(&format!("{number:>2}  not measured to the end: {error}\n"))
+                .map_err(RunError::Output)?;
         }
-        if failed.is_some() || !findings.figures.iter().all(Figure::meets_goal) {
-            verdict = Verdict::FigureResults;
+        if failed || !results.figures.iter().all(Figure::meets_goal) {
+            verdict = Verdict::Failed;
         }
         let measured_at =
             OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let measured_at = measured_at.format(&Rfc3339).unwrap_or_default();
-        let failed = failed.is_some();
-        let chapter = ReportSection { number, measured_at, setting: setting.to_string(), failed, findings };
-        report.add(chapter).map_err(Failure::Output)?;
+        let section = ReportSection { number, measured_at, config: config.to_string(), failed, results };
+        report.add(section).map_err(RunError::Output)?;
     }
     Ok(verdict)
 }
 
-impl Arguments {
-    fn setting(&self, corpus: Corpus) -> io::Result<RunConfig> {
-        let beside = std::env::current_exe()?.with_file_name("chat-api");
-        let quick = |given, quick| if self.quick { quick } else { given };
+impl CompareArgs {
+    fn run_config(&self, corpus: Corpus) -> io::Result<RunConfig> {
+        let default_program = std::env::current_exe()?.with_file_name("chat-api");
+        let messages = |given, quick| if self.quick { quick } else { given };
         Ok(RunConfig {
-            program: self.chat_api.as_ref().unwrap_or(&beside).canonicalize()?,
+            program: self.chat_api.as_ref().unwrap_or(&default_program).canonicalize()?,
             folder: self.folder.canonicalize()?,
             texts: TextGenerator::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect()),
             rounds: usize::from(if self.quick { 1 } else { self.rounds }),
             duration: if self.quick { Duration::from_secs(1) } else { self.seconds },
-            messages: quick(self.messages, 20_000),
-            max_growth_messages: quick(self.largest, 10_000),
+            messages: messages(self.messages, 20_000),
+            max_growth_messages: messages(self.largest, 10_000),
         })
     }
 
-    /// Growth is measured once for figures 10 and 11.
-    fn wants(&self, number: u32) -> bool {
+    /// Whether a figure is to be measured. Figure 11 also measures a part of figure 10.
+    fn includes(&self, number: u32) -> bool {
         self.only.is_empty() || self.only.contains(&number) || (number == 11 && self.only.contains(&10))
     }
 }
 
-/// Seconds, such as `5` or `0.2`.
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Parses seconds, such as `5` or `0.2`.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.filter(|seconds| !seconds.is_zero()).ok_or_else(|| "not a number of seconds above 0".to_owned())
 }

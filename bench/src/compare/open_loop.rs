@@ -1,8 +1,8 @@
-//! A load at a fixed rate, in threads: each request has a time at which it is due, and its latency counts from then, so
-//! that a server that stalls can't hide it ("coordinated omission").
+//! An open-loop load: requests are due at a fixed rate, whether the server answers or stalls.
 //!
-//! A thread that sleeps wakes up within some 60 µs; a task's timer is a millisecond late, which is more than what is to
-//! be measured.
+//! The latency of a request counts from the time at which it is due, so that a stall counts in every request that waited
+//! for it ("coordinated omission"). The load runs in threads: a sleeping thread wakes up within some 60 µs, but the timer
+//! of a task is a millisecond late, which is more than the measured latencies.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,9 @@ use super::raw_http::{RawConnection, unexpected_status};
 use super::run_config::CONNECTIONS;
 use crate::latency::Latencies;
 
-/// Sends what the source gives at this rate for so long, over [`CONNECTIONS`] keep-alive connections that take turns.
-/// An answer with another status is an error.
-pub async fn paced(
+/// Sends the requests of a source at a rate, over [`CONNECTIONS`] keep-alive connections in turn. A response with another
+/// status than `expected` is an error.
+pub async fn run_open_loop(
     address: &str,
     expected: u16,
     rate: f64,
@@ -39,53 +39,53 @@ fn run_threads(
     let connections =
         (0..CONNECTIONS).map(|_| RawConnection::connect(address)).collect::<io::Result<Vec<_>>>()?;
     let (start, next) = (Barrier::new(CONNECTIONS), AtomicU64::new(0));
-    let pause = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
+    let interval = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
     thread::scope(|scope| {
-        let shooters: Vec<_> = connections
+        let threads: Vec<_> = connections
             .into_iter()
             .enumerate()
-            .map(|(turn, wire)| {
+            .map(|(turn, connection)| {
                 let (start, next) = (&start, &next);
-                let offset = pause.mul_f64(turn as f64 / CONNECTIONS as f64);
+                let offset = interval.mul_f64(turn as f64 / CONNECTIONS as f64);
                 scope.spawn(move || {
                     start.wait();
                     let first = Instant::now() + offset;
-                    send_on_schedule(wire, expected, first, pause, duration, |request| {
+                    send_on_schedule(connection, expected, first, interval, duration, |request| {
                         source.write(next.fetch_add(1, Ordering::Relaxed), request)
                     })
                 })
             })
             .collect();
         let mut all = Latencies::new();
-        for shooter in shooters {
-            let one = shooter.join().map_err(|_| io::Error::other("a thread of the load has panicked"))?;
-            all.add(&one?);
+        for thread in threads {
+            let latencies = thread.join().map_err(|_| io::Error::other("a thread of the load panicked"))?;
+            all.add(&latencies?);
         }
         Ok(all)
     })
 }
 
 fn send_on_schedule(
-    mut wire: RawConnection,
+    mut connection: RawConnection,
     expected: u16,
     first: Instant,
-    pause: Duration,
+    interval: Duration,
     duration: Duration,
-    next: impl Fn(&mut Vec<u8>) -> bool,
+    write_next: impl Fn(&mut Vec<u8>) -> bool,
 ) -> io::Result<Latencies> {
     let (mut latencies, mut request, mut due) = (Latencies::new(), Vec::with_capacity(4_096), first);
     while due < first + duration {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         request.clear();
-        if !next(&mut request) {
+        if !write_next(&mut request) {
             break;
         }
-        let status = wire.exchange(&request)?.status;
+        let status = connection.exchange(&request)?.status;
         if status != expected {
             return Err(unexpected_status(status));
         }
         latencies.record_latency(due.elapsed());
-        due += pause;
+        due += interval;
     }
     Ok(latencies)
 }

@@ -1,4 +1,4 @@
-//! A private Postgres on the disk that is measured, as durable as one that is used in earnest.
+//! A private Postgres instance on the measured disk, with the durability of a production server.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::run_config::RunConfig;
 
-/// What differs from Postgres's own settings: enough memory for what is measured, and nothing that loses data.
+/// Settings that differ from Postgres's defaults: enough memory for the measured data, and full durability.
 const SETTINGS: [&str; 10] = [
     "fsync=on",
     "full_page_writes=on",
@@ -22,36 +22,36 @@ const SETTINGS: [&str; 10] = [
     "jit=off",
 ];
 
-/// Starts one. It ends when the last one who holds it lets go.
-pub async fn start(setting: &RunConfig) -> io::Result<Arc<Postgres>> {
-    let folder = setting.folder().to_owned();
+/// Starts an instance. Dropping the last handle stops it.
+pub async fn start(config: &RunConfig) -> io::Result<Arc<Postgres>> {
+    let folder = config.folder().to_owned();
     let started = tokio::task::spawn_blocking(move || Postgres::start_in(&folder, &SETTINGS));
     started.await.map(Arc::new).map_err(io::Error::other)
 }
 
-/// The URL of a new database.
-pub async fn database(server: &Arc<Postgres>) -> io::Result<String> {
+/// Creates a database and returns its URL.
+pub async fn create_database(server: &Arc<Postgres>) -> io::Result<String> {
     let server = Arc::clone(server);
     tokio::task::spawn_blocking(move || server.create_database()).await.map_err(io::Error::other)
 }
 
-/// The URL of a new database that knows letters of all scripts: in the locale that tests use, trigrams are made of
-/// Latin ones only.
+/// Creates a database whose trigrams contain letters of all scripts, and returns its URL. In the default locale of the
+/// instance, trigrams contain Latin letters only.
 pub async fn create_unicode_database(server: &Arc<Postgres>) -> io::Result<String> {
-    let url = database(server).await?;
+    let url = create_database(server).await?;
     let create = "CREATE DATABASE all_scripts TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";
     sqlx::raw_sql(create).execute(&mut connect(&url).await?).await.map_err(io::Error::other)?;
     let (server, _) = url.rsplit_once('/').unwrap_or((&url, ""));
     Ok(format!("{server}/all_scripts"))
 }
 
-/// A connection to a database.
+/// Connects to a database.
 pub async fn connect(url: &str) -> io::Result<PgConnection> {
     PgConnection::connect(url).await.map_err(io::Error::other)
 }
 
-/// What a database takes of the disk, in bytes, beside what every database takes.
-pub async fn size(url: &str) -> io::Result<f64> {
+/// The disk space of the tables and indexes of a database, in bytes.
+pub async fn database_size(url: &str) -> io::Result<f64> {
     const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::float8 FROM pg_class c \
          JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')";

@@ -1,11 +1,10 @@
-//! Requests and answers as bytes, over a blocking connection: what measures single requests takes as little time itself
-//! as can be.
+//! HTTP requests and responses as bytes over a blocking connection, so that the client takes little of the measured time.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// How long an answer may take.
+/// The longest time to a response.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A keep-alive connection with one request at a time.
@@ -14,7 +13,7 @@ pub struct RawConnection {
     buffer: Vec<u8>,
 }
 
-/// What came back.
+/// A response.
 pub struct RawResponse<'a> {
     /// The status.
     pub status: u16,
@@ -22,19 +21,19 @@ pub struct RawResponse<'a> {
     pub body: &'a [u8],
 }
 
-/// What the head of an answer says.
+/// The head of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// The status.
     pub status: u16,
-    /// Where the body starts.
+    /// The offset of the body.
     pub body: usize,
-    /// Where the answer ends.
+    /// The offset of the end.
     pub end: usize,
 }
 
 impl RawConnection {
-    /// Connects.
+    /// Connects to a server.
     pub fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -42,7 +41,7 @@ impl RawConnection {
         Ok(Self { stream, buffer: vec![0; 16_384] })
     }
 
-    /// Sends a whole request and reads its answer.
+    /// Sends an encoded request and reads its response.
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<RawResponse<'_>> {
         self.stream.write_all(request)?;
         let (mut read, mut head) = (0, None);
@@ -66,31 +65,31 @@ impl RawConnection {
         }
     }
 
-    /// `GET`s a path; anything but 200 is an error.
+    /// Gets a path. Another status than 200 is an error.
     pub fn get(&mut self, path: &str) -> io::Result<&[u8]> {
-        let answer = self.exchange(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes())?;
-        if answer.status == 200 { Ok(answer.body) } else { Err(unexpected_status(answer.status)) }
+        let response = self.exchange(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes())?;
+        if response.status == 200 { Ok(response.body) } else { Err(unexpected_status(response.status)) }
     }
 }
 
-/// An answer that was not expected.
+/// The error of a response with an unexpected status.
 pub fn unexpected_status(status: u16) -> io::Error {
     io::Error::other(format!("the server answered {status}"))
 }
 
 impl ResponseHead {
-    /// Reads the head, where it is there to its end.
-    pub fn parse(answer: &[u8]) -> io::Result<Option<Self>> {
-        let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
-        let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+    /// Parses the head of a response. Returns `None` if the head is incomplete.
+    pub fn parse(response: &[u8]) -> io::Result<Option<Self>> {
+        let Some(head) = response.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
+        let status = response.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
         let status = status
             .and_then(|digits| digits.parse().ok())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an answer of HTTP/1.1"))?;
-        Ok(Some(Self { status, body: head + 4, end: head + 4 + content_length(&answer[..head]) }))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP/1.1 response"))?;
+        Ok(Some(Self { status, body: head + 4, end: head + 4 + content_length(&response[..head]) }))
     }
 }
 
-/// What the head says of the body's length; 0 where it says nothing.
+/// The `Content-Length` of a head, or 0 without one.
 fn content_length(head: &[u8]) -> usize {
     const NAME: &[u8] = b"content-length:";
     let lines = head.split(|byte| *byte == b'\n');
@@ -105,18 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_is_found_however_it_is_written() {
+    fn finds_the_length_in_any_spelling() {
         assert_eq!(content_length(b"HTTP/1.1 201 Created\r\nContent-Length: 12\r\nX: y"), 12);
         assert_eq!(content_length(b"HTTP/1.1 200 OK\r\ncontent-length:7"), 7);
         assert_eq!(content_length(b"HTTP/1.1 204 No Content\r\nX: y"), 0);
     }
 
     #[test]
-    fn a_head_is_read_once_it_is_there_to_its_end() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        assert_eq!(ResponseHead::parse(&answer[..30]).unwrap(), None);
-        let head = ResponseHead::parse(answer).unwrap().unwrap();
-        assert_eq!((head.status, &answer[head.body..head.end]), (200, &b"ok"[..]));
+    fn parses_a_head_when_it_is_complete() {
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        assert_eq!(ResponseHead::parse(&response[..30]).unwrap(), None);
+        let head = ResponseHead::parse(response).unwrap().unwrap();
+        assert_eq!((head.status, &response[head.body..head.end]), (200, &b"ok"[..]));
         assert!(ResponseHead::parse(b"nonsense\r\n\r\n").is_err());
     }
 }

@@ -1,22 +1,21 @@
-//! The requests that comparisons send, written before they are needed.
+//! The requests of loads, encoded as bytes.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::compare::closed_loop::RequestSource;
 
-/// Posts texts to chats in turn, so that every chat gets the same share.
+/// Posts of messages to chats in turn, so that each chat gets the same number.
 pub struct Posts {
-    /// The path of each chat's messages.
+    /// The paths of the messages of each chat.
     pub paths: Vec<String>,
-    /// Bodies of requests: JSON.
+    /// The JSON bodies of the requests.
     pub bodies: Vec<String>,
-    /// How many to send in all.
+    /// The number of requests in total.
     pub limit: u64,
 }
 
 impl Posts {
-    /// Messages with these texts.
+    /// Posts of messages with these texts.
     pub fn new(paths: Vec<String>, texts: &[String], limit: u64) -> Self {
         let body = |text| serde_json::json!({ "body": text }).to_string();
         Self { paths, bodies: texts.iter().map(body).collect(), limit }
@@ -28,12 +27,12 @@ impl RequestSource for Posts {
         if nth >= self.limit {
             return false;
         }
-        post(request, cycled(&self.paths, nth), cycled(&self.bodies, nth));
+        write_post(request, cycled(&self.paths, nth), cycled(&self.bodies, nth));
         true
     }
 }
 
-/// Gets paths in turn.
+/// GET requests of paths in turn.
 pub struct Gets {
     /// The paths.
     pub paths: Vec<String>,
@@ -47,9 +46,9 @@ impl RequestSource for Gets {
     }
 }
 
-/// A `POST` of JSON.
-pub fn post(request: &mut Vec<u8>, path: &str, body: &str) {
-    // As above.
+/// Appends a `POST` request with a JSON body.
+pub fn write_post(request: &mut Vec<u8>, path: &str, body: &str) {
+    // Writing to a Vec can't fail.
     let _ = write!(
         request,
         "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -61,9 +60,7 @@ fn cycled(all: &[String], nth: u64) -> &str {
     &all[usize::try_from(nth).unwrap_or(0) % all.len()]
 }
 
-/// The path of a chat's messages.
+/// The path of the messages of a chat.
 pub fn messages_path(app: &str, chat: u64) -> String {
-    let mut path = String::new();
-    let _ = write!(path, "/api/v1/apps/{app}/chats/{chat}/messages");
-    path
+    format!("/api/v1/apps/{app}/chats/{chat}/messages")
 }

@@ -1,22 +1,22 @@
-//! Two sides, measured in turn: what the machine does beside it hits both.
+//! Rounds of a comparison: two sides measured in turn, so that other load on the machine affects both.
 
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
-/// What the rounds came to.
+/// The measurements of all rounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rounds {
-    /// What was measured on our side in each round.
+    /// Measurements of the chat API, one for each round.
     pub ours: Vec<f64>,
-    /// What was measured on the other side in each round.
+    /// Measurements of the other side, one for each round.
     pub theirs: Vec<f64>,
-    /// Ours divided by theirs, round by round.
+    /// `ours` divided by `theirs`, for each round.
     pub ratios: Vec<f64>,
 }
 
 impl Rounds {
-    /// Measures both sides `rounds` times. Who goes first alternates.
+    /// Measures both sides `rounds` times. Each side goes first in every other round.
     pub async fn measure<A, B, E>(
         rounds: usize,
         mut ours: impl FnMut(usize) -> A,
@@ -28,19 +28,19 @@ impl Rounds {
     {
         let mut all = Self::default();
         for round in 0..rounds {
-            let (our, their) = if round % 2 == 0 {
-                let our = ours(round).await?;
-                (our, theirs(round).await?)
+            let (our_value, their_value) = if round % 2 == 0 {
+                let our_value = ours(round).await?;
+                (our_value, theirs(round).await?)
             } else {
-                let their = theirs(round).await?;
-                (ours(round).await?, their)
+                let their_value = theirs(round).await?;
+                (ours(round).await?, their_value)
             };
-            all.push(our, their);
+            all.push(our_value, their_value);
         }
         Ok(all)
     }
 
-    /// Adds a round.
+    /// Adds the measurements of a round.
     pub fn push(&mut self, ours: f64, theirs: f64) {
         self.ours.push(ours);
         self.theirs.push(theirs);
@@ -48,7 +48,7 @@ impl Rounds {
     }
 }
 
-/// The middle value; between the two middle ones where their number is even. 0 for none.
+/// The median: of an even number of values, the mean of the two middle ones; of no values, 0.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one() {
+    fn computes_the_median() {
         assert!((median(&[9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&[]).abs() < f64::EPSILON);

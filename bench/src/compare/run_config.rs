@@ -1,4 +1,4 @@
-//! What all figures share.
+//! The configuration of a comparison, and the loads that all figures use.
 
 use std::fmt;
 use std::io;
@@ -12,54 +12,53 @@ use super::closed_loop::{LoadOutcome, RequestSource, run_closed_loop};
 use super::requests::Posts;
 use super::text_generator::TextGenerator;
 
-/// Keep-alive connections of a load.
+/// The keep-alive connections of a load.
 pub const CONNECTIONS: usize = 64;
 
-/// Messages of a page, as the API gives them unless asked otherwise.
+/// The default page size of the API, in messages.
 pub const PAGE_SIZE: u64 = 50;
 
-/// What is measured with, and how long.
+/// The configuration of a comparison.
 pub struct RunConfig {
-    /// The chat API.
+    /// The path of the chat API's program.
     pub program: PathBuf,
-    /// Where data folders are made: an absolute path.
+    /// The parent of all data folders, on the disk to measure: an absolute path.
     pub folder: PathBuf,
-    /// What messages say.
+    /// The texts of the messages.
     pub texts: TextGenerator,
-    /// Rounds of each figure.
+    /// The rounds of each figure.
     pub rounds: usize,
-    /// How long one side of a round is measured.
+    /// The time for which one side of a round is measured.
     pub duration: Duration,
-    /// Messages where a figure is about many of them.
+    /// The messages of figures that need many.
     pub messages: u64,
-    /// The most messages where a figure is about growth.
+    /// The most messages of the figures about growth.
     pub max_growth_messages: u64,
 }
 
 impl RunConfig {
-    /// Chats that messages are spread over: a thousand, unless so few messages are asked for that a chat would have less
-    /// than a page of them.
+    /// The chats that messages are spread over: a thousand, or fewer so that each has at least a page of messages.
     pub fn chats(&self) -> u64 {
         (self.messages / PAGE_SIZE).clamp(1, 1_000)
     }
 
-    /// Queries of each kind: a few hundred, unless little is asked for.
+    /// The queries of each kind: 300, or fewer with few messages.
     pub fn query_count(&self) -> usize {
         usize::try_from(self.messages / 20).unwrap_or(usize::MAX).clamp(10, 300)
     }
 
-    /// Posts as fast as it goes for as long as a side of a round lasts.
-    pub async fn posts(&self, address: &str, paths: &[String]) -> io::Result<LoadOutcome> {
-        self.send_at_full_speed(address, 201, self.endless_posts(paths)).await
+    /// Posts messages in a closed loop for the time of one side of a round.
+    pub async fn post_messages(&self, address: &str, paths: &[String]) -> io::Result<LoadOutcome> {
+        self.run_closed_loop(address, 201, self.endless_posts(paths)).await
     }
 
-    /// Messages without an end to these paths.
+    /// Posts of messages to these paths, without an end.
     pub fn endless_posts(&self, paths: &[String]) -> Arc<Posts> {
         Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), u64::MAX))
     }
 
-    /// Sends as fast as it goes for as long as a side of a round lasts.
-    pub async fn send_at_full_speed(
+    /// Sends requests in a closed loop for the time of one side of a round.
+    pub async fn run_closed_loop(
         &self,
         address: &str,
         expected: u16,
@@ -68,27 +67,27 @@ impl RunConfig {
         require_all_answered(run_closed_loop(address, expected, CONNECTIONS, self.duration, source).await?)
     }
 
-    /// Posts so many messages as fast as it goes.
+    /// Posts this many messages in a closed loop.
     pub async fn post_all(&self, address: &str, paths: &[String], messages: u64) -> io::Result<()> {
         let source = Arc::new(Posts::new(paths.to_vec(), self.texts.corpus(), messages));
         require_all_answered(run_closed_loop(address, 201, CONNECTIONS, Duration::MAX, source).await?)
             .map(|_| ())
     }
 
-    /// A new folder on the disk that is measured.
+    /// Creates a temporary folder on the disk to measure.
     pub fn new_folder(&self) -> io::Result<TempDir> {
         tempfile::Builder::new().prefix("bench-").tempdir_in(&self.folder)
     }
 
-    /// Where to write something for a server to read.
-    pub fn file(&self, name: &str, content: &[u8]) -> io::Result<(TempDir, PathBuf)> {
+    /// Writes a file for a server to read. The file is removed when the folder is dropped.
+    pub fn temporary_file(&self, name: &str, content: &[u8]) -> io::Result<(TempDir, PathBuf)> {
         let folder = self.new_folder()?;
         let path = folder.path().join(name);
         std::fs::write(&path, content)?;
         Ok((folder, path))
     }
 
-    /// The folder whose disk is measured.
+    /// The folder on the disk to measure.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -106,7 +105,7 @@ impl fmt::Display for RunConfig {
     }
 }
 
-/// A load of which something was refused measures something else.
+/// Fails if the server refused a request: refusals take less work than what is to be measured.
 fn require_all_answered(outcome: LoadOutcome) -> io::Result<LoadOutcome> {
     if outcome.refused > 0 {
         return Err(io::Error::other(format!("{} requests were refused", outcome.refused)));

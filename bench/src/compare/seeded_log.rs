@@ -1,5 +1,5 @@
-//! A log with many messages, written as the chat API writes it, but without its HTTP: posting ten million messages would
-//! take longer than everything that is measured with them.
+//! A log with many messages, written as the chat API writes it but without HTTP: posting ten million messages would take
+//! longer than all measurements with them.
 
 use std::io;
 use std::ops::Range;
@@ -20,35 +20,35 @@ use uuid::Uuid;
 
 use super::text_generator::TextGenerator;
 
-/// Messages that are stored at once.
+/// The least messages of one append.
 const MESSAGES_PER_BATCH: u64 = 16_384;
 
-/// What a seeded log holds: one app with these chats, each with the same number of messages, to one.
+/// A log of one app with chats of nearly the same number of messages.
 #[derive(Clone, Debug)]
 pub struct SeededLog {
-    /// The app.
+    /// The token of the app.
     pub token: AppToken,
-    /// Its chats.
+    /// The number of chats.
     pub chats: u64,
-    /// Messages in all chats.
+    /// The number of messages in all chats.
     pub messages: u64,
     texts: TextGenerator,
-    /// When the first message was recorded; each of the others a millisecond after the one before.
+    /// The time of the first message. Each other message is a millisecond later than the one before.
     first_recorded_at: Timestamp,
 }
 
 /// A message of a seeded log.
 pub struct SeededMessage {
-    /// Its chat.
+    /// The number of the chat.
     pub chat: u64,
-    /// Its number in the chat.
+    /// The number in the chat.
     pub number: u64,
-    /// Its text.
+    /// The text.
     pub body: String,
 }
 
 impl SeededLog {
-    /// What to write: a new app.
+    /// A log of a new app, not written yet.
     pub fn new(texts: &TextGenerator, chats: u64, messages: u64) -> Self {
         let token = AppToken::generate(rand::fill);
         let millis = clock::now().millis() - i64::try_from(messages).unwrap_or(0);
@@ -61,20 +61,20 @@ impl SeededLog {
         }
     }
 
-    /// The `nth` message, from 0. Chats take turns.
+    /// The `nth` message, from 0. Consecutive messages are in consecutive chats.
     pub fn message(&self, nth: u64) -> SeededMessage {
         SeededMessage { chat: nth % self.chats + 1, number: nth / self.chats + 1, body: self.texts.text(nth) }
     }
 
-    /// Writes a new log in a data folder, and returns its end.
+    /// Writes the log into a data folder, and returns its head.
     pub async fn write(&self, folder: &Path) -> io::Result<u64> {
         let log = SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?;
         append(&log, vec![self.app_append()?]).await?;
         let mut next = self.batch(0);
         while let Some((range, batch)) = next.take() {
-            // One batch is made while the one before is stored.
-            let seed = self.clone();
-            let following = tokio::task::spawn_blocking(move || seed.batch(range.end));
+            // The next batch is generated while this one is stored.
+            let log_to_write = self.clone();
+            let following = tokio::task::spawn_blocking(move || log_to_write.batch(range.end));
             append(&log, batch?).await?;
             next = following.await.map_err(io::Error::other)?;
         }
@@ -92,7 +92,7 @@ impl SeededLog {
         Ok(StreamAppend { stream, expected_revision: ExpectedRevision::from_last_revision(None), events })
     }
 
-    /// The messages from this one on, those of one chat together.
+    /// The appends of a batch that starts with the message `first`, one for each chat.
     fn batch(&self, first: u64) -> Option<(Range<u64>, io::Result<Vec<StreamAppend>>)> {
         let range = first..(first + MESSAGES_PER_BATCH.next_multiple_of(self.chats)).min(self.messages);
         if range.is_empty() {
@@ -104,7 +104,7 @@ impl SeededLog {
         Some((range, chats))
     }
 
-    /// Those messages of a range that are of the same chat as this one.
+    /// The append of the messages in a range that are in the chat of the message `first`.
     fn chat_append(&self, range: Range<u64>, first: u64) -> io::Result<StreamAppend> {
         let step = usize::try_from(self.chats).map_err(io::Error::other)?;
         let SeededMessage { chat, number, .. } = self.message(first);
@@ -123,7 +123,7 @@ impl SeededLog {
         })
     }
 
-    /// An event as a request to the API leaves it.
+    /// An event as a request to the API stores it.
     fn new_event(&self, nth: u64, command: &str, event: &Event) -> NewEvent {
         let recorded_at = Timestamp::from_millis(self.first_recorded_at.millis() + nth.cast_signed());
         let since_epoch = Duration::from_millis(recorded_at.millis().unsigned_abs());
@@ -143,7 +143,7 @@ impl SeededLog {
             schema_version: SchemaVersion::CURRENT,
             recorded_at,
             data: event.payload(),
-            // A struct of texts is always JSON.
+            // Encoding a struct of strings can't fail.
             metadata: serde_json::to_string(&metadata).unwrap_or_default().into(),
         }
     }
@@ -160,10 +160,9 @@ async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> io::Result<
     Ok(())
 }
 
-/// Reads the log of a data folder, decodes each event, throws it away, and returns how many there were and how long it
-/// took.
+/// Reads and decodes the events of a data folder's log up to a position. Returns their number and the time it took.
 pub async fn read_and_decode(folder: &Path, up_to: u64) -> io::Result<(u64, Duration)> {
-    /// Events read at once, as many as a rebuild applies at once.
+    /// Events of one read, as many as a rebuild applies in one transaction.
     const CHUNK: usize = 4_096;
     let log: Arc<dyn EventStore> =
         Arc::new(SqliteEventStore::open(&folder.join("events.db")).map_err(io::Error::other)?);
@@ -188,15 +187,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_seeded_log_holds_every_message_once_and_in_order() {
+    async fn writes_each_message_once_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let texts = TextGenerator::new(vec!["one two".to_owned(), "three".to_owned()]);
-        let seed = SeededLog::new(&texts, 7, 20_000);
-        let head = seed.write(folder.path()).await.unwrap();
+        let seeded_log = SeededLog::new(&texts, 7, 20_000);
+        let head = seeded_log.write(folder.path()).await.unwrap();
         assert_eq!(head, 1 + 7 + 20_000);
         assert_eq!(read_and_decode(folder.path(), head).await.unwrap().0, head);
         let log = SqliteEventStore::open(&folder.path().join("events.db")).unwrap();
-        let chat = StreamId::Chat(seed.token, ChatNumber::FIRST).to_string();
+        let chat = StreamId::Chat(seeded_log.token, ChatNumber::FIRST).to_string();
         let mut numbers = Vec::new();
         let mut after = Position::START;
         loop {

@@ -1,4 +1,4 @@
-//! The servers that are compared: processes of their own, ended with the run.
+//! Processes of the compared servers.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-/// How long a server may take to listen, or to end.
+/// The time in which a server must listen, or end.
 const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A running server. Killed when dropped.
-pub struct Server {
+/// The process of a running server. Dropping it kills the process.
+pub struct ServerProcess {
     child: Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: String,
 }
 
-/// What a process has of the machine's memory, in bytes.
+/// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// All of it that is in memory now.
+    /// The resident memory.
     pub resident: f64,
-    /// Of that, what is the process's own, and not a file that is mapped.
+    /// The part of it that is not a mapped file.
     pub anonymous: f64,
-    /// The most that was ever in memory.
+    /// The highest resident memory so far.
     pub peak: f64,
 }
 
-impl Server {
-    /// The chat API in one process, on embedded engines in this folder unless the arguments say otherwise.
-    pub async fn chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
+impl ServerProcess {
+    /// Starts the chat API in one process, with embedded engines in this folder unless the arguments name others.
+    pub async fn start_chat_api(program: &Path, folder: &Path, arguments: &[&str]) -> io::Result<Self> {
         let address = free_address()?;
         let mut command = chat_api_command(program);
         command
@@ -44,12 +44,12 @@ impl Server {
         Ok(server)
     }
 
-    /// The bare handler.
-    pub fn bare(answer: Option<&Path>) -> io::Result<Self> {
+    /// Starts the baseline server. The file is the body of the response to `GET /answer`.
+    pub fn start_baseline(response: Option<&Path>) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bare");
-        if let Some(answer) = answer {
-            command.arg("--answer").arg(answer);
+        if let Some(response) = response {
+            command.arg("--answer").arg(response);
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut address = String::new();
@@ -73,9 +73,9 @@ impl Server {
         Ok(())
     }
 
-    /// Lets it end in order, so that its files are as it leaves them.
+    /// Shuts the server down, so that its files are complete.
     pub async fn stop(mut self) -> io::Result<()> {
-        // Sending signals takes unsafe code or a program.
+        // The standard library sends no signal other than SIGKILL.
         let kill = Command::new("kill").arg(self.child.id().to_string()).status()?;
         let deadline = Instant::now() + START_STOP_TIMEOUT;
         while kill.success() && self.child.try_wait()?.is_none() {
@@ -87,7 +87,7 @@ impl Server {
         Ok(())
     }
 
-    /// What it has in memory, as Linux tells it.
+    /// The memory of the process, as Linux reports it.
     pub fn memory(&self) -> io::Result<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let bytes = |name: &str| {
@@ -99,15 +99,15 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The program under test, to which nothing of the caller's surroundings may make a difference.
+/// The program under test, to which nothing of the client's surroundings may make a difference.
 pub fn chat_api_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();

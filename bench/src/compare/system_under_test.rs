@@ -1,4 +1,4 @@
-//! The chat API with an app and its chats, and the steps that are taken with it.
+//! The system under test: a running chat API with one app and its chats.
 
 use std::io;
 use std::path::Path;
@@ -10,25 +10,25 @@ use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::disk_usage::{DiskUsage, sizes};
+use super::disk_usage::DiskUsage;
 use super::requests::messages_path;
 use super::run_config::RunConfig;
 use super::seeded_log::SeededLog;
-use super::server_process::Server;
-use crate::client::{self, CONSISTENCY_TOKEN, Call, Connection, PREFER};
+use super::server_process::ServerProcess;
+use crate::client::{ApiRequest, ApiResponse, CONSISTENCY_TOKEN, Connection, PREFER, Server};
 
-/// How long the projections may take to see everything.
+/// The time in which the projections must catch up with the log.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_hours(2);
-/// How often a server that has much to fold is asked whether it is through.
+/// The time between two checks of whether the projections are live.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running chat API with one app.
-pub struct Stage {
-    /// The process.
-    pub server: Server,
+pub struct SystemUnderTest {
+    /// The process of the chat API.
+    pub server: ServerProcess,
     /// The app's token.
     pub app: String,
-    /// The paths of the chats' messages.
+    /// The paths of the messages of each chat.
     pub paths: Vec<String>,
     folder: TempDir,
 }
@@ -59,122 +59,126 @@ struct Projection {
     lag_events: Option<u64>,
 }
 
-impl Stage {
-    /// A new chat API with so many chats, on the engines that the arguments name.
-    pub async fn new(setting: &RunConfig, chats: u64, arguments: &[&str]) -> io::Result<Self> {
-        let folder = setting.new_folder()?;
-        let server = Server::chat_api(&setting.program, folder.path(), arguments).await?;
-        let mut connection = connection(&server)?;
-        let app = Call::post("/api/v1/apps".to_owned(), &json!({ "name": "bench" }));
+impl SystemUnderTest {
+    /// Starts a chat API in a new folder, with further arguments, and creates an app with this many chats.
+    pub async fn start(config: &RunConfig, chats: u64, arguments: &[&str]) -> io::Result<Self> {
+        let folder = config.new_folder()?;
+        let server = ServerProcess::start_chat_api(&config.program, folder.path(), arguments).await?;
+        let mut connection = connect(&server)?;
+        let app = ApiRequest::post("/api/v1/apps".to_owned(), &json!({ "name": "bench" }));
         let app: AppCreated = send_for_json(&mut connection, &app).await?;
         let app = app.data.app_token;
         for _ in 0..chats {
-            let chat = Call::post(format!("/api/v1/apps/{app}/chats"), &json!({}));
+            let chat = ApiRequest::post(format!("/api/v1/apps/{app}/chats"), &json!({}));
             let _: serde_json::Value = send_for_json(&mut connection, &chat).await?;
         }
         let paths = (1..=chats).map(|chat| messages_path(&app, chat)).collect();
         Ok(Self { server, app, paths, folder })
     }
 
-    /// A chat API on a log that was written before, once it has folded it.
-    pub async fn on_seeded_log(setting: &RunConfig, folder: TempDir, seed: &SeededLog) -> io::Result<Self> {
-        let server = Server::chat_api(&setting.program, folder.path(), &[]).await?;
-        let app = seed.token.expose().to_owned();
-        let paths = (1..=seed.chats).map(|chat| messages_path(&app, chat)).collect();
-        let stage = Self { server, app, paths, folder };
-        stage.wait_until_live().await?;
-        Ok(stage)
+    /// Starts a chat API on a seeded log, and waits until its projections are live.
+    pub async fn on_seeded_log(config: &RunConfig, folder: TempDir, log: &SeededLog) -> io::Result<Self> {
+        let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
+        let app = log.token.expose().to_owned();
+        let paths = (1..=log.chats).map(|chat| messages_path(&app, chat)).collect();
+        let system = Self { server, app, paths, folder };
+        system.wait_until_live().await?;
+        Ok(system)
     }
 
-    /// The same in a new process.
-    pub async fn restart(self, setting: &RunConfig) -> io::Result<Self> {
+    /// Restarts the chat API, and waits until its projections are live.
+    pub async fn restart(self, config: &RunConfig) -> io::Result<Self> {
         let Self { server, app, paths, folder } = self;
         server.stop().await?;
-        let server = Server::chat_api(&setting.program, folder.path(), &[]).await?;
-        let stage = Self { server, app, paths, folder };
-        stage.wait_until_live().await?;
-        Ok(stage)
+        let server = ServerProcess::start_chat_api(&config.program, folder.path(), &[]).await?;
+        let system = Self { server, app, paths, folder };
+        system.wait_until_live().await?;
+        Ok(system)
     }
 
-    /// Waits until the projections have nothing left to fold.
+    /// Waits until the projections are live and have no lag.
     async fn wait_until_live(&self) -> io::Result<()> {
-        let mut connection = connection(&self.server)?;
+        let mut connection = connect(&self.server)?;
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
-            let reply = send(&mut connection, &Call::get("/readyz".to_owned())).await?;
-            let ready: Ready = reply.json().map_err(io::Error::other)?;
+            let response = send(&mut connection, &ApiRequest::get("/readyz".to_owned())).await?;
+            let ready: Ready = response.json().map_err(io::Error::other)?;
             let mut projections = ready.parts.iter().filter_map(|part| part.projection.as_ref()).peekable();
-            let known = projections.peek().is_some();
-            if known && projections.all(|of| of.state == "live" && of.lag_events == Some(0)) {
+            let any = projections.peek().is_some();
+            if any && projections.all(|one| one.state == "live" && one.lag_events == Some(0)) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the projections do not come to the log's end"));
+                return Err(io::Error::other("the projections do not catch up with the log"));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until the projections hold what was posted last: a query with the token of a command sees it.
+    /// Waits until the projections have applied all messages: posts one more and queries with its token.
     pub async fn catch_up(&self) -> io::Result<()> {
-        let mut connection = connection(&self.server)?;
-        let last = Call::post(self.paths[0].clone(), &json!({ "body": "catch up" }));
-        let posted = send(&mut connection, &last).await?;
-        let token = posted.headers.get(CONSISTENCY_TOKEN).cloned();
+        let mut connection = connect(&self.server)?;
+        let request = ApiRequest::post(self.paths[0].clone(), &json!({ "body": "catch up" }));
+        let response = send(&mut connection, &request).await?;
+        let token = response.headers.get(CONSISTENCY_TOKEN).cloned();
         let token = token.ok_or_else(|| io::Error::other("no Consistency-Token"))?;
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         let path = &self.paths[0];
         for path in [format!("{path}?limit=1"), format!("{path}/search?query=catch&limit=1")] {
             let wait = HeaderValue::from_static("wait=10");
             let query =
-                Call::get(path).with_header(CONSISTENCY_TOKEN, token.clone()).with_header(PREFER, wait);
+                ApiRequest::get(path).with_header(CONSISTENCY_TOKEN, token.clone()).with_header(PREFER, wait);
             loop {
-                let reply = send(&mut connection, &query).await?;
-                match reply.status {
+                let response = send(&mut connection, &query).await?;
+                match response.status {
                     StatusCode::OK => break,
-                    // Behind by more than ten seconds.
+                    // The projection is more than ten seconds behind.
                     StatusCode::SERVICE_UNAVAILABLE if Instant::now() < deadline => {}
-                    _ => return Err(io::Error::other(reply.outcome())),
+                    _ => return Err(io::Error::other(response.outcome())),
                 }
             }
         }
         Ok(())
     }
 
-    /// What is answered to a `GET`.
+    /// Gets a path and returns the body. Another status than 200 is an error.
     pub async fn get(&self, path: &str) -> io::Result<bytes::Bytes> {
-        let reply = send(&mut connection(&self.server)?, &Call::get(path.to_owned())).await?;
-        if reply.status == StatusCode::OK { Ok(reply.body) } else { Err(io::Error::other(reply.outcome())) }
+        let response = send(&mut connect(&self.server)?, &ApiRequest::get(path.to_owned())).await?;
+        if response.status == StatusCode::OK {
+            Ok(response.body)
+        } else {
+            Err(io::Error::other(response.outcome()))
+        }
     }
 
-    /// Where its files are.
+    /// The data folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Ends it in order and tells what its files take.
+    /// Shuts the chat API down, and returns the disk space of its data folder.
     pub async fn stop(self) -> io::Result<DiskUsage> {
         self.server.stop().await?;
-        sizes(self.folder.path())
+        DiskUsage::of_data_folder(self.folder.path())
     }
 }
 
-fn connection(server: &Server) -> io::Result<Connection> {
-    let server = client::Server::parse(&format!("http://{}", server.address)).map_err(io::Error::other)?;
+fn connect(server: &ServerProcess) -> io::Result<Connection> {
+    let server = Server::parse(&format!("http://{}", server.address)).map_err(io::Error::other)?;
     Ok(Connection::new(Arc::new(server)))
 }
 
-async fn send(connection: &mut Connection, call: &Call) -> io::Result<client::Reply> {
-    connection.send(call).await.map_err(io::Error::other)
+async fn send(connection: &mut Connection, request: &ApiRequest) -> io::Result<ApiResponse> {
+    connection.send(request).await.map_err(io::Error::other)
 }
 
 async fn send_for_json<T: for<'a> Deserialize<'a>>(
     connection: &mut Connection,
-    call: &Call,
+    request: &ApiRequest,
 ) -> io::Result<T> {
-    let reply = send(connection, call).await?;
-    if !reply.status.is_success() {
-        return Err(io::Error::other(reply.outcome()));
+    let response = send(connection, request).await?;
+    if !response.status.is_success() {
+        return Err(io::Error::other(response.outcome()));
     }
-    reply.json().map_err(io::Error::other)
+    response.json().map_err(io::Error::other)
 }

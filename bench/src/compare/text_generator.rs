@@ -1,31 +1,34 @@
-//! More texts than a corpus has.
+//! A generator of more texts than a corpus has.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Neighbours in the corpus that a text may be completed from: they are of the same conversation, or at least language.
+/// The distance in the corpus of the two messages that a text is made of. Near messages are often of the same conversation
+/// or language.
 const NEIGHBOUR_RANGE: u64 = 100;
 
-/// As many texts as are asked for, made of a corpus: first its own, then each of the first half of the words of one of
-/// its messages and the second half of those of another one nearby, and every fourth ends in a number of its own. Words
-/// are as frequent as in the corpus, and few texts are the same.
+/// Generates texts from a corpus.
+///
+/// The first texts are those of the corpus. Each other text has the first half of the words of one message and the second
+/// half of the words of another one nearby, and every fourth ends in a unique number. Words are as frequent as in the
+/// corpus, and few texts are equal.
 #[derive(Clone, Debug)]
 pub struct TextGenerator {
     corpus: Arc<[String]>,
 }
 
 impl TextGenerator {
-    /// Texts made of these, of which there must be one.
+    /// A generator from a corpus of at least one text.
     pub fn new(corpus: Vec<String>) -> Self {
         Self { corpus: corpus.into() }
     }
 
-    /// The corpus as it is.
+    /// The texts of the corpus.
     pub fn corpus(&self) -> &[String] {
         &self.corpus
     }
 
-    /// The `nth` text: always the same one.
+    /// The `nth` text, from 0. It depends on the corpus and `nth` only.
     pub fn text(&self, nth: u64) -> String {
         let corpus = self.corpus.len() as u64;
         if nth < corpus {
@@ -50,7 +53,7 @@ impl TextGenerator {
     }
 }
 
-/// A text cut at a space in its middle. A single word is both halves.
+/// Splits a text at the middle space. A single word is both halves.
 fn halves(text: &str) -> (&str, &str) {
     let spaces: Vec<usize> = text.match_indices(' ').map(|(at, _)| at).collect();
     match spaces.get(spaces.len() / 2) {
@@ -59,9 +62,9 @@ fn halves(text: &str) -> (&str, &str) {
     }
 }
 
-/// A number that looks drawn at random, always the same one for the same one (SplitMix64, Steele and others 2014).
-pub fn split_mix64(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// A pseudo-random number of a seed (SplitMix64, Steele, Lea, Flood 2014).
+fn split_mix64(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_of_many_texts_are_the_same_and_each_comes_again() {
+    fn generates_few_equal_texts_and_the_same_ones_each_time() {
         let corpus = (0..500).map(|line| format!("one {line} two three {line} four")).collect();
         let texts = TextGenerator::new(corpus);
         let many: Vec<String> = (0..5_000).map(|nth| texts.text(nth)).collect();
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_between_words() {
+    fn splits_a_text_between_words() {
         assert_eq!(halves("one two three"), ("one two", "three"));
         assert_eq!(halves("one"), ("one", "one"));
     }

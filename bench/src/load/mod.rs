@@ -1,13 +1,13 @@
-//! `chat-bench load`: posts a corpus and measures it.
+//! `chat-bench load`: posts a corpus and measures the server.
 
+mod report;
 mod schedule;
 mod setup;
-pub mod visibility;
+mod visibility;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,20 +15,23 @@ use tokio::time::Instant;
 
 use crate::client::Server;
 use crate::corpus::Corpus;
+use crate::error::RunError;
 use crate::latency::Latencies;
 use crate::manifest::Manifest;
+use crate::output::OutputFormat;
 use crate::progress::Progress;
-use crate::report::{self, LoadReport, OutputFormat};
 use crate::tally::Tally;
-use crate::verify::{self, Sampling};
-use crate::{Failure, Verdict};
-
+use crate::verdict::Verdict;
+use crate::verify::{self, SamplingArgs};
+use report::LoadReport;
 use schedule::{Order, Rate, Schedule};
+use setup::Targets;
+use visibility::Visibility;
 use worker::{Worker, WorkerOutcome};
 
-/// What to post, and how.
+/// Arguments of `load`.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct LoadArgs {
     /// The corpus: JSON lines of {"app","chat","body"}.
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
@@ -38,32 +41,33 @@ pub struct Arguments {
     /// Connections, each with one request at a time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// Messages a second, such as 500/s. At full speed without.
+    /// Messages per second, such as 500/s. Without a rate, each connection posts as fast as it is answered.
     ///
-    /// The messages of a chat follow one another, so a corpus of few chats may not reach a high rate; --shuffle does.
+    /// The messages of a chat are posted one after another, so a corpus of few chats may not reach a high rate without
+    /// --shuffle.
     #[arg(long, value_name = "N/s")]
     rate: Option<Rate>,
     /// Post only the first N messages of the corpus.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Post the messages in random order, those of one chat at the same time.
+    /// Post the messages in random order, also those of one chat at the same time.
     #[arg(long)]
     shuffle: bool,
-    /// Write down what was posted, for `chat-bench verify`. The file holds the apps' tokens.
+    /// Write the posted messages to a file for `chat-bench verify`. The file holds the apps' tokens.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// Verify everything afterwards, as `chat-bench verify` does.
+    /// Verify all messages after the load, as `chat-bench verify` does.
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
-    sampling: Sampling,
-    /// How to print the result.
+    sampling: SamplingArgs,
+    /// The format of the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
 }
 
-/// Posts, measures, reports.
-pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
+/// Posts the corpus, waits until every message is visible, and prints the result.
+pub async fn run(arguments: LoadArgs) -> Result<Verdict, RunError> {
     let limit = arguments.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let corpus = Arc::new(Corpus::read(&arguments.corpus, limit)?);
     let server = Arc::new(Server::parse(&arguments.url)?);
@@ -75,28 +79,28 @@ pub async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
     } else {
         Order::Conversations
     };
-    let run = post(&corpus, &targets, &server, order, &arguments).await;
+    let load_run = post(&corpus, &targets, &server, order, &arguments).await;
 
     let visibility =
-        visibility::measure(&run.outcomes, run.last_acknowledged, &corpus, &targets, &server).await;
-    let manifest = build_manifest(&corpus, &targets, &run.outcomes);
+        visibility::measure(&load_run.outcomes, load_run.last_acknowledged, &corpus, &targets, &server).await;
+    let manifest = build_manifest(&corpus, &targets, &load_run.outcomes);
     if let Some(path) = &arguments.manifest {
         manifest.write(path)?;
     }
-    let report = build_report(&corpus, &run, arguments.rate, visibility);
+    let report = build_report(&corpus, &load_run, arguments.rate, visibility);
     let mut verdict = report.verdict();
-    let verified = if arguments.verify {
-        let verified = verify::check(manifest, &server, &arguments.sampling, arguments.connections).await;
-        verdict = verdict.and(verified.verdict());
-        Some(verified)
+    let verification = if arguments.verify {
+        let verification = verify::check(manifest, &server, &arguments.sampling, arguments.connections).await;
+        verdict = verdict.and(verification.verdict());
+        Some(verification)
     } else {
         None
     };
-    report::print_load(&report, verified.as_ref(), arguments.output).map_err(Failure::Output)?;
+    report.print(verification.as_ref(), arguments.output).map_err(RunError::Output)?;
     Ok(verdict)
 }
 
-/// What came of posting.
+/// The outcome of posting a corpus.
 struct LoadRun {
     outcomes: Vec<WorkerOutcome>,
     duration: Duration,
@@ -105,13 +109,12 @@ struct LoadRun {
 
 async fn post(
     corpus: &Arc<Corpus>,
-    targets: &Arc<setup::Targets>,
+    targets: &Arc<Targets>,
     server: &Arc<Server>,
     order: Order,
-    arguments: &Arguments,
+    arguments: &LoadArgs,
 ) -> LoadRun {
     let progress = Progress::start("messages", corpus.messages() as u64);
-    let counter: Arc<AtomicU64> = progress.counter();
     let start = Instant::now();
     let schedule = Arc::new(Schedule::start(corpus, order, arguments.rate, start));
     let workers: Vec<_> = (0..arguments.connections)
@@ -122,29 +125,26 @@ async fn post(
                 Arc::clone(server),
                 Arc::clone(&schedule),
             );
-            tokio::spawn(worker.run(Arc::clone(&counter)))
+            tokio::spawn(worker.run(progress.counter()))
         })
         .collect();
     let mut outcomes = Vec::with_capacity(workers.len());
     for worker in workers {
-        // A worker that panicked counts as one that did nothing: its messages show as not sent.
+        // A worker that panicked counts as one that did nothing: its messages are reported as not sent.
         outcomes.push(worker.await.unwrap_or_else(|_| WorkerOutcome::new()));
     }
-    let last_acknowledged = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.last.as_ref())
-        .map(|mark| mark.at)
-        .max()
-        .unwrap_or(start);
+    let acknowledgements = outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref());
+    let last_acknowledged =
+        acknowledgements.map(|acknowledgement| acknowledgement.received_at).max().unwrap_or(start);
     LoadRun { outcomes, duration: last_acknowledged - start, last_acknowledged }
 }
 
-fn build_manifest(corpus: &Corpus, targets: &setup::Targets, outcomes: &[WorkerOutcome]) -> Manifest {
+fn build_manifest(corpus: &Corpus, targets: &Targets, outcomes: &[WorkerOutcome]) -> Manifest {
     let mut manifest = targets.manifest(corpus);
     for outcome in outcomes {
-        for (item, number) in &outcome.posted {
-            let (app, chat) = (corpus.chats[item.chat].app, targets.chats[item.chat]);
-            let body = corpus.chats[item.chat].bodies[item.message].clone();
+        for (index, number) in &outcome.posted {
+            let (app, chat) = (corpus.chats[index.chat].app, targets.chats[index.chat]);
+            let body = corpus.chats[index.chat].bodies[index.message].clone();
             manifest.apps[app].chats.entry(chat).or_default().add(*number, body);
         }
     }
@@ -153,23 +153,23 @@ fn build_manifest(corpus: &Corpus, targets: &setup::Targets, outcomes: &[WorkerO
 
 fn build_report(
     corpus: &Corpus,
-    run: &LoadRun,
+    load_run: &LoadRun,
     rate: Option<Rate>,
-    visibility: visibility::Visibility,
+    visibility: Visibility,
 ) -> LoadReport {
     let (mut latencies, mut retried, mut failed) = (Latencies::new(), Tally::default(), Tally::default());
-    for outcome in &run.outcomes {
+    for outcome in &load_run.outcomes {
         latencies.add(&outcome.latencies);
         retried.add(&outcome.retried);
         failed.add(&outcome.failed);
     }
-    let acknowledged: usize = run.outcomes.iter().map(WorkerOutcome::acknowledged).sum();
+    let acknowledged: usize = load_run.outcomes.iter().map(WorkerOutcome::acknowledged).sum();
     let unsent = (corpus.messages() - acknowledged) as u64 - failed.total();
     failed.count_many("not sent", unsent);
     LoadReport {
         messages: corpus.messages(),
         acknowledged,
-        seconds: run.duration.as_secs_f64(),
+        seconds: load_run.duration.as_secs_f64(),
         latency: rate.map(|_| latencies.response()),
         service_time: latencies.service_times(),
         retried,

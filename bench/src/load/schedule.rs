@@ -1,4 +1,4 @@
-//! Which message is posted next, and when.
+//! The schedule of a load: the order of the messages and the times at which they are due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::corpus::{Chat, Corpus};
 
-/// Messages a second.
+/// A rate in messages per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(NonZeroU32);
 
@@ -31,70 +31,71 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// When the request with this index, from 0, is due.
+    /// The time since the start at which the request with this index, from 0, is due.
     fn due_at(self, index: u64) -> Duration {
         let nanos = u128::from(index) * 1_000_000_000 / u128::from(self.0.get());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// In which order messages are posted.
+/// The order in which messages are posted.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
-    /// Each chat's one after another, all chats side by side and spread evenly over the run.
+    /// One message of a chat at a time and in order. Each chat is spread evenly over the run.
     Conversations,
-    /// At random, those of one chat at the same time.
+    /// At random, also those of one chat at the same time.
     Shuffled {
-        /// What the order depends on.
+        /// The seed of the random order.
         seed: u64,
     },
 }
 
-/// A message of the corpus.
+/// The index of a message in the corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageIndex {
-    /// The index of its chat.
+    /// The index of the chat.
     pub chat: usize,
-    /// Its index in the chat.
+    /// The index in the chat.
     pub message: usize,
 }
 
-/// A stretch of a chat of which one message at a time is under way.
+/// Consecutive messages of a chat, of which at most one is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
-    /// What is lowest goes first.
+    /// The lane of the lowest rank is next.
     rank: u64,
     chat: usize,
+    /// The next message.
     message: usize,
     end: usize,
 }
 
-/// The turns of a run.
+/// Hands out the messages of a corpus to the connections of a load.
 pub struct Schedule {
     start: Instant,
     idle: Mutex<BinaryHeap<Reverse<Lane>>>,
-    /// As many permits as there are idle lanes; closed when nothing is left.
-    ready: Semaphore,
+    /// A permit for each idle lane. Closed when no message is left.
+    idle_permits: Semaphore,
     unfinished: AtomicUsize,
     pacer: Option<Pacer>,
 }
 
-/// A message to post now. It must be handed back ([`Schedule::finish`]) for the next one of its chat to follow.
+/// A message to post now. Its lane is blocked until [`Schedule::finish`] is called.
 pub struct ScheduledMessage {
     lane: Lane,
-    /// When it was due, where a rate was asked for.
+    /// The time since the start at which it was due, if a rate is set.
     pub due: Option<Duration>,
 }
 
 impl ScheduledMessage {
-    /// Which message.
+    /// The index in the corpus.
     pub fn message_index(&self) -> MessageIndex {
         MessageIndex { chat: self.lane.chat, message: self.lane.message }
     }
 }
 
 impl Schedule {
-    /// A schedule that begins now.
+    /// Starts a schedule. Due times count from `start`.
     pub fn start(corpus: &Corpus, order: Order, rate: Option<Rate>, start: Instant) -> Self {
         let lanes: BinaryHeap<_> = match order {
             Order::Conversations => conversation_lanes(corpus),
@@ -105,55 +106,55 @@ impl Schedule {
         .collect();
         Self {
             start,
-            ready: Semaphore::new(lanes.len()),
+            idle_permits: Semaphore::new(lanes.len()),
             idle: Mutex::new(lanes),
             unfinished: AtomicUsize::new(corpus.messages()),
             pacer: rate.map(|rate| Pacer::start(rate, start, corpus.messages() as u64)),
         }
     }
 
-    /// Time since the start.
+    /// The time since the start.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// The next message, once there is one that may be posted and it is due; `None` when all are posted.
+    /// Waits for the next message that may be posted and is due. Returns `None` when all messages are posted.
     pub async fn next(&self) -> Option<ScheduledMessage> {
-        self.ready.acquire().await.ok()?.forget();
+        self.idle_permits.acquire().await.ok()?.forget();
         let due = match &self.pacer {
-            Some(pace) => Some(pace.next().await?),
+            Some(pacer) => Some(pacer.next().await?),
             None => None,
         };
         let lane = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?.0;
         Some(ScheduledMessage { lane, due })
     }
 
-    /// Says that a turn is over.
-    pub fn finish(&self, turn: &ScheduledMessage, corpus: &Corpus) {
-        let mut lane = turn.lane;
+    /// Unblocks the lane of a message that was posted.
+    pub fn finish(&self, scheduled: &ScheduledMessage, corpus: &Corpus) {
+        let mut lane = scheduled.lane;
         lane.message += 1;
         if lane.message < lane.end {
             lane.rank = rank(lane.message, corpus.chats[lane.chat].bodies.len());
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Reverse(lane));
-            self.ready.add_permits(1);
+            self.idle_permits.add_permits(1);
         }
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.stop();
         }
     }
 
-    /// Hands out nothing more.
+    /// Ends the schedule: no more messages are handed out.
     pub fn stop(&self) {
-        self.ready.close();
-        if let Some(pace) = &self.pacer {
-            pace.due_permits.close();
+        self.idle_permits.close();
+        if let Some(pacer) = &self.pacer {
+            pacer.due_permits.close();
         }
     }
 }
 
-/// Where in the run a chat's message belongs, if each chat is spread evenly over it.
-fn rank(message: usize, of: usize) -> u64 {
-    ((2 * message as u64 + 1) << 24) / of as u64
+/// The position of a chat's message in the run, if each chat is spread evenly over it.
+fn rank(message: usize, messages_of_chat: usize) -> u64 {
+    ((2 * message as u64 + 1) << 24) / messages_of_chat as u64
 }
 
 fn conversation_lanes(corpus: &Corpus) -> Vec<Lane> {
@@ -171,26 +172,26 @@ fn conversation_lanes(corpus: &Corpus) -> Vec<Lane> {
 fn shuffled_lanes(corpus: &Corpus, mut random: StdRng) -> Vec<Lane> {
     let mut ranks: Vec<u64> = (0..corpus.messages() as u64).collect();
     ranks.shuffle(&mut random);
-    let items = corpus.chats.iter().enumerate();
-    let items =
-        items.flat_map(|(chat, Chat { bodies, .. })| (0..bodies.len()).map(move |message| (chat, message)));
+    let chats = corpus.chats.iter().enumerate();
+    let messages =
+        chats.flat_map(|(chat, Chat { bodies, .. })| (0..bodies.len()).map(move |message| (chat, message)));
     ranks
         .into_iter()
-        .zip(items)
+        .zip(messages)
         .map(|(rank, (chat, message))| Lane { rank, chat, message, end: message + 1 })
         .collect()
 }
 
-/// Lets requests go when they are due.
+/// Releases requests at the times at which they are due.
 struct Pacer {
     rate: Rate,
-    /// A permit for each request that is due and not yet taken.
+    /// A permit for each request that is due and not sent yet.
     due_permits: Arc<Semaphore>,
     taken: AtomicU64,
 }
 
 impl Pacer {
-    /// A thread of its own keeps time: the runtime's timer only tells whole milliseconds.
+    // A thread of its own keeps time: the runtime's timer has a resolution of a millisecond.
     fn start(rate: Rate, start: Instant, requests: u64) -> Self {
         let due_permits = Arc::new(Semaphore::new(0));
         let permits = Arc::downgrade(&due_permits);
@@ -205,17 +206,17 @@ impl Pacer {
 }
 
 fn release_due_permits(rate: Rate, start: Instant, requests: u64, permits: &Weak<Semaphore>) {
-    let mut let_go = 0;
-    while let_go < requests {
+    let mut released = 0;
+    while released < requests {
         let now = start.elapsed();
         let mut due = 0;
-        while let_go < requests && rate.due_at(let_go) <= now {
-            (let_go, due) = (let_go + 1, due + 1);
+        while released < requests && rate.due_at(released) <= now {
+            (released, due) = (released + 1, due + 1);
         }
         let Some(permits) = permits.upgrade() else { return };
         permits.add_permits(due);
         drop(permits);
-        thread::sleep(rate.due_at(let_go).saturating_sub(start.elapsed()));
+        thread::sleep(rate.due_at(released).saturating_sub(start.elapsed()));
     }
 }
 
@@ -231,56 +232,56 @@ mod tests {
 
     async fn all(corpus: &Corpus, order: Order, rate: Option<Rate>) -> Vec<(MessageIndex, Option<Duration>)> {
         let schedule = Schedule::start(corpus, order, rate, Instant::now());
-        let mut turns = Vec::new();
-        while let Some(turn) = schedule.next().await {
-            turns.push((turn.message_index(), turn.due));
-            schedule.finish(&turn, corpus);
+        let mut scheduled = Vec::new();
+        while let Some(message) = schedule.next().await {
+            scheduled.push((message.message_index(), message.due));
+            schedule.finish(&message, corpus);
         }
-        turns
+        scheduled
     }
 
     #[test]
-    fn rates_read_with_and_without_their_unit() {
+    fn parses_rates_with_and_without_their_unit() {
         assert_eq!("500/s".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
         assert_eq!("500".parse::<Rate>().map(|rate| rate.0.get()), Ok(500));
-        for wrong in ["", "0", "0/s", "-1", "1.5/s", "5/m", "x"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        for invalid in ["", "0", "0/s", "-1", "1.5/s", "5/m", "x"] {
+            assert!(invalid.parse::<Rate>().is_err(), "{invalid}");
         }
     }
 
     #[tokio::test]
-    async fn each_chat_is_posted_in_order_and_spread_over_the_run() {
+    async fn posts_each_chat_in_order_and_spread_over_the_run() {
         let corpus = corpus(&[8, 2]);
-        let turns = all(&corpus, Order::Conversations, None).await;
-        let of = |chat| {
-            let of = turns.iter().filter(|(item, _)| item.chat == chat);
-            of.map(|(item, _)| item.message).collect::<Vec<_>>()
+        let scheduled = all(&corpus, Order::Conversations, None).await;
+        let messages_of = |chat| {
+            let of_chat = scheduled.iter().filter(|(index, _)| index.chat == chat);
+            of_chat.map(|(index, _)| index.message).collect::<Vec<_>>()
         };
-        assert_eq!(of(0), (0..8).collect::<Vec<_>>());
-        assert_eq!(of(1), [0, 1]);
-        let places: Vec<_> = (0..10).filter(|place| turns[*place].0.chat == 1).collect();
-        assert!((2..5).contains(&places[0]) && (6..9).contains(&places[1]), "{places:?}");
+        assert_eq!(messages_of(0), (0..8).collect::<Vec<_>>());
+        assert_eq!(messages_of(1), [0, 1]);
+        let turns: Vec<_> = (0..10).filter(|turn| scheduled[*turn].0.chat == 1).collect();
+        assert!((2..5).contains(&turns[0]) && (6..9).contains(&turns[1]), "{turns:?}");
     }
 
     #[tokio::test]
-    async fn one_message_of_a_chat_is_under_way_at_a_time() {
+    async fn posts_one_message_of_a_chat_at_a_time() {
         let corpus = corpus(&[3, 1]);
         let schedule = Schedule::start(&corpus, Order::Conversations, None, Instant::now());
         let (first, second) = (schedule.next().await.unwrap(), schedule.next().await.unwrap());
         assert_ne!(first.message_index().chat, second.message_index().chat);
-        assert!(schedule.ready.try_acquire().is_err());
+        assert!(schedule.idle_permits.try_acquire().is_err());
         schedule.finish(&first, &corpus);
         schedule.finish(&second, &corpus);
-        assert_eq!(schedule.ready.available_permits(), 1);
+        assert_eq!(schedule.idle_permits.available_permits(), 1);
     }
 
     #[tokio::test]
-    async fn a_shuffle_posts_every_message_once_and_depends_on_the_seed() {
+    async fn a_shuffle_posts_each_message_once_in_an_order_of_its_seed() {
         let corpus = corpus(&[20, 10]);
         let mut orders = Vec::new();
         for seed in [1, 1, 2] {
-            let turns = all(&corpus, Order::Shuffled { seed }, None).await;
-            orders.push(turns.iter().map(|(item, _)| (item.chat, item.message)).collect::<Vec<_>>());
+            let scheduled = all(&corpus, Order::Shuffled { seed }, None).await;
+            orders.push(scheduled.iter().map(|(index, _)| (index.chat, index.message)).collect::<Vec<_>>());
         }
         assert_eq!(orders[0], orders[1]);
         assert_ne!(orders[0], orders[2]);
@@ -290,12 +291,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rate_makes_requests_due_one_interval_after_another() {
+    async fn a_rate_spaces_due_times_evenly() {
         let corpus = corpus(&[20]);
         let start = Instant::now();
-        let turns = all(&corpus, Order::Conversations, "1000/s".parse().ok()).await;
+        let scheduled = all(&corpus, Order::Conversations, "1000/s".parse().ok()).await;
         assert!(start.elapsed() >= Duration::from_millis(19));
-        let due: Vec<_> = turns.iter().filter_map(|(_, due)| due.map(|due| due.as_millis())).collect();
+        let due: Vec<_> = scheduled.iter().filter_map(|(_, due)| due.map(|due| due.as_millis())).collect();
         assert_eq!(due, (0..20).collect::<Vec<_>>());
     }
 }

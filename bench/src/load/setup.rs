@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Call, Server, ServerError};
+use crate::client::{ApiRequest, Server, ServerError};
 use crate::corpus::Corpus;
 use crate::manifest::{App, Manifest};
-use crate::retrying_client::{CallError, RetryingClient};
+use crate::retrying_client::RetryingClient;
 
-/// Where the messages of a corpus go.
+/// The apps and chats on the server, in the order of the corpus.
 #[derive(Debug)]
 pub struct Targets {
     /// The token of each app of the corpus.
@@ -27,7 +27,7 @@ impl Targets {
         format!("/api/v1/apps/{token}/chats/{}/messages", self.chats[chat])
     }
 
-    /// A manifest of the apps and chats, without messages yet.
+    /// A manifest of the apps and chats without messages.
     pub fn manifest(&self, corpus: &Corpus) -> Manifest {
         let apps = corpus.apps.iter().zip(&self.apps);
         let mut apps: Vec<App> = apps
@@ -57,31 +57,32 @@ struct ChatCreated {
 
 /// Creates one app for each app of the corpus and one chat for each chat.
 pub async fn create_targets(corpus: &Corpus, server: &Arc<Server>) -> Result<Targets, ServerError> {
-    let mut caller = RetryingClient::new(Arc::clone(server));
+    let mut client = RetryingClient::new(Arc::clone(server));
     let mut targets = Targets { apps: Vec::new(), chats: Vec::new() };
     for name in &corpus.apps {
-        let call = Call::post("/api/v1/apps".to_owned(), &json!({ "name": name }));
-        let created: AppCreated = request(&mut caller, call, "POST /api/v1/apps", server).await?;
+        let request = ApiRequest::post("/api/v1/apps".to_owned(), &json!({ "name": name }));
+        let created: AppCreated = send_for_json(&mut client, request, "POST /api/v1/apps", server).await?;
         targets.apps.push(created.data.app_token);
     }
     for chat in &corpus.chats {
-        let call = Call::post(format!("/api/v1/apps/{}/chats", targets.apps[chat.app]), &json!({}));
+        let request = ApiRequest::post(format!("/api/v1/apps/{}/chats", targets.apps[chat.app]), &json!({}));
         let created: ChatCreated =
-            request(&mut caller, call, "POST /api/v1/apps/{app_token}/chats", server).await?;
+            send_for_json(&mut client, request, "POST /api/v1/apps/{app_token}/chats", server).await?;
         targets.chats.push(created.chat_number);
     }
     Ok(targets)
 }
 
-async fn request<T: for<'a> Deserialize<'a>>(
-    caller: &mut RetryingClient,
-    call: Call,
-    request: &'static str,
+async fn send_for_json<T: for<'a> Deserialize<'a>>(
+    client: &mut RetryingClient,
+    request: ApiRequest,
+    route: &'static str,
     server: &Server,
 ) -> Result<T, ServerError> {
-    let unexpected = |answer| ServerError::Unexpected { url: server.url().to_owned(), request, answer };
-    let reply = caller.call(&call).await.map_err(|error: CallError| unexpected(error.to_string()))?;
-    reply
+    let unexpected =
+        |response| ServerError::Unexpected { url: server.url().to_owned(), request: route, response };
+    let response = client.send(&request).await.map_err(|error| unexpected(error.to_string()))?;
+    response
         .json()
-        .map_err(|error| unexpected(format!("{} with a body of another form ({error})", reply.outcome())))
+        .map_err(|error| unexpected(format!("{} with an unexpected body ({error})", response.outcome())))
 }

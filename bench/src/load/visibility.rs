@@ -1,4 +1,4 @@
-//! How long after the last acknowledgement everything could be read and found.
+//! The time from the last acknowledgement until every message can be read and found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use tokio::time::Instant;
 
 use super::setup::Targets;
 use super::worker::{Acknowledgement, WorkerOutcome};
-use crate::client::{CONSISTENCY_TOKEN, Call, PREFER, Server, encode_query};
+use crate::client::{ApiRequest, CONSISTENCY_TOKEN, PREFER, Server, encode_query};
 use crate::corpus::Corpus;
-use crate::retrying_client::{CallError, RetryingClient};
+use crate::retrying_client::RetryingClient;
 
-/// How long one query may wait for the projections, in seconds: the most that the server grants.
+/// The time that a query may wait for the projections: the longest that the server grants.
 const PREFER_WAIT: &str = "wait=10";
-/// Characters of a body that are searched for.
+/// Characters of a body that a search looks for.
 const QUERY_CHARS: usize = 20;
 
-/// What came of waiting for the projections.
+/// The time until the projections made every message visible.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Visibility {
     /// From the last 201 to an answered read that carried its `Consistency-Token`, in milliseconds.
     pub readable_after_ms: Option<f64>,
     /// From the last 201 to an answered search that carried its `Consistency-Token`, in milliseconds.
     pub searchable_after_ms: Option<f64>,
-    /// Why one of them, or a query with the last token of another connection, failed.
+    /// The failures of these queries, and of queries with the last token of each other connection.
     pub problems: Vec<String>,
 }
 
-/// A query of a kind and what it needs of the corpus.
+/// A query that waits for a projection.
 #[derive(Clone, Copy)]
 enum Query {
     Read,
-    SearchCheck,
+    Search,
 }
 
-/// Waits until the last message of every connection can be read and everything up to it can be searched.
+/// Waits until the last message of each connection can be read and found.
 ///
-/// Timed is what was acknowledged last. Answers can overtake one another, so the last message of each other
-/// connection is asked for afterwards, untimed.
+/// Only the message that was acknowledged last is timed. Responses can overtake one another, so the last message of each
+/// other connection is queried afterwards.
 pub async fn measure(
     outcomes: &[WorkerOutcome],
     last_acknowledged: Instant,
@@ -47,57 +47,56 @@ pub async fn measure(
     targets: &Targets,
     server: &Arc<Server>,
 ) -> Visibility {
-    let mut marks: Vec<&Acknowledgement> =
-        outcomes.iter().filter_map(|outcome| outcome.last.as_ref()).collect();
-    marks.sort_by_key(|mark| mark.at);
-    let Some(last) = marks.pop() else { return Visibility::default() };
-    let ask = async |mark: &Acknowledgement, query| {
-        let mut caller = RetryingClient::new(Arc::clone(server));
-        check(&mut caller, mark, query, corpus, targets).await?;
+    let mut acknowledgements: Vec<&Acknowledgement> =
+        outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref()).collect();
+    acknowledgements.sort_by_key(|acknowledgement| acknowledgement.received_at);
+    let Some(last) = acknowledgements.pop() else { return Visibility::default() };
+    let send = async |acknowledgement: &Acknowledgement, query| {
+        let mut client = RetryingClient::new(Arc::clone(server));
+        check(&mut client, acknowledgement, query, corpus, targets).await?;
         Ok::<_, String>(millis(last_acknowledged.elapsed()))
     };
-    let (read, searched) = tokio::join!(ask(last, Query::Read), ask(last, Query::SearchCheck));
+    let (read, searched) = tokio::join!(send(last, Query::Read), send(last, Query::Search));
     let mut visibility = Visibility::default();
-    let mut note = |outcome: Result<f64, String>| outcome.map_err(|why| visibility.problems.push(why)).ok();
-    let (readable, searchable) = (note(read), note(searched));
-    for mark in marks {
-        note(ask(mark, Query::Read).await);
-        note(ask(mark, Query::SearchCheck).await);
+    let mut record =
+        |outcome: Result<f64, String>| outcome.map_err(|problem| visibility.problems.push(problem)).ok();
+    let (readable, searchable) = (record(read), record(searched));
+    for acknowledgement in acknowledgements {
+        record(send(acknowledgement, Query::Read).await);
+        record(send(acknowledgement, Query::Search).await);
     }
     Visibility { readable_after_ms: readable, searchable_after_ms: searchable, ..visibility }
 }
 
 async fn check(
-    caller: &mut RetryingClient,
-    mark: &Acknowledgement,
+    client: &mut RetryingClient,
+    acknowledgement: &Acknowledgement,
     query: Query,
     corpus: &Corpus,
     targets: &Targets,
 ) -> Result<(), String> {
-    let messages = targets.messages_path(corpus, mark.item.chat);
+    let messages = targets.messages_path(corpus, acknowledgement.index.chat);
     let path = match query {
-        Query::Read => format!("{messages}/{}", mark.number),
-        Query::SearchCheck => {
-            let body = &corpus.chats[mark.item.chat].bodies[mark.item.message];
+        Query::Read => format!("{messages}/{}", acknowledgement.number),
+        Query::Search => {
+            let body = &corpus.chats[acknowledgement.index.chat].bodies[acknowledgement.index.message];
             let start: String = body.trim().chars().take(QUERY_CHARS).collect();
             format!("{messages}/search?limit=1&query={}", encode_query(&start))
         }
     };
-    let Some(token) = &mark.token else {
-        return Err("the answer to a message carried no Consistency-Token".to_owned());
+    let Some(token) = &acknowledgement.token else {
+        return Err("the response to a message has no Consistency-Token".to_owned());
     };
-    let call = Call::get(path.clone())
+    let request = ApiRequest::get(path.clone())
         .with_header(CONSISTENCY_TOKEN, token.clone())
         .with_header(PREFER, HeaderValue::from_static(PREFER_WAIT));
-    match caller.call(&call).await {
+    match client.send(&request).await {
         Ok(_) => Ok(()),
-        Err(error @ (CallError::Refused(_) | CallError::Uncertain(_) | CallError::Unreachable)) => {
-            Err(format!("GET {} answered {error}", redact_token(&path)))
-        }
+        Err(error) => Err(format!("GET {} answered {error}", redact_token(&path))),
     }
 }
 
-/// The path without the app's token, which is a credential.
+/// Replaces the app's token, which is a credential.
 fn redact_token(path: &str) -> String {
     let mut segments: Vec<&str> = path.split('/').collect();
     if let Some(token) = segments.get_mut(4) {

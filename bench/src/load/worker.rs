@@ -1,4 +1,4 @@
-//! One connection's share of the posting.
+//! A worker of a load: one connection that posts scheduled messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,63 +10,63 @@ use tokio::time::Instant;
 
 use super::schedule::{MessageIndex, Schedule};
 use super::setup::Targets;
-use crate::client::{CONSISTENCY_TOKEN, Call, Server};
+use crate::client::{ApiRequest, CONSISTENCY_TOKEN, Server};
 use crate::corpus::Corpus;
 use crate::latency::{Latencies, RequestTimes};
-use crate::retrying_client::{CallError, RetryingClient};
+use crate::retrying_client::{RequestError, RetryingClient};
 use crate::tally::Tally;
 
-/// What a worker did.
+/// The outcome of one worker.
 pub struct WorkerOutcome {
-    /// Messages with the number that each got; no number where the answer was lost.
+    /// Posted messages with their numbers. A message without a number may be stored or not.
     pub posted: Vec<(MessageIndex, Option<u64>)>,
-    /// The latencies of those acknowledged, retries included.
+    /// The latencies of acknowledged messages, including repeated requests.
     pub latencies: Latencies,
-    /// Requests that were sent again.
+    /// Repeated requests, by cause.
     pub retried: Tally,
-    /// Messages that were not acknowledged.
+    /// Messages that were not acknowledged, by cause.
     pub failed: Tally,
     /// The last acknowledgement.
-    pub last: Option<Acknowledgement>,
+    pub last_acknowledgement: Option<Acknowledgement>,
 }
 
-/// A message that was acknowledged, and the token with which a query sees it.
+/// An acknowledged message, and the token with which a query sees it.
 #[derive(Clone, Debug)]
 pub struct Acknowledgement {
-    /// Which message of the corpus.
-    pub item: MessageIndex,
-    /// Its number.
+    /// The message.
+    pub index: MessageIndex,
+    /// The number that it got.
     pub number: u64,
-    /// The answer's `Consistency-Token`.
+    /// The response's `Consistency-Token`.
     pub token: Option<HeaderValue>,
-    /// When the answer came.
-    pub at: Instant,
+    /// The time of the response.
+    pub received_at: Instant,
 }
 
 impl WorkerOutcome {
-    /// Nothing done.
+    /// The outcome of a worker that has done nothing.
     pub fn new() -> Self {
         Self {
             posted: Vec::new(),
             latencies: Latencies::new(),
             retried: Tally::default(),
             failed: Tally::default(),
-            last: None,
+            last_acknowledgement: None,
         }
     }
 
-    /// Messages that were acknowledged.
+    /// The number of acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.posted.iter().filter(|(_, number)| number.is_some()).count()
     }
 }
 
-/// A connection that posts whatever message's turn it is.
+/// A connection that posts one scheduled message after another.
 pub struct Worker {
     corpus: Arc<Corpus>,
     targets: Arc<Targets>,
     schedule: Arc<Schedule>,
-    caller: RetryingClient,
+    client: RetryingClient,
     outcome: WorkerOutcome,
 }
 
@@ -83,51 +83,50 @@ impl Worker {
         server: Arc<Server>,
         schedule: Arc<Schedule>,
     ) -> Self {
-        Self { corpus, targets, schedule, caller: RetryingClient::new(server), outcome: WorkerOutcome::new() }
+        Self { corpus, targets, schedule, client: RetryingClient::new(server), outcome: WorkerOutcome::new() }
     }
 
-    /// Posts until nothing is left, counting each message that is done with.
-    pub async fn run(mut self, done: Arc<AtomicU64>) -> WorkerOutcome {
-        while let Some(turn) = self.schedule.next().await {
+    /// Posts until no message is left. Counts each message, acknowledged or not.
+    pub async fn run(mut self, counter: Arc<AtomicU64>) -> WorkerOutcome {
+        while let Some(scheduled) = self.schedule.next().await {
             let sent = self.schedule.now();
-            let posted = self.post(turn.message_index()).await;
-            match posted {
+            match self.post(scheduled.message_index()).await {
                 Ok(()) => {
                     let answered = self.schedule.now();
-                    let due = turn.due.unwrap_or(sent);
+                    let due = scheduled.due.unwrap_or(sent);
                     self.outcome.latencies.record(RequestTimes { due, sent, answered });
                 }
-                Err(CallError::Unreachable) => {
-                    self.outcome.failed.count(&CallError::Unreachable.to_string());
+                Err(RequestError::Unreachable) => {
+                    self.outcome.failed.count(&RequestError::Unreachable.to_string());
                     self.schedule.stop();
                     break;
                 }
                 Err(error) => {
                     self.outcome.failed.count(&error.to_string());
-                    if let CallError::Uncertain(_) = error {
-                        self.outcome.posted.push((turn.message_index(), None));
+                    if let RequestError::Uncertain(_) = error {
+                        self.outcome.posted.push((scheduled.message_index(), None));
                     }
                 }
             }
-            done.fetch_add(1, Ordering::Relaxed);
-            self.schedule.finish(&turn, &self.corpus);
+            counter.fetch_add(1, Ordering::Relaxed);
+            self.schedule.finish(&scheduled, &self.corpus);
         }
-        self.outcome.retried = self.caller.take_retries();
+        self.outcome.retried = self.client.take_retries();
         self.outcome
     }
 
-    async fn post(&mut self, item: MessageIndex) -> Result<(), CallError> {
-        let body = &self.corpus.chats[item.chat].bodies[item.message];
-        let path = self.targets.messages_path(&self.corpus, item.chat);
-        let reply = self.caller.call(&Call::post(path, &json!({ "body": body }))).await?;
-        let at = Instant::now();
-        let created: MessageCreated = reply.json().map_err(|_| {
-            CallError::Uncertain(format!("{} with a body of another form", reply.status.as_u16()))
+    async fn post(&mut self, index: MessageIndex) -> Result<(), RequestError> {
+        let body = &self.corpus.chats[index.chat].bodies[index.message];
+        let path = self.targets.messages_path(&self.corpus, index.chat);
+        let response = self.client.send(&ApiRequest::post(path, &json!({ "body": body }))).await?;
+        let received_at = Instant::now();
+        let created: MessageCreated = response.json().map_err(|_| {
+            RequestError::Uncertain(format!("{} with an unexpected body", response.status.as_u16()))
         })?;
         let number = created.message_number;
-        self.outcome.posted.push((item, Some(number)));
-        let token = reply.headers.get(CONSISTENCY_TOKEN).cloned();
-        self.outcome.last = Some(Acknowledgement { item, number, token, at });
+        self.outcome.posted.push((index, Some(number)));
+        let token = response.headers.get(CONSISTENCY_TOKEN).cloned();
+        self.outcome.last_acknowledgement = Some(Acknowledgement { index, number, token, received_at });
         Ok(())
     }
 }

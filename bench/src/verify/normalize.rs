@@ -1,69 +1,70 @@
-//! What a search may and must take for the same.
+//! The bounds of a correct search: two normal forms of a text.
 //!
-//! How far a search folds letters is its own matter (is `й` an `и` with a breve? is `ß` an `ss`?). So what is
-//! expected of it is bounded on two sides: a message that holds the query letter for letter, but for case, must be found
-//! ([`strict`]); one that does not hold it even when all marks and compatibility forms are dropped must not ([`loose`]).
+//! How far a search normalizes is its own decision (is `й` an `и` with a breve? is `ß` an `ss`?). So its hits are bounded
+//! on two sides. A message must be found if its [`strict_form`] contains that of the query. It must not be found if even
+//! its [`loose_form`] does not contain that of the query.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// The text but for case.
+/// The text without case.
 pub fn strict_form(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// The text's bare letters: without case, marks, compatibility forms, ligatures, digits of other scripts, and the differences between
-/// hiragana and katakana, Hebrew letters inside and at the end of words, Arabic, Persian and Urdu letter forms.
+/// The text without case, marks, compatibility forms and ligatures. Digits of all scripts become ASCII digits, katakana
+/// becomes hiragana, final Hebrew letters become medial ones, and Arabic and Urdu letters become Persian ones.
 pub fn loose_form(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len());
-    for letter in text.nfkd().filter(|letter| !is_mark(*letter)).flat_map(char::to_lowercase).nfkd() {
-        match letter {
-            _ if is_mark(letter) => {}
-            'ß' | 'ẞ' => folded.push_str("ss"),
-            'æ' => folded.push_str("ae"),
-            'œ' => folded.push_str("oe"),
-            'þ' => folded.push_str("th"),
-            'ø' => folded.push('o'),
-            'ł' => folded.push('l'),
-            'đ' | 'ð' => folded.push('d'),
-            'ħ' => folded.push('h'),
-            'ŧ' => folded.push('t'),
-            'ı' | 'і' => folded.push('i'),
-            'ς' => folded.push('σ'),
-            'ך' => folded.push('כ'),
-            'ם' => folded.push('מ'),
-            'ן' => folded.push('נ'),
-            'ף' => folded.push('פ'),
-            'ץ' => folded.push('צ'),
-            'ي' | 'ى' | 'ے' => folded.push('ی'),
-            'ك' | 'ڪ' => folded.push('ک'),
-            'ة' | 'ە' | 'ہ' => folded.push('ه'),
-            'ٱ' => folded.push('ا'),
-            '\u{30a1}'..='\u{30f6}' => folded.extend(char::from_u32(u32::from(letter) - 0x60)),
-            _ => folded.push(ascii_digit(letter).unwrap_or(letter)),
+    let mut normalized = String::with_capacity(text.len());
+    for character in text.nfkd().filter(|character| !is_mark(*character)).flat_map(char::to_lowercase).nfkd()
+    {
+        match character {
+            _ if is_mark(character) => {}
+            'ß' | 'ẞ' => normalized.push_str("ss"),
+            'æ' => normalized.push_str("ae"),
+            'œ' => normalized.push_str("oe"),
+            'þ' => normalized.push_str("th"),
+            'ø' => normalized.push('o'),
+            'ł' => normalized.push('l'),
+            'đ' | 'ð' => normalized.push('d'),
+            'ħ' => normalized.push('h'),
+            'ŧ' => normalized.push('t'),
+            'ı' | 'і' => normalized.push('i'),
+            'ς' => normalized.push('σ'),
+            'ך' => normalized.push('כ'),
+            'ם' => normalized.push('מ'),
+            'ן' => normalized.push('נ'),
+            'ף' => normalized.push('פ'),
+            'ץ' => normalized.push('צ'),
+            'ي' | 'ى' | 'ے' => normalized.push('ی'),
+            'ك' | 'ڪ' => normalized.push('ک'),
+            'ة' | 'ە' | 'ہ' => normalized.push('ه'),
+            'ٱ' => normalized.push('ا'),
+            '\u{30a1}'..='\u{30f6}' => normalized.extend(char::from_u32(u32::from(character) - 0x60)),
+            _ => normalized.push(ascii_digit(character).unwrap_or(character)),
         }
     }
-    folded
+    normalized
 }
 
-/// The ASCII digit of a decimal digit of any script: Unicode has them in rows of ten, from zero to nine.
-fn ascii_digit(letter: char) -> Option<char> {
+/// The ASCII digit of a decimal digit of any script. Unicode has decimal digits in runs of ten, from zero to nine.
+fn ascii_digit(character: char) -> Option<char> {
     let is_digit = |code| {
         char::from_u32(code).is_some_and(|other| other.general_category() == GeneralCategory::DecimalNumber)
     };
-    let code = u32::from(letter);
-    if letter.is_ascii() || !is_digit(code) {
+    let code = u32::from(character);
+    if character.is_ascii() || !is_digit(code) {
         return None;
     }
     let before = (1..code).take_while(|back| is_digit(code - back)).count();
     char::from_digit(u32::try_from(before % 10).ok()?, 10)
 }
 
-/// A mark on the letter before it, or a character that shows nothing by itself.
-pub fn is_mark(letter: char) -> bool {
-    letter == '\u{640}'
+/// Whether a character is a mark on the character before it, or is invisible by itself.
+pub fn is_mark(character: char) -> bool {
+    character == '\u{640}'
         || matches!(
-            letter.general_category(),
+            character.general_category(),
             GeneralCategory::NonspacingMark
                 | GeneralCategory::SpacingMark
                 | GeneralCategory::EnclosingMark
@@ -71,15 +72,15 @@ pub fn is_mark(letter: char) -> bool {
         )
 }
 
-/// The text without the marks that its readers leave out when they type: accents on Latin letters, Arabic vowel
-/// signs, Hebrew points.
+/// The text without the marks that people often do not type: accents on Latin letters, Arabic vowel signs, Hebrew
+/// points.
 pub fn without_diacritics(text: &str) -> String {
-    let mut latin = false;
-    let kept = text.nfd().filter(|letter| match letter {
-        '\u{300}'..='\u{36f}' => !latin,
+    let mut is_after_latin = false;
+    let kept = text.nfd().filter(|character| match character {
+        '\u{300}'..='\u{36f}' => !is_after_latin,
         '\u{64b}'..='\u{652}' | '\u{591}'..='\u{5c7}' => false,
         _ => {
-            latin = letter.is_ascii_alphabetic();
+            is_after_latin = character.is_ascii_alphabetic();
             true
         }
     });
@@ -91,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strictly_the_same_but_for_case() {
+    fn strict_forms_differ_in_all_but_case() {
         assert_eq!(strict_form("Grüße"), strict_form("GRüßE"));
         assert_eq!(strict_form("e\u{301}"), strict_form("É"));
         assert_ne!(strict_form("é"), strict_form("e"));
     }
 
     #[test]
-    fn loosely_the_same_are_bare_letters() {
+    fn loose_forms_ignore_marks_and_compatibility_forms() {
         for (one, other) in
             [("Grüße", "GRUSSE"), ("naïve", "naive"), ("Łódź", "lodz"), ("ＡＢ", "ab"), ("İı", "ii")]
         {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn diacritics_that_people_leave_out() {
+    fn removes_the_diacritics_that_people_often_omit() {
         assert_eq!(without_diacritics("Qué es ñandú"), "Que es nandu");
         assert_eq!(without_diacritics("шалом й"), "шалом й");
         assert_eq!(without_diacritics("שָׁלוֹם"), "שלום");

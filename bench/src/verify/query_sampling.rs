@@ -1,18 +1,18 @@
-//! Words, starts of words and insides of words that a search must find, in every script.
+//! Queries taken from messages: words, prefixes and substrings, in every script.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::normalize::is_mark;
 
-/// How much of a word a query is.
+/// The part of a word that a query is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchKind {
-    /// All of it.
+    /// The whole word.
     Word,
-    /// Its start.
+    /// The start of the word.
     Prefix,
-    /// A part that neither begins nor ends it.
+    /// A part that neither starts nor ends the word.
     Substring,
 }
 
@@ -26,26 +26,26 @@ impl MatchKind {
 pub struct SampledQuery {
     /// The query.
     pub text: String,
-    /// Whether it is long enough to be found inside of words.
+    /// Whether it is long enough to be found inside other words.
     pub matches_substrings: bool,
 }
 
-/// How a script writes words.
+/// A group of scripts that write words in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Script {
-    /// Han and Kana: no spaces, and two characters say a lot.
+    /// Han and Kana: no spaces between words, and words of two characters.
     HanKana,
-    /// Hangul: spaces, and two characters say a lot.
+    /// Hangul: spaces between words, and words of two characters.
     Hangul,
-    /// Thai and its neighbours: no spaces.
+    /// Thai, Lao, Burmese and Khmer: no spaces between words.
     Unspaced,
-    /// Everything else: words between spaces.
+    /// All other scripts: spaces between words.
     Spaced,
 }
 
 impl Script {
-    fn from_char(letter: char) -> Self {
-        match letter {
+    fn from_char(character: char) -> Self {
+        match character {
             '\u{2e80}'..='\u{2fdf}'
             | '\u{3005}'..='\u{3007}'
             | '\u{3041}'..='\u{30ff}'
@@ -60,7 +60,7 @@ impl Script {
         }
     }
 
-    /// The fewest characters that are found inside of a word.
+    /// The shortest query that is found inside a word.
     fn min_substring_chars(self) -> usize {
         match self {
             Self::HanKana | Self::Hangul => 2,
@@ -73,19 +73,19 @@ impl Script {
     }
 }
 
-/// A stretch of letters of one script.
+/// Consecutive characters of one script.
 struct ScriptRun<'a> {
     text: &'a str,
     script: Script,
-    /// Where a character with its marks begins, and the end.
+    /// The start of each character with its marks, and the end.
     bounds: Vec<usize>,
-    /// Whether it stands between spaces, so that everybody agrees it is a word.
+    /// Whether it is a whole word between spaces, by any definition of a word.
     is_delimited: bool,
 }
 
 impl<'a> ScriptRun<'a> {
     fn new(text: &'a str, script: Script, is_delimited: bool) -> Self {
-        let starts = text.char_indices().filter(|(_, letter)| !is_mark(*letter)).map(|(at, _)| at);
+        let starts = text.char_indices().filter(|(_, character)| !is_mark(*character)).map(|(at, _)| at);
         let bounds = starts.chain([text.len()]).collect();
         Self { text, script, bounds, is_delimited }
     }
@@ -99,73 +99,75 @@ impl<'a> ScriptRun<'a> {
     }
 
     fn sample(&self, kind: MatchKind, random: &mut StdRng) -> Option<SampledQuery> {
-        let (least, len) = (self.script.min_substring_chars(), self.len());
+        let (min, len) = (self.script.min_substring_chars(), self.len());
         let (from, to) = match (kind, self.script.has_spaces()) {
             (MatchKind::Word | MatchKind::Prefix, true) if !self.is_delimited => return None,
             (MatchKind::Word, true) => (0, len),
             (MatchKind::Prefix, true) if len > 2 => (0, random.random_range(2..len)),
-            // Where words are not told apart, any stretch may be one.
-            (MatchKind::Word | MatchKind::Prefix, false) if len >= least => {
-                let to = len.min(random.random_range(least..=least + 2));
+            // Without spaces, any part may be a word.
+            (MatchKind::Word | MatchKind::Prefix, false) if len >= min => {
+                let to = len.min(random.random_range(min..=min + 2));
                 if kind == MatchKind::Prefix { (0, to) } else { random_range_within(0, len, to, random) }
             }
-            (MatchKind::Substring, _) if len >= least + 2 => {
-                let longest = (len - 2).min(least + 2);
-                random_range_within(1, len - 1, random.random_range(least..=longest), random)
+            (MatchKind::Substring, _) if len >= min + 2 => {
+                let max = (len - 2).min(min + 2);
+                random_range_within(1, len - 1, random.random_range(min..=max), random)
             }
             _ => return None,
         };
-        Some(SampledQuery { text: self.slice(from, to).to_owned(), matches_substrings: to - from >= least })
+        Some(SampledQuery { text: self.slice(from, to).to_owned(), matches_substrings: to - from >= min })
     }
 }
 
-/// A stretch of this length, somewhere between `from` and `to`.
+/// A random range of this length between `from` and `to`.
 fn random_range_within(from: usize, to: usize, length: usize, random: &mut StdRng) -> (usize, usize) {
     let start = random.random_range(from..=to - length);
     (start, start + length)
 }
 
-/// Picks a query from a message's body, if it has a word to take it from.
+/// Takes a query from a message's body, if it has a fitting word.
 pub fn sample_query(body: &str, kind: MatchKind, random: &mut StdRng) -> Option<SampledQuery> {
-    let mut picks: Vec<SampledQuery> =
+    let mut queries: Vec<SampledQuery> =
         script_runs(body).iter().filter_map(|run| run.sample(kind, random)).collect();
-    if picks.is_empty() {
+    if queries.is_empty() {
         return None;
     }
-    Some(picks.swap_remove(random.random_range(0..picks.len())))
+    Some(queries.swap_remove(random.random_range(0..queries.len())))
 }
 
 fn script_runs(body: &str) -> Vec<ScriptRun<'_>> {
     let mut runs = Vec::new();
-    for (word, stands_alone) in words_with_boundaries(body) {
+    for (word, is_plain_word) in words_with_boundaries(body) {
         let mut start = 0;
         let mut script = None;
-        for (at, letter) in word.char_indices() {
-            // Marks, digits' neighbours and joiners belong to the letter before them.
-            let here = if is_mark(letter) {
+        for (at, character) in word.char_indices() {
+            // Marks and joiners belong to the character before them.
+            let current = if is_mark(character) {
                 script
             } else {
-                letter.is_alphanumeric().then(|| Script::from_char(letter))
+                character.is_alphanumeric().then(|| Script::from_char(character))
             };
-            if here != script {
+            if current != script {
                 runs.extend(script.map(|script| ScriptRun::new(&word[start..at], script, false)));
-                (start, script) = (at, here);
+                (start, script) = (at, current);
             }
         }
-        let whole = start == 0 && stands_alone;
-        runs.extend(script.map(|script| ScriptRun::new(&word[start..], script, whole)));
+        let is_delimited = start == 0 && is_plain_word;
+        runs.extend(script.map(|script| ScriptRun::new(&word[start..], script, is_delimited)));
     }
     runs
 }
 
-/// What stands between white space, without the punctuation around it, and whether only sentence punctuation was there.
+/// The words between white space without the punctuation around them, each with whether that is sentence punctuation
+/// only.
 fn words_with_boundaries(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split_whitespace().map(|word| {
-        let trimmed = word.trim_matches(|letter: char| !letter.is_alphanumeric() && !is_mark(letter));
-        let is_plain = |letter: char| "?!,;.…()\"“”«»¿¡。，！？、；：।॥؟،؛".contains(letter);
-        let around = word.strip_suffix(trimmed).is_some()
-            || word.split(trimmed).all(|rest| rest.chars().all(is_plain));
-        (trimmed, around)
+        let trimmed =
+            word.trim_matches(|character: char| !character.is_alphanumeric() && !is_mark(character));
+        let is_sentence_mark = |character: char| "?!,;.…()\"“”«»¿¡。，！？、；：।॥؟،؛".contains(character);
+        let is_plain_word = word.strip_suffix(trimmed).is_some()
+            || word.split(trimmed).all(|rest| rest.chars().all(is_sentence_mark));
+        (trimmed, is_plain_word)
     })
 }
 
@@ -194,40 +196,43 @@ mod tests {
     ];
 
     #[test]
-    fn every_script_has_words_starts_and_insides() {
+    fn takes_every_kind_of_query_from_every_script() {
         let mut random = StdRng::seed_from_u64(7);
         for sentence in SENTENCES {
             for kind in MatchKind::ALL {
-                let pick = sample_query(sentence, kind, &mut random)
+                let query = sample_query(sentence, kind, &mut random)
                     .unwrap_or_else(|| panic!("{kind:?} of {sentence}"));
-                assert!(strict_form(sentence).contains(&strict_form(&pick.text)), "{pick:?} of {sentence}");
-                assert!(kind != MatchKind::Substring || pick.matches_substrings, "{pick:?}");
+                assert!(strict_form(sentence).contains(&strict_form(&query.text)), "{query:?} of {sentence}");
+                assert!(kind != MatchKind::Substring || query.matches_substrings, "{query:?}");
             }
         }
     }
 
     #[test]
-    fn an_inside_neither_begins_nor_ends_its_word() {
+    fn a_substring_neither_starts_nor_ends_its_word() {
         let mut random = StdRng::seed_from_u64(3);
         for _ in 0..200 {
-            let pick = sample_query("abcdefg", MatchKind::Substring, &mut random).unwrap();
-            assert!(pick.text.len() >= 3 && !pick.text.contains('a') && !pick.text.contains('g'), "{pick:?}");
+            let query = sample_query("abcdefg", MatchKind::Substring, &mut random).unwrap();
+            assert!(
+                query.text.len() >= 3 && !query.text.contains('a') && !query.text.contains('g'),
+                "{query:?}"
+            );
         }
         assert_eq!(sample_query("abcd", MatchKind::Substring, &mut random), None);
     }
 
     #[test]
-    fn a_query_never_parts_a_letter_from_its_marks() {
+    fn a_query_keeps_each_character_with_its_marks() {
         let mut random = StdRng::seed_from_u64(5);
         let word = "a\u{301}b\u{301}c\u{301}d\u{301}e\u{301}f\u{301}";
         for _ in 0..100 {
-            let pick = sample_query(word, MatchKind::Substring, &mut random).unwrap();
-            assert!(pick.text.ends_with('\u{301}') && !pick.text.starts_with('\u{301}'), "{pick:?}");
+            let query = sample_query(word, MatchKind::Substring, &mut random).unwrap();
+            assert!(query.text.ends_with('\u{301}') && !query.text.starts_with('\u{301}'), "{query:?}");
         }
     }
 
     #[test]
-    fn parts_of_a_compound_are_not_taken_for_words() {
+    fn takes_no_words_from_compounds() {
         let mut random = StdRng::seed_from_u64(5);
         for compound in ["don't", "a.b", "well-known", "x_y", "http://a/b"] {
             assert_eq!(sample_query(compound, MatchKind::Word, &mut random), None, "{compound}");

@@ -1,16 +1,16 @@
-//! Reads every chat page by page, forwards and backwards, and compares it with what was posted.
+//! The check of reads: reads each chat page by page, forwards and backwards, and compares it with the posted messages.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::AppReport;
-use crate::client::{Call, Reply};
+use super::report::AppReport;
+use crate::client::{ApiRequest, ApiResponse};
 use crate::manifest::{App, Chat};
 use crate::retrying_client::RetryingClient;
 
-/// The largest page that the server gives.
+/// The largest page that the server returns.
 const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
@@ -40,13 +40,13 @@ struct Message {
     body: String,
 }
 
-/// Compares an app's counts, chats and messages with what was posted.
-pub async fn check(app: &App, caller: &mut RetryingClient, report: &mut AppReport) {
-    if let Err(finding) = check_counts(app, caller, report).await {
+/// Compares an app's counts, chats and messages with the manifest.
+pub async fn check(app: &App, client: &mut RetryingClient, report: &mut AppReport) {
+    if let Err(finding) = check_counts(app, client, report).await {
         report.findings.push(finding);
     }
     for (number, chat) in &app.chats {
-        match check_chat(app, *number, caller, report).await {
+        match check_chat(app, *number, client, report).await {
             Ok(messages) => compare(*number, chat, &messages, &mut report.findings),
             Err(finding) => report.findings.push(format!("chat {number}: {finding}")),
         }
@@ -54,9 +54,9 @@ pub async fn check(app: &App, caller: &mut RetryingClient, report: &mut AppRepor
     }
 }
 
-async fn check_counts(app: &App, caller: &mut RetryingClient, report: &mut AppReport) -> Result<(), String> {
+async fn check_counts(app: &App, client: &mut RetryingClient, report: &mut AppReport) -> Result<(), String> {
     let path = format!("/api/v1/apps/{}", app.token);
-    let (body, _): (AppBody, _) = get(caller, &path).await?;
+    let (body, _): (AppBody, _) = get(client, &path).await?;
     if body.chat_count != app.chats.len() as u64 {
         let findings = &mut report.findings;
         findings.push(format!("chat_count is {}, {} chats were created", body.chat_count, app.chats.len()));
@@ -64,53 +64,53 @@ async fn check_counts(app: &App, caller: &mut RetryingClient, report: &mut AppRe
     let mut counts = BTreeMap::new();
     let mut page = Some(format!("{path}/chats?limit={PAGE_SIZE}"));
     while let Some(path) = page {
-        let (body, reply): (ChatsBody, _) = get(caller, &path).await?;
+        let (body, response): (ChatsBody, _) = get(client, &path).await?;
         counts.extend(body.chats.into_iter().map(|chat| (chat.chat_number, chat.message_count)));
-        page = reply.link("next");
+        page = response.link("next");
     }
     if !counts.keys().eq(app.chats.keys()) || !counts.keys().copied().eq(1..=counts.len() as u64) {
         report.findings.push(format!("the chats listed are {:?}", counts.keys()));
     }
     for (number, chat) in &app.chats {
-        let certain = chat.messages.len() as u64;
-        let possible = certain..=certain + chat.uncertain.len() as u64;
+        let acknowledged = chat.messages.len() as u64;
+        let possible = acknowledged..=acknowledged + chat.uncertain.len() as u64;
         if let Some(count) = counts.get(number).filter(|count| !possible.contains(count)) {
             report
                 .findings
-                .push(format!("chat {number}: message_count is {count}, {certain} were acknowledged"));
+                .push(format!("chat {number}: message_count is {count}, {acknowledged} were acknowledged"));
         }
     }
     Ok(())
 }
 
-/// Reads a chat from its first message to its last and back, and returns it.
+/// Reads a chat from its first message to its last and back, and returns its messages.
 async fn check_chat(
     app: &App,
     chat: u64,
-    caller: &mut RetryingClient,
+    client: &mut RetryingClient,
     report: &mut AppReport,
 ) -> Result<Vec<Message>, String> {
     let path = format!("/api/v1/apps/{}/chats/{chat}/messages?limit={PAGE_SIZE}", app.token);
     let mut forwards = Vec::new();
     let mut page = Some(format!("{path}&after=0"));
     while let Some(path) = page {
-        let (body, reply): (MessagesBody, _) = get(caller, &path).await?;
-        page = next_page(&reply, "next", &body)?;
+        let (body, response): (MessagesBody, _) = get(client, &path).await?;
+        page = next_page(&response, "next", &body)?;
         forwards.extend(body.messages);
         report.pages += 1;
     }
     let mut backwards = Vec::new();
     let mut page = Some(path);
     while let Some(path) = page {
-        let (body, reply): (MessagesBody, _) = get(caller, &path).await?;
-        page = next_page(&reply, "prev", &body)?;
+        let (body, response): (MessagesBody, _) = get(client, &path).await?;
+        page = next_page(&response, "prev", &body)?;
         backwards.extend(body.messages.into_iter().rev());
         report.pages += 1;
     }
     backwards.reverse();
     if forwards != backwards {
         return Err(format!(
-            "{} messages read from the first to the last, {} other ones from the last to the first",
+            "{} messages read from the first to the last differ from {} read from the last to the first",
             forwards.len(),
             backwards.len()
         ));
@@ -119,10 +119,9 @@ async fn check_chat(
     Ok(forwards)
 }
 
-/// A page that is not full must be the last one, and one without messages must not lead on: else a reader could go
-/// round in circles.
-fn next_page(reply: &Reply, relation: &str, body: &MessagesBody) -> Result<Option<String>, String> {
-    match reply.link(relation) {
+/// The path of the next page. A page without messages must have no link: a reader could follow such links forever.
+fn next_page(response: &ApiResponse, relation: &str, body: &MessagesBody) -> Result<Option<String>, String> {
+    match response.link(relation) {
         Some(_) if body.messages.is_empty() => Err(format!("an empty page has a {relation} link")),
         link => Ok(link),
     }
@@ -134,28 +133,33 @@ fn compare(number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<Stri
     for (expected, message) in (1..).zip(read) {
         if message.message_number != expected {
             let found = message.message_number;
-            findings.push(format!("chat {number}: message {found} stands where {expected} belongs"));
+            findings.push(format!("chat {number}: message {found} is in the position of message {expected}"));
             return;
         }
         match posted.messages.get(&expected) {
             Some(body) if *body == message.body => missing -= 1,
-            Some(_) => findings.push(format!("chat {number}, message {expected}: the body is another")),
+            Some(_) => findings.push(format!("chat {number}, message {expected}: the body differs")),
             None => match uncertain.iter().position(|body| *body == message.body) {
                 Some(index) => drop(uncertain.swap_remove(index)),
-                None => findings.push(format!("chat {number}, message {expected}: nobody posted it")),
+                None => findings.push(format!("chat {number}, message {expected}: it was never posted")),
             },
         }
     }
     if missing > 0 {
-        findings.push(format!("chat {number}: {missing} acknowledged messages are not there as posted"));
+        findings.push(format!("chat {number}: {missing} acknowledged messages are missing or differ"));
     }
 }
 
-async fn get<T: DeserializeOwned>(caller: &mut RetryingClient, path: &str) -> Result<(T, Reply), String> {
-    let reply =
-        caller.call(&Call::get(path.to_owned())).await.map_err(|error| format!("a GET failed: {error}"))?;
-    let body = reply.json().map_err(|error| format!("a body of another form: {error}"))?;
-    Ok((body, reply))
+async fn get<T: DeserializeOwned>(
+    client: &mut RetryingClient,
+    path: &str,
+) -> Result<(T, ApiResponse), String> {
+    let response = client
+        .send(&ApiRequest::get(path.to_owned()))
+        .await
+        .map_err(|error| format!("a GET failed: {error}"))?;
+    let body = response.json().map_err(|error| format!("unexpected body: {error}"))?;
+    Ok((body, response))
 }
 
 #[cfg(test)]
@@ -183,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_posted_is_fine() {
+    fn accepts_the_posted_messages() {
         let chat = posted(&[(1, "a"), (2, "b")], &[]);
         assert_eq!(findings(&chat, &[(1, "a"), (2, "b")]), 0);
     }
 
     #[test]
-    fn missing_changed_moved_and_foreign_messages_are_found() {
+    fn finds_missing_changed_moved_and_foreign_messages() {
         let chat = posted(&[(1, "a"), (2, "b")], &[]);
-        for wrong in [
+        for read in [
             &[(1, "a")][..],
             &[(1, "a"), (2, "c")],
             &[(1, "b"), (2, "a")],
@@ -200,12 +204,12 @@ mod tests {
             &[(1, "a"), (2, "b"), (3, "b")],
             &[],
         ] {
-            assert!(findings(&chat, wrong) > 0, "{wrong:?}");
+            assert!(findings(&chat, read) > 0, "{read:?}");
         }
     }
 
     #[test]
-    fn a_message_whose_answer_was_lost_may_be_there_once_or_not() {
+    fn accepts_an_uncertain_message_once_or_not_at_all() {
         let chat = posted(&[(1, "a"), (3, "c")], &["b"]);
         assert_eq!(findings(&chat, &[(1, "a"), (2, "b"), (3, "c")]), 0);
         let chat = posted(&[(1, "a")], &["b"]);

@@ -1,4 +1,5 @@
-//! Searches for words of what was posted, and compares what is found with what must and may be found.
+//! The check of searches: searches for words of posted messages, and compares the hits with those that must and may be
+//! found.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -8,17 +9,17 @@ use rand::seq::SliceRandom;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::AppReport;
 use super::normalize::{loose_form, strict_form, without_diacritics};
 use super::query_sampling::{MatchKind, SampledQuery, sample_query};
-use crate::client::{Call, encode_query};
+use super::report::AppReport;
+use crate::client::{ApiRequest, encode_query};
 use crate::manifest::App;
 use crate::retrying_client::RetryingClient;
 
-/// The largest page that the server gives.
+/// The largest page that the server returns.
 const PAGE_SIZE: usize = 100;
 
-/// A message: its chat's number and its own.
+/// The number of a chat and of a message in it.
 type MessageKey = (u64, u64);
 
 struct PostedMessage<'a> {
@@ -43,7 +44,7 @@ struct Hit {
     snippet: String,
 }
 
-/// Where a search looks.
+/// The messages that a search covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Chat(u64),
@@ -62,7 +63,7 @@ impl Scope {
 /// Searches for up to `samples` queries of each kind, in each spelling, in their chat and in the app.
 pub async fn check(
     app: &App,
-    caller: &mut RetryingClient,
+    client: &mut RetryingClient,
     mut random: StdRng,
     samples: usize,
     report: &mut AppReport,
@@ -73,37 +74,37 @@ pub async fn check(
         .flat_map(|(chat, content)| content.messages.iter().map(|(number, body)| ((*chat, *number), body)))
         .map(|(key, body)| PostedMessage { key, body, strict: strict_form(body), loose: loose_form(body) })
         .collect();
-    // A message that may be there or not may be among the hits or not: it is no use to compare.
+    // A message that may be stored or not may be a hit or not: a comparison would prove nothing.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
-        report.findings.push("not searched: the answers to some messages were lost".to_owned());
+        report.findings.push("not searched: the responses to some messages were lost".to_owned());
         return;
     }
     for kind in MatchKind::ALL {
         let mut order: Vec<usize> = (0..posted.len()).collect();
         order.shuffle(&mut random);
-        let picks = order
+        let queries = order
             .into_iter()
             .filter_map(|index| Some((index, sample_query(posted[index].body, kind, &mut random)?)));
-        let picks: Vec<(usize, SampledQuery)> = picks.take(samples).collect();
-        for (source, pick) in picks {
+        let queries: Vec<(usize, SampledQuery)> = queries.take(samples).collect();
+        for (source, query) in queries {
             let source = &posted[source];
-            for spelling in spellings(&pick.text) {
+            for spelling in spellings(&query.text) {
                 for scope in [Scope::Chat(source.key.0), Scope::App] {
                     let search = SearchCheck {
                         posted: &posted,
                         source: source.key,
-                        pick: &pick,
+                        query: &query,
                         spelling: &spelling,
                         scope,
                     };
-                    match search.run(app, caller).await {
+                    match search.run(app, client).await {
                         Ok(hits) => report.hits += hits,
                         Err(finding) => report.findings.push(search.describe(kind, &finding)),
                     }
                     match kind {
                         MatchKind::Word => report.words += 1,
-                        MatchKind::Prefix => report.starts += 1,
-                        MatchKind::Substring => report.insides += 1,
+                        MatchKind::Prefix => report.prefixes += 1,
+                        MatchKind::Substring => report.substrings += 1,
                     }
                 }
             }
@@ -111,11 +112,11 @@ pub async fn check(
     }
 }
 
-/// The ways in which people may type the same: as it stands, in the other case, without diacritics.
+/// The spellings in which people may type a text: as it is, in the other case, without diacritics.
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // A letter whose capital is another letter's too (the Turkish dotless i) is not the same in the other case.
+    // Some letters change in the other case: the capital of the Turkish dotless i is also that of another letter.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
@@ -126,32 +127,34 @@ fn spellings(text: &str) -> Vec<String> {
     spellings
 }
 
+/// One search and the messages that it is checked against.
 struct SearchCheck<'a> {
     posted: &'a [PostedMessage<'a>],
+    /// The message that the query was taken from.
     source: MessageKey,
-    pick: &'a SampledQuery,
+    query: &'a SampledQuery,
     spelling: &'a str,
     scope: Scope,
 }
 
 impl SearchCheck<'_> {
-    /// Searches and checks the hits; how many there are, or what is wrong with them.
-    async fn run(&self, app: &App, caller: &mut RetryingClient) -> Result<usize, String> {
+    /// Searches and checks the hits. Returns their number, or a finding.
+    async fn run(&self, app: &App, client: &mut RetryingClient) -> Result<usize, String> {
         let mut found = BTreeMap::new();
         let (mut total, mut cursor) = (None, None);
         loop {
-            let page = self.page(app, caller, cursor.as_deref()).await?;
+            let page = self.page(app, client, cursor.as_deref()).await?;
             if *total.get_or_insert(page.total) != page.total {
                 return Err(format!("total is {total:?} on one page and {} on the next", page.total));
             }
             if page.messages.is_empty() && page.next.is_some() {
-                return Err("an empty page leads on".to_owned());
+                return Err("an empty page has a next cursor".to_owned());
             }
             for hit in page.messages {
                 check_snippet(&hit)?;
                 match found.entry(self.key(&hit)?) {
-                    Entry::Occupied(twice) => {
-                        return Err(format!("{} is found twice", message_name(*twice.key())));
+                    Entry::Occupied(duplicate) => {
+                        return Err(format!("{} is found twice", message_name(*duplicate.key())));
                     }
                     Entry::Vacant(first) => drop(first.insert(hit.body)),
                 }
@@ -170,49 +173,49 @@ impl SearchCheck<'_> {
     async fn page(
         &self,
         app: &App,
-        caller: &mut RetryingClient,
+        client: &mut RetryingClient,
         cursor: Option<&str>,
     ) -> Result<SearchBody, String> {
         let base = format!("/api/v1/apps/{}", app.token);
-        // One scope is asked by POST and one by GET, so that both are tried.
-        let call = match self.scope {
+        // One scope is searched with POST and one with GET, so that both methods are tested.
+        let request = match self.scope {
             Scope::Chat(chat) => {
                 let query = json!({ "query": self.spelling, "limit": PAGE_SIZE, "cursor": cursor });
-                Call::post_query(format!("{base}/chats/{chat}/messages/search"), &query)
+                ApiRequest::post_query(format!("{base}/chats/{chat}/messages/search"), &query)
             }
             Scope::App => {
                 let cursor =
                     cursor.map(|cursor| format!("&cursor={}", encode_query(cursor))).unwrap_or_default();
                 let query = encode_query(self.spelling);
-                Call::get(format!("{base}/messages/search?query={query}&limit={PAGE_SIZE}{cursor}"))
+                ApiRequest::get(format!("{base}/messages/search?query={query}&limit={PAGE_SIZE}{cursor}"))
             }
         };
-        let reply = caller.call(&call).await.map_err(|error| format!("the search failed: {error}"))?;
-        reply.json().map_err(|error| format!("a body of another form: {error}"))
+        let response = client.send(&request).await.map_err(|error| format!("the search failed: {error}"))?;
+        response.json().map_err(|error| format!("unexpected body: {error}"))
     }
 
     fn key(&self, hit: &Hit) -> Result<MessageKey, String> {
         match (self.scope, hit.chat_number) {
             (Scope::Chat(chat), Some(number)) if number == chat => Ok((chat, hit.message_number)),
-            (Scope::Chat(_), Some(number)) => Err(format!("a hit is of chat {number}")),
+            (Scope::Chat(_), Some(number)) => Err(format!("a hit is from chat {number}")),
             (Scope::Chat(chat), None) | (Scope::App, Some(chat)) => Ok((chat, hit.message_number)),
             (Scope::App, None) => Err("a hit has no chat_number".to_owned()),
         }
     }
 
-    /// Holds the hits against what must be found and what may be.
+    /// Compares the hits with the messages that must be found and those that may be.
     fn compare(&self, found: &BTreeMap<MessageKey, String>) -> Result<usize, String> {
-        let (must, may) = (strict_form(&self.pick.text), loose_form(self.spelling));
+        let (required, permitted) = (strict_form(&self.query.text), loose_form(self.spelling));
         let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));
         for posted in in_scope {
             let hit = found.get(&posted.key);
-            let expected =
-                posted.key == self.source || (self.pick.matches_substrings && posted.strict.contains(&must));
+            let expected = posted.key == self.source
+                || (self.query.matches_substrings && posted.strict.contains(&required));
             if expected && hit.is_none() {
                 return Err(format!("{} is not found", message_name(posted.key)));
             }
-            if hit.is_some() && !posted.loose.contains(&may) {
-                return Err(format!("{} is found, but does not hold it", message_name(posted.key)));
+            if hit.is_some() && !posted.loose.contains(&permitted) {
+                return Err(format!("{} is found, but does not contain the query", message_name(posted.key)));
             }
             if hit.is_some_and(|body| body != posted.body) {
                 return Err(format!("{} is found with another body", message_name(posted.key)));
@@ -227,18 +230,18 @@ impl SearchCheck<'_> {
     fn describe(&self, kind: MatchKind, finding: &str) -> String {
         let kind = match kind {
             MatchKind::Word => "the word",
-            MatchKind::Prefix => "the start of a word",
-            MatchKind::Substring => "the inside of a word",
+            MatchKind::Prefix => "the prefix",
+            MatchKind::Substring => "the substring",
         };
-        let place = match self.scope {
+        let scope = match self.scope {
             Scope::Chat(chat) => format!("in chat {chat}"),
             Scope::App => "in the app".to_owned(),
         };
-        format!("{kind} {:?} of {}, searched {place}: {finding}", self.spelling, message_name(self.source))
+        format!("{kind} {:?} of {}, searched {scope}: {finding}", self.spelling, message_name(self.source))
     }
 }
 
-/// A snippet marks what matched and holds no other HTML.
+/// Checks that a snippet marks a match and holds no other HTML.
 fn check_snippet(hit: &Hit) -> Result<(), String> {
     let text = hit.snippet.replace("<mark>", "").replace("</mark>", "");
     if !hit.snippet.contains("<mark>") || text.contains(['<', '>']) {
@@ -263,7 +266,11 @@ mod tests {
         assert_eq!(spellings("ılık"), ["ılık"]);
     }
 
-    fn compare(found: &[(MessageKey, &str)], spelling: &str, found_inside: bool) -> Result<usize, String> {
+    fn compare(
+        found: &[(MessageKey, &str)],
+        spelling: &str,
+        matches_substrings: bool,
+    ) -> Result<usize, String> {
         let bodies = [((1, 1), "a red fox"), ((1, 2), "foxes, Réd"), ((2, 1), "a box"), ((2, 2), "FOX")];
         let posted: Vec<_> = bodies
             .iter()
@@ -274,34 +281,34 @@ mod tests {
                 loose: loose_form(body),
             })
             .collect();
-        let pick = SampledQuery { text: spelling.to_owned(), matches_substrings: found_inside };
+        let query = SampledQuery { text: spelling.to_owned(), matches_substrings };
         let search =
-            SearchCheck { posted: &posted, source: (1, 1), pick: &pick, spelling, scope: Scope::App };
+            SearchCheck { posted: &posted, source: (1, 1), query: &query, spelling, scope: Scope::App };
         search.compare(&found.iter().map(|(key, body)| (*key, (*body).to_owned())).collect())
     }
 
     #[test]
-    fn every_message_that_holds_the_query_must_be_found() {
+    fn requires_every_message_that_contains_the_query() {
         let all = [((1, 1), "a red fox"), ((1, 2), "foxes, Réd"), ((2, 2), "FOX")];
         assert_eq!(compare(&all, "fox", true), Ok(3));
         for missing in 0..3 {
-            let mut some = all.to_vec();
-            some.remove(missing);
-            assert!(compare(&some, "fox", true).is_err(), "{missing}");
+            let mut found = all.to_vec();
+            found.remove(missing);
+            assert!(compare(&found, "fox", true).is_err(), "{missing}");
         }
         assert_eq!(compare(&all[..1], "fox", false), Ok(1));
     }
 
     #[test]
-    fn what_differs_in_diacritics_alone_may_be_found() {
+    fn permits_messages_that_differ_only_in_diacritics() {
         assert_eq!(compare(&[((1, 1), "a red fox")], "red", true), Ok(1));
         assert_eq!(compare(&[((1, 1), "a red fox"), ((1, 2), "foxes, Réd")], "red", true), Ok(2));
     }
 
     #[test]
-    fn nothing_else_may_be_found() {
-        let wrong = [((1, 1), "a red fox"), ((2, 1), "a box")];
-        assert!(compare(&wrong, "red", true).is_err());
+    fn rejects_any_other_hit() {
+        let found = [((1, 1), "a red fox"), ((2, 1), "a box")];
+        assert!(compare(&found, "red", true).is_err());
         assert!(compare(&[((1, 1), "a red fox"), ((9, 9), "red")], "red", true).is_err());
         assert!(compare(&[((1, 1), "a red ox")], "red", true).is_err());
     }

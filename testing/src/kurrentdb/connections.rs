@@ -1,6 +1,4 @@
-//! Connections that can be cut.
-//!
-//! What comes over a socket is handed on through a pipe: the socket is closed by ending whoever hands it on.
+//! Connections that can be cut: a task copies between each socket and a pipe, and its end closes the socket.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tonic::transport::server::Connected;
 
-/// How much a pipe holds.
+/// The capacity of a pipe.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// Names a connection. Requests carry it.
+/// The id of a connection, which is an extension of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionId(u64);
 
@@ -33,25 +31,25 @@ struct OpenConnections {
 }
 
 impl Connections {
-    /// Takes a socket in, and returns the end that the server talks to.
+    /// Connects a socket to a pipe, and returns the server's end of it.
     pub(super) fn connect(&self, socket: TcpStream) -> io::Result<PipedConnection> {
         let (mut near, far) = duplex(PIPE_BYTES);
         socket.set_nodelay(true)?;
         let mut socket = QuickAckSocket::new(socket)?;
         let task = tokio::spawn(async move {
-            // A client that goes away is no failure.
+            // A client may disconnect at any time.
             let _ = copy_bidirectional(&mut socket, &mut near).await;
         });
         let mut open = self.open();
         open.tasks.retain(|_, task| !task.is_finished());
         open.last_id += 1;
-        let line = ConnectionId(open.last_id);
-        open.tasks.insert(line, task.abort_handle());
-        Ok(PipedConnection { id: line, inner: far })
+        let id = ConnectionId(open.last_id);
+        open.tasks.insert(id, task.abort_handle());
+        Ok(PipedConnection { id, inner: far })
     }
 
-    pub(super) fn cut(&self, line: ConnectionId) {
-        if let Some(task) = self.open().tasks.remove(&line) {
+    pub(super) fn cut(&self, id: ConnectionId) {
+        if let Some(task) = self.open().tasks.remove(&id) {
             task.abort();
         }
     }
@@ -67,10 +65,10 @@ impl Connections {
     }
 }
 
-/// A socket that acknowledges at once what it has read.
+/// A socket that acknowledges received data immediately.
 ///
-/// The client (1.2) leaves Nagle's algorithm on and sends a call in two pieces: it keeps the second back until the first
-/// is acknowledged, which Linux puts off for 40 ms. Tests are to wait for what they are about.
+/// The client (1.2) leaves Nagle's algorithm on and sends a call in two parts. It sends the second part when the first one
+/// is acknowledged, which Linux delays by 40 ms.
 struct QuickAckSocket {
     socket: TcpStream,
     #[cfg(target_os = "linux")]
@@ -85,7 +83,7 @@ impl QuickAckSocket {
         Ok(Self { socket: TcpStream::from_std(socket)?, options })
     }
 
-    /// Holds until the socket sends something.
+    /// The option is reset when the socket sends data, so it is set after each read.
     fn acknowledge(&self) {
         use std::os::linux::net::TcpStreamExt;
         let _ = self.options.set_quickack(true);

@@ -1,45 +1,44 @@
-//! What goes wrong, and when.
+//! Faults: failures of appends, on demand or at random.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What goes wrong with one append.
+/// A failure of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection is cut, and nothing was stored.
+    /// Nothing is stored, and the connection is cut.
     CutBefore,
-    /// The events are stored, and the connection is cut instead of an answer.
+    /// The events are stored, and the connection is cut before the response.
     CutAfter,
-    /// Nothing is stored, and no answer ever comes.
+    /// Nothing is stored, and there is no response.
     SilentBefore,
-    /// The events are stored, and no answer ever comes.
+    /// The events are stored, and there is no response.
     SilentAfter,
-    /// The answer takes a while.
+    /// The response is delayed.
     Slow(Duration),
-    /// The node says that it is not the leader, and names the one that is.
+    /// The node answers that it is not the leader, and names the leader.
     NotLeader,
-    /// The node is not ready to take anything.
+    /// The node is not ready.
     NotReady,
-    /// The events are stored, and the answer is that the deadline has passed.
+    /// The events are stored, and the response says that the deadline was exceeded.
     DeadlineAfter,
-    /// The events are stored, and the answer is that the operation timed out, as a commit that took too long is
-    /// answered.
+    /// The events are stored, and the response says that the operation timed out, as for a slow commit.
     TimeoutAfter,
-    /// The events are stored, and the answer has no position.
+    /// The events are stored, and the response has no position.
     NoPosition,
-    /// Events that come again are not recognised, and conflict with themselves.
+    /// Repeated events are not recognized, and conflict with the stored ones.
     NoDeduplication,
 }
 
-/// Faults by chance: each kind befalls one append in so many, 0 means none. The same seed gives the same faults to the
-/// same sequence of appends.
+/// Random faults: each rate is one in so many appends, or 0 for none. The same seed injects the same faults into the same
+/// sequence of appends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
-    /// Where the chance starts.
+    /// The seed of the random numbers.
     pub seed: u64,
-    /// [`Fault::CutAfter`]: the answer is lost.
+    /// [`Fault::CutAfter`].
     pub lost_answers: u64,
-    /// [`Fault::CutBefore`]: the connection is dropped.
+    /// [`Fault::CutBefore`].
     pub dropped: u64,
     /// [`Fault::NotLeader`].
     pub not_leader: u64,
@@ -49,21 +48,21 @@ pub struct FaultPlan {
     pub timed_out: u64,
     /// [`Fault::Slow`], 20 ms.
     pub slow: u64,
-    /// Every subscription ends with an append.
+    /// The end of all subscriptions.
     pub ended_subscriptions: u64,
 }
 
-/// What befalls an append.
+/// The faults of one append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AppendFaults {
     pub(super) fault: Option<Fault>,
     pub(super) ends_subscriptions: bool,
 }
 
-/// The faults to come.
+/// The source of faults.
 #[derive(Debug, Default)]
 pub(super) struct FaultInjector {
-    /// Those asked for, one after another.
+    /// Faults on demand, for one append each.
     pub(super) queued: VecDeque<Fault>,
     plan: FaultPlan,
     random_state: u64,
@@ -75,7 +74,7 @@ impl FaultInjector {
         self.random_state = plan.seed;
     }
 
-    /// What befalls the append at hand.
+    /// Returns the faults of the next append.
     pub(super) fn next_faults(&mut self) -> AppendFaults {
         const SLOW: Duration = Duration::from_millis(20);
         if let Some(fault) = self.queued.pop_front() {
@@ -91,7 +90,7 @@ impl FaultInjector {
             (plan.timed_out.saturating_mul(2), Fault::TimeoutAfter),
             (plan.slow, Fault::Slow(SLOW)),
         ];
-        // Each is drawn each time, so that one rate does not shift what the others draw.
+        // Each fault uses one random number for each append, so that one rate does not affect the others.
         let drawn = chances.map(|(one_in, fault)| self.happens(one_in).then_some(fault));
         let ends_subscriptions = self.happens(plan.ended_subscriptions);
         AppendFaults { fault: drawn.into_iter().flatten().next(), ends_subscriptions }
@@ -125,7 +124,7 @@ mod tests {
         };
         assert_eq!(faults_of_seed(7), faults_of_seed(7));
         assert_ne!(faults_of_seed(7), faults_of_seed(8));
-        let lost = faults_of_seed(7).iter().filter(|fate| fate.fault == Some(Fault::CutAfter)).count();
+        let lost = faults_of_seed(7).iter().filter(|faults| faults.fault == Some(Fault::CutAfter)).count();
         assert!((50..150).contains(&lost), "{lost} of 1,000");
     }
 }

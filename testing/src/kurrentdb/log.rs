@@ -1,4 +1,4 @@
-//! The stand-in's log: events in memory, in one order, under KurrentDB's rules for appending.
+//! The log of the fake KurrentDB: events in memory, with KurrentDB's rules for appends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use prost::bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Each so many appends the server writes an event of its own, as real ones do.
+/// The number of appends after which the server writes an event of its own, as real servers do.
 const SYSTEM_EVENT_EVERY: u64 = 3;
 
-/// What a record takes in a real log beside what its writer gave, about: positions are offsets in bytes.
+/// The approximate overhead of a record in a real log, where positions are offsets in bytes.
 const RECORD_BYTES: usize = 90;
 
 /// A stored event.
@@ -31,7 +31,7 @@ pub(super) struct ProposedEvent {
     pub(super) data: Bytes,
 }
 
-/// What an append expects of its stream.
+/// The expected revision of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedRevision {
     Any,
@@ -40,23 +40,23 @@ pub(super) enum ExpectedRevision {
     Revision(u64),
 }
 
-/// What came of an append.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AppendOutcome {
     Stored {
         revision: u64,
         position: u64,
     },
-    /// The same events stand there already.
+    /// The same events are stored at the same revisions.
     AlreadyStored {
         revision: u64,
         position: u64,
     },
-    /// The stream ends elsewhere.
+    /// The stream has another last revision.
     WrongExpectedRevision {
         current: Option<u64>,
     },
-    /// The stream was deleted for good.
+    /// The stream was deleted permanently.
     Deleted,
 }
 
@@ -69,7 +69,7 @@ struct LogState {
     appends: u64,
 }
 
-/// The log, and who waits for it to grow.
+/// The log with a signal of its growth.
 #[derive(Debug)]
 pub(super) struct Log {
     state: Mutex<LogState>,
@@ -79,7 +79,7 @@ pub(super) struct Log {
 impl Default for Log {
     fn default() -> Self {
         let log = Self { state: Mutex::default(), length: watch::Sender::new(0) };
-        // The first record of a real log is one of the server's own.
+        // The first record of a real log is a system event.
         log.lock_state().write(&Bytes::from_static(b"$epoch-information"), ProposedEvent::default());
         log
     }
@@ -90,19 +90,19 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends under KurrentDB's rules: a stream that has gone on accepts the same events at the same place again, and
-    /// answers as if it had just stored them.
+    /// Appends with KurrentDB's rules: an append that repeats stored events at their revisions succeeds, also if later events
+    /// follow.
     pub(super) fn append(
         &self,
         stream: &Bytes,
         expected: ExpectedRevision,
         events: Vec<ProposedEvent>,
     ) -> AppendOutcome {
-        let mut content = self.lock_state();
-        if content.tombstones.contains(stream) {
+        let mut state = self.lock_state();
+        if state.tombstones.contains(stream) {
             return AppendOutcome::Deleted;
         }
-        let current = content.last_revision(stream);
+        let current = state.last_revision(stream);
         let first = match expected {
             ExpectedRevision::Any => current.map_or(0, |last| last + 1),
             ExpectedRevision::StreamExists => match current {
@@ -114,35 +114,35 @@ impl Log {
         };
         let next = current.map_or(0, |last| last + 1);
         if first != next {
-            return content
+            return state
                 .find_stored(stream, first, &events)
                 .unwrap_or(AppendOutcome::WrongExpectedRevision { current });
         }
-        let mut position = content.next_position;
+        let mut position = state.next_position;
         for event in events {
-            position = content.write(stream, event);
+            position = state.write(stream, event);
         }
-        let revision = content.last_revision(stream).unwrap_or(0);
-        content.appends += 1;
-        if content.appends.is_multiple_of(SYSTEM_EVENT_EVERY) {
-            content.write(&Bytes::from_static(b"$stats-127.0.0.1:2113"), ProposedEvent::default());
+        let revision = state.last_revision(stream).unwrap_or(0);
+        state.appends += 1;
+        if state.appends.is_multiple_of(SYSTEM_EVENT_EVERY) {
+            state.write(&Bytes::from_static(b"$stats-127.0.0.1:2113"), ProposedEvent::default());
         }
-        self.length.send_replace(content.records.len());
+        self.length.send_replace(state.records.len());
         AppendOutcome::Stored { revision, position }
     }
 
-    /// Alters what is stored, as somebody with access to the server's files may.
+    /// Tampers with the stored records.
     pub(super) fn alter(&self, change: impl FnOnce(&mut Vec<Arc<Record>>)) {
-        let mut content = self.lock_state();
-        change(&mut content.records);
-        content.streams.clear();
-        let LogState { records, streams, .. } = &mut *content;
-        for (place, record) in records.iter().enumerate() {
-            streams.entry(record.stream.clone()).or_default().push(place);
+        let mut state = self.lock_state();
+        change(&mut state.records);
+        state.streams.clear();
+        let LogState { records, streams, .. } = &mut *state;
+        for (index, record) in records.iter().enumerate() {
+            streams.entry(record.stream.clone()).or_default().push(index);
         }
     }
 
-    /// Deletes a stream for good.
+    /// Deletes a stream permanently.
     pub(super) fn tombstone(&self, stream: &str) {
         self.lock_state().tombstones.push(Bytes::copy_from_slice(stream.as_bytes()));
     }
@@ -151,33 +151,33 @@ impl Log {
         self.lock_state().tombstones.contains(stream)
     }
 
-    /// The records of one stream, `None` where it does not exist.
+    /// The records of one stream, or `None` if it does not exist.
     pub(super) fn stream(&self, stream: &Bytes) -> Option<Vec<Arc<Record>>> {
-        let content = self.lock_state();
-        let places = content.streams.get(stream)?;
-        Some(places.iter().map(|place| Arc::clone(&content.records[*place])).collect())
+        let state = self.lock_state();
+        let indexes = state.streams.get(stream)?;
+        Some(indexes.iter().map(|index| Arc::clone(&state.records[*index])).collect())
     }
 
-    /// Up to `limit` records from the place `from` on. Places count records.
+    /// Up to `limit` records from the index `from` on.
     pub(super) fn slice(&self, from: usize, limit: usize) -> Vec<Arc<Record>> {
         self.lock_state().records.iter().skip(from).take(limit).cloned().collect()
     }
 
-    /// The place of the first record at or after a position.
+    /// The index of the first record at or after a position.
     pub(super) fn index_of(&self, position: u64) -> usize {
         self.lock_state().records.partition_point(|record| record.position < position)
     }
 
-    /// All records before a place, last first.
-    pub(super) fn slice_backwards(&self, place: usize) -> Vec<Arc<Record>> {
-        self.lock_state().records.iter().take(place).rev().cloned().collect()
+    /// All records before an index, last first.
+    pub(super) fn slice_backwards(&self, index: usize) -> Vec<Arc<Record>> {
+        self.lock_state().records.iter().take(index).rev().cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {
         self.lock_state().records.len()
     }
 
-    /// Where the next record will stand.
+    /// The position of the next record.
     pub(super) fn next_position(&self) -> u64 {
         self.lock_state().next_position
     }
@@ -190,28 +190,28 @@ impl Log {
 
 impl LogState {
     fn last_revision(&self, stream: &Bytes) -> Option<u64> {
-        self.streams.get(stream).map(|places| places.len() as u64 - 1)
+        self.streams.get(stream).map(|indexes| indexes.len() as u64 - 1)
     }
 
     /// Writes a record, and returns its position.
     fn write(&mut self, stream: &Bytes, proposed: ProposedEvent) -> u64 {
-        let place = self.records.len();
-        let places = self.streams.entry(stream.clone()).or_default();
-        let (position, revision) = (self.next_position, places.len() as u64);
-        places.push(place);
+        let index = self.records.len();
+        let indexes = self.streams.entry(stream.clone()).or_default();
+        let (position, revision) = (self.next_position, indexes.len() as u64);
+        indexes.push(index);
         let bytes = RECORD_BYTES + stream.len() + proposed.data.len() + proposed.custom_metadata.len();
         self.next_position += bytes as u64;
         self.records.push(Arc::new(Record { position, stream: stream.clone(), revision, proposed }));
         position
     }
 
-    /// Whether these events stand in the stream from the revision `first` on.
+    /// Finds these events in the stream from the revision `first` on.
     fn find_stored(&self, stream: &Bytes, first: u64, events: &[ProposedEvent]) -> Option<AppendOutcome> {
-        let places = self.streams.get(stream)?;
+        let indexes = self.streams.get(stream)?;
         let mut last = None;
         for (offset, event) in events.iter().enumerate() {
-            let place = places.get(usize::try_from(first).ok()? + offset)?;
-            let record = &self.records[*place];
+            let index = indexes.get(usize::try_from(first).ok()? + offset)?;
+            let record = &self.records[*index];
             if record.proposed.id != event.id {
                 return None;
             }

@@ -1,10 +1,10 @@
-//! A stand-in for KurrentDB: it speaks the public gRPC protocol, keeps its events in memory, and fails on demand.
+//! A fake KurrentDB: it implements the public gRPC protocol, keeps its events in memory, and fails on demand.
 //!
-//! What it knows: appending with an expected revision and KurrentDB's rules for appends that come again, reading
-//! streams and `$all` both ways, filtered subscriptions with checkpoints, a leader and followers. Positions are like
-//! offsets in a file, and now and then the server writes an event of its own, as real ones do.
+//! It supports appends with an expected revision and KurrentDB's rules for repeated appends, reads of streams and `$all` in
+//! both directions, filtered subscriptions with checkpoints, and a leader with followers. As on a real server, positions
+//! are like offsets in a file, and some events are the server's own.
 //!
-//! It runs on threads of its own, so that tests without a runtime, and processes that a test starts, can use it.
+//! It runs on threads of its own, so that tests without a runtime and processes that a test starts can use it.
 
 #![expect(clippy::result_large_err, reason = "tonic's `Status` is what the services return")]
 
@@ -41,7 +41,7 @@ use protocol::event_store::client::server_features::server_features_server::Serv
 use protocol::event_store::client::streams::streams_server::StreamsServer;
 use service::Service;
 
-/// A node of a cluster, mostly the only one. It ends when dropped.
+/// A node of a fake cluster, often the only one. Dropping it stops it.
 #[derive(Debug)]
 pub struct FakeKurrentDb {
     node: Arc<Node>,
@@ -50,7 +50,7 @@ pub struct FakeKurrentDb {
     runtime: Option<Runtime>,
 }
 
-/// What the nodes of a cluster share.
+/// The state that the nodes of a cluster share.
 #[derive(Debug)]
 struct Cluster {
     log: Log,
@@ -59,7 +59,7 @@ struct Cluster {
     nodes: Mutex<Vec<Arc<Node>>>,
 }
 
-/// What a node's services work with.
+/// The state of a node.
 #[derive(Debug)]
 struct Node {
     port: u16,
@@ -67,9 +67,9 @@ struct Node {
     cluster: Arc<Cluster>,
     connections: Connections,
     faults: Mutex<FaultInjector>,
-    /// The `authorization` that requests must carry, where one is asked for.
+    /// The `authorization` that requests must have, if one is required.
     authorization: Mutex<Option<String>>,
-    /// Counts up when all subscriptions are to end.
+    /// Incremented to end all subscriptions.
     end_subscriptions_signal: watch::Sender<u64>,
     append_count: AtomicU64,
     delivered_count: AtomicU64,
@@ -102,7 +102,7 @@ impl FakeKurrentDb {
         Ok(node)
     }
 
-    /// Starts another node of the same cluster: a follower, until it is told to lead.
+    /// Starts a follower of the same cluster.
     pub fn start_follower(&self) -> io::Result<Self> {
         Self::start_in(&self.node.cluster)
     }
@@ -142,7 +142,7 @@ impl FakeKurrentDb {
         let (node, pipes) = (Arc::clone(&self.node), self.accepted.clone());
         let accepting = runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                // A client that has gone again is no failure.
+                // The client may have disconnected already.
                 let Ok(pipe) = node.connections.connect(socket) else { continue };
                 if pipes.send(Ok(pipe)).await.is_err() {
                     break;
@@ -158,7 +158,7 @@ impl FakeKurrentDb {
         format!("kurrentdb://127.0.0.1:{}?tls=false", self.node.port)
     }
 
-    /// The connection string of the cluster: all nodes there are so far.
+    /// The connection string of the cluster with all nodes started so far.
     pub fn cluster_url(&self) -> String {
         let nodes = lock(&self.node.cluster.nodes);
         let hosts: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
@@ -170,27 +170,27 @@ impl FakeKurrentDb {
         self.node.cluster.leader.store(self.node.port, Ordering::SeqCst);
     }
 
-    /// What goes wrong with the next append; asked for several times, with the ones after it.
+    /// Queues a fault for the next append that has none.
     pub fn fail_next(&self, fault: Fault) {
         self.node.faults().queued.push_back(fault);
     }
 
-    /// Faults by chance from here on.
+    /// Injects random faults from now on.
     pub fn set_fault_plan(&self, plan: FaultPlan) {
         self.node.faults().set_plan(plan);
     }
 
-    /// From here on only requests with this `authorization` are answered.
+    /// Refuses requests without this `authorization` from now on.
     pub fn require_authorization(&self, authorization: &str) {
         *lock(&self.node.authorization) = Some(authorization.to_owned());
     }
 
-    /// Goes away: nobody listens, and connections are cut. What is stored stays.
+    /// Stops listening and cuts all connections. The events stay.
     pub fn go_down(&self) {
         self.node.is_up.store(false, Ordering::SeqCst);
         if let Some(accepting) = lock(&self.accept_task).take() {
             accepting.abort();
-            // The port is free when the task is gone, which runs on a thread of its own.
+            // The port is free when the task has ended, on another thread.
             while !accepting.is_finished() {
                 std::thread::yield_now();
             }
@@ -198,24 +198,24 @@ impl FakeKurrentDb {
         self.node.connections.cut_all();
     }
 
-    /// Comes back on the same port.
+    /// Listens on the same port again.
     pub fn come_up(&self) -> io::Result<()> {
         self.accept(TcpListener::bind((Ipv4Addr::LOCALHOST, self.node.port))?)?;
         self.node.is_up.store(true, Ordering::SeqCst);
         Ok(())
     }
 
-    /// Cuts all connections; new ones are taken.
+    /// Cuts all connections. New ones are accepted.
     pub fn cut_connections(&self) {
         self.node.connections.cut_all();
     }
 
-    /// Ends all subscriptions, with an error.
+    /// Ends all subscriptions with an error.
     pub fn end_subscriptions(&self) {
         self.node.end_subscriptions();
     }
 
-    /// Appends events of another program, one each time.
+    /// Appends events of another program, one after another.
     pub fn append_foreign_events(&self, stream: &str, events: usize) {
         for _ in 0..events {
             let metadata = [("type", "Foreign"), ("content-type", "application/json")]
@@ -231,7 +231,7 @@ impl FakeKurrentDb {
         }
     }
 
-    /// Changes the payload of the event at a position, behind everybody's back.
+    /// Tampers with the payload of the event at a position.
     pub fn alter_payload(&self, position: u64, change: impl FnOnce(&mut Vec<u8>)) {
         self.node.cluster.log.alter(|records| {
             let Some(record) = records.iter_mut().find(|record| record.position == position) else { return };
@@ -242,12 +242,12 @@ impl FakeKurrentDb {
         });
     }
 
-    /// Takes the event at a position away, behind everybody's back.
+    /// Removes the event at a position without a trace.
     pub fn remove_event(&self, position: u64) {
         self.node.cluster.log.alter(|records| records.retain(|record| record.position != position));
     }
 
-    /// Lets the events at two positions stand in each other's place, behind everybody's back.
+    /// Swaps the events at two positions.
     pub fn swap_events(&self, one: u64, other: u64) {
         self.node.cluster.log.alter(|records| {
             for record in records.iter_mut() {
@@ -262,27 +262,27 @@ impl FakeKurrentDb {
         });
     }
 
-    /// Puts a copy of the event at a position in front of it, with another id, behind everybody's back.
+    /// Inserts a copy of the event at a position before it, with another id.
     pub fn insert_copy_before(&self, position: u64) {
         self.node.cluster.log.alter(|records| {
-            let Some(place) = records.iter().position(|record| record.position == position) else { return };
-            let proposed = ProposedEvent { id: Uuid::new_v4(), ..records[place].proposed.clone() };
-            let inserted = Record { position: position - 1, proposed, ..Record::clone(&records[place]) };
-            records.insert(place, Arc::new(inserted));
+            let Some(index) = records.iter().position(|record| record.position == position) else { return };
+            let proposed = ProposedEvent { id: Uuid::new_v4(), ..records[index].proposed.clone() };
+            let inserted = Record { position: position - 1, proposed, ..Record::clone(&records[index]) };
+            records.insert(index, Arc::new(inserted));
         });
     }
 
-    /// Deletes a stream for good.
+    /// Deletes a stream permanently.
     pub fn tombstone_stream(&self, stream: &str) {
         self.node.cluster.log.tombstone(stream);
     }
 
-    /// The appends that have arrived, whatever came of them.
+    /// The number of received appends, successful or not.
     pub fn append_count(&self) -> u64 {
         self.node.append_count.load(Ordering::SeqCst)
     }
 
-    /// The events that subscriptions were given; what waits for the other side to read is not among them.
+    /// The number of events that subscriptions have handed to their connections.
     pub fn delivered_count(&self) -> u64 {
         self.node.delivered_count.load(Ordering::SeqCst)
     }
@@ -292,7 +292,7 @@ impl Drop for FakeKurrentDb {
     fn drop(&mut self) {
         self.go_down();
         if let Some(runtime) = self.runtime.take() {
-            // Waiting would not be allowed in a test's own runtime, and there is nothing to wait for.
+            // Blocking is not allowed in the runtime of a test, and no task has to finish.
             runtime.shutdown_background();
         }
     }

@@ -1,4 +1,4 @@
-//! The protocol's services.
+//! The gRPC services of the fake KurrentDB.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ use super::protocol::event_store::client::{
 };
 use super::subscription::{self, StreamFilter};
 
-/// Real servers refuse more than this in one append, unless told otherwise (`MaxAppendSize`).
+/// The largest append that real servers accept by default (`MaxAppendSize`).
 const MAX_APPEND_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Service {
         Self { node: Arc::clone(node) }
     }
 
-    /// Refuses who may not, and who asks the wrong node.
+    /// Refuses requests without the required authorization, and requests for the leader on a follower.
     fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
         if let Some(wanted) = &*lock(&self.node.authorization)
@@ -85,7 +85,7 @@ impl Service {
         status
     }
 
-    fn store(&self, append: AppendRequest, memory: Deduplication) -> Result<AppendResp, Status> {
+    fn store(&self, append: AppendRequest, deduplication: Deduplication) -> Result<AppendResp, Status> {
         let AppendRequest { stream, expected, events } = append;
         let success = |revision, position: Option<u64>| {
             AppendResult::Success(Success {
@@ -96,7 +96,7 @@ impl Service {
                 }),
             })
         };
-        let outcome = match (self.node.cluster.log.append(&stream, expected, events), memory) {
+        let outcome = match (self.node.cluster.log.append(&stream, expected, events), deduplication) {
             (AppendOutcome::AlreadyStored { revision, .. }, Deduplication::Disabled) => {
                 AppendOutcome::WrongExpectedRevision { current: Some(revision) }
             }
@@ -104,7 +104,7 @@ impl Service {
         };
         let result = match outcome {
             AppendOutcome::Stored { revision, position } => success(revision, Some(position)),
-            // Real servers leave the position out where they can't find the event.
+            // Real servers leave out the position if they can't find the event.
             AppendOutcome::AlreadyStored { revision, position } => {
                 success(revision, (revision % 2 == 0).then_some(position))
             }
@@ -130,7 +130,7 @@ impl Service {
     }
 }
 
-/// Whether a node recognises what comes again.
+/// Whether a node recognizes repeated events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deduplication {
     Enabled,
@@ -180,20 +180,20 @@ impl Streams for Service {
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
         self.node.append_count.fetch_add(1, Ordering::SeqCst);
         self.check_request(request.metadata())?;
-        let line = request.extensions().get::<ConnectionId>().copied();
+        let connection = request.extensions().get::<ConnectionId>().copied();
         let append = receive_append(request.into_inner()).await?;
-        let fate = self.node.faults().next_faults();
-        if fate.ends_subscriptions {
+        let faults = self.node.faults().next_faults();
+        if faults.ends_subscriptions {
             self.node.end_subscriptions();
         }
         let cut = || {
-            if let Some(line) = line {
-                self.node.connections.cut(line);
+            if let Some(connection) = connection {
+                self.node.connections.cut(connection);
             }
             Status::unavailable("cut off")
         };
         let timed_out = |code| Status::new(code, "Operation timed out: Commit phase timeout.");
-        match fate.fault {
+        match faults.fault {
             None => {}
             Some(Fault::CutBefore) => return Err(cut()),
             Some(Fault::SilentBefore) => std::future::pending::<()>().await,
@@ -237,12 +237,12 @@ impl Service {
         backwards: bool,
     ) -> Vec<Result<ReadResp, Status>> {
         let log = &self.node.cluster.log;
-        let place = match all.all_option {
+        let index = match all.all_option {
             Some(AllOption::Position(at)) => log.index_of(at.commit_position),
             Some(AllOption::End(_)) => log.len(),
             Some(AllOption::Start(_)) | None => 0,
         };
-        let records = if backwards { log.slice_backwards(place) } else { log.slice(place, usize::MAX) };
+        let records = if backwards { log.slice_backwards(index) } else { log.slice(index, usize::MAX) };
         let passing = records.iter().filter(|record| filter.matches(record));
         passing.map(|record| Ok(event_response(record))).collect()
     }
@@ -304,7 +304,7 @@ impl Gossip for Service {
     }
 }
 
-/// Takes a whole append in.
+/// Receives all messages of an append.
 async fn receive_append(mut requests: Streaming<AppendReq>) -> Result<AppendRequest, Status> {
     let Some(AppendReq { content: Some(append_req::Content::Options(options)) }) = requests.message().await?
     else {

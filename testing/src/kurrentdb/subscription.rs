@@ -21,17 +21,17 @@ use super::protocol::event_store::client::streams::read_resp::{
 use super::protocol::event_store::client::{AllStreamPosition, Timestamp};
 use super::service::{event_response, read_response};
 
-/// Records read at once.
+/// The records of one read.
 const PAGE_RECORDS: usize = 64;
 
-/// Events looked at between two checkpoints, where the client does not say.
+/// The default number of examined events between two checkpoints.
 const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
 
-/// Which events pass.
+/// A filter by prefixes of stream names.
 #[derive(Debug, Default)]
 pub(super) struct StreamFilter {
     prefixes: Option<Vec<String>>,
-    /// Events looked at between two checkpoints.
+    /// The number of examined events between two checkpoints.
     checkpoint_interval: u64,
 }
 
@@ -56,7 +56,7 @@ impl StreamFilter {
     }
 }
 
-/// The client went away.
+/// The client has disconnected.
 struct ClientGone;
 
 struct SubscriptionTask {
@@ -66,7 +66,7 @@ struct SubscriptionTask {
     examined: u64,
 }
 
-/// Gives what comes after a position, and goes on giving.
+/// Sends the events after a position, and then new events as they are appended.
 pub(super) async fn run(
     node: Arc<Node>,
     after: Option<AllOption>,
@@ -74,7 +74,7 @@ pub(super) async fn run(
     sender: mpsc::Sender<Result<ReadResp, Status>>,
 ) {
     let log = &node.cluster.log;
-    let mut place = match after {
+    let mut index = match after {
         Some(AllOption::Position(at)) => log.index_of(at.commit_position.saturating_add(1)),
         Some(AllOption::End(_)) => log.len(),
         Some(AllOption::Start(_)) | None => 0,
@@ -89,23 +89,23 @@ pub(super) async fn run(
     }
     loop {
         growth.borrow_and_update();
-        let records = log.slice(place, PAGE_RECORDS);
-        place += records.len();
+        let records = log.slice(index, PAGE_RECORDS);
+        index += records.len();
         if !records.is_empty() {
             tokio::select! {
-                given = task.send_records(&records) => if given.is_err() { return },
+                sent = task.send_records(&records) => if sent.is_err() { return },
                 _ = end.changed() => return send_dropped(&sender).await,
             }
             continue;
         }
         if !live {
             live = true;
-            // Before whatever comes next: not the place of an event.
+            // The position is that of the next event, not of a stored one.
             let position =
                 Some(AllStreamPosition { commit_position: log.next_position(), prepare_position: 0 });
-            let wait_until_caught_up =
+            let caught_up =
                 CaughtUp { timestamp: Some(Timestamp::default()), stream_revision: None, position };
-            if task.send(Content::CaughtUp(wait_until_caught_up)).await.is_err() {
+            if task.send(Content::CaughtUp(caught_up)).await.is_err() {
                 return;
             }
         }
@@ -118,7 +118,7 @@ pub(super) async fn run(
 }
 
 async fn send_dropped(sender: &mpsc::Sender<Result<ReadResp, Status>>) {
-    // A client that went away does not hear it.
+    // The client may have disconnected.
     let _ = sender.send(Err(Status::unavailable("the subscription was dropped"))).await;
 }
 

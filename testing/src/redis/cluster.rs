@@ -5,16 +5,16 @@ use std::io;
 use super::instance::{RedisInstance, wait_until};
 use crate::port;
 
-/// The smallest number of servers that can agree on one's failure.
+/// The smallest number of servers of which a majority survives one failure.
 const NODES: usize = 3;
 
-/// Slots of every cluster.
+/// The slots of a cluster.
 const SLOTS: usize = 16_384;
 
-/// How far a server's port for the other servers is from its own.
+/// The offset of a server's cluster bus port from its port.
 const BUS_PORT_OFFSET: u16 = 10_000;
 
-/// Three servers that share the slots. Nothing is replicated.
+/// A cluster of three servers without replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisInstance>,
@@ -33,7 +33,7 @@ impl RedisCluster {
             let add: Vec<&str> =
                 ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
             node.command(&add)?;
-            // Servers of one epoch would have to agree on another first.
+            // Servers of the same epoch would first have to agree on another one.
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
         }
         for node in &nodes[1..] {
@@ -50,7 +50,7 @@ impl RedisCluster {
         Ok(Self { nodes })
     }
 
-    /// Where it is: all servers.
+    /// The URL: the addresses of all servers.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(RedisInstance::address).collect();
         format!("redis+cluster://{}", addresses.join(","))
@@ -61,7 +61,7 @@ impl RedisCluster {
         self.nodes.iter().try_for_each(|node| node.command(&["FLUSHALL"]).map(drop))
     }
 
-    /// How many keys each server has.
+    /// The number of keys of each server.
     pub fn key_counts(&self) -> io::Result<Vec<u64>> {
         let keys = |node: &RedisInstance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
         self.nodes.iter().map(keys).collect()
@@ -72,12 +72,12 @@ impl RedisCluster {
         Ok(self.nodes[server].command(&["KEYS", "*"])?.iter().any(|found| found == key))
     }
 
-    /// Stops a server, counted from 0, where it is (SIGSTOP).
+    /// Pauses a server, counted from 0 (SIGSTOP).
     pub fn pause(&self, server: usize) -> io::Result<()> {
         self.nodes[server].signal("STOP")
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     pub fn resume(&self, server: usize) -> io::Result<()> {
         self.nodes[server].signal("CONT")
     }

@@ -1,4 +1,4 @@
-//! One redis-server process, in a folder of its own.
+//! A redis-server process with a folder of its own.
 
 use std::env;
 use std::fs;
@@ -20,30 +20,30 @@ const REDIS_SERVER: Program = Program {
     search_folders: &["/opt/homebrew/bin", "/usr/local/bin"],
 };
 
-/// How long a server may take until it does what is waited for.
+/// The longest time that [`wait_until`] waits.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often that is looked at.
+/// The time between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A running server. It ends, and its folder goes, when this is dropped or the process ends.
+/// A running server. Dropping it, or the end of the process, stops the server and removes its folder.
 #[derive(Debug)]
 pub(super) struct RedisInstance {
     port: u16,
     folder: PathBuf,
-    /// The options that it was started with, beside those that every instance has.
+    /// The options beside those of all instances.
     options: Vec<String>,
     running: Option<SupervisedServer>,
     is_killed: bool,
 }
 
 impl RedisInstance {
-    /// Starts a server with further options on a free port that `allows` accepts, and waits until it answers.
-    pub(super) fn start(options: &[&str], allows: impl Fn(u16) -> bool) -> io::Result<Self> {
-        Self::start_in(&env::temp_dir(), options, allows)
+    /// Starts a server with further options on a free port that `accepts_port` accepts, and waits until it answers.
+    pub(super) fn start(options: &[&str], accepts_port: impl Fn(u16) -> bool) -> io::Result<Self> {
+        Self::start_in(&env::temp_dir(), options, accepts_port)
     }
 
-    /// The same, with its folder in this one.
+    /// Starts a server as [`RedisInstance::start`] does, with its folder below `parent`.
     pub(super) fn start_in(
         parent: &Path,
         options: &[&str],
@@ -86,7 +86,7 @@ impl RedisInstance {
             remove_on_exit: Some(folder.clone()),
         };
         let running = SupervisedServer::start(&server)?;
-        // Whoever answers may be another one's server that took the port meanwhile.
+        // Another server may have taken the port and answer instead.
         let own = format!("process_id:{}\r", running.pid());
         let instance = Self { port, folder, options, running: Some(running), is_killed: false };
         let ready = || -> io::Result<bool> {
@@ -116,12 +116,12 @@ impl RedisInstance {
         resp::send_command(self.port, arguments)
     }
 
-    /// Whether a section of what the server says about itself has a text.
-    pub(super) fn info_contains(&self, section: &str, has: &str) -> io::Result<bool> {
-        Ok(self.command(&["INFO", section])?.concat().contains(has))
+    /// Whether a section of the server's INFO contains a text.
+    pub(super) fn info_contains(&self, section: &str, text: &str) -> io::Result<bool> {
+        Ok(self.command(&["INFO", section])?.concat().contains(text))
     }
 
-    /// Stops the server where it is, or lets it go on.
+    /// Sends the server a signal.
     pub(super) fn signal(&self, signal: &str) -> io::Result<()> {
         self.running
             .as_ref()
@@ -138,36 +138,36 @@ impl RedisInstance {
     /// Kills the server, if it is still there, and starts it again on the same port, with its data or without.
     pub(super) fn restart(&mut self, keeps_data: bool) -> io::Result<()> {
         const DATA: &str = "appendonlydir";
-        // A process id may be another one's after the end.
+        // After the end, the process id may belong to another process.
         if !self.is_killed {
             self.kill()?;
         }
-        // The old folder goes with the old server.
+        // Dropping the old server removes the old folder.
         let folder = new_folder(self.folder.parent().unwrap_or(Path::new("/")))?;
         if keeps_data {
             fs::rename(self.folder.join(DATA), folder.join(DATA))?;
         }
         drop(self.running.take());
-        // Somebody's connection to elsewhere may have got the port.
+        // An outgoing connection of another process may use the port.
         wait_until("the port is free again", || Ok(port::is_free(self.port)))?;
         *self = Self::launch(folder, self.port, std::mem::take(&mut self.options))?;
         Ok(())
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     while !holds()? {
         if Instant::now() >= deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain until {what}")));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("timed out waiting until {what}")));
         }
         thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// A new folder, which the server's end removes.
+/// Creates a folder that is removed when the server ends.
 fn new_folder(parent: &Path) -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir_in(parent)?.keep())
 }

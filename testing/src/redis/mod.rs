@@ -1,6 +1,6 @@
-//! Private instances of Redis: one server, a cluster, and a server that a sentinel watches over.
+//! Private Redis instances: a single server, a cluster, and a master with a replica and a sentinel.
 //!
-//! Calls block, briefly: they are for tests, asynchronous ones too.
+//! Calls block briefly, also in asynchronous tests.
 
 mod cluster;
 mod instance;
@@ -17,18 +17,18 @@ use instance::RedisInstance;
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinel;
 
-/// One server, which keeps its data in an append-only file.
+/// A single server with an append-only file.
 #[derive(Debug)]
 pub struct Redis {
     instance: RedisInstance,
 }
 
 impl Redis {
-    /// The server that this process's tests share, started when it is first asked for.
+    /// The server that the tests of this process share. The first call starts it.
     ///
     /// # Panics
     ///
-    /// Where it can't be started.
+    /// Panics if it can't be started.
     pub fn shared() -> &'static Self {
         static SHARED: LazyLock<Redis> =
             LazyLock::new(|| Redis::start().unwrap_or_else(|error| panic!("Redis does not start: {error}")));
@@ -40,23 +40,23 @@ impl Redis {
         Self::start_in(&env::temp_dir(), "no")
     }
 
-    /// Starts an empty server with its files below this folder, which syncs them as often as `appendfsync` says.
+    /// Starts an empty server with its files in a folder below `parent`, and with this `appendfsync` setting.
     pub fn start_in(parent: &Path, appendfsync: &str) -> io::Result<Self> {
         let options = ["--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""];
         Ok(Self { instance: RedisInstance::start_in(parent, &options, |_| true)? })
     }
 
-    /// Where it is.
+    /// The URL.
     pub fn url(&self) -> String {
         format!("redis://{}", self.instance.address())
     }
 
-    /// Its port of 127.0.0.1.
+    /// The port of 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.instance.port()
     }
 
-    /// Sends one command. The answer is flat: the texts and numbers of nested lists in order, without what is nil.
+    /// Sends one command. The reply is flat: the strings and numbers of nested arrays in order, without nil.
     pub fn command(&self, arguments: &[&str]) -> io::Result<Vec<String>> {
         self.instance.command(arguments)
     }
@@ -66,27 +66,27 @@ impl Redis {
         self.command(&["FLUSHALL"]).map(drop)
     }
 
-    /// Kills the server and starts it again with its data. Waits until it answers.
+    /// Kills the server, starts it with its data, and waits until it answers.
     pub fn restart(&mut self) -> io::Result<()> {
         self.instance.restart(true)
     }
 
-    /// Kills the server and starts it again with nothing. Waits until it answers.
+    /// Kills the server, starts it without data, and waits until it answers.
     pub fn restart_empty(&mut self) -> io::Result<()> {
         self.instance.restart(false)
     }
 
-    /// Stops the server where it is (SIGSTOP): connections stay, and nothing is answered.
+    /// Pauses the server (SIGSTOP): connections stay open without responses.
     pub fn pause(&self) -> io::Result<()> {
         self.instance.signal("STOP")
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     pub fn resume(&self) -> io::Result<()> {
         self.instance.signal("CONT")
     }
 
-    /// Kills the server (SIGKILL). [`Redis::restart`] brings it back.
+    /// Kills the server (SIGKILL). [`Redis::restart`] starts it again.
     pub fn kill(&mut self) -> io::Result<()> {
         self.instance.kill()
     }

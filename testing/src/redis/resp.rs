@@ -1,15 +1,15 @@
-//! As much of Redis's protocol as tests need to look into a server: a command, and the texts of its answer.
+//! The part of the Redis protocol that tests need: commands, and replies as strings.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::iter;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a server may take to accept a connection or to answer.
+/// The longest time to a connection or a reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends one command to the server of a port. The answer is flat: the texts and numbers of nested lists in order,
-/// without what is nil.
+/// Sends one command to the server on a port. The reply is flat: the strings and numbers of nested arrays in order, without
+/// nil.
 pub(super) fn send_command(port: u16, arguments: &[&str]) -> io::Result<Vec<String>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
@@ -46,7 +46,7 @@ fn read_reply(from: &mut impl BufRead, texts: &mut Vec<String>) -> io::Result<()
                 read_reply(from, texts)?;
             }
         }
-        _ => return Err(io::Error::other(format!("not an answer of Redis: {line}"))),
+        _ => return Err(io::Error::other(format!("not a Redis reply: {line}"))),
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! A Redis server, its replica, and a sentinel that makes the replica the master when it is told to or has to.
+//! A Redis master, its replica, and a sentinel that can fail over.
 
 use std::io;
 
 use super::instance::{RedisInstance, wait_until};
 
-/// What the sentinel calls the master.
+/// The name of the master.
 const MASTER: &str = "numbers";
 
-/// Two servers and the sentinel.
+/// A master, a replica and a sentinel.
 #[derive(Debug)]
 pub struct RedisSentinel {
     servers: [RedisInstance; 2],
@@ -35,7 +35,7 @@ impl RedisSentinel {
         Ok(started)
     }
 
-    /// Where it is: the sentinel and the name of the master.
+    /// The URL: the sentinel and the name of the master.
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}/{MASTER}", self.sentinel.address())
     }
@@ -45,22 +45,22 @@ impl RedisSentinel {
         self.servers[self.master()?].command(&["FLUSHALL"]).map(drop)
     }
 
-    /// Makes the replica the master, and waits until the sentinel says so.
+    /// Makes the replica the master, and waits until the sentinel reports it.
     pub fn fail_over(&self) -> io::Result<()> {
         let before = self.master()?;
-        // It refuses while it has not heard enough of the replica, and while the last time is not over.
-        let told = || Ok(self.sentinel.command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
-        wait_until("the sentinel makes the replica the master", told)?;
+        // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
+        let failover_accepted = || Ok(self.sentinel.command(&["SENTINEL", "FAILOVER", MASTER]).is_ok());
+        wait_until("the sentinel makes the replica the master", failover_accepted)?;
         wait_until("the replica is the master", || {
             let now = self.master()?;
             Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
         })
     }
 
-    /// Which server the sentinel takes for the master.
+    /// The index of the server that the sentinel reports as the master.
     fn master(&self) -> io::Result<usize> {
         let address = self.sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER])?;
         let found = self.servers.iter().position(|server| address.contains(&server.port().to_string()));
-        found.ok_or_else(|| io::Error::other(format!("the sentinel names a stranger: {address:?}")))
+        found.ok_or_else(|| io::Error::other(format!("the sentinel names an unknown server: {address:?}")))
     }
 }

@@ -1,4 +1,4 @@
-//! Figure 11, and what figure 10 says of stored messages: what it costs to have many of them.
+//! Figure 11, and the part of figure 10 about stored messages: the cost of growth.
 
 use std::io;
 use std::sync::Arc;
@@ -7,105 +7,107 @@ use std::time::Duration;
 use super::memory::{read_all, row};
 use super::posts::posts_against_baseline;
 use super::reads::{gets_against_baseline, message_paths, page_paths};
-use super::search::ours;
 use super::search::queries::{Query, QueryKind, Scope};
+use super::search::query_chat_api;
+use crate::compare::disk_usage::DiskUsage;
 use crate::compare::figure::{Figure, FigureResults, Goal, Measurements, Plot, PlotKind, Series, Table};
 use crate::compare::rounds::{Rounds, median};
 use crate::compare::run_config::{PAGE_SIZE, RunConfig};
 use crate::compare::seeded_log::SeededLog;
 use crate::compare::server_process::Memory;
-use crate::compare::system_under_test::Stage;
+use crate::compare::system_under_test::SystemUnderTest;
 
-/// Chats at each size: few enough that each has more than a page from the first size on.
+/// The chats of each size: few, so that each has more than a page of messages at the first size.
 const CHATS: u64 = 100;
-/// The first size; each of the others is ten times the one before.
+/// The first size in messages. Each other size is ten times the one before.
 const FIRST_SIZE: u64 = CHATS * PAGE_SIZE * 2;
-/// How long a process is left alone before it counts as idle.
+/// The time after which a process without requests counts as idle.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-/// What was measured with so many messages stored.
+/// The measurements of one size.
 struct SizeResults {
     messages: u64,
-    /// Requests a second against the bare handler.
+    /// Requests per second, compared with the baseline.
     post: Rounds,
     get: Rounds,
     page: Rounds,
-    /// The p50 and p99 of searches of each kind, in µs, in a chat and in the app.
+    /// The p50 and p99 of searches of each kind and scope, in µs.
     searches: Vec<(String, Vec<f64>, Vec<f64>)>,
-    /// After a new start, and once everything was read.
+    /// After a restart, and after reads and searches.
     idle: Memory,
     busy: Memory,
 }
 
-pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
+pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let mut sizes = Vec::new();
     let mut memory =
         Table::new("Memory in MiB, by stored messages", &["", "resident", "of that its own", "peak"]);
     let mut disk =
         Table::new("Bytes a message, by stored messages", &["", "log", "read model", "search index"]);
     let mut messages = FIRST_SIZE;
-    while messages <= setting.max_growth_messages.max(FIRST_SIZE) {
-        let size = measure_size(setting, messages, &mut memory, &mut disk).await?;
+    while messages <= config.max_growth_messages.max(FIRST_SIZE) {
+        let size = measure_size(config, messages, &mut memory, &mut disk).await?;
         sizes.push(size);
-        // What there is stays, where a larger size fails.
-        *findings = FigureResults {
+        // The measured sizes stay in the results if a larger one fails.
+        *results = FigureResults {
             tables: vec![memory.clone(), disk.clone(), cost_table(&sizes)],
             ..FigureResults::default()
         };
-        findings.figures = growth_figures(&sizes);
-        findings.plots = growth_plots(&sizes);
+        results.figures = growth_figures(&sizes);
+        results.plots = growth_plots(&sizes);
         messages *= 10;
     }
     Ok(())
 }
 
-/// Each size on a log of its own, with reads first: posts add to what is stored.
+/// Measures one size on a log of its own. Posts come last because they add to the stored messages.
 async fn measure_size(
-    setting: &RunConfig,
+    config: &RunConfig,
     messages: u64,
     memory: &mut Table,
     disk: &mut Table,
 ) -> io::Result<SizeResults> {
-    let seed = SeededLog::new(&setting.texts, CHATS, messages);
-    let folder = setting.new_folder()?;
-    seed.write(folder.path()).await?;
-    let stage = Stage::on_seeded_log(setting, folder, &seed).await?;
-    tokio::time::sleep(IDLE_TIME.min(setting.duration)).await;
-    memory.rows.push(row(&format!("{messages}, just folded"), stage.server.memory()?));
-    let stage = stage.restart(setting).await?;
-    tokio::time::sleep(IDLE_TIME.min(setting.duration)).await;
-    let idle = stage.server.memory()?;
-    memory.rows.push(row(&format!("{messages}, started anew"), idle));
-    let words = Query::draw(&seed, QueryKind::Word, setting.query_count())?;
-    let searching = words.iter().map(|query| query.path(&stage.app, Scope::App)).collect();
-    read_all(setting, &stage, searching).await?;
-    let busy = stage.server.memory()?;
+    let seeded_log = SeededLog::new(&config.texts, CHATS, messages);
+    let folder = config.new_folder()?;
+    seeded_log.write(folder.path()).await?;
+    let system = SystemUnderTest::on_seeded_log(config, folder, &seeded_log).await?;
+    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    memory.rows.push(row(&format!("{messages}, after catching up"), system.server.memory()?));
+    let system = system.restart(config).await?;
+    tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
+    let idle = system.server.memory()?;
+    memory.rows.push(row(&format!("{messages}, after a restart"), idle));
+    let words = Query::sample(&seeded_log, QueryKind::Word, config.query_count())?;
+    let search_paths = words.iter().map(|query| query.path(&system.app, Scope::App)).collect();
+    read_all(config, &system, search_paths).await?;
+    let busy = system.server.memory()?;
     memory.rows.push(row(&format!("{messages}, after reads and searches at full speed"), busy));
-    let get = gets_against_baseline(setting, &stage, message_paths(&stage)).await?;
-    let page = gets_against_baseline(setting, &stage, page_paths(&stage)).await?;
+    let get = gets_against_baseline(config, &system, message_paths(&system)).await?;
+    let page = gets_against_baseline(config, &system, page_paths(&system)).await?;
     let mut searches = Vec::new();
     for scope in Scope::ALL {
         for kind in QueryKind::ALL {
-            let queries: Arc<[Query]> = Query::draw(&seed, kind, setting.query_count())?.into();
+            let queries: Arc<[Query]> = Query::sample(&seeded_log, kind, config.query_count())?.into();
             let (mut p50, mut p99) = (Vec::new(), Vec::new());
-            for _ in 0..setting.rounds {
-                let took = ours(&stage.server.address, &stage.app, &queries, scope).await?.took;
-                p50.push(took.p50 as f64);
-                p99.push(took.p99 as f64);
+            for _ in 0..config.rounds {
+                let latencies =
+                    query_chat_api(&system.server.address, &system.app, &queries, scope).await?.latencies;
+                p50.push(latencies.p50 as f64);
+                p99.push(latencies.p99 as f64);
             }
             searches.push((format!("{} {}", kind.name(), scope.name()), p50, p99));
         }
     }
-    let stage = stage.restart(setting).await?;
-    let sizes = super::super::disk_usage::sizes(stage.folder())?;
+    let system = system.restart(config).await?;
+    let usage = DiskUsage::of_data_folder(system.folder())?;
     let bytes = |bytes: f64| format!("{:.0}", bytes / messages as f64);
-    disk.rows.push(vec![messages.to_string(), bytes(sizes.log), bytes(sizes.read_model), bytes(sizes.index)]);
-    let post = posts_against_baseline(setting, &stage).await?;
+    disk.rows.push(vec![messages.to_string(), bytes(usage.log), bytes(usage.read_model), bytes(usage.index)]);
+    let post = posts_against_baseline(config, &system).await?;
     Ok(SizeResults { messages, post, get, page, searches, idle, busy })
 }
 
 impl SizeResults {
-    /// What goes over HTTP at full speed, with how it stands to the bare handler.
+    /// The throughputs of HTTP requests, compared with the baseline.
     fn throughputs(&self) -> [(&'static str, &Rounds); 3] {
         [("POST of a message", &self.post), ("GET of a message", &self.get), ("GET of a page", &self.page)]
     }
@@ -118,9 +120,9 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     }
     let against = format!("the same with {} stored", first.messages);
     let mut figures = Vec::new();
-    for (which, (name, base)) in first.throughputs().into_iter().enumerate() {
+    for (index, (name, base)) in first.throughputs().into_iter().enumerate() {
         let compared = others.iter().map(|size| {
-            let (_, rounds) = size.throughputs()[which];
+            let (_, rounds) = size.throughputs()[index];
             (size.messages, zip_rounds(&rounds.ratios, &base.ratios))
         });
         let worst = compared.min_by(|(_, a), (_, b)| median(&a.ratios).total_cmp(&median(&b.ratios)));
@@ -136,7 +138,7 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     figures.extend(search_figure(first, others, &against));
     let Some(last) = others.last() else { return figures };
     for (name, own) in [
-        ("memory of its own, started anew", (|size| size.idle.anonymous) as fn(&SizeResults) -> f64),
+        ("memory of its own, after a restart", (|size| size.idle.anonymous) as fn(&SizeResults) -> f64),
         ("memory of its own, after reads and searches at full speed", |size| size.busy.anonymous),
     ] {
         let mebibytes = |size: &SizeResults| vec![own(size) / 1_048_576.0];
@@ -152,7 +154,7 @@ fn growth_figures(sizes: &[SizeResults]) -> Vec<Figure> {
     figures
 }
 
-/// Searches are to grow no faster than the logarithm of what is stored. The one that does worst counts.
+/// The search whose latency grows most. The goal is the logarithm of the stored messages.
 fn search_figure(first: &SizeResults, others: &[SizeResults], against: &str) -> Option<Figure> {
     let compared = others.iter().flat_map(|size| {
         let logarithm = (size.messages as f64).log10() / (first.messages as f64).log10();
@@ -186,17 +188,17 @@ fn cost_table(sizes: &[SizeResults]) -> Table {
     let mut table = Table::new("Cost by stored messages", &[""]);
     table.head.extend(head);
     let Some(first) = sizes.first() else { return table };
-    for (which, (name, _)) in first.throughputs().into_iter().enumerate() {
+    for (index, (name, _)) in first.throughputs().into_iter().enumerate() {
         let cells = sizes.iter().map(|size| {
-            let (_, rounds) = size.throughputs()[which];
+            let (_, rounds) = size.throughputs()[index];
             format!("{:.0} ({:.2})", median(&rounds.ours), median(&rounds.ratios))
         });
         let name = format!("{name}, requests/s (of the bare handler's)");
         table.rows.push(std::iter::once(name).chain(cells).collect());
     }
-    for (which, (name, ..)) in first.searches.iter().enumerate() {
+    for (index, (name, ..)) in first.searches.iter().enumerate() {
         let cells = sizes.iter().map(|size| {
-            let (_, p50, p99) = &size.searches[which];
+            let (_, p50, p99) = &size.searches[index];
             format!("{:.0} / {:.0}", median(p50), median(p99))
         });
         table.rows.push(std::iter::once(format!("search: {name}, p50 / p99 in µs")).chain(cells).collect());
@@ -210,25 +212,25 @@ fn growth_plots(sizes: &[SizeResults]) -> Vec<Plot> {
         name: name.to_owned(),
         points: sizes.iter().map(|size| (size.messages as f64, value(size))).collect(),
     };
-    let rates = first.throughputs().into_iter().enumerate().map(|(which, (name, base))| {
-        line(name, &|size| median(&size.throughputs()[which].1.ratios) / median(&base.ratios))
+    let rates = first.throughputs().into_iter().enumerate().map(|(index, (name, base))| {
+        line(name, &|size| median(&size.throughputs()[index].1.ratios) / median(&base.ratios))
     });
     let searches = first
         .searches
         .iter()
         .enumerate()
-        .map(|(which, (name, ..))| line(name, &|size| median(&size.searches[which].1) / 1_000.0));
-    let across = "stored messages".to_owned();
+        .map(|(index, (name, ..))| line(name, &|size| median(&size.searches[index].1) / 1_000.0));
+    let x_axis = "stored messages".to_owned();
     vec![
         Plot {
             slug: "growth".to_owned(),
             title: format!("Requests a second, against those with {} stored", first.messages),
-            shape: PlotKind::Lines { across: across.clone(), lines: rates.collect() },
+            kind: PlotKind::Lines { x_axis: x_axis.clone(), lines: rates.collect() },
         },
         Plot {
             slug: "growth-search".to_owned(),
             title: "p50 of a search, in ms".to_owned(),
-            shape: PlotKind::Lines { across, lines: searches.collect() },
+            kind: PlotKind::Lines { x_axis, lines: searches.collect() },
         },
     ]
 }

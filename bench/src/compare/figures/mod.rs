@@ -1,4 +1,4 @@
-//! The figures, a module for each kind.
+//! The figures: a module for each kind of measurement.
 
 mod freshness;
 mod growth;
@@ -15,23 +15,23 @@ use std::io;
 use super::figure::FigureResults;
 use super::run_config::RunConfig;
 
-/// The numbers of those there are. What is measured with 11 includes what 10 says of stored messages.
+/// The numbers of all figures. The measurement of 11 includes the growth of memory, which counts as figure 10.
 pub const ALL: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
-/// Measures one. What was measured before a failure stays in `findings`.
-pub async fn measure(number: u32, setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
+/// Measures the figures of a number. After a failure, `results` has the figures measured before it.
+pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     match number {
-        1 => posts::many_chats(setting, findings).await,
-        2 => posts::one_chat(setting, findings).await,
-        3 => posts::sustained(setting, findings).await,
-        4 => postgres_and_redis::measure(setting, findings).await,
-        5 => reads::measure(setting, findings).await,
-        6 => rebuild::measure(setting, findings).await,
-        7 => search::measure(setting, findings).await,
-        8 => freshness::measure(setting, findings).await,
-        9 => latency::measure(setting, findings).await,
-        10 => memory::measure(setting, findings).await,
-        11 => growth::measure(setting, findings).await,
+        1 => posts::many_chats(config, results).await,
+        2 => posts::one_chat(config, results).await,
+        3 => posts::sustained(config, results).await,
+        4 => postgres_and_redis::measure(config, results).await,
+        5 => reads::measure(config, results).await,
+        6 => rebuild::measure(config, results).await,
+        7 => search::measure(config, results).await,
+        8 => freshness::measure(config, results).await,
+        9 => latency::measure(config, results).await,
+        10 => memory::measure(config, results).await,
+        11 => growth::measure(config, results).await,
         _ => Ok(()),
     }
 }

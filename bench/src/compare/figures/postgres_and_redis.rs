@@ -1,4 +1,5 @@
-//! Figure 4: posting with servers for counters and read model, against what an application would do with Postgres alone.
+//! Figure 4: posts with counters in Redis and the read model in Postgres, compared with an application that uses Postgres
+//! alone.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,13 +14,12 @@ use crate::compare::figure::{Figure, FigureResults, Goal, Measurements};
 use crate::compare::postgres;
 use crate::compare::rounds::Rounds;
 use crate::compare::run_config::{CONNECTIONS, RunConfig};
-use crate::compare::system_under_test::Stage;
+use crate::compare::system_under_test::SystemUnderTest;
 
-/// Scripts that pgbench takes turns with, each with a text of its own.
+/// The scripts of pgbench, each with a text of its own.
 const SCRIPTS: usize = 100;
 
-/// The tables of an application that keeps messages in rows. It looks an app up by its token, and each chat's row holds
-/// the last number that was given out.
+/// The tables of an application without an event store: the row of a chat holds the number of its last message.
 const SCHEMA: &str = "\
     CREATE TABLE apps (app_token text PRIMARY KEY, name text NOT NULL); \
     CREATE TABLE chats (app_token text REFERENCES apps, chat_number bigint, last_message bigint NOT NULL, \
@@ -31,34 +31,38 @@ const SCHEMA: &str = "\
 
 const APP: &str = "9vGkQ2mTzWc7RxLp4HsYbN8dJfUaE3iKoM6q";
 
-/// The log in its file, counters in Redis, the read model in Postgres; pgbench in the same Postgres.
-pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
-    let server = postgres::start(setting).await?;
-    let folder = setting.folder().to_owned();
+/// Measures the chat API with its log in SQLite, and pgbench in the same Postgres instance.
+pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+    let server = postgres::start(config).await?;
+    let folder = config.folder().to_owned();
     let redis = tokio::task::spawn_blocking(move || Redis::start_in(&folder, "everysec"));
     let redis = redis.await.map_err(io::Error::other)??;
-    let ours = postgres::database(&server).await?;
-    let stage =
-        Stage::new(setting, setting.chats(), &["--redis-url", &redis.url(), "--database-url", &ours]).await?;
-    let crud = Crud::new(setting, &server).await?;
-    let (stage, crud) = (&stage, &crud);
-    setting.posts(&stage.server.address, &stage.paths).await?;
-    stage.catch_up().await?;
-    crud.insert(setting).await?;
+    let url = postgres::create_database(&server).await?;
+    let system = SystemUnderTest::start(
+        config,
+        config.chats(),
+        &["--redis-url", &redis.url(), "--database-url", &url],
+    )
+    .await?;
+    let crud = CrudApplication::new(config, &server).await?;
+    let (system, crud) = (&system, &crud);
+    config.post_messages(&system.server.address, &system.paths).await?;
+    system.catch_up().await?;
+    crud.insert(config).await?;
     let rounds = Rounds::measure(
-        setting.rounds,
+        config.rounds,
         async |_| {
-            let rate = setting.posts(&stage.server.address, &stage.paths).await?.rate();
-            stage.catch_up().await?;
+            let rate = config.post_messages(&system.server.address, &system.paths).await?.rate();
+            system.catch_up().await?;
             Ok::<_, io::Error>(rate)
         },
-        async |_| crud.insert(setting).await,
+        async |_| crud.insert(config).await,
     );
-    findings.figures.push(Figure {
+    results.figures.push(Figure {
         number: 4,
         name: format!(
             "POST of messages to {} chats, counters in Redis, read model in Postgres",
-            setting.chats()
+            config.chats()
         ),
         against:
             "pgbench that takes the next number of a chat's row and inserts the message in one statement"
@@ -70,29 +74,29 @@ pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -
     Ok(())
 }
 
-/// An application without a log: what counts and what is shown are rows of the same database.
-struct Crud {
+/// An application that keeps counters and messages in rows of one database.
+struct CrudApplication {
     server: Arc<Postgres>,
     url: String,
     scripts: TempDir,
 }
 
-impl Crud {
-    async fn new(setting: &RunConfig, server: &Arc<Postgres>) -> io::Result<Self> {
-        let url = postgres::database(server).await?;
+impl CrudApplication {
+    async fn new(config: &RunConfig, server: &Arc<Postgres>) -> io::Result<Self> {
+        let url = postgres::create_database(server).await?;
         let mut connection = postgres::connect(&url).await?;
-        let failed = io::Error::other;
-        sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(failed)?;
+        let error = io::Error::other;
+        sqlx::raw_sql(SCHEMA).execute(&mut connection).await.map_err(error)?;
         let app = sqlx::query("INSERT INTO apps VALUES ($1, 'bench')").bind(APP);
-        app.execute(&mut connection).await.map_err(failed)?;
-        let chats = setting.chats();
+        app.execute(&mut connection).await.map_err(error)?;
+        let chats = config.chats();
         let rows =
             sqlx::query("INSERT INTO chats SELECT $1, n, 0 FROM generate_series(1, $2::bigint) n").bind(APP);
-        rows.bind(chats.cast_signed()).execute(&mut connection).await.map_err(failed)?;
-        sqlx::raw_sql("VACUUM ANALYZE").execute(&mut connection).await.map_err(failed)?;
-        let scripts = setting.new_folder()?;
-        let step = (setting.texts.corpus().len() / SCRIPTS).max(1);
-        for (script, text) in setting.texts.corpus().iter().step_by(step).take(SCRIPTS).enumerate() {
+        rows.bind(chats.cast_signed()).execute(&mut connection).await.map_err(error)?;
+        sqlx::raw_sql("VACUUM ANALYZE").execute(&mut connection).await.map_err(error)?;
+        let scripts = config.new_folder()?;
+        let step = (config.texts.corpus().len() / SCRIPTS).max(1);
+        for (script, text) in config.texts.corpus().iter().step_by(step).take(SCRIPTS).enumerate() {
             let text = sql_literal(text);
             let script_text = format!(
                 "\\set chat random(1, {chats})\n\
@@ -105,36 +109,37 @@ impl Crud {
         Ok(Self { server: Arc::clone(server), url, scripts })
     }
 
-    /// Messages a second.
-    async fn insert(&self, setting: &RunConfig) -> io::Result<f64> {
+    /// Runs pgbench, and returns the messages per second.
+    async fn insert(&self, config: &RunConfig) -> io::Result<f64> {
         let mut pgbench = self.server.client_command("pgbench");
         let connections = CONNECTIONS.to_string();
-        // It counts whole seconds, and a busy machine takes one or two to open all connections.
-        let seconds = setting.duration.as_secs().max(3).to_string();
+        // pgbench takes whole seconds, and opening all connections takes one or two on a busy machine.
+        let seconds = config.duration.as_secs().max(3).to_string();
         pgbench.args(["--no-vacuum", "--protocol=prepared", "--client", &connections, "--jobs=2"]);
         pgbench.args(["--time", &seconds]).stdout(Stdio::piped()).stderr(Stdio::piped());
         for script in std::fs::read_dir(self.scripts.path())? {
             pgbench.arg("--file").arg(script?.path());
         }
         pgbench.arg(&self.url);
-        let done =
+        let output =
             tokio::task::spawn_blocking(move || pgbench.output()).await.map_err(io::Error::other)??;
-        let said = String::from_utf8_lossy(&done.stdout);
-        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-        let failed = || format!("pgbench: {said}{}", String::from_utf8_lossy(&done.stderr));
-        rate.filter(|_| done.status.success()).ok_or_else(|| io::Error::other(failed()))
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let rate =
+            stdout.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        let failed = || format!("pgbench: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        rate.filter(|_| output.status.success()).ok_or_else(|| io::Error::other(failed()))
     }
 }
 
-/// A text as a literal of SQL, without the colons that pgbench takes for variables.
+/// Encodes a text as an SQL literal without colons, which pgbench takes for variables.
 fn sql_literal(text: &str) -> String {
     let mut literal = "E'".to_owned();
-    for letter in text.chars() {
-        if letter.is_ascii() && !letter.is_ascii_alphanumeric() && letter != ' ' {
+    for character in text.chars() {
+        if character.is_ascii() && !character.is_ascii_alphanumeric() && character != ' ' {
             // Writing to a String can't fail.
-            let _ = write!(literal, "\\x{:02x}", u32::from(letter));
+            let _ = write!(literal, "\\x{:02x}", u32::from(character));
         } else {
-            literal.push(letter);
+            literal.push(character);
         }
     }
     literal + "'"
@@ -145,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_is_taken_for_sql_or_a_variable() {
+    fn escapes_sql_and_variables_of_pgbench() {
         assert_eq!(sql_literal("it's :chat\\ \n ok é"), r"E'it\x27s \x3achat\x5c \x0a ok é'");
     }
 }

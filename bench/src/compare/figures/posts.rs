@@ -1,4 +1,4 @@
-//! Figures 1 to 3: posting messages.
+//! Figures 1 to 3: posts of messages.
 
 use std::io;
 use std::time::Instant;
@@ -7,32 +7,32 @@ use crate::compare::figure::{Figure, FigureResults, Goal, Measurements};
 use crate::compare::requests::messages_path;
 use crate::compare::rounds::Rounds;
 use crate::compare::run_config::RunConfig;
-use crate::compare::server_process::Server;
-use crate::compare::system_under_test::Stage;
+use crate::compare::server_process::ServerProcess;
+use crate::compare::system_under_test::SystemUnderTest;
 
 const BASELINE: &str = "a bare axum handler that parses the same JSON and stores nothing";
 
-pub(super) async fn many_chats(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
-    let stage = Stage::new(setting, setting.chats(), &[]).await?;
-    let name = format!("POST of messages to {} chats", setting.chats());
-    posts(setting, findings, &stage, (1, &name), Goal::AtLeast(0.45)).await
+pub(super) async fn many_chats(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+    let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
+    let name = format!("POST of messages to {} chats", config.chats());
+    measure_posts(config, results, &system, (1, &name), Goal::AtLeast(0.45)).await
 }
 
-pub(super) async fn one_chat(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
-    let stage = Stage::new(setting, 1, &[]).await?;
-    posts(setting, findings, &stage, (2, "POST of messages to one chat"), Goal::AtLeast(0.40)).await
+pub(super) async fn one_chat(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+    let system = SystemUnderTest::start(config, 1, &[]).await?;
+    measure_posts(config, results, &system, (2, "POST of messages to one chat"), Goal::AtLeast(0.40)).await
 }
 
-/// Durable posts a second, all projections running.
-async fn posts(
-    setting: &RunConfig,
-    findings: &mut FigureResults,
-    stage: &Stage,
+/// Measures durable posts per second with running projections.
+async fn measure_posts(
+    config: &RunConfig,
+    results: &mut FigureResults,
+    system: &SystemUnderTest,
     (number, name): (u32, &str),
     goal: Goal,
 ) -> io::Result<()> {
-    let rounds = posts_against_baseline(setting, stage).await?;
-    findings.figures.push(Figure {
+    let rounds = posts_against_baseline(config, system).await?;
+    results.figures.push(Figure {
         number,
         name: name.to_owned(),
         against: BASELINE.to_owned(),
@@ -43,48 +43,52 @@ async fn posts(
     Ok(())
 }
 
-/// Posts a second to a stage, against those to the bare handler.
-pub(super) async fn posts_against_baseline(setting: &RunConfig, stage: &Stage) -> io::Result<Rounds> {
-    let bare = Server::bare(None)?;
-    let bare = &bare;
-    // What is loaded and compiled once is not what is measured.
-    setting.posts(&bare.address, &stage.paths).await?;
-    setting.posts(&stage.server.address, &stage.paths).await?;
-    stage.catch_up().await?;
+/// Measures the posts per second of a system, compared with the baseline.
+pub(super) async fn posts_against_baseline(
+    config: &RunConfig,
+    system: &SystemUnderTest,
+) -> io::Result<Rounds> {
+    let baseline = ServerProcess::start_baseline(None)?;
+    let baseline = &baseline;
+    // The first posts warm up both servers and are not measured.
+    config.post_messages(&baseline.address, &system.paths).await?;
+    config.post_messages(&system.server.address, &system.paths).await?;
+    system.catch_up().await?;
     Rounds::measure(
-        setting.rounds,
+        config.rounds,
         async |_| {
-            let rate = setting.posts(&stage.server.address, &stage.paths).await?.rate();
-            stage.catch_up().await?;
+            let rate = config.post_messages(&system.server.address, &system.paths).await?.rate();
+            system.catch_up().await?;
             Ok::<_, io::Error>(rate)
         },
-        async |_| Ok(setting.posts(&bare.address, &stage.paths).await?.rate()),
+        async |_| Ok(config.post_messages(&baseline.address, &system.paths).await?.rate()),
     )
     .await
 }
 
-/// Posts a second until the last one can be read and found.
-pub(super) async fn sustained(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
-    let bare = Server::bare(None)?;
-    let bare = &bare;
-    let messages = setting.messages;
+/// Measures posts per second, from the first post until the last message can be read and found.
+pub(super) async fn sustained(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+    let baseline = ServerProcess::start_baseline(None)?;
+    let baseline = &baseline;
+    let messages = config.messages;
     let rounds = Rounds::measure(
-        setting.rounds,
+        config.rounds,
         async |_| {
-            let stage = Stage::new(setting, setting.chats(), &[]).await?;
-            let started = Instant::now();
-            setting.post_all(&stage.server.address, &stage.paths, messages).await?;
-            stage.catch_up().await?;
-            Ok::<_, io::Error>(messages as f64 / started.elapsed().as_secs_f64())
+            let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
+            let start = Instant::now();
+            config.post_all(&system.server.address, &system.paths, messages).await?;
+            system.catch_up().await?;
+            Ok::<_, io::Error>(messages as f64 / start.elapsed().as_secs_f64())
         },
         async |_| {
-            let paths: Vec<String> = (1..=setting.chats()).map(|chat| messages_path("bare", chat)).collect();
-            let started = Instant::now();
-            setting.post_all(&bare.address, &paths, messages).await?;
-            Ok(messages as f64 / started.elapsed().as_secs_f64())
+            let paths: Vec<String> =
+                (1..=config.chats()).map(|chat| messages_path("baseline", chat)).collect();
+            let start = Instant::now();
+            config.post_all(&baseline.address, &paths, messages).await?;
+            Ok(messages as f64 / start.elapsed().as_secs_f64())
         },
     );
-    findings.figures.push(Figure {
+    results.figures.push(Figure {
         number: 3,
         name: "POST of messages until the last one is readable and searchable".to_owned(),
         against: BASELINE.to_owned(),

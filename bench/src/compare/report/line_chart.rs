@@ -1,4 +1,4 @@
-//! Values as something grows.
+//! A line chart over a logarithmic horizontal axis.
 
 use super::svg::{Anchor, COLOURS, Svg, decade_range, number};
 use crate::compare::figure::Series;
@@ -9,11 +9,11 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 760.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = HEIGHT - 52.0;
-/// Lines of the grid across.
+/// Horizontal lines of the grid.
 const GRID_LINES: u32 = 5;
 
-/// Lines over a logarithmic axis, with zero at the bottom.
-pub fn draw(title: &str, across: &str, lines: &[Series]) -> String {
+/// Draws lines over a logarithmic horizontal axis and a linear vertical axis from zero.
+pub fn draw(title: &str, x_axis: &str, lines: &[Series]) -> String {
     let mut svg = Svg::new(WIDTH, HEIGHT, title);
     let points = || lines.iter().flat_map(|line| &line.points);
     let (from, to) = decade_range(points().map(|(x, _)| *x));
@@ -32,19 +32,19 @@ pub fn draw(title: &str, across: &str, lines: &[Series]) -> String {
         svg.grid_line((LEFT, y_of(value)), (RIGHT, y_of(value)));
         svg.text((LEFT - 8.0, y_of(value) + 4.0), Anchor::End, &number(value));
     }
-    svg.text((f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), Anchor::Middle, across);
+    svg.text((f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), Anchor::Middle, x_axis);
     for (nth, line) in lines.iter().enumerate() {
         let colour = COLOURS[nth % COLOURS.len()];
         let points: Vec<_> = line.points.iter().map(|(x, y)| (x_of(*x), y_of(*y))).collect();
         svg.line_with_dots(&points, colour);
         let y = TOP + 12.0 + 24.0 * nth as f64;
         svg.rectangle((RIGHT + 20.0, y - 11.0), (14.0, 14.0), colour);
-        svg.text((RIGHT + 42.0, y), Anchor::Prefix, &line.name);
+        svg.text((RIGHT + 42.0, y), Anchor::Start, &line.name);
     }
     svg.finish()
 }
 
-/// The next of 1, 2 and 5 times a power of ten.
+/// Rounds up to 1, 2 or 5 times a power of ten.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;

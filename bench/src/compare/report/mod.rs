@@ -1,4 +1,4 @@
-//! The report: a table and plots for people, the raw figures for programs.
+//! The report: a Markdown file with tables and plots for people, and the raw figures as JSON.
 
 mod bar_chart;
 mod goal_chart;
@@ -14,19 +14,20 @@ use serde::{Deserialize, Serialize};
 use super::figure::{Figure, Goal, Measurements, Plot, PlotKind, ReportSection, Table};
 use super::rounds::median;
 
-/// A report that grows with each figure: what was measured stays, whatever becomes of the rest.
+/// A report that is written after each figure.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     machine: String,
-    chapters: Vec<ReportSection>,
-    /// The machine whose figures are at the path, where it is another one. They are given up with the first chapter.
+    #[serde(rename = "chapters")]
+    sections: Vec<ReportSection>,
+    /// The machine of the figures at the path, if it is another one. The first added section replaces them.
     #[serde(skip)]
     pub other_machine: Option<String>,
     #[serde(skip)]
     path: Option<PathBuf>,
 }
 
-/// Puts another content in a file's place, whole.
+/// Replaces the content of a file atomically.
 fn replace_file(path: &Path, content: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -39,55 +40,56 @@ const BEGIN_MARKER: &str = "<!-- figures: written by chat-bench compare -->";
 const END_MARKER: &str = "<!-- end of figures -->";
 
 impl Report {
-    /// A report at this path, if there is to be one. Figures that an earlier run on such a machine has left in it stay
-    /// until they are measured anew.
+    /// Opens the report at a path, or a report that is not written. Figures of earlier runs on the same machine stay until
+    /// they are measured again.
     pub fn open(path: Option<PathBuf>, machine: String) -> io::Result<Self> {
-        let (mut chapters, mut instead_of) = (Vec::new(), None);
+        let (mut sections, mut other_machine) = (Vec::new(), None);
         if let Some(path) = &path {
             match std::fs::read(path.with_extension("json")) {
                 Ok(raw) => {
                     let earlier: Self = serde_json::from_slice(&raw)?;
                     if earlier.machine == machine {
-                        chapters = earlier.chapters;
+                        sections = earlier.sections;
                     } else {
-                        instead_of = Some(earlier.machine);
+                        other_machine = Some(earlier.machine);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { machine, chapters, other_machine: instead_of, path })
+        Ok(Self { machine, sections, other_machine, path })
     }
 
-    /// Adds what was measured, in the place of what was measured for the same number before, and writes everything.
+    /// Adds a section, replaces an earlier one of the same number, and writes the report.
     ///
-    /// One that failed before anything was measured changes nothing.
-    pub fn add(&mut self, chapter: ReportSection) -> io::Result<()> {
-        if chapter.failed && chapter.findings.figures.is_empty() {
+    /// A section that failed before its first figure changes nothing.
+    pub fn add(&mut self, section: ReportSection) -> io::Result<()> {
+        if section.failed && section.results.figures.is_empty() {
             return Ok(());
         }
-        self.chapters.retain(|earlier| earlier.number != chapter.number);
-        self.chapters.push(chapter);
-        self.chapters.sort_by_key(|chapter| chapter.number);
+        self.sections.retain(|earlier| earlier.number != section.number);
+        self.sections.push(section);
+        self.sections.sort_by_key(|section| section.number);
         match &self.path {
             Some(path) => self.write(path),
             None => Ok(()),
         }
     }
 
-    /// Writes the text between the report's two marks, and the plots and the raw figures beside it.
+    /// Writes the text between the two markers of the report, and the plots and the raw figures into files beside it.
     fn write(&self, path: &Path) -> io::Result<()> {
         let report = std::fs::read_to_string(path).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(format!("# Performance\n\n{BEGIN_MARKER}\n{END_MARKER}\n")),
             _ => Err(error),
         })?;
-        let (before, rest) =
-            report.split_once(BEGIN_MARKER).ok_or_else(|| io::Error::other("the report has no mark"))?;
+        let (before, rest) = report
+            .split_once(BEGIN_MARKER)
+            .ok_or_else(|| io::Error::other("the report has no begin marker"))?;
         let (_, after) =
-            rest.split_once(END_MARKER).ok_or_else(|| io::Error::other("the report has no second mark"))?;
+            rest.split_once(END_MARKER).ok_or_else(|| io::Error::other("the report has no end marker"))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // Half of what people wrote is not to be left of it.
+        // The report also holds text that people wrote, so it is never left half written.
         replace_file(
             path,
             &format!("{before}{BEGIN_MARKER}\n{}{END_MARKER}{after}", self.to_markdown(&name)),
@@ -95,9 +97,9 @@ impl Report {
         let raw = serde_json::to_string_pretty(self)?;
         replace_file(&path.with_extension("json"), &(raw + "\n"))?;
         std::fs::write(path.with_file_name(format!("{name}.svg")), goal_chart::draw(&self.figures()))?;
-        for plot in self.chapters.iter().flat_map(|chapter| &chapter.findings.plots) {
-            let drawn = match &plot.shape {
-                PlotKind::Lines { across, lines } => line_chart::draw(&plot.title, across, lines),
+        for plot in self.sections.iter().flat_map(|section| &section.results.plots) {
+            let drawn = match &plot.kind {
+                PlotKind::Lines { x_axis, lines } => line_chart::draw(&plot.title, x_axis, lines),
                 PlotKind::Bars { unit, legend, groups } => bar_chart::draw(&plot.title, unit, legend, groups),
             };
             std::fs::write(path.with_file_name(plot_file_name(&name, plot)), drawn)?;
@@ -107,8 +109,7 @@ impl Report {
 
     /// All figures in the order of their numbers.
     fn figures(&self) -> Vec<&Figure> {
-        let mut figures: Vec<_> =
-            self.chapters.iter().flat_map(|chapter| &chapter.findings.figures).collect();
+        let mut figures: Vec<_> = self.sections.iter().flat_map(|section| &section.results.figures).collect();
         figures.sort_by_key(|figure| figure.number);
         figures
     }
@@ -118,7 +119,7 @@ impl Report {
         let missed = figures.iter().filter(|figure| !figure.meets_goal()).count();
         let mut text = format!(
             "\nMeasured on {}. {} of {} goals are reached.\n\n\
-             | # | measured | ours | against | theirs | ratio | wanted |\n|---|---|---|---|---|---|---|\n",
+             | # | measured | ours | against | theirs | ratio | goal |\n|---|---|---|---|---|---|---|\n",
             self.machine,
             figures.len() - missed,
             figures.len(),
@@ -130,29 +131,29 @@ impl Report {
         let _ = writeln!(
             text,
             "\nFigures are medians of the rounds; the ratio is the median of the rounds' ratios, and in brackets the \
-             lowest and the highest.\n\n![Each figure against what is wanted]({name}.svg)\n"
+             lowest and the highest.\n\n![Each figure relative to its goal]({name}.svg)\n"
         );
-        for chapter in &self.chapters {
-            text += &section(chapter, name);
+        for section in &self.sections {
+            text += &section_markdown(section, name);
         }
         text
     }
 }
 
-/// One figure in one line.
+/// A figure as one line of text.
 pub fn figure_line(figure: &Figure) -> String {
     let Figure { number, name, unit, .. } = figure;
     let verdict = if figure.meets_goal() { "reached" } else { "missed" };
-    let wanted = goal_text(figure.goal);
+    let goal = goal_text(figure.goal);
     match &figure.measured {
         Measurements::Ratio(rounds) => format!(
-            "{number:>2}  {name}: {} against {} {unit} = {:.2} ({wanted}, {verdict})\n",
+            "{number:>2}  {name}: {} against {} {unit} = {:.2} ({goal}, {verdict})\n",
             format_value(median(&rounds.ours)),
             format_value(median(&rounds.theirs)),
             figure.value(),
         ),
         Measurements::Absolute(_) => {
-            format!("{number:>2}  {name}: {} {unit} ({wanted}, {verdict})\n", format_value(figure.value()))
+            format!("{number:>2}  {name}: {} {unit} ({goal}, {verdict})\n", format_value(figure.value()))
         }
     }
 }
@@ -161,7 +162,7 @@ pub fn figure_line(figure: &Figure) -> String {
 fn figure_row(figure: &Figure) -> String {
     let Figure { number, name, against, unit, .. } = figure;
     let verdict = if figure.meets_goal() { "" } else { ", **missed**" };
-    let wanted = goal_text(figure.goal);
+    let goal = goal_text(figure.goal);
     let extremes = |values: &[f64]| {
         let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
         (lowest, values.iter().copied().fold(0.0, f64::max))
@@ -171,7 +172,7 @@ fn figure_row(figure: &Figure) -> String {
             let (lowest, highest) = extremes(&rounds.ratios);
             format!(
                 "| {number} | {name} | {} {unit} | {against} | {} {unit} | {:.2} ({lowest:.2}–{highest:.2}) | \
-                 {wanted}{verdict} |\n",
+                 {goal}{verdict} |\n",
                 format_value(median(&rounds.ours)),
                 format_value(median(&rounds.theirs)),
                 figure.value(),
@@ -180,7 +181,7 @@ fn figure_row(figure: &Figure) -> String {
         Measurements::Absolute(values) => {
             let (lowest, highest) = extremes(values);
             format!(
-                "| {number} | {name} | {} {unit} ({}–{}) | – | – | – | {wanted} {unit}{verdict} |\n",
+                "| {number} | {name} | {} {unit} ({}–{}) | – | – | – | {goal} {unit}{verdict} |\n",
                 format_value(figure.value()),
                 format_value(lowest),
                 format_value(highest),
@@ -189,26 +190,25 @@ fn figure_row(figure: &Figure) -> String {
     }
 }
 
-/// What explains a chapter's figures.
-fn section(chapter: &ReportSection, name: &str) -> String {
+/// The tables and plots of a section.
+fn section_markdown(section: &ReportSection, name: &str) -> String {
     let mut text = String::new();
-    let findings = &chapter.findings;
-    if findings.tables.is_empty() && findings.plots.is_empty() && !chapter.failed {
+    let results = &section.results;
+    if results.tables.is_empty() && results.plots.is_empty() && !section.failed {
         return text;
     }
-    // As above.
-    let _ =
-        writeln!(text, "### Figure {}\n\n{}, {}.\n", chapter.number, chapter.setting, chapter.measured_at);
-    if chapter.failed {
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "### Figure {}\n\n{}, {}.\n", section.number, section.config, section.measured_at);
+    if section.failed {
         let _ = writeln!(text, "Not measured to the end.\n");
     }
-    for Table { title, head, rows } in &findings.tables {
+    for Table { title, head, rows } in &results.tables {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule = vec!["---".to_owned(); head.len()];
         let rows: String = rows.iter().map(|row| line(row)).collect();
         let _ = writeln!(text, "{title}:\n\n{}{}{rows}", line(head), line(&rule));
     }
-    for plot in &findings.plots {
+    for plot in &results.plots {
         let _ = writeln!(text, "![{}]({})\n", plot.title, plot_file_name(name, plot));
     }
     text
@@ -225,7 +225,7 @@ fn goal_text(goal: Goal) -> String {
     }
 }
 
-/// A number with no more digits than matter.
+/// Formats a value with at most two decimals.
 fn format_value(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
     use crate::compare::figure::FigureResults;
 
-    fn chapter(number: u32, value: f64) -> ReportSection {
+    fn section(number: u32, value: f64) -> ReportSection {
         let figure = Figure {
             number,
             name: "a figure".to_owned(),
@@ -244,22 +244,22 @@ mod tests {
             goal: Goal::AtMost(20.0),
             measured: Measurements::Absolute(vec![value]),
         };
-        let (measured_at, setting) = ("2026-11-24T12:00:00Z".to_owned(), "1 round".to_owned());
-        ReportSection { number, measured_at, setting, failed: false, findings: FigureResults::from(figure) }
+        let (measured_at, config) = ("2026-11-24T12:00:00Z".to_owned(), "1 round".to_owned());
+        ReportSection { number, measured_at, config, failed: false, results: FigureResults::from(figure) }
     }
 
     #[test]
-    fn a_report_keeps_what_stands_around_the_marks_and_what_is_not_measured_anew() {
+    fn keeps_other_text_and_figures_that_are_not_measured_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.md");
         std::fs::write(&path, format!("before\n{BEGIN_MARKER}\nold\n{END_MARKER}\nafter\n")).unwrap();
         let open_on = |machine: &str| Report::open(Some(path.clone()), machine.to_owned()).unwrap();
         let open = || open_on("a machine");
         let mut report = open();
-        report.add(chapter(8, 1.0)).unwrap();
-        report.add(chapter(2, 30.0)).unwrap();
+        report.add(section(8, 1.0)).unwrap();
+        report.add(section(2, 30.0)).unwrap();
         let mut report = open();
-        report.add(chapter(8, 21.0)).unwrap();
+        report.add(section(8, 21.0)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("before\n") && text.ends_with("after\n") && !text.contains("old"), "{text}");
         assert!(text.contains("| 2 | a figure | 30.00 ms"), "{text}");
@@ -267,17 +267,17 @@ mod tests {
         assert!(text.contains("0 of 2 goals"), "{text}");
         assert_eq!(open().other_machine, None);
         let other = open_on("another machine");
-        assert!(other.chapters.is_empty());
+        assert!(other.sections.is_empty());
         assert_eq!(other.other_machine.as_deref(), Some("a machine"));
     }
 
     #[test]
-    fn a_report_without_marks_is_left_alone() {
+    fn leaves_a_report_without_markers_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.md");
         std::fs::write(&path, "by hand").unwrap();
         let mut report = Report::open(Some(path.clone()), String::new()).unwrap();
-        assert!(report.add(chapter(1, 1.0)).is_err());
+        assert!(report.add(section(1, 1.0)).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "by hand");
     }
 }

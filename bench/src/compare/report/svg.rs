@@ -1,28 +1,28 @@
-//! What pictures are made of.
+//! A small SVG writer.
 
 use std::fmt::Write as _;
 
-/// Of lines and bars that must be told apart, also by those who see few colours (Okabe and Ito 2008).
+/// Colours that are also distinct with a colour vision deficiency (Okabe and Ito 2008).
 pub const COLOURS: [&str; 8] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#999933"];
 
-/// A picture that is being drawn.
+/// An SVG image.
 pub struct Svg(String);
 
-/// Where a text stands to its point.
+/// The point of a text that is at its position.
 #[derive(Clone, Copy)]
 pub enum Anchor {
-    /// To the right of it.
-    Prefix,
-    /// Around it.
+    /// The left end.
+    Start,
+    /// The middle.
     Middle,
-    /// To the left of it.
+    /// The right end.
     End,
 }
 
 // Writing to a String can't fail.
 impl Svg {
-    /// An empty picture of this size with a title.
+    /// An image of this size with a title.
     pub fn new(width: f64, height: f64, title: &str) -> Self {
         let mut svg = Self(format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
@@ -36,10 +36,10 @@ impl Svg {
         svg
     }
 
-    /// A text.
+    /// Adds a text.
     pub fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let anchor = match anchor {
-            Anchor::Prefix => "start",
+            Anchor::Start => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
@@ -47,7 +47,7 @@ impl Svg {
         let _ = writeln!(self.0, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
     }
 
-    /// A filled rectangle.
+    /// Adds a filled rectangle.
     pub fn rectangle(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), colour: &str) {
         let width = width.max(1.0);
         let _ = writeln!(
@@ -56,17 +56,17 @@ impl Svg {
         );
     }
 
-    /// A thin line of the grid.
+    /// Adds a thin line of the grid.
     pub fn grid_line(&mut self, from: (f64, f64), to: (f64, f64)) {
         self.polyline(&[from, to], "#dddddd", "");
     }
 
-    /// A dashed line.
-    pub fn mark(&mut self, from: (f64, f64), to: (f64, f64)) {
+    /// Adds a dashed line.
+    pub fn dashed_line(&mut self, from: (f64, f64), to: (f64, f64)) {
         self.polyline(&[from, to], "black", " stroke-dasharray=\"4 3\"");
     }
 
-    /// A line through points, each with a dot.
+    /// Adds a line through points, each with a dot.
     pub fn line_with_dots(&mut self, points: &[(f64, f64)], colour: &str) {
         self.polyline(points, colour, " stroke-width=\"2\"");
         for (x, y) in points {
@@ -74,13 +74,14 @@ impl Svg {
         }
     }
 
-    fn polyline(&mut self, points: &[(f64, f64)], colour: &str, more: &str) {
+    fn polyline(&mut self, points: &[(f64, f64)], colour: &str, attributes: &str) {
         let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let points = points.join(" ");
-        let _ = writeln!(self.0, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"{more}/>");
+        let _ =
+            writeln!(self.0, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"{attributes}/>");
     }
 
-    /// The picture.
+    /// The SVG document.
     pub fn finish(self) -> String {
         self.0 + "</svg>\n"
     }
@@ -90,7 +91,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Powers of ten from the one at or below the lowest value to the one at or above the highest.
+/// The exponents of the powers of ten that enclose all positive values.
 pub fn decade_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (lowest, highest) = values
         .filter(|value| *value > 0.0)
@@ -102,7 +103,7 @@ pub fn decade_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (from, to.max(from + 1.0))
 }
 
-/// A number for people, such as `0.05` or `10,000`.
+/// Formats a number for people, such as `0.05` or `10,000`.
 pub fn number(value: f64) -> String {
     if value < 1_000.0 {
         let text = format!("{value:.3}");
@@ -119,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_people_do() {
+    fn formats_numbers_for_people() {
         assert_eq!(number(10_000_000.0), "10,000,000");
         assert_eq!(number(0.01), "0.01");
         assert_eq!(number(100.0), "100");
     }
 
     #[test]
-    fn decades_hold_every_value() {
+    fn decades_enclose_all_values() {
         assert_eq!(decade_range([0.03, 5.0].into_iter()), (-2.0, 1.0));
         assert_eq!(decade_range([1.0].into_iter()), (0.0, 1.0));
         assert_eq!(decade_range(std::iter::empty()), (0.0, 1.0));

@@ -1,4 +1,4 @@
-//! Who answers the queries: the chat API over HTTP, SQLite and Postgres called directly.
+//! The search engines: the chat API over HTTP, and SQLite and Postgres called directly.
 
 use std::io;
 use std::path::Path;
@@ -14,40 +14,40 @@ use crate::compare::raw_http::RawConnection;
 use crate::compare::seeded_log::SeededLog;
 use crate::latency::{Latencies, Percentiles};
 
-/// Rows that are stored at once.
+/// The rows of one insert.
 const ROWS_PER_INSERT: usize = 10_000;
 
-/// How an engine did.
+/// The results of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryResults {
-    /// How long it took for each query, to the last row.
-    pub took: Percentiles,
-    /// Queries that found something.
-    pub found: usize,
+    /// The time of each query, to its last row.
+    pub latencies: Percentiles,
+    /// The number of queries with a hit.
+    pub queries_with_hits: usize,
 }
 
-/// The chat API, asked over one connection.
-pub async fn ours(
+/// Runs queries against the chat API, over one connection.
+pub async fn query_chat_api(
     address: &str,
     app: &str,
     queries: &Arc<[Query]>,
     scope: Scope,
 ) -> io::Result<QueryResults> {
     let paths: Vec<String> = queries.iter().map(|query| query.path(app, scope)).collect();
-    let mut wire = RawConnection::connect(address)?;
-    let ask = move || {
+    let mut connection = RawConnection::connect(address)?;
+    let run = move || {
         time_queries(&paths, |path| {
-            let found = wire.get(path)?;
-            Ok(!found.starts_with(EMPTY_RESPONSE_PREFIX))
+            let body = connection.get(path)?;
+            Ok(!body.starts_with(EMPTY_RESPONSE_PREFIX))
         })
     };
-    tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?
 }
 
-/// How the chat API begins to answer a search that finds nothing.
+/// The start of the response to a search without hits.
 const EMPTY_RESPONSE_PREFIX: &[u8] = br#"{"status":"success","messages":[]"#;
 
-/// SQLite with an index of trigrams over a table of messages.
+/// SQLite with an FTS5 trigram index over a table of messages.
 #[derive(Clone)]
 pub struct Fts5 {
     connection: Arc<Mutex<rusqlite::Connection>>,
@@ -77,46 +77,46 @@ impl Fts5 {
         SELECT count(*) FROM found JOIN messages m ON m.id = found.rowid \
         WHERE found MATCH ?1 AND m.app = ?2 AND m.chat = ?3";
 
-    /// Stores what a seeded log holds, indexed at its best.
-    pub async fn new(path: &Path, seed: &SeededLog) -> io::Result<Self> {
-        let (path, seed) = (path.to_owned(), seed.clone());
+    /// Stores and indexes the messages of a seeded log.
+    pub async fn new(path: &Path, seeded_log: &SeededLog) -> io::Result<Self> {
+        let (path, seeded_log) = (path.to_owned(), seeded_log.clone());
         let fill = move || -> rusqlite::Result<_> {
             let mut connection = rusqlite::Connection::open(path)?;
             connection.execute_batch(Self::SCHEMA)?;
             let transaction = connection.transaction()?;
-            for nth in 0..seed.messages {
-                let message = seed.message(nth);
+            for nth in 0..seeded_log.messages {
+                let message = seeded_log.message(nth);
                 let mut insert =
                     transaction.prepare_cached("INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-                let app = seed.token.expose();
+                let app = seeded_log.token.expose();
                 insert.execute((nth + 1, app, message.chat, message.number, message.body, nth))?;
             }
             transaction.commit()?;
             connection.execute_batch(Self::INDEX)?;
             Ok(connection)
         };
-        let filled = tokio::task::spawn_blocking(fill).await.map_err(io::Error::other)?;
-        Ok(Self { connection: Arc::new(Mutex::new(filled.map_err(io::Error::other)?)) })
+        let connection = tokio::task::spawn_blocking(fill).await.map_err(io::Error::other)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection.map_err(io::Error::other)?)) })
     }
 
-    /// Asks each query.
-    pub async fn ask(
+    /// Runs each query.
+    pub async fn run_queries(
         &self,
         app: &str,
         queries: &Arc<[Query]>,
         scope: Scope,
-        wanted: RequestedResult,
+        requested: RequestedResult,
     ) -> io::Result<QueryResults> {
         let (connection, app) = (Arc::clone(&self.connection), app.to_owned());
         let queries = Arc::clone(queries);
-        let ask = move || {
-            let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
+        let run = move || {
+            let connection = connection.lock().map_err(|_| io::Error::other("a query panicked"))?;
             time_queries(&queries, |query| {
-                let found = Self::run_query(&connection, &app, query, scope, wanted);
-                found.map(|found| found > 0).map_err(io::Error::other)
+                let hits = Self::run_query(&connection, &app, query, scope, requested);
+                hits.map(|hits| hits > 0).map_err(io::Error::other)
             })
         };
-        tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?
     }
 
     fn run_query(
@@ -124,7 +124,7 @@ impl Fts5 {
         app: &str,
         query: &Query,
         scope: Scope,
-        wanted: RequestedResult,
+        requested: RequestedResult,
     ) -> rusqlite::Result<usize> {
         let text = format!("\"{}\"", query.text);
         let (page, count) = match scope {
@@ -136,13 +136,13 @@ impl Fts5 {
             Scope::App => page.query((&text, app, LIMIT))?,
             Scope::Chat => page.query((&text, app, LIMIT, query.chat))?,
         };
-        let mut found = 0;
+        let mut hits = 0;
         while let Some(row) = rows.next()? {
             let read: (u64, u64, String, u64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             std::hint::black_box(read);
-            found += 1;
+            hits += 1;
         }
-        if wanted == RequestedResult::PageAndTotal {
+        if requested == RequestedResult::PageAndTotal {
             let mut count = connection.prepare_cached(count)?;
             let total: u64 = match scope {
                 Scope::App => count.query_row((&text, app), |row| row.get(0))?,
@@ -150,23 +150,23 @@ impl Fts5 {
             };
             std::hint::black_box(total);
         }
-        Ok(found)
+        Ok(hits)
     }
 
-    /// What it takes of the disk, in bytes.
+    /// The disk space of the table and its index, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
         let connection = Arc::clone(&self.connection);
-        let ask = move || {
-            let connection = connection.lock().map_err(|_| io::Error::other("a query has panicked"))?;
+        let run = move || {
+            let connection = connection.lock().map_err(|_| io::Error::other("a query panicked"))?;
             let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
             let bytes = connection.query_row(size, (), |row| row.get::<_, f64>(0)).optional();
             Ok(bytes.map_err(io::Error::other)?.unwrap_or_default())
         };
-        tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?
     }
 }
 
-/// Postgres with an index of trigrams over a table of messages.
+/// Postgres with a trigram index over a table of messages.
 pub struct PgTrgm {
     connection: PgConnection,
     url: String,
@@ -190,48 +190,48 @@ impl PgTrgm {
     const COUNT_IN_CHAT: &str =
         "SELECT count(*) FROM messages WHERE app = $1 AND body ILIKE $2 AND chat = $3";
 
-    /// Stores what a seeded log holds, indexed at its best.
-    pub async fn new(server: &Arc<chat_testing::Postgres>, seed: &SeededLog) -> io::Result<Self> {
+    /// Stores and indexes the messages of a seeded log.
+    pub async fn new(server: &Arc<chat_testing::Postgres>, seeded_log: &SeededLog) -> io::Result<Self> {
         let url = postgres::create_unicode_database(server).await?;
         let mut connection = postgres::connect(&url).await?;
-        let failed = io::Error::other;
-        sqlx::raw_sql(Self::SCHEMA).execute(&mut connection).await.map_err(failed)?;
-        for first in (0..seed.messages).step_by(ROWS_PER_INSERT) {
+        let error = io::Error::other;
+        sqlx::raw_sql(Self::SCHEMA).execute(&mut connection).await.map_err(error)?;
+        for first in (0..seeded_log.messages).step_by(ROWS_PER_INSERT) {
             let (mut ids, mut chats, mut numbers, mut bodies) = (vec![], vec![], vec![], vec![]);
-            for nth in first..(first + ROWS_PER_INSERT as u64).min(seed.messages) {
-                let message = seed.message(nth);
+            for nth in first..(first + ROWS_PER_INSERT as u64).min(seeded_log.messages) {
+                let message = seeded_log.message(nth);
                 ids.push(nth.cast_signed() + 1);
                 chats.push(message.chat.cast_signed());
                 numbers.push(message.number.cast_signed());
                 bodies.push(message.body);
             }
-            let insert = sqlx::query(Self::INSERT).bind(seed.token.expose()).bind(ids).bind(chats);
-            insert.bind(numbers).bind(bodies).execute(&mut connection).await.map_err(failed)?;
+            let insert = sqlx::query(Self::INSERT).bind(seeded_log.token.expose()).bind(ids).bind(chats);
+            insert.bind(numbers).bind(bodies).execute(&mut connection).await.map_err(error)?;
         }
-        sqlx::raw_sql(Self::INDEX).execute(&mut connection).await.map_err(failed)?;
-        sqlx::raw_sql("VACUUM ANALYZE messages").execute(&mut connection).await.map_err(failed)?;
-        // A plan for each query as it is: what matches rarely and what matches often want different ones.
+        sqlx::raw_sql(Self::INDEX).execute(&mut connection).await.map_err(error)?;
+        sqlx::raw_sql("VACUUM ANALYZE messages").execute(&mut connection).await.map_err(error)?;
+        // A plan for each query: rare and frequent matches need different ones.
         let custom = sqlx::raw_sql("SET plan_cache_mode = force_custom_plan");
-        custom.execute(&mut connection).await.map_err(failed)?;
+        custom.execute(&mut connection).await.map_err(error)?;
         Ok(Self { connection, url })
     }
 
-    /// Asks each query.
-    pub async fn ask(
+    /// Runs each query.
+    pub async fn run_queries(
         &mut self,
         app: &str,
         queries: &[Query],
         scope: Scope,
-        wanted: RequestedResult,
+        requested: RequestedResult,
     ) -> io::Result<QueryResults> {
-        let (mut took, mut found) = (Latencies::new(), 0);
+        let (mut latencies, mut queries_with_hits) = (Latencies::new(), 0);
         for query in queries {
-            let started = Instant::now();
-            let rows = self.run_query(app, query, scope, wanted).await.map_err(io::Error::other)?;
-            took.record_latency(started.elapsed());
-            found += usize::from(rows > 0);
+            let start = Instant::now();
+            let hits = self.run_query(app, query, scope, requested).await.map_err(io::Error::other)?;
+            latencies.record_latency(start.elapsed());
+            queries_with_hits += usize::from(hits > 0);
         }
-        Ok(QueryResults { took: took.response(), found })
+        Ok(QueryResults { latencies: latencies.response(), queries_with_hits })
     }
 
     async fn run_query(
@@ -239,7 +239,7 @@ impl PgTrgm {
         app: &str,
         query: &Query,
         scope: Scope,
-        wanted: RequestedResult,
+        requested: RequestedResult,
     ) -> sqlx::Result<usize> {
         let (page, count, chat) = match scope {
             Scope::App => (Self::IN_APP, Self::COUNT_IN_APP, None),
@@ -252,31 +252,31 @@ impl PgTrgm {
         if let Some(chat) = chat {
             (rows, total) = (rows.bind(chat), total.bind(chat));
         }
-        let found = rows.fetch_all(&mut self.connection).await?.len();
-        if wanted == RequestedResult::PageAndTotal {
+        let hits = rows.fetch_all(&mut self.connection).await?.len();
+        if requested == RequestedResult::PageAndTotal {
             std::hint::black_box(total.fetch_one(&mut self.connection).await?);
         }
-        Ok(found)
+        Ok(hits)
     }
 
-    /// What it takes of the disk, in bytes.
+    /// The disk space of the table and its index, in bytes.
     pub async fn bytes(&self) -> io::Result<f64> {
-        postgres::size(&self.url).await
+        postgres::database_size(&self.url).await
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub async fn close(self) -> io::Result<()> {
         self.connection.close().await.map_err(io::Error::other)
     }
 }
 
-/// Asks each, one after another. `ask` says whether something was found.
-fn time_queries<T>(all: &[T], mut ask: impl FnMut(&T) -> io::Result<bool>) -> io::Result<QueryResults> {
-    let (mut took, mut found) = (Latencies::new(), 0);
-    for one in all {
-        let started = Instant::now();
-        found += usize::from(ask(one)?);
-        took.record_latency(started.elapsed());
+/// Runs queries one after another. `run` returns whether a query has hits.
+fn time_queries<T>(queries: &[T], mut run: impl FnMut(&T) -> io::Result<bool>) -> io::Result<QueryResults> {
+    let (mut latencies, mut queries_with_hits) = (Latencies::new(), 0);
+    for query in queries {
+        let start = Instant::now();
+        queries_with_hits += usize::from(run(query)?);
+        latencies.record_latency(start.elapsed());
     }
-    Ok(QueryResults { took: took.response(), found })
+    Ok(QueryResults { latencies: latencies.response(), queries_with_hits })
 }

@@ -1,4 +1,4 @@
-//! Figure 7: searching among many messages.
+//! Figure 7: searches among many messages.
 
 mod engines;
 pub(super) mod queries;
@@ -11,55 +11,55 @@ use crate::compare::postgres;
 use crate::compare::rounds::{Rounds, median};
 use crate::compare::run_config::RunConfig;
 use crate::compare::seeded_log::SeededLog;
-use crate::compare::system_under_test::Stage;
+use crate::compare::system_under_test::SystemUnderTest;
 use crate::latency::Percentiles;
 
-pub(super) use engines::ours;
+pub(super) use engines::query_chat_api;
 use engines::{Fts5, PgTrgm, QueryResults};
 use queries::{Query, QueryKind, RequestedResult, Scope};
 
-/// Who is asked: the others both for no more than the page, and for the total too, which is in each of our answers.
+/// The compared engines. The other engines are measured without and with the total, which the chat API always returns.
 const ENGINES: [&str; 5] = ["chat-api", "FTS5", "pg_trgm", "FTS5 with total", "pg_trgm with total"];
 
-/// What the engines needed for queries of one kind, round by round.
+/// The results of all engines for queries of one kind and scope, one for each round.
 struct QueryClass {
     name: String,
     rounds: [Vec<QueryResults>; ENGINES.len()],
 }
 
-/// The chat API over HTTP against SQLite and Postgres without it, on the same texts with the same queries, one at a
+/// Compares the chat API over HTTP with SQLite and Postgres called directly: the same messages and queries, one query at a
 /// time.
-pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -> io::Result<()> {
-    let seed = SeededLog::new(&setting.texts, setting.chats(), setting.messages);
-    let draw = |kind| Ok((kind, Query::draw(&seed, kind, setting.query_count())?.into()));
-    let drawn: Vec<(QueryKind, Arc<[Query]>)> =
-        QueryKind::ALL.into_iter().map(draw).collect::<io::Result<_>>()?;
-    let folder = setting.new_folder()?;
-    seed.write(folder.path()).await?;
-    let stage = Stage::on_seeded_log(setting, folder, &seed).await?;
-    let beside = setting.new_folder()?;
-    let fts5 = Fts5::new(&beside.path().join("fts5.db"), &seed).await?;
-    let server = postgres::start(setting).await?;
-    let mut pg_trgm = PgTrgm::new(&server, &seed).await?;
+pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+    let seeded_log = SeededLog::new(&config.texts, config.chats(), config.messages);
+    let sample = |kind| Ok((kind, Query::sample(&seeded_log, kind, config.query_count())?.into()));
+    let queries_by_kind: Vec<(QueryKind, Arc<[Query]>)> =
+        QueryKind::ALL.into_iter().map(sample).collect::<io::Result<_>>()?;
+    let folder = config.new_folder()?;
+    seeded_log.write(folder.path()).await?;
+    let system = SystemUnderTest::on_seeded_log(config, folder, &seeded_log).await?;
+    let fts5_folder = config.new_folder()?;
+    let fts5 = Fts5::new(&fts5_folder.path().join("fts5.db"), &seeded_log).await?;
+    let server = postgres::start(config).await?;
+    let mut pg_trgm = PgTrgm::new(&server, &seeded_log).await?;
     let mut classes = Vec::new();
     for scope in Scope::ALL {
-        for (kind, queries) in &drawn {
+        for (kind, queries) in &queries_by_kind {
             let mut class =
                 QueryClass { name: format!("{} {}", kind.name(), scope.name()), rounds: Default::default() };
-            // The first round is not counted: what is read from the disk once is not what is measured.
-            for round in 0..=setting.rounds {
+            // The first round fills the caches and is not counted.
+            for round in 0..=config.rounds {
                 for turn in 0..ENGINES.len() {
                     let engine = (round + turn) % ENGINES.len();
-                    let app = &stage.app;
-                    let answers = match engine {
-                        0 => ours(&stage.server.address, app, queries, scope).await?,
-                        1 => fts5.ask(app, queries, scope, RequestedResult::Page).await?,
-                        2 => pg_trgm.ask(app, queries, scope, RequestedResult::Page).await?,
-                        3 => fts5.ask(app, queries, scope, RequestedResult::PageAndTotal).await?,
-                        _ => pg_trgm.ask(app, queries, scope, RequestedResult::PageAndTotal).await?,
+                    let app = &system.app;
+                    let query_results = match engine {
+                        0 => query_chat_api(&system.server.address, app, queries, scope).await?,
+                        1 => fts5.run_queries(app, queries, scope, RequestedResult::Page).await?,
+                        2 => pg_trgm.run_queries(app, queries, scope, RequestedResult::Page).await?,
+                        3 => fts5.run_queries(app, queries, scope, RequestedResult::PageAndTotal).await?,
+                        _ => pg_trgm.run_queries(app, queries, scope, RequestedResult::PageAndTotal).await?,
                     };
                     if round > 0 {
-                        class.rounds[engine].push(answers);
+                        class.rounds[engine].push(query_results);
                     }
                 }
             }
@@ -68,35 +68,35 @@ pub(super) async fn measure(setting: &RunConfig, findings: &mut FigureResults) -
     }
     let bytes = [fts5.bytes().await?, pg_trgm.bytes().await?];
     pg_trgm.close().await?;
-    let ours = stage.stop().await?;
+    let usage = system.stop().await?;
     let mut table = Table::new("Bytes a message, text included", &["", "bytes a message"]);
     let mut row = |name: &str, bytes: f64| {
-        table.rows.push(vec![name.to_owned(), format!("{:.0}", bytes / setting.messages as f64)]);
+        table.rows.push(vec![name.to_owned(), format!("{:.0}", bytes / config.messages as f64)]);
     };
-    row("chat-api: read model and search index", ours.read_model + ours.index);
-    row("of that, the search index", ours.index);
+    row("chat-api: read model and search index", usage.read_model + usage.index);
+    row("of that, the search index", usage.index);
     row("SQLite: table and FTS5", bytes[0]);
     row("Postgres: table and indexes", bytes[1]);
-    for wanted in [RequestedResult::Page, RequestedResult::PageAndTotal] {
-        findings.figures.push(worst_class(&classes, wanted, "p50", |took| took.p50));
-        findings.figures.push(worst_class(&classes, wanted, "p99", |took| took.p99));
+    for requested in [RequestedResult::Page, RequestedResult::PageAndTotal] {
+        results.figures.push(worst_class(&classes, requested, "p50", |latencies| latencies.p50));
+        results.figures.push(worst_class(&classes, requested, "p99", |latencies| latencies.p99));
     }
-    findings.tables.push(details_table(&classes, setting));
-    findings.tables.push(table);
-    findings.plots.push(percentile_plot(&classes, setting.messages, "p50", |took| took.p50));
-    findings.plots.push(percentile_plot(&classes, setting.messages, "p99", |took| took.p99));
+    results.tables.push(details_table(&classes, config));
+    results.tables.push(table);
+    results.plots.push(percentile_plot(&classes, config.messages, "p50", |latencies| latencies.p50));
+    results.plots.push(percentile_plot(&classes, config.messages, "p99", |latencies| latencies.p99));
     Ok(())
 }
 
 impl QueryClass {
-    /// The values of an engine's rounds.
+    /// A percentile of an engine, one value for each round.
     fn round_values(&self, engine: usize, percentile: fn(&Percentiles) -> u64) -> Vec<f64> {
-        self.rounds[engine].iter().map(|answers| percentile(&answers.took) as f64).collect()
+        self.rounds[engine].iter().map(|results| percentile(&results.latencies) as f64).collect()
     }
 
-    /// Ours against the faster of the other two, round by round.
-    fn ratio_to_fastest(&self, wanted: RequestedResult, percentile: fn(&Percentiles) -> u64) -> Rounds {
-        let engines = match wanted {
+    /// The chat API compared with the faster of the two other engines, for each round.
+    fn ratio_to_fastest(&self, requested: RequestedResult, percentile: fn(&Percentiles) -> u64) -> Rounds {
+        let engines = match requested {
             RequestedResult::Page => [0, 1, 2],
             RequestedResult::PageAndTotal => [0, 3, 4],
         };
@@ -109,20 +109,20 @@ impl QueryClass {
     }
 }
 
-/// The class in which the chat API does worst.
+/// The figure of the class in which the chat API does worst.
 fn worst_class(
     classes: &[QueryClass],
-    wanted: RequestedResult,
+    requested: RequestedResult,
     name: &str,
     percentile: fn(&Percentiles) -> u64,
 ) -> Figure {
-    let rounds = |class: &QueryClass| class.ratio_to_fastest(wanted, percentile);
+    let rounds = |class: &QueryClass| class.ratio_to_fastest(requested, percentile);
     let worst = classes.iter().max_by(|a, b| median(&rounds(a).ratios).total_cmp(&median(&rounds(b).ratios)));
     let (class, rounds) = worst.map(|class| (class.name.as_str(), rounds(class))).unwrap_or_default();
     Figure {
         number: 7,
         name: format!("{name} of a search, where it does worst: {class}"),
-        against: match wanted {
+        against: match requested {
             RequestedResult::Page => {
                 "the faster of FTS5 (trigram) and pg_trgm, called directly, without the total"
             }
@@ -137,19 +137,21 @@ fn worst_class(
     }
 }
 
-fn details_table(classes: &[QueryClass], setting: &RunConfig) -> Table {
+fn details_table(classes: &[QueryClass], config: &RunConfig) -> Table {
     let title = format!(
-        "Searches among {} messages, in µs: p50 / p99, and how many of {} found something",
-        setting.messages,
-        setting.query_count(),
+        "Searches among {} messages, in µs: p50 / p99, and how many of {} queries have hits",
+        config.messages,
+        config.query_count(),
     );
     let mut table = Table::new(title, &["", ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], ENGINES[4]]);
     for class in classes {
         let mut row = vec![class.name.clone()];
         for (engine, rounds) in class.rounds.iter().enumerate() {
-            let [p50, p99] =
-                [class.round_values(engine, |took| took.p50), class.round_values(engine, |took| took.p99)];
-            let found = rounds.last().map_or(0, |answers| answers.found);
+            let [p50, p99] = [
+                class.round_values(engine, |latencies| latencies.p50),
+                class.round_values(engine, |latencies| latencies.p99),
+            ];
+            let found = rounds.last().map_or(0, |results| results.queries_with_hits);
             row.push(format!("{:.0} / {:.0} ({found})", median(&p50), median(&p99)));
         }
         table.rows.push(row);
@@ -170,7 +172,7 @@ fn percentile_plot(
     Plot {
         slug: format!("search-{name}"),
         title: format!("{name} of searches among {messages} messages"),
-        shape: PlotKind::Bars {
+        kind: PlotKind::Bars {
             unit: "ms".to_owned(),
             legend: ENGINES.map(str::to_owned).to_vec(),
             groups: groups.collect(),

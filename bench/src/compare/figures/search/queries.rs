@@ -1,4 +1,4 @@
-//! What is searched for: pieces of messages that are there.
+//! Search queries: parts of stored messages.
 
 use std::io;
 
@@ -9,59 +9,59 @@ use crate::client::encode_query;
 use crate::compare::requests::messages_path;
 use crate::compare::seeded_log::SeededLog;
 
-/// Hits that are asked for.
+/// The hits of a page.
 pub const LIMIT: u32 = 20;
 
-/// Letters of the shortest piece: a trigram.
+/// The characters of the shortest query: a trigram.
 const MIN_CHARS: usize = 3;
 
-/// What a query is.
+/// The part of a message that a query is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryKind {
     /// A word.
     Word,
     /// The start of a word.
     Prefix,
-    /// The inside of a word.
+    /// A part that neither starts nor ends a word.
     Substring,
-    /// Two words that follow each other.
+    /// Two consecutive words.
     Phrase,
 }
 
-/// Where a query looks.
+/// The messages that a query covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// In one chat.
+    /// The messages of one chat.
     Chat,
-    /// In all chats of an app.
+    /// The messages of all chats of an app.
     App,
 }
 
-/// What is answered.
+/// The result that an engine returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestedResult {
     /// The newest hits.
     Page,
-    /// The newest hits, and how many there are in all, as the chat API answers.
+    /// The newest hits and the total number of hits, as the chat API returns.
     PageAndTotal,
 }
 
-/// A query that finds at least the message that it was drawn from.
+/// A query that matches at least the message that it was taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// What it is.
+    /// The kind.
     pub kind: QueryKind,
-    /// What is looked for, as it stands in the message.
+    /// The text, as it is in the message.
     pub text: String,
-    /// The message's chat.
+    /// The number of the chat of the message.
     pub chat: u64,
 }
 
 impl QueryKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Word, Self::Prefix, Self::Substring, Self::Phrase];
 
-    /// For people.
+    /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Word => "word",
@@ -73,10 +73,10 @@ impl QueryKind {
 }
 
 impl Scope {
-    /// All of them.
+    /// Both scopes.
     pub const ALL: [Self; 2] = [Self::Chat, Self::App];
 
-    /// For people.
+    /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Chat => "in a chat",
@@ -86,34 +86,34 @@ impl Scope {
 }
 
 impl Query {
-    /// So many queries, drawn from messages at random, always the same ones.
+    /// Takes queries from random messages. The same log gives the same queries.
     ///
     /// # Errors
-    /// Where hardly a message has a fitting piece.
-    pub fn draw(seed: &SeededLog, kind: QueryKind, count: usize) -> io::Result<Vec<Self>> {
-        /// Messages without a fitting word are passed over.
+    /// Fails if too few messages have a fitting part.
+    pub fn sample(seeded_log: &SeededLog, kind: QueryKind, count: usize) -> io::Result<Vec<Self>> {
+        /// Messages tried for each query.
         const TRIES: usize = 1_000;
         let mut random = StdRng::seed_from_u64(7);
-        let mut drawn = Vec::new();
+        let mut queries = Vec::new();
         for _ in 0..count * TRIES {
-            if drawn.len() == count {
+            if queries.len() == count {
                 break;
             }
-            let message = seed.message(random.random_range(0..seed.messages));
-            if let Some(text) = draw_text(&message.body, kind, &mut random) {
-                drawn.push(Self { kind, text, chat: message.chat });
+            let message = seeded_log.message(random.random_range(0..seeded_log.messages));
+            if let Some(text) = sample_text(&message.body, kind, &mut random) {
+                queries.push(Self { kind, text, chat: message.chat });
             }
         }
-        if drawn.len() < count {
-            let (name, found) = (kind.name(), drawn.len());
+        if queries.len() < count {
+            let (name, sampled) = (kind.name(), queries.len());
             let error =
-                format!("too few messages hold a {name} to search for: {found} of {count} queries drawn");
+                format!("too few messages have a {name} to search for: {sampled} of {count} queries sampled");
             return Err(io::Error::other(error));
         }
-        Ok(drawn)
+        Ok(queries)
     }
 
-    /// The path of the API that searches, newest first.
+    /// The path of the search in the API, newest hits first.
     pub fn path(&self, app: &str, scope: Scope) -> String {
         let query = match self.kind {
             QueryKind::Phrase => format!("\"{}\"", self.text),
@@ -127,14 +127,14 @@ impl Query {
     }
 }
 
-fn draw_text(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<String> {
+fn sample_text(body: &str, kind: QueryKind, random: &mut StdRng) -> Option<String> {
     let words: Vec<&str> = body.split(' ').collect();
     let is_word = |word: &str| word.chars().count() > MIN_CHARS && word.chars().all(char::is_alphanumeric);
     if kind == QueryKind::Phrase {
         let pairs: Vec<_> = words.windows(2).filter(|pair| pair.iter().all(|word| is_word(word))).collect();
         return (!pairs.is_empty()).then(|| pairs[random.random_range(0..pairs.len())].join(" "));
     }
-    // One letter more on each side than what is drawn.
+    // A substring needs a character more on each side.
     let words: Vec<Vec<char>> = words
         .into_iter()
         .filter(|word| is_word(word))
@@ -161,20 +161,20 @@ mod tests {
     use super::*;
     use crate::compare::text_generator::TextGenerator;
 
-    fn seed() -> SeededLog {
+    fn seeded_log() -> SeededLog {
         let texts = ["the quick brown foxes", "jumped over the lazy dogs, yes", "a b c"];
         SeededLog::new(&TextGenerator::new(texts.map(str::to_owned).to_vec()), 2, 100)
     }
 
     #[test]
-    fn each_kind_is_in_a_message_of_its_chat_and_as_it_says() {
-        let seed = seed();
+    fn each_query_is_in_a_message_of_its_chat() {
+        let seeded_log = seeded_log();
         for kind in QueryKind::ALL {
-            let queries = Query::draw(&seed, kind, 50).unwrap();
+            let queries = Query::sample(&seeded_log, kind, 50).unwrap();
             assert_eq!(queries.len(), 50);
             for Query { text, chat, .. } in &queries {
-                let found = (0..seed.messages)
-                    .map(|nth| seed.message(nth))
+                let found = (0..seeded_log.messages)
+                    .map(|nth| seeded_log.message(nth))
                     .filter(|message| message.chat == *chat)
                     .any(|message| match kind {
                         QueryKind::Word => message.body.split(' ').any(|word| word == text),
@@ -192,21 +192,21 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_with_nothing_to_search_for_is_told() {
-        let seed = SeededLog::new(&TextGenerator::new(vec!["a b c".to_owned()]), 2, 100);
-        let error = Query::draw(&seed, QueryKind::Word, 9).unwrap_err().to_string();
-        assert!(error.ends_with("0 of 9 queries drawn"), "{error}");
+    fn fails_for_a_corpus_without_fitting_words() {
+        let seeded_log = SeededLog::new(&TextGenerator::new(vec!["a b c".to_owned()]), 2, 100);
+        let error = Query::sample(&seeded_log, QueryKind::Word, 9).unwrap_err().to_string();
+        assert!(error.ends_with("0 of 9 queries sampled"), "{error}");
     }
 
     #[test]
-    fn the_same_queries_are_drawn_again() {
-        let seed = seed();
-        let draw = || Query::draw(&seed, QueryKind::Word, 9).unwrap();
-        assert_eq!(draw(), draw());
+    fn samples_the_same_queries_each_time() {
+        let seeded_log = seeded_log();
+        let sample = || Query::sample(&seeded_log, QueryKind::Word, 9).unwrap();
+        assert_eq!(sample(), sample());
     }
 
     #[test]
-    fn a_phrase_is_quoted_and_everything_is_encoded() {
+    fn quotes_a_phrase_and_encodes_the_query() {
         let query = Query { kind: QueryKind::Phrase, text: "two words".to_owned(), chat: 3 };
         let path = query.path("t", Scope::Chat);
         assert_eq!(

@@ -1,0 +1,40 @@
+//! The tests of each package are compiled with the features of the whole workspace.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The lines of `cargo tree`, without the mark of lines that are printed again.
+fn cargo_tree(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--prefix", "none"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+}
+
+/// The packages that are linked into tests, each with its features.
+fn features(selection: &[&str]) -> BTreeSet<String> {
+    cargo_tree(&[&["--edges", "normal,dev,no-proc-macro", "--format", "{p} {f}"], selection].concat())
+}
+
+#[test]
+fn each_package_is_tested_with_the_features_of_the_workspace() {
+    let workspace = features(&["--workspace"]);
+    let members = cargo_tree(&["--workspace", "--depth", "0", "--format", "{p}"]);
+    for member in members {
+        let name = member.split(' ').next().unwrap();
+        let alone = features(&["--package", name]);
+        let differences: Vec<_> = alone.difference(&workspace).collect();
+        assert!(
+            differences.is_empty(),
+            "`cargo test --package {name}` would compile these crates with fewer features than `cargo test --workspace`. \
+             Add the crates that enable the others to `workspace-features` in testing/Cargo.toml: {differences:#?}"
+        );
+    }
+}
