@@ -151,7 +151,9 @@ async fn tell(log: &dyn EventStore) -> Vec<Position> {
         });
         let append = StreamAppend {
             stream: told.stream.as_str().into(),
-            expected_revision: ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(
+                revision.checked_sub(1).map(Revision::new),
+            ),
             events: vec![NewEvent {
                 id: EventId::new(Uuid::from_u128(u128::from(number))),
                 event_type: told.event_type,

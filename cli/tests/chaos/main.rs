@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cast::{Cast, Log};
-use chat_testing::kurrentdb::{FaultPlan, FakeKurrentDb};
+use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
 use faults::Faults;
 use ledger::Ledger;
 use load::Until;

@@ -8,9 +8,7 @@ use chat_domain::{
     Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position, Revision, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::event_store::{
-    EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead,
-};
+use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead};
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
@@ -40,8 +38,12 @@ pub async fn append_version(
     schema_version: SchemaVersion,
     data: &str,
 ) -> Position {
-    let last: Option<Revision> =
-        log.read_stream(StreamRead::last_event(stream)).await.expect("the stream").pop().map(|event| event.revision);
+    let last: Option<Revision> = log
+        .read_stream(StreamRead::last_event(stream))
+        .await
+        .expect("the stream")
+        .pop()
+        .map(|event| event.revision);
     let metadata = serde_json::to_string(&Metadata::default()).expect("JSON");
     let append = StreamAppend {
         stream: stream.into(),

@@ -159,7 +159,9 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
             let before = if next == 1 { done / 3 } else { done / chats };
             StreamAppend {
                 stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
-                expected_revision: ExpectedRevision::from_last_revision(before.checked_sub(1).map(Revision::new)),
+                expected_revision: ExpectedRevision::from_last_revision(
+                    before.checked_sub(1).map(Revision::new),
+                ),
                 events: indexes.into_iter().map(event).collect(),
             }
         });
