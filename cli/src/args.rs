@@ -40,10 +40,10 @@ enum Command {
     /// Answer queries only: GET, and search
     #[command(after_help = "Example:\n  chat-api query-api --data-dir ./data --listen-addr 127.0.0.1:8002")]
     QueryApi(ServeOptions),
-    /// Keep the read model and the search index in step with the log
+    /// Project the log into the read model and the search index
     #[command(after_help = "Example:\n  chat-api projector --data-dir ./data --only search")]
     Projector {
-        /// Keep only this projection in step
+        /// Run only this projection
         #[arg(long, value_name = "PROJECTION")]
         only: Option<ProjectionArg>,
         #[command(flatten)]
@@ -53,11 +53,11 @@ enum Command {
     Operate(operator::Command),
 }
 
-/// What the command line asks for.
+/// The task that the command line selects.
 pub(crate) enum Task {
-    /// A process that runs until it is stopped.
+    /// Serve until a signal stops the process.
     Run(Role, Box<ServeOptions>),
-    /// Something an operator wants to know or to be done.
+    /// Run a command of an operator.
     Operate(Box<operator::Command>),
 }
 

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::engines::EngineOptions;
 
-/// Which projection a projector keeps.
+/// A projection that a projector can be restricted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProjectionArg {
     /// Apps, chats and messages as rows
@@ -19,7 +19,7 @@ pub(crate) enum ProjectionArg {
     Search,
 }
 
-/// How logs are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people
@@ -28,7 +28,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Not `Debug`: URLs and the admin token hold secrets.
+/// Options of a serving process. Not `Debug`: URLs and the admin token are secrets.
 #[derive(Clone, Args)]
 pub(crate) struct ServeOptions {
     #[command(flatten)]
@@ -37,19 +37,19 @@ pub(crate) struct ServeOptions {
     /// query-api, 8003 for projector]
     #[arg(long, env = "LISTEN_ADDR", value_name = "IP:PORT")]
     pub(crate) listen_addr: Option<SocketAddr>,
-    /// Token that admin routes ask for (`Authorization: Bearer`); without one they are open, and then only loopback
-    /// addresses are listened on
+    /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
+    /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
     pub(crate) admin_token: Option<AdminToken>,
     /// Requests that one app may send: 100/s, 600/m or 10000/h [default: no limit]
     #[arg(long, env = "RATE_LIMIT", value_name = "LIMIT")]
     pub(crate) rate_limit: Option<RateLimit>,
-    /// Proxies whose X-Forwarded-For tells the addresses that events are recorded under, as 10.0.0.7,192.168.0.0/16
+    /// Proxies whose X-Forwarded-For header is trusted for the client addresses in events, as 10.0.0.7,192.168.0.0/16
     /// [default: none]
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub(crate) trusted_proxies: Option<TrustedProxies>,
-    /// Who hands out numbers and keeps what processes share: redis://HOST:6379, redis+cluster://… or redis+sentinel://…
-    /// [default: each process counts for itself, and the log decides]
+    /// Redis for counters, idempotency keys and rate limits that processes share: redis://HOST:6379, redis+cluster://…
+    /// or redis+sentinel://… [default: each process counts for itself, and the log decides]
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
     /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,chat_projector=debug`
@@ -64,8 +64,8 @@ pub(crate) struct ServeOptions {
     /// Seconds that an API request may take; a command that takes longer is answered 503 `outcome_unknown`
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     pub(crate) request_timeout: u64,
-    /// Seconds for which a generation of a projection goes on being kept after readers were given the next one: longer than
-    /// query hosts need to fold search folders of their own [default: 900; 12 where one process is everything]
+    /// Seconds for which the previous generation of a projection is kept up to date after a switch-over: longer than
+    /// query hosts need to build search folders of their own [default: 900; 12 where one process is everything]
     #[arg(long, env = "KEEP_PREVIOUS", value_name = "SECONDS")]
     pub(crate) keep_previous: Option<u64>,
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
@@ -73,7 +73,7 @@ pub(crate) struct ServeOptions {
     pub(crate) drain_timeout: u64,
 }
 
-/// What a process does.
+/// Role of a serving process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Serve,
@@ -83,8 +83,8 @@ pub(crate) enum Role {
 }
 
 impl ServeOptions {
-    /// For how long a role keeps a generation that readers were taken off. Where one process is everything, its own queries
-    /// are the only ones that may still need it.
+    /// How long a role runs the projector of a superseded generation. With everything in one process, only its own queries
+    /// may still need that generation.
     pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {
         let seconds = match role {
             Role::Serve => 12,
@@ -105,7 +105,7 @@ impl Role {
         }
     }
 
-    /// Where the role listens unless told otherwise: the roles of one machine don't get in each other's way.
+    /// The default address, different for each role, so that all roles can run on one machine.
     pub(crate) fn default_address(self) -> SocketAddr {
         let port = match self {
             Self::Serve => 8000,

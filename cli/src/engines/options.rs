@@ -4,18 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Where everything is kept. Not `Debug`: URLs hold secrets.
+/// Options that name the storage engines. Not `Debug`: URLs contain secrets.
 #[derive(Clone, Args)]
 pub(crate) struct EngineOptions {
     /// Folder that holds every embedded file; created where it does not exist
     #[arg(long, env = "DATA_DIR", value_name = "FOLDER", default_value = "./data")]
     pub(crate) data_dir: PathBuf,
-    /// Where events are kept: sqlite://FILE, or a KurrentDB as kurrentdb://HOST:2113 or esdb://… [default:
+    /// Event store: sqlite://FILE, or KurrentDB at kurrentdb://HOST:2113 or esdb://… [default:
     /// sqlite://DATA_DIR/events.db]
     #[arg(long, env = "EVENT_STORE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) event_store_url: Option<String>,
-    /// Where apps, chats and messages are read from: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default:
-    /// sqlite://DATA_DIR/read-model.db]
+    /// Read model: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite://DATA_DIR/read-model.db]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
     /// Folder of the full-text index [default: DATA_DIR/search-index]

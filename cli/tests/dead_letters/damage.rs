@@ -12,10 +12,10 @@ use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend,
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::test_system::TestSystem;
 
 /// The log of a stage.
-pub async fn log(stage: &Stage) -> Arc<dyn EventStore> {
+pub async fn log(stage: &TestSystem) -> Arc<dyn EventStore> {
     match stage.flag("--event-store-url") {
         None => Arc::new(SqliteEventStore::open(&stage.folder().join("events.db")).expect("the log")),
         Some(url) => {

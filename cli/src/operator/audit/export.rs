@@ -92,5 +92,5 @@ async fn write(
     };
     let mut progress = Progress::start("Exporting", None);
     let scan = Scan::new(filter, arguments.order.into());
-    Ok(export(&*context.event_store, scan, format, out, |looked_at| progress.at(looked_at)).await)
+    Ok(export(&*context.event_store, scan, format, out, |looked_at| progress.set_done(looked_at)).await)
 }

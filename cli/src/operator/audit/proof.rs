@@ -130,7 +130,7 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
         signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", expected_events(&context).await);
-    let mut watch = |events| progress.at(events);
+    let mut watch = |events| progress.set_done(events);
     let operator = action.operator();
     let made = verify::make_checkpoint(
         &*context.event_store,
@@ -161,7 +161,7 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
         let context = CommandContext::open(common).await?;
         let mut progress = Progress::start("Reading events", expected_events(&context).await);
         let found =
-            log_integrity::check(&*context.event_store, None, &mut |events| progress.at(events)).await;
+            log_integrity::check(&*context.event_store, None, &mut |events| progress.set_done(events)).await;
         let found = found.map_err(failed)?;
         drop(progress);
         let answer =
@@ -174,7 +174,8 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(total));
     let verdict =
-        verify::verify(&*context.event_store, path, key.as_ref(), &mut |events| progress.at(events)).await;
+        verify::verify(&*context.event_store, path, key.as_ref(), &mut |events| progress.set_done(events))
+            .await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
     let good = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
@@ -190,7 +191,7 @@ pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
     let failed = |error| Failure::because("there is no proof", &error);
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", None);
-    let mut watch = |events| progress.at(events);
+    let mut watch = |events| progress.set_done(events);
     let proof =
         event_proof::prove(&*context.event_store, Position::new(*position), checkpoint, &mut watch).await;
     let proof = proof.map_err(failed)?;

@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: &StatsArgs) -> Result<Answer, Failure> {
     let most = usize::try_from(arguments.top).unwrap_or(usize::MAX);
     let mut progress = Progress::start("Counting", None);
     let counted =
-        stats(&*context.event_store, filter, most, u64::MAX, |looked_at| progress.at(looked_at)).await;
+        stats(&*context.event_store, filter, most, u64::MAX, |looked_at| progress.set_done(looked_at)).await;
     drop(progress);
     let counted = counted.map_err(event_store_failure)?;
     Answer::from_report(&counted, text(&counted))

@@ -23,13 +23,13 @@ pub(crate) struct Options {
     pub(super) scope: ScopeArgs,
 }
 
-/// Which discarded events.
+/// Arguments that select discarded events.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct SelectionArgs {
     /// The event's position
     position: Option<u64>,
-    /// All that nobody has acknowledged
+    /// All that are not acknowledged
     #[arg(long)]
     all: bool,
 }

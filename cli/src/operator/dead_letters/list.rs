@@ -12,16 +12,16 @@ use crate::operator::projections::common::{open_projections, projections_failure
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only those of this stream
+    /// Only events of this stream
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Those that wait behind another one, too, and those whose discarding was acknowledged
+    /// Also events that wait behind another one, and acknowledged discards
     #[arg(long)]
     all: bool,
-    /// Those after this position
+    /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// List so many
+    /// Maximum number of events
     #[arg(long, value_name = "EVENTS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use clap::Subcommand;
 
 use super::answer;
 
-/// The verbs.
+/// The dead-letter commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// List the events that could not be applied
@@ -22,21 +22,21 @@ Examples:
   chat-api dead-letters list
   chat-api dead-letters list --projection read-model --all -o json")]
     List(list::Options),
-    /// Show one of them whole: what is stored, why it could not be applied, what a retry would come to
+    /// Show one event: the stored payload, the reason it could not be applied, and the result of a retry
     #[command(after_help = "Example:\n  chat-api dead-letters show 4711")]
     Show(show::Options),
-    /// Read parked events again, through this program; without --execute, only try it out
+    /// Retry parked events with this version of the program; a dry run without --execute
     #[command(after_help = "\
 Examples:
   chat-api dead-letters retry 4711
   chat-api dead-letters retry --all --execute --reason 'version 1.4 knows MessagePinned'")]
     Retry(retry_or_discard::RetryOptions),
-    /// Give a parked event up, and go on with its stream behind it; without --execute, only try it out
+    /// Discard a parked event and apply the rest of its stream; a dry run without --execute
     #[command(after_help = "\
 Example:
   chat-api dead-letters discard 4711 --execute --reason 'written by a broken import, the sender knows'")]
     Discard(retry_or_discard::DiscardOptions),
-    /// Take note of discarded events: health reports show them no more
+    /// Acknowledge discarded events, so that health reports no longer show them
     #[command(after_help = "\
 Example:
   chat-api dead-letters acknowledge 4711 --execute --reason 'the app was told'")]

@@ -26,16 +26,16 @@ pub(crate) struct RetryOptions {
     pub(super) scope: ScopeArgs,
 }
 
-/// Which parked events.
+/// Arguments that select parked events.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct SelectionArgs {
-    /// Those of the stream of the event at this position
+    /// The parked events of the stream of the event at this position
     position: Option<u64>,
-    /// Those of this stream; with an app's go those of its chats
+    /// The parked events of this stream; for an app's stream, also those of its chats
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// All of them
+    /// All parked events
     #[arg(long)]
     all: bool,
 }
@@ -114,9 +114,8 @@ async fn execute_steps(
 ) -> Result<Answer, Failure> {
     let (operator, reason) = (execution.action.operator(), execution.action.reason()?);
     let timeout = Duration::from_secs(execution.wait);
-    let all = resolve(&scope.projections, &operator, &reason, steps, timeout)
-        .await
-        .map_err(projections_failure)?;
+    let all =
+        resolve(&scope.projections, &operator, &reason, steps, timeout).await.map_err(projections_failure)?;
     let text: String = all.iter().map(outcome_text).collect();
     let held_up = |done: &ResolutionOutcome| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
     let mut answer =

@@ -59,7 +59,7 @@ fn text(shown: &DeadLetterDetails) -> String {
     text
 }
 
-/// With the stream's name in full: `retry --stream` is to be given it.
+/// Formats the stored event. The stream's name is complete, to be copied into `retry --stream`.
 fn stored_event_text(event: &StoredEvent) -> String {
     key_value_lines(&[
         ("position", event.position.to_string()),

@@ -54,7 +54,7 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
     let mut progress = Progress::start("Checking events", total);
     let asked = CheckOptions { after, max_findings: options.limit, max_events: u64::MAX };
     let checked =
-        check(&*context.event_store, asked, |events| progress.at(events)).await.map_err(unreadable)?;
+        check(&*context.event_store, asked, |events| progress.set_done(events)).await.map_err(unreadable)?;
     drop(progress);
     Ok(Answer::new(&checked, text(&checked))?.with_finding(checked.finding_count() > 0))
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::{ActionArgs, CommonArgs};
 use crate::operator::context::CommandContext;
 
-/// A projection's name.
+/// Name of a projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::operator) enum ProjectionNameArg {
     /// Apps, chats and messages as rows
@@ -28,12 +28,12 @@ impl From<ProjectionNameArg> for ProjectionName {
     }
 }
 
-/// One projection, or all of them.
+/// Arguments that select one projection or all.
 #[derive(Args)]
 pub(super) struct ProjectionSelection {
     /// Which projection [default: all]
     name: Option<ProjectionNameArg>,
-    /// All of them
+    /// All projections
     #[arg(long, conflicts_with = "name")]
     all: bool,
 }

@@ -1,4 +1,4 @@
-//! `projections diff`, `promote`, `rollback` and `drop`: the steps of a rebuild, singly.
+//! `projections diff`, `promote`, `rollback` and `drop`: the single steps of a rebuild.
 
 use chat_domain::operator_action::Generation;
 use chat_operations::projections::compare::{self, Comparison};
@@ -9,7 +9,7 @@ use clap::Args;
 use super::common::{
     ExecutionArgs, ProjectionSelection, cancel_on_signal, open_projections, projections_failure,
 };
-use super::progress::Display;
+use super::progress::ProgressDisplay;
 use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -38,7 +38,7 @@ pub(crate) struct SwitchOverOptions {
 pub(crate) struct DropOptions {
     #[command(flatten)]
     selection: ProjectionSelection,
-    /// This one, also if a rollback would go back to it or it is being built [default: all that are left over]
+    /// Drop this generation, even if a rollback needs it or it is being built [default: all superseded ones]
     #[arg(long, value_name = "NUMBER")]
     generation: Option<u32>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ const NOTHING_DONE: &str = "nothing was done; --execute does it";
 pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
-    let display = Display::start();
+    let display = ProgressDisplay::start();
     let compared = compare::diff(&projections, &options.selection.names(), &display.progress, &cancel).await;
     drop(display);
     let compared = compared.map_err(projections_failure)?;
@@ -80,7 +80,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     let operator = options.execution.action.operator();
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
-    let display = Display::start();
+    let display = ProgressDisplay::start();
     let done = switch_over::switch_over(
         &projections,
         &operator,

@@ -16,12 +16,12 @@ use crate::operator::answer::{self, Answer};
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::table::untruncated_table;
 
-/// How often the list is printed anew.
+/// Time between two prints of the list.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Go on, once a second, until Ctrl-C
+    /// Repeat the list once a second until Ctrl-C
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(super) async fn run(options: &Options) -> ExitCode {
     loop {
         let seen = list_once(&projections).await;
         if output == OutputFormat::Table && std::io::stdout().is_terminal() {
-            // The screen is cleared, and written from its top. What can't be written shows with the list itself.
+            // Clears the screen and moves to its top. A failed write shows up again with the list itself.
             let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
         let code = answer::print(output, seen);

@@ -14,36 +14,36 @@ use clap::Subcommand;
 
 use super::answer;
 
-/// The verbs.
+/// The projections commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the generations of the projections, and how they are getting on
+    /// List the generations of the projections, with position, lag and rate
     #[command(after_help = "Example:\n  chat-api projections list --watch")]
     List(list::Options),
-    /// Fold the log into new generations beside those that readers see, compare, and promote them
+    /// Build new generations from the log beside the live ones, compare them, and promote them
     #[command(after_help = "\
 Examples:
   chat-api projections rebuild --all
   chat-api projections rebuild --all --execute --reason 'fields that were missing'
   chat-api projections rebuild read-model --until 2026-11-24T12:00:00Z --execute --reason 'what was it then'")]
     Rebuild(rebuild::Options),
-    /// Compare the generations that are not live with those that are
+    /// Compare the newly built generations with the live ones
     #[command(after_help = "Example:\n  chat-api projections diff search-index -o json")]
     Diff(generation_commands::DiffOptions),
-    /// Let readers see the generations that were built, from here on
+    /// Make the newly built generations live
     #[command(
         after_help = "Example:\n  chat-api projections promote --execute --reason 'differs as it should'"
     )]
     Promote(generation_commands::SwitchOverOptions),
-    /// Let readers see the generations before again
+    /// Make the previous generations live again
     #[command(after_help = "Example:\n  chat-api projections rollback --execute --reason 'hits are missing'")]
     Rollback(generation_commands::SwitchOverOptions),
-    /// Remove generations that readers don't see, and nothing goes back to
+    /// Remove generations that are neither live nor needed for a rollback
     #[command(
         after_help = "Example:\n  chat-api projections drop --execute --reason 'the new ones have proved good'"
     )]
     Drop(generation_commands::DropOptions),
-    /// Fold the log again off to one side, and compare that with what readers are shown
+    /// Build a scratch copy from the log, and compare the live generation with it
     #[command(after_help = "Example:\n  chat-api projections verify read-model --sample 50")]
     Verify(verify::Options),
 }

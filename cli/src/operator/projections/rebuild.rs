@@ -10,7 +10,7 @@ use clap::Args;
 use super::common::{
     ExecutionArgs, ProjectionNameArg, cancel_on_signal, open_projections, projections_failure,
 };
-use super::progress::Display;
+use super::progress::ProgressDisplay;
 use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -22,16 +22,16 @@ pub(crate) struct Options {
     /// ProjectionSelection projection
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     name: Option<ProjectionNameArg>,
-    /// All of them, promoted together
+    /// All projections, promoted together
     #[arg(long)]
     all: bool,
-    /// Throw away what an unfinished rebuild has left, instead of going on with it
+    /// Discard an unfinished rebuild instead of resuming it
     #[arg(long)]
     from_scratch: bool,
-    /// Stop there, at a position or a time (RFC 3339); what ends there is not promoted
+    /// Stop at a position or a time (RFC 3339); such a generation is not promoted
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<RebuildEnd>,
-    /// Promote also where rows differ from those that readers see
+    /// Promote even where rows differ from those of the live generation
     #[arg(long)]
     accept_differences: bool,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let operator = options.execution.action.operator();
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
-    let display = Display::start();
+    let display = ProgressDisplay::start();
     let built = rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
     drop(display);
     let built = built.map_err(projections_failure)?;

@@ -4,23 +4,23 @@ use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
 
 use super::common::{ProjectionNameArg, cancel_on_signal, open_projections, projections_failure};
-use super::progress::Display;
+use super::progress::ProgressDisplay;
 use super::render::differences_text;
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::common_args::CommonArgs;
 
-/// Chats that a sample looks at unless told otherwise.
+/// Chats in a sample unless `--sample` is given.
 const DEFAULT_SAMPLE_CHATS: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// ProjectionSelection projection
     name: ProjectionNameArg,
-    /// Look at so many random chats [default: 20]
+    /// Number of random chats to compare [default: 20]
     #[arg(long, value_name = "CHATS", conflicts_with = "full")]
     sample: Option<usize>,
-    /// Fold the whole log again, and compare everything; needs as much disk as the projection
+    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection
     #[arg(long)]
     full: bool,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let projections = open_projections(&options.common).await?;
     let cancel = cancel_on_signal()?;
     let name = options.name.into();
-    let display = Display::start();
+    let display = ProgressDisplay::start();
     let verified = if options.full {
         full(&projections, name, &display.progress, &cancel).await
     } else {

@@ -127,7 +127,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         },
     };
     let mut watch = |events, position: Position| {
-        progress.at(if counted { position.get().saturating_sub(after.get()) } else { events });
+        progress.set_done(if counted { position.get().saturating_sub(after.get()) } else { events });
     };
     let outcome = replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut watch).await;
     drop(progress);
