@@ -1,39 +1,37 @@
-//! What a person sees when the process has started.
+//! The start-up message on standard error.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use crate::args::{LogFormat, Only, Options, Role};
-use crate::engines::Places;
+use crate::engines::StorageLocations;
+use crate::serve_options::{LogFormat, ProjectionArg, Role, ServeOptions};
 
-/// Says where everything is and what to try, on standard error; one log line where logs are for machines.
-pub(crate) fn show(role: Role, options: &Options, places: &Places, address: SocketAddr) {
+/// Prints the addresses and locations in use, and a first request to try. With JSON logs, writes one log line instead.
+pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) {
     tracing::info!(role = role.name(), %address, "listening on http://{address}");
     if options.log_format == LogFormat::Json {
         return;
     }
-    // Where standard error is closed nobody reads it.
-    let _ = std::io::stderr().write_all(text(role, options, places, address).as_bytes());
+    // Standard error may be closed.
+    let _ = std::io::stderr().write_all(text(role, options, locations, address).as_bytes());
 }
 
-fn text(role: Role, options: &Options, places: &Places, address: SocketAddr) -> String {
+fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) -> String {
     let admin = match &options.admin_token {
         Some(_) => "asked for the admin token",
         None => "open to this machine (set ADMIN_TOKEN to close them)",
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
-    let mut rows = vec![("event log", places.events.to_string())];
-    if role.answers_queries() || role.projects(Only::ReadModel) {
-        rows.push(("read model", places.read_model.to_string()));
+    let mut rows = vec![("event log", locations.event_store.to_string())];
+    if role.answers_queries() || role.projects(ProjectionArg::ReadModel) {
+        rows.push(("read model", locations.read_model.to_string()));
     }
-    if role.answers_queries() || role.projects(Only::Search) {
-        rows.push(("search index", places.search_index.display().to_string()));
+    if role.answers_queries() || role.projects(ProjectionArg::Search) {
+        rows.push(("search index", locations.search_index.display().to_string()));
     }
     if role.takes_commands() {
-        let counters =
-            places.redis.as_ref().map_or_else(|| "in this process".to_owned(), ToString::to_string);
-        rows.push(("counters", counters));
+        rows.push(("counters", locations.describe_counters()));
     }
     if role.takes_commands() || role.answers_queries() {
         rows.push(("admin routes", admin.to_owned()));

@@ -1,31 +1,28 @@
-//! Why the process could not start or go on, for whoever started it.
+//! Errors for the person who started the process.
 
+use std::error::Error;
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// A sentence for the operator. The process exits with 2: usage or environment.
+use chat_ports::error_chain;
+
+/// An error message. The process prints it and exits with 2: wrong usage or environment.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
-    pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
     }
 
-    /// The sentence, and the chain of causes.
-    pub(crate) fn because(sentence: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
-        let mut text = format!("{sentence}: {cause}");
-        let mut source = cause.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self(text)
+    /// A message followed by the error that caused it and that error's sources.
+    pub(crate) fn because(message: impl fmt::Display, cause: &(dyn Error + 'static)) -> Self {
+        Self(format!("{message}: {}", error_chain(cause)))
     }
 
     pub(crate) fn report(&self) -> ExitCode {
-        // Where standard error is closed nobody reads it; the exit code still tells.
+        // Standard error may be closed; the exit code is enough then.
         let _ = writeln!(std::io::stderr(), "chat-api: {self}");
         ExitCode::from(2)
     }

@@ -1,23 +1,24 @@
 //! `chat-api`: the chat API's one binary.
 //!
-//! Without a subcommand it is the whole system in one process. Some subcommands are one role of it each; the others are
-//! for operators ([`operator`]).
+//! Without a subcommand it runs the whole system in one process. Some subcommands run one role each; the others are for
+//! operators ([`operator`]).
 
 mod args;
 mod banner;
 mod engines;
 mod failure;
 mod generations;
-mod logs;
+mod logging;
 mod operator;
 mod process;
 mod readiness;
 mod search_folder;
+mod serve_options;
 mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Arguments, Task};
 
@@ -25,22 +26,23 @@ use crate::args::{Arguments, Task};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match arguments.task() {
+    // Two providers are linked, so that rustls can't choose one. It fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Arguments::parse().task() {
         Task::Run(role, options) => match process::run(role, &options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
-        Task::Operate(command) => operator::run(*command),
+        Task::Operate(command) => operator::run(*command, Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        crate::args::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! One process: its engines, its roles, its listener, from start to an orderly end.
+//! One serving process: opens the engines, starts the role's services and the listener, and stops them in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,38 +24,38 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::args::{Only, Options, Role};
 use crate::banner;
-use crate::engines::{Places, Shared, open_event_store, wait_for};
+use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
 use crate::failure::Failure;
-use crate::generations::{Keepers, Readers, Surroundings};
-use crate::logs;
-use crate::readiness::Parts;
+use crate::generations::{ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
+use crate::logging;
+use crate::readiness::ReadinessChecks;
+use crate::serve_options::{ProjectionArg, Role, ServeOptions};
 use crate::signals;
 
-/// How long the writer, and then the projectors, may take to finish what is at hand when the process stops.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the writer, and then the projectors, may take to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs a role until it is asked to stop.
-pub(crate) fn run(role: Role, options: &Options) -> Result<(), Failure> {
+/// Runs a role until a signal stops it.
+pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     let address = options.listen_addr.unwrap_or_else(|| role.default_address());
     check_exposure(options, address)?;
-    logs::start(options)?;
+    logging::init(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::because("the runtime could not be started", &error))?;
-    // On a worker, which goes on to use the memory that starting leaves free; this thread would keep it.
+    // On a worker thread, which reuses the memory that start-up frees; the allocator would keep it for this thread.
     let options = options.clone();
-    let running = runtime.spawn(async move { start(role, &options, address).await });
+    let running = runtime.spawn(async move { run_role(role, &options, address).await });
     match runtime.block_on(running) {
         Ok(outcome) => outcome,
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
 }
 
-/// Without an admin token, whoever reaches the listener is an operator: then nobody from elsewhere may reach it.
-fn check_exposure(options: &Options, address: SocketAddr) -> Result<(), Failure> {
+/// Refuses to listen beyond this machine without an admin token: anyone who reaches the listener would be an operator.
+fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     if options.admin_token.is_some() || address.ip().is_loopback() {
         return Ok(());
     }
@@ -66,9 +66,9 @@ fn check_exposure(options: &Options, address: SocketAddr) -> Result<(), Failure>
     )))
 }
 
-async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(), Failure> {
-    let stop = signals::stop()?;
-    let places = Places::of(options)?;
+async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
+    let stop = signals::shutdown_signal()?;
+    let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
     tokio::spawn(metrics.clone().run_upkeep());
@@ -77,43 +77,57 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
     tokio::pin!(stop);
     let (event_store, log_id) = tokio::select! {
-        opened = open_event_store(&places.events) => opened?,
+        opened = open_event_store(&locations.event_store) => opened?,
         () = &mut stop => return Ok(()),
     };
-    let shared = Shared::of(&places, log_id)?;
+    let coordination = CoordinationServices::for_log(&locations, log_id)?;
 
-    let (shutdown, stopping) = watch::channel(false);
-    let generations = start_following(&event_store).await?;
-    let mut keepers = Keepers::new(Surroundings {
+    let (shutdown, is_shutting_down) = watch::channel(false);
+    let generations = follow_generations(&event_store).await?;
+    let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
         event_store: Arc::clone(&event_store),
-        places: places.projections(),
+        locations: locations.projection_locations(),
         generations: generations.clone(),
-        stopping,
+        shutdown: is_shutting_down,
         linger: options.keep_previous_for(role),
     });
-    if role.projects(Only::ReadModel) {
-        keepers.keep(ProjectionName::ReadModel);
+    if role.projects(ProjectionArg::ReadModel) {
+        supervisor.supervise(ProjectionName::ReadModel);
     }
-    if role.projects(Only::Search) {
-        keepers.keep(ProjectionName::SearchIndex);
+    if role.projects(ProjectionArg::Search) {
+        supervisor.supervise(ProjectionName::SearchIndex);
     }
     let writer = if role.takes_commands() {
-        Some(start_writer(&event_store, shared.counters(), shared.reservations()?).await?)
+        Some(
+            start_writer(&event_store, options, coordination.counters(), coordination.idempotency_store()?)
+                .await?,
+        )
     } else {
         None
     };
-    let readers = if role.answers_queries() {
-        Some(Readers::open(places.projections(), generations, keepers.watch()).await)
+    let switch_over = if role.answers_queries() {
+        Some(
+            QuerySwitchOver::open(
+                locations.projection_locations(),
+                generations,
+                supervisor.projector_statuses(),
+            )
+            .await,
+        )
     } else {
         None
     };
-    let readiness = Parts {
+    let readiness = ReadinessChecks {
         event_store: Arc::clone(&event_store),
         writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
-        redis: shared.redis().filter(|_| role.takes_commands()),
-        projectors: keepers.statuses(),
-        // Where the projectors run in this process, they tell.
-        queried: readers.as_ref().filter(|_| keepers.statuses().is_empty()).map(Readers::in_use),
+        #[cfg(feature = "redis")]
+        redis: coordination.redis().filter(|_| role.takes_commands()),
+        projectors: supervisor.statuses_in_use(),
+        // Projectors of this process publish their status themselves.
+        served_projections: switch_over
+            .as_ref()
+            .filter(|_| supervisor.statuses_in_use().is_empty())
+            .map(QuerySwitchOver::active),
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
@@ -121,12 +135,13 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
         let handler = commands.writer().clone();
         let routes = chat_command_api::routes::router(commands);
         let api = ApiRoutes::commands(routes);
-        apis.served
-            .push(api.with_outer_layer(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)));
+        apis.served.push(
+            api.with_outer_layer(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)),
+        );
         task
     });
-    if let Some(readers) = readers {
-        serve_readers(&mut apis, readers, event_store, &places, options, draining);
+    if let Some(switch_over) = switch_over {
+        add_query_and_admin_apis(&mut apis, switch_over, event_store, &locations, options, draining);
     } else {
         apis.documents_of_other_roles.push(chat_query_api::openapi_document());
         apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
@@ -136,68 +151,70 @@ async fn start(role: Role, options: &Options, address: SocketAddr) -> Result<(),
     }
     let http = HttpOptions {
         rate_limit: options.rate_limit,
-        shared_rate_limits: shared.rate_limits(),
+        shared_rate_limits: coordination.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         max_in_flight: options.max_in_flight,
         deadline: Duration::from_secs(options.request_timeout),
         ..HttpOptions::default()
     };
     let app = build_router(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
-    banner::show(role, options, &places, address);
+    banner::print(role, options, &locations, address);
 
-    let server =
-        ServerOptions { drain_timeout: Duration::from_secs(options.drain_timeout), ..ServerOptions::default() };
+    let server = ServerOptions {
+        drain_timeout: Duration::from_secs(options.drain_timeout),
+        ..ServerOptions::default()
+    };
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let stop = async {
         stop.await;
-        // What goes on for ever ends, so that connections can be let go.
+        // Ends the streams that have no end, so that their connections can close.
         drain.send_replace(true);
     };
     let outcome = tokio::select! {
         drained = serve(listener, app, server, stop) => {
-            // The last handlers went with the listener: the writer ends when what was accepted is in the log.
-            if role.takes_commands() && tokio::time::timeout(PATIENCE, writer_task).await.is_err() {
-                tracing::warn!("stopped with commands unanswered");
+            // The handlers are gone with the listener, so the writer ends once all accepted commands are in the log.
+            if role.takes_commands() && tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await.is_err() {
+                tracing::warn!("stopped before all commands were answered");
             }
             if let DrainOutcome::ConnectionsAborted(connections) = drained {
-                tracing::warn!(connections, "stopped with requests unanswered");
+                tracing::warn!(connections, "stopped before all requests were answered");
             }
             Ok(())
         }
-        ended = &mut writer_task => Err(writer_ended(ended)),
+        ended = &mut writer_task => Err(writer_failure(ended)),
     };
     shutdown.send_replace(true);
-    finish(keepers).await;
+    stop_projectors(supervisor).await;
     tracing::info!("stopped");
     outcome
 }
 
-/// Adds what answers queries and operators' questions, and keeps it on the generations that operators promote.
-fn serve_readers(
+/// Adds the query API and the admin API, and starts to switch them over to the generations that operators promote.
+fn add_query_and_admin_apis(
     apis: &mut ApiSet,
-    readers: Readers,
+    switch_over: QuerySwitchOver,
     event_store: Arc<dyn EventStore>,
-    places: &Places,
-    options: &Options,
+    locations: &StorageLocations,
+    options: &ServeOptions,
     draining: watch::Receiver<bool>,
 ) {
-    let in_use = readers.in_use().borrow().clone();
+    let active = switch_over.active().borrow().clone();
     let ports = QueryPorts {
-        read_model: in_use.read_model,
-        search: in_use.search,
+        read_model: active.read_model,
+        search: active.search,
         event_store: Arc::clone(&event_store),
     };
     let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-    let api = QueryApi::new(ports, readers.progress(), access.clone());
+    let api = QueryApi::new(ports, switch_over.progress(), access.clone());
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
-    let seen = readers.in_use();
+    let active = switch_over.active();
     let ports = AdminPorts {
         event_store: Arc::clone(&event_store),
-        read_model: Arc::new(move || Arc::clone(&seen.borrow().read_model)),
-        projections: Arc::new(Projections { log: event_store, places: places.projections() }),
+        read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
+        projections: Arc::new(Projections { log: event_store, places: locations.projection_locations() }),
     };
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
-    tokio::spawn(readers.keep(api));
+    tokio::spawn(switch_over.run(api));
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -209,45 +226,52 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// Learns which generations of the projections readers see, and goes on learning it.
-async fn start_following(event_store: &Arc<dyn EventStore>) -> Result<watch::Receiver<Generations>, Failure> {
+/// Loads the generations of the projections, and follows the operators' actions on them.
+async fn follow_generations(
+    event_store: &Arc<dyn EventStore>,
+) -> Result<watch::Receiver<Generations>, Failure> {
     let read = || Generations::load(&**event_store);
-    let generations = wait_for("the event log", read, EventStoreError::is_retryable).await;
+    let generations = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
     let generations =
-        generations.map_err(|error| Failure::because("the operators' acts can't be read", &error))?;
+        generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
     Ok(generations.follow(Arc::clone(event_store)))
 }
 
 async fn start_writer(
     event_store: &Arc<dyn EventStore>,
+    options: &ServeOptions,
     counters: Arc<dyn Counters>,
-    reservations: Arc<dyn IdempotencyStore>,
+    idempotency_store: Arc<dyn IdempotencyStore>,
 ) -> Result<(CommandService, JoinHandle<()>), Failure> {
-    let head = wait_for("the event log", || event_store.head(), EventStoreError::is_retryable).await;
+    let head =
+        retry_until_available("the event store", || event_store.head(), EventStoreError::is_retryable).await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let (handler, task) = WriterHandle::spawn(WriterConfig {
         event_store: Arc::clone(event_store),
         counters,
         clock: clock::now,
-        queue_capacity: WriterConfig::DEFAULT_QUEUE_CAPACITY,
+        queue_capacity: options.max_in_flight,
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head,
     });
-    let commands = CommandService::new(handler, reservations);
+    let commands = CommandService::new(handler, idempotency_store);
     if let Err(error) = commands.initialize_idempotency_store().await {
-        // The first command with a key tries again; those without one go on.
-        tracing::warn!(error = &error as &dyn std::error::Error, "idempotency keys can't be kept now");
+        // The first command with a key tries again; commands without a key don't need the store.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the store of idempotency keys is unavailable"
+        );
     }
     Ok((commands, task))
 }
 
-async fn finish(keepers: Keepers) {
-    if tokio::time::timeout(PATIENCE, keepers.finish()).await.is_err() {
-        tracing::warn!("the projectors did not finish in time; they go on from their checkpoints next time");
+async fn stop_projectors(supervisor: ProjectorSupervisor) {
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, supervisor.wait_until_stopped()).await.is_err() {
+        tracing::warn!("the projectors did not stop in time; they resume from their checkpoints");
     }
 }
 
-fn writer_ended(ended: Result<(), tokio::task::JoinError>) -> Failure {
+fn writer_failure(ended: Result<(), tokio::task::JoinError>) -> Failure {
     match ended {
         Ok(()) => Failure::new("the writer stopped although commands may still come"),
         Err(error) => Failure::because("the writer stopped", &error),

@@ -1,4 +1,4 @@
-//! What `/readyz` says of this process.
+//! Readiness checks behind `/readyz`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,85 +12,92 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
 use chat_projector::ProjectorState;
+#[cfg(feature = "redis")]
 use chat_redis::RedisConnection;
 use chat_web::system_routes::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
 
-use crate::generations::InUse;
+use crate::generations::ActiveReaders;
 
 /// An engine that does not answer within this time is down.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A list without letters, which comes with their counts.
-const NO_LETTER: DeadLetterQuery =
-    DeadLetterQuery { after: Position::START, limit: 0, filter: DeadLetterFilter::NeedsAttention, stream: None };
+/// A page without dead letters: only their counts are needed.
+const COUNTS_ONLY: DeadLetterQuery = DeadLetterQuery {
+    after: Position::START,
+    limit: 0,
+    filter: DeadLetterFilter::NeedsAttention,
+    stream: None,
+};
 
-/// A projection that trails the log by more than this is worth a look.
-const TOO_FAR_BEHIND: Duration = Duration::from_secs(10);
+/// A projection that lags by more than this is reported as degraded.
+const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// The parts of this process.
-pub(crate) struct Parts {
+/// The parts of this process that are checked.
+pub(crate) struct ReadinessChecks {
     pub(crate) event_store: Arc<dyn EventStore>,
-    /// What takes commands, if this process does.
+    /// The writer, if this process takes commands.
     pub(crate) writer: Option<WriterHandle>,
-    /// What hands out this process's numbers, where that is Redis.
+    /// The Redis that reserves numbers, if there is one.
+    #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisConnection>,
     /// The projectors of this process.
     pub(crate) projectors: Vec<watch::Receiver<chat_projector::ProjectorStatus>>,
-    /// What queries are answered from, where other processes keep it.
-    pub(crate) queried: Option<watch::Receiver<InUse>>,
+    /// The projections that queries are answered from, if the projectors run in other processes.
+    pub(crate) served_projections: Option<watch::Receiver<ActiveReaders>>,
 }
 
 #[async_trait]
-impl Readiness for Parts {
+impl Readiness for ReadinessChecks {
     async fn parts(&self) -> Vec<Part> {
-        let head = within(self.event_store.head()).await;
+        let head = with_timeout(self.event_store.head()).await;
         let mut parts = vec![part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone))];
         if let Some(writer) = &self.writer {
             let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
             parts.push(part("command_writer", Ok(full)));
         }
+        #[cfg(feature = "redis")]
         if let Some(redis) = &self.redis {
-            parts.push(part("redis", within(redis.ping()).await.map(|()| None)));
+            parts.push(part("redis", with_timeout(redis.ping()).await.map(|()| None)));
         }
         for projector in &self.projectors {
             let ended = projector.has_changed().is_err();
             let status = projector.borrow().clone();
-            // The projector knows of the log what it has been given; the log itself may be further.
+            // The projector only knows the head it has been given; the log may have grown since.
             let head = head.as_ref().map_or(status.head, |head| *head);
-            parts.push(of_projector(&status, ended, self.events_between(status.position, head)));
+            parts.push(projector_part(&status, ended, self.events_between(status.position, head)));
         }
-        if let Some(queried) = &self.queried {
-            let InUse { read_model, search: folder, .. } = queried.borrow().clone();
-            let rows = within(async {
+        if let Some(served_projections) = &self.served_projections {
+            let ActiveReaders { read_model, search: folder, .. } = served_projections.borrow().clone();
+            let rows = with_timeout(async {
                 let position = read_model.position().await?;
-                let letters = read_model.letters(NO_LETTER).await?;
+                let letters = read_model.letters(COUNTS_ONLY).await?;
                 Ok::<_, ReadModelError>((position, letters.counts))
             });
-            parts.push(self.of_queried("read_model", rows.await, head.as_ref().ok()).await);
-            let documents = within(async {
-                let look = move || {
+            parts.push(self.served_projection_part("read_model", rows.await, head.as_ref().ok()).await);
+            let documents = with_timeout(async {
+                let read = move || {
                     let index = folder.index()?;
                     Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
                 };
                 let ended = |error| Err(SearchError::Unavailable(Box::new(error)));
-                tokio::task::spawn_blocking(look).await.unwrap_or_else(ended)
+                tokio::task::spawn_blocking(read).await.unwrap_or_else(ended)
             });
             let documents = documents.await;
-            parts.push(self.of_queried("search_index", documents, head.as_ref().ok()).await);
+            parts.push(self.served_projection_part("search_index", documents, head.as_ref().ok()).await);
         }
         parts
     }
 }
 
-impl Parts {
+impl ReadinessChecks {
     /// Events between two positions, where these count events.
     fn events_between(&self, position: Position, head: Position) -> Option<u64> {
         self.event_store.has_contiguous_positions().then(|| head.get().saturating_sub(position.get()))
     }
 
     /// A projection that another process keeps.
-    async fn of_queried(
+    async fn served_projection_part(
         &self,
         name: &str,
         found: Result<(Position, DeadLetterCounts), String>,
@@ -103,7 +110,7 @@ impl Parts {
         let head = head.copied().unwrap_or(position);
         let mut lag_ms = 0;
         if position < head
-            && let Ok(events) = within(self.event_store.read_all(position, 1)).await
+            && let Ok(events) = with_timeout(self.event_store.read_all(position, 1)).await
             && let Some(event) = events.first()
         {
             lag_ms = u64::try_from(clock::now().millis() - event.recorded_at.millis()).unwrap_or(0);
@@ -118,23 +125,24 @@ impl Parts {
             discarded: letters.unacknowledged_discards,
             last_error: None,
         };
-        let reason = letters_reason(letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
+        let reason = dead_letter_reason(letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
         Part { projection: Some(projection), ..part(name, Ok(reason)) }
     }
 }
 
-/// A projection that this process keeps.
-fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_events: Option<u64>) -> Part {
+/// Reports a projection whose projector runs in this process.
+fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_events: Option<u64>) -> Part {
     let lag = status.lag(clock::now());
     let reason = match status.state {
-        _ if ended => Err("it has ended".to_owned()),
-        ProjectorState::Starting => Err("it has not started yet".to_owned()),
-        ProjectorState::Waiting => Err("it waits for what it needs, see last_error".to_owned()),
-        ProjectorState::Stopped => Err("it has stopped".to_owned()),
+        _ if ended => Err("the projector has ended".to_owned()),
+        ProjectorState::Starting => Err("the projector has not started yet".to_owned()),
+        ProjectorState::Waiting => Err("the projector waits for an engine, see last_error".to_owned()),
+        ProjectorState::Stopped => Err("the projector has stopped".to_owned()),
         ProjectorState::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
         ProjectorState::StandingBy | ProjectorState::CatchingUp | ProjectorState::Live => {
-            let letters = DeadLetterCounts { pending: status.dead_letters, unacknowledged_discards: status.discarded };
-            Ok(letters_reason(letters).or_else(|| lag_reason(lag)))
+            let letters =
+                DeadLetterCounts { pending: status.dead_letters, unacknowledged_discards: status.discarded };
+            Ok(dead_letter_reason(letters).or_else(|| lag_reason(lag)))
         }
     };
     let projection = Projection {
@@ -149,18 +157,18 @@ fn of_projector(status: &chat_projector::ProjectorStatus, ended: bool, lag_event
     Part { projection: Some(projection), ..part(status.name, reason) }
 }
 
-fn letters_reason(letters: DeadLetterCounts) -> Option<String> {
+fn dead_letter_reason(letters: DeadLetterCounts) -> Option<String> {
     let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = letters;
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
-    let given_up = || format!("{discarded} events were discarded, and nobody has acknowledged it");
+    let given_up = || format!("{discarded} events were discarded and not acknowledged");
     waits.or_else(|| (discarded > 0).then(given_up))
 }
 
 fn lag_reason(lag: Duration) -> Option<String> {
-    (lag > TOO_FAR_BEHIND).then(|| format!("it trails the log by {} seconds", lag.as_secs()))
+    (lag > LAG_WARNING_THRESHOLD).then(|| format!("it trails the log by {} seconds", lag.as_secs()))
 }
 
-/// A part that is down for a reason, or works, with or without something to have a look at.
+/// Reports a part: `Err` with a reason is down, `Ok` with a reason is degraded.
 fn part(name: &str, found: Result<Option<String>, String>) -> Part {
     let (status, reason) = match found {
         Ok(None) => (Status::Ok, None),
@@ -170,9 +178,11 @@ fn part(name: &str, found: Result<Option<String>, String>) -> Part {
     Part { name: name.to_owned(), status, reason, projection: None }
 }
 
-/// What an engine answers, or in a few words why it does not. Details are in the log.
-async fn within<T, E: std::fmt::Display>(answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, answer).await {
+/// Waits for an engine's answer until the timeout. Errors are shortened to their message; the details are in the log.
+async fn with_timeout<T, E: std::fmt::Display>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(CHECK_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err("it does not answer".to_owned()),
     }

@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C ask the process to stop.
+//! SIGTERM and SIGINT (Ctrl-C), which stop the process.
 
 use std::future::Future;
 
@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 
-/// Completes when the process is asked to stop. A second time ends it at once.
-pub(crate) fn stop() -> Result<impl Future<Output = ()> + Send, Failure> {
+/// Returns a future that completes at the first signal. A second signal ends the process at once.
+pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()> + Send, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::because("signals can't be listened to", &error));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -19,10 +19,10 @@ pub(crate) fn stop() -> Result<impl Future<Output = ()> + Send, Failure> {
     };
     Ok(async move {
         let signal = next().await;
-        tracing::info!(signal, "stopping: finishing what was accepted, refusing what is new");
+        tracing::info!(signal, "shutting down: finishing accepted requests, refusing new ones");
         tokio::spawn(async move {
             let signal = next().await;
-            tracing::warn!(signal, "stopping at once");
+            tracing::warn!(signal, "second signal: exiting at once");
             std::process::exit(130);
         });
     })

@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use harness::api::{API, create_app, create_chat, create_message, message_path};
-use harness::line_up::folder;
-use harness::process::{Options, Process, program};
+use harness::deployment::folder;
+use harness::process::{Process, ProcessOptions, program};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = program();
@@ -98,11 +98,11 @@ fn an_address_that_others_can_reach_is_refused_without_an_admin_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_others_can_reach_is_taken_with_an_admin_token() {
     let folder = folder();
-    let options = Options::new("serve", folder.path());
+    let options = ProcessOptions::new("serve", folder.path());
     let process =
         options.with("--listen-addr", "0.0.0.0:0").with("--admin-token", "s3cret-token").start().await;
     process.client().get("/readyz").send().await.expect(200);
-    assert!(!process.said().contains("s3cret-token"), "the admin token is given away");
+    assert!(!process.stderr().contains("s3cret-token"), "the admin token is given away");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ async fn a_port_in_use_is_named_in_one_sentence() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address").to_string();
     let folder = folder();
-    let process = Options::new("serve", folder.path()).with("--listen-addr", &address).spawn();
+    let process = ProcessOptions::new("serve", folder.path()).with("--listen-addr", &address).spawn();
     let (status, said) = process.ended().await;
     assert_eq!(status.code(), Some(2), "{said}");
     let lines: Vec<&str> = said.lines().filter(|line| line.contains(&address)).collect();
@@ -124,7 +124,7 @@ async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
     let folder = folder();
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").expect("a file");
-    let process = Options::new("serve", &file).spawn();
+    let process = ProcessOptions::new("serve", &file).spawn();
     let (status, said) = process.ended().await;
     assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("a-file"), "{said}");
@@ -135,7 +135,7 @@ async fn sigterm_ends_every_role_in_order() {
     let folder = folder();
     for role in ["serve", "command-api", "query-api", "projector"] {
         // A query API alone is ready only once a projector has been there; the first role is `serve`.
-        Options::new(role, folder.path()).start().await.end().await;
+        ProcessOptions::new(role, folder.path()).start().await.end().await;
     }
 }
 
@@ -143,7 +143,7 @@ async fn sigterm_ends_every_role_in_order() {
 async fn sigterm_ends_a_process_that_is_still_starting() {
     let folder = folder();
     for _ in 0..5 {
-        let mut process = Options::new("serve", folder.path()).spawn();
+        let mut process = ProcessOptions::new("serve", folder.path()).spawn();
         process.wait_for_address().await;
         process.end().await;
     }
@@ -164,7 +164,7 @@ fn read_until(stream: &mut TcpStream, text: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     let folder = folder();
-    let process = Options::new("serve", folder.path()).start().await;
+    let process = ProcessOptions::new("serve", folder.path()).start().await;
     let token = create_app(&process.client(), "an app").await;
     let chat = create_chat(&process.client(), &token).await;
 
@@ -181,7 +181,7 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     // The server asks for the body once a handler waits for it: from now on the request is in flight.
     read_until(&mut stream, "100 Continue");
     stream.write_all(&body.as_bytes()[..5]).expect("half a body");
-    process.ask_to_end();
+    process.terminate();
     wait_until_refusing(&process, &address).await;
     stream.write_all(&body.as_bytes()[5..]).expect("the other half");
     let answer = read_until(&mut stream, "message_number\":1");
@@ -189,7 +189,7 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     let (status, said) = process.ended().await;
     assert_eq!(status.code(), Some(0), "{said}");
 
-    let again = Options::new("serve", folder.path()).start().await;
+    let again = ProcessOptions::new("serve", folder.path()).start().await;
     let created = create_message(&again.client(), &token, chat, "after").await;
     assert_eq!(created.json()["message_number"], 2);
     let read = again.client().get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
@@ -198,7 +198,7 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
 
 /// Waits until the process takes no new connections.
 async fn wait_until_refusing(process: &Process, address: &str) {
-    harness::deadline::eventually(&format!("refusing: {}", process.said()), async || {
+    harness::deadline::eventually(&format!("refusing: {}", process.stderr()), async || {
         TcpStream::connect(address).is_err().then_some(())
     })
     .await;
@@ -207,7 +207,8 @@ async fn wait_until_refusing(process: &Process, address: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_sends_never_reaches_the_log() {
     let folder = folder();
-    let options = Options::new("serve", folder.path()).with("--log", "trace").with("--log-format", "json");
+    let options =
+        ProcessOptions::new("serve", folder.path()).with("--log", "trace").with("--log-format", "json");
     let process = options.start().await;
     let client = process.client();
     let token = create_app(&client, "confidential-name").await;
@@ -215,7 +216,7 @@ async fn what_a_client_sends_never_reaches_the_log() {
     let created = create_message(&client, &token, chat, "confidential-body").await;
     client.get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
     client.get(message_path(&token, chat, 9)).send().await.expect(404);
-    process.ask_to_end();
+    process.terminate();
     let (status, said) = process.ended().await;
     assert_eq!(status.code(), Some(0));
     for secret in ["confidential", token.as_str()] {

@@ -7,7 +7,7 @@ mod harness;
 use std::fs;
 use std::process::Output;
 
-use harness::line_up::folder;
+use harness::deployment::folder;
 use harness::process::program;
 
 fn run(arguments: &[&str]) -> Output {

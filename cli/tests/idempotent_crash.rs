@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use harness::api::{API, app_path, chat_path, create_app, create_chat, number};
 use harness::client::{Client, Reply};
-use harness::deadline::PATIENCE;
-use harness::line_up::folder;
-use harness::process::{Options, Process};
+use harness::deadline::TIMEOUT;
+use harness::deployment::folder;
+use harness::process::{Process, ProcessOptions};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -31,7 +31,7 @@ struct Log(Connection);
 impl Log {
     fn of(folder: &Path) -> Self {
         let connection = Connection::open(folder.join("events.db")).expect("the log");
-        connection.busy_timeout(PATIENCE).expect("a timeout");
+        connection.busy_timeout(TIMEOUT).expect("a timeout");
         Self(connection)
     }
 
@@ -49,7 +49,7 @@ impl Log {
 
     /// Looks without a pause until an event has come.
     fn wait_for_more_than(&self, events: u64) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.events() <= events {
             assert!(Instant::now() < deadline, "nothing is appended");
         }
@@ -70,7 +70,7 @@ async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, 
 
 /// Sends until it is answered with another status than 409.
 async fn insist(client: &Client, creation: &Creation, key: &str) -> Reply {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let reply = send(client, creation, key).await.expect("an answer");
         if reply.status != 409 {
@@ -118,7 +118,7 @@ fn creations(token: &str, chat: u64) -> Vec<Creation> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_is_answered_once() {
     let folder = folder();
-    let options = Options::new("serve", folder.path());
+    let options = ProcessOptions::new("serve", folder.path());
     let mut server = options.start().await;
     let token = create_app(&server.client(), "an app").await;
     let chat = create_chat(&server.client(), &token).await;
@@ -149,7 +149,7 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
 #[tokio::test(flavor = "multi_thread")]
 async fn another_process_answers_for_one_that_was_killed_between_append_and_answer() {
     let folder = folder();
-    let options = Options::new("command-api", folder.path());
+    let options = ProcessOptions::new("command-api", folder.path());
     let mut dying = options.start().await;
     let other = options.start().await;
     let token = create_app(&other.client(), "an app").await;
@@ -185,7 +185,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_second() {
     let folder = folder();
-    let options = Options::new("command-api", folder.path());
+    let options = ProcessOptions::new("command-api", folder.path());
     let (mut dying, other) = (options.start().await, options.start().await);
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;

@@ -12,9 +12,9 @@ use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harness::line_up::folder;
+use harness::deployment::folder;
 use harness::process::program;
-use operator::{Setting, fill};
+use operator::{TestLog, fill};
 
 /// What each command may take at its peak, in KiB.
 const MEMORY: u64 = 200 << 10;
@@ -36,7 +36,7 @@ const COMMANDS: [&[&str]; 9] = [
 ];
 
 /// Runs a command and watches its memory: its peak in KiB.
-fn peak(setting: &Setting, arguments: &[&str]) -> u64 {
+fn peak(setting: &TestLog, arguments: &[&str]) -> u64 {
     let out = File::create(setting.path("out")).expect("a file");
     let mut command = program();
     command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
@@ -68,7 +68,7 @@ fn peak(setting: &Setting, arguments: &[&str]) -> u64 {
 }
 
 /// Lists all events, page by page: the largest peak in KiB, and how many events there were.
-fn list_all(setting: &Setting) -> (u64, u64) {
+fn list_all(setting: &TestLog) -> (u64, u64) {
     let (mut largest, mut listed, mut after) = (0, 0, 0_u64);
     loop {
         let from = after.to_string();
@@ -84,7 +84,7 @@ fn list_all(setting: &Setting) -> (u64, u64) {
     }
 }
 
-fn read_all_of(setting: &Setting) {
+fn read_all_of(setting: &TestLog) {
     setting.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     for arguments in COMMANDS {
         let peak = peak(setting, arguments);
@@ -101,10 +101,10 @@ fn read_all_of(setting: &Setting) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_some_length_is_read_in_little_memory() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let setting = match setting.server {
-            None => Setting { folder: folder(), ..setting },
-            Some(_) => Setting {
+            None => TestLog { folder: folder(), ..setting },
+            Some(_) => TestLog {
                 server: Some(chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server")),
                 ..setting
             },
@@ -125,7 +125,7 @@ async fn a_log_of_some_length_is_read_in_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes; how to run it stands at the top"]
 async fn a_million_events_are_read_in_little_memory() {
-    let setting = Setting { name: "sqlite", folder: folder(), server: None };
+    let setting = TestLog { name: "sqlite", folder: folder(), server: None };
     fill(&*setting.log().await, MANY).await;
     read_all_of(&setting);
 }

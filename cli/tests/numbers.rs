@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use harness::api::{app_path, chat_path, create_app, create_chat, number};
 use harness::client::Client;
-use harness::line_up::{LineUp, folder};
-use harness::process::Options;
+use harness::deployment::{Deployment, folder};
+use harness::process::ProcessOptions;
 use serde_json::json;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ fn one_to_n() -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_creating_messages_in_one_chat_at_once_get_consecutive_numbers() {
-    let line_up = LineUp::serve().await;
+    let line_up = Deployment::serve().await;
     let client = line_up.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;
@@ -51,7 +51,7 @@ async fn clients_creating_messages_in_one_chat_at_once_get_consecutive_numbers()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_creating_chats_in_one_app_at_once_get_consecutive_numbers() {
-    let line_up = LineUp::serve().await;
+    let line_up = Deployment::serve().await;
     let token = create_app(line_up.client(), "an app").await;
     let path = format!("{}/chats", app_path(&token));
     let numbers = post_at_once(&[line_up.processes()[0].url()], &path, "chat_number").await;
@@ -61,8 +61,8 @@ async fn clients_creating_chats_in_one_app_at_once_get_consecutive_numbers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_folder_share_the_numbers() {
     let folder = folder();
-    let first = Options::new("command-api", folder.path()).start().await;
-    let second = Options::new("command-api", folder.path()).start().await;
+    let first = ProcessOptions::new("command-api", folder.path()).start().await;
+    let second = ProcessOptions::new("command-api", folder.path()).start().await;
     let addresses = [first.url(), second.url()];
     let token = create_app(&first.client(), "an app").await;
 
@@ -74,7 +74,7 @@ async fn two_processes_on_one_folder_share_the_numbers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_message_under_a_number_is_the_one_that_was_answered_with_it() {
-    let line_up = LineUp::serve().await;
+    let line_up = Deployment::serve().await;
     let client = line_up.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;

@@ -8,29 +8,29 @@ mod operator;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use operator::{EVENTS, Said, Setting};
+use operator::{CommandOutput, EVENTS, TestLog};
 use rusqlite::Connection;
 use serde_json::Value;
 
 /// Makes a key and a checkpoint.
-fn sign(setting: &Setting) -> Said {
+fn sign(setting: &TestLog) -> CommandOutput {
     setting
         .run_without_log(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
         .expect(0);
     checkpoint(setting, "checkpoint").expect(0)
 }
 
-fn checkpoint(setting: &Setting, out: &str) -> Said {
+fn checkpoint(setting: &TestLog, out: &str) -> CommandOutput {
     let reason = "the daily checkpoint";
     setting.run(&["audit", "checkpoint", "--key", "audit.key", "--out", out, "--reason", reason])
 }
 
-fn verify(setting: &Setting) -> Said {
+fn verify(setting: &TestLog) -> CommandOutput {
     setting.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
 }
 
 /// What differs each time: the log's id, when it was signed, and by which key.
-fn secrets(setting: &Setting) -> Vec<(String, &'static str)> {
+fn secrets(setting: &TestLog) -> Vec<(String, &'static str)> {
     let public = fs::read_to_string(setting.path("audit.key.pub")).expect("a key");
     let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
     if let Ok(text) = fs::read_to_string(setting.path("checkpoint")) {
@@ -44,7 +44,7 @@ fn secrets(setting: &Setting) -> Vec<(String, &'static str)> {
 }
 
 #[track_caller]
-fn check(name: &str, setting: &Setting, said: &Said) {
+fn check(name: &str, setting: &TestLog, said: &CommandOutput) {
     let secrets = secrets(setting);
     let secrets: Vec<(&str, &str)> = secrets.iter().map(|(secret, name)| (&**secret, *name)).collect();
     insta::assert_snapshot!(format!("{}_{name}", setting.name), said.shown(setting, &secrets));
@@ -52,7 +52,7 @@ fn check(name: &str, setting: &Setting, said: &Said) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_signed_verified_and_proved_from() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
         check("keygen", &setting, &setting.run_without_log(&keygen).expect(0));
         let mode = fs::metadata(setting.path("audit.key")).expect("a key").permissions().mode();
@@ -103,7 +103,7 @@ async fn an_alteration_of_the_file_is_named() {
              schema_version, recorded_at, data, metadata FROM events WHERE position = 6",
         ),
     ] {
-        let setting = Setting::sqlite().await;
+        let setting = TestLog::sqlite().await;
         sign(&setting);
         let file = Connection::open(setting.path("events.db")).expect("the file");
         file.execute_batch(sql).expect(name);
@@ -120,7 +120,7 @@ async fn an_alteration_of_the_file_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alteration_of_the_server_is_named() {
     for name in ["changed", "removed", "removed_at_the_end", "swapped", "inserted"] {
-        let setting = Setting::kurrentdb().await;
+        let setting = TestLog::kurrentdb().await;
         sign(&setting);
         let positions: Vec<u64> = setting.events().await.iter().map(|event| event.position.get()).collect();
         let server = setting.server.as_ref().expect("a server");
@@ -147,7 +147,7 @@ async fn an_alteration_of_the_server_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_signed_and_by_whom_is_told_apart_from_the_log() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     sign(&setting);
     let leaves = fs::read(setting.path("checkpoint.leaves")).expect("the leaves");
     fs::write(setting.path("checkpoint.leaves"), &leaves[40..]).expect("an alteration");
@@ -167,7 +167,7 @@ async fn what_was_signed_and_by_whom_is_told_apart_from_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     sign(&setting);
     let key = fs::read(setting.path("audit.key")).expect("a key");
     let head = setting.events().await.len();
@@ -226,7 +226,7 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_another_log_is_told() {
-    let (one, other) = (Setting::sqlite().await, Setting::sqlite().await);
+    let (one, other) = (TestLog::sqlite().await, TestLog::sqlite().await);
     sign(&one);
     for file in ["checkpoint", "checkpoint.leaves", "audit.key.pub"] {
         fs::copy(one.path(file), other.path(file)).expect("a copy");

@@ -11,9 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::deadline::{PATIENCE, eventually};
+use harness::deadline::{TIMEOUT, eventually};
 use harness::process::program;
-use operator::{EVENTS, Setting, fill};
+use operator::{EVENTS, TestLog, fill};
 use receiver::Receiver;
 use serde_json::Value;
 
@@ -25,11 +25,11 @@ fn positions(lines: &str) -> Vec<u64> {
     lines.lines().map(position).collect()
 }
 
-async fn all(setting: &Setting) -> Vec<u64> {
+async fn all(setting: &TestLog) -> Vec<u64> {
     setting.events().await.iter().map(|event| event.position.get()).collect()
 }
 
-fn start(setting: &Setting, arguments: &[&str]) -> Child {
+fn start(setting: &TestLog, arguments: &[&str]) -> Child {
     let mut command = program();
     command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
     command
@@ -47,7 +47,7 @@ fn terminate(child: &Child) {
 
 /// Waits for its end, within limits.
 fn ended(mut child: Child) -> Output {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while child.try_wait().expect("its state").is_none() {
         assert!(Instant::now() < deadline, "it does not end");
         std::thread::sleep(Duration::from_millis(2));
@@ -57,7 +57,7 @@ fn ended(mut child: Child) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_gets_every_event_once_and_the_checkpoint_goes_on() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let to_file = ["replay", "--to", "events.jsonl", "--checkpoint", "position"];
         let said = setting.run(&to_file).expect(0);
         insta::assert_snapshot!(format!("{}_to_file", setting.name), said.shown(&setting, &[]));
@@ -80,8 +80,8 @@ async fn a_file_gets_every_event_once_and_the_checkpoint_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
-    let setting = Setting::sqlite().await;
-    let more = Setting { name: "more", folder: harness::line_up::folder(), server: None };
+    let setting = TestLog::sqlite().await;
+    let more = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*more.log().await, 6_000).await;
     drop(setting);
     let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "4000/s"];
@@ -107,7 +107,7 @@ async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_events_that_are_meant_go_out() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     for (filter, expected) in [
         (&["--after", "3", "--before", "7"][..], vec![4, 5, 6]),
         (&["--text", "MESSAGE 11"], vec![12]),
@@ -124,7 +124,7 @@ async fn only_the_events_that_are_meant_go_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_is_fed_and_its_failure_is_told() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let to = |command: &str| setting.run(&["replay", "--to", command, "--checkpoint", "position"]);
         let said = to("cat").expect(0);
         assert_eq!(positions(&said.stdout), all(&setting).await);
@@ -149,7 +149,7 @@ async fn a_program_is_fed_and_its_failure_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_ends_early_has_a_checkpoint_before_what_it_left_unread() {
-    let setting = Setting { name: "more", folder: harness::line_up::folder(), server: None };
+    let setting = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*setting.log().await, 6_000).await;
     let feed = ["replay", "--to", "sh feed", "--checkpoint", "position"];
     fs::write(setting.path("feed"), "head -n 3000 > out").expect("a script");
@@ -169,7 +169,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_what_it_left_unread()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_gets_batches_again_until_it_takes_them() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
         let said = start_with_authorization(&setting, &arguments);
@@ -191,7 +191,7 @@ async fn an_endpoint_gets_batches_again_until_it_takes_them() {
     }
 }
 
-fn start_with_authorization(setting: &Setting, arguments: &[&str]) -> Child {
+fn start_with_authorization(setting: &TestLog, arguments: &[&str]) -> Child {
     let mut command = program();
     command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
     command.env("REPLAY_AUTHORIZATION", "Bearer secret");
@@ -205,7 +205,7 @@ fn start_with_authorization(setting: &Setting, arguments: &[&str]) -> Child {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_refuses_ends_the_replay_at_what_it_took() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let receiver = Receiver::start(&["200", "422"]).await;
     let url = receiver.url();
     let arguments = ["replay", "--to", &url, "--batch", "5", "--checkpoint", "position", "--body", "array"];
@@ -220,7 +220,7 @@ async fn an_endpoint_that_refuses_ends_the_replay_at_what_it_took() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_away_is_given_up_in_the_end() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let url = format!("http://{free}/events");
     let said = setting.run(&["replay", "--to", &url, "--give-up-after", "1"]).expect(2);
@@ -229,7 +229,7 @@ async fn an_endpoint_that_is_away_is_given_up_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_is_followed_until_it_is_stopped() {
-    for setting in Setting::both().await {
+    for setting in TestLog::both().await {
         let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"];
         let child = start(&setting, &arguments);
         let file = setting.path("events.jsonl");
@@ -258,7 +258,7 @@ async fn what_comes_is_followed_until_it_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_lets_a_program_finish_what_it_was_given() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let child = start(&setting, &["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"]);
     eventually("the events", async || {
         let lines = fs::read_to_string(setting.path("out")).unwrap_or_default();
@@ -277,12 +277,12 @@ async fn ctrl_c_lets_a_program_finish_what_it_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_done_is_said_in_a_sentence() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     fs::write(setting.path("no-checkpoint"), "{}").expect("a file");
     fs::write(setting.path("torn.jsonl"), "{\"position\":").expect("a file");
     setting.run(&["replay", "--to", "events.jsonl", "--checkpoint", "position"]).expect(0);
     fs::write(setting.path("events.jsonl"), "").expect("a file");
-    let other = Setting::sqlite().await;
+    let other = TestLog::sqlite().await;
     fs::copy(setting.path("position"), other.path("position")).expect("a copy");
     let said = other.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
     assert!(said.stderr.contains("of another log"), "{}", said.stderr);
@@ -307,7 +307,7 @@ async fn what_can_not_be_done_is_said_in_a_sentence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let to = |file: &str, checkpoint: &str, more: &[&str]| {
         setting.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
     };
@@ -348,7 +348,7 @@ async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_for_one_replay_at_a_time() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let first = start(&setting, &["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"]);
     eventually("the first one", async || setting.path("position").exists().then_some(())).await;
     let second = setting.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
@@ -359,7 +359,7 @@ async fn a_file_is_for_one_replay_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_is_for_one_replay_at_a_time() {
-    let setting = Setting::sqlite().await;
+    let setting = TestLog::sqlite().await;
     let arguments = ["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"];
     let first = start(&setting, &arguments);
     eventually("the first one", async || setting.path("position").exists().then_some(())).await;

@@ -1,51 +1,58 @@
-//! Opening the event log.
+//! Opens the event store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbEventStore;
 use chat_ports::event_store::{EventStore, EventStoreError, LogId};
 use chat_sqlite::SqliteEventStore;
 
-use super::{EventLog, wait_for};
+use super::{EventStoreLocation, retry_until_available};
 use crate::failure::Failure;
 
-/// How long a command waits for the log.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command of an operator waits for the event store.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens the log and asks which one it is, waiting for it while that may help.
-pub(crate) async fn open_event_store(log: &EventLog) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
-    let what = format!("the event log {log}");
+/// Opens the event store and reads the log's id, retrying while the store is unavailable.
+pub(crate) async fn open_event_store(
+    location: &EventStoreLocation,
+) -> Result<(Arc<dyn EventStore>, LogId), Failure> {
+    let name = format!("the event store {location}");
     let open = async || {
-        let store = open(log).await?;
+        let store = open(location).await?;
         let id = store.log_id().await?;
         Ok((store, id))
     };
-    let opened = wait_for(&what, open, |error: &EventStoreError| error.is_retryable() && !is_final(error)).await;
-    opened.map_err(|error| Failure::because(format!("{what} can't be used"), &error))
+    let is_retryable = |error: &EventStoreError| error.is_retryable() && !is_permanent(error);
+    let opened = retry_until_available(&name, open, is_retryable).await;
+    opened.map_err(|error| Failure::because(format!("{name} can't be used"), &error))
 }
 
-/// Opens a log that is there already, for a command that a person waits for: one that is away is not waited for longer
-/// than a few seconds, and none is made.
-pub(crate) async fn open_existing_event_store(log: &EventLog) -> Result<Arc<dyn EventStore>, Failure> {
-    if let EventLog::Sqlite(path) = log
+/// Opens an event store that exists, for a command of an operator: gives up after a few seconds, and creates nothing.
+pub(crate) async fn open_existing_event_store(
+    location: &EventStoreLocation,
+) -> Result<Arc<dyn EventStore>, Failure> {
+    #[cfg_attr(not(feature = "kurrentdb"), expect(irrefutable_let_patterns, reason = "there is only SQLite"))]
+    if let EventStoreLocation::Sqlite(path) = location
         && !path.exists()
     {
         return Err(Failure::new(format!(
-            "there is no event log at {log}; --data-dir or --event-store-url says where it is"
+            "there is no event log at {location}; set --data-dir or --event-store-url to where it is"
         )));
     }
-    match tokio::time::timeout(PATIENCE, open_event_store(log)).await {
+    match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location)).await {
         Ok(opened) => opened.map(|(store, _)| store),
-        Err(_) => Err(Failure::new(format!("the event log {log} does not answer"))),
+        Err(_) => Err(Failure::new(format!("the event store {location} does not answer"))),
     }
 }
 
-async fn open(log: &EventLog) -> Result<Arc<dyn EventStore>, EventStoreError> {
-    match log {
-        EventLog::Sqlite(path) => open_sqlite(path.clone()).await,
-        EventLog::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
+async fn open(location: &EventStoreLocation) -> Result<Arc<dyn EventStore>, EventStoreError> {
+    match location {
+        EventStoreLocation::Sqlite(path) => open_sqlite(path.clone()).await,
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(url) => Ok(Arc::new(KurrentDbEventStore::open(url).await?)),
     }
 }
 
@@ -55,8 +62,8 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// A folder that can't be made will not become one by waiting.
-fn is_final(error: &EventStoreError) -> bool {
+/// Whether opening failed for a reason that waiting does not remove, as a folder that can't be created.
+fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };
     source.downcast_ref::<std::io::Error>().is_some_and(|error| {

@@ -1,107 +1,130 @@
-//! Which engines the options name.
+//! Storage engines: where the options say they are, and opening them.
 
+mod coordination;
 mod event_store;
-mod shared;
-mod waiting;
+mod options;
+mod retry;
 
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbUrl;
+#[cfg(feature = "postgres")]
 use chat_postgres::PostgresUrl;
-use chat_projector::projection_store::ProjectionLocations;
-use chat_redis::{InvalidRedisUrl, RedisUrl};
+use chat_projector::projection_store::{ProjectionLocations, ReadModelLocation};
+#[cfg(feature = "redis")]
+use chat_redis::RedisUrl;
 
-use crate::args::{EngineOptions, Options};
 use crate::failure::Failure;
 
-pub(crate) use chat_projector::projection_store::ReadModelLocation;
+pub(crate) use coordination::CoordinationServices;
 pub(crate) use event_store::{open_event_store, open_existing_event_store};
-pub(crate) use shared::Shared;
-pub(crate) use waiting::wait_for;
+pub(crate) use options::EngineOptions;
+pub(crate) use retry::retry_until_available;
 
-/// Where everything is kept.
+/// Locations of the event store, the projections and what processes share.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
-    pub(crate) events: EventLog,
+pub(crate) struct StorageLocations {
+    pub(crate) event_store: EventStoreLocation,
     pub(crate) read_model: ReadModelLocation,
-    /// Where processes share what they need to know of each other at once; `None` where each counts for itself.
+    /// The Redis that processes share; without one, each process has its own counters and rate limits.
+    #[cfg(feature = "redis")]
     pub(crate) redis: Option<RedisUrl>,
     pub(crate) search_index: PathBuf,
-    /// The reservations of idempotency keys, where there is no Redis.
+    /// The file of reserved idempotency keys, used without Redis.
     pub(crate) idempotency_keys: PathBuf,
 }
 
-/// The event log.
+/// Location of the event store.
 #[derive(Clone, Debug)]
-pub(crate) enum EventLog {
+pub(crate) enum EventStoreLocation {
     Sqlite(PathBuf),
+    #[cfg(feature = "kurrentdb")]
     KurrentDb(Box<KurrentDbUrl>),
 }
 
-impl Places {
-    pub(crate) fn of(options: &Options) -> Result<Self, Failure> {
-        let redis = options.redis_url.as_ref().map(|url| url.parse());
-        let redis = redis.transpose().map_err(|error: InvalidRedisUrl| {
-            Failure::because("--redis-url (REDIS_URL) can't be understood", &error)
-        })?;
-        Ok(Self { redis, ..Self::of_engines(&options.engines)? })
-    }
-
-    /// Where the generations of the projections are.
-    pub(crate) fn projections(&self) -> ProjectionLocations {
-        ProjectionLocations { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
-    }
-
-    /// As far as an operator's command needs to know: without what processes share beside the log.
-    pub(crate) fn of_engines(options: &EngineOptions) -> Result<Self, Failure> {
+impl StorageLocations {
+    /// Reads the locations from the options. `redis_url` is `None` for the commands of operators, which need no Redis.
+    pub(crate) fn from_options(options: &EngineOptions, redis_url: Option<&str>) -> Result<Self, Failure> {
         let in_data_dir = |name: &str| options.data_dir.join(name);
+        #[cfg(not(feature = "redis"))]
+        if let Some(url) = redis_url {
+            return Err(missing_feature(scheme(url), "redis"));
+        }
         Ok(Self {
-            events: match &options.event_store_url {
-                None => EventLog::Sqlite(in_data_dir("events.db")),
-                Some(url) => EventLog::of(url)?,
+            event_store: match &options.event_store_url {
+                None => EventStoreLocation::Sqlite(in_data_dir("events.db")),
+                Some(url) => EventStoreLocation::from_url(url)?,
             },
             read_model: match &options.database_url {
                 None => ReadModelLocation::Sqlite(in_data_dir("read-model.db")),
-                Some(url) => rows(url)?,
+                Some(url) => read_model_location(url)?,
             },
-            redis: None,
+            #[cfg(feature = "redis")]
+            redis: redis_url.map(str::parse).transpose().map_err(|error: chat_redis::InvalidRedisUrl| {
+                invalid_url("--redis-url (REDIS_URL)", &error)
+            })?,
             search_index: options.search_index_dir.clone().unwrap_or_else(|| in_data_dir("search-index")),
             idempotency_keys: in_data_dir("idempotency.db"),
         })
     }
+
+    /// Locations of the projections' generations.
+    pub(crate) fn projection_locations(&self) -> ProjectionLocations {
+        ProjectionLocations { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
+    }
+
+    /// Describes where numbers are reserved.
+    pub(crate) fn describe_counters(&self) -> String {
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.redis {
+            return redis.to_string();
+        }
+        "in this process".to_owned()
+    }
 }
 
-impl EventLog {
-    fn of(url: &str) -> Result<Self, Failure> {
+impl EventStoreLocation {
+    fn from_url(url: &str) -> Result<Self, Failure> {
         const FLAG: &str = "--event-store-url (EVENT_STORE_URL)";
         match scheme(url) {
-            "sqlite" => sqlite_path(url).map(Self::Sqlite).ok_or_else(|| not_a_file(FLAG, "events.db")),
-            "kurrentdb" | "kurrentdb+discover" | "kurrent" | "kurrent+discover" | "kdb" | "kdb+discover"
-            | "esdb" | "esdb+discover" => KurrentDbUrl::parse(url)
+            "sqlite" => sqlite_path(url).map(Self::Sqlite).ok_or_else(|| no_file_in_url(FLAG, "events.db")),
+            #[cfg(feature = "kurrentdb")]
+            scheme if is_kurrentdb(scheme) => KurrentDbUrl::parse(url)
                 .map(|url| Self::KurrentDb(Box::new(url)))
-                .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
-            other => Err(unknown(FLAG, other, "sqlite://FILE, kurrentdb://HOST:PORT or esdb://HOST:PORT")),
+                .map_err(|error| invalid_url(FLAG, &error)),
+            #[cfg(not(feature = "kurrentdb"))]
+            scheme if is_kurrentdb(scheme) => Err(missing_feature(scheme, "kurrentdb")),
+            other => {
+                Err(unknown_scheme(FLAG, other, "sqlite://FILE, kurrentdb://HOST:PORT or esdb://HOST:PORT"))
+            }
         }
     }
 }
 
-/// Where the read model is, as a URL says.
-fn rows(url: &str) -> Result<ReadModelLocation, Failure> {
+/// Reads the location of the read model from a URL.
+fn read_model_location(url: &str) -> Result<ReadModelLocation, Failure> {
     const FLAG: &str = "--database-url (DATABASE_URL)";
     match scheme(url) {
-        "sqlite" => sqlite_path(url).map(ReadModelLocation::Sqlite).ok_or_else(|| not_a_file(FLAG, "read-model.db")),
+        "sqlite" => sqlite_path(url)
+            .map(ReadModelLocation::Sqlite)
+            .ok_or_else(|| no_file_in_url(FLAG, "read-model.db")),
+        #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => PostgresUrl::parse(url)
             .map(|url| ReadModelLocation::Postgres(Box::new(url)))
-            .map_err(|error| Failure::because(format!("{FLAG} can't be understood"), &error)),
-        other => Err(unknown(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
+            .map_err(|error| invalid_url(FLAG, &error)),
+        #[cfg(not(feature = "postgres"))]
+        scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
+        other => Err(unknown_scheme(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
     }
 }
 
-impl fmt::Display for EventLog {
+impl fmt::Display for EventStoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
+            #[cfg(feature = "kurrentdb")]
             Self::KurrentDb(url) => url.fmt(f),
         }
     }
@@ -111,20 +134,37 @@ fn scheme(url: &str) -> &str {
     url.split_once("://").map_or("no scheme", |(scheme, _)| scheme)
 }
 
-/// The path in `sqlite://data/events.db` (relative) or `sqlite:///var/lib/events.db` (absolute).
+fn is_kurrentdb(scheme: &str) -> bool {
+    let scheme = scheme.strip_suffix("+discover").unwrap_or(scheme);
+    matches!(scheme, "kurrentdb" | "kurrent" | "kdb" | "esdb")
+}
+
+/// Returns the path in `sqlite://data/events.db` (relative) or `sqlite:///var/lib/events.db` (absolute).
 fn sqlite_path(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("sqlite://")?;
     (!path.is_empty() && !path.contains('?')).then(|| PathBuf::from(path))
 }
 
-fn not_a_file(flag: &str, file: &str) -> Failure {
+fn no_file_in_url(flag: &str, file: &str) -> Failure {
     Failure::new(format!(
-        "{flag} names no file; sqlite:///var/lib/chat/{file} does, say, and takes no parameters"
+        "{flag} names no file; give one as in sqlite:///var/lib/chat/{file}, without parameters"
     ))
 }
 
-fn unknown(flag: &str, scheme: &str, known: &str) -> Failure {
+fn unknown_scheme(flag: &str, scheme: &str, known: &str) -> Failure {
     Failure::new(format!("{flag} has {scheme}, and takes {known}"))
+}
+
+#[cfg(any(feature = "kurrentdb", feature = "postgres", feature = "redis"))]
+fn invalid_url(flag: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::because(format!("{flag} is not a valid URL"), error)
+}
+
+#[cfg(not(all(feature = "kurrentdb", feature = "postgres", feature = "redis")))]
+fn missing_feature(scheme: &str, feature: &str) -> Failure {
+    Failure::new(format!(
+        "this build of chat-api has no support for {scheme}:// URLs: it was built without the cargo feature `{feature}`"
+    ))
 }
 
 #[cfg(test)]
@@ -141,17 +181,36 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_chooses_the_engine_and_no_secret_is_shown() {
+    fn rejects_urls_of_other_engines() {
+        assert!(EventStoreLocation::from_url("postgres://db/chat").is_err());
+        assert!(EventStoreLocation::from_url("sqlite://").is_err());
+        assert!(read_model_location("kurrentdb://db:2113").is_err());
+        assert!(read_model_location("read-model.db").is_err());
+    }
+
+    #[cfg(feature = "kurrentdb")]
+    #[test]
+    fn kurrentdb_urls_are_recognized_and_shown_without_their_secrets() {
         for url in
             ["kurrentdb://u:secret@db:2113", "kdb+discover://u:secret@db:2113", "esdb://u:secret@a:1,b:2"]
         {
-            let log = EventLog::of(url).unwrap();
-            assert!(matches!(log, EventLog::KurrentDb(_)), "{url}");
-            assert!(!format!("{log} {log:?}").contains("secret"), "{log}");
+            let location = EventStoreLocation::from_url(url).unwrap();
+            assert!(matches!(location, EventStoreLocation::KurrentDb(_)), "{url}");
+            assert!(!format!("{location} {location:?}").contains("secret"), "{location}");
         }
-        let place = rows("postgres://u:secret@db/chat").unwrap();
-        assert!(!format!("{place} {place:?}").contains("secret"), "{place}");
-        assert!(EventLog::of("postgres://db/chat").is_err() && rows("kurrentdb://db:2113").is_err());
-        assert!(EventLog::of("sqlite://").is_err() && rows("read-model.db").is_err());
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn postgres_urls_are_shown_without_their_secrets() {
+        let location = read_model_location("postgres://u:secret@db/chat").unwrap();
+        assert!(!format!("{location} {location:?}").contains("secret"), "{location}");
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    #[test]
+    fn a_url_of_an_engine_that_was_left_out_is_refused_with_the_name_of_its_feature() {
+        let refused = read_model_location("postgres://db/chat").unwrap_err().to_string();
+        assert!(refused.contains("without the cargo feature `postgres`"), "{refused}");
     }
 }

@@ -5,13 +5,13 @@
 //! switches queries over once the new generations have reached what the old ones have answered. Neither waits for the
 //! other, nor for other processes: each follows the log.
 
-mod keeper;
-mod readers;
+mod projector_supervisor;
+mod switch_over;
 
 use std::time::Duration;
 
-pub(crate) use keeper::{Keepers, Surroundings};
-pub(crate) use readers::{InUse, Readers};
+pub(crate) use projector_supervisor::{ProjectorSupervisor, SupervisorContext};
+pub(crate) use switch_over::{ActiveReaders, QuerySwitchOver};
 
 /// How often it is looked whether what was waited for has come.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

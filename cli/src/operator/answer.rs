@@ -1,4 +1,4 @@
-//! What a command prints.
+//! Answers of commands, and printing them.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,9 +7,9 @@ use chat_operations::envelope::{Envelope, Report};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Output;
-use super::text::escaped;
+use super::terminal_text::escaped;
 use crate::failure::Failure;
+use crate::operator::common_args::OutputFormat;
 
 pub(super) use chat_operations::envelope::{Diagnostic, Severity, Status};
 
@@ -19,9 +19,9 @@ pub(super) struct Answer {
     pub(super) data: Box<RawValue>,
     /// For people: the same, as lines.
     pub(super) text: String,
-    /// What there is to say about it.
+    /// Notes and warnings.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Whether somebody should have a look: then the process exits with 1.
+    /// Whether something needs attention: the process exits with 1.
     pub(super) finding: bool,
 }
 
@@ -33,29 +33,32 @@ impl Answer {
         Ok(Self { data, text: text.into(), diagnostics: Vec::new(), finding: false })
     }
 
-    /// An answer that says by itself whether there is a finding, and what else there is to say.
-    pub(super) fn of(data: &(impl Serialize + Report), text: impl Into<String>) -> Result<Self, Failure> {
+    /// The answer for a report, with the report's findings and diagnostics.
+    pub(super) fn from_report(
+        data: &(impl Serialize + Report),
+        text: impl Into<String>,
+    ) -> Result<Self, Failure> {
         let answer = Self::new(data, text)?;
         Ok(Self { diagnostics: data.diagnostics(), finding: data.has_findings(), ..answer })
     }
 
     /// Adds a note or a warning.
-    pub(super) fn note(mut self, severity: Severity, message: impl Into<String>) -> Self {
+    pub(super) fn with_diagnostic(mut self, severity: Severity, message: impl Into<String>) -> Self {
         self.diagnostics.push(Diagnostic { severity, message: message.into() });
         self
     }
 
-    /// Says that somebody should have a look.
-    pub(super) fn finding(mut self, found: bool) -> Self {
+    /// Marks the answer as a finding where `found`.
+    pub(super) fn with_finding(mut self, found: bool) -> Self {
         self.finding |= found;
         self
     }
 }
 
-/// Prints what a command came to, and says how the process ends.
-pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode {
+/// Prints a command's answer or failure, and returns the exit code.
+pub(super) fn print(output: OutputFormat, answer: Result<Answer, Failure>) -> ExitCode {
     match (output, answer) {
-        (Output::Table, Ok(answer)) => {
+        (OutputFormat::Table, Ok(answer)) => {
             for Diagnostic { severity, message } in &answer.diagnostics {
                 let severity = match severity {
                     Severity::Note => "note",
@@ -64,32 +67,32 @@ pub(super) fn print(output: Output, answer: Result<Answer, Failure>) -> ExitCode
                 };
                 let _ = writeln!(std::io::stderr(), "{severity}: {}", escaped(message));
             }
-            write(&answer.text, exit(answer.finding))
+            write_to_stdout(&answer.text, exit_code(answer.finding))
         }
-        (Output::Table, Err(failure)) => failure.report(),
-        (Output::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
-            write(&envelope(Status::for_findings(finding), &data, &diagnostics), exit(finding))
+        (OutputFormat::Table, Err(failure)) => failure.report(),
+        (OutputFormat::Json, Ok(Answer { data, diagnostics, finding, .. })) => {
+            write_to_stdout(&envelope(Status::for_findings(finding), &data, &diagnostics), exit_code(finding))
         }
-        (Output::Json, Err(failure)) => {
-            let said = Diagnostic { severity: Severity::Error, message: failure.to_string() };
-            write(&envelope(Status::Error, &(), &[said]), ExitCode::from(2))
+        (OutputFormat::Json, Err(failure)) => {
+            let diagnostic = Diagnostic { severity: Severity::Error, message: failure.to_string() };
+            write_to_stdout(&envelope(Status::Error, &(), &[diagnostic]), ExitCode::from(2))
         }
     }
 }
 
-/// The envelope, on one line.
+/// Formats the envelope on one line.
 pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
     let envelope = Envelope::new(status, data, diagnostics.to_vec());
     // JSON, values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 
-fn exit(finding: bool) -> ExitCode {
+fn exit_code(finding: bool) -> ExitCode {
     ExitCode::from(u8::from(finding))
 }
 
-/// Writes to standard output. Whoever reads it may have seen enough and gone (`| head`): that is no failure.
-fn write(text: &str, code: ExitCode) -> ExitCode {
+/// Writes to standard output. A closed pipe (`| head`) is no failure.
+fn write_to_stdout(text: &str, code: ExitCode) -> ExitCode {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

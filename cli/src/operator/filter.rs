@@ -1,4 +1,4 @@
-//! Which events are meant, as the command line says it.
+//! Options that select events.
 
 use chat_operations::audit::{EventFilter, EventFilterParams};
 use chat_ports::clock;
@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 
-/// Which events: those that everything given here fits.
+/// Events that fit all given options.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Which events")]
 pub(super) struct FilterOptions {
@@ -49,14 +49,14 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// The filter, with the time up to which it goes: the flag for that is the verb's.
-    pub(super) fn filter(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
-        EventFilter::parse(self.words(to), clock::now())
+    /// Parses the options. `to` is the latest time, whose flag differs by command.
+    pub(super) fn parse(&self, to: Option<&str>) -> Result<EventFilter, Failure> {
+        EventFilter::parse(self.unparsed(to), clock::now())
             .map_err(|error| Failure::new(format!("--{} must be {}", error.part, error.must)))
     }
 
-    /// The same, as it was written.
-    pub(super) fn words(&self, to: Option<&str>) -> EventFilterParams {
+    /// The options as they were given.
+    pub(super) fn unparsed(&self, to: Option<&str>) -> EventFilterParams {
         let given = self.clone();
         EventFilterParams {
             stream: given.stream,

@@ -10,16 +10,16 @@ use chat_testing::postgres::Postgres;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::line_up::folder;
-use crate::harness::process::Options;
-use crate::operator::{Said, Setting};
+use crate::harness::deployment::folder;
+use crate::harness::process::ProcessOptions;
+use crate::operator::{CommandOutput, TestLog};
 
 /// The app that most of it is about.
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log with the story, a read model, and how to reach them.
 pub struct Stage {
-    pub setting: Setting,
+    pub setting: TestLog,
     database: Option<String>,
     /// Where the events are, in the order in which they were told.
     pub positions: Vec<Position>,
@@ -29,13 +29,13 @@ impl Stage {
     /// On both line-ups.
     pub async fn both() -> [Self; 2] {
         let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
-        let embedded = Setting { name: "embedded", folder: folder(), server: None };
-        let at_scale = Setting { name: "at_scale", folder: folder(), server: Some(server) };
+        let embedded = TestLog { name: "embedded", folder: folder(), server: None };
+        let at_scale = TestLog { name: "at_scale", folder: folder(), server: Some(server) };
         let database = Postgres::shared().create_database();
         [Self::of(embedded, None).await, Self::of(at_scale, Some(database)).await]
     }
 
-    async fn of(setting: Setting, database: Option<String>) -> Self {
+    async fn of(setting: TestLog, database: Option<String>) -> Self {
         let positions = tell(&*setting.log().await).await;
         Self { setting, database, positions }
     }
@@ -47,7 +47,8 @@ impl Stage {
 
     /// Folds the log into the read model, and ends.
     pub async fn project(&self) {
-        let mut options = Options::new("projector", self.setting.folder.path()).with("--only", "read-model");
+        let mut options =
+            ProcessOptions::new("projector", self.setting.folder.path()).with("--only", "read-model");
         if let Some(server) = &self.setting.server {
             options = options.with("--event-store-url", &server.url());
         }
@@ -62,7 +63,7 @@ impl Stage {
     }
 
     /// Runs `audit` on the line-up.
-    pub fn audit(&self, arguments: &[&str]) -> Said {
+    pub fn audit(&self, arguments: &[&str]) -> CommandOutput {
         let mut all = vec!["audit"];
         all.extend(arguments);
         if let Some(database) = &self.database {
@@ -79,7 +80,7 @@ impl Stage {
 
     /// Compares an answer with how it was approved.
     #[track_caller]
-    pub fn check(&self, name: &str, said: &Said) {
+    pub fn check(&self, name: &str, said: &CommandOutput) {
         insta::assert_snapshot!(format!("{}_{name}", self.setting.name), said.shown(&self.setting, &[]));
     }
 }
@@ -151,7 +152,9 @@ async fn tell(log: &dyn EventStore) -> Vec<Position> {
         });
         let append = StreamAppend {
             stream: told.stream.as_str().into(),
-            expected_revision: ExpectedRevision::from_last_revision(revision.checked_sub(1).map(Revision::new)),
+            expected_revision: ExpectedRevision::from_last_revision(
+                revision.checked_sub(1).map(Revision::new),
+            ),
             events: vec![NewEvent {
                 id: EventId::new(Uuid::from_u128(u128::from(number))),
                 event_type: told.event_type,

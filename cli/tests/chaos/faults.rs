@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::cast::Role;
+use crate::cluster::Role;
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Faults {
         Self { random: StdRng::seed_from_u64(seed), round: Vec::new() }
     }
 
-    fn a_while(&mut self) -> Duration {
+    fn random_pause(&mut self) -> Duration {
         Duration::from_millis(self.random.random_range(200..2_000))
     }
 }
@@ -53,15 +53,15 @@ impl Iterator for Faults {
             self.round = vec![
                 Fault::FlushRedis,
                 Fault::RestartRedisEmpty,
-                Fault::PauseRedis(self.a_while()),
+                Fault::PauseRedis(self.random_pause()),
                 Fault::RestartPostgres,
                 Fault::Kill(Role::CommandApi, any),
                 Fault::Kill(Role::CommandApi, any + 1),
                 Fault::End(Role::CommandApi, any + 2),
-                Fault::Pause(Role::CommandApi, any + 1, self.a_while()),
+                Fault::Pause(Role::CommandApi, any + 1, self.random_pause()),
                 Fault::Kill(Role::ReadModelProjector, any),
                 Fault::Kill(Role::SearchProjector, any),
-                Fault::Pause(Role::ReadModelProjector, any + 1, self.a_while()),
+                Fault::Pause(Role::ReadModelProjector, any + 1, self.random_pause()),
                 Fault::Kill(Role::QueryApi, any),
             ];
             self.round.shuffle(&mut self.random);

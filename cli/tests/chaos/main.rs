@@ -16,6 +16,8 @@ mod audit;
 #[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
 #[path = "../crash/digests.rs"]
 mod digests;
+#[path = "../crash/environment.rs"]
+mod environment;
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../crash/ledger.rs"]
@@ -23,42 +25,40 @@ mod ledger;
 #[expect(dead_code, reason = "shared with the crash test, which uses more of it")]
 #[path = "../crash/load.rs"]
 mod load;
-#[path = "../crash/setting.rs"]
-mod setting;
 
-mod cast;
+mod cluster;
 mod faults;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cast::{Cast, Log};
-use chat_testing::kurrentdb::{FaultPlan, FakeKurrentDb};
+use chat_testing::kurrentdb::{FakeKurrentDb, FaultPlan};
+use cluster::{Cluster, Log};
+use environment::{seed, setting};
 use faults::Faults;
 use ledger::Ledger;
-use load::Until;
+use load::StopCondition;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use setting::{seed, setting};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
 /// Ten processes and three servers are enough for a small machine: one run after the other.
-static TURN: Mutex<()> = Mutex::const_new(());
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_on_redis_and_postgres_nothing_acknowledged_is_lost() {
-    let _turn = TURN.lock().await;
+    let _turn = ONE_AT_A_TIME.lock().await;
     let seed = seed("CHAOS_SEED");
-    endure(Cast::start(Log::SqliteFile).await, seed).await;
+    run_under_faults(Cluster::start(Log::SqliteFile).await, seed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothing_acknowledged_is_lost() {
-    let _turn = TURN.lock().await;
+    let _turn = ONE_AT_A_TIME.lock().await;
     let seed = seed("CHAOS_SEED");
     let log = FakeKurrentDb::start().expect("the stand-in");
-    let cast = Cast::start(Log::KurrentDb(log.url())).await;
+    let cast = Cluster::start(Log::KurrentDb(log.url())).await;
     // From here on: what processes need to start is not what is tested.
     log.set_fault_plan(FaultPlan {
         seed,
@@ -70,26 +70,28 @@ async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothi
         slow: 50,
         ended_subscriptions: 500,
     });
-    endure(cast, seed).await;
+    run_under_faults(cast, seed).await;
 }
 
 /// Loads the processes while everything fails in turn, and looks at what is left.
-async fn endure(mut cast: Cast, seed: u64) {
+async fn run_under_faults(mut cast: Cluster, seed: u64) {
     let (count, at_least) = (setting("CHAOS_FAULTS", 36), Duration::from_secs(setting("CHAOS_SECONDS", 125)));
     eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
     let mut random = StdRng::seed_from_u64(seed);
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let (stop, told) = watch::channel(false);
-    let writers = load::start(&cast.writing_clients(), &ledger, 1, random.random(), &Until::Told(told)).await;
+    let writers =
+        load::start(&cast.writing_clients(), &ledger, 1, random.random(), &StopCondition::Signaled(told))
+            .await;
 
     let (started, pause) = (Instant::now(), at_least / u32::try_from(count).expect("a count"));
     let mut waits = 0;
     for (number, fault) in (1..=count).zip(Faults::new(random.random())) {
         let healing = Instant::now();
         eprintln!("{:>4} s, fault {number}: {fault:?}", started.elapsed().as_secs());
-        cast.suffer(fault).await;
+        cast.inject(fault).await;
         sleep(pause.saturating_sub(healing.elapsed())).await;
-        let (all, long) = cast.waits_for_predecessors().await;
+        let (all, long) = cast.predecessor_waits().await;
         assert_eq!(
             long, 0,
             "a command waited for over a second for a number that was given to a dead process"

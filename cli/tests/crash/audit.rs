@@ -12,14 +12,14 @@ use crate::harness::client::{Client, Reply};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
 /// What was looked at.
-pub struct Audited {
+pub struct AuditSummary {
     chats: usize,
     messages: usize,
     acknowledged: usize,
     settled: usize,
 }
 
-impl fmt::Display for Audited {
+impl fmt::Display for AuditSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { chats, messages, acknowledged, settled } = self;
         write!(f, "{messages} messages in {chats} chats as told, {settled} uncertain outcomes settled; ")?;
@@ -28,9 +28,9 @@ impl fmt::Display for Audited {
 }
 
 /// Checks every app, and the chats touched since the last check, or all.
-pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Audited {
+pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
     let fresh = newest(client).await;
-    let mut audited = Audited { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
+    let mut audited = AuditSummary { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
     let mut touched = std::mem::take(&mut ledger.touched);
     for (token, app) in &mut ledger.apps {
         let uncertain = app.uncertain_chats > 0 || !app.uncertain_names.is_empty();

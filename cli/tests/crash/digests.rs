@@ -7,8 +7,8 @@ use chat_ports::read_model::ReadModel;
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteReadModel;
 
-use crate::harness::line_up::folder;
-use crate::harness::process::Options;
+use crate::harness::deployment::folder;
+use crate::harness::process::ProcessOptions;
 
 /// What projections hold, and up to where.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Content {
 }
 
 /// The digests of the projections in a folder that no process writes to.
-pub async fn of_folder(folder: &Path) -> Digests {
+pub async fn from_folder(folder: &Path) -> Digests {
     of(&SqliteReadModel::new(folder.join("read-model.db")), &folder.join("search-index")).await
 }
 
@@ -43,7 +43,7 @@ pub async fn of(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
 }
 
 /// The digests of projections folded anew from a copy of the folder's log, as far as `live` has got.
-pub async fn of_rebuild(source: &Path, live: &Digests) -> Digests {
+pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     let rebuilt = folder();
     for entry in fs::read_dir(source).expect("the folder") {
         let entry = entry.expect("a folder entry");
@@ -52,13 +52,13 @@ pub async fn of_rebuild(source: &Path, live: &Digests) -> Digests {
             fs::copy(entry.path(), rebuilt.path().join(entry.file_name())).expect("a copy of the log");
         }
     }
-    of_fold(&Options::new("projector", rebuilt.path()), rebuilt.path(), live).await
+    from_projector(&ProcessOptions::new("projector", rebuilt.path()), rebuilt.path(), live).await
 }
 
 /// The digests of what a projector makes of its log in a new folder, as far as `live` has got.
-pub async fn of_fold(projector: &Options, folder: &Path, live: &Digests) -> Digests {
+pub async fn from_projector(projector: &ProcessOptions, folder: &Path, live: &Digests) -> Digests {
     let projector = projector.start().await;
     projector.wait_until_folded(live.position).await;
     projector.end().await;
-    of_folder(folder).await
+    from_folder(folder).await
 }

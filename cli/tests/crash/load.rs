@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, message_path, number};
-use crate::harness::client::{Call, Client, NoAnswer, Reply};
+use crate::harness::client::{Call, Client, Reply, RequestError};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
 const WRITERS: u64 = 8;
@@ -22,11 +22,11 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// When writers stop.
 #[derive(Clone, Debug)]
-pub enum Until {
+pub enum StopCondition {
     /// At the first request that may be lost.
-    Gone,
+    ServerGone,
     /// When told to.
-    Told(watch::Receiver<bool>),
+    Signaled(watch::Receiver<bool>),
 }
 
 /// Starts the writers, on an app of the round's own and on those of earlier rounds. Each writes through any of `clients`.
@@ -35,7 +35,7 @@ pub async fn start(
     ledger: &Arc<Mutex<Ledger>>,
     round: u64,
     seed: u64,
-    until: &Until,
+    until: &StopCondition,
 ) -> JoinSet<()> {
     let client = &clients[0];
     let token = create_app(client, &format!("round {round}")).await;
@@ -65,7 +65,7 @@ pub async fn start(
 
 /// Why a request did not do what it was to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Setback {
+enum SendFailure {
     /// Refused for the moment: nothing was carried out.
     Refused,
     /// There is no server.
@@ -74,15 +74,15 @@ enum Setback {
     Lost,
 }
 
-async fn send(call: Call<'_>) -> Result<Reply, Setback> {
+async fn send(call: Call<'_>) -> Result<Reply, SendFailure> {
     let reply = call.try_send().await.map_err(|error| match error {
-        NoAnswer::NotSent(_) => Setback::NotSent,
-        NoAnswer::Lost(_) => Setback::Lost,
+        RequestError::NotSent(_) => SendFailure::NotSent,
+        RequestError::Lost(_) => SendFailure::Lost,
     })?;
     match reply.status.as_u16() {
         200 | 201 | 204 => Ok(reply),
-        503 if reply.code() == "outcome_unknown" => Err(Setback::Lost),
-        503 => Err(Setback::Refused),
+        503 if reply.code() == "outcome_unknown" => Err(SendFailure::Lost),
+        503 => Err(SendFailure::Refused),
         status => panic!("{} {} answered {status}: {:?}", reply.method, reply.path, reply.body),
     }
 }
@@ -90,7 +90,7 @@ async fn send(call: Call<'_>) -> Result<Reply, Setback> {
 struct Writer {
     client: Client,
     clients: Vec<Client>,
-    until: Until,
+    until: StopCondition,
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
     newest: String,
@@ -103,7 +103,7 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         loop {
-            if matches!(&self.until, Until::Told(stop) if *stop.borrow()) {
+            if matches!(&self.until, StopCondition::Signaled(stop) if *stop.borrow()) {
                 return;
             }
             self.client = self.clients[self.random.random_range(0..self.clients.len())].clone();
@@ -118,7 +118,7 @@ impl Writer {
             };
             match (step, &self.until) {
                 (Ok(()), _) => self.ledger.lock().await.took(started.elapsed()),
-                (Err(Setback::NotSent | Setback::Lost), Until::Gone) => return,
+                (Err(SendFailure::NotSent | SendFailure::Lost), StopCondition::ServerGone) => return,
                 (Err(_), _) => sleep(REFUSED_PAUSE).await,
             }
         }
@@ -139,7 +139,7 @@ impl Writer {
         ledger.apps.keys().nth(index).expect("an app").clone()
     }
 
-    async fn create_app(&mut self) -> Result<(), Setback> {
+    async fn create_app(&mut self) -> Result<(), SendFailure> {
         let name = self.text();
         // An app whose answer is lost can't be found again: nobody has its token.
         let reply = send(self.client.post(format!("{API}/apps"), &json!({ "name": name }))).await?;
@@ -148,7 +148,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn rename_app(&mut self) -> Result<(), Setback> {
+    async fn rename_app(&mut self) -> Result<(), SendFailure> {
         // Only the first writer renames: with several, which name came last would be anybody's guess.
         if !self.name.ends_with("writer 0") {
             return Ok(());
@@ -160,13 +160,13 @@ impl Writer {
         let app = ledger.app(&token);
         match outcome {
             Ok(_) => app.name = name,
-            Err(Setback::Lost) => app.uncertain_names.push(name),
+            Err(SendFailure::Lost) => app.uncertain_names.push(name),
             Err(_) => {}
         }
         outcome.map(drop)
     }
 
-    async fn create_chat(&mut self) -> Result<(), Setback> {
+    async fn create_chat(&mut self) -> Result<(), SendFailure> {
         let token = self.any_app().await;
         let outcome = send(self.client.post(format!("{}/chats", app_path(&token)), &json!({}))).await;
         let mut ledger = self.ledger.lock().await;
@@ -176,13 +176,13 @@ impl Writer {
                 let chat = number(&reply.json(), "chat_number");
                 assert!(app.chats.insert(chat, Chat::default()).is_none(), "chat {chat} was given out twice");
             }
-            Err(Setback::Lost) => app.uncertain_chats += 1,
+            Err(SendFailure::Lost) => app.uncertain_chats += 1,
             Err(_) => {}
         }
         outcome.map(drop)
     }
 
-    async fn create_message(&mut self) -> Result<(), Setback> {
+    async fn create_message(&mut self) -> Result<(), SendFailure> {
         let token = self.any_app().await;
         let chat = {
             let mut ledger = self.ledger.lock().await;
@@ -204,13 +204,13 @@ impl Writer {
                 assert!(before.is_none(), "message {message} was given out twice: {before:?}");
                 self.own.push((token, chat, message));
             }
-            Err(Setback::Lost) => drop(known.uncertain.insert(body)),
+            Err(SendFailure::Lost) => drop(known.uncertain.insert(body)),
             Err(_) => {}
         }
         outcome.map(drop)
     }
 
-    async fn edit(&mut self) -> Result<(), Setback> {
+    async fn edit(&mut self) -> Result<(), SendFailure> {
         if self.own.is_empty() {
             return Ok(());
         }
@@ -219,7 +219,7 @@ impl Writer {
         let body = self.text();
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(drop);
-        if outcome == Err(Setback::Lost) {
+        if outcome == Err(SendFailure::Lost) {
             // What becomes of it is settled later; another change now would come before or after it.
             self.own.swap_remove(place);
         }
@@ -227,7 +227,7 @@ impl Writer {
         outcome
     }
 
-    async fn delete(&mut self) -> Result<(), Setback> {
+    async fn delete(&mut self) -> Result<(), SendFailure> {
         if self.own.is_empty() {
             return Ok(());
         }
@@ -243,14 +243,14 @@ impl Writer {
         chat: u64,
         message: u64,
         change: Change,
-        outcome: Result<(), Setback>,
+        outcome: Result<(), SendFailure>,
     ) {
         let mut ledger = self.ledger.lock().await;
         let known = ledger.touch(token, chat).messages.get_mut(&message).expect("a known message");
         match (outcome, change) {
             (Ok(()), Change::Edit(body)) => known.body = Some(body),
             (Ok(()), Change::Delete) => known.body = None,
-            (Err(Setback::Lost), change) => known.uncertain = Some(change),
+            (Err(SendFailure::Lost), change) => known.uncertain = Some(change),
             (Err(_), _) => {}
         }
     }

@@ -10,22 +10,22 @@ mod harness;
 
 mod audit;
 mod digests;
+mod environment;
 mod ledger;
 #[expect(dead_code, reason = "shared with the chaos test, which uses all of it")]
 mod load;
-mod setting;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::line_up::folder;
-use harness::process::{Options, Process};
+use environment::{seed, setting};
+use harness::deployment::folder;
+use harness::process::{Process, ProcessOptions};
 use ledger::Ledger;
-use load::Until;
+use load::StopCondition;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use setting::{seed, setting};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
@@ -39,7 +39,7 @@ async fn whatever_moment_the_server_is_killed_at_nothing_acknowledged_is_lost() 
     eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");
 
     let folder = folder();
-    let options = Options::new("serve", folder.path()).with("--log", "warn,chat_api=info");
+    let options = ProcessOptions::new("serve", folder.path()).with("--log", "warn,chat_api=info");
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut random = StdRng::seed_from_u64(seed);
     let mut server = options.start().await;
@@ -60,7 +60,8 @@ async fn whatever_moment_the_server_is_killed_at_nothing_acknowledged_is_lost() 
 
 /// Lets several clients write until the server is killed in the middle of it.
 async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64, random: &mut StdRng) {
-    let writers = load::start(&[server.client()], ledger, round, random.random(), &Until::Gone).await;
+    let writers =
+        load::start(&[server.client()], ledger, round, random.random(), &StopCondition::ServerGone).await;
     sleep(Duration::from_millis(random.random_range(0..=300))).await;
     server.kill();
     // Each stops at its first request that gets no answer.
@@ -68,7 +69,7 @@ async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64,
 }
 
 /// Now and then, kills a server before it is ready.
-async fn kill_while_starting(options: &Options, random: &mut StdRng) {
+async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     while random.random_ratio(1, 4) {
         let starting = options.spawn();
         sleep(Duration::from_micros(random.random_range(0..=80_000))).await;
@@ -77,10 +78,10 @@ async fn kill_while_starting(options: &Options, random: &mut StdRng) {
 }
 
 /// Ends the server, makes sure that its projections hold what a rebuild from the log alone holds, and starts it again.
-async fn compare_with_rebuild(server: Process, options: &Options, folder: &Path) -> Process {
+async fn compare_with_rebuild(server: Process, options: &ProcessOptions, folder: &Path) -> Process {
     server.end().await;
-    let live = digests::of_folder(folder).await;
-    let rebuilt = digests::of_rebuild(folder, &live).await;
+    let live = digests::from_folder(folder).await;
+    let rebuilt = digests::from_rebuild(folder, &live).await;
     assert_eq!(live.position, rebuilt.position, "the projections have not folded the whole log");
     assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
     options.start().await

@@ -7,7 +7,7 @@ use crate::damage::{append, append_version, created, log};
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
 use crate::shown::{name, redacted};
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
 /// A type that would clear a screen, turn what follows around, and begin a line of its own.
 const HOSTILE: &str = "MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage";
@@ -19,12 +19,12 @@ fn assert_tame(text: &str) {
     assert!(text.contains(r"MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage"), "{text:?}");
 }
 
-async fn what_cannot_be_read_is_listed(line_up: LineUp) {
-    let stage = Stage::start(line_up).await;
+async fn what_cannot_be_read_is_listed(topology: Topology) {
+    let stage = TestSystem::start(topology).await;
     let token = create_app(stage.client(), "an app").await;
     create_chat(stage.client(), &token).await;
     create_message(stage.client(), &token, 1, "one").await;
-    let sound = stage.operate(&["events", "check"]).await.expect(0);
+    let sound = stage.run(&["events", "check"]).await.expect(0);
     insta::assert_snapshot!(
         format!("check_sound_{}", name(&stage)),
         redacted(&stage, &token, &[], &sound.text())
@@ -39,7 +39,7 @@ async fn what_cannot_be_read_is_listed(line_up: LineUp) {
         (append(&*log, "weather", "Rained", "{}").await, "STRANGE"),
         (append(&*log, "chat-operations", "Fired", "{}").await, "ACT"),
     ];
-    let found = stage.operate(&["events", "check", "--limit", "4"]).await.expect(1);
+    let found = stage.run(&["events", "check", "--limit", "4"]).await.expect(1);
     assert_tame(&found.text());
     assert!(!found.text().contains("secret"), "payloads are users' texts");
     insta::assert_snapshot!(
@@ -47,36 +47,36 @@ async fn what_cannot_be_read_is_listed(line_up: LineUp) {
         redacted(&stage, &token, &positions, &found.text())
     );
     let letters = eventually("it is parked", async || {
-        let letters = stage.operate(&["dead-letters", "list"]).await;
+        let letters = stage.run(&["dead-letters", "list"]).await;
         (letters.0.status.code() == Some(1)).then_some(letters)
     });
     assert_tame(&letters.await.text());
     let pinned = positions[0].0.to_string();
     // A trial does not go with a projector that moves at the same moment.
     let shown = eventually("it is shown", async || {
-        let shown = stage.operate(&["dead-letters", "show", &pinned]).await;
+        let shown = stage.run(&["dead-letters", "show", &pinned]).await;
         (shown.0.status.code() == Some(0)).then(|| shown.text())
     });
     let shown = shown.await;
     assert_tame(&shown);
     assert!(shown.contains(&stream), "where it is to be copied, a stream's name is whole: {shown}");
     let from = positions[3].0.to_string();
-    let later = stage.ask(&["events", "check", "--from", &from]).await;
+    let later = stage.run_json(&["events", "check", "--from", &from]).await;
     assert_eq!(later["status"], "finding");
     // Of a server that others share, only this system's streams are read.
-    let (problems, events) = match line_up {
-        LineUp::Embedded => (json!({ "unknown_stream": 1, "unknown_type": 1 }), 2),
-        LineUp::AtScale => (json!({ "unknown_type": 1 }), 1),
+    let (problems, events) = match topology {
+        Topology::Embedded => (json!({ "unknown_stream": 1, "unknown_type": 1 }), 2),
+        Topology::AtScale => (json!({ "unknown_type": 1 }), 1),
     };
     assert_eq!((&later["data"]["problems"], &later["data"]["events"]), (&problems, &json!(events)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_listed_from_a_file() {
-    what_cannot_be_read_is_listed(LineUp::Embedded).await;
+    what_cannot_be_read_is_listed(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_listed_from_a_server() {
-    what_cannot_be_read_is_listed(LineUp::AtScale).await;
+    what_cannot_be_read_is_listed(Topology::AtScale).await;
 }

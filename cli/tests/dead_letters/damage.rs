@@ -8,16 +8,14 @@ use chat_domain::{
     Event, ExpectedRevision, MessageBody, MessageNumber, Metadata, Position, Revision, Timestamp,
 };
 use chat_kurrentdb::{KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::event_store::{
-    EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead,
-};
+use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend, StreamRead};
 use chat_sqlite::SqliteEventStore;
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::test_system::TestSystem;
 
 /// The log of a stage.
-pub async fn log(stage: &Stage) -> Arc<dyn EventStore> {
+pub async fn log(stage: &TestSystem) -> Arc<dyn EventStore> {
     match stage.flag("--event-store-url") {
         None => Arc::new(SqliteEventStore::open(&stage.folder().join("events.db")).expect("the log")),
         Some(url) => {
@@ -40,8 +38,12 @@ pub async fn append_version(
     schema_version: SchemaVersion,
     data: &str,
 ) -> Position {
-    let last: Option<Revision> =
-        log.read_stream(StreamRead::last_event(stream)).await.expect("the stream").pop().map(|event| event.revision);
+    let last: Option<Revision> = log
+        .read_stream(StreamRead::last_event(stream))
+        .await
+        .expect("the stream")
+        .pop()
+        .map(|event| event.revision);
     let metadata = serde_json::to_string(&Metadata::default()).expect("JSON");
     let append = StreamAppend {
         stream: stream.into(),

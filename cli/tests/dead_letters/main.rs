@@ -4,9 +4,9 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
-#[path = "../generations/stage.rs"]
+#[path = "../generations/test_system.rs"]
 #[expect(dead_code, reason = "each suite uses its own part of it")]
-mod stage;
+mod test_system;
 
 mod check;
 mod damage;

@@ -8,7 +8,7 @@ use chat_projector::search::SearchIndexStore;
 
 use crate::damage::{events, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
 /// Folds the log as a program would that can't read chats' creations and second messages.
 async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn EventStore) {
@@ -24,8 +24,8 @@ async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn Event
 }
 
 /// A system that has upgraded: a chat with three messages, of which the projections have none.
-async fn upgraded(line_up: LineUp) -> (Stage, String) {
-    let mut stage = Stage::start(line_up).await;
+async fn upgraded(topology: Topology) -> (TestSystem, String) {
+    let mut stage = TestSystem::start(topology).await;
     let token = create_app(stage.client(), "an app").await;
     create_chat(stage.client(), &token).await;
     for body in ["one", "two", "three"] {
@@ -48,7 +48,7 @@ async fn upgraded(line_up: LineUp) -> (Stage, String) {
     (stage, token)
 }
 
-async fn all_is_there(stage: &Stage, token: &str) {
+async fn all_is_there(stage: &TestSystem, token: &str) {
     for client in stage.clients() {
         let chat = client.get(chat_path(token, 1)).send().await.expect(200).json();
         assert_eq!(chat["message_count"], 3);
@@ -59,12 +59,12 @@ async fn all_is_there(stage: &Stage, token: &str) {
     }
 }
 
-async fn a_retry_mends_what_an_older_program_left(line_up: LineUp) {
-    let (mut stage, token) = upgraded(line_up).await;
+async fn a_retry_mends_what_an_older_program_left(topology: Topology) {
+    let (mut stage, token) = upgraded(topology).await;
     stage.start_processes().await;
     stage.client().get(chat_path(&token, 1)).send().await.expect(404);
 
-    let tried = stage.ask(&["dead-letters", "retry", "--all"]).await;
+    let tried = stage.run_json(&["dead-letters", "retry", "--all"]).await;
     assert_eq!(tried["status"], "ok", "{tried}");
     let steps: Vec<_> = tried["data"]["steps"]
         .as_array()
@@ -81,29 +81,29 @@ async fn a_retry_mends_what_an_older_program_left(line_up: LineUp) {
     stage.client().get(chat_path(&token, 1)).send().await.expect(404);
 
     let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    stage.operate(&done).await.expect(0);
+    stage.run(&done).await.expect(0);
     all_is_there(&stage, &token).await;
-    stage.operate(&["dead-letters", "list"]).await.expect(0);
-    stage.operate(&["projections", "verify", "read-model", "--full"]).await.expect(0);
-    stage.operate(&["projections", "verify", "search-index", "--full"]).await.expect(0);
+    stage.run(&["dead-letters", "list"]).await.expect(0);
+    stage.run(&["projections", "verify", "read-model", "--full"]).await.expect(0);
+    stage.run(&["projections", "verify", "search-index", "--full"]).await.expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_mends_what_an_older_program_left_in_files() {
-    a_retry_mends_what_an_older_program_left(LineUp::Embedded).await;
+    a_retry_mends_what_an_older_program_left(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_mends_what_an_older_program_left_at_scale() {
-    a_retry_mends_what_an_older_program_left(LineUp::AtScale).await;
+    a_retry_mends_what_an_older_program_left(Topology::AtScale).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_projects_the_command_carries_it_out() {
-    let (mut stage, token) = upgraded(LineUp::Embedded).await;
+    let (mut stage, token) = upgraded(Topology::Embedded).await;
     let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    stage.operate(&done).await.expect(0);
-    stage.operate(&["dead-letters", "list"]).await.expect(0);
+    stage.run(&done).await.expect(0);
+    stage.run(&["dead-letters", "list"]).await.expect(0);
     stage.start_processes().await;
     all_is_there(&stage, &token).await;
 }

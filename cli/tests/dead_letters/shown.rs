@@ -2,10 +2,10 @@
 
 use chat_domain::Position;
 
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
 /// Takes out the folder, the token, times, ids, and the width of columns; names positions.
-pub fn redacted(stage: &Stage, token: &str, positions: &[(Position, &str)], text: &str) -> String {
+pub fn redacted(stage: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     if let Some(database) = stage.flag("--database-url") {
@@ -42,9 +42,9 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
 }
 
 /// The line-up's name, for snapshots.
-pub fn name(stage: &Stage) -> &'static str {
-    match stage.line_up {
-        LineUp::Embedded => "embedded",
-        LineUp::AtScale => "at_scale",
+pub fn name(stage: &TestSystem) -> &'static str {
+    match stage.topology {
+        Topology::Embedded => "embedded",
+        Topology::AtScale => "at_scale",
     }
 }

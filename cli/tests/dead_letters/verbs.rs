@@ -7,18 +7,18 @@ use crate::damage::{append, created, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use crate::harness::deadline::eventually;
 use crate::shown::{name, redacted};
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
-struct Story {
-    stage: Stage,
+struct CommandScenario {
+    stage: TestSystem,
     token: String,
     positions: Vec<(Position, &'static str)>,
 }
 
-impl Story {
+impl CommandScenario {
     /// A chat with two messages, a third that can't be read, and a fourth that waits behind it.
-    async fn begin(line_up: LineUp) -> Self {
-        let stage = Stage::start(line_up).await;
+    async fn begin(topology: Topology) -> Self {
+        let stage = TestSystem::start(topology).await;
         let token = create_app(stage.client(), "an app").await;
         let chat = create_chat(stage.client(), &token).await;
         for body in ["one", "two"] {
@@ -50,15 +50,15 @@ impl Story {
 
     /// Carries a command out, and compares what it says.
     async fn says(&self, verb: &str, arguments: &[&str], code: i32) {
-        let answer = self.stage.operate(arguments).await.expect(code);
-        let said = format!("{}---\n{}", answer.text(), answer.said());
+        let answer = self.stage.run(arguments).await.expect(code);
+        let said = format!("{}---\n{}", answer.text(), answer.stderr());
         let said = redacted(&self.stage, &self.token, &self.positions, &said);
         insta::assert_snapshot!(format!("{verb}_{}", name(&self.stage)), said);
     }
 }
 
-async fn a_broken_event_is_dealt_with(line_up: LineUp) {
-    let story = Story::begin(line_up).await;
+async fn a_broken_event_is_dealt_with(topology: Topology) {
+    let story = CommandScenario::begin(topology).await;
     let broken = story.broken();
     story.says("list", &["dead-letters", "list"], 1).await;
     story.says("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1).await;
@@ -74,7 +74,7 @@ async fn a_broken_event_is_dealt_with(line_up: LineUp) {
     story.reason_becomes(Some("2 events could not be applied and are parked")).await;
     let discard = ["dead-letters", "discard", &broken, "--execute", "--reason", "it holds no text"];
     story.says("discard", &discard, 0).await;
-    story.reason_becomes(Some("1 events were discarded, and nobody has acknowledged it")).await;
+    story.reason_becomes(Some("1 events were discarded and not acknowledged")).await;
 
     let client = story.stage.client();
     let path = |number| message_path(&story.token, 1, number);
@@ -93,7 +93,7 @@ async fn a_broken_event_is_dealt_with(line_up: LineUp) {
     story.reason_becomes(None).await;
     story.says("list_nothing", &["dead-letters", "list"], 0).await;
     story.says("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
-    let listed = story.stage.ask(&["dead-letters", "list", "--all"]).await;
+    let listed = story.stage.run_json(&["dead-letters", "list", "--all"]).await;
     assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));
     let states: Vec<_> =
         listed["data"]["letters"].as_array().expect("letters").iter().map(|of| &of["state"]).collect();
@@ -102,10 +102,10 @@ async fn a_broken_event_is_dealt_with(line_up: LineUp) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_event_is_dealt_with_where_everything_is_one_process() {
-    a_broken_event_is_dealt_with(LineUp::Embedded).await;
+    a_broken_event_is_dealt_with(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_event_is_dealt_with_at_scale() {
-    a_broken_event_is_dealt_with(LineUp::AtScale).await;
+    a_broken_event_is_dealt_with(Topology::AtScale).await;
 }

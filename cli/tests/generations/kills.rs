@@ -20,13 +20,13 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::harness::deadline::eventually;
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
 const KILLS: usize = 10;
 const CHATS: u64 = 20;
 
 /// Fills a log: an app with chats, and messages of which some are edited.
-async fn fill(stage: &Stage) {
+async fn fill(stage: &TestSystem) {
     let log: Arc<dyn EventStore> = if let Some(url) = stage.event_store_url() {
         let url = KurrentDbUrl::parse(url).expect("a URL");
         Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
@@ -42,7 +42,7 @@ async fn fill(stage: &Stage) {
     events.extend(chats.clone().map(|chat_number| Event::from(ChatCreated { chat_number })));
     append(&*log, StreamId::App(app), &events).await;
     // Servers take longer than files.
-    let messages = if stage.line_up == LineUp::Embedded { 600 } else { 400 };
+    let messages = if stage.topology == Topology::Embedded { 600 } else { 400 };
     let body = |text: String| MessageBody::parse(text).expect("a text");
     for chat in chats {
         let mut events: Vec<Event> = Vec::new();
@@ -87,21 +87,21 @@ fn positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
-    is_the_same_whatever_it_went_through(LineUp::Embedded).await;
+    check_killed_rebuild(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undisturbed_one() {
-    is_the_same_whatever_it_went_through(LineUp::AtScale).await;
+    check_killed_rebuild(Topology::AtScale).await;
 }
 
-async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
-    let mut stage = Stage::engines(line_up);
+async fn check_killed_rebuild(topology: Topology) {
+    let mut stage = TestSystem::engines(topology);
     fill(&stage).await;
     // What the system folds is the undisturbed one. Nobody writes meanwhile.
     stage.start_processes().await;
     let head = eventually("everything is folded", async || {
-        let list = stage.ask(&["projections", "list"]).await;
+        let list = stage.run_json(&["projections", "list"]).await;
         let folded = list["data"].as_array()?.iter().all(|listed| listed["lag_ms"] == 0);
         folded.then(|| list["data"][0]["head"].as_u64())?
     })
@@ -112,7 +112,7 @@ async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
     let mut random = StdRng::seed_from_u64(seed);
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
-    let latest = if line_up == LineUp::Embedded { 350 } else { 1_200 };
+    let latest = if topology == Topology::Embedded { 350 } else { 1_200 };
     let mut unfinished = 0;
     for _ in 0..KILLS {
         let mut command = stage.command(&rebuild);
@@ -120,18 +120,18 @@ async fn is_the_same_whatever_it_went_through(line_up: LineUp) {
         sleep(Duration::from_millis(random.random_range(20..latest))).await;
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
-        let list = stage.ask(&["projections", "list"]).await;
+        let list = stage.run_json(&["projections", "list"]).await;
         let built = positions(&list, 2);
         assert!(built.len() <= 2, "each rebuild goes on with the one before: {list}");
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
     }
-    if line_up == LineUp::Embedded {
+    if topology == Topology::Embedded {
         assert!(unfinished > 0, "no kill came in the middle of it; KILL_SEED={seed}");
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let done = stage.ask(&rebuild).await;
+    let done = stage.run_json(&rebuild).await;
     assert_eq!(done["status"], "ok", "KILL_SEED={seed}: {done}");
     for comparison in done["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");

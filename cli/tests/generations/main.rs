@@ -6,8 +6,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-mod checker;
+mod consistency_checker;
 mod kills;
-mod stage;
 mod switching;
+mod test_system;
 mod verbs;

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::checker::Checker;
+use crate::consistency_checker::ConsistencyChecker;
 use crate::harness::deadline::eventually;
-use crate::stage::{LineUp, Stage};
+use crate::test_system::{TestSystem, Topology};
 
 /// Rounds of everything that a client does, between one step and the next.
 const ROUNDS: u64 = 30;
 
-async fn work_for_a_while(checker: &Checker) {
+async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let counts = checker.counts();
     let all = || [&counts.written, &counts.read, &counts.searched].map(|count| count.load(Ordering::SeqCst));
     let before = all();
@@ -21,54 +21,54 @@ async fn work_for_a_while(checker: &Checker) {
 }
 
 /// Waits until every process that answers queries has switched so many times.
-async fn switched(stage: &Stage, times: usize) {
+async fn switched(stage: &TestSystem, times: usize) {
     for process in stage.answering() {
         eventually(&format!("switched {times} times"), async || {
-            let count = process.said().matches("queries are answered from these generations now").count();
+            let count = process.stderr().matches("queries are answered from these generations now").count();
             (count >= times).then_some(())
         })
         .await;
     }
 }
 
-async fn readers_notice_nothing(line_up: LineUp) {
-    let stage = Stage::start(line_up).await;
-    let checker = Checker::start(&stage.clients()).await;
-    work_for_a_while(&checker).await;
+async fn check_readers_across_switch_overs(topology: Topology) {
+    let stage = TestSystem::start(topology).await;
+    let checker = ConsistencyChecker::start(&stage.clients()).await;
+    wait_for_client_progress(&checker).await;
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
-    let said = stage.operate(&rebuild).await.expect(0).text();
+    let said = stage.run(&rebuild).await.expect(0).text();
     assert!(said.contains("readers see read_model 2, search_index 2"), "{said}");
     switched(&stage, 1).await;
-    work_for_a_while(&checker).await;
+    wait_for_client_progress(&checker).await;
 
     let roll_back = ["projections", "rollback", "--execute", "--reason", "a test"];
-    let said = stage.operate(&roll_back).await.expect(0).text();
+    let said = stage.run(&roll_back).await.expect(0).text();
     assert!(said.contains("readers see read_model 1, search_index 1"), "{said}");
     switched(&stage, 2).await;
-    work_for_a_while(&checker).await;
+    wait_for_client_progress(&checker).await;
 
     // One alone, too.
     let promote = ["projections", "promote", "search-index", "--execute", "--reason", "a test"];
-    stage.operate(&promote).await.expect(0);
+    stage.run(&promote).await.expect(0);
     switched(&stage, 3).await;
-    work_for_a_while(&checker).await;
+    wait_for_client_progress(&checker).await;
     checker.stop().await;
 
     for projection in ["read-model", "search-index"] {
-        stage.operate(&["projections", "verify", projection, "--full"]).await.expect(0);
-        stage.operate(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
+        stage.run(&["projections", "verify", projection, "--full"]).await.expect(0);
+        stage.run(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
     }
-    let said = stage.projecting().said();
+    let said = stage.projecting().stderr();
     assert!(!said.contains("panicked"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_of_one_process_notice_nothing_of_a_rebuild_and_a_rollback() {
-    readers_notice_nothing(LineUp::Embedded).await;
+    check_readers_across_switch_overs(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_at_scale_notice_nothing_of_a_rebuild_and_a_rollback() {
-    readers_notice_nothing(LineUp::AtScale).await;
+    check_readers_across_switch_overs(Topology::AtScale).await;
 }

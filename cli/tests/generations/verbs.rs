@@ -2,10 +2,10 @@
 
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
-use crate::stage::{Answer, LineUp, Stage};
+use crate::test_system::{CommandOutput, TestSystem, Topology};
 
 /// Takes out what differs from run to run: the folder, the server, the token, times, sizes, rates, large numbers.
-fn redacted(stage: &Stage, token: &str, text: &str) -> String {
+fn redacted(stage: &TestSystem, token: &str, text: &str) -> String {
     let text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     let mut shown = String::new();
@@ -60,23 +60,23 @@ fn redacted_word(word: &str) -> String {
     word.to_owned()
 }
 
-struct Story {
-    stage: Stage,
+struct CommandScenario {
+    stage: TestSystem,
     token: String,
     name: &'static str,
 }
 
-impl Story {
-    async fn begin(line_up: LineUp) -> Self {
-        let stage = Stage::start(line_up).await;
+impl CommandScenario {
+    async fn begin(topology: Topology) -> Self {
+        let stage = TestSystem::start(topology).await;
         let token = create_app(stage.client(), "an app").await;
         let chat = create_chat(stage.client(), &token).await;
         for body in ["one", "two", "three"] {
             create_message(stage.client(), &token, chat, body).await;
         }
-        let name = match line_up {
-            LineUp::Embedded => "embedded",
-            LineUp::AtScale => "at_scale",
+        let name = match topology {
+            Topology::Embedded => "embedded",
+            Topology::AtScale => "at_scale",
         };
         let story = Self { stage, token, name };
         story.settled().await;
@@ -86,7 +86,7 @@ impl Story {
     /// Waits until every live generation has a projector of its own that has folded everything.
     async fn settled(&self) {
         eventually("all generations that are live are kept", async || {
-            let list = self.stage.ask(&["projections", "list"]).await;
+            let list = self.stage.run_json(&["projections", "list"]).await;
             let mut live =
                 list["data"].as_array()?.iter().filter(|listed| listed["standing"] == "live").peekable();
             live.peek()?;
@@ -98,8 +98,8 @@ impl Story {
         .await;
     }
 
-    fn show(&self, verb: &str, answer: &Answer) {
-        let (text, said) = (answer.text(), answer.said());
+    fn show(&self, verb: &str, answer: &CommandOutput) {
+        let (text, said) = (answer.text(), answer.stderr());
         let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
         assert!(!text.contains(acts), "it does something to a terminal: {text:?}");
         let notes: Vec<&str> = said
@@ -113,12 +113,12 @@ impl Story {
 
     async fn says(&self, verb: &str, code: i32, arguments: &[&str]) {
         let arguments: Vec<&str> = ["projections"].iter().chain(arguments).copied().collect();
-        self.show(verb, &self.stage.operate(&arguments).await.expect(code));
+        self.show(verb, &self.stage.run(&arguments).await.expect(code));
     }
 }
 
-async fn each_verb_says_what_it_did(line_up: LineUp) {
-    let story = Story::begin(line_up).await;
+async fn check_every_command(topology: Topology) {
+    let story = CommandScenario::begin(topology).await;
     let reason = ["--execute", "--operator", "a tester", "--reason", "a test"];
     let with_reason = |verb: &[&'static str]| -> Vec<&str> { verb.iter().chain(&reason).copied().collect() };
     story.says("list", 0, &["list"]).await;
@@ -152,7 +152,7 @@ async fn each_verb_says_what_it_did(line_up: LineUp) {
     // The projectors of what was live before go on for a while.
     let dropped = eventually("nobody works on it any more", async || {
         let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
-        Some(story.stage.operate(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
+        Some(story.stage.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
     });
     story.show("drop", &dropped.await);
     assert!(!story.stage.folder().join("search-index.2").exists());
@@ -160,19 +160,19 @@ async fn each_verb_says_what_it_did(line_up: LineUp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_verb_says_what_it_did_with_everything_embedded() {
-    each_verb_says_what_it_did(LineUp::Embedded).await;
+    check_every_command(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_verb_says_what_it_did_at_scale() {
-    each_verb_says_what_it_did(LineUp::AtScale).await;
+    check_every_command(Topology::AtScale).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_lacks_an_event_is_explained_by_the_event_it_lacks() {
-    let story = Story::begin(LineUp::Embedded).await;
+    let story = CommandScenario::begin(Topology::Embedded).await;
     story.stage.alter(1, "DELETE FROM messages WHERE number = 3").await;
-    let verified = story.stage.ask(&["projections", "verify", "read-model", "--full"]).await;
+    let verified = story.stage.run_json(&["projections", "verify", "read-model", "--full"]).await;
     assert_eq!(verified["status"], "finding");
     let shown = &verified["data"]["shown"];
     assert_eq!(shown.as_array().map(Vec::len), Some(1), "{verified}");

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 /// How long any answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Talks to one process, or to a line-up of them as a gateway would.
 #[derive(Clone, Debug)]
@@ -28,14 +28,14 @@ pub struct Client {
 
 /// A request that got no answer, and why.
 #[derive(Debug)]
-pub enum NoAnswer {
+pub enum RequestError {
     /// Nobody was there to take it.
     NotSent(String),
     /// It may have been taken.
     Lost(String),
 }
 
-impl fmt::Display for NoAnswer {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NotSent(why) | Self::Lost(why)) = self;
         f.write_str(why)
@@ -156,7 +156,7 @@ impl Call<'_> {
     }
 
     /// Sends it.
-    pub async fn try_send(self) -> Result<Reply, NoAnswer> {
+    pub async fn try_send(self) -> Result<Reply, RequestError> {
         let url = self.client.url(&self.method, &self.path);
         let mut request =
             Request::builder().method(&self.method).uri(url).body(Full::new(self.body)).expect("a request");
@@ -164,10 +164,11 @@ impl Call<'_> {
         let exchange = async {
             let answer = self.client.http.request(request).await.map_err(|error| {
                 let why = format!("{error:?}");
-                if error.is_connect() { NoAnswer::NotSent(why) } else { NoAnswer::Lost(why) }
+                if error.is_connect() { RequestError::NotSent(why) } else { RequestError::Lost(why) }
             })?;
             let (head, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| NoAnswer::Lost(format!("{error:?}")))?.to_bytes();
+            let body =
+                body.collect().await.map_err(|error| RequestError::Lost(format!("{error:?}")))?.to_bytes();
             Ok(Reply {
                 method: self.method,
                 path: self.path,
@@ -176,8 +177,8 @@ impl Call<'_> {
                 body,
             })
         };
-        let elapsed = Err(NoAnswer::Lost(format!("no answer within {ANSWER_WITHIN:?}")));
-        tokio::time::timeout(ANSWER_WITHIN, exchange).await.unwrap_or(elapsed)
+        let elapsed = Err(RequestError::Lost(format!("no answer within {RESPONSE_TIMEOUT:?}")));
+        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await.unwrap_or(elapsed)
     }
 }
 

@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take that takes a moment on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         // A look that hangs must not outlast the deadline.
-        match timeout(PATIENCE, look()).await {
+        match timeout(TIMEOUT, look()).await {
             Ok(Some(found)) => return found,
-            Ok(None) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
-            Ok(None) | Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+            Ok(None) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
+            Ok(None) | Err(_) => panic!("{what}: not within {TIMEOUT:?}"),
         }
     }
 }

@@ -5,5 +5,5 @@
 pub mod api;
 pub mod client;
 pub mod deadline;
-pub mod line_up;
+pub mod deployment;
 pub mod process;

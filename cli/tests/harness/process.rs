@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
-use super::deadline::{PATIENCE, eventually};
+use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads: none of the tester's own must reach it.
 const ENVIRONMENT: [&str; 14] = [
@@ -41,13 +41,13 @@ pub fn program() -> Command {
 
 /// How to start a process.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ProcessOptions {
     role: &'static str,
     data_dir: PathBuf,
     arguments: Vec<String>,
 }
 
-impl Options {
+impl ProcessOptions {
     /// A process of this role, such as `serve`, on this folder and a free port.
     pub fn new(role: &'static str, data_dir: &Path) -> Self {
         Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new() }
@@ -114,21 +114,21 @@ impl Process {
     }
 
     /// What it has written to stderr so far.
-    pub fn said(&self) -> String {
+    pub fn stderr(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it says where it listens.
     pub async fn wait_for_address(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         self.url = loop {
-            if let Some(url) = listening_on(&self.said()) {
+            if let Some(url) = listening_on(&self.stderr()) {
                 break url;
             }
             if let Some(status) = self.child.try_wait().expect("its state") {
-                panic!("it ended with {status}:\n{}", self.said());
+                panic!("it ended with {status}:\n{}", self.stderr());
             }
-            assert!(Instant::now() < deadline, "it does not say where it listens:\n{}", self.said());
+            assert!(Instant::now() < deadline, "it does not say where it listens:\n{}", self.stderr());
             sleep(Duration::from_millis(2)).await;
         };
     }
@@ -136,7 +136,7 @@ impl Process {
     /// Waits until `/readyz` says that it is ready.
     pub async fn wait_until_ready(&self) {
         let client = self.client();
-        eventually(&format!("ready: {}", self.said()), async || {
+        eventually(&format!("ready: {}", self.stderr()), async || {
             let reply = client.get("/readyz").try_send().await.ok()?;
             (reply.status == 200).then_some(())
         })
@@ -163,7 +163,7 @@ impl Process {
     }
 
     /// Asks it to end: SIGTERM.
-    pub fn ask_to_end(&self) {
+    pub fn terminate(&self) {
         self.signal("TERM");
     }
 
@@ -186,22 +186,22 @@ impl Process {
 
     /// Waits for its end.
     pub async fn ended(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 if let Some(reader) = self.reader.take() {
                     reader.join().expect("all that it said");
                 }
-                return (status, self.said());
+                return (status, self.stderr());
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.said());
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.stderr());
             sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Asks it to end and waits until it has, in order.
     pub async fn end(self) {
-        self.ask_to_end();
+        self.terminate();
         let (status, said) = self.ended().await;
         assert!(status.success(), "it ended with {status}:\n{said}");
     }

@@ -12,7 +12,7 @@ use crate::audit::AUDIT;
 use crate::contract::{Contract, assert_problem};
 
 /// How long to wait for an event.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream of server-sent events.
 struct Stream {
@@ -25,7 +25,7 @@ impl Stream {
         let (address, path) =
             url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
         let mut connection = TcpStream::connect(address).expect("a connection");
-        connection.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        connection.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let resumed = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
         write!(connection, "GET /{path} HTTP/1.1\r\nHost: {address}\r\n{resumed}\r\n").expect("a request");
         let mut stream = Self { lines: BufReader::new(connection) };
@@ -107,7 +107,7 @@ async fn tails_end_when_the_process_stops() {
     contract.ask_all_to_end();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(tail.next()));
-    assert_eq!(end.recv_timeout(PATIENCE), Ok(None), "it does not end");
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(None), "it does not end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +121,7 @@ async fn more_tails_than_there_is_room_for_are_refused() {
         let url = contract.client().url_of(&format!("{AUDIT}/tail"));
         let address = url.strip_prefix("http://")?.split('/').next()?.to_owned();
         let mut connection = TcpStream::connect(address).ok()?;
-        connection.set_read_timeout(Some(PATIENCE)).ok()?;
+        connection.set_read_timeout(Some(TIMEOUT)).ok()?;
         write!(connection, "GET {AUDIT}/tail HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
         let mut line = String::new();
         BufReader::new(connection).read_line(&mut line).ok()?;

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::harness::api::{API, app_path, chat_path};
 use crate::harness::client::{Call, Client, Reply};
-use crate::harness::line_up::LineUp;
-use crate::harness::process::Options;
+use crate::harness::deployment::Deployment;
+use crate::harness::process::ProcessOptions;
 use crate::openapi::Document;
 
 /// A chat API, its client and its document.
 pub struct Contract {
-    line_up: LineUp,
+    line_up: Deployment,
     document: Document,
     /// The answer to the last command: queries see at least what it did.
     last_command: Mutex<Option<Reply>>,
@@ -30,7 +30,7 @@ impl Contract {
     }
 
     /// The line-up under test, its processes with more flags.
-    pub async fn start_with(more: impl Fn(Options) -> Options) -> Self {
+    pub async fn start_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let line_up = crate::line_up(more).await;
         let document = Document::new(line_up.client().get("/openapi.json").send().await.expect(200).json());
         Self { line_up, document, last_command: Mutex::new(None) }
@@ -44,7 +44,7 @@ impl Contract {
     /// Asks all of its processes to end.
     pub fn ask_all_to_end(&self) {
         for process in self.line_up.processes() {
-            process.ask_to_end();
+            process.terminate();
         }
     }
 

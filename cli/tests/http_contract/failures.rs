@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
-use crate::harness::line_up::folder;
-use crate::harness::process::Options;
+use crate::harness::deployment::folder;
+use crate::harness::process::ProcessOptions;
 
 /// Holds the log, so that nothing can be appended until it is dropped.
 fn hold(folder: &Path) -> Held {
@@ -82,7 +82,7 @@ async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to_clients() {
     let folder = folder();
-    let options = Options::new("serve", folder.path());
+    let options = ProcessOptions::new("serve", folder.path());
     let server = options.start().await;
     let token = create_app(&server.client(), "an app").await;
     let chat = create_chat(&server.client(), &token).await;
@@ -106,7 +106,7 @@ async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_before_there_is_a_projection_are_told_to_come_back() {
     let folder = folder();
-    let mut queries = Options::new("query-api", folder.path()).spawn();
+    let mut queries = ProcessOptions::new("query-api", folder.path()).spawn();
     queries.wait_for_address().await;
     let client = queries.client();
     let refused = client.get(format!("{API}/apps")).send().await;
@@ -114,7 +114,7 @@ async fn queries_before_there_is_a_projection_are_told_to_come_back() {
     assert!(refused.has("retry-after"));
     client.get("/readyz").send().await.expect(503);
 
-    let projector = Options::new("projector", folder.path()).start().await;
+    let projector = ProcessOptions::new("projector", folder.path()).start().await;
     queries.wait_until_ready().await;
     client.get(format!("{API}/apps")).send().await.expect(200);
     projector.end().await;

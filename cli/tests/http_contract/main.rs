@@ -29,10 +29,10 @@ mod search;
 mod system;
 mod text;
 
-use harness::line_up::LineUp;
-use harness::process::Options;
+use harness::deployment::Deployment;
+use harness::process::ProcessOptions;
 
 /// The line-up that this suite is run against.
-async fn line_up(more: impl Fn(Options) -> Options) -> LineUp {
-    LineUp::serve_with(more).await
+async fn line_up(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+    Deployment::serve_with(more).await
 }

@@ -4,11 +4,11 @@ use serde_json::json;
 
 use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, create_message, message_path};
 use crate::harness::client::Client;
-use crate::harness::line_up::LineUp;
+use crate::harness::deployment::Deployment;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_to_one_process_are_seen_by_queries_to_another() {
-    let line_up = LineUp::roles().await;
+    let line_up = Deployment::roles().await;
     let client = line_up.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;
@@ -25,7 +25,7 @@ async fn commands_to_one_process_are_seen_by_queries_to_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_process_serves_its_role_alone() {
-    let line_up = LineUp::roles().await;
+    let line_up = Deployment::roles().await;
     let token = create_app(line_up.client(), "an app").await;
     let [commands, queries, projector] = line_up.processes() else { panic!("three processes") };
     let (commands, queries, projector): (Client, Client, Client) =

@@ -49,10 +49,10 @@ mod system;
 #[path = "../http_contract/text.rs"]
 mod text;
 
-use harness::line_up::LineUp;
-use harness::process::Options;
+use harness::deployment::Deployment;
+use harness::process::ProcessOptions;
 
 /// The line-up that this suite is run against.
-async fn line_up(more: impl Fn(Options) -> Options) -> LineUp {
-    LineUp::at_scale_with(more).await
+async fn line_up(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+    Deployment::at_scale_with(more).await
 }

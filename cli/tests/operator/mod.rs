@@ -15,7 +15,7 @@ use chat_testing::kurrentdb::FakeKurrentDb;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::harness::line_up::folder;
+use crate::harness::deployment::folder;
 use crate::harness::process::program;
 
 /// Events of the log.
@@ -25,7 +25,7 @@ pub const EVENTS: u64 = 12;
 pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log, and a folder for files.
-pub struct Setting {
+pub struct TestLog {
     pub name: &'static str,
     pub folder: TempDir,
     pub server: Option<FakeKurrentDb>,
@@ -33,13 +33,13 @@ pub struct Setting {
 
 /// What a command came to.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Setting {
+impl TestLog {
     /// A log in a file.
     pub async fn sqlite() -> Self {
         let setting = Self { name: "sqlite", folder: folder(), server: None };
@@ -93,17 +93,17 @@ impl Setting {
     }
 
     /// Runs a command on the log, in the folder.
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
         run(self.folder.path(), arguments, &self.place())
     }
 
     /// Runs a command that needs no log, in the folder.
-    pub fn run_without_log(&self, arguments: &[&str]) -> Said {
+    pub fn run_without_log(&self, arguments: &[&str]) -> CommandOutput {
         run(self.folder.path(), arguments, &[])
     }
 }
 
-impl Said {
+impl CommandOutput {
     /// Makes sure of the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
@@ -112,7 +112,7 @@ impl Said {
     }
 
     /// Both outputs, with what changes each time replaced by what it is.
-    pub fn shown(&self, setting: &Setting, secrets: &[(&str, &str)]) -> String {
+    pub fn shown(&self, setting: &TestLog, secrets: &[(&str, &str)]) -> String {
         let mut shown = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = setting.folder.path().to_str().expect("a path");
         for (secret, name) in secrets.iter().copied().chain([(folder, "[folder]")]) {
@@ -123,12 +123,12 @@ impl Said {
     }
 }
 
-fn run(folder: &Path, arguments: &[&str], place: &[String]) -> Said {
+fn run(folder: &Path, arguments: &[&str], place: &[String]) -> CommandOutput {
     let mut command = program();
     command.current_dir(folder).args(arguments).args(place).env("CHAT_OPERATOR", "alice@ops-1");
     let Output { status, stdout, stderr } = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Said { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    CommandOutput { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
 /// Appends `count` events, the same ones each time: by turns to an app's three chats.
@@ -159,7 +159,9 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
             let before = if next == 1 { done / 3 } else { done / chats };
             StreamAppend {
                 stream: format!("chat-{TOKEN}-{}", chat + 1).into(),
-                expected_revision: ExpectedRevision::from_last_revision(before.checked_sub(1).map(Revision::new)),
+                expected_revision: ExpectedRevision::from_last_revision(
+                    before.checked_sub(1).map(Revision::new),
+                ),
                 events: indexes.into_iter().map(event).collect(),
             }
         });

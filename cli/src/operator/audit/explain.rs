@@ -7,76 +7,77 @@ use clap::{Args, Subcommand};
 
 use super::super::answer::Answer;
 use super::super::table::table;
-use super::super::{Common, Output, Stage};
-use super::subject::{About, existence, words};
-use super::{show, shown, unreadable};
+use super::subject::{SubjectCommand, describe_existence, describe_subject};
+use super::{render, show};
 use crate::failure::Failure;
+use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit explain`
 #[derive(Subcommand)]
-pub(crate) enum Explain {
+pub(crate) enum ExplainCommand {
     #[command(flatten)]
-    Row(About),
+    Subject(SubjectCommand),
     /// What an event touches: rows, documents, and what of that still holds
     #[command(after_help = "Example:\n  chat-api audit explain event 17 --data-dir ./data")]
-    Event(OfEvent),
+    Event(ExplainEventArgs),
 }
 
 /// `audit explain event`
 #[derive(Args)]
-pub(crate) struct OfEvent {
+pub(crate) struct ExplainEventArgs {
     /// Its position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::which)]
     which: EventSelector,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
-impl Explain {
-    pub(super) fn output(&self) -> Output {
+impl ExplainCommand {
+    pub(super) fn output(&self) -> OutputFormat {
         match self {
-            Self::Row(about) => about.common().output,
+            Self::Subject(about) => about.common().output,
             Self::Event(event) => event.common.output,
         }
     }
 }
 
-pub(super) async fn run(arguments: &Explain) -> Result<Answer, Failure> {
+pub(super) async fn run(arguments: &ExplainCommand) -> Result<Answer, Failure> {
     match arguments {
-        Explain::Row(about) => of_row(about).await,
-        Explain::Event(event) => of_event(event).await,
+        ExplainCommand::Subject(about) => explain_row(about).await,
+        ExplainCommand::Event(event) => explain_event(event).await,
     }
 }
 
-async fn of_row(about: &About) -> Result<Answer, Failure> {
-    let stage = Stage::open(about.common()).await?;
-    let (read_model, place) = stage.read_model().await?;
+async fn explain_row(about: &SubjectCommand) -> Result<Answer, Failure> {
+    let context = CommandContext::open(about.common()).await?;
+    let (read_model, place) = context.read_model().await?;
     let explained =
-        explain(&*stage.log, &*read_model, about.subject()).await.map_err(|error| match error {
-            ExplainError::EventStore(error) => unreadable(error),
+        explain(&*context.event_store, &*read_model, about.subject()).await.map_err(|error| match error {
+            ExplainError::EventStore(error) => event_store_failure(error),
             ExplainError::ReadModel(error) => {
                 Failure::because(format!("the read model {place} can't be read"), &error)
             }
         })?;
-    Answer::of(&explained, text_of_row(&explained))
+    Answer::from_report(&explained, row_text(&explained))
 }
 
-fn text_of_row(explained: &Explanation) -> String {
-    let (row, log) = (existence(explained.row), existence(explained.log));
-    let standing = if row == log { row.to_owned() } else { format!("{row} for readers, {log} by the log") };
-    let mut text = format!("{}: {standing}\n", words(&explained.subject));
+fn row_text(explained: &Explanation) -> String {
+    let (row, log) = (describe_existence(explained.row), describe_existence(explained.log));
+    let state = if row == log { row.to_owned() } else { format!("{row} for readers, {log} by the log") };
+    let mut text = format!("{}: {state}\n", describe_subject(&explained.subject));
     if explained.fields.is_empty() {
         return text;
     }
     let row = |field: &chat_operations::audit::ExplainedField| {
         let differs = match &field.by_the_log {
-            Some(value) => format!("{} by the log; ", shown::value(field.name, value)),
+            Some(value) => format!("{} by the log; ", render::value_text(field.name, value)),
             None => String::new(),
         };
-        let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), shown::reference);
+        let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), render::reference_line);
         [
             field.name.to_owned(),
-            super::super::text::cut(&shown::value(field.name, &field.value), 40),
+            super::super::terminal_text::truncated(&render::value_text(field.name, &field.value), 40),
             differs + &set_by,
         ]
     };
@@ -85,15 +86,15 @@ fn text_of_row(explained: &Explanation) -> String {
     text
 }
 
-async fn of_event(arguments: &OfEvent) -> Result<Answer, Failure> {
-    let stage = Stage::open(&arguments.common).await?;
-    let event = show::found(&stage, arguments.which).await?;
-    let touched = event_effects(&*stage.log, &event).await.map_err(unreadable)?;
-    Answer::of(&touched, text_of_event(&touched))
+async fn explain_event(arguments: &ExplainEventArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(&arguments.common).await?;
+    let event = show::find_event(&context, arguments.which).await?;
+    let touched = event_effects(&*context.event_store, &event).await.map_err(event_store_failure)?;
+    Answer::from_report(&touched, event_text(&touched))
 }
 
-fn text_of_event(touched: &Touched) -> String {
-    let mut text = show::event(&touched.event);
+fn event_text(touched: &Touched) -> String {
+    let mut text = show::event_text(&touched.event);
     if touched.touches.is_empty() {
         return text;
     }
@@ -111,7 +112,7 @@ fn text_of_event(touched: &Touched) -> String {
         let field =
             |name: &&str| if touch.still.contains(name) { format!("{name}*") } else { (*name).to_owned() };
         let fields: Vec<String> = touch.fields.iter().map(field).collect();
-        [format!("{what} of {}", words(&touch.subject)), effect.to_owned(), fields.join(" ")]
+        [format!("{what} of {}", describe_subject(&touch.subject)), effect.to_owned(), fields.join(" ")]
     };
     let rows: Vec<[String; 3]> = touched.touches.iter().map(row).collect();
     text.push('\n');

@@ -11,15 +11,15 @@ use serde_json::json;
 
 use super::super::answer::{self, Answer};
 use super::super::progress::Progress;
-use super::super::{Common, Stage};
-use super::filter::Filter;
-use super::list::Which;
-use super::unreadable;
+use super::filter::AuditFilterArgs;
+use super::list::ListOrder;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit export`
 #[derive(Args)]
-pub(crate) struct Export {
+pub(crate) struct ExportArgs {
     /// How to write events
     #[arg(long, value_name = "FORMAT")]
     format: Format,
@@ -28,11 +28,11 @@ pub(crate) struct Export {
     out: Option<PathBuf>,
     /// Which end of the log to begin at
     #[arg(long, value_name = "ORDER", default_value = "oldest")]
-    order: Which,
+    order: ListOrder,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: AuditFilterArgs,
 }
 
 /// How events are written.
@@ -44,7 +44,7 @@ enum Format {
     Csv,
 }
 
-pub(super) async fn run(arguments: &Export) -> ExitCode {
+pub(super) async fn run(arguments: &ExportArgs) -> ExitCode {
     match &arguments.out {
         Some(path) => answer::print(arguments.common.output, to_file(arguments, path.clone()).await),
         None => match to_stdout(arguments).await {
@@ -54,14 +54,14 @@ pub(super) async fn run(arguments: &Export) -> ExitCode {
     }
 }
 
-async fn to_file(arguments: &Export, path: PathBuf) -> Result<Answer, Failure> {
-    let unwritable = |error: &dyn std::error::Error| {
+async fn to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failure> {
+    let unwritable = |error: &(dyn std::error::Error + 'static)| {
         Failure::because(format!("{} can't be written", path.display()), error)
     };
     // What is exported are messages of people.
     let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
     let written = write(arguments, &mut file).await?.map_err(|error| match error {
-        ExportError::EventStore(error) => unreadable(error),
+        ExportError::EventStore(error) => event_store_failure(error),
         other => unwritable(&other),
     })?;
     file.persist().map_err(|error| unwritable(&error))?;
@@ -69,28 +69,28 @@ async fn to_file(arguments: &Export, path: PathBuf) -> Result<Answer, Failure> {
     Answer::new(&json!({ "events": written, "file": path.display().to_string() }), text)
 }
 
-async fn to_stdout(arguments: &Export) -> Result<(), Failure> {
+async fn to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
     match write(arguments, &mut out).await? {
         Ok(_) => Ok(()),
         // Whoever reads it has seen enough and gone.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(ExportError::EventStore(error)) => Err(unreadable(error)),
+        Err(ExportError::EventStore(error)) => Err(event_store_failure(error)),
         Err(other) => Err(Failure::because("the export ended early", &other)),
     }
 }
 
 async fn write(
-    arguments: &Export,
+    arguments: &ExportArgs,
     out: &mut (dyn Write + Send),
 ) -> Result<Result<u64, ExportError>, Failure> {
     let filter = arguments.filter.parse()?;
-    let stage = Stage::open(&arguments.common).await?;
+    let context = CommandContext::open(&arguments.common).await?;
     let format = match arguments.format {
         Format::Jsonl => ExportFormat::JsonLines,
         Format::Csv => ExportFormat::Csv,
     };
     let mut progress = Progress::start("Exporting", None);
     let scan = Scan::new(filter, arguments.order.into());
-    Ok(export(&*stage.log, scan, format, out, |looked_at| progress.at(looked_at)).await)
+    Ok(export(&*context.event_store, scan, format, out, |looked_at| progress.set_done(looked_at)).await)
 }

@@ -8,16 +8,16 @@ use crate::failure::Failure;
 
 /// Which events: those that everything given here fits.
 #[derive(Args)]
-pub(super) struct Filter {
+pub(super) struct AuditFilterArgs {
     #[command(flatten)]
-    rest: FilterOptions,
+    common: FilterOptions,
     /// Recorded at this time or earlier
     #[arg(long, value_name = "TIME", help_heading = "Which events")]
     to: Option<String>,
 }
 
-impl Filter {
+impl AuditFilterArgs {
     pub(super) fn parse(&self) -> Result<EventFilter, Failure> {
-        self.rest.filter(self.to.as_deref())
+        self.common.parse(self.to.as_deref())
     }
 }

@@ -3,60 +3,66 @@
 use chat_operations::audit::{self, Difference, LogPoint, StateThen};
 use clap::Args;
 
-use super::super::Stage;
 use super::super::answer::Answer;
 use super::super::table::table;
-use super::super::text::cut;
-use super::subject::{About, existence, words};
-use super::{shown, unreadable};
+use super::super::terminal_text::truncated;
+use super::render;
+use super::subject::{SubjectCommand, describe_existence, describe_subject};
 use crate::failure::Failure;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit at`
 #[derive(Args)]
-pub(crate) struct At {
+pub(crate) struct AtArgs {
     /// After which event: its position, or a time, which stands for the last event recorded by then
-    #[arg(value_name = "POSITION|TIME", value_parser = point)]
+    #[arg(value_name = "POSITION|TIME", value_parser = parse_point)]
     point: LogPoint,
     #[command(subcommand)]
-    pub(super) about: About,
+    pub(super) subject: SubjectCommand,
 }
 
 /// `audit diff`
 #[derive(Args)]
-pub(crate) struct Diff {
+pub(crate) struct DiffArgs {
     /// Where the difference begins: after the event at this position, or the last one recorded by this time
-    #[arg(value_name = "A", value_parser = point)]
+    #[arg(value_name = "A", value_parser = parse_point)]
     from: LogPoint,
     /// Where it ends: with the event at this position, or the last one recorded by this time
-    #[arg(value_name = "B", value_parser = point)]
+    #[arg(value_name = "B", value_parser = parse_point)]
     to: LogPoint,
     #[command(subcommand)]
-    pub(super) about: About,
+    pub(super) subject: SubjectCommand,
 }
 
-fn point(text: &str) -> Result<LogPoint, &'static str> {
+fn parse_point(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text)
         .ok_or("neither a position, a whole number, nor a time such as 2026-09-21T14:13:20Z or 2026-09-21")
 }
 
-pub(super) async fn at(arguments: &At) -> Result<Answer, Failure> {
-    let stage = Stage::open(arguments.about.common()).await?;
-    let position = arguments.point.resolve(&*stage.log).await.map_err(unreadable)?;
-    let then = audit::state_at(&*stage.log, position, arguments.about.subject()).await.map_err(unreadable)?;
-    Answer::of(&then, text_of_state(&then))
+pub(super) async fn state_at(arguments: &AtArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(arguments.subject.common()).await?;
+    let position = arguments.point.resolve(&*context.event_store).await.map_err(event_store_failure)?;
+    let then = audit::state_at(&*context.event_store, position, arguments.subject.subject())
+        .await
+        .map_err(event_store_failure)?;
+    Answer::from_report(&then, text_of_state(&then))
 }
 
 fn text_of_state(then: &StateThen) -> String {
-    let mut text =
-        format!("{} at position {}: {}\n", words(&then.subject), then.position, existence(then.existence));
+    let mut text = format!(
+        "{} at position {}: {}\n",
+        describe_subject(&then.subject),
+        then.position,
+        describe_existence(then.existence)
+    );
     if then.fields.is_empty() {
         return text;
     }
     let row = |field: &audit::Field| {
         [
             field.name.to_owned(),
-            cut(&shown::value(field.name, &field.value), 40),
-            shown::reference(&field.set_by),
+            truncated(&render::value_text(field.name, &field.value), 40),
+            render::reference_line(&field.set_by),
         ]
     };
     let rows: Vec<[String; 3]> = then.fields.iter().map(row).collect();
@@ -64,25 +70,26 @@ fn text_of_state(then: &StateThen) -> String {
     text
 }
 
-pub(super) async fn diff(arguments: &Diff) -> Result<Answer, Failure> {
-    let stage = Stage::open(arguments.about.common()).await?;
-    let from = arguments.from.resolve(&*stage.log).await.map_err(unreadable)?;
-    let to = arguments.to.resolve(&*stage.log).await.map_err(unreadable)?;
+pub(super) async fn diff(arguments: &DiffArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(arguments.subject.common()).await?;
+    let from = arguments.from.resolve(&*context.event_store).await.map_err(event_store_failure)?;
+    let to = arguments.to.resolve(&*context.event_store).await.map_err(event_store_failure)?;
     if from > to {
         return Err(Failure::new(format!("A is after B: position {from} comes after {to}")));
     }
-    let subject = arguments.about.subject();
-    let difference = audit::difference(&*stage.log, from, to, subject, u64::MAX).await.map_err(unreadable)?;
-    Answer::of(&difference, text_of_difference(&difference))
+    let subject = arguments.subject.subject();
+    let difference = audit::difference(&*context.event_store, from, to, subject, u64::MAX)
+        .await
+        .map_err(event_store_failure)?;
+    Answer::from_report(&difference, text_of_difference(&difference))
 }
 
 fn text_of_difference(difference: &Difference) -> String {
-    let (before, after) = (existence(difference.before), existence(difference.after));
-    let standing =
-        if before == after { format!("{before} at both") } else { format!("{before}, then {after}") };
+    let (before, after) = (describe_existence(difference.before), describe_existence(difference.after));
+    let state = if before == after { format!("{before} at both") } else { format!("{before}, then {after}") };
     let mut text = format!(
-        "{} from position {} to {}: {standing}\n",
-        words(&difference.subject),
+        "{} from position {} to {}: {state}\n",
+        describe_subject(&difference.subject),
         difference.from,
         difference.to
     );
@@ -90,8 +97,8 @@ fn text_of_difference(difference: &Difference) -> String {
         text.push_str("nothing changed\n");
     } else {
         let row = |change: &audit::Change| {
-            let set_by = change.set_by.as_ref().map_or_else(|| "-".to_owned(), shown::reference);
-            let value = |value| cut(&shown::value(change.name, value), 30);
+            let set_by = change.set_by.as_ref().map_or_else(|| "-".to_owned(), render::reference_line);
+            let value = |value| truncated(&render::value_text(change.name, value), 30);
             [change.name.to_owned(), value(&change.before), value(&change.after), set_by]
         };
         let rows: Vec<[String; 4]> = difference.changes.iter().map(row).collect();
@@ -99,7 +106,7 @@ fn text_of_difference(difference: &Difference) -> String {
     }
     if !difference.events.is_empty() {
         text.push_str("\nEvents between:\n");
-        text.push_str(&shown::events(&difference.events));
+        text.push_str(&render::events_table(&difference.events));
     }
     text
 }

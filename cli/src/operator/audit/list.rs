@@ -4,63 +4,64 @@ use chat_operations::audit::{ListRequest, Order, list};
 use clap::{Args, ValueEnum};
 
 use super::super::answer::{Answer, Severity};
-use super::super::{Common, Stage};
-use super::filter::Filter;
-use super::{shown, unreadable};
+use super::filter::AuditFilterArgs;
+use super::render;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit list`
 #[derive(Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// Which end of the log to begin at
     #[arg(long, value_name = "ORDER", default_value = "newest")]
-    order: Which,
+    order: ListOrder,
     /// How many events to list
     #[arg(long, value_name = "EVENTS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     limit: u64,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: AuditFilterArgs,
 }
 
 /// In which order events are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Which {
+pub(super) enum ListOrder {
     /// From the end of the log towards its start
     Newest,
     /// From the start of the log towards its end
     Oldest,
 }
 
-impl From<Which> for Order {
-    fn from(which: Which) -> Self {
+impl From<ListOrder> for Order {
+    fn from(which: ListOrder) -> Self {
         match which {
-            Which::Newest => Self::NewestFirst,
-            Which::Oldest => Self::OldestFirst,
+            ListOrder::Newest => Self::NewestFirst,
+            ListOrder::Oldest => Self::OldestFirst,
         }
     }
 }
 
-pub(super) async fn run(arguments: &List) -> Result<Answer, Failure> {
+pub(super) async fn run(arguments: &ListArgs) -> Result<Answer, Failure> {
     let filter = arguments.filter.parse()?;
-    let stage = Stage::open(&arguments.common).await?;
+    let context = CommandContext::open(&arguments.common).await?;
     let request = ListRequest {
         filter,
         order: arguments.order.into(),
         limit: usize::try_from(arguments.limit).unwrap_or(usize::MAX),
         max_scanned_events: u64::MAX,
     };
-    let page = list(&*stage.log, request).await.map_err(unreadable)?;
+    let page = list(&*context.event_store, request).await.map_err(event_store_failure)?;
     let next = page.next;
-    let answer = Answer::of(&page, shown::events(&page.events))?;
+    let answer = Answer::from_report(&page, render::events_table(&page.events))?;
     Ok(match (next, arguments.order) {
         (None, _) => answer,
-        (Some(next), Which::Newest) => {
-            answer.note(Severity::Note, format!("there are more: go on with --before {next}"))
+        (Some(next), ListOrder::Newest) => {
+            answer.with_diagnostic(Severity::Note, format!("there are more: go on with --before {next}"))
         }
-        (Some(next), Which::Oldest) => {
-            answer.note(Severity::Note, format!("there are more: go on with --after {next}"))
+        (Some(next), ListOrder::Oldest) => {
+            answer.with_diagnostic(Severity::Note, format!("there are more: go on with --after {next}"))
         }
     })
 }

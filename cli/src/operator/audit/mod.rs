@@ -6,9 +6,9 @@ mod filter;
 mod history;
 mod list;
 mod proof;
-mod proof_text;
+mod render;
+mod render_proof;
 mod show;
-mod shown;
 mod stats;
 mod subject;
 mod tail;
@@ -16,36 +16,36 @@ mod trace;
 
 use std::process::ExitCode;
 
-use chat_ports::event_store::EventStoreError;
 use clap::Subcommand;
 
 use super::answer::{self, Answer};
-use super::{Common, Stage};
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// The verbs.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Show where the log ends
     #[command(after_help = "Example:\n  chat-api audit head --data-dir ./data")]
-    Head(Common),
+    Head(CommonArgs),
     /// List events, newest first
     #[command(after_help = "Examples:\n  chat-api audit list --type MessageDeleted --since 2h\n  \
         chat-api audit list --app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --chat 1 --text fox\n  \
         chat-api audit list --actor operator --order oldest -o json")]
-    List(Box<list::List>),
+    List(Box<list::ListArgs>),
     /// Show the last events, and those that come
     #[command(after_help = "Examples:\n  chat-api audit tail -f\n  \
         chat-api audit tail -f -o json --type MessageDeleted | jq .data\n\n\
         With -o json each event is a line of JSON by itself, without an envelope.")]
-    Tail(Box<tail::Tail>),
+    Tail(Box<tail::TailArgs>),
     /// Show one event whole, what stands beside it, what caused it and what it caused
     #[command(after_help = "Examples:\n  chat-api audit show 17\n  \
         chat-api audit show 0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
-    Show(show::Show),
+    Show(show::ShowArgs),
     /// Show what belongs together across streams: requests, and the events that each of them caused
     #[command(after_help = "Example:\n  chat-api audit trace 4bf92f3577b34da6a3ce929d0e0e4736 --since 1d")]
-    Trace(Box<trace::TraceOf>),
+    Trace(Box<trace::TraceArgs>),
     /// Say why a row is as it is: each field with the event that set it; or what an event touches
     #[command(
         subcommand,
@@ -53,51 +53,51 @@ pub(crate) enum Command {
         chat-api audit explain message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
         chat-api audit explain event 204"
     )]
-    Explain(explain::Explain),
+    Explain(explain::ExplainCommand),
     /// Show an app, a chat or a message as it was then
     #[command(after_help = "Examples:\n  \
         chat-api audit at 204 message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
         chat-api audit at 2026-09-21T14:00:00Z app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT")]
-    At(history::At),
+    At(history::AtArgs),
     /// Show what changed between two points, and by which events
     #[command(after_help = "Example:\n  \
         chat-api audit diff 2026-09-21 2026-09-22 chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1")]
-    Diff(history::Diff),
+    Diff(history::DiffArgs),
     /// Count events by type, app, actor and hour, and name the streams that grow
     #[command(after_help = "Example:\n  chat-api audit stats --since 1d --top 5\n\n\
         Up to 4,096 different apps, actors and streams are counted exactly. Of more, the frequent ones are never missed, \
         and a count that may be too high is marked.")]
-    Stats(Box<stats::StatsOf>),
+    Stats(Box<stats::StatsArgs>),
     /// Write events for other programs, however many
     #[command(
         after_help = "Examples:\n  chat-api audit export --format jsonl --since 1d | jq -c .metadata.actor\n  \
         chat-api audit export --format csv --out september.csv --from 2026-09-01 --to 2026-10-01"
     )]
-    Export(Box<export::Export>),
+    Export(Box<export::ExportArgs>),
     /// Make a key that signs statements about the log
     #[command(after_help = "Example:\n  chat-api audit keygen --out audit.key --name example.com/chat-audit")]
-    Keygen(proof::Keygen),
+    Keygen(proof::KeygenArgs),
     /// Sign what the log holds, so that it can be told later whether it was altered
     #[command(
         after_help = "Example:\n  chat-api audit checkpoint --key audit.key --out 2026-11-24.checkpoint \\\n    \
         --reason 'the daily checkpoint'"
     )]
-    Checkpoint(proof::MakeCheckpoint),
+    Checkpoint(proof::CheckpointArgs),
     /// Tell whether the log was altered, and which event first
     #[command(
         after_help = "Examples:\n  chat-api audit verify --checkpoint 2026-11-24.checkpoint --public-key \
         audit.key.pub\n  chat-api audit verify          whether the log holds together by itself"
     )]
-    Verify(proof::Verify),
+    Verify(proof::VerifyArgs),
     /// Write a proof that an event was in the log, which can be checked without the log
     #[command(after_help = "Example:\n  chat-api audit prove 1204 --checkpoint 2026-11-24.checkpoint --out \
         1204.tlog-proof")]
-    Prove(proof::Prove),
+    Prove(proof::ProveArgs),
     /// Check a proof, without the log
     #[command(
         after_help = "Example:\n  chat-api audit verify-proof 1204.tlog-proof --public-key audit.key.pub"
     )]
-    VerifyProof(proof::VerifyProof),
+    VerifyProof(proof::VerifyProofArgs),
 }
 
 pub(super) async fn run(command: Command) -> ExitCode {
@@ -109,10 +109,10 @@ pub(super) async fn run(command: Command) -> ExitCode {
         Command::Trace(arguments) => answer::print(arguments.common.output, trace::run(&arguments).await),
         Command::Explain(arguments) => answer::print(arguments.output(), explain::run(&arguments).await),
         Command::At(arguments) => {
-            answer::print(arguments.about.common().output, history::at(&arguments).await)
+            answer::print(arguments.subject.common().output, history::state_at(&arguments).await)
         }
         Command::Diff(arguments) => {
-            answer::print(arguments.about.common().output, history::diff(&arguments).await)
+            answer::print(arguments.subject.common().output, history::diff(&arguments).await)
         }
         Command::Stats(arguments) => answer::print(arguments.common.output, stats::run(&arguments).await),
         Command::Export(arguments) => export::run(&arguments).await,
@@ -126,14 +126,9 @@ pub(super) async fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn head(common: &Common) -> Result<Answer, Failure> {
-    let stage = Stage::open(common).await?;
-    let head = stage.log.head().await;
-    let head = head.map_err(unreadable)?;
+async fn head(common: &CommonArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(common).await?;
+    let head = context.event_store.head().await;
+    let head = head.map_err(event_store_failure)?;
     Answer::new(&serde_json::json!({ "position": head }), head.to_string())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn unreadable(error: EventStoreError) -> Failure {
-    Failure::because("the event log can't be read", &error)
 }

@@ -16,13 +16,14 @@ use serde_json::json;
 
 use super::super::answer::{Answer, Severity};
 use super::super::progress::Progress;
-use super::super::{Common, Deed, Output, Stage};
-use super::proof_text;
+use super::render_proof;
 use crate::failure::Failure;
+use crate::operator::common_args::{ActionArgs, CommonArgs, OutputFormat};
+use crate::operator::context::CommandContext;
 
 /// `audit keygen`
 #[derive(Args)]
-pub(crate) struct Keygen {
+pub(crate) struct KeygenArgs {
     /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -31,12 +32,12 @@ pub(crate) struct Keygen {
     name: KeyName,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: Output,
+    pub(super) output: OutputFormat,
 }
 
 /// `audit checkpoint`
 #[derive(Args)]
-pub(crate) struct MakeCheckpoint {
+pub(crate) struct CheckpointArgs {
     /// The private key, from `audit keygen`
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -45,17 +46,17 @@ pub(crate) struct MakeCheckpoint {
     out: PathBuf,
     /// How far: to the event at this position, or to the last one that was recorded at this time or before [default: as
     /// far as the log goes]
-    #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
+    #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<LogPoint>,
     #[command(flatten)]
-    deed: Deed,
+    action: ActionArgs,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
 /// `audit verify`
 #[derive(Args)]
-pub(crate) struct Verify {
+pub(crate) struct VerifyArgs {
     /// What to compare with; without it, whether the log holds together by itself
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
@@ -66,12 +67,12 @@ pub(crate) struct Verify {
     #[arg(long, requires = "checkpoint", conflicts_with = "public_key")]
     unsigned: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
 /// `audit prove`
 #[derive(Args)]
-pub(crate) struct Prove {
+pub(crate) struct ProveArgs {
     /// The event's position
     #[arg(value_name = "POSITION")]
     position: u64,
@@ -82,12 +83,12 @@ pub(crate) struct Prove {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
 /// `audit verify-proof`
 #[derive(Args)]
-pub(crate) struct VerifyProof {
+pub(crate) struct VerifyProofArgs {
     /// The proof
     #[arg(value_name = "FILE")]
     proof: PathBuf,
@@ -96,90 +97,103 @@ pub(crate) struct VerifyProof {
     public_key: PathBuf,
     /// How to answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(super) output: Output,
+    pub(super) output: OutputFormat,
 }
 
-const NO_KEY: &str = "the signature was not checked: --public-key names the key to check it with";
+const SIGNATURE_NOT_CHECKED: &str =
+    "the signature was not checked: --public-key names the key to check it with";
 
-pub(super) fn keygen(arguments: &Keygen) -> Result<Answer, Failure> {
-    let Keygen { out, name, .. } = arguments;
-    let public = path_with_suffix(out, ".pub");
+pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
+    let KeygenArgs { out, name, .. } = arguments;
+    let public_key = path_with_suffix(out, ".pub");
     let key =
         SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
     let pem = key.to_pem();
     let verifying = key.verifying_key();
     // The private key last: where it is, its public key is too.
-    write_new(&public, &verifying.to_file(), FileAccess::UmaskDefault)?;
+    write_new(&public_key, &verifying.to_file(), FileAccess::UmaskDefault)?;
     write_new(out, &pem, FileAccess::OwnerOnly)?;
-    let data =
-        json!({ "private_key": out, "public_key": public, "name": name, "verifier": verifying.to_string() });
-    let text = format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public.display());
+    let data = json!({ "private_key": out, "public_key": public_key, "name": name, "verifier": verifying.to_string() });
+    let text =
+        format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public_key.display());
     let keep = "whoever has the private key can sign a log that was altered: keep it away from the log's machine, \
                 and the public key where it can't be exchanged";
-    Ok(Answer::new(&data, text)?.note(Severity::Note, keep))
+    Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, keep))
 }
 
-pub(super) async fn checkpoint(arguments: &MakeCheckpoint) -> Result<Answer, Failure> {
-    let MakeCheckpoint { key, out, until, deed, common } = arguments;
-    let reason = deed.reason()?;
-    let text = read(key)?;
+pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Failure> {
+    let CheckpointArgs { key, out, until, action, common } = arguments;
+    let reason = action.reason()?;
+    let text = read_file(key)?;
     let signer = SigningKey::from_pem(&text);
     let signer =
         signer.map_err(|error| Failure::because(format!("{} can't be used", key.display()), &error))?;
-    let stage = Stage::open(common).await?;
-    let mut progress = Progress::start("Hashing events", expected_events(&stage).await);
-    let mut watch = |events| progress.at(events);
-    let operator = deed.operator();
-    let made =
-        verify::make_checkpoint(&*stage.log, *until, &signer, out, (&operator, &reason), &mut watch).await;
+    let context = CommandContext::open(common).await?;
+    let mut progress = Progress::start("Hashing events", expected_events(&context).await);
+    let mut watch = |events| progress.set_done(events);
+    let operator = action.operator();
+    let made = verify::make_checkpoint(
+        &*context.event_store,
+        *until,
+        &signer,
+        out,
+        (&operator, &reason),
+        &mut watch,
+    )
+    .await;
     let made = made.map_err(|error| Failure::because("there is no checkpoint", &error))?;
     drop(progress);
     let data = json!({ "checkpoint": made, "file": out, "leaves_file": leaves_file::leaves_path(out) });
-    let text = proof_text::checkpoint(&made, out);
+    let text = render_proof::checkpoint(&made, out);
     let answer = Answer::new(&data, text)?;
     if !readable_by_others(key) {
         return Ok(answer);
     }
     let exposed = format!("others than its owner can read {}: chmod 600 mends that", key.display());
-    Ok(answer.note(Severity::Warning, exposed))
+    Ok(answer.with_diagnostic(Severity::Warning, exposed))
 }
 
-pub(super) async fn verify(arguments: &Verify) -> Result<Answer, Failure> {
-    let Verify { checkpoint, public_key, unsigned, common } = arguments;
+pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
+    let VerifyArgs { checkpoint, public_key, unsigned, common } = arguments;
     let failed = |error| Failure::because("the log could not be verified", &error);
-    let key = public_key.as_deref().map(public).transpose()?;
+    let key = public_key.as_deref().map(read_public_key).transpose()?;
     let Some(path) = checkpoint else {
-        let stage = Stage::open(common).await?;
-        let mut progress = Progress::start("Reading events", expected_events(&stage).await);
-        let found = log_integrity::check(&*stage.log, None, &mut |events| progress.at(events)).await;
+        let context = CommandContext::open(common).await?;
+        let mut progress = Progress::start("Reading events", expected_events(&context).await);
+        let found =
+            log_integrity::check(&*context.event_store, None, &mut |events| progress.set_done(events)).await;
         let found = found.map_err(failed)?;
         drop(progress);
-        let answer = Answer::new(&found, proof_text::structure(&found))?.finding(!found.faults.is_empty());
+        let answer =
+            Answer::new(&found, render_proof::structure(&found))?.with_finding(!found.faults.is_empty());
         let only =
             "without --checkpoint nothing tells whether the log was altered, only whether it holds together";
-        return Ok(answer.note(Severity::Note, only));
+        return Ok(answer.with_diagnostic(Severity::Note, only));
     };
     let total = read_note(path).and_then(|note| Checkpoint::parse(note.text())).map_err(failed)?.events;
-    let stage = Stage::open(common).await?;
+    let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(total));
-    let verdict = verify::verify(&*stage.log, path, key.as_ref(), &mut |events| progress.at(events)).await;
+    let verdict =
+        verify::verify(&*context.event_store, path, key.as_ref(), &mut |events| progress.set_done(events))
+            .await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
     let good = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
-    let mut answer = Answer::new(&verdict, proof_text::verdict(&verdict))?.finding(!good);
+    let mut answer = Answer::new(&verdict, render_proof::verdict(&verdict))?.with_finding(!good);
     if key.is_none() {
-        answer = answer.note(Severity::Warning, NO_KEY);
+        answer = answer.with_diagnostic(Severity::Warning, SIGNATURE_NOT_CHECKED);
     }
     Ok(answer)
 }
 
-pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
-    let Prove { position, checkpoint, out, common } = arguments;
+pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
+    let ProveArgs { position, checkpoint, out, common } = arguments;
     let failed = |error| Failure::because("there is no proof", &error);
-    let stage = Stage::open(common).await?;
+    let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", None);
-    let mut watch = |events| progress.at(events);
-    let proof = event_proof::prove(&*stage.log, Position::new(*position), checkpoint, &mut watch).await;
+    let mut watch = |events| progress.set_done(events);
+    let proof =
+        event_proof::prove(&*context.event_store, Position::new(*position), checkpoint, &mut watch).await;
     let proof = proof.map_err(failed)?;
     drop(progress);
     let shown = proof.check(None).map_err(failed)?;
@@ -195,34 +209,35 @@ pub(super) async fn prove(arguments: &Prove) -> Result<Answer, Failure> {
         out.display()
     );
     Ok(Answer::new(&data, text)?
-        .note(Severity::Note, "the proof holds the event with everything that it says"))
+        .with_diagnostic(Severity::Note, "the proof holds the event with everything that it says"))
 }
 
-pub(super) fn verify_proof(arguments: &VerifyProof) -> Result<Answer, Failure> {
-    let VerifyProof { proof, public_key, .. } = arguments;
+pub(super) fn verify_proof(arguments: &VerifyProofArgs) -> Result<Answer, Failure> {
+    let VerifyProofArgs { proof, public_key, .. } = arguments;
     let failed = |error| Failure::because(format!("{} can't be checked", proof.display()), &error);
-    let key = public(public_key)?;
-    let shown = EventProof::parse(&read(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
-    let answer = Answer::new(&proof_text::proof_as_json(&shown), proof_text::proof(&shown))?;
-    Ok(answer.finding(!proof_text::proves(&shown)))
+    let key = read_public_key(public_key)?;
+    let shown =
+        EventProof::parse(&read_file(proof)?).and_then(|proof| proof.check(Some(&key))).map_err(failed)?;
+    let answer = Answer::new(&render_proof::proof_as_json(&shown), render_proof::proof(&shown))?;
+    Ok(answer.with_finding(!render_proof::is_proved(&shown)))
 }
 
-fn until(text: &str) -> Result<LogPoint, &'static str> {
+fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
     LogPoint::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
 }
 
 /// How many events there are to read, where positions tell.
-async fn expected_events(stage: &Stage) -> Option<u64> {
-    let head = stage.log.head().await.ok()?;
-    stage.log.has_contiguous_positions().then_some(head.get())
+async fn expected_events(context: &CommandContext) -> Option<u64> {
+    let head = context.event_store.head().await.ok()?;
+    context.event_store.has_contiguous_positions().then_some(head.get())
 }
 
-fn public(path: &Path) -> Result<VerifyingKey, Failure> {
-    VerifyingKey::parse(&read(path)?)
+fn read_public_key(path: &Path) -> Result<VerifyingKey, Failure> {
+    VerifyingKey::parse(&read_file(path)?)
         .map_err(|error| Failure::because(format!("{} can't be used", path.display()), &error))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+fn read_file(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::because(format!("{} can't be read", path.display()), &error))
 }

@@ -1,26 +1,27 @@
 //! `audit show`
 
 use chat_domain::Metadata;
-use chat_operations::audit::{AuditedEvent, EventReference, EventSelector, ShownEvent, find_event, show};
+use chat_operations::audit::{self, AuditedEvent, EventReference, EventSelector, ShownEvent, show};
 use clap::Args;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::answer::Answer;
-use super::super::table::pairs;
-use super::super::text::escaped;
-use super::super::{Common, Stage};
-use super::{shown, unreadable};
+use super::super::table::key_value_lines;
+use super::super::terminal_text::escaped;
+use super::render;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit show`
 #[derive(Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowArgs {
     /// Its position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = which)]
     which: EventSelector,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
 /// Reads which event is meant.
@@ -28,19 +29,20 @@ pub(super) fn which(text: &str) -> Result<EventSelector, &'static str> {
     EventSelector::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
 }
 
-pub(super) async fn run(arguments: &Show) -> Result<Answer, Failure> {
-    let stage = Stage::open(&arguments.common).await?;
-    let event = found(&stage, arguments.which).await?;
-    let event = show(&*stage.log, &event).await.map_err(unreadable)?;
-    Answer::of(&event, text(&event))
+pub(super) async fn run(arguments: &ShowArgs) -> Result<Answer, Failure> {
+    let context = CommandContext::open(&arguments.common).await?;
+    let event = find_event(&context, arguments.which).await?;
+    let event = show(&*context.event_store, &event).await.map_err(event_store_failure)?;
+    Answer::from_report(&event, text(&event))
 }
 
 /// The event, which must be there.
-pub(super) async fn found(
-    stage: &Stage,
+pub(super) async fn find_event(
+    context: &CommandContext,
     which: EventSelector,
 ) -> Result<chat_ports::event_store::RecordedEvent, Failure> {
-    let found = find_event(&*stage.log, which, u64::MAX).await.map_err(unreadable)?;
+    let found =
+        audit::find_event(&*context.event_store, which, u64::MAX).await.map_err(event_store_failure)?;
     found.ok_or_else(|| match which {
         EventSelector::Position(position) => Failure::new(format!("no event is at position {position}")),
         EventSelector::Id(id) => Failure::new(format!("no event has the id {}", id.uuid())),
@@ -48,12 +50,12 @@ pub(super) async fn found(
 }
 
 fn text(shown: &ShownEvent) -> String {
-    let mut text = event(&shown.event);
+    let mut text = event_text(&shown.event);
     text.push('\n');
     text.push_str(&neighbours(shown));
     for (title, events) in [("Caused by", &shown.caused_by), ("Caused", &shown.caused)] {
         if !events.is_empty() {
-            for part in ["\n", title, ", by the same correlation:\n", &shown::references(events)] {
+            for part in ["\n", title, ", by the same correlation:\n", &render::references_table(events)] {
                 text.push_str(part);
             }
         }
@@ -63,17 +65,17 @@ fn text(shown: &ShownEvent) -> String {
 
 fn neighbours(shown: &ShownEvent) -> String {
     let neighbour = |event: &Option<EventReference>, none: &str| match event {
-        Some(event) => shown::reference(event),
+        Some(event) => render::reference_line(event),
         None => none.to_owned(),
     };
-    pairs(&[
+    key_value_lines(&[
         ("before it", neighbour(&shown.previous, "nothing: the stream begins with it")),
         ("after it", neighbour(&shown.following, "nothing yet")),
     ])
 }
 
 /// An event, whole.
-pub(super) fn event(event: &AuditedEvent) -> String {
+pub(super) fn event_text(event: &AuditedEvent) -> String {
     let mut lines = vec![
         ("position", event.position.to_string()),
         ("id", event.id.uuid().to_string()),
@@ -82,19 +84,19 @@ pub(super) fn event(event: &AuditedEvent) -> String {
         ("recorded at", event.recorded_at.to_string()),
     ];
     match event.parsed_metadata() {
-        Some(metadata) => lines.extend(circumstances(&metadata)),
+        Some(metadata) => lines.extend(metadata_lines(&metadata)),
         None => lines.push(("metadata", stored(event.metadata.as_deref(), event.metadata_base64.as_deref()))),
     }
     lines.push(("payload", stored(event.data.as_deref(), event.data_base64.as_deref())));
     if let Some(problem) = &event.problem {
         lines.push(("problem", escaped(problem)));
     }
-    pairs(&lines)
+    key_value_lines(&lines)
 }
 
-fn circumstances(metadata: &Metadata) -> Vec<(&'static str, String)> {
+fn metadata_lines(metadata: &Metadata) -> Vec<(&'static str, String)> {
     let mut lines =
-        vec![("command", escaped(&metadata.command)), ("by", shown::actor(Some(&metadata.actor)))];
+        vec![("command", escaped(&metadata.command)), ("by", render::actor_label(Some(&metadata.actor)))];
     if let (Some(_), Some(address)) = (&metadata.actor.name, &metadata.actor.address) {
         lines.push(("address", escaped(address)));
     }

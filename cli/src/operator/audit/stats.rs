@@ -6,47 +6,49 @@ use clap::Args;
 
 use super::super::answer::Answer;
 use super::super::progress::Progress;
-use super::super::table::{pairs, table};
-use super::super::text::{cut, escaped};
-use super::super::{Common, Stage};
-use super::filter::Filter;
-use super::{shown, unreadable};
+use super::super::table::{key_value_lines, table};
+use super::super::terminal_text::{escaped, truncated};
+use super::filter::AuditFilterArgs;
+use super::render;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// Hours in the chart.
-const HOURS: usize = 24;
+const CHART_HOURS: usize = 24;
 
 /// Columns of the chart's longest bar.
-const BAR: u64 = 40;
+const MAX_BAR_COLUMNS: u64 = 40;
 
 /// Columns that a name takes at most.
-const NAME: usize = 48;
+const MAX_NAME_COLUMNS: usize = 48;
 
 /// `audit stats`
 #[derive(Args)]
-pub(crate) struct StatsOf {
+pub(crate) struct StatsArgs {
     /// How many types, apps, actors and streams to name
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     top: u64,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: AuditFilterArgs,
 }
 
-pub(super) async fn run(arguments: &StatsOf) -> Result<Answer, Failure> {
+pub(super) async fn run(arguments: &StatsArgs) -> Result<Answer, Failure> {
     let filter = arguments.filter.parse()?;
-    let stage = Stage::open(&arguments.common).await?;
+    let context = CommandContext::open(&arguments.common).await?;
     let most = usize::try_from(arguments.top).unwrap_or(usize::MAX);
     let mut progress = Progress::start("Counting", None);
-    let counted = stats(&*stage.log, filter, most, u64::MAX, |looked_at| progress.at(looked_at)).await;
+    let counted =
+        stats(&*context.event_store, filter, most, u64::MAX, |looked_at| progress.set_done(looked_at)).await;
     drop(progress);
-    let counted = counted.map_err(unreadable)?;
-    Answer::of(&counted, text(&counted))
+    let counted = counted.map_err(event_store_failure)?;
+    Answer::from_report(&counted, text(&counted))
 }
 
 fn text(stats: &Stats) -> String {
-    let mut text = pairs(&[
+    let mut text = key_value_lines(&[
         ("events", stats.events.to_string()),
         ("bytes", stats.bytes.to_string()),
         ("first at", stats.first_at.clone().unwrap_or_else(|| "-".to_owned())),
@@ -65,7 +67,7 @@ fn text(stats: &Stats) -> String {
 }
 
 fn stream(name: &str) -> String {
-    if StreamId::parse(name).is_ok() { shown::stream(name) } else { escaped(name) }
+    if StreamId::parse(name).is_ok() { render::abbreviated_stream(name) } else { escaped(name) }
 }
 
 fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String {
@@ -75,7 +77,7 @@ fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String
     let mut rows: Vec<[String; 2]> = Vec::new();
     for counted in &counts.most {
         let about = if counted.at_most_too_high > 0 { "at most " } else { "" };
-        rows.push([cut(&name(&counted.key), NAME), format!("{about}{}", counted.events)]);
+        rows.push([truncated(&name(&counted.key), MAX_NAME_COLUMNS), format!("{about}{}", counted.events)]);
     }
     if counts.others > 0 {
         rows.push([format!("({} others)", counts.others), String::new()]);
@@ -85,10 +87,10 @@ fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String
 
 /// Events by hour, the last day's that had any.
 fn chart(hours: &[HourCount]) -> String {
-    let shown = &hours[hours.len().saturating_sub(HOURS)..];
+    let shown = &hours[hours.len().saturating_sub(CHART_HOURS)..];
     let most = shown.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
     let row = |hour: &HourCount| {
-        let length = (hour.events * BAR).div_ceil(most);
+        let length = (hour.events * MAX_BAR_COLUMNS).div_ceil(most);
         let bar = "█".repeat(usize::try_from(length).unwrap_or_default());
         // The minutes of an hour are known.
         let time = hour.hour.to_string().replace('T', " ");

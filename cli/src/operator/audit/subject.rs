@@ -4,37 +4,37 @@ use chat_domain::{AppToken, ChatNumber, MessageNumber};
 use chat_operations::audit::{Existence, Subject, SubjectKind, SubjectName};
 use clap::{Args, Subcommand};
 
-use super::super::Common;
+use crate::operator::common_args::CommonArgs;
 
 /// What is asked about.
 #[derive(Subcommand)]
-pub(crate) enum About {
+pub(crate) enum SubjectCommand {
     /// An app
     #[command(after_help = "Example:\n  … app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --data-dir ./data")]
-    App(App),
+    AppArgs(AppArgs),
     /// A chat of an app
     #[command(after_help = "Example:\n  … chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 --data-dir ./data")]
-    Chat(Chat),
+    ChatArgs(ChatArgs),
     /// A message of a chat
     #[command(
         after_help = "Example:\n  … message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17 --data-dir ./data"
     )]
-    Message(Message),
+    MessageArgs(MessageArgs),
 }
 
 /// An app.
 #[derive(Args)]
-pub(crate) struct App {
+pub(crate) struct AppArgs {
     /// The app's token
     #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
     app: AppToken,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 /// A chat.
 #[derive(Args)]
-pub(crate) struct Chat {
+pub(crate) struct ChatArgs {
     /// The app's token
     #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
     app: AppToken,
@@ -42,12 +42,12 @@ pub(crate) struct Chat {
     #[arg(value_name = "CHAT", value_parser = ChatNumber::parse)]
     chat: ChatNumber,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 /// A message.
 #[derive(Args)]
-pub(crate) struct Message {
+pub(crate) struct MessageArgs {
     /// The app's token
     #[arg(value_name = "TOKEN", value_parser = AppToken::parse)]
     app: AppToken,
@@ -58,29 +58,31 @@ pub(crate) struct Message {
     #[arg(value_name = "MESSAGE", value_parser = MessageNumber::parse)]
     message: MessageNumber,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
-impl About {
-    pub(super) fn common(&self) -> &Common {
+impl SubjectCommand {
+    pub(super) fn common(&self) -> &CommonArgs {
         match self {
-            Self::App(app) => &app.common,
-            Self::Chat(chat) => &chat.common,
-            Self::Message(message) => &message.common,
+            Self::AppArgs(app) => &app.common,
+            Self::ChatArgs(chat) => &chat.common,
+            Self::MessageArgs(message) => &message.common,
         }
     }
 
     pub(super) fn subject(&self) -> Subject {
         match self {
-            Self::App(App { app, .. }) => Subject::App(*app),
-            Self::Chat(Chat { app, chat, .. }) => Subject::Chat(*app, *chat),
-            Self::Message(Message { app, chat, message, .. }) => Subject::Message(*app, *chat, *message),
+            Self::AppArgs(AppArgs { app, .. }) => Subject::App(*app),
+            Self::ChatArgs(ChatArgs { app, chat, .. }) => Subject::Chat(*app, *chat),
+            Self::MessageArgs(MessageArgs { app, chat, message, .. }) => {
+                Subject::Message(*app, *chat, *message)
+            }
         }
     }
 }
 
 /// What was asked about, in words.
-pub(super) fn words(name: &SubjectName) -> String {
+pub(super) fn describe_subject(name: &SubjectName) -> String {
     let app = format!("{}…", &name.app_token[..4]);
     let (chat, message) = (name.chat_number.unwrap_or_default(), name.message_number.unwrap_or_default());
     match name.kind {
@@ -91,7 +93,7 @@ pub(super) fn words(name: &SubjectName) -> String {
 }
 
 /// Whether it is there, in a word.
-pub(super) fn existence(existence: Existence) -> &'static str {
+pub(super) fn describe_existence(existence: Existence) -> &'static str {
     match existence {
         Existence::Absent => "absent",
         Existence::Present => "present",

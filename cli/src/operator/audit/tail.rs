@@ -7,15 +7,16 @@ use std::sync::Arc;
 use chat_operations::audit::{self, AuditedEvent, unknown_type_diagnostics};
 use clap::Args;
 
-use super::super::{Common, Output, Stage};
-use super::filter::Filter;
-use super::{shown, unreadable};
+use super::filter::AuditFilterArgs;
+use super::render;
 use crate::failure::Failure;
+use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::context::{CommandContext, event_store_failure};
 use crate::signals;
 
 /// `audit tail`
 #[derive(Args)]
-pub(crate) struct Tail {
+pub(crate) struct TailArgs {
     /// Go on with what comes, until Ctrl-C or SIGTERM
     #[arg(short, long)]
     follow: bool,
@@ -24,26 +25,26 @@ pub(crate) struct Tail {
     last: u64,
     /// As with other verbs, but json is one event a line, without an envelope
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: AuditFilterArgs,
 }
 
-pub(super) async fn run(arguments: &Tail) -> ExitCode {
+pub(super) async fn run(arguments: &TailArgs) -> ExitCode {
     match tail(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-async fn tail(arguments: &Tail) -> Result<(), Failure> {
+async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     let filter = arguments.filter.parse()?;
-    let misspelt: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
-    for said in unknown_type_diagnostics(&misspelt) {
-        let _ = writeln!(io::stderr(), "warning: {}", said.message);
+    let unknown: Vec<String> = filter.unknown_types().map(str::to_owned).collect();
+    for diagnostic in unknown_type_diagnostics(&unknown) {
+        let _ = writeln!(io::stderr(), "warning: {}", diagnostic.message);
     }
-    // Who doesn't follow is ended by the signal itself.
-    let stop = arguments.follow.then(signals::stop).transpose()?;
+    // Without --follow the signal ends the process by itself.
+    let stop = arguments.follow.then(signals::shutdown_signal).transpose()?;
     let stop = async move {
         match stop {
             Some(stop) => stop.await,
@@ -53,49 +54,49 @@ async fn tail(arguments: &Tail) -> Result<(), Failure> {
     tokio::pin!(stop);
     let count = usize::try_from(arguments.last).unwrap_or(usize::MAX);
     let opening = async {
-        let stage = Stage::open(&arguments.common).await?;
-        let last = audit::Tail::start_at_end(Arc::clone(&stage.log), filter, count, u64::MAX).await;
-        Ok::<_, Failure>((stage, last.map_err(unreadable)?))
+        let context = CommandContext::open(&arguments.common).await?;
+        let last = audit::Tail::start_at_end(Arc::clone(&context.event_store), filter, count, u64::MAX).await;
+        Ok::<_, Failure>((context, last.map_err(event_store_failure)?))
     };
-    let (_stage, (last, mut tail)) = tokio::select! {
+    let (_context, (last, mut tail)) = tokio::select! {
         opened = opening => opened?,
         () = &mut stop => return Ok(()),
     };
-    let mut lines = Lines { output: arguments.common.output, begun: false };
-    if !lines.write(&last)? || !arguments.follow {
+    let mut writer = EventWriter { output: arguments.common.output, header_written: false };
+    if !writer.write(&last)? || !arguments.follow {
         return Ok(());
     }
     loop {
-        let news = tokio::select! {
-            news = tail.next_batch() => news.map_err(unreadable)?,
+        let batch = tokio::select! {
+            batch = tail.next_batch() => batch.map_err(event_store_failure)?,
             () = &mut stop => return Ok(()),
         };
-        if !lines.write(&news.events)? {
+        if !writer.write(&batch.events)? {
             return Ok(());
         }
     }
 }
 
-/// Events, line by line.
-struct Lines {
-    output: Output,
-    begun: bool,
+/// Writes events to standard output, one a line.
+struct EventWriter {
+    output: OutputFormat,
+    header_written: bool,
 }
 
-impl Lines {
-    /// Writes events; whether anybody still reads them.
+impl EventWriter {
+    /// Writes events. Returns `false` once the reader has closed the pipe.
     fn write(&mut self, events: &[AuditedEvent]) -> Result<bool, Failure> {
         let text = match self.output {
-            Output::Table if events.is_empty() && self.begun => String::new(),
-            Output::Table => {
-                let table = shown::events(events);
-                // The names of the columns are told once.
-                let lines = table.split_once('\n').filter(|_| self.begun);
+            OutputFormat::Table if events.is_empty() && self.header_written => String::new(),
+            OutputFormat::Table => {
+                let table = render::events_table(events);
+                // The header is written once.
+                let lines = table.split_once('\n').filter(|_| self.header_written);
                 lines.map_or_else(|| table.clone(), |(_, lines)| lines.to_owned())
             }
-            Output::Json => json_lines(events)?,
+            OutputFormat::Json => json_lines(events)?,
         };
-        self.begun = true;
+        self.header_written = true;
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(true),

@@ -6,29 +6,32 @@ use chat_operations::audit::{Trace, trace};
 use clap::Args;
 
 use super::super::answer::Answer;
-use super::super::text::escaped;
-use super::super::{Common, Stage};
-use super::filter::Filter;
-use super::{shown, unreadable};
+use super::super::terminal_text::escaped;
+use super::filter::AuditFilterArgs;
+use super::render;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
 
 /// `audit trace`
 #[derive(Args)]
-pub(crate) struct TraceOf {
+pub(crate) struct TraceArgs {
     /// The trace id of traceparent, or the X-Request-Id of a request
     #[arg(value_name = "CORRELATION_ID")]
     correlation_id: String,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: AuditFilterArgs,
 }
 
-pub(super) async fn run(arguments: &TraceOf) -> Result<Answer, Failure> {
+pub(super) async fn run(arguments: &TraceArgs) -> Result<Answer, Failure> {
     let filter = arguments.filter.parse()?;
-    let stage = Stage::open(&arguments.common).await?;
-    let found = trace(&*stage.log, &arguments.correlation_id, filter, u64::MAX).await.map_err(unreadable)?;
-    Answer::of(&found, text(&found))
+    let context = CommandContext::open(&arguments.common).await?;
+    let found = trace(&*context.event_store, &arguments.correlation_id, filter, u64::MAX)
+        .await
+        .map_err(event_store_failure)?;
+    Answer::from_report(&found, text(&found))
 }
 
 fn text(trace: &Trace) -> String {
@@ -40,10 +43,10 @@ fn text(trace: &Trace) -> String {
         let last = index + 1 == trace.requests.len();
         let (branch, stem) = if last { ("└─", "   ") } else { ("├─", "│  ") };
         let (id, command) = (escaped(&request.request_id), escaped(&request.command));
-        let by = shown::actor(Some(&request.actor));
+        let by = render::actor_label(Some(&request.actor));
         // Writing to a String can't fail.
         let _ = writeln!(text, "{branch} request {id}, {command} by {by}");
-        let table = shown::events(&request.events);
+        let table = render::events_table(&request.events);
         let lines: Vec<&str> = table.lines().skip(1).collect();
         for (index, line) in lines.iter().enumerate() {
             let twig = if index + 1 == lines.len() { "└─" } else { "├─" };

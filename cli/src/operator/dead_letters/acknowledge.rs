@@ -7,57 +7,62 @@ use chat_operations::dead_letters::resolve::{acknowledge, unacknowledged_discard
 use clap::Args;
 use serde_json::json;
 
-use super::shown::letters;
-use super::{Execution, Where, note_unreadable};
+use super::render::dead_letters_table;
+use super::scope::{ExecutionArgs, ScopeArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::projections::failure;
+use crate::operator::projections::common::projections_failure;
 
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    which: Which,
+    selection: SelectionArgs,
     #[command(flatten)]
-    execution: Execution,
+    execution: ExecutionArgs,
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(super) scope: ScopeArgs,
 }
 
-/// Which discarded events.
+/// Arguments that select discarded events.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+struct SelectionArgs {
     /// The event's position
     position: Option<u64>,
-    /// All that nobody has acknowledged
+    /// All that are not acknowledged
     #[arg(long)]
     all: bool,
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let meant = options.place.open().await?;
-    let position = options.which.position.map(Position::new);
-    let found = unacknowledged_discards(&meant.projections, &meant.names, position).await.map_err(failure)?;
+    let scope = options.scope.open().await?;
+    let position = options.selection.position.map(Position::new);
+    let found = unacknowledged_discards(&scope.projections, &scope.names, position)
+        .await
+        .map_err(projections_failure)?;
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
     if found.is_empty() {
         let answer = Answer::new(&data, "no discarded event waits to be acknowledged there\n")?;
-        return Ok(note_unreadable(answer, &meant.unreadable));
+        return Ok(note_unreadable(answer, &scope.unreadable));
     }
-    let listed = letters(&found);
+    let listed = dead_letters_table(&found);
     let answer = if execute {
-        let (operator, reason) = (options.execution.deed.operator(), options.execution.deed.reason()?);
-        let patience = Duration::from_secs(options.execution.wait);
-        let reached = acknowledge(&meant.projections, &operator, &reason, &found, patience).await;
+        let (operator, reason) = (options.execution.action.operator(), options.execution.action.reason()?);
+        let timeout = Duration::from_secs(options.execution.wait);
+        let recorded = acknowledge(&scope.projections, &operator, &reason, &found, timeout).await;
         let answer = Answer::new(&data, format!("acknowledged:\n{listed}"))?;
-        if reached.map_err(failure)? {
+        if recorded.map_err(projections_failure)? {
             answer
         } else {
-            answer.note(Severity::Warning, "it is recorded, and shows when the projection comes to it")
+            answer.with_diagnostic(
+                Severity::Warning,
+                "it is recorded, and shows when the projection comes to it",
+            )
         }
     } else {
         Answer::new(&data, format!("would be acknowledged:\n{listed}"))?
-            .note(Severity::Note, "nothing was changed; --execute with --reason does it")
+            .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it")
     };
-    Ok(note_unreadable(answer, &meant.unreadable))
+    Ok(note_unreadable(answer, &scope.unreadable))
 }

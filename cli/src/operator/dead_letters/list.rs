@@ -1,62 +1,62 @@
 //! `dead-letters list`
 
 use chat_domain::Position;
-use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, DeadLetterListing, list};
+use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, ProjectionDeadLetters, list};
 use clap::Args;
 
-use super::shown::{counted, letters};
-use super::{Where, note_unreadable};
+use super::render::{counts_line, dead_letters_table};
+use super::scope::{ScopeArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::projections::{failure, open};
+use crate::operator::projections::common::{open_projections, projections_failure};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only those of this stream
+    /// Only events of this stream
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Those that wait behind another one, too, and those whose discarding was acknowledged
+    /// Also events that wait behind another one, and acknowledged discards
     #[arg(long)]
     all: bool,
-    /// Those after this position
+    /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// List so many
+    /// Maximum number of events
     #[arg(long, value_name = "EVENTS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(super) scope: ScopeArgs,
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let projections = open(&options.place.common).await?;
+    let projections = open_projections(&options.scope.common).await?;
     let asked = ListOptions {
-        projections: options.place.names(),
+        projections: options.scope.names(),
         stream: options.stream.clone(),
         all: options.all,
         after: Position::new(options.after.unwrap_or(0)),
         limit: options.limit.max(1),
     };
-    let listing = list(&projections, &asked).await.map_err(failure)?;
-    let standing = |of: &ProjectionDeadLetters| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
-    let found = listing.projections.iter().any(|of| standing(of) > 0);
-    let mut answer = Answer::new(&listing, text(&listing))?.finding(found);
+    let listing = list(&projections, &asked).await.map_err(projections_failure)?;
+    let needing_attention = |of: &ProjectionDeadLetters| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
+    let found = listing.projections.iter().any(|of| needing_attention(of) > 0);
+    let mut answer = Answer::new(&listing, text(&listing))?.with_finding(found);
     if let Some(last) = listing.letters.last().filter(|_| listing.more) {
         let more = format!("there are more; --after {} lists them", last.position);
-        answer = answer.note(Severity::Note, more);
+        answer = answer.with_diagnostic(Severity::Note, more);
     }
     let unreadable: Vec<_> =
-        listing.projections.into_iter().filter(|counted| counted.unreadable.is_some()).collect();
+        listing.projections.into_iter().filter(|counts_line| counts_line.unreadable.is_some()).collect();
     Ok(note_unreadable(answer, &unreadable))
 }
 
 fn text(listing: &DeadLetterListing) -> String {
-    let mut text = letters(&listing.letters);
+    let mut text = dead_letters_table(&listing.letters);
     if !text.is_empty() {
         text.push('\n');
     }
     for of in listing.projections.iter().filter(|of| of.unreadable.is_none()) {
-        text += &counted(of);
+        text += &counts_line(of);
     }
     text
 }

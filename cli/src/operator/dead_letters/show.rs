@@ -6,31 +6,31 @@ use chat_domain::Position;
 use chat_operations::dead_letters::show::{DeadLetterDetails, StoredEvent, show};
 use clap::Args;
 
-use super::shown::{letters, tried};
-use super::{Where, note_unreadable};
+use super::render::{dead_letters_table, dry_run_text};
+use super::scope::{ScopeArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
-use crate::operator::projections::failure;
-use crate::operator::table::pairs;
-use crate::operator::text::escaped;
+use crate::operator::projections::common::projections_failure;
+use crate::operator::table::key_value_lines;
+use crate::operator::terminal_text::escaped;
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// The event's position
     position: u64,
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(super) scope: ScopeArgs,
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let meant = options.place.open().await?;
-    let shown = show(&meant.projections, &meant.names, Position::new(options.position)).await;
-    let shown = shown.map_err(failure)?;
-    Ok(note_unreadable(Answer::new(&shown, text(&shown))?, &meant.unreadable))
+    let scope = options.scope.open().await?;
+    let shown = show(&scope.projections, &scope.names, Position::new(options.position)).await;
+    let shown = shown.map_err(projections_failure)?;
+    Ok(note_unreadable(Answer::new(&shown, text(&shown))?, &scope.unreadable))
 }
 
 fn text(shown: &DeadLetterDetails) -> String {
-    let mut text = letters(&shown.letters);
+    let mut text = dead_letters_table(&shown.letters);
     for letter in &shown.letters {
         if let Some(given_up) = &letter.discarded {
             let _ = writeln!(
@@ -45,7 +45,7 @@ fn text(shown: &DeadLetterDetails) -> String {
     }
     text.push('\n');
     match &shown.event {
-        Some(event) => text += &stored(event),
+        Some(event) => text += &stored_event_text(event),
         None => text += "The log does not have the event any more.\n",
     }
     text.push('\n');
@@ -54,14 +54,14 @@ fn text(shown: &DeadLetterDetails) -> String {
         None => text += "This program can read it.\n",
     }
     for tried_out in &shown.retry {
-        text += &tried(tried_out);
+        text += &dry_run_text(tried_out);
     }
     text
 }
 
-/// With the stream's name in full: `retry --stream` is to be given it.
-fn stored(event: &StoredEvent) -> String {
-    pairs(&[
+/// Formats the stored event. The stream's name is complete, to be copied into `retry --stream`.
+fn stored_event_text(event: &StoredEvent) -> String {
+    key_value_lines(&[
         ("position", event.position.to_string()),
         ("stream", event.stream.clone()),
         ("revision", event.revision.to_string()),

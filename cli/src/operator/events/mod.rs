@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use chat_domain::Position;
-use chat_operations::events_check::{CheckOptions, EventsCheck, EventFinding, check};
+use chat_operations::events_check::{CheckOptions, EventFinding, EventsCheck, check};
 use clap::{Args, Subcommand};
 
 use super::answer::{self, Answer};
 use super::progress::Progress;
-use super::table::whole_table;
-use super::text::stream;
-use super::{Common, Stage};
+use super::table::untruncated_table;
+use super::terminal_text::abbreviated_stream;
 use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::CommandContext;
 
 /// The verbs.
 #[derive(Subcommand)]
@@ -34,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FINDINGS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 pub(super) async fn run(command: Command) -> ExitCode {
@@ -44,16 +45,18 @@ pub(super) async fn run(command: Command) -> ExitCode {
 }
 
 async fn run_check(options: &Options) -> Result<Answer, Failure> {
-    let stage = Stage::open(&options.common).await?;
+    let context = CommandContext::open(&options.common).await?;
     let unreadable = |error| Failure::because("the event log can't be read", &error);
-    let head = stage.log.head().await.map_err(unreadable)?;
+    let head = context.event_store.head().await.map_err(unreadable)?;
     let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
-    let total = stage.log.has_contiguous_positions().then(|| head.get().saturating_sub(after.get()));
+    let total =
+        context.event_store.has_contiguous_positions().then(|| head.get().saturating_sub(after.get()));
     let mut progress = Progress::start("Checking events", total);
     let asked = CheckOptions { after, max_findings: options.limit, max_events: u64::MAX };
-    let checked = check(&*stage.log, asked, |events| progress.at(events)).await.map_err(unreadable)?;
+    let checked =
+        check(&*context.event_store, asked, |events| progress.set_done(events)).await.map_err(unreadable)?;
     drop(progress);
-    Ok(Answer::new(&checked, text(&checked))?.finding(checked.finding_count() > 0))
+    Ok(Answer::new(&checked, text(&checked))?.with_finding(checked.finding_count() > 0))
 }
 
 fn text(checked: &EventsCheck) -> String {
@@ -66,8 +69,10 @@ fn text(checked: &EventsCheck) -> String {
     if !findings.is_empty() {
         text.push('\n');
         let rows: Vec<_> = findings.iter().map(row).collect();
-        text +=
-            &whole_table(["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"], &rows);
+        text += &untruncated_table(
+            ["POSITION", "PROBLEM", "EVENT", "VERSION", "STREAM", "REVISION", "DETAIL"],
+            &rows,
+        );
         let left = checked.finding_count() - findings.len() as u64;
         if left > 0 {
             let _ = writeln!(text, "… and {left} more");
@@ -76,7 +81,7 @@ fn text(checked: &EventsCheck) -> String {
     if !types.is_empty() {
         text.push('\n');
         let rows: Vec<_> = types.iter().map(|(name, count)| [name.clone(), count.to_string()]).collect();
-        text += &whole_table(["EVENT", "COUNT"], &rows);
+        text += &untruncated_table(["EVENT", "COUNT"], &rows);
     }
     text
 }
@@ -87,7 +92,7 @@ fn row(finding: &EventFinding) -> [String; 7] {
         finding.problem.as_str().to_owned(),
         finding.event_type.clone(),
         finding.schema_version.to_string(),
-        stream(&finding.stream),
+        abbreviated_stream(&finding.stream),
         finding.revision.to_string(),
         finding.detail.clone(),
     ]

@@ -9,54 +9,54 @@ use chat_operations::projections::list::{Listed, list};
 use clap::Args;
 use tokio::time::sleep;
 
-use super::shown::{millis, or_dash};
-use super::{cancel, failure, open};
+use super::common::{cancel_on_signal, open_projections, projections_failure};
+use super::render::{format_millis, or_dash};
 use crate::failure::Failure;
 use crate::operator::answer::{self, Answer};
-use crate::operator::table::whole_table;
-use crate::operator::{Common, Output};
+use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::table::untruncated_table;
 
-/// How often the list is printed anew.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two prints of the list.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Go on, once a second, until Ctrl-C
+    /// Repeat the list once a second until Ctrl-C
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
 }
 
 pub(super) async fn run(options: &Options) -> ExitCode {
     let output = options.common.output;
-    let projections = match open(&options.common).await {
+    let projections = match open_projections(&options.common).await {
         Ok(projections) => projections,
         Err(failure) => return answer::print(output, Err(failure)),
     };
     if !options.watch {
-        return answer::print(output, look(&projections).await);
+        return answer::print(output, list_once(&projections).await);
     }
-    let mut stop = match cancel() {
+    let mut stop = match cancel_on_signal() {
         Ok(stop) => stop,
         Err(failure) => return answer::print(output, Err(failure)),
     };
     loop {
-        let seen = look(&projections).await;
-        if output == Output::Table && std::io::stdout().is_terminal() {
-            // The screen is cleared, and written from its top. What can't be written shows with the list itself.
+        let seen = list_once(&projections).await;
+        if output == OutputFormat::Table && std::io::stdout().is_terminal() {
+            // Clears the screen and moves to its top. A failed write shows up again with the list itself.
             let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
         let code = answer::print(output, seen);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return code,
-            () = sleep(EVERY) => {}
+            () = sleep(REFRESH_INTERVAL) => {}
         }
     }
 }
 
-async fn look(projections: &Projections) -> Result<Answer, Failure> {
-    let listed = list(projections).await.map_err(failure)?;
+async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
+    let listed = list(projections).await.map_err(projections_failure)?;
     let head = [
         "PROJECTION",
         "GENERATION",
@@ -72,7 +72,7 @@ async fn look(projections: &Projections) -> Result<Answer, Failure> {
         "LAST ERROR",
     ];
     let rows: Vec<_> = listed.iter().map(row).collect();
-    Answer::new(&listed, whole_table(head, &rows))
+    Answer::new(&listed, untruncated_table(head, &rows))
 }
 
 fn row(listed: &Listed) -> [String; 12] {
@@ -85,7 +85,7 @@ fn row(listed: &Listed) -> [String; 12] {
         or_dash(listed.position),
         listed.head.to_string(),
         or_dash(listed.lag_events),
-        or_dash(listed.lag_ms.map(millis)),
+        or_dash(listed.lag_ms.map(format_millis)),
         or_dash(listed.events_per_second.map(|rate| format!("{rate}/s"))),
         or_dash(listed.parked),
         or_dash(listed.last_error.as_ref()),

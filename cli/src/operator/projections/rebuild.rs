@@ -7,38 +7,40 @@ use chat_domain::{Position, Timestamp};
 use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, RebuildPlan, RebuildReport};
 use clap::Args;
 
-use super::progress::Display;
-use super::shown::{bytes, comparison, named, or_dash, switched};
-use super::{Execution, Name, cancel, failure, open};
+use super::common::{
+    ExecutionArgs, ProjectionNameArg, cancel_on_signal, open_projections, projections_failure,
+};
+use super::progress::ProgressDisplay;
+use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
 use crate::failure::Failure;
-use crate::operator::Common;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::table::whole_table;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::table::untruncated_table;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which projection
+    /// ProjectionSelection projection
     #[arg(required_unless_present = "all", conflicts_with = "all")]
-    name: Option<Name>,
-    /// All of them, promoted together
+    name: Option<ProjectionNameArg>,
+    /// All projections, promoted together
     #[arg(long)]
     all: bool,
-    /// Throw away what an unfinished rebuild has left, instead of going on with it
+    /// Discard an unfinished rebuild instead of resuming it
     #[arg(long)]
     from_scratch: bool,
-    /// Stop there, at a position or a time (RFC 3339); what ends there is not promoted
-    #[arg(long, value_name = "POSITION|TIME", value_parser = until)]
+    /// Stop at a position or a time (RFC 3339); such a generation is not promoted
+    #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<RebuildEnd>,
-    /// Promote also where rows differ from those that readers see
+    /// Promote even where rows differ from those of the live generation
     #[arg(long)]
     accept_differences: bool,
     #[command(flatten)]
-    execution: Execution,
+    execution: ExecutionArgs,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
-fn until(text: &str) -> Result<RebuildEnd, String> {
+fn parse_until(text: &str) -> Result<RebuildEnd, String> {
     if let Ok(position) = text.parse() {
         return Ok(RebuildEnd::Position(Position::new(position)));
     }
@@ -54,22 +56,22 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         accept_differences: options.accept_differences,
     };
     if !options.execution.execute {
-        let projections = open(&options.common).await?;
-        let plan = rebuild::plan(&projections, &rebuild).await.map_err(failure)?;
-        return Answer::new(&plan, planned(&plan, &rebuild))
-            .map(|answer| answer.note(Severity::Note, "nothing was done; --execute does it"));
+        let projections = open_projections(&options.common).await?;
+        let plan = rebuild::plan(&projections, &rebuild).await.map_err(projections_failure)?;
+        return Answer::new(&plan, plan_text(&plan, &rebuild))
+            .map(|answer| answer.with_diagnostic(Severity::Note, "nothing was done; --execute does it"));
     }
-    let reason = options.execution.deed.reason()?;
-    let operator = options.execution.deed.operator();
-    let projections = open(&options.common).await?;
-    let cancel = cancel()?;
-    let display = Display::start();
+    let reason = options.execution.action.reason()?;
+    let operator = options.execution.action.operator();
+    let projections = open_projections(&options.common).await?;
+    let cancel = cancel_on_signal()?;
+    let display = ProgressDisplay::start();
     let built = rebuild::rebuild(&projections, &operator, reason, &rebuild, &display.progress, &cancel).await;
     drop(display);
-    let built = built.map_err(failure)?;
-    let mut answer = Answer::new(&built, done(&built))?.finding(built.has_findings());
+    let built = built.map_err(projections_failure)?;
+    let mut answer = Answer::new(&built, outcome_text(&built))?.with_finding(built.has_findings());
     if built.has_findings() {
-        answer = answer.note(
+        answer = answer.with_diagnostic(
             Severity::Warning,
             "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
              command with --accept-differences goes on",
@@ -78,7 +80,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-fn planned(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
+fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
     let rows: Vec<_> = plan
         .generations
         .iter()
@@ -89,12 +91,12 @@ fn planned(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
                 generation.place.clone(),
                 or_dash(generation.resumes_at),
                 or_dash(generation.events),
-                bytes(generation.live_bytes),
+                format_bytes(generation.live_bytes),
             ]
         })
         .collect();
     let head = ["PROJECTION", "GENERATION", "PLACE", "GOES ON AT", "EVENTS", "DISK, ABOUT"];
-    let mut text = whole_table(head, &rows);
+    let mut text = untruncated_table(head, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);
     if let Some(seconds) = plan.estimated_seconds {
@@ -110,12 +112,12 @@ fn planned(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
     text
 }
 
-fn done(built: &RebuildReport) -> String {
-    let mut text: String = built.comparisons.iter().map(comparison).collect();
+fn outcome_text(built: &RebuildReport) -> String {
+    let mut text: String = built.comparisons.iter().map(comparison_text).collect();
     if let Some(promoted) = &built.promoted {
-        return text + &switched(promoted);
+        return text + &switch_over_text(promoted);
     }
     let positions: Vec<_> = built.positions.iter().map(ToString::to_string).collect();
-    let _ = write!(text, "built {}, up to {}", named(&built.generations), positions.join(" and "));
+    let _ = write!(text, "built {}, up to {}", generation_list(&built.generations), positions.join(" and "));
     text
 }

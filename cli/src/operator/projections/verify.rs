@@ -3,43 +3,43 @@
 use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
 
-use super::progress::Display;
-use super::shown::explained;
-use super::{Name, cancel, failure, open};
+use super::common::{ProjectionNameArg, cancel_on_signal, open_projections, projections_failure};
+use super::progress::ProgressDisplay;
+use super::render::differences_text;
 use crate::failure::Failure;
-use crate::operator::Common;
 use crate::operator::answer::Answer;
+use crate::operator::common_args::CommonArgs;
 
-/// Chats that a sample looks at unless told otherwise.
-const CHATS: usize = 20;
+/// Chats in a sample unless `--sample` is given.
+const DEFAULT_SAMPLE_CHATS: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which projection
-    name: Name,
-    /// Look at so many random chats [default: 20]
+    /// ProjectionSelection projection
+    name: ProjectionNameArg,
+    /// Number of random chats to compare [default: 20]
     #[arg(long, value_name = "CHATS", conflicts_with = "full")]
     sample: Option<usize>,
-    /// Fold the whole log again, and compare everything; needs as much disk as the projection
+    /// Rebuild from the whole log, and compare everything; needs as much disk as the projection
     #[arg(long)]
     full: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: CommonArgs,
 }
 
 pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
-    let projections = open(&options.common).await?;
-    let cancel = cancel()?;
+    let projections = open_projections(&options.common).await?;
+    let cancel = cancel_on_signal()?;
     let name = options.name.into();
-    let display = Display::start();
+    let display = ProgressDisplay::start();
     let verified = if options.full {
         full(&projections, name, &display.progress, &cancel).await
     } else {
-        sample(&projections, name, options.sample.unwrap_or(CHATS), &cancel).await
+        sample(&projections, name, options.sample.unwrap_or(DEFAULT_SAMPLE_CHATS), &cancel).await
     };
     drop(display);
-    let verified = verified.map_err(failure)?;
-    Ok(Answer::new(&verified, text(&verified))?.finding(verified.drifted > 0))
+    let verified = verified.map_err(projections_failure)?;
+    Ok(Answer::new(&verified, text(&verified))?.with_finding(verified.drifted > 0))
 }
 
 fn text(verified: &VerificationReport) -> String {
@@ -51,5 +51,5 @@ fn text(verified: &VerificationReport) -> String {
     };
     let (name, generation) = (name.as_str(), generation.0);
     format!("{name} {generation}: {compared} rows compared at position {position}; {found}\n")
-        + &explained(shown, *drifted)
+        + &differences_text(shown, *drifted)
 }

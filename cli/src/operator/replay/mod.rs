@@ -11,29 +11,33 @@ use chat_domain::Position;
 use chat_operations::audit::EventFilter;
 use chat_operations::audit::time::parse_time;
 use chat_operations::replay::rate_limit::Rate;
-use chat_operations::replay::{self, ReplayOptions, ReplayOutcome, StopSignal};
+use chat_operations::replay::{
+    self, BodyFormat, Destination, EndpointOptions, ReplayOptions, ReplayOutcome, StopSignal,
+};
+use chat_ports::event_store::LogId;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
 use super::filter::FilterOptions;
 use super::progress::Progress;
-use super::{Common, Output, Stage};
 use crate::failure::Failure;
+use crate::operator::common_args::{CommonArgs, OutputFormat};
+use crate::operator::context::CommandContext;
 use crate::signals;
-use destination::To;
+use destination::DestinationArg;
 
 /// How long an endpoint may refuse a batch, unless the replay follows the log.
-const PATIENCE: Duration = Duration::from_mins(5);
+const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 
 /// `replay`
 #[derive(Args)]
-pub(crate) struct Command {
+pub(crate) struct ReplayArgs {
     /// Where to: https://… or http://… is an endpoint that batches are POSTed to; a name that ends in .jsonl or .ndjson is
     /// a file that lines are added to; anything else is a program for the shell, which reads lines from its standard
     /// input. file:NAME and cmd:PROGRAM leave no doubt
-    #[arg(long, value_name = "CMD|FILE|URL", value_parser = To::parse)]
-    to: To,
+    #[arg(long, value_name = "CMD|FILE|URL", value_parser = DestinationArg::parse)]
+    to: DestinationArg,
     /// File that keeps up to where events were delivered: the same command goes on from there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
@@ -48,7 +52,7 @@ pub(crate) struct Command {
     batch: u64,
     /// Endpoints: how a request's body is written
     #[arg(long, value_name = "SHAPE", default_value = "lines")]
-    body: Body,
+    body: BodyShape,
     /// Endpoints: what the header Authorization says, as in `Bearer …`
     #[arg(long, env = "REPLAY_AUTHORIZATION", value_name = "VALUE", hide_env_values = true)]
     authorization: Option<String>,
@@ -56,7 +60,7 @@ pub(crate) struct Command {
     #[arg(long, value_name = "SECONDS")]
     give_up_after: Option<u64>,
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     #[command(flatten)]
     filter: FilterOptions,
     /// Recorded at this time or earlier
@@ -66,7 +70,7 @@ pub(crate) struct Command {
 
 /// How the body of a request is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Body {
+enum BodyShape {
     /// One event a line: application/x-ndjson
     Lines,
     /// An array of events: application/json
@@ -82,37 +86,38 @@ Examples:
 Each event is one line of JSON: position, stream, revision, id, type, schema_version, recorded_at, data, metadata.
 Programs and endpoints may get events again after an interruption; a file with a checkpoint does not.";
 
-pub(super) async fn run(command: Command) -> ExitCode {
+pub(super) async fn run(command: ReplayArgs) -> ExitCode {
     answer::print(command.common.output, replay(&command).await)
 }
 
-async fn replay(command: &Command) -> Result<Answer, Failure> {
+async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let filter = command.filter()?;
-    let stage = Stage::open(&command.common).await?;
-    let log = stage.log.log_id().await;
+    let context = CommandContext::open(&command.common).await?;
+    let log = context.event_store.log_id().await;
     let log = log.map_err(|error| Failure::because("the event log can't be read", &error))?;
-    let json = command.common.output == Output::Json;
+    let json = command.common.output == OutputFormat::Json;
     let destination = command.destination(log, json)?;
-    let head = stage.log.head().await;
+    let head = context.event_store.head().await;
     let head = head.map_err(|error| Failure::because("the event log can't be read", &error))?;
     let after = filter.after.unwrap_or(Position::START);
-    let counted = stage.log.has_contiguous_positions() && !command.follow;
+    let counted = context.event_store.has_contiguous_positions() && !command.follow;
     let mut progress = Progress::start("Replaying", counted.then(|| head.get().saturating_sub(after.get())));
     let (sender, mut stop) = StopSignal::channel();
-    let signal = signals::stop()?;
+    let signal = signals::shutdown_signal()?;
     let listening = tokio::spawn(async move {
         signal.await;
         // A replay that is over does not listen.
         let _ = sender.send(true);
     });
-    let words = command.filter.words(command.until.as_deref());
-    let meant = serde_json::to_string(&words);
-    let meant = meant.map_err(|error| Failure::because("the filter can't be written down", &error))?;
+    let words = command.filter.unparsed(command.until.as_deref());
+    let filter_json = serde_json::to_string(&words);
+    let filter_json =
+        filter_json.map_err(|error| Failure::because("the filter can't be written down", &error))?;
     let replay = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
         filter: &|event| filter.matches(event),
-        filter_description: &meant,
+        filter_description: &filter_json,
         rate: command.rate,
         follow: command.follow,
         bookmark: command.checkpoint.clone(),
@@ -122,16 +127,16 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
         },
     };
     let mut watch = |events, position: Position| {
-        progress.at(if counted { position.get().saturating_sub(after.get()) } else { events });
+        progress.set_done(if counted { position.get().saturating_sub(after.get()) } else { events });
     };
-    let outcome = replay::run(&*stage.log, &replay, &destination, &mut stop, &mut watch).await;
+    let outcome = replay::run(&*context.event_store, &replay, &destination, &mut stop, &mut watch).await;
     drop(progress);
     listening.abort();
     match outcome {
         Ok(outcome) => {
             let unknown = filter.unknown_types().map(|name| format!("no event has the type {name}"));
             let answer = command.answer(outcome)?;
-            Ok(unknown.fold(answer, |answer, said| answer.note(Severity::Warning, said)))
+            Ok(unknown.fold(answer, |answer, said| answer.with_diagnostic(Severity::Warning, said)))
         }
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
@@ -144,14 +149,43 @@ async fn replay(command: &Command) -> Result<Answer, Failure> {
     }
 }
 
-impl Command {
+impl ReplayArgs {
     fn filter(&self) -> Result<EventFilter, Failure> {
         if let Some(until) = &self.until
             && parse_time(until).is_none()
         {
             return Err(Failure::new("--until must be a time such as 2026-09-21T14:13:20Z, or a date"));
         }
-        self.filter.filter(self.until.as_deref())
+        self.filter.parse(self.until.as_deref())
+    }
+
+    fn destination(&self, log: LogId, json: bool) -> Result<Destination, Failure> {
+        let url = match &self.to {
+            DestinationArg::Endpoint(url) => url,
+            // REPLAY_AUTHORIZATION may be set for other replays, so only --give-up-after is refused.
+            DestinationArg::Program(_) | DestinationArg::File(_) if self.give_up_after.is_some() => {
+                return Err(Failure::new("--give-up-after is for endpoints: http://… or https://…"));
+            }
+            // With `-o json` the answer is the only JSON on standard output.
+            DestinationArg::Program(command) => {
+                return Ok(Destination::Program { command: command.clone(), to_stderr: json });
+            }
+            DestinationArg::File(path) => return Ok(Destination::File(path.clone())),
+        };
+        let wrong = |error| Failure::because("--to can't be used", &error);
+        let format = match self.body {
+            BodyShape::Lines => BodyFormat::NdJson,
+            BodyShape::Array => BodyFormat::JsonArray,
+        };
+        let mut options =
+            EndpointOptions::new(url, log).map_err(wrong)?.body_format(format).max_batch_events(self.batch);
+        if let Some(authorization) = &self.authorization {
+            options = options.authorization(authorization).map_err(wrong)?;
+        }
+        if let Some(time) = self.endpoint_give_up_after() {
+            options = options.give_up_after(time);
+        }
+        Ok(Destination::Endpoint(options))
     }
 
     fn answer(&self, outcome: ReplayOutcome) -> Result<Answer, Failure> {
@@ -159,8 +193,8 @@ impl Command {
         let text = format!("{events} events, up to position {position}");
         let data = json!({ "events": events, "position": position, "stopped": stopped });
         // What a program printed stands on standard output.
-        let mut answer = if matches!(self.to, To::Program(_)) {
-            Answer::new(&data, "")?.note(Severity::Note, text)
+        let mut answer = if matches!(self.to, DestinationArg::Program(_)) {
+            Answer::new(&data, "")?.with_diagnostic(Severity::Note, text)
         } else {
             Answer::new(&data, text)?
         };
@@ -169,15 +203,15 @@ impl Command {
                 Some(_) => "it was stopped; the same command goes on from there",
                 None => "it was stopped; --after goes on from there",
             };
-            answer = answer.note(Severity::Note, again);
+            answer = answer.with_diagnostic(Severity::Note, again);
         }
         Ok(answer)
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn endpoint_give_up_after(&self) -> Option<Duration> {
         match self.give_up_after {
             Some(seconds) => Some(Duration::from_secs(seconds)),
-            None => (!self.follow).then_some(PATIENCE),
+            None => (!self.follow).then_some(DEFAULT_GIVE_UP_AFTER),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Answers as lines for people.
+//! Text output of the projections commands.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,14 @@ use chat_operations::projections::{ExplainedDifference, GenerationName};
 use chat_ports::projection_contents::{Difference, EntityKind};
 use serde_json::Value;
 
-use crate::operator::text::{escaped, stream};
+use crate::operator::terminal_text::{abbreviated_stream, escaped};
 
-/// What is not known is a dash.
+/// Formats an unknown value as a dash.
 pub(in crate::operator) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-pub(super) fn bytes(bytes: Option<u64>) -> String {
+pub(super) fn format_bytes(bytes: Option<u64>) -> String {
     let Some(bytes) = bytes else { return "-".to_owned() };
     match bytes {
         0..1_024 => format!("{bytes} B"),
@@ -25,7 +25,7 @@ pub(super) fn bytes(bytes: Option<u64>) -> String {
     }
 }
 
-pub(super) fn millis(millis: u64) -> String {
+pub(super) fn format_millis(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         1_000..120_000 => format!("{} s", millis / 1_000),
@@ -34,13 +34,13 @@ pub(super) fn millis(millis: u64) -> String {
 }
 
 /// `read_model 2, search_index 2`
-pub(super) fn named(all: &[GenerationName]) -> String {
+pub(super) fn generation_list(all: &[GenerationName]) -> String {
     let each: Vec<_> = all.iter().map(|of| format!("{} {}", of.name.as_str(), of.generation.0)).collect();
     each.join(", ")
 }
 
-/// What comparing came to.
-pub(super) fn comparison(comparison: &Comparison) -> String {
+/// Describes a comparison.
+pub(super) fn comparison_text(comparison: &Comparison) -> String {
     let Comparison { name, live, other, position, differing, .. } = comparison;
     let name = name.as_str();
     if let Some(reason) = &comparison.unreadable {
@@ -67,23 +67,23 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
             live.0, other.0
         ),
     };
-    text += &explained(&comparison.shown, *differing);
+    text += &differences_text(&comparison.shown, *differing);
     text
 }
 
-/// What was looked into.
-pub(super) fn explained(all: &[ExplainedDifference], differing: usize) -> String {
+/// Describes differences.
+pub(super) fn differences_text(all: &[ExplainedDifference], differing: usize) -> String {
     let mut text = String::new();
     for one in all {
-        let _ = writeln!(text, "  {}", subject(one));
+        let _ = writeln!(text, "  {}", describe_row(one));
         let what = match one.difference {
             Difference::OnlyFirst => "only the live one has it",
             Difference::OnlySecond => "the live one does not have it",
             Difference::Content => "it has other content",
         };
         let _ = writeln!(text, "    {what}");
-        for (field, shown, expected) in fields(one) {
-            // JSON escapes only some of what does something to a terminal.
+        for (field, shown, expected) in differing_fields(one) {
+            // JSON escapes only some of the characters that control a terminal.
             let (shown, expected) = (escaped(&shown.to_string()), escaped(&expected.to_string()));
             let _ = writeln!(text, "    {field}: {shown} is shown, {expected} follows from the log");
         }
@@ -94,7 +94,7 @@ pub(super) fn explained(all: &[ExplainedDifference], differing: usize) -> String
                 escaped(&event.event_type),
                 event.position,
                 event.revision,
-                stream(&event.stream),
+                abbreviated_stream(&event.stream),
                 event.recorded_at
             );
         }
@@ -105,8 +105,8 @@ pub(super) fn explained(all: &[ExplainedDifference], differing: usize) -> String
     text
 }
 
-/// Tokens stand in full: `audit explain` is to be given them.
-fn subject(one: &ExplainedDifference) -> String {
+/// Names the row. Tokens are complete, to be copied into `audit explain`.
+fn describe_row(one: &ExplainedDifference) -> String {
     let token = one.app_token.as_deref().unwrap_or("?");
     match (one.kind, one.chat_number, one.message_number) {
         (EntityKind::Parked, ..) => format!("parked event at position {}", one.began_at),
@@ -120,8 +120,8 @@ fn subject(one: &ExplainedDifference) -> String {
     }
 }
 
-/// The fields that differ, as far as readers are shown them.
-fn fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
+/// Returns the fields that differ, among those that queries return.
+fn differing_fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
     let (Some(Value::Object(shown)), Some(Value::Object(expected))) = (&one.shown, &one.expected) else {
         return Vec::new();
     };
@@ -132,12 +132,16 @@ fn fields(one: &ExplainedDifference) -> Vec<(&str, &Value, &Value)> {
     differing.collect()
 }
 
-/// What a switch_over came to.
-pub(super) fn switched(switched: &SwitchOverReport) -> String {
+/// Describes a switch-over.
+pub(super) fn switch_over_text(switched: &SwitchOverReport) -> String {
     let taken_over = if switched.taken_over {
         ""
     } else {
         "\nno projector of the running system has taken them over within 30 seconds; they stand still until one does"
     };
-    format!("readers see {} from position {} on{taken_over}", named(&switched.to), switched.position)
+    format!(
+        "readers see {} from position {} on{taken_over}",
+        generation_list(&switched.to),
+        switched.position
+    )
 }

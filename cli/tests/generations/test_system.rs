@@ -11,12 +11,12 @@ use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
 use crate::harness::client::Client;
-use crate::harness::line_up::folder;
-use crate::harness::process::{Options, Process, program};
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions, program};
 
 /// Which engines and processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineUp {
+pub enum Topology {
     /// One process, everything in files.
     Embedded,
     /// A command API and a projector on a KurrentDB and Postgres, and two hosts that answer queries, of which one has a
@@ -25,8 +25,8 @@ pub enum LineUp {
 }
 
 /// A system, with its folder.
-pub struct Stage {
-    pub line_up: LineUp,
+pub struct TestSystem {
+    pub topology: Topology,
     processes: Vec<Process>,
     /// The flags that name the engines.
     engines: Vec<(&'static str, String)>,
@@ -35,35 +35,35 @@ pub struct Stage {
     folder: TempDir,
 }
 
-impl Stage {
+impl TestSystem {
     /// The engines, without a process yet.
-    pub fn engines(line_up: LineUp) -> Self {
+    pub fn engines(topology: Topology) -> Self {
         let folder = folder();
-        let (log, engines) = match line_up {
-            LineUp::Embedded => (None, Vec::new()),
-            LineUp::AtScale => {
+        let (log, engines) = match topology {
+            Topology::Embedded => (None, Vec::new()),
+            Topology::AtScale => {
                 let log = FakeKurrentDb::start().expect("an event store");
                 let url = log.url();
                 let database = Postgres::shared().create_database();
                 (Some(log), vec![("--event-store-url", url), ("--database-url", database)])
             }
         };
-        Self { line_up, processes: Vec::new(), engines, client: None, _log: log, folder }
+        Self { topology, processes: Vec::new(), engines, client: None, _log: log, folder }
     }
 
     /// The engines and all processes, ready.
-    pub async fn start(line_up: LineUp) -> Self {
-        let mut stage = Self::engines(line_up);
+    pub async fn start(topology: Topology) -> Self {
+        let mut stage = Self::engines(topology);
         stage.start_processes().await;
         stage
     }
 
     pub async fn start_processes(&mut self) {
         let other = self.folder.path().join("another-host/search-index").display().to_string();
-        let elsewhere = |options: Options| options.with("--search-index-dir", &other);
-        let all = match self.line_up {
-            LineUp::Embedded => vec![self.options("serve")],
-            LineUp::AtScale => vec![
+        let elsewhere = |options: ProcessOptions| options.with("--search-index-dir", &other);
+        let all = match self.topology {
+            Topology::Embedded => vec![self.options("serve")],
+            Topology::AtScale => vec![
                 self.options("command-api"),
                 self.options("query-api"),
                 elsewhere(self.options("query-api")),
@@ -71,7 +71,7 @@ impl Stage {
                 self.options("projector"),
             ],
         };
-        self.processes = all.iter().map(Options::spawn).collect();
+        self.processes = all.iter().map(ProcessOptions::spawn).collect();
         for process in &mut self.processes {
             process.wait_for_address().await;
             process.wait_until_ready().await;
@@ -87,9 +87,9 @@ impl Stage {
         }
     }
 
-    fn options(&self, role: &'static str) -> Options {
+    fn options(&self, role: &'static str) -> ProcessOptions {
         // A generation that readers were taken off can be dropped soon.
-        let options = Options::new(role, self.folder.path()).with("--keep-previous", "12");
+        let options = ProcessOptions::new(role, self.folder.path()).with("--keep-previous", "12");
         self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
 
@@ -100,9 +100,9 @@ impl Stage {
 
     /// The processes that answer queries.
     pub fn answering(&self) -> &[Process] {
-        match self.line_up {
-            LineUp::Embedded => &self.processes[..1],
-            LineUp::AtScale => &self.processes[1..3],
+        match self.topology {
+            Topology::Embedded => &self.processes[..1],
+            Topology::AtScale => &self.processes[1..3],
         }
     }
 
@@ -142,16 +142,16 @@ impl Stage {
     }
 
     /// Carries out an operator's command to its end.
-    pub async fn operate(&self, arguments: &[&str]) -> Answer {
+    pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
-        Answer(output.await.expect("its end"))
+        CommandOutput(output.await.expect("its end"))
     }
 
     /// The same, for its JSON.
-    pub async fn ask(&self, arguments: &[&str]) -> Value {
+    pub async fn run_json(&self, arguments: &[&str]) -> Value {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
-        let answer = self.operate(&arguments).await;
+        let answer = self.run(&arguments).await;
         serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
     }
 
@@ -165,7 +165,7 @@ impl Stage {
 
     /// Carries out a statement in a generation of the read model, as nobody should.
     pub async fn alter(&self, generation: u32, statement: &'static str) {
-        if self.line_up == LineUp::Embedded {
+        if self.topology == Topology::Embedded {
             let database = rusqlite::Connection::open(self.read_model(generation)).expect("the read model");
             assert_eq!(database.execute(statement, []).expect("an alteration"), 1);
             return;
@@ -185,23 +185,23 @@ impl Stage {
 
 /// What an operator's command came to.
 #[derive(Debug)]
-pub struct Answer(pub Output);
+pub struct CommandOutput(pub Output);
 
-impl Answer {
+impl CommandOutput {
     /// What it says on standard output.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).expect("text")
     }
 
     /// What it says on standard error.
-    pub fn said(&self) -> String {
+    pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).expect("text")
     }
 
     /// Makes sure how it ended.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.said());
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.stderr());
         self
     }
 }

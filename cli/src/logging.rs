@@ -1,15 +1,15 @@
-//! Where log lines go: standard error, for people or for machines.
+//! Logging: to standard error, as text or JSON.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::UtcTime;
 
-use crate::args::{LogFormat, Options};
 use crate::failure::Failure;
+use crate::serve_options::{LogFormat, ServeOptions};
 
-pub(crate) fn start(options: &Options) -> Result<(), Failure> {
-    // KurrentDB's client tells of each failure that it also returns, and what is returned is logged where it is handled.
+pub(crate) fn init(options: &ServeOptions) -> Result<(), Failure> {
+    // KurrentDB's client logs each error that it also returns; returned errors are logged where they are handled.
     let filter = EnvFilter::try_new(format!("kurrentdb=off,{}", options.log)).map_err(|error| {
         Failure::because(format!("--log (RUST_LOG) can't be read: {:?}", options.log), &error)
     })?;

@@ -14,8 +14,8 @@ use crate::digests;
 use crate::faults::Fault;
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
-use crate::harness::line_up::folder;
-use crate::harness::process::{Options, Process};
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions};
 
 /// Which log the processes share.
 pub enum Log {
@@ -37,21 +37,21 @@ pub enum Role {
 /// A process that comes back at the same address.
 struct Member {
     role: Role,
-    options: Options,
+    options: ProcessOptions,
     url: String,
     process: Option<Process>,
     /// Whether it stood still lately.
-    was_stopped: bool,
+    was_paused: bool,
     /// How often it had waited for over a second when it was last asked.
     long_waits: u64,
 }
 
 impl Member {
-    fn new(role: Role, options: Options) -> Self {
+    fn new(role: Role, options: ProcessOptions) -> Self {
         let address = format!("127.0.0.1:{}", port::find_free().expect("a free port"));
         let options = options.with("--listen-addr", &address).with("--log", "warn");
         let url = format!("http://{address}");
-        Self { role, process: Some(options.spawn()), options, url, was_stopped: false, long_waits: 0 }
+        Self { role, process: Some(options.spawn()), options, url, was_paused: false, long_waits: 0 }
     }
 
     fn process(&self) -> &Process {
@@ -66,7 +66,7 @@ impl Member {
 }
 
 /// Everybody.
-pub struct Cast {
+pub struct Cluster {
     members: Vec<Member>,
     redis: Redis,
     postgres: Postgres,
@@ -78,7 +78,7 @@ pub struct Cast {
     _folder: TempDir,
 }
 
-impl Cast {
+impl Cluster {
     /// Three command APIs, two projectors of the read model, of which one stands by, two query APIs, and a projector of
     /// the search index for each of these.
     pub async fn start(log: Log) -> Self {
@@ -93,9 +93,9 @@ impl Cast {
             Log::KurrentDb(url) => vec![("--event-store-url", url)],
         };
         let search_folders = [folder.path().join("search-1"), folder.path().join("search-2")];
-        let on_log = |role, data_dir: &Path| on_log(Options::new(role, data_dir), &log);
+        let with_log = |role, data_dir: &Path| with_log(ProcessOptions::new(role, data_dir), &log);
         let of = |role| {
-            let options = on_log(role, folder.path());
+            let options = with_log(role, folder.path());
             options.with("--database-url", &database).with("--redis-url", &redis.url())
         };
         let mut members = Vec::new();
@@ -138,7 +138,7 @@ impl Cast {
     }
 
     /// Lets something go wrong, and mends it.
-    pub async fn suffer(&mut self, fault: Fault) {
+    pub async fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::FlushRedis => self.redis.flush().expect("a flush"),
             Fault::RestartRedisEmpty => self.redis.restart_empty().expect("a restart"),
@@ -163,7 +163,7 @@ impl Cast {
                 member.process().pause();
                 sleep(time).await;
                 member.process().resume();
-                member.was_stopped = true;
+                member.was_paused = true;
             }
         }
     }
@@ -178,7 +178,7 @@ impl Cast {
     /// How often the command APIs have waited for numbers that another one was given, each since it was started, and how
     /// often for over a second since this was asked last. Who was stopped meanwhile does not count: what it waited for
     /// was its own end of the pause.
-    pub async fn waits_for_predecessors(&mut self) -> (u64, u64) {
+    pub async fn predecessor_waits(&mut self) -> (u64, u64) {
         let (mut all, mut long) = (0, 0);
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
             // One that is starting has not waited for anything.
@@ -192,7 +192,7 @@ impl Cast {
             let long_ones = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
             // Fewer than before: it was started again.
             let known = if long_ones < member.long_waits { 0 } else { member.long_waits };
-            if !std::mem::take(&mut member.was_stopped) {
+            if !std::mem::take(&mut member.was_paused) {
                 long += long_ones - known;
             }
             member.long_waits = long_ones;
@@ -218,8 +218,8 @@ impl Cast {
         for search_folder in &self.search_folders {
             let live = digests::of(&read_model, search_folder).await;
             let rebuilt = folder();
-            let projector = on_log(Options::new("projector", rebuilt.path()), &self.log);
-            let rebuilt = digests::of_fold(&projector, rebuilt.path(), &live).await;
+            let projector = with_log(ProcessOptions::new("projector", rebuilt.path()), &self.log);
+            let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
             assert_eq!(live.content, rebuilt.content, "the projections differ from a rebuild");
         }
     }
@@ -237,6 +237,6 @@ impl Cast {
     }
 }
 
-fn on_log(options: Options, log: &[(&'static str, String)]) -> Options {
+fn with_log(options: ProcessOptions, log: &[(&'static str, String)]) -> ProcessOptions {
     log.iter().fold(options, |options, (flag, value)| options.with(flag, value))
 }

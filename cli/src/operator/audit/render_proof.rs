@@ -13,8 +13,8 @@ use chat_operations::proof::verify::{MissingEvent, SignatureStatus, Verdict};
 use chat_ports::event_store::RecordedEvent;
 use serde_json::{Value, json};
 
-use super::super::text::escaped;
-use super::shown;
+use super::super::terminal_text::escaped;
+use super::render;
 
 pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
     let Checkpoint { log, events, root, position, time, .. } = checkpoint;
@@ -57,17 +57,21 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
         (false, Some(altered)) => {
-            writeln!(text, "the log was altered: {}{}", alteration(altered), gaps_left(missing))
+            writeln!(text, "the log was altered: {}{}", alteration(altered), describe_gaps(missing))
         }
         (false, None) => {
-            writeln!(text, "the log was altered; the leaves that would tell where are {}", standing(*leaves))
+            writeln!(
+                text,
+                "the log was altered; the leaves that would tell where are {}",
+                leaves_text(*leaves)
+            )
         }
     };
     if *log != checkpoint.log {
         let _ = writeln!(text, "this is another log than the one that was signed: {}", log.0);
     }
     let _ = writeln!(text, "signature  {}", signature_text(*signature));
-    let _ = writeln!(text, "leaves     {}", standing(*leaves));
+    let _ = writeln!(text, "leaves     {}", leaves_text(*leaves));
     let _ = writeln!(
         text,
         "signed     {} events, root {}, {}",
@@ -91,7 +95,7 @@ pub(super) fn proof(proof: &CheckedProof) -> String {
         data,
         metadata,
     } = event;
-    let verdict = if proves(proof) {
+    let verdict = if is_proved(proof) {
         "the event was in the log"
     } else if *included {
         "the event is among those of the checkpoint, but it was not the key's owner who signed that"
@@ -107,7 +111,7 @@ pub(super) fn proof(proof: &CheckedProof) -> String {
         checkpoint.root,
         checkpoint.time,
         index + 1,
-        shown::stream(stream),
+        render::abbreviated_stream(stream),
         escaped(event_type),
         schema_version.0,
         id.uuid(),
@@ -119,7 +123,7 @@ pub(super) fn proof(proof: &CheckedProof) -> String {
 pub(super) fn proof_as_json(proof: &CheckedProof) -> Value {
     let CheckedProof { event, index, checkpoint, signature, included } = proof;
     json!({
-        "proved": proves(proof),
+        "proved": is_proved(proof),
         "included": included,
         "signature": signature,
         "index": index,
@@ -129,23 +133,23 @@ pub(super) fn proof_as_json(proof: &CheckedProof) -> Value {
 }
 
 /// Whether a proof shows that the event was there.
-pub(super) fn proves(proof: &CheckedProof) -> bool {
+pub(super) fn is_proved(proof: &CheckedProof) -> bool {
     proof.included && proof.signature == SignatureStatus::Good
 }
 
 fn alteration(alteration: &Alteration) -> String {
     match alteration {
         Alteration::Changed { position, now } => {
-            format!("event {position} was changed; there is now {}", stands(now))
+            format!("event {position} was changed; there is now {}", describe_event(now))
         }
         Alteration::Removed { position } => format!("event {position} was removed"),
         Alteration::Inserted { position, now } => {
-            format!("event {position} was inserted: {}", stands(now))
+            format!("event {position} was inserted: {}", describe_event(now))
         }
         Alteration::Moved { position, now, gone_to } => {
             let mut text = format!("events were reordered, first at position {position}");
             if let Some((now, origin)) = now {
-                let _ = write!(text, ", where there is now {}, which stood at {origin}", stands(now));
+                let _ = write!(text, ", where there is now {}, which stood at {origin}", describe_event(now));
             }
             if let Some(gone_to) = gone_to {
                 let _ = write!(text, "; what stood there is at {gone_to}");
@@ -159,9 +163,9 @@ fn alteration(alteration: &Alteration) -> String {
 }
 
 /// Which event a removed one was, where its stream has a gap since then.
-fn gaps_left(missing: &[MissingEvent]) -> String {
+fn describe_gaps(missing: &[MissingEvent]) -> String {
     let of = |missing: &MissingEvent| {
-        format!("revision {} of stream {}", missing.revision, shown::stream(&missing.stream))
+        format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))
     };
     match missing {
         [] => String::new(),
@@ -173,9 +177,9 @@ fn gaps_left(missing: &[MissingEvent]) -> String {
     }
 }
 
-fn stands(now: &EventIdentity) -> String {
+fn describe_event(now: &EventIdentity) -> String {
     let EventIdentity { stream, revision, event_type, id } = now;
-    let (event_type, stream) = (escaped(event_type), shown::stream(stream));
+    let (event_type, stream) = (escaped(event_type), render::abbreviated_stream(stream));
     format!("{event_type} {} in stream {stream}, revision {revision}", id.uuid())
 }
 
@@ -188,7 +192,7 @@ fn signature_text(signature: SignatureStatus) -> &'static str {
     }
 }
 
-fn standing(leaves: LeavesStatus) -> &'static str {
+fn leaves_text(leaves: LeavesStatus) -> &'static str {
     match leaves {
         LeavesStatus::Good => "those of the checkpoint",
         LeavesStatus::Missing => "missing",
@@ -205,7 +209,7 @@ fn write_faults(text: &mut String, faults: &[Fault]) {
             Fault::Revision { position, stream, expected, found } => writeln!(
                 text,
                 "fault      event {position} has revision {found} of stream {}, where {expected} should follow",
-                shown::stream(stream)
+                render::abbreviated_stream(stream)
             ),
             Fault::Id { position, id } => {
                 writeln!(text, "fault      event {position} has the id of an earlier one, {}", id.uuid())

@@ -3,7 +3,7 @@
 use chat_domain::StreamId;
 
 /// Columns that a stream's name takes at most in a table.
-const STREAM: usize = 24;
+const MAX_STREAM_COLUMNS: usize = 24;
 
 /// The text on one line, with everything escaped that would do something to a terminal or change the order of what is
 /// read on it.
@@ -14,7 +14,9 @@ pub(super) fn escaped(text: &str) -> String {
             '\n' => shown.push_str("\\n"),
             '\t' => shown.push_str("\\t"),
             '\r' => shown.push_str("\\r"),
-            letter if letter.is_control() || misleads(letter) => shown.extend(letter.escape_unicode()),
+            letter if letter.is_control() || is_bidi_or_invisible(letter) => {
+                shown.extend(letter.escape_unicode())
+            }
             letter => shown.push(letter),
         }
     }
@@ -28,29 +30,29 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A stream's name with the app's token cut short: the token is a credential, and fills the line. Where it is to be copied,
 /// as from an event that is shown whole, the name stands in full.
-pub(super) fn stream(name: &str) -> String {
+pub(super) fn abbreviated_stream(name: &str) -> String {
     match StreamId::parse(name) {
         Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
         Ok(StreamId::Chat(app, number)) => format!("chat-{}…-{number}", &app.expose()[..4]),
-        Err(_) => cut(&escaped(name), STREAM),
+        Err(_) => truncated(&escaped(name), MAX_STREAM_COLUMNS),
     }
 }
 
 /// Marks of direction, invisible separators: what is read is not what is there.
-fn misleads(letter: char) -> bool {
+fn is_bidi_or_invisible(letter: char) -> bool {
     matches!(letter,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The text, cut to so many columns with an ellipsis where it has more.
-pub(super) fn cut(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
+pub(super) fn truncated(text: &str, columns: usize) -> String {
+    if display_width(text) <= columns {
         return text.to_owned();
     }
     let mut shown = String::new();
     let mut taken = 0;
     for letter in text.chars() {
-        taken += width_of(letter);
+        taken += char_width(letter);
         if taken + 1 > columns {
             break;
         }
@@ -61,13 +63,13 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
 }
 
 /// How many columns a text takes.
-pub(super) fn width(text: &str) -> usize {
-    text.chars().map(width_of).sum()
+pub(super) fn display_width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
 }
 
 /// Letters of East Asian scripts and pictures take two columns (UAX 11, the blocks that are wide throughout). Marks that
 /// combine take none, but are rare enough: a table is then a column off.
-fn width_of(letter: char) -> usize {
+fn char_width(letter: char) -> usize {
     let wide = matches!(letter,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
         | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1f64f}' | '\u{1f680}'..='\u{1faff}'
@@ -89,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_to_its_columns() {
-        assert_eq!(cut("a fox", 5), "a fox");
-        assert_eq!(cut("a fox runs", 5), "a fo…");
-        assert_eq!(cut("世界世界", 5), "世界…");
+        assert_eq!(truncated("a fox", 5), "a fox");
+        assert_eq!(truncated("a fox runs", 5), "a fo…");
+        assert_eq!(truncated("世界世界", 5), "世界…");
     }
 }

@@ -17,7 +17,7 @@ use crate::harness::client::{Client, Reply};
 const CHATS: u64 = 3;
 
 /// Clients at work.
-pub struct Checker {
+pub struct ConsistencyChecker {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
     clients: Vec<JoinHandle<()>>,
@@ -31,7 +31,7 @@ pub struct Counts {
     pub searched: AtomicU64,
 }
 
-impl Checker {
+impl ConsistencyChecker {
     /// Sets clients to work: two that write, and for each process that answers, four that read.
     pub async fn start(readers: &[Client]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -96,9 +96,9 @@ fn position(reply: &Reply) -> Position {
 
 /// Answers of one kind from one process: none may stand before one that came before.
 #[derive(Default)]
-struct NoStepBack(Position);
+struct MonotonicPosition(Position);
 
-impl NoStepBack {
+impl MonotonicPosition {
     fn check(&mut self, reply: &Reply) {
         let position = position(reply);
         assert!(position >= self.0, "{} {} is at {position} after {}", reply.method, reply.path, self.0);
@@ -107,15 +107,15 @@ impl NoStepBack {
 }
 
 impl Worker {
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.stop.load(Ordering::SeqCst)
     }
 
     /// Writes messages, and reads each at once with its token.
     async fn write(self) {
         let mut chat = self.index % CHATS + 1;
-        let mut seen = NoStepBack::default();
-        while self.goes_on() {
+        let mut seen = MonotonicPosition::default();
+        while self.is_running() {
             let path = format!("{}/messages", chat_path(&self.token, chat));
             let created =
                 self.client.post(path, &json!({ "body": "a message of a checker" })).send().await.expect(201);
@@ -138,9 +138,9 @@ impl Worker {
     /// Lists messages without a token, and reads single ones that were seen before.
     async fn list(self) {
         let mut newest: HashMap<u64, u64> = HashMap::new();
-        let mut seen = NoStepBack::default();
+        let mut seen = MonotonicPosition::default();
         let mut chat = self.index % CHATS + 1;
-        while self.goes_on() {
+        while self.is_running() {
             let path = format!("{}/messages?limit=10", chat_path(&self.token, chat));
             let listed = self.client.get(path).send().await.expect(200);
             seen.check(&listed);
@@ -162,9 +162,9 @@ impl Worker {
 
     /// Searches without a token: what was found once is found again.
     async fn search(self) {
-        let mut seen = NoStepBack::default();
+        let mut seen = MonotonicPosition::default();
         let mut total = 0;
-        while self.goes_on() {
+        while self.is_running() {
             let path = format!("{}/messages/search?query=checker&sort=newest&limit=1", app_path(&self.token));
             let found = self.client.get(path).send().await.expect(200);
             seen.check(&found);

@@ -7,50 +7,50 @@ use chat_testing::redis::Redis;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::process::{Options, Process};
+use super::process::{Process, ProcessOptions};
 
 /// A chat API of one or more processes, with its folder.
 #[derive(Debug)]
-pub struct LineUp {
+pub struct Deployment {
     processes: Vec<Process>,
     client: Client,
     folder: PathBuf,
     // Removed last, when every process is gone.
-    _owned: TempDir,
+    _temp_folder: TempDir,
 }
 
-impl LineUp {
+impl Deployment {
     /// One process that does everything.
     pub async fn serve() -> Self {
         Self::serve_with(|options| options).await
     }
 
     /// One process that does everything, with more flags.
-    pub async fn serve_with(more: impl Fn(Options) -> Options) -> Self {
+    pub async fn serve_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
-        let process = more(Options::new("serve", folder.path())).start().await;
+        let process = more(ProcessOptions::new("serve", folder.path())).start().await;
         let client = process.client();
-        Self { processes: vec![process], client, folder: folder.path().to_owned(), _owned: folder }
+        Self { processes: vec![process], client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
     /// One process a role.
     pub async fn roles() -> Self {
         let folder = folder();
-        let of = |role| Options::new(role, folder.path());
+        let of = |role| ProcessOptions::new(role, folder.path());
         let commands = of("command-api").start().await;
         let projector = of("projector").start().await;
         let queries = of("query-api").start().await;
         let client = Client::routed([commands.url()], [queries.url()]);
         let processes = vec![commands, queries, projector];
-        Self { processes, client, folder: folder.path().to_owned(), _owned: folder }
+        Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
     /// Three command APIs, a projector and two query APIs: numbers from Redis, the read model in Postgres, one log.
-    pub async fn at_scale_with(more: impl Fn(Options) -> Options) -> Self {
+    pub async fn at_scale_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
         let of = |role| {
-            let options = Options::new(role, folder.path());
+            let options = ProcessOptions::new(role, folder.path());
             more(options.with("--database-url", &database).with("--redis-url", &redis)).spawn()
         };
         let roles = ["command-api", "command-api", "command-api", "query-api", "query-api", "projector"];
@@ -61,7 +61,7 @@ impl LineUp {
         }
         let urls: Vec<&str> = processes.iter().map(Process::url).collect();
         let client = Client::routed(urls[..3].iter().copied(), urls[3..5].iter().copied());
-        Self { processes, client, folder: folder.path().to_owned(), _owned: folder }
+        Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
     /// A client of the whole.

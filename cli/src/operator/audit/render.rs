@@ -6,18 +6,18 @@ use chat_operations::audit::{AuditedEvent, EventReference};
 use serde_json::Value;
 
 use super::super::table::table;
-use super::super::text::{cut, escaped, quoted};
+use super::super::terminal_text::{escaped, quoted, truncated};
 
-pub(super) use super::super::text::stream;
+pub(super) use super::super::terminal_text::abbreviated_stream;
 
 /// Columns that an event's type takes at most in a table.
-const TYPE: usize = 24;
+const MAX_TYPE_COLUMNS: usize = 24;
 
 /// Columns that an actor takes at most in a table.
-const ACTOR: usize = 28;
+const MAX_ACTOR_COLUMNS: usize = 28;
 
 /// Events as a table.
-pub(super) fn events(events: &[AuditedEvent]) -> String {
+pub(super) fn events_table(events: &[AuditedEvent]) -> String {
     let rows: Vec<[String; 6]> = events.iter().map(row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
 }
@@ -26,15 +26,18 @@ fn row(event: &AuditedEvent) -> [String; 6] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
-        cut(&escaped(&event.event_type), TYPE),
-        cut(&actor(event.parsed_metadata().map(|metadata| metadata.actor).as_ref()), ACTOR),
-        stream(&event.stream),
-        what(event),
+        truncated(&escaped(&event.event_type), MAX_TYPE_COLUMNS),
+        truncated(
+            &actor_label(event.parsed_metadata().map(|metadata| metadata.actor).as_ref()),
+            MAX_ACTOR_COLUMNS,
+        ),
+        abbreviated_stream(&event.stream),
+        summary(event),
     ]
 }
 
 /// Events that are referred to, as a table.
-pub(super) fn references(events: &[EventReference]) -> String {
+pub(super) fn references_table(events: &[EventReference]) -> String {
     let rows: Vec<[String; 5]> = events.iter().map(reference_row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM"], &rows)
 }
@@ -43,20 +46,20 @@ fn reference_row(event: &EventReference) -> [String; 5] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),
-        cut(&escaped(&event.event_type), TYPE),
-        cut(&actor(event.actor.as_ref()), ACTOR),
-        stream(&event.stream),
+        truncated(&escaped(&event.event_type), MAX_TYPE_COLUMNS),
+        truncated(&actor_label(event.actor.as_ref()), MAX_ACTOR_COLUMNS),
+        abbreviated_stream(&event.stream),
     ]
 }
 
 /// An event that is referred to, on one line.
-pub(super) fn reference(event: &EventReference) -> String {
+pub(super) fn reference_line(event: &EventReference) -> String {
     let (position, kind, at) = (event.position, escaped(&event.event_type), event.recorded_at);
-    format!("{position} {kind} at {at} by {}", actor(event.actor.as_ref()))
+    format!("{position} {kind} at {at} by {}", actor_label(event.actor.as_ref()))
 }
 
 /// Who it was, as `operator alice@ops-1` or `app 10.0.0.7`.
-pub(super) fn actor(actor: Option<&Actor>) -> String {
+pub(super) fn actor_label(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else { return "?".to_owned() };
     let kind = actor_kind_name(actor.kind);
     match actor.name.as_ref().or(actor.address.as_ref()) {
@@ -66,7 +69,7 @@ pub(super) fn actor(actor: Option<&Actor>) -> String {
 }
 
 /// What an event says, in a few words.
-fn what(event: &AuditedEvent) -> String {
+fn summary(event: &AuditedEvent) -> String {
     if let Some(problem) = &event.problem {
         return format!("can't be read: {}", escaped(problem));
     }
@@ -78,7 +81,7 @@ fn what(event: &AuditedEvent) -> String {
             ("body" | "name", Value::String(text)) => words.push(quoted(text)),
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
-            ("copies", Value::Array(copies)) => words.extend(copies.iter().map(copy)),
+            ("copies", Value::Array(copies)) => words.extend(copies.iter().map(generation_label)),
             // What operators do is told with its reason first.
             ("reason", _) => {}
             (name, Value::String(text)) if event.stream == operator_action::STREAM => {
@@ -94,13 +97,13 @@ fn what(event: &AuditedEvent) -> String {
 }
 
 /// A generation of a projection, as `read_model/2`.
-fn copy(copy: &Value) -> String {
-    let name = copy["projection"].as_str().unwrap_or("?");
-    format!("{}/{}", escaped(name), copy["generation"])
+fn generation_label(generation: &Value) -> String {
+    let name = generation["projection"].as_str().unwrap_or("?");
+    format!("{}/{}", escaped(name), generation["generation"])
 }
 
 /// A value of a field, on one line.
-pub(super) fn value(name: &str, value: &Value) -> String {
+pub(super) fn value_text(name: &str, value: &Value) -> String {
     match value {
         // Of times it is plain where they end.
         Value::String(text) if name.ends_with("_at") => escaped(text),

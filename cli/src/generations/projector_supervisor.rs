@@ -14,20 +14,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::readers::at_hand;
+use super::switch_over::initial_generation;
 
 /// How often it is looked whether a projector has lingered for long enough.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-type Statuses = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
+type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
 /// What every keeper works with.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct SupervisorContext {
     pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) places: ProjectionLocations,
+    pub(crate) locations: ProjectionLocations,
     pub(crate) generations: watch::Receiver<Generations>,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) shutdown: watch::Receiver<bool>,
     /// How long the projector of a generation goes on after the next one has caught up with it: longer than a query may
     /// wait for a position of it, and than processes elsewhere take to switch, which may have to fold a search folder of
     /// their own first.
@@ -35,121 +35,121 @@ pub(crate) struct Surroundings {
 }
 
 /// The keepers of this process.
-pub(crate) struct Keepers {
-    around: Surroundings,
-    statuses: Statuses,
-    kept: Vec<Kept>,
+pub(crate) struct ProjectorSupervisor {
+    context: SupervisorContext,
+    statuses: StatusMap,
+    supervised: Vec<SupervisedProjection>,
 }
 
 /// A projection that this process keeps.
-struct Kept {
+struct SupervisedProjection {
     projection: ProjectionName,
     /// Of the generation that is in use.
     status: watch::Receiver<ProjectorStatus>,
     join: JoinHandle<()>,
 }
 
-impl Keepers {
-    pub(crate) fn new(around: Surroundings) -> Self {
-        Self { around, statuses: Statuses::default(), kept: Vec::new() }
+impl ProjectorSupervisor {
+    pub(crate) fn new(context: SupervisorContext) -> Self {
+        Self { context, statuses: StatusMap::default(), supervised: Vec::new() }
     }
 
     /// Starts keeping a projection.
-    pub(crate) fn keep(&mut self, projection: ProjectionName) {
-        let mut keeper = Keeper {
+    pub(crate) fn supervise(&mut self, projection: ProjectionName) {
+        let mut supervisor = ProjectionSupervisor {
             projection,
-            around: self.around.clone(),
+            context: self.context.clone(),
             statuses: Arc::clone(&self.statuses),
             running: BTreeMap::new(),
         };
-        let live = self.around.generations.borrow().of(projection).live;
-        keeper.start(live);
-        let (told, status) = watch::channel(keeper.status_of(live));
-        let join = tokio::spawn(keeper.run(live, told));
-        self.kept.push(Kept { projection, status, join });
+        let live = self.context.generations.borrow().of(projection).live;
+        supervisor.start_projector(live);
+        let (status_sender, status) = watch::channel(supervisor.status(live));
+        let join = tokio::spawn(supervisor.run(live, status_sender));
+        self.supervised.push(SupervisedProjection { projection, status, join });
     }
 
     /// What the projectors of the generations in use are about.
-    pub(crate) fn statuses(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
-        self.kept.iter().map(|kept| kept.status.clone()).collect()
+    pub(crate) fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
+        self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
 
     /// Tells which projectors there are, whatever becomes of them later.
-    pub(crate) fn watch(&self) -> Watched {
-        let kept = self.kept.iter().map(|kept| kept.projection).collect();
-        Watched { kept, statuses: Arc::clone(&self.statuses) }
+    pub(crate) fn projector_statuses(&self) -> ProjectorStatuses {
+        let projections = self.supervised.iter().map(|supervised| supervised.projection).collect();
+        ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
     }
 
-    /// Waits until all have ended, as they were told to.
-    pub(crate) async fn finish(self) {
-        for kept in self.kept {
+    /// Waits until all have ended, as they were status_sender to.
+    pub(crate) async fn wait_until_stopped(self) {
+        for supervised in self.supervised {
             // One that panicked has nothing left to finish, and its panic is in the log.
-            let _ = kept.join.await;
+            let _ = supervised.join.await;
         }
     }
 }
 
 /// The projectors of this process, for those who wait for what they do.
 #[derive(Clone)]
-pub(crate) struct Watched {
-    kept: Vec<ProjectionName>,
-    statuses: Statuses,
+pub(crate) struct ProjectorStatuses {
+    projections: Vec<ProjectionName>,
+    statuses: StatusMap,
 }
 
-impl Watched {
+impl ProjectorStatuses {
     /// Whether this process keeps the projection.
-    pub(crate) fn keeps(&self, projection: ProjectionName) -> bool {
-        self.kept.contains(&projection)
+    pub(crate) fn supervises(&self, projection: ProjectionName) -> bool {
+        self.projections.contains(&projection)
     }
 
     /// What the projector of a generation is about, once there is one.
-    pub(crate) fn status(&self, copy: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&copy).cloned()
+    pub(crate) fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }
 
-struct Keeper {
+struct ProjectionSupervisor {
     projection: ProjectionName,
-    around: Surroundings,
-    statuses: Statuses,
-    running: BTreeMap<Generation, Running>,
+    context: SupervisorContext,
+    statuses: StatusMap,
+    running: BTreeMap<Generation, RunningProjector>,
 }
 
-struct Running {
+struct RunningProjector {
     handle: ProjectorHandle,
     stop: watch::Sender<bool>,
     /// Since when another generation is live and has caught up with this one.
-    superseded: Option<Instant>,
+    superseded_at: Option<Instant>,
 }
 
-impl Keeper {
+impl ProjectionSupervisor {
     /// Keeps what is live until the process stops.
-    async fn run(mut self, live: Generation, told: watch::Sender<ProjectorStatus>) {
+    async fn run(mut self, live: Generation, status_sender: watch::Sender<ProjectorStatus>) {
         let mut in_use = live;
-        self.keep_up_what_readers_have(&mut in_use).await;
-        let mut stopping = self.around.stopping.clone();
+        self.start_generation_in_use(&mut in_use).await;
+        let mut shutdown = self.context.shutdown.clone();
         loop {
-            self.gauge(in_use);
+            self.update_gauge_owner(in_use);
             let Some(mut status) = self.running.get(&in_use).map(|running| running.handle.status.clone())
             else {
                 break;
             };
-            told.send_replace(status.borrow_and_update().clone());
+            status_sender.send_replace(status.borrow_and_update().clone());
             tokio::select! {
-                _ = stopping.wait_for(|stop| *stop) => break,
+                _ = shutdown.wait_for(|stop| *stop) => break,
                 changed = status.changed() => if changed.is_err() {
                     // It has ended, and nobody asked it to. Readiness says so.
                     break;
                 },
-                changed = self.around.generations.changed() => if changed.is_err() { break },
-                () = sleep(LOOK_EVERY), if self.running.len() > 1 => {}
+                changed = self.context.generations.changed() => if changed.is_err() { break },
+                () = sleep(SUPERSEDED_POLL_INTERVAL), if self.running.len() > 1 => {}
             }
-            let live = self.around.generations.borrow().of(self.projection).live;
-            self.start(live);
+            let live = self.context.generations.borrow().of(self.projection).live;
+            self.start_projector(live);
             if live != in_use && self.has_caught_up(live).await {
                 in_use = live;
             }
-            self.end_superseded(in_use).await;
+            self.stop_superseded(in_use).await;
         }
         for running in self.running.values() {
             running.stop.send_replace(true);
@@ -160,27 +160,28 @@ impl Keeper {
     }
 
     /// Where what is live is not there yet, or behind, readers are answered from the generation before: that goes on.
-    async fn keep_up_what_readers_have(&mut self, in_use: &mut Generation) {
-        let line = self.around.generations.borrow().of(self.projection).clone();
-        let chosen = at_hand(&self.around.places, self.projection, &line).await;
+    async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
+        let history = self.context.generations.borrow().of(self.projection).clone();
+        let chosen = initial_generation(&self.context.locations, self.projection, &history).await;
         if chosen != *in_use {
-            self.start(chosen);
+            self.start_projector(chosen);
             *in_use = chosen;
         }
     }
 
-    fn start(&mut self, generation: Generation) {
+    fn start_projector(&mut self, generation: Generation) {
         if let Some(running) = self.running.get_mut(&generation) {
-            running.superseded = None;
+            running.superseded_at = None;
             return;
         }
-        let copy = ProjectionGeneration { projection: self.projection, generation };
+        let id = ProjectionGeneration { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
-        let handle = self.around.places.of(copy).spawn_projector(Arc::clone(&self.around.event_store), stopped);
+        let handle =
+            self.context.locations.of(id).spawn_projector(Arc::clone(&self.context.event_store), stopped);
         handle.publishes_gauges.store(self.running.is_empty(), Ordering::Relaxed);
         let status = handle.status.clone();
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(copy, status);
-        self.running.insert(generation, Running { handle, stop, superseded: None });
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, status);
+        self.running.insert(generation, RunningProjector { handle, stop, superseded_at: None });
     }
 
     /// Whether a generation is not behind any other that is still being kept, here or by another process.
@@ -190,8 +191,8 @@ impl Keeper {
         let position = match status.state {
             ProjectorState::Live => Some(status.position),
             ProjectorState::StandingBy => {
-                let copy = ProjectionGeneration { projection: self.projection, generation };
-                self.around.places.of(copy).position().await.ok()
+                let id = ProjectionGeneration { projection: self.projection, generation };
+                self.context.locations.of(id).position().await.ok()
             }
             _ => None,
         };
@@ -200,15 +201,15 @@ impl Keeper {
     }
 
     /// Ends the projectors of generations that are not live any more, some time after nobody needs them.
-    async fn end_superseded(&mut self, in_use: Generation) {
-        let live = self.around.generations.borrow().of(self.projection).live;
+    async fn stop_superseded(&mut self, in_use: Generation) {
+        let live = self.context.generations.borrow().of(self.projection).live;
         if in_use != live {
             return;
         }
-        let (now, linger) = (Instant::now(), self.around.linger);
+        let (now, linger) = (Instant::now(), self.context.linger);
         let mut due = Vec::new();
         for (generation, running) in &mut self.running {
-            if *generation != live && running.superseded.get_or_insert(now).elapsed() >= linger {
+            if *generation != live && running.superseded_at.get_or_insert(now).elapsed() >= linger {
                 due.push(*generation);
             }
         }
@@ -216,21 +217,21 @@ impl Keeper {
             let Some(running) = self.running.remove(&generation) else { continue };
             running.stop.send_replace(true);
             let _ = running.handle.join.await;
-            let copy = ProjectionGeneration { projection: self.projection, generation };
-            self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&copy);
+            let id = ProjectionGeneration { projection: self.projection, generation };
+            self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             let projection = self.projection.as_str();
             tracing::info!(projection, generation = generation.0, "this generation is not kept up any more");
         }
     }
 
     /// One generation sets the gauges: that which is in use.
-    fn gauge(&self, in_use: Generation) {
+    fn update_gauge_owner(&self, in_use: Generation) {
         for (generation, running) in &self.running {
             running.handle.publishes_gauges.store(*generation == in_use, Ordering::Relaxed);
         }
     }
 
-    fn status_of(&self, generation: Generation) -> ProjectorStatus {
+    fn status(&self, generation: Generation) -> ProjectorStatus {
         // It was started just now.
         let running = self.running.get(&generation);
         running.map_or_else(

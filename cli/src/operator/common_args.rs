@@ -1,0 +1,87 @@
+//! Arguments that commands of operators have in common.
+
+use chat_operations::operator_actions::Operator;
+use clap::{Args, ValueEnum};
+
+use crate::engines::EngineOptions;
+use crate::failure::Failure;
+
+/// Arguments of every command.
+#[derive(Args)]
+pub(crate) struct CommonArgs {
+    #[command(flatten)]
+    pub(super) engines: EngineOptions,
+    /// How to answer
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: OutputFormat,
+}
+
+/// Format of a command's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// For people
+    Table,
+    /// One JSON object: `version`, `status`, `data`, `diagnostics`
+    Json,
+}
+
+/// Arguments of every command that changes something.
+#[derive(Args)]
+pub(super) struct ActionArgs {
+    /// Name to record [default: the user and the machine, as in `alice@ops-1`]
+    #[arg(long, env = "CHAT_OPERATOR", value_name = "NAME")]
+    operator: Option<String>,
+    /// Reason to record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl ActionArgs {
+    /// The operator to record.
+    pub(super) fn operator(&self) -> Operator {
+        Operator {
+            name: self.operator.clone().unwrap_or_else(user_at_host),
+            program: concat!("chat-api/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// The reason to record; an action without one is refused.
+    pub(super) fn reason(&self) -> Result<String, Failure> {
+        let reason = self.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+        reason.map(str::to_owned).ok_or_else(|| {
+            Failure::new(
+                "--reason is missing: the action is recorded with the operator's name and the reason",
+            )
+        })
+    }
+}
+
+fn user_at_host() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user =
+        user.filter(|user| !user.is_empty()).or_else(account_name).unwrap_or_else(|| "unknown".to_owned());
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => user,
+        host => format!("{user}@{host}"),
+    }
+}
+
+/// The account that this process runs as: services and containers often set no variable with its name.
+#[cfg(target_os = "linux")]
+fn account_name() -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = accounts.lines().find_map(|account| {
+        let mut fields = account.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or_else(|| format!("uid-{id}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn account_name() -> Option<String> {
+    None
+}

@@ -1,0 +1,56 @@
+//! `completions` and `man`: shell completions and man pages, generated from the command line's definition.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use crate::failure::Failure;
+
+/// `completions`
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell's
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// `man`
+#[derive(Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages of all commands, created where it does not exist; without it, the main page is printed
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn completions(arguments: &CompletionsArgs, mut chat_api: clap::Command) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut chat_api, "chat-api", &mut script);
+    write_to_stdout(&script)
+}
+
+pub(super) fn man(arguments: &ManArgs, chat_api: clap::Command) -> ExitCode {
+    let Some(folder) = &arguments.out else {
+        let mut page = Vec::new();
+        // Writing to a vector can't fail.
+        let _ = clap_mangen::Man::new(chat_api).render(&mut page);
+        return write_to_stdout(&page);
+    };
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(chat_api, folder));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Failure::because(format!("no man pages in {}", folder.display()), &error).report(),
+    }
+}
+
+fn write_to_stdout(bytes: &[u8]) -> ExitCode {
+    match io::stdout().write_all(bytes) {
+        // The reader may have closed the pipe (`| head`).
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Failure::because("standard output can't be written", &error).report()
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

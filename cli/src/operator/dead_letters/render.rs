@@ -1,0 +1,83 @@
+//! Text output of the dead-letter commands.
+
+use chat_operations::dead_letters::dry_run::RetryDryRun;
+use chat_operations::dead_letters::list::ProjectionDeadLetters;
+use chat_operations::dead_letters::resolve::ResolutionOutcome;
+use chat_operations::dead_letters::{BlockingEvent, DeadLetterView};
+
+use crate::operator::projections::render::or_dash;
+use crate::operator::table::untruncated_table;
+use crate::operator::terminal_text::{abbreviated_stream, escaped};
+
+/// Formats dead letters as a table; empty without any.
+pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
+    if dead_letters.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> = dead_letters
+        .iter()
+        .map(|dead_letter| {
+            [
+                dead_letter.position.to_string(),
+                dead_letter.projection.as_str().to_owned(),
+                dead_letter.state.as_str().to_owned(),
+                dead_letter.event_type.clone(),
+                dead_letter.parked_at.clone(),
+                dead_letter.waiting.to_string(),
+                abbreviated_stream(&dead_letter.stream),
+                dead_letter.reason.clone(),
+            ]
+        })
+        .collect();
+    untruncated_table(
+        ["POSITION", "PROJECTION", "STATE", "EVENT", "PARKED AT", "BEHIND", "STREAM", "REASON"],
+        &rows,
+    )
+}
+
+/// Formats the counts of a projection on one line.
+pub(super) fn counts_line(of: &ProjectionDeadLetters) -> String {
+    let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
+    format!("{}: {parked} parked, {discarded} discarded and not acknowledged\n", of.name.as_str())
+}
+
+/// Describes what an action would do to a stream.
+pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
+    let RetryDryRun { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
+    let given_up =
+        if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
+    // They were counted before the trial: more may have been parked since.
+    let left = parked.saturating_sub(would_apply + u64::from(*would_discard));
+    let rest = match (&tried.would_stop, complete) {
+        (Some(stop), _) => format!(", {left} would stay parked\n  {}\n", stop_text(stop)),
+        (None, true) => ", none would stay parked\n".to_owned(),
+        (None, false) => format!(", and {left} more were not tried\n"),
+    };
+    let (projection, stream) = (projection.as_str(), abbreviated_stream(&tried.stream));
+    format!(
+        "{projection}, {stream}: {given_up}{would_apply} of {parked} parked events would be applied{rest}"
+    )
+}
+
+/// Describes what an action did to a stream.
+pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
+    let (projection, stream) = (outcome.projection.as_str(), abbreviated_stream(&outcome.stream));
+    let Some(left) = &outcome.outcome else {
+        return format!(
+            "{projection}, {stream}: not yet carried out (recorded at position {})\n",
+            outcome.act
+        );
+    };
+    let given_up =
+        outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is given up; "));
+    let rest = match &left.stopped {
+        Some(stop) => format!(", {} stay parked\n  {}\n", left.parked, stop_text(stop)),
+        None => ", none is parked any more\n".to_owned(),
+    };
+    let applied = left.applied;
+    format!("{projection}, {stream}: {given_up}{applied} events were applied{rest}")
+}
+
+fn stop_text(BlockingEvent { position, event_type, reason }: &BlockingEvent) -> String {
+    format!("it stops at {position}, {}: {}", escaped(event_type), escaped(reason))
+}

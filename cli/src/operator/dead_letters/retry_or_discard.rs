@@ -1,0 +1,129 @@
+//! `dead-letters retry` and `dead-letters discard`
+
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
+use chat_operations::dead_letters::resolve::{
+    DeadLetterSelection, Resolution, ResolutionOutcome, blocked_streams, plan_discard, resolve,
+};
+use clap::Args;
+use serde_json::json;
+
+use super::render::{dry_run_text, outcome_text};
+use super::scope::{ExecutionArgs, Scope, ScopeArgs, note_unreadable};
+use crate::failure::Failure;
+use crate::operator::answer::{Answer, Severity};
+use crate::operator::projections::common::projections_failure;
+
+#[derive(Args)]
+pub(crate) struct RetryOptions {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    pub(super) scope: ScopeArgs,
+}
+
+/// Arguments that select parked events.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct SelectionArgs {
+    /// The parked events of the stream of the event at this position
+    position: Option<u64>,
+    /// The parked events of this stream; for an app's stream, also those of its chats
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// All parked events
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DiscardOptions {
+    /// The event's position
+    position: u64,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    pub(super) scope: ScopeArgs,
+}
+
+pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
+    let scope = options.scope.open().await?;
+    let letters = match &options.selection {
+        SelectionArgs { position: Some(position), .. } => {
+            DeadLetterSelection::Event(Position::new(*position))
+        }
+        SelectionArgs { stream: Some(stream), .. } => DeadLetterSelection::Stream(stream.clone()),
+        SelectionArgs { .. } => DeadLetterSelection::All,
+    };
+    let parked =
+        blocked_streams(&scope.projections, &scope.names, &letters).await.map_err(projections_failure)?;
+    let steps: Vec<_> = parked
+        .into_iter()
+        .map(|parked| Resolution { blocked_stream: parked, discards_first: false })
+        .collect();
+    if steps.is_empty() {
+        let nothing = json!({ "executed": false, "steps": [] });
+        return Ok(note_unreadable(Answer::new(&nothing, "nothing is parked there\n")?, &scope.unreadable));
+    }
+    execute_or_dry_run(scope, steps, &options.execution).await
+}
+
+pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
+    let scope = options.scope.open().await?;
+    let steps = plan_discard(&scope.projections, &scope.names, Position::new(options.position)).await;
+    execute_or_dry_run(scope, steps.map_err(projections_failure)?, &options.execution).await
+}
+
+async fn execute_or_dry_run(
+    scope: Scope,
+    steps: Vec<Resolution>,
+    execution: &ExecutionArgs,
+) -> Result<Answer, Failure> {
+    let answer = if execution.execute {
+        execute_steps(&scope, steps, execution).await?
+    } else {
+        dry_run_steps(&scope, &steps).await?
+    };
+    Ok(note_unreadable(answer, &scope.unreadable))
+}
+
+async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Failure> {
+    let all = dry_run(&scope.projections, steps).await.map_err(projections_failure)?;
+    let text: String = all.iter().map(dry_run_text).collect();
+    let mut answer = Answer::new(&json!({ "executed": false, "steps": all }), text)?
+        .with_finding(all.iter().any(|dry_run_text| dry_run_text.would_stop.is_some()))
+        .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
+    if all.len() < steps.len() {
+        let more = format!(
+            "{} more streams have parked events; {MAX_STREAMS} of a projection are tried at once",
+            steps.len() - all.len()
+        );
+        answer = answer.with_diagnostic(Severity::Note, more);
+    }
+    Ok(answer)
+}
+
+async fn execute_steps(
+    scope: &Scope,
+    steps: Vec<Resolution>,
+    execution: &ExecutionArgs,
+) -> Result<Answer, Failure> {
+    let (operator, reason) = (execution.action.operator(), execution.action.reason()?);
+    let timeout = Duration::from_secs(execution.wait);
+    let all =
+        resolve(&scope.projections, &operator, &reason, steps, timeout).await.map_err(projections_failure)?;
+    let text: String = all.iter().map(outcome_text).collect();
+    let held_up = |done: &ResolutionOutcome| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
+    let mut answer =
+        Answer::new(&json!({ "executed": true, "steps": all }), text)?.with_finding(all.iter().any(held_up));
+    if all.iter().any(|done| done.outcome.is_none()) {
+        let waits =
+            "it is recorded, and carried out when the projection comes to it; `dead-letters list` shows it";
+        answer = answer.with_diagnostic(Severity::Warning, waits);
+    }
+    Ok(answer)
+}

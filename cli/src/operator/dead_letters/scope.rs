@@ -1,0 +1,78 @@
+//! Arguments and helpers that the dead-letter commands share.
+
+use chat_domain::Position;
+use chat_domain::operator_action::ProjectionName;
+use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
+use chat_operations::projections::Projections;
+use clap::Args;
+
+use crate::failure::Failure;
+use crate::operator::answer::{Answer, Severity};
+use crate::operator::common_args::{ActionArgs, CommonArgs};
+use crate::operator::projections::common::{ProjectionNameArg, open_projections, projections_failure};
+
+/// Arguments that select projections.
+#[derive(Args)]
+pub(super) struct ScopeArgs {
+    /// Only this projection [default: both]
+    #[arg(long, value_name = "PROJECTION")]
+    projection: Option<ProjectionNameArg>,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+/// Arguments of commands that are dry runs without `--execute`.
+#[derive(Args)]
+pub(super) struct ExecutionArgs {
+    /// Do it; without this, only print what would be done
+    #[arg(long)]
+    pub(super) execute: bool,
+    /// Only print what would be done (the default)
+    #[arg(long, conflicts_with = "execute")]
+    dry_run: bool,
+    /// Seconds to wait until the projections have applied it
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) wait: u64,
+    #[command(flatten)]
+    pub(super) action: ActionArgs,
+}
+
+/// The selected projections that can be read from this machine.
+pub(super) struct Scope {
+    pub(super) projections: Projections,
+    pub(super) names: Vec<ProjectionName>,
+    /// Projections that can't be read, unless they were asked for by name.
+    pub(super) unreadable: Vec<ProjectionDeadLetters>,
+}
+
+impl ScopeArgs {
+    pub(super) fn names(&self) -> Vec<ProjectionName> {
+        self.projection.map_or_else(|| ProjectionName::ALL.to_vec(), |name| vec![name.into()])
+    }
+
+    pub(super) async fn open(&self) -> Result<Scope, Failure> {
+        let projections = open_projections(&self.common).await?;
+        let options = ListOptions {
+            projections: self.names(),
+            stream: None,
+            all: false,
+            after: Position::START,
+            limit: 0,
+        };
+        let listing = list(&projections, &options).await.map_err(projections_failure)?;
+        let (unreadable, readable): (Vec<_>, Vec<_>) =
+            listing.projections.into_iter().partition(|listed| listed.unreadable.is_some());
+        let names = readable.into_iter().map(|listed| listed.name).collect();
+        Ok(Scope { projections, names, unreadable })
+    }
+}
+
+/// Adds a warning for each projection that was left out.
+pub(super) fn note_unreadable(mut answer: Answer, unreadable: &[ProjectionDeadLetters]) -> Answer {
+    for ProjectionDeadLetters { name, unreadable, .. } in unreadable {
+        let reason = unreadable.as_deref().unwrap_or_default();
+        answer =
+            answer.with_diagnostic(Severity::Warning, format!("{} is left out: {reason}", name.as_str()));
+    }
+    answer
+}

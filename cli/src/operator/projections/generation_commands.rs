@@ -1,0 +1,146 @@
+//! `projections diff`, `promote`, `rollback` and `drop`: the single steps of a rebuild.
+
+use chat_domain::operator_action::Generation;
+use chat_operations::projections::compare::{self, Comparison};
+use chat_operations::projections::drop_generations;
+use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
+use clap::Args;
+
+use super::common::{
+    ExecutionArgs, ProjectionSelection, cancel_on_signal, open_projections, projections_failure,
+};
+use super::progress::ProgressDisplay;
+use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
+use crate::failure::Failure;
+use crate::operator::answer::{Answer, Severity};
+use crate::operator::common_args::CommonArgs;
+use crate::operator::table::untruncated_table;
+
+#[derive(Args)]
+pub(crate) struct DiffOptions {
+    #[command(flatten)]
+    selection: ProjectionSelection,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct SwitchOverOptions {
+    #[command(flatten)]
+    selection: ProjectionSelection,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct DropOptions {
+    #[command(flatten)]
+    selection: ProjectionSelection,
+    /// Drop this generation, even if a rollback needs it or it is being built [default: all superseded ones]
+    #[arg(long, value_name = "NUMBER")]
+    generation: Option<u32>,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+}
+
+const NOTHING_DONE: &str = "nothing was done; --execute does it";
+
+pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
+    let projections = open_projections(&options.common).await?;
+    let cancel = cancel_on_signal()?;
+    let display = ProgressDisplay::start();
+    let compared = compare::diff(&projections, &options.selection.names(), &display.progress, &cancel).await;
+    drop(display);
+    let compared = compared.map_err(projections_failure)?;
+    let differ = compared.iter().any(Comparison::has_findings);
+    let text: String = compared.iter().map(comparison_text).collect();
+    Ok(Answer::new(&compared, text)?.with_finding(differ))
+}
+
+pub(super) async fn promote(options: &SwitchOverOptions) -> Result<Answer, Failure> {
+    switch_over(options, SwitchDirection::Promote).await
+}
+
+pub(super) async fn roll_back(options: &SwitchOverOptions) -> Result<Answer, Failure> {
+    switch_over(options, SwitchDirection::RollBack).await
+}
+
+async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) -> Result<Answer, Failure> {
+    let names = options.selection.names();
+    if !options.execution.execute {
+        let projections = open_projections(&options.common).await?;
+        let plan = switch_over::plan(&projections, direction, &names).await.map_err(projections_failure)?;
+        return Ok(Answer::new(&plan, plan_text(&plan))?.with_diagnostic(Severity::Note, NOTHING_DONE));
+    }
+    let reason = options.execution.action.reason()?;
+    let operator = options.execution.action.operator();
+    let projections = open_projections(&options.common).await?;
+    let cancel = cancel_on_signal()?;
+    let display = ProgressDisplay::start();
+    let done = switch_over::switch_over(
+        &projections,
+        &operator,
+        reason,
+        direction,
+        &names,
+        &display.progress,
+        &cancel,
+    );
+    let done = done.await;
+    drop(display);
+    let done = done.map_err(projections_failure)?;
+    Answer::new(&done, switch_over_text(&done))
+}
+
+fn plan_text(plan: &SwitchOverPlan) -> String {
+    let positions: Vec<_> = plan.positions.iter().map(|position| or_dash(*position)).collect();
+    format!(
+        "readers see {}, and would see {}, now at {} of {}",
+        generation_list(&plan.from),
+        generation_list(&plan.to),
+        positions.join(" and "),
+        plan.head
+    )
+}
+
+pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
+    let names = options.selection.names();
+    let generation = options.generation.map(Generation);
+    let execution = &options.execution;
+    let action = if execution.execute {
+        Some((execution.action.operator(), execution.action.reason()?))
+    } else {
+        None
+    };
+    let projections = open_projections(&options.common).await?;
+    let action = action.as_ref().map(|(operator, reason)| (operator, reason.clone()));
+    let dropped =
+        drop_generations(&projections, &names, generation, action).await.map_err(projections_failure)?;
+    if dropped.generations.is_empty() {
+        return Answer::new(&dropped, "there is nothing to drop");
+    }
+    let rows: Vec<_> = dropped
+        .generations
+        .iter()
+        .map(|generation| {
+            [
+                generation.named.name.as_str().to_owned(),
+                generation.named.generation.0.to_string(),
+                generation.standing.map_or("dropped", |standing| standing.as_str()).replace('_', " "),
+                generation.place.clone(),
+                format_bytes(generation.bytes),
+            ]
+        })
+        .collect();
+    let mut text = untruncated_table(["PROJECTION", "GENERATION", "STANDING", "PLACE", "DISK"], &rows);
+    text += match dropped.position {
+        Some(_) => "\ndropped",
+        None => "\nwould be dropped",
+    };
+    let answer = Answer::new(&dropped, text)?;
+    Ok(if dropped.position.is_none() { answer.with_diagnostic(Severity::Note, NOTHING_DONE) } else { answer })
+}

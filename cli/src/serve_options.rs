@@ -1,0 +1,134 @@
+//! Options of the commands that serve, and the roles that a process can have.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chat_web::admin_auth::AdminToken;
+use chat_web::client_address::TrustedProxies;
+use chat_web::rate_limit::RateLimit;
+use clap::{Args, ValueEnum};
+
+use crate::engines::EngineOptions;
+
+/// A projection that a projector can be restricted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProjectionArg {
+    /// Apps, chats and messages as rows
+    ReadModel,
+    /// The full-text index
+    Search,
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Pretty,
+    /// One JSON object a line
+    Json,
+}
+
+/// Options of a serving process. Not `Debug`: URLs and the admin token are secrets.
+#[derive(Clone, Args)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) engines: EngineOptions,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000, 8001 for command-api, 8002 for
+    /// query-api, 8003 for projector]
+    #[arg(long, env = "LISTEN_ADDR", value_name = "IP:PORT")]
+    pub(crate) listen_addr: Option<SocketAddr>,
+    /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
+    /// listens on loopback addresses
+    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
+    pub(crate) admin_token: Option<AdminToken>,
+    /// Requests that one app may send: 100/s, 600/m or 10000/h [default: no limit]
+    #[arg(long, env = "RATE_LIMIT", value_name = "LIMIT")]
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Proxies whose X-Forwarded-For header is trusted for the client addresses in events, as 10.0.0.7,192.168.0.0/16
+    /// [default: none]
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// Redis for counters, idempotency keys and rate limits that processes share: redis://HOST:6379, redis+cluster://…
+    /// or redis+sentinel://… [default: each process counts for itself, and the log decides]
+    #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<String>,
+    /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,chat_projector=debug`
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+    /// How to write the log
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
+    pub(crate) log_format: LogFormat,
+    /// API requests in flight at a time; more are answered 503 `overloaded` at once
+    #[arg(long, env = "MAX_IN_FLIGHT", value_name = "REQUESTS", default_value_t = 4_096)]
+    pub(crate) max_in_flight: usize,
+    /// Seconds that an API request may take; a command that takes longer is answered 503 `outcome_unknown`
+    #[arg(long, env = "REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) request_timeout: u64,
+    /// Seconds for which the previous generation of a projection is kept up to date after a switch-over: longer than
+    /// query hosts need to build search folders of their own [default: 900; 12 where one process is everything]
+    #[arg(long, env = "KEEP_PREVIOUS", value_name = "SECONDS")]
+    pub(crate) keep_previous: Option<u64>,
+    /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
+    pub(crate) drain_timeout: u64,
+}
+
+/// Role of a serving process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Serve,
+    CommandApi,
+    QueryApi,
+    Projector(Option<ProjectionArg>),
+}
+
+impl ServeOptions {
+    /// How long a role runs the projector of a superseded generation. With everything in one process, only its own queries
+    /// may still need that generation.
+    pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {
+        let seconds = match role {
+            Role::Serve => 12,
+            Role::CommandApi | Role::QueryApi | Role::Projector(_) => 900,
+        };
+        Duration::from_secs(self.keep_previous.unwrap_or(seconds))
+    }
+}
+
+impl Role {
+    /// The role's name, as on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::CommandApi => "command-api",
+            Self::QueryApi => "query-api",
+            Self::Projector(_) => "projector",
+        }
+    }
+
+    /// The default address, different for each role, so that all roles can run on one machine.
+    pub(crate) fn default_address(self) -> SocketAddr {
+        let port = match self {
+            Self::Serve => 8000,
+            Self::CommandApi => 8001,
+            Self::QueryApi => 8002,
+            Self::Projector(_) => 8003,
+        };
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    pub(crate) fn takes_commands(self) -> bool {
+        matches!(self, Self::Serve | Self::CommandApi)
+    }
+
+    pub(crate) fn answers_queries(self) -> bool {
+        matches!(self, Self::Serve | Self::QueryApi)
+    }
+
+    pub(crate) fn projects(self, projection: ProjectionArg) -> bool {
+        match self {
+            Self::Serve => true,
+            Self::Projector(only) => only.is_none_or(|only| only == projection),
+            Self::CommandApi | Self::QueryApi => false,
+        }
+    }
+}
