@@ -1,4 +1,4 @@
-//! What reads the whole log needs little memory, however long the log is.
+//! Commands that read the whole log need little memory, however long it is.
 //!
 //! The small variant runs with all tests. The large one takes some minutes:
 //! `cargo test --workspace --test large_log -- --ignored --nocapture`

@@ -34,7 +34,6 @@ pub(crate) async fn open_event_store(
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
-    #[cfg_attr(not(feature = "kurrentdb"), expect(irrefutable_let_patterns, reason = "there is only SQLite"))]
     if let EventStoreLocation::Sqlite(path) = location
         && !path.exists()
     {

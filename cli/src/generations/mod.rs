@@ -1,8 +1,7 @@
-//! Which generations of the projections this process keeps, and which its queries are answered from, as operators promote
-//! them and roll them back.
+//! Generations of the projections in this process: their projectors, and the switch-over of queries between them.
 //!
-//! [`keeper`] runs the projectors: that of the live generation, and for a while that of the one before. [`readers`]
-//! switches queries over once the new generations have reached what the old ones have answered. Neither waits for the
+//! [`projector_supervisor`] runs the projector of the live generation, and for a while that of the one before.
+//! [`switch_over`] switches queries over once the new generations have reached what the old ones have answered. Neither waits for the
 //! other, nor for other processes: each follows the log.
 
 mod projector_supervisor;

@@ -21,7 +21,7 @@ const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
-/// What every keeper works with.
+/// What each supervised projection works with.
 #[derive(Clone)]
 pub(crate) struct SupervisorContext {
     pub(crate) event_store: Arc<dyn EventStore>,
@@ -34,7 +34,7 @@ pub(crate) struct SupervisorContext {
     pub(crate) linger: Duration,
 }
 
-/// The keepers of this process.
+/// Supervises the projectors of this process.
 pub(crate) struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
@@ -74,7 +74,7 @@ impl ProjectorSupervisor {
         self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
 
-    /// Tells which projectors there are, whatever becomes of them later.
+    /// The statuses of the projectors, including those that start later.
     pub(crate) fn projector_statuses(&self) -> ProjectorStatuses {
         let projections = self.supervised.iter().map(|supervised| supervised.projection).collect();
         ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
@@ -138,7 +138,7 @@ impl ProjectionSupervisor {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 changed = status.changed() => if changed.is_err() {
-                    // It has ended, and nobody asked it to. Readiness says so.
+                    // The projector ended without a shutdown; readiness reports it.
                     break;
                 },
                 changed = self.context.generations.changed() => if changed.is_err() { break },
@@ -159,7 +159,7 @@ impl ProjectionSupervisor {
         }
     }
 
-    /// Where what is live is not there yet, or behind, readers are answered from the generation before: that goes on.
+    /// Where the live generation is missing or behind, queries use the one before it, whose projector is started too.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().of(self.projection).clone();
         let chosen = initial_generation(&self.context.locations, self.projection, &history).await;
@@ -200,7 +200,7 @@ impl ProjectionSupervisor {
         position.is_some() && position >= furthest
     }
 
-    /// Ends the projectors of generations that are not live any more, some time after nobody needs them.
+    /// Stops the projectors of superseded generations once they have lingered.
     async fn stop_superseded(&mut self, in_use: Generation) {
         let live = self.context.generations.borrow().of(self.projection).live;
         if in_use != live {

@@ -1,4 +1,4 @@
-//! Which generations queries are answered from, and when that changes.
+//! Switches queries over to newly promoted generations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl QuerySwitchOver {
             }
         }
         let (answered_rows, answered_documents) = api.answered_positions();
-        // What can't be read any more keeps nobody from going on.
+        // An unreadable old generation does not block the switch-over.
         let rows = now.read_model.position().await.unwrap_or_default().max(answered_rows);
         let documents = search_position(&now.search).await.unwrap_or_default().max(answered_documents);
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;

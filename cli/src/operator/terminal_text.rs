@@ -1,4 +1,4 @@
-//! Texts of others, fit for a terminal.
+//! Untrusted text, made safe for a terminal.
 
 use chat_domain::StreamId;
 
@@ -9,15 +9,15 @@ const MAX_STREAM_COLUMNS: usize = 24;
 /// read on it.
 pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for character in text.chars() {
+        match character {
             '\n' => shown.push_str("\\n"),
             '\t' => shown.push_str("\\t"),
             '\r' => shown.push_str("\\r"),
-            letter if letter.is_control() || is_bidi_or_invisible(letter) => {
-                shown.extend(letter.escape_unicode())
+            character if character.is_control() || is_bidi_or_invisible(character) => {
+                shown.extend(character.escape_unicode())
             }
-            letter => shown.push(letter),
+            character => shown.push(character),
         }
     }
     shown
@@ -39,8 +39,8 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
 }
 
 /// Marks of direction, invisible separators: what is read is not what is there.
-fn is_bidi_or_invisible(letter: char) -> bool {
-    matches!(letter,
+fn is_bidi_or_invisible(character: char) -> bool {
+    matches!(character,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -51,12 +51,12 @@ pub(super) fn truncated(text: &str, columns: usize) -> String {
     }
     let mut shown = String::new();
     let mut taken = 0;
-    for letter in text.chars() {
-        taken += char_width(letter);
+    for character in text.chars() {
+        taken += char_width(character);
         if taken + 1 > columns {
             break;
         }
-        shown.push(letter);
+        shown.push(character);
     }
     shown.push('…');
     shown
@@ -69,8 +69,8 @@ pub(super) fn display_width(text: &str) -> usize {
 
 /// Letters of East Asian scripts and pictures take two columns (UAX 11, the blocks that are wide throughout). Marks that
 /// combine take none, but are rare enough: a table is then a column off.
-fn char_width(letter: char) -> usize {
-    let wide = matches!(letter,
+fn char_width(character: char) -> usize {
+    let wide = matches!(character,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
         | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..='\u{1f64f}' | '\u{1f680}'..='\u{1faff}'
         | '\u{20000}'..='\u{3fffd}');

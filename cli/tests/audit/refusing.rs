@@ -1,4 +1,4 @@
-//! What `audit` refuses.
+//! Arguments that `audit` refuses.
 
 use crate::story::{APP, Stage};
 

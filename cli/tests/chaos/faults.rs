@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! Faults that the chaos tests inject.
 
 use std::time::Duration;
 

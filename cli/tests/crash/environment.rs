@@ -1,4 +1,4 @@
-//! What a run is repeated with.
+//! Environment variables that repeat or lengthen a run.
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};

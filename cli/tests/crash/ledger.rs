@@ -1,4 +1,4 @@
-//! What the clients know: what was acknowledged, and what may have happened or not.
+//! Ledger of the clients: acknowledged writes, and writes with an unknown outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What each verb says, on both line-ups.
+//! Output of each projections command, on both topologies.
 
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;

@@ -1,4 +1,4 @@
-//! What the black-box tests share: real processes of the real binary, and a client that talks to them over HTTP.
+//! Helpers of the black-box tests: real processes of the real binary, and a client that talks to them over HTTP.
 
 #![allow(dead_code, reason = "each suite uses its own part of it")]
 

@@ -1,4 +1,4 @@
-//! What clients read when an engine fails: the log held by somebody, damaged, or projections that are not there.
+//! Responses while an engine fails: the log locked or damaged, or projections missing.
 
 use std::path::Path;
 

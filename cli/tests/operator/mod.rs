@@ -1,4 +1,4 @@
-//! What the tests of operators' commands share: a log on either engine with known events, and the program's answers.
+//! Helpers for tests of operators' commands: a log on either engine with known events, and the program's answers.
 
 #![allow(dead_code, reason = "each suite uses its own part of it")]
 

@@ -51,12 +51,12 @@ pub(super) async fn run(arguments: &ExplainCommand) -> Result<Answer, Failure> {
 
 async fn explain_row(about: &SubjectCommand) -> Result<Answer, Failure> {
     let context = CommandContext::open(about.common()).await?;
-    let (read_model, place) = context.read_model().await?;
+    let (read_model, location) = context.read_model().await?;
     let explained =
         explain(&*context.event_store, &*read_model, about.subject()).await.map_err(|error| match error {
             ExplainError::EventStore(error) => event_store_failure(error),
             ExplainError::ReadModel(error) => {
-                Failure::because(format!("the read model {place} can't be read"), &error)
+                Failure::because(format!("the read model {location} can't be read"), &error)
             }
         })?;
     Answer::from_report(&explained, row_text(&explained))

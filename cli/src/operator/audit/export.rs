@@ -73,7 +73,7 @@ async fn to_stdout(arguments: &ExportArgs) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
     match write(arguments, &mut out).await? {
         Ok(_) => Ok(()),
-        // Whoever reads it has seen enough and gone.
+        // The reader has closed the pipe.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(ExportError::EventStore(error)) => Err(event_store_failure(error)),
         Err(other) => Err(Failure::because("the export ended early", &other)),

@@ -1,4 +1,4 @@
-//! Which events are meant, with a time up to which.
+//! Event filter of the audit commands.
 
 use chat_operations::audit::EventFilter;
 use clap::Args;
@@ -6,7 +6,7 @@ use clap::Args;
 use super::super::filter::FilterOptions;
 use crate::failure::Failure;
 
-/// Which events: those that everything given here fits.
+/// The common event filter and a latest time.
 #[derive(Args)]
 pub(super) struct AuditFilterArgs {
     #[command(flatten)]

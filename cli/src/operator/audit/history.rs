@@ -14,7 +14,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// `audit at`
 #[derive(Args)]
 pub(crate) struct AtArgs {
-    /// After which event: its position, or a time, which stands for the last event recorded by then
+    /// State after this event: a position, or a time for the last event recorded by then
     #[arg(value_name = "POSITION|TIME", value_parser = parse_point)]
     point: LogPoint,
     #[command(subcommand)]

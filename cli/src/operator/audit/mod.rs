@@ -1,4 +1,4 @@
-//! `chat-api audit`: what happened, and the proof of it.
+//! `chat-api audit`: reads the history of the log, and proves it.
 
 mod explain;
 mod export;
@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// The verbs.
+/// The audit commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Show where the log ends
@@ -39,7 +39,7 @@ pub(crate) enum Command {
         chat-api audit tail -f -o json --type MessageDeleted | jq .data\n\n\
         With -o json each event is a line of JSON by itself, without an envelope.")]
     Tail(Box<tail::TailArgs>),
-    /// Show one event whole, what stands beside it, what caused it and what it caused
+    /// Show one event with its neighbours, its causes and its effects
     #[command(after_help = "Examples:\n  chat-api audit show 17\n  \
         chat-api audit show 0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
     Show(show::ShowArgs),
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// Make a key that signs statements about the log
     #[command(after_help = "Example:\n  chat-api audit keygen --out audit.key --name example.com/chat-audit")]
     Keygen(proof::KeygenArgs),
-    /// Sign what the log holds, so that it can be told later whether it was altered
+    /// Sign the log's contents, so that later alterations can be detected
     #[command(
         after_help = "Example:\n  chat-api audit checkpoint --key audit.key --out 2026-11-24.checkpoint \\\n    \
         --reason 'the daily checkpoint'"

@@ -60,7 +60,7 @@ pub(crate) struct VerifyArgs {
     /// What to compare with; without it, whether the log holds together by itself
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The public key of whoever signed the checkpoint
+    /// The public key to check the checkpoint's signature with
     #[arg(long, value_name = "FILE", requires = "checkpoint")]
     public_key: Option<PathBuf>,
     /// Compare with a checkpoint whose signature is not checked, which is otherwise a finding
@@ -92,7 +92,7 @@ pub(crate) struct VerifyProofArgs {
     /// The proof
     #[arg(value_name = "FILE")]
     proof: PathBuf,
-    /// The public key of whoever signed the checkpoint
+    /// The public key to check the checkpoint's signature with
     #[arg(long, value_name = "FILE")]
     public_key: PathBuf,
     /// How to answer
@@ -197,7 +197,7 @@ pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
     let proof = proof.map_err(failed)?;
     drop(progress);
     let shown = proof.check(None).map_err(failed)?;
-    // It holds what somebody wrote.
+    // The proof contains a person's message.
     write_new(out, &proof.to_text(), FileAccess::OwnerOnly)?;
     let data =
         json!({ "file": out, "position": position, "index": shown.index, "events": shown.checkpoint.events });

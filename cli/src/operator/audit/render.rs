@@ -1,4 +1,4 @@
-//! Events in a few words.
+//! Text output of events.
 
 use chat_domain::{Actor, operator_action};
 use chat_operations::audit::filter::actor_kind_name;
@@ -58,7 +58,7 @@ pub(super) fn reference_line(event: &EventReference) -> String {
     format!("{position} {kind} at {at} by {}", actor_label(event.actor.as_ref()))
 }
 
-/// Who it was, as `operator alice@ops-1` or `app 10.0.0.7`.
+/// Names the actor, as `operator alice@ops-1` or `app 10.0.0.7`.
 pub(super) fn actor_label(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else { return "?".to_owned() };
     let kind = actor_kind_name(actor.kind);
@@ -68,7 +68,7 @@ pub(super) fn actor_label(actor: Option<&Actor>) -> String {
     }
 }
 
-/// What an event says, in a few words.
+/// Summarizes an event's payload.
 fn summary(event: &AuditedEvent) -> String {
     if let Some(problem) = &event.problem {
         return format!("can't be read: {}", escaped(problem));
@@ -82,7 +82,7 @@ fn summary(event: &AuditedEvent) -> String {
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
             ("copies", Value::Array(copies)) => words.extend(copies.iter().map(generation_label)),
-            // What operators do is told with its reason first.
+            // The reason of an operator action comes first, below.
             ("reason", _) => {}
             (name, Value::String(text)) if event.stream == operator_action::STREAM => {
                 words.push(format!("{name} {}", escaped(text)));

@@ -1,4 +1,4 @@
-//! What proofs and checks come to, as lines for people.
+//! Text output of checkpoints, verifications and proofs.
 
 use std::fmt::Write as _;
 use std::path::Path;

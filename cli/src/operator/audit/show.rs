@@ -24,7 +24,7 @@ pub(crate) struct ShowArgs {
     pub(super) common: CommonArgs,
 }
 
-/// Reads which event is meant.
+/// Parses a position or an event id.
 pub(super) fn which(text: &str) -> Result<EventSelector, &'static str> {
     EventSelector::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
 }
@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: &ShowArgs) -> Result<Answer, Failure> {
     Answer::from_report(&event, text(&event))
 }
 
-/// The event, which must be there.
+/// Finds an event; its absence is a failure.
 pub(super) async fn find_event(
     context: &CommandContext,
     which: EventSelector,

@@ -122,7 +122,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         follow: command.follow,
         bookmark: command.checkpoint.clone(),
         on_status: &|sentence| {
-            // Nobody may be listening.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{sentence}");
         },
     };
@@ -136,7 +136,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         Ok(outcome) => {
             let unknown = filter.unknown_types().map(|name| format!("no event has the type {name}"));
             let answer = command.answer(outcome)?;
-            Ok(unknown.fold(answer, |answer, said| answer.with_diagnostic(Severity::Warning, said)))
+            Ok(unknown.fold(answer, |answer, message| answer.with_diagnostic(Severity::Warning, message)))
         }
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
@@ -192,7 +192,7 @@ impl ReplayArgs {
         let ReplayOutcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");
         let data = json!({ "events": events, "position": position, "stopped": stopped });
-        // What a program printed stands on standard output.
+        // Standard output has what the program printed.
         let mut answer = if matches!(self.to, DestinationArg::Program(_)) {
             Answer::new(&data, "")?.with_diagnostic(Severity::Note, text)
         } else {
