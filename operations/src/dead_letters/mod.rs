@@ -147,7 +147,7 @@ impl Projections {
         query: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
         let location = self.location(generation_id);
-        location.letters(query).await.map_err(|source| projection_error(generation_id, &location, source))
+        location.dead_letter_page(query).await.map_err(|source| projection_error(generation_id, &location, source))
     }
 
     /// Finds the dead letter of the event at a position.

@@ -350,7 +350,7 @@ async fn wait_until_applied(
             return Ok(true);
         }
         if Instant::now() >= next_attempt_at {
-            match advance_up_to(projections, &location, action_position).await {
+            match advance_up_to(projections, &*location, action_position).await {
                 Ok(()) => return Ok(true),
                 Err(ProjectionError::InUse) => {}
                 Err(source) => return Err(projection_error(generation_id, &location, source)),
@@ -366,10 +366,10 @@ async fn wait_until_applied(
 
 async fn advance_up_to(
     projections: &Projections,
-    location: &ProjectionLocation,
+    location: &dyn ProjectionStore,
     up_to: Position,
 ) -> Result<(), ProjectionError> {
-    let mut projection: Box<dyn Projection> = location.open().await?;
+    let (mut projection, _) = location.open().await?;
     let log = projections.log.log_id().await?;
     loop {
         let from = projection.checkpoint().position;

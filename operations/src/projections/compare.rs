@@ -55,7 +55,7 @@ pub async fn diff(
     let generations = projections.generations().await?;
     let mut copies = Vec::new();
     for name in names {
-        let projection = generations.of(*name);
+        let projection = generations.for_projection(*name);
         let other =
             projection.building.or(projection.previous()).or_else(|| projection.left_over.last().copied());
         copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
@@ -85,7 +85,7 @@ pub(super) async fn compare_all(
     let mut compared = Vec::new();
     for projector in &projectors.projectors {
         let live = ProjectionGeneration {
-            generation: generations.of(projector.generation_id.projection).live,
+            generation: generations.for_projection(projector.generation_id.projection).live,
             ..projector.generation_id
         };
         compared.push(compare(projections, projectors, projector, live).await?);

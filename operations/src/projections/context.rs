@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
-use chat_projector::generations::Generations;
-use chat_projector::projection_store::{ProjectionLocation, ProjectionLocations};
+use chat_projector::generations::{Generations, ProjectionLocations};
+use chat_projector::projection::ProjectionStore;
 use serde::Serialize;
 
 use super::error::{ProjectionsError, projection_error};
@@ -26,9 +26,9 @@ impl Projections {
         Ok(Generations::load(&*self.log).await?)
     }
 
-    /// The location of a generation.
-    pub(crate) fn location(&self, generation_id: ProjectionGeneration) -> ProjectionLocation {
-        self.places.of(generation_id)
+    /// The storage of a generation.
+    pub(crate) fn location(&self, generation_id: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
+        self.places.store(generation_id)
     }
 
     /// The position up to which a generation is built.
@@ -45,7 +45,7 @@ impl Projections {
         &self,
         projection: ProjectionName,
     ) -> Result<ProjectionGeneration, ProjectionsError> {
-        let generation = self.generations().await?.live().of(projection);
+        let generation = self.generations().await?.live().for_projection(projection);
         Ok(ProjectionGeneration { projection, generation })
     }
 

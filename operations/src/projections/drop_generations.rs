@@ -48,7 +48,7 @@ pub async fn drop_generations(
     let generations = projections.generations().await?;
     let mut found = Vec::new();
     for name in names {
-        let projection = generations.of(*name);
+        let projection = generations.for_projection(*name);
         let state_of = |wanted| {
             projection.all().into_iter().find(|(number, _)| *number == wanted).map(|(_, state)| state)
         };
@@ -98,7 +98,7 @@ pub async fn drop_generations(
     // Another operator may have promoted one of them meanwhile. By the order of the log it is then not dropped.
     let now = projections.generations().await?;
     for (generation_id, _) in &found {
-        if now.of(generation_id.projection).live == generation_id.generation {
+        if now.for_projection(generation_id.projection).live == generation_id.generation {
             continue;
         }
         let location = projections.location(*generation_id);

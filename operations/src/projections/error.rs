@@ -1,9 +1,10 @@
 //! Errors of projection commands.
 
+use std::sync::Arc;
+
 use chat_domain::operator_action::ProjectionGeneration;
 use chat_ports::event_store::EventStoreError;
-use chat_projector::projection::ProjectionError;
-use chat_projector::projection_store::ProjectionLocation;
+use chat_projector::projection::{ProjectionError, ProjectionStore};
 use thiserror::Error;
 
 use crate::operator_actions::OperatorActionError;
@@ -67,7 +68,7 @@ impl ProjectionsError {
 /// Adds the generation and its location to an error.
 pub(crate) fn projection_error(
     generation_id: ProjectionGeneration,
-    location: &ProjectionLocation,
+    location: &Arc<dyn ProjectionStore>,
     source: ProjectionError,
 ) -> ProjectionsError {
     ProjectionsError::Projection { generation_id, location: location.to_string(), source }

@@ -85,16 +85,18 @@ impl LiveReader {
         generation_id: ProjectionGeneration,
     ) -> Result<Self, ProjectionsError> {
         let location = projections.location(generation_id);
-        let reader = match &location {
-            ProjectionLocation::ReadModel(rows) => EntityReader::Rows(rows.reader()),
-            ProjectionLocation::SearchIndex(dir) => {
-                let index = TantivyIndex::open(dir);
+        let reader = match generation_id.projection {
+            ProjectionName::ReadModel => {
+                EntityReader::Rows(projections.places.read_model(generation_id.generation).reader())
+            }
+            ProjectionName::SearchIndex => {
+                let index = TantivyIndex::open(&projections.places.search_index(generation_id.generation));
                 EntityReader::Documents(
                     index.map_err(|error| projection_error(generation_id, &location, error.into()))?,
                 )
             }
         };
-        Ok(Self { reader, generation_id, location })
+        Ok(Self { reader, generation_id, store: location })
     }
 
     /// Finds the content of a subject, and the position as of which it is.
@@ -102,7 +104,7 @@ impl LiveReader {
         self.reader
             .find(subject)
             .await
-            .map_err(|error| projection_error(self.generation_id, &self.location, error))
+            .map_err(|error| projection_error(self.generation_id, &self.store, error))
     }
 }
 

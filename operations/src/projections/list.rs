@@ -100,7 +100,7 @@ pub async fn list(projections: &Projections) -> Result<Vec<Listed>, ProjectionsE
     let head = projections.log.head().await?;
     let mut listed = Vec::new();
     for name in ProjectionName::ALL {
-        for (generation, generation_state) in generations.of(name).all() {
+        for (generation, generation_state) in generations.for_projection(name).all() {
             listed.push(
                 describe_generation(
                     projections,
@@ -147,7 +147,7 @@ async fn describe_generation(
         name: generation_id.projection,
         generation: generation_id.generation,
         standing: generation_state,
-        version: format_version(&location),
+        version: format_version(generation_id.projection),
         place: location.to_string(),
         state,
         position,
@@ -165,10 +165,10 @@ async fn describe_generation(
     })
 }
 
-fn format_version(location: &ProjectionLocation) -> u32 {
-    match location {
-        ProjectionLocation::ReadModel(_) => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
-        ProjectionLocation::SearchIndex(_) => chat_search::VERSION,
+fn format_version(projection: ProjectionName) -> u32 {
+    match projection {
+        ProjectionName::ReadModel => chat_sql::tables::SCHEMA_VERSION.unsigned_abs(),
+        ProjectionName::SearchIndex => chat_search::VERSION,
     }
 }
 

@@ -89,7 +89,7 @@ impl LocalProjector {
             log.set_limit(until);
         }
         let (stop, stopped) = watch::channel(false);
-        let handle = location.spawn_projector_with(policy, Arc::clone(&log) as _, stopped);
+        let handle = spawn_projector(location, Arc::clone(&log) as _, policy, stopped);
         Self { generation_id, log, handle, stop_sender: stop }
     }
 

@@ -108,7 +108,7 @@ pub async fn plan(
     for (generation_id, is_new) in target_generations(&generations, rebuild) {
         let location = projections.location(generation_id);
         let live = ProjectionGeneration {
-            generation: generations.of(generation_id.projection).live,
+            generation: generations.for_projection(generation_id.projection).live,
             ..generation_id
         };
         let resumes_at = if is_new { None } else { location.position().await.ok() };
@@ -250,7 +250,7 @@ fn target_generations(
     rebuild: &RebuildOptions,
 ) -> Vec<(ProjectionGeneration, bool)> {
     let target = |name: &ProjectionName| {
-        let projection = generations.of(*name);
+        let projection = generations.for_projection(*name);
         let is_new = projection.building.is_none() || rebuild.from_scratch;
         (
             ProjectionGeneration {

@@ -117,7 +117,7 @@ async fn read_row(
 
 /// A projection of the streams of one app and one of its chats, in a temporary folder.
 pub(super) struct ScratchBuild {
-    projection: ScratchProjection,
+    projection: Box<dyn Projection>,
     /// The log, from which operator actions on dead letters read events again.
     event_store: Arc<dyn EventStore>,
     log: LogId,

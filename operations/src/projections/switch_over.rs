@@ -58,7 +58,7 @@ pub async fn plan(
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
     let live = |generation_id: &ProjectionGeneration| {
-        ProjectionGeneration { generation: generations.of(generation_id.projection).live, ..*generation_id }
+        ProjectionGeneration { generation: generations.for_projection(generation_id.projection).live, ..*generation_id }
             .into()
     };
     let mut positions = Vec::new();
@@ -113,7 +113,7 @@ pub(super) async fn record_switch_over(
     projectors: &LocalProjectors<'_>,
 ) -> Result<(AppendReceipt, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
     let live = |generation_id: ProjectionGeneration| ProjectionGeneration {
-        generation: generations.of(generation_id.projection).live,
+        generation: generations.for_projection(generation_id.projection).live,
         ..generation_id
     };
     let head = projections.log.head().await?;
@@ -155,7 +155,7 @@ fn target_generations(
     names: &[ProjectionName],
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let target = |name: &ProjectionName| {
-        let projection = generations.of(*name);
+        let projection = generations.for_projection(*name);
         let found = match direction {
             SwitchDirection::Promote => projection.building.or_else(|| projection.left_over.last().copied()),
             SwitchDirection::RollBack => projection.previous(),

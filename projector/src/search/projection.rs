@@ -134,7 +134,7 @@ impl DeadLetterQueue for SearchProjection {
 
     async fn dead_letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
         let reader = self.reader.clone();
-        run_blocking(move || reader.letter(position)).await
+        run_blocking(move || reader.dead_letter(position)).await
     }
 
     async fn dead_letters_of_stream(
@@ -153,7 +153,7 @@ impl DeadLetterQueue for SearchProjection {
             let outcome = pending.into_outcome(std::mem::take(&mut changes.new_dead_letters));
             changes.to = outcome.checkpoint_position;
             changes.resolved_dead_letters.clone_from(&outcome.applied);
-            changes.mark.clone_from(&outcome.updated);
+            changes.changed_dead_letters.clone_from(&outcome.updated);
             outcome
         };
         let outcome = self.fold_and_commit(move || batch, finish).await?;
@@ -172,7 +172,7 @@ impl DeadLetterQueue for SearchProjection {
         let empty_batch = DecodedBatch::decode(log, self.checkpoint.position, to, Vec::new());
         self.fold_and_commit(
             move || empty_batch,
-            |changes| changes.mark = acknowledged.into_iter().collect(),
+            |changes| changes.changed_dead_letters = acknowledged.into_iter().collect(),
         )
         .await?;
         if is_acknowledgement {

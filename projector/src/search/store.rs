@@ -95,7 +95,7 @@ impl ProjectionStore for SearchIndexStore {
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
-        self.read(move |index| index.letters(&query)).await
+        self.read(move |index| index.dead_letter_page(&query)).await
     }
 
     async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
