@@ -12,7 +12,6 @@ mod logging;
 mod operator;
 mod process;
 mod readiness;
-mod search_folder;
 mod serve_options;
 mod signals;
 

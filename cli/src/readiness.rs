@@ -68,7 +68,7 @@ impl Readiness for ReadinessChecks {
             parts.push(projector_part(&status, ended, self.events_between(status.position, head)));
         }
         if let Some(served_projections) = &self.served_projections {
-            let ActiveReaders { read_model, search: folder, .. } = served_projections.borrow().clone();
+            let ActiveReaders { read_model, search, .. } = served_projections.borrow().clone();
             let rows = with_timeout(async {
                 let position = read_model.position().await?;
                 let letters = read_model.letters(COUNTS_ONLY).await?;
@@ -77,7 +77,7 @@ impl Readiness for ReadinessChecks {
             parts.push(self.served_projection_part("read_model", rows.await, head.as_ref().ok()).await);
             let documents = with_timeout(async {
                 let read = move || {
-                    let index = folder.index()?;
+                    let index = search.newest()?;
                     Ok::<_, SearchError>((index.position(), index.dead_letter_counts()?))
                 };
                 let ended = |error| Err(SearchError::Unavailable(Box::new(error)));

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use chat_kurrentdb::KurrentDbUrl;
 #[cfg(feature = "postgres")]
 use chat_postgres::PostgresUrl;
-use chat_projector::projection_store::{ProjectionLocations, ReadModelLocation};
+use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
 #[cfg(feature = "redis")]
 use chat_redis::RedisUrl;
 

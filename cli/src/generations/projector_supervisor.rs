@@ -1,15 +1,13 @@
 //! The projectors of this process: one for the live generation of each projection that it keeps.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
-use chat_projector::generations::Generations;
-use chat_projector::projection_store::ProjectionLocations;
-use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus};
+use chat_projector::generations::{Generations, ProjectionLocations};
+use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy, spawn_projector};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -62,7 +60,7 @@ impl ProjectorSupervisor {
             statuses: Arc::clone(&self.statuses),
             running: BTreeMap::new(),
         };
-        let live = self.context.generations.borrow().of(projection).live;
+        let live = self.context.generations.borrow().for_projection(projection).live;
         supervisor.start_projector(live);
         let (status_sender, status) = watch::channel(supervisor.status(live));
         let join = tokio::spawn(supervisor.run(live, status_sender));
@@ -80,7 +78,7 @@ impl ProjectorSupervisor {
         ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
     }
 
-    /// Waits until all have ended, as they were status_sender to.
+    /// Waits until all have ended, as they were told to.
     pub(crate) async fn wait_until_stopped(self) {
         for supervised in self.supervised {
             // One that panicked has nothing left to finish, and its panic is in the log.
@@ -144,7 +142,7 @@ impl ProjectionSupervisor {
                 changed = self.context.generations.changed() => if changed.is_err() { break },
                 () = sleep(SUPERSEDED_POLL_INTERVAL), if self.running.len() > 1 => {}
             }
-            let live = self.context.generations.borrow().of(self.projection).live;
+            let live = self.context.generations.borrow().for_projection(self.projection).live;
             self.start_projector(live);
             if live != in_use && self.has_caught_up(live).await {
                 in_use = live;
@@ -161,7 +159,7 @@ impl ProjectionSupervisor {
 
     /// Where the live generation is missing or behind, queries use the one before it, whose projector is started too.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
-        let history = self.context.generations.borrow().of(self.projection).clone();
+        let history = self.context.generations.borrow().for_projection(self.projection).clone();
         let chosen = initial_generation(&self.context.locations, self.projection, &history).await;
         if chosen != *in_use {
             self.start_projector(chosen);
@@ -177,8 +175,8 @@ impl ProjectionSupervisor {
         let id = ProjectionGeneration { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
         let handle =
-            self.context.locations.of(id).spawn_projector(Arc::clone(&self.context.event_store), stopped);
-        handle.publishes_gauges.store(self.running.is_empty(), Ordering::Relaxed);
+            spawn_projector(self.context.locations.store(id), Arc::clone(&self.context.event_store), RecoveryPolicy::Rebuild, stopped);
+        handle.set_publishes_gauges(self.running.is_empty());
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, status);
         self.running.insert(generation, RunningProjector { handle, stop, superseded_at: None });
@@ -192,7 +190,7 @@ impl ProjectionSupervisor {
             ProjectorState::Live => Some(status.position),
             ProjectorState::StandingBy => {
                 let id = ProjectionGeneration { projection: self.projection, generation };
-                self.context.locations.of(id).position().await.ok()
+                self.context.locations.store(id).position().await.ok()
             }
             _ => None,
         };
@@ -202,7 +200,7 @@ impl ProjectionSupervisor {
 
     /// Stops the projectors of superseded generations once they have lingered.
     async fn stop_superseded(&mut self, in_use: Generation) {
-        let live = self.context.generations.borrow().of(self.projection).live;
+        let live = self.context.generations.borrow().for_projection(self.projection).live;
         if in_use != live {
             return;
         }
@@ -227,7 +225,7 @@ impl ProjectionSupervisor {
     /// One generation sets the gauges: that which is in use.
     fn update_gauge_owner(&self, in_use: Generation) {
         for (generation, running) in &self.running {
-            running.handle.publishes_gauges.store(*generation == in_use, Ordering::Relaxed);
+            running.handle.set_publishes_gauges(*generation == in_use);
         }
     }
 

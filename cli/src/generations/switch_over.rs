@@ -8,14 +8,15 @@ use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionN
 use chat_ports::read_model::ReadModel;
 use chat_projector::ProjectorStatus;
 use chat_projector::generations::{GenerationHistory, GenerationSet, Generations};
-use chat_projector::projection_store::ProjectionLocations;
+use chat_projector::generations::ProjectionLocations;
+use chat_search::SearchIndexReader;
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::POLL_INTERVAL;
 use super::projector_supervisor::ProjectorStatuses;
-use crate::search_folder::SearchFolder;
+
 
 /// How long the new generations may take to reach what the old ones have when it is looked. If they take longer, they
 /// are being built or have stopped, and it is looked again where the old ones are.
@@ -29,7 +30,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct ActiveReaders {
     pub(crate) generations: GenerationSet,
     pub(crate) read_model: Arc<dyn ReadModel>,
-    pub(crate) search: Arc<SearchFolder>,
+    pub(crate) search: Arc<SearchIndexReader>,
 }
 
 /// Keeps queries on the generations that operators have promoted.
@@ -51,12 +52,12 @@ impl QuerySwitchOver {
         // Each by itself: what is kept up of one projection says nothing of the other, and a generation before that nobody
         // keeps up any more may be days old.
         let read_model =
-            initial_generation(&locations, ProjectionName::ReadModel, known.of(ProjectionName::ReadModel))
+            initial_generation(&locations, ProjectionName::ReadModel, known.for_projection(ProjectionName::ReadModel))
                 .await;
         let search_index = initial_generation(
             &locations,
             ProjectionName::SearchIndex,
-            known.of(ProjectionName::SearchIndex),
+            known.for_projection(ProjectionName::SearchIndex),
         )
         .await;
         let live = GenerationSet { read_model, search_index };
@@ -110,7 +111,7 @@ impl QuerySwitchOver {
         next: &ActiveReaders,
     ) -> Option<(Position, Position)> {
         for projection in ProjectionName::ALL {
-            let id = ProjectionGeneration { projection, generation: next.generations.of(projection) };
+            let id = ProjectionGeneration { projection, generation: next.generations.for_projection(projection) };
             if self.projector_statuses.supervises(projection) && self.projector_statuses.status(id).is_none()
             {
                 return None;
@@ -138,7 +139,7 @@ impl QuerySwitchOver {
         let positions = |projection| {
             let status = self
                 .projector_statuses
-                .status(ProjectionGeneration { projection, generation: generations.of(projection) })?;
+                .status(ProjectionGeneration { projection, generation: generations.for_projection(projection) })?;
             Some(map_to_positions(status))
         };
         ProjectionProgress {
@@ -163,7 +164,7 @@ fn open_readers(
             |now| Arc::clone(&now.read_model),
         ),
         search: same_index.map_or_else(
-            || Arc::new(SearchFolder::new(locations.search_index(generations.search_index))),
+            || Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index))),
             |now| Arc::clone(&now.search),
         ),
     }
@@ -178,7 +179,7 @@ pub(super) async fn initial_generation(
 ) -> Generation {
     let Some(previous) = history.previous() else { return history.live };
     let position = async |generation| {
-        locations.of(ProjectionGeneration { projection, generation }).position().await.ok()
+        locations.store(ProjectionGeneration { projection, generation }).position().await.ok()
     };
     match (position(history.live).await, position(previous).await) {
         (now, Some(before)) if now < Some(before) => previous,
@@ -186,10 +187,9 @@ pub(super) async fn initial_generation(
     }
 }
 
-async fn search_position(folder: &Arc<SearchFolder>) -> Option<Position> {
-    let folder = Arc::clone(folder);
-    let look = tokio::task::spawn_blocking(move || folder.index().map(|index| index.position()));
-    look.await.ok()?.ok()
+async fn search_position(reader: &Arc<SearchIndexReader>) -> Option<Position> {
+    let reader = Arc::clone(reader);
+    tokio::task::spawn_blocking(move || reader.position()).await.ok()?.ok()
 }
 
 /// The positions alone out of a projector's status.

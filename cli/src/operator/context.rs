@@ -6,7 +6,7 @@ use chat_domain::operator_action::ProjectionName;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_ports::read_model::ReadModel;
 use chat_projector::generations::Generations;
-use chat_projector::projection_store::ReadModelLocation;
+use chat_projector::generations::ReadModelLocation;
 
 use super::common_args::CommonArgs;
 use crate::engines::{StorageLocations, open_existing_event_store};
@@ -30,7 +30,7 @@ impl CommandContext {
         let generations = Generations::load(&*self.event_store).await;
         let generations =
             generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
-        let live = generations.of(ProjectionName::ReadModel).live;
+        let live = generations.for_projection(ProjectionName::ReadModel).live;
         let location = self.locations.projection_locations().read_model(live);
         if let ReadModelLocation::Sqlite(path) = &location
             && !path.exists()

@@ -29,9 +29,17 @@ impl SearchIndexReader {
     /// # Errors
     /// Those of [`TantivyIndex::open`] and [`TantivyIndex::refresh`].
     pub fn position(&self) -> Result<Position, SearchError> {
+        Ok(self.newest()?.position())
+    }
+
+    /// The index at its newest commit. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`TantivyIndex::open`] and [`TantivyIndex::refresh`].
+    pub fn newest(&self) -> Result<TantivyIndex, SearchError> {
         let index = self.index()?;
         index.refresh()?;
-        Ok(index.position())
+        Ok(index)
     }
 
     fn index(&self) -> Result<TantivyIndex, SearchError> {

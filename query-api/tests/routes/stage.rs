@@ -1,4 +1,4 @@
-//! A query side with a log and projections in a folder of its own.
+//! A query API with an event store and a read model in a temporary folder, and a stub of the search index.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -42,21 +42,21 @@ pub const ADMIN: &str = "let-me-in";
 
 pub struct Stage {
     folder: TempDir,
-    pub log: Arc<dyn EventStore>,
+    event_store: Arc<dyn EventStore>,
     revisions: Mutex<HashMap<String, u64>>,
-    pub index: Arc<Index>,
-    pub queries: QueryApi,
+    pub index: Arc<StubIndex>,
+    query_api: QueryApi,
     app: Router,
     projector: Mutex<Option<(ProjectorHandle, watch::Sender<bool>)>>,
 }
 
-pub struct Answer {
+pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
 }
 
-impl Answer {
+impl Reply {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
     }
@@ -75,18 +75,18 @@ impl Answer {
     }
 }
 
-/// No part, so always ready.
-struct Ready;
+/// Reports no parts, so the process is always ready.
+struct AlwaysReady;
 
 #[async_trait]
-impl Readiness for Ready {
+impl Readiness for AlwaysReady {
     async fn parts(&self) -> Vec<Part> {
         Vec::new()
     }
 }
 
 impl Stage {
-    /// With a projector that follows the log.
+    /// Creates a stage with a live projector.
     pub fn live() -> Self {
         let stage = Self::without_projector();
         stage.start_projector();
@@ -95,38 +95,38 @@ impl Stage {
 
     pub fn without_projector() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log: Arc<dyn EventStore> =
+        let event_store: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
-        let index = Arc::new(Index::default());
+        let index = Arc::new(StubIndex::default());
         let ports = QueryPorts {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
             search: Arc::clone(&index) as Arc<dyn SearchIndex>,
-            event_store: Arc::clone(&log),
+            event_store: Arc::clone(&event_store),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
-        let queries = QueryApi::new(ports, ProjectionProgress::default(), admin);
-        let api = ApiRoutes::queries(router(queries.clone()));
-        let system = SystemServices::new(Arc::new(Ready), Metrics::detached());
+        let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin);
+        let api = ApiRoutes::queries(router(query_api.clone()));
+        let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
         let app =
             build_router(ApiSet { served: vec![api], ..ApiSet::default() }, system, &HttpOptions::default());
         let (revisions, projector) = (Mutex::default(), Mutex::default());
-        Self { folder, log, revisions, index, queries, app, projector }
+        Self { folder, event_store, revisions, index, query_api, app, projector }
     }
 
-    /// Answers searches from another index from now on; the read model stays.
-    pub fn switch(&self, index: &Arc<Index>, reached: Position) {
-        self.queries.switch_over(PromotedProjections {
+    /// Switches over to another search index. The read model stays the same.
+    pub fn switch_over(&self, index: &Arc<StubIndex>, position: Position) {
+        self.query_api.switch_over(PromotedProjections {
             read_model: Arc::new(SqliteReadModel::new(self.folder.path().join("read-model.db"))),
             search: Arc::clone(index) as Arc<dyn SearchIndex>,
             progress: ProjectionProgress::default(),
-            positions: (reached, reached),
+            positions: (position, position),
         });
     }
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
         let store = Arc::new(SqliteReadModelStore { path: self.folder.path().join("read-model.db") });
-        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
+        let handle = spawn_projector(store, Arc::clone(&self.event_store), RecoveryPolicy::Rebuild, stopped);
         *self.projector.lock().unwrap() = Some((handle, stop));
     }
 
@@ -136,8 +136,8 @@ impl Stage {
         timeout(DEADLINE, handle.join).await.unwrap().unwrap();
     }
 
-    /// Appends to a stream, and waits until a live projector has it.
-    pub async fn tell(&self, stream: StreamId, events: Vec<Event>) -> Position {
+    /// Appends events and waits until a running projector has applied them.
+    pub async fn append_and_project(&self, stream: StreamId, events: Vec<Event>) -> Position {
         let position = self.append(stream, events).await;
         let reached = {
             let projector = self.projector.lock().unwrap();
@@ -168,16 +168,16 @@ impl Stage {
             expected_revision: expected,
             events: events.collect(),
         };
-        let position = self.log.append(vec![append]).await.remove(0).unwrap().position;
+        let position = self.event_store.append(vec![append]).await.remove(0).unwrap().position;
         self.revisions.lock().unwrap().insert(name, first + count);
         position
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -185,35 +185,35 @@ impl Stage {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
         let request = Request::post(path).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: Request<Body>) -> Reply {
         let response = timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
-        Answer { status: head.status, headers: head.headers, body }
+        Reply { status: head.status, headers: head.headers, body }
     }
 }
 
-/// A search index that finds what it was told, and remembers what it was asked.
+/// A search index that returns a given page and records its requests.
 #[derive(Default)]
-pub struct Index {
+pub struct StubIndex {
     pub page: Mutex<Option<SearchPage>>,
-    pub asked: Mutex<Vec<SearchRequest>>,
+    pub requests: Mutex<Vec<SearchRequest>>,
 }
 
-impl SearchIndex for Index {
+impl SearchIndex for StubIndex {
     fn check_query(&self, query: &str) -> Result<(), QueryTooLong> {
         let fits = query.len() <= 1_024 && query.split(' ').count() <= 32;
         if fits { Ok(()) } else { Err(QueryTooLong) }
     }
 
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
-        self.asked.lock().unwrap().push(request.clone());
+        self.requests.lock().unwrap().push(request.clone());
         self.page.lock().unwrap().clone().ok_or(SearchError::NotCreated)
     }
 }
@@ -235,7 +235,7 @@ pub fn token() -> AppToken {
     AppToken::parse(&"k".repeat(36)).unwrap()
 }
 
-/// A path of the app.
+/// Returns a path below the app.
 pub fn path(rest: &str) -> String {
     format!("/api/v1/apps/{}{rest}", token().expose())
 }
@@ -248,7 +248,7 @@ pub fn chat(number: u64) -> StreamId {
     StreamId::Chat(token(), ChatNumber::try_from(number).unwrap())
 }
 
-/// When the event at a revision was recorded.
+/// Returns the time at which the event at a revision was recorded.
 pub fn at(revision: u64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_007 + i64::try_from(revision).unwrap() * 1_000)
 }
@@ -283,7 +283,7 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// Messages 1 to `last`.
+/// Returns the creations of messages 1 to `last`.
 pub fn messages(last: u64) -> Vec<Event> {
     (1..=last).map(|number| created(number, &format!("message {number}"))).collect()
 }

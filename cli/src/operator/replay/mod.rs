@@ -120,7 +120,7 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         filter_description: &filter_json,
         rate: command.rate,
         follow: command.follow,
-        bookmark: command.checkpoint.clone(),
+        checkpoint: command.checkpoint.clone(),
         on_status: &|sentence| {
             // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{sentence}");
