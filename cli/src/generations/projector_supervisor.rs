@@ -174,8 +174,12 @@ impl ProjectionSupervisor {
         }
         let id = ProjectionGeneration { projection: self.projection, generation };
         let (stop, stopped) = watch::channel(false);
-        let handle =
-            spawn_projector(self.context.locations.store(id), Arc::clone(&self.context.event_store), RecoveryPolicy::Rebuild, stopped);
+        let handle = spawn_projector(
+            self.context.locations.store(id),
+            Arc::clone(&self.context.event_store),
+            RecoveryPolicy::Rebuild,
+            stopped,
+        );
         handle.set_publishes_gauges(self.running.is_empty());
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, status);

@@ -7,16 +7,15 @@ use chat_domain::Position;
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::read_model::ReadModel;
 use chat_projector::ProjectorStatus;
-use chat_projector::generations::{GenerationHistory, GenerationSet, Generations};
 use chat_projector::generations::ProjectionLocations;
-use chat_search::SearchIndexReader;
+use chat_projector::generations::{GenerationHistory, GenerationSet, Generations};
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
+use chat_search::SearchIndexReader;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::POLL_INTERVAL;
 use super::projector_supervisor::ProjectorStatuses;
-
 
 /// How long the new generations may take to reach what the old ones have when it is looked. If they take longer, they
 /// are being built or have stopped, and it is looked again where the old ones are.
@@ -51,9 +50,12 @@ impl QuerySwitchOver {
         let known = generations.borrow().clone();
         // Each by itself: what is kept up of one projection says nothing of the other, and a generation before that nobody
         // keeps up any more may be days old.
-        let read_model =
-            initial_generation(&locations, ProjectionName::ReadModel, known.for_projection(ProjectionName::ReadModel))
-                .await;
+        let read_model = initial_generation(
+            &locations,
+            ProjectionName::ReadModel,
+            known.for_projection(ProjectionName::ReadModel),
+        )
+        .await;
         let search_index = initial_generation(
             &locations,
             ProjectionName::SearchIndex,
@@ -111,7 +113,8 @@ impl QuerySwitchOver {
         next: &ActiveReaders,
     ) -> Option<(Position, Position)> {
         for projection in ProjectionName::ALL {
-            let id = ProjectionGeneration { projection, generation: next.generations.for_projection(projection) };
+            let id =
+                ProjectionGeneration { projection, generation: next.generations.for_projection(projection) };
             if self.projector_statuses.supervises(projection) && self.projector_statuses.status(id).is_none()
             {
                 return None;
@@ -137,9 +140,10 @@ impl QuerySwitchOver {
     /// Where projectors of this process keep these generations, they tell.
     fn progress_for(&self, generations: GenerationSet) -> ProjectionProgress {
         let positions = |projection| {
-            let status = self
-                .projector_statuses
-                .status(ProjectionGeneration { projection, generation: generations.for_projection(projection) })?;
+            let status = self.projector_statuses.status(ProjectionGeneration {
+                projection,
+                generation: generations.for_projection(projection),
+            })?;
             Some(map_to_positions(status))
         };
         ProjectionProgress {

@@ -2,8 +2,8 @@
 //! restarted, paused and killed. Afterwards every acknowledged command is there once, numbers have no gap, and every
 //! projection equals a rebuild from the log.
 //!
-//! `CHAOS_SEED` repeats a run's choices, `CHAOS_FAULTS` sets how many faults there are (36 unless set), `CHAOS_SECONDS`
-//! how long the load lasts at least (125 unless set).
+//! `CHAOS_SEED` repeats a run's choices, `CHAOS_FAULTS` sets how many faults there are (12 unless set), `CHAOS_SECONDS`
+//! how long the load lasts at least (40 unless set). `just soak` runs 36 faults in 125 seconds.
 
 #![expect(
     clippy::expect_used,
@@ -75,7 +75,7 @@ async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothi
 
 /// Loads the processes while everything fails in turn, and looks at what is left.
 async fn run_under_faults(mut cast: Cluster, seed: u64) {
-    let (count, at_least) = (setting("CHAOS_FAULTS", 36), Duration::from_secs(setting("CHAOS_SECONDS", 125)));
+    let (count, at_least) = (setting("CHAOS_FAULTS", 12), Duration::from_secs(setting("CHAOS_SECONDS", 40)));
     eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
     let mut random = StdRng::seed_from_u64(seed);
     let ledger = Arc::new(Mutex::new(Ledger::default()));

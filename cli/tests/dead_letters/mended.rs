@@ -2,7 +2,7 @@
 
 use chat_ports::event_store::EventStore;
 use chat_postgres::PostgresUrl;
-use chat_projector::projection::{Projection, ProjectionStore};
+use chat_projector::projection::ProjectionStore;
 use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
 use chat_projector::search::SearchIndexStore;
 

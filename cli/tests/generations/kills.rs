@@ -22,7 +22,8 @@ use uuid::Uuid;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-const KILLS: usize = 10;
+/// How often a rebuild is killed, unless `KILL_ROUNDS` says otherwise; 10 in `just soak`.
+const DEFAULT_KILLS: u64 = 4;
 const CHATS: u64 = 20;
 
 /// Fills a log: an app with chats, and messages of which some are edited.
@@ -109,12 +110,14 @@ async fn check_killed_rebuild(topology: Topology) {
     stage.end_processes().await;
 
     let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
+    let kills =
+        std::env::var("KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_KILLS);
     let mut random = StdRng::seed_from_u64(seed);
     let until = head.to_string();
     let rebuild = ["projections", "rebuild", "--all", "--until", &until, "--execute", "--reason", "killed"];
     let latest = if topology == Topology::Embedded { 350 } else { 1_200 };
     let mut unfinished = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let mut command = stage.command(&rebuild);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         sleep(Duration::from_millis(random.random_range(20..latest))).await;

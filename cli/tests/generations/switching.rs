@@ -6,16 +6,19 @@ use crate::consistency_checker::ConsistencyChecker;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// Rounds of everything that a client does, between one step and the next.
-const ROUNDS: u64 = 30;
+/// Rounds of everything that a client does between one step and the next, unless `SWITCH_ROUNDS` says otherwise; 30 in
+/// `just soak`.
+const DEFAULT_ROUNDS: u64 = 10;
 
 async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let counts = checker.counts();
     let all = || [&counts.written, &counts.read, &counts.searched].map(|count| count.load(Ordering::SeqCst));
     let before = all();
+    let rounds: u64 =
+        std::env::var("SWITCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
     eventually("clients get on", async || {
         let now = all();
-        now.iter().zip(before).all(|(now, before)| *now >= before + ROUNDS).then_some(())
+        now.iter().zip(before).all(|(now, before)| *now >= before + rounds).then_some(())
     })
     .await;
 }

@@ -147,7 +147,10 @@ impl Projections {
         query: DeadLetterQuery,
     ) -> Result<DeadLetterPage, ProjectionsError> {
         let location = self.location(generation_id);
-        location.dead_letter_page(query).await.map_err(|source| projection_error(generation_id, &location, source))
+        location
+            .dead_letter_page(query)
+            .await
+            .map_err(|source| projection_error(generation_id, &location, source))
     }
 
     /// Finds the dead letter of the event at a position.

@@ -58,8 +58,11 @@ pub async fn plan(
     let generations = projections.generations().await?;
     let to = target_generations(&generations, direction, names)?;
     let live = |generation_id: &ProjectionGeneration| {
-        ProjectionGeneration { generation: generations.for_projection(generation_id.projection).live, ..*generation_id }
-            .into()
+        ProjectionGeneration {
+            generation: generations.for_projection(generation_id.projection).live,
+            ..*generation_id
+        }
+        .into()
     };
     let mut positions = Vec::new();
     for generation_id in &to {
