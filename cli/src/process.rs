@@ -84,19 +84,8 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
 
     let (shutdown, is_shutting_down) = watch::channel(false);
     let generations = follow_generations(&event_store).await?;
-    let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
-        event_store: Arc::clone(&event_store),
-        locations: locations.projection_locations(),
-        generations: generations.clone(),
-        shutdown: is_shutting_down,
-        linger: options.keep_previous_for(role),
-    });
-    if role.projects(ProjectionArg::ReadModel) {
-        supervisor.supervise(ProjectionName::ReadModel);
-    }
-    if role.projects(ProjectionArg::Search) {
-        supervisor.supervise(ProjectionName::SearchIndex);
-    }
+    let supervisor =
+        start_projectors(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
     let writer = if role.takes_commands() {
         Some(
             start_writer(&event_store, options, coordination.counters(), coordination.idempotency_store()?)
@@ -149,14 +138,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     if !role.takes_commands() {
         apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
     }
-    let http = HttpOptions {
-        rate_limit: options.rate_limit,
-        shared_rate_limits: coordination.rate_limits(),
-        trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
-        max_in_flight: options.max_in_flight,
-        deadline: Duration::from_secs(options.request_timeout),
-        ..HttpOptions::default()
-    };
+    let http = http_options(options, &coordination);
     let app = build_router(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
     banner::print(role, options, &locations, address);
 
@@ -187,6 +169,42 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     stop_projectors(supervisor).await;
     tracing::info!("stopped");
     outcome
+}
+
+/// Starts the projectors of a role.
+fn start_projectors(
+    role: Role,
+    options: &ServeOptions,
+    event_store: &Arc<dyn EventStore>,
+    locations: &StorageLocations,
+    generations: watch::Receiver<Generations>,
+    shutdown: watch::Receiver<bool>,
+) -> ProjectorSupervisor {
+    let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
+        event_store: Arc::clone(event_store),
+        locations: locations.projection_locations(),
+        generations,
+        shutdown,
+        linger: options.keep_previous_for(role),
+    });
+    if role.projects(ProjectionArg::ReadModel) {
+        supervisor.supervise(ProjectionName::ReadModel);
+    }
+    if role.projects(ProjectionArg::Search) {
+        supervisor.supervise(ProjectionName::SearchIndex);
+    }
+    supervisor
+}
+
+fn http_options(options: &ServeOptions, coordination: &CoordinationServices) -> HttpOptions {
+    HttpOptions {
+        rate_limit: options.rate_limit,
+        shared_rate_limits: coordination.rate_limits(),
+        trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
+        max_in_flight: options.max_in_flight,
+        deadline: Duration::from_secs(options.request_timeout),
+        ..HttpOptions::default()
+    }
 }
 
 /// Adds the query API and the admin API, and starts to switch them over to the generations that operators promote.

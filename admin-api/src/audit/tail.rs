@@ -125,7 +125,7 @@ impl TailStream {
             };
             match batch {
                 Ok(Ok(TailBatch { events, .. })) => {
-                    self.pending.extend(events.iter().filter_map(to_sse_event))
+                    self.pending.extend(events.iter().filter_map(to_sse_event));
                 }
                 Ok(Err(error)) => {
                     tracing::error!(

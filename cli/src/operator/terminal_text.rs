@@ -15,7 +15,7 @@ pub(super) fn escaped(text: &str) -> String {
             '\t' => shown.push_str("\\t"),
             '\r' => shown.push_str("\\r"),
             character if character.is_control() || is_bidi_or_invisible(character) => {
-                shown.extend(character.escape_unicode())
+                shown.extend(character.escape_unicode());
             }
             character => shown.push(character),
         }

@@ -1,7 +1,5 @@
 //! Contract suite and own tests of the in-process counters.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 
 use chat_ports::counters::{Counters, InProcessCounters};

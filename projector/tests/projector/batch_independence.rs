@@ -362,8 +362,8 @@ async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
-    let story = long_story();
-    let folded = projection.fold(LOG, story.events.clone(), story.head()).await;
+    let builder = long_story();
+    let folded = projection.fold(LOG, builder.events.clone(), builder.head()).await;
     assert!(matches!(folded, Err(ProjectionError::CheckpointMoved)), "{folded:?}");
     assert_eq!(projection.checkpoint().position, Position::START);
     assert_eq!(PostgresReadModel::new(url).position().await.unwrap(), Position::new(5));

@@ -6,20 +6,20 @@ use clap::{Args, Subcommand};
 
 use crate::operator::common_args::CommonArgs;
 
-/// What is asked about.
+/// The subject of an audit command.
 #[derive(Subcommand)]
 pub(crate) enum SubjectCommand {
     /// An app
     #[command(after_help = "Example:\n  … app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --data-dir ./data")]
-    AppArgs(AppArgs),
+    App(AppArgs),
     /// A chat of an app
     #[command(after_help = "Example:\n  … chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 --data-dir ./data")]
-    ChatArgs(ChatArgs),
+    Chat(ChatArgs),
     /// A message of a chat
     #[command(
         after_help = "Example:\n  … message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17 --data-dir ./data"
     )]
-    MessageArgs(MessageArgs),
+    Message(MessageArgs),
 }
 
 /// An app.
@@ -64,19 +64,17 @@ pub(crate) struct MessageArgs {
 impl SubjectCommand {
     pub(super) fn common(&self) -> &CommonArgs {
         match self {
-            Self::AppArgs(app) => &app.common,
-            Self::ChatArgs(chat) => &chat.common,
-            Self::MessageArgs(message) => &message.common,
+            Self::App(app) => &app.common,
+            Self::Chat(chat) => &chat.common,
+            Self::Message(message) => &message.common,
         }
     }
 
     pub(super) fn subject(&self) -> Subject {
         match self {
-            Self::AppArgs(AppArgs { app, .. }) => Subject::App(*app),
-            Self::ChatArgs(ChatArgs { app, chat, .. }) => Subject::Chat(*app, *chat),
-            Self::MessageArgs(MessageArgs { app, chat, message, .. }) => {
-                Subject::Message(*app, *chat, *message)
-            }
+            Self::App(AppArgs { app, .. }) => Subject::App(*app),
+            Self::Chat(ChatArgs { app, chat, .. }) => Subject::Chat(*app, *chat),
+            Self::Message(MessageArgs { app, chat, message, .. }) => Subject::Message(*app, *chat, *message),
         }
     }
 }

@@ -40,6 +40,7 @@ impl ScopedLog {
     }
 
     /// The same scope through another handle.
+    #[must_use]
     pub fn through(&self, log: Log) -> Self {
         Self { log, prefix: Arc::clone(&self.prefix), start: self.start }
     }
