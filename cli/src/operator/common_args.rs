@@ -28,7 +28,7 @@ pub(super) enum OutputFormat {
 /// Arguments of every command that changes something.
 #[derive(Args)]
 pub(super) struct ActionArgs {
-    /// Name to record [default: the user and the machine, as in `alice@ops-1`]
+    /// Name to record; by default the user and the machine, as in `alice@ops-1`
     #[arg(long, env = "CHAT_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
     /// Reason to record

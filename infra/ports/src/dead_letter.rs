@@ -7,7 +7,7 @@
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// [`BEHIND_DEAD_LETTER`](dead_letter::BEHIND_DEAD_LETTER) as a literal, for SQL statements.
+/// [`BEHIND_DEAD_LETTER`](crate::dead_letter::BEHIND_DEAD_LETTER) as a literal, for SQL statements.
 #[macro_export]
 macro_rules! behind_dead_letter {
     () => {

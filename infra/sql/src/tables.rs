@@ -9,7 +9,7 @@ macro_rules! schema_version {
 }
 pub(super) use schema_version;
 
-/// [`schema_version!`] as a number.
+/// The version of the tables as a number.
 pub const SCHEMA_VERSION: i32 = schema_version!();
 
 /// The statements that create the tables, in the dialect of Postgres.
