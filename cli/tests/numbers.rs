@@ -1,4 +1,4 @@
-//! Numbers under concurrency: 1..n, each given out once, whoever asks and whatever process answers.
+//! Numbers under concurrency: 1..n, each given out once, from any client and any process.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! How fast the read model's projection folds: `cargo run --release -p chat-projector --example catch_up_speed`, into
+//! Measures the folds of the read model projection: `cargo run --release -p chat-projector --example catch_up_speed`, into
 //! SQLite, or into the Postgres database whose URL is the argument.
 //!
 //! Writes a log of messages of about 80 bytes, over few and many chats, and prints for each: how fast its events are read,

@@ -1,4 +1,4 @@
-//! The projectors of this process: one for the live generation of each projection that it keeps.
+//! Supervises the projectors of this process: one for the live generation of each projection that it runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,23 +12,22 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::switch_over::initial_generation;
+use super::initial_generation;
 
-/// How often it is looked whether a projector has lingered for long enough.
+/// The interval at which superseded projectors are checked for having lingered long enough.
 const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
-/// What each supervised projection works with.
+/// The context of each supervised projection.
 #[derive(Clone)]
 pub(crate) struct SupervisorContext {
     pub(crate) event_store: Arc<dyn EventStore>,
     pub(crate) locations: ProjectionLocations,
     pub(crate) generations: watch::Receiver<Generations>,
     pub(crate) shutdown: watch::Receiver<bool>,
-    /// How long the projector of a generation goes on after the next one has caught up with it: longer than a query may
-    /// wait for a position of it, and than processes elsewhere take to switch, which may have to fold a search folder of
-    /// their own first.
+    /// How long the projector of a superseded generation runs on: longer than a query may wait for one of its positions,
+    /// and longer than other processes take to switch over, which may have to build a search index of their own first.
     pub(crate) linger: Duration,
 }
 
@@ -39,10 +38,10 @@ pub(crate) struct ProjectorSupervisor {
     supervised: Vec<SupervisedProjection>,
 }
 
-/// A projection that this process keeps.
+/// A projection whose projectors this process runs.
 struct SupervisedProjection {
     projection: ProjectionName,
-    /// Of the generation that is in use.
+    /// The status of the generation in use.
     status: watch::Receiver<ProjectorStatus>,
     join: JoinHandle<()>,
 }
@@ -52,7 +51,7 @@ impl ProjectorSupervisor {
         Self { context, statuses: StatusMap::default(), supervised: Vec::new() }
     }
 
-    /// Starts keeping a projection.
+    /// Starts the projectors of a projection.
     pub(crate) fn supervise(&mut self, projection: ProjectionName) {
         let mut supervisor = ProjectionSupervisor {
             projection,
@@ -67,7 +66,7 @@ impl ProjectorSupervisor {
         self.supervised.push(SupervisedProjection { projection, status, join });
     }
 
-    /// What the projectors of the generations in use are about.
+    /// The statuses of the projectors of the generations in use.
     pub(crate) fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
         self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
@@ -78,16 +77,16 @@ impl ProjectorSupervisor {
         ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
     }
 
-    /// Waits until all have ended, as they were told to.
+    /// Waits until all projectors have stopped.
     pub(crate) async fn wait_until_stopped(self) {
         for supervised in self.supervised {
-            // One that panicked has nothing left to finish, and its panic is in the log.
+            // A projector that panicked has nothing left to finish. Its panic is in the log.
             let _ = supervised.join.await;
         }
     }
 }
 
-/// The projectors of this process, for those who wait for what they do.
+/// The statuses of the projectors of this process, for readers that wait for a position.
 #[derive(Clone)]
 pub(crate) struct ProjectorStatuses {
     projections: Vec<ProjectionName>,
@@ -95,12 +94,12 @@ pub(crate) struct ProjectorStatuses {
 }
 
 impl ProjectorStatuses {
-    /// Whether this process keeps the projection.
+    /// Whether this process runs projectors of the projection.
     pub(crate) fn supervises(&self, projection: ProjectionName) -> bool {
         self.projections.contains(&projection)
     }
 
-    /// What the projector of a generation is about, once there is one.
+    /// The status of the projector of a generation, once there is one.
     pub(crate) fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
@@ -121,7 +120,7 @@ struct RunningProjector {
 }
 
 impl ProjectionSupervisor {
-    /// Keeps what is live until the process stops.
+    /// Runs the projector of the live generation until the process stops.
     async fn run(mut self, live: Generation, status_sender: watch::Sender<ProjectorStatus>) {
         let mut in_use = live;
         self.start_generation_in_use(&mut in_use).await;
@@ -186,7 +185,7 @@ impl ProjectionSupervisor {
         self.running.insert(generation, RunningProjector { handle, stop, superseded_at: None });
     }
 
-    /// Whether a generation is not behind any other that is still being kept, here or by another process.
+    /// Whether a generation is not behind any other that a projector still advances, here or in another process.
     async fn has_caught_up(&self, generation: Generation) -> bool {
         let Some(running) = self.running.get(&generation) else { return false };
         let status = running.handle.status.borrow().clone();
@@ -222,11 +221,15 @@ impl ProjectionSupervisor {
             let id = ProjectionGeneration { projection: self.projection, generation };
             self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             let projection = self.projection.as_str();
-            tracing::info!(projection, generation = generation.0, "this generation is not kept up any more");
+            tracing::info!(
+                projection,
+                generation = generation.0,
+                "stopped the projector of a superseded generation"
+            );
         }
     }
 
-    /// One generation sets the gauges: that which is in use.
+    /// Lets only the projector of the generation in use set the gauges.
     fn update_gauge_owner(&self, in_use: Generation) {
         for (generation, running) in &self.running {
             running.handle.set_publishes_gauges(*generation == in_use);
@@ -234,7 +237,7 @@ impl ProjectionSupervisor {
     }
 
     fn status(&self, generation: Generation) -> ProjectorStatus {
-        // It was started just now.
+        // Covers the moment before the projector has started.
         let running = self.running.get(&generation);
         running.map_or_else(
             || ProjectorStatus::new(self.projection.as_str()),

@@ -4,27 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::operator_action::{ProjectionGeneration, ProjectionName};
 use chat_ports::read_model::ReadModel;
 use chat_projector::ProjectorStatus;
-use chat_projector::generations::ProjectionLocations;
-use chat_projector::generations::{GenerationHistory, GenerationSet, Generations};
+use chat_projector::generations::{GenerationSet, Generations, ProjectionLocations};
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
 use chat_search::SearchIndexReader;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::POLL_INTERVAL;
 use super::projector_supervisor::ProjectorStatuses;
+use super::{POLL_INTERVAL, initial_generation};
 
-/// How long the new generations may take to reach what the old ones have when it is looked. If they take longer, they
-/// are being built or have stopped, and it is looked again where the old ones are.
+/// How long the new generations may take to reach the position of the old ones. If they take longer, they are being built
+/// or have stopped, and the positions are compared anew.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a generation that is no nearer is left alone.
+/// The pause before the next attempt to switch over.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What queries are answered from.
+/// The readers that queries use.
 #[derive(Clone)]
 pub(crate) struct ActiveReaders {
     pub(crate) generations: GenerationSet,
@@ -32,7 +31,7 @@ pub(crate) struct ActiveReaders {
     pub(crate) search: Arc<SearchIndexReader>,
 }
 
-/// Keeps queries on the generations that operators have promoted.
+/// Switches queries to the generations that operators have promoted.
 pub(crate) struct QuerySwitchOver {
     locations: ProjectionLocations,
     generations: watch::Receiver<Generations>,
@@ -41,15 +40,14 @@ pub(crate) struct QuerySwitchOver {
 }
 
 impl QuerySwitchOver {
-    /// Opens what is live, or where that is not at hand yet, what was live before it.
+    /// Opens the live generations or, where one is not available yet, the one before it.
     pub(crate) async fn open(
         locations: ProjectionLocations,
         generations: watch::Receiver<Generations>,
         projector_statuses: ProjectorStatuses,
     ) -> Self {
         let known = generations.borrow().clone();
-        // Each by itself: what is kept up of one projection says nothing of the other, and a generation before that nobody
-        // keeps up any more may be days old.
+        // Each projection is decided by itself: an old generation without a projector may be days behind.
         let read_model = initial_generation(
             &locations,
             ProjectionName::ReadModel,
@@ -137,7 +135,7 @@ impl QuerySwitchOver {
         }
     }
 
-    /// Where projectors of this process keep these generations, they tell.
+    /// The progress of these generations, as far as projectors of this process publish it.
     fn progress_for(&self, generations: GenerationSet) -> ProjectionProgress {
         let positions = |projection| {
             let status = self.projector_statuses.status(ProjectionGeneration {
@@ -153,7 +151,7 @@ impl QuerySwitchOver {
     }
 }
 
-/// The readers of a generations. One that is in use already is taken as it is.
+/// Opens the readers of a set of generations. A reader that is in use already is kept.
 fn open_readers(
     locations: &ProjectionLocations,
     generations: GenerationSet,
@@ -171,23 +169,6 @@ fn open_readers(
             || Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index))),
             |now| Arc::clone(&now.search),
         ),
-    }
-}
-
-/// The generation to start with: the live one, unless it is not there yet, or behind the one before it, as where this
-/// machine was off when it was promoted.
-pub(super) async fn initial_generation(
-    locations: &ProjectionLocations,
-    projection: ProjectionName,
-    history: &GenerationHistory,
-) -> Generation {
-    let Some(previous) = history.previous() else { return history.live };
-    let position = async |generation| {
-        locations.store(ProjectionGeneration { projection, generation }).position().await.ok()
-    };
-    match (position(history.live).await, position(previous).await) {
-        (now, Some(before)) if now < Some(before) => previous,
-        _ => history.live,
     }
 }
 
