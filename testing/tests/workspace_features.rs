@@ -8,14 +8,15 @@ use std::process::Command;
 /// The lines of `cargo tree`, without the mark of lines that are printed again.
 fn cargo_tree(arguments: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--prefix", "none"])
+        .args(["tree", "--locked", "--prefix", "none"])
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+    let lines = lines.lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 /// The packages that are linked into tests, each with its features.
