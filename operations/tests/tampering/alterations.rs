@@ -7,7 +7,7 @@ use chat_ports::event_store::EventStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 
 use crate::signed_log::{EVENTS, Signed};
 
@@ -56,7 +56,13 @@ fn flip(connection: &Connection, column: &str, at: u64, random: &mut StdRng) {
         _ => ("CAST(? AS TEXT)", Value::Blob(flip_one(bytes, mask, random))),
     };
     let update = format!("UPDATE {table} SET {column} = {cast} WHERE {key} = ?");
-    connection.execute(&update, params![flipped, row]).expect("an alteration");
+    match connection.execute(&update, params![flipped, row]) {
+        // The flipped name is that of another stream, and names are unique: flips another bit.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            flip(connection, column, at, random);
+        }
+        updated => assert_eq!(updated.expect("an alteration"), 1),
+    }
 }
 
 fn flip_one(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
