@@ -26,6 +26,20 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The time between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The folder of the append-only file, below the server's folder.
+const DATA: &str = "appendonlydir";
+
+/// The data that a server has after a restart.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RestartData<'a> {
+    /// The data that it had.
+    Kept,
+    /// No data.
+    Empty,
+    /// An earlier copy from this folder.
+    Copied(&'a Path),
+}
+
 /// A running server. Dropping it, or the end of the process, stops the server and removes its folder.
 #[derive(Debug)]
 pub(super) struct RedisInstance {
@@ -135,17 +149,23 @@ impl RedisInstance {
         Ok(())
     }
 
-    /// Kills the server, if it is still there, and starts it again on the same port, with its data or without.
-    pub(super) fn restart(&mut self, keeps_data: bool) -> io::Result<()> {
-        const DATA: &str = "appendonlydir";
+    /// Copies the server's data to a folder, as it is at this moment.
+    pub(super) fn copy_data(&self, target: &Path) -> io::Result<()> {
+        copy_files(&self.folder.join(DATA), target)
+    }
+
+    /// Kills the server, if it is still there, and starts it again on the same port.
+    pub(super) fn restart(&mut self, data: RestartData<'_>) -> io::Result<()> {
         // After the end, the process id may belong to another process.
         if !self.is_killed {
             self.kill()?;
         }
         // Dropping the old server removes the old folder.
         let folder = new_folder(self.folder.parent().unwrap_or(Path::new("/")))?;
-        if keeps_data {
-            fs::rename(self.folder.join(DATA), folder.join(DATA))?;
+        match data {
+            RestartData::Kept => fs::rename(self.folder.join(DATA), folder.join(DATA))?,
+            RestartData::Empty => {}
+            RestartData::Copied(source) => copy_files(source, &folder.join(DATA))?,
         }
         drop(self.running.take());
         // An outgoing connection of another process may use the port.
@@ -153,6 +173,16 @@ impl RedisInstance {
         *self = Self::launch(folder, self.port, std::mem::take(&mut self.options))?;
         Ok(())
     }
+}
+
+/// Copies the files of one folder to another, which is created.
+fn copy_files(source: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        fs::copy(entry.path(), target.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Waits until a condition holds.

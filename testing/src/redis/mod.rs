@@ -12,7 +12,8 @@ use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use instance::RedisInstance;
+use instance::{RedisInstance, RestartData};
+use tempfile::TempDir;
 
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinel;
@@ -21,6 +22,8 @@ pub use sentinel::RedisSentinel;
 #[derive(Debug)]
 pub struct Redis {
     instance: RedisInstance,
+    /// An earlier copy of the data.
+    copy: Option<TempDir>,
 }
 
 impl Redis {
@@ -43,7 +46,7 @@ impl Redis {
     /// Starts an empty server with its files in a folder below `parent`, and with this `appendfsync` setting.
     pub fn start_in(parent: &Path, appendfsync: &str) -> io::Result<Self> {
         let options = ["--appendonly", "yes", "--appendfsync", appendfsync, "--save", ""];
-        Ok(Self { instance: RedisInstance::start_in(parent, &options, |_| true)? })
+        Ok(Self { instance: RedisInstance::start_in(parent, &options, |_| true)?, copy: None })
     }
 
     /// The URL.
@@ -68,12 +71,27 @@ impl Redis {
 
     /// Kills the server, starts it with its data, and waits until it answers.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.instance.restart(true)
+        self.instance.restart(RestartData::Kept)
     }
 
     /// Kills the server, starts it without data, and waits until it answers.
     pub fn restart_empty(&mut self) -> io::Result<()> {
-        self.instance.restart(false)
+        self.instance.restart(RestartData::Empty)
+    }
+
+    /// Copies the server's data aside for [`Redis::restart_from_copy`].
+    pub fn copy_data(&mut self) -> io::Result<()> {
+        let copy = tempfile::Builder::new().prefix("chat-redis-copy-").tempdir()?;
+        self.instance.copy_data(copy.path())?;
+        self.copy = Some(copy);
+        Ok(())
+    }
+
+    /// Kills the server, starts it with the data that was copied last, or none, and waits until it answers. This is what a
+    /// failover to a replica that is behind looks like.
+    pub fn restart_from_copy(&mut self) -> io::Result<()> {
+        let data = self.copy.as_ref().map_or(RestartData::Empty, |copy| RestartData::Copied(copy.path()));
+        self.instance.restart(data)
     }
 
     /// Pauses the server (SIGSTOP): connections stay open without responses.
