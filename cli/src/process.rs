@@ -13,7 +13,7 @@ use chat_ports::clock;
 use chat_ports::counters::Counters;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_ports::idempotency::IdempotencyStore;
-use chat_projector::generations::Generations;
+use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::admin_auth::AdminAccess;
 use chat_web::metrics::Metrics;
@@ -27,8 +27,8 @@ use tokio::task::JoinHandle;
 use crate::banner;
 use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
 use crate::failure::Failure;
-use crate::generations::{ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use crate::logging;
+use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
 use crate::serve_options::{ProjectionArg, Role, ServeOptions};
 use crate::signals;
@@ -216,14 +216,15 @@ fn add_query_and_admin_apis(
     options: &ServeOptions,
     draining: watch::Receiver<bool>,
 ) {
-    let active = switch_over.active().borrow().clone();
+    let readers = switch_over.active().borrow().clone();
+    let progress = projection_progress(&readers);
     let ports = QueryPorts {
-        read_model: active.read_model,
-        search: active.search,
+        read_model: readers.read_model,
+        search: readers.search,
         event_store: Arc::clone(&event_store),
     };
     let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
-    let api = QueryApi::new(ports, switch_over.progress(), access.clone());
+    let api = QueryApi::new(ports, progress, access.clone());
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
     let active = switch_over.active();
     let ports = AdminPorts {
@@ -232,7 +233,7 @@ fn add_query_and_admin_apis(
         projections: Arc::new(Projections { log: event_store, places: locations.projection_locations() }),
     };
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
-    tokio::spawn(switch_over.run(api));
+    tokio::spawn(switch_over.run(ApiQuerySide(api)));
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -12,12 +12,11 @@ use chat_ports::event_store::EventStore;
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
 use chat_projector::ProjectorState;
+use chat_projector::generations::ActiveReaders;
 #[cfg(feature = "redis")]
 use chat_redis::RedisConnection;
 use chat_web::system_routes::{Part, Projection, Readiness, Status};
 use tokio::sync::watch;
-
-use crate::generations::ActiveReaders;
 
 /// An engine that does not answer within this time is down.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);

@@ -9,6 +9,7 @@ use chat_ports::read_model::ReadModel;
 use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_sqlite::SqliteReadModel;
 
+use super::registry::GenerationHistory;
 use crate::projection::ProjectionStore;
 use crate::read_model::{PostgresReadModelStore, SqliteReadModelStore};
 use crate::search::SearchIndexStore;
@@ -49,6 +50,23 @@ impl ProjectionLocations {
             ProjectionName::SearchIndex => {
                 Arc::new(SearchIndexStore { dir: self.search_index(id.generation) })
             }
+        }
+    }
+
+    /// Returns the generation to start with: the live one, unless it does not exist yet or is behind the one before it, as
+    /// after a promotion while this machine was off.
+    pub(super) async fn initial_generation(
+        &self,
+        projection: ProjectionName,
+        history: &GenerationHistory,
+    ) -> Generation {
+        let Some(previous) = history.previous() else { return history.live };
+        let position = async |generation| {
+            self.store(ProjectionGeneration { projection, generation }).position().await.ok()
+        };
+        match (position(history.live).await, position(previous).await) {
+            (now, Some(before)) if now < Some(before) => previous,
+            _ => history.live,
         }
     }
 }

@@ -15,3 +15,4 @@ mod scratch_build;
 mod search_fold;
 mod search_projector;
 mod sqlite_projector;
+mod switch_over;

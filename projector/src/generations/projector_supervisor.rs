@@ -6,33 +6,43 @@ use std::time::Duration;
 
 use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
-use chat_projector::generations::{Generations, ProjectionLocations};
-use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy, spawn_projector};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::initial_generation;
+use super::locations::ProjectionLocations;
+use super::registry::Generations;
+use crate::projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
+use crate::status::{ProjectorState, ProjectorStatus};
 
 /// The interval at which superseded projectors are checked for having lingered long enough.
 const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
-/// The context of each supervised projection.
+/// What all supervised projections share.
 #[derive(Clone)]
-pub(crate) struct SupervisorContext {
-    pub(crate) event_store: Arc<dyn EventStore>,
-    pub(crate) locations: ProjectionLocations,
-    pub(crate) generations: watch::Receiver<Generations>,
-    pub(crate) shutdown: watch::Receiver<bool>,
+pub struct SupervisorContext {
+    /// The log that the projectors follow.
+    pub event_store: Arc<dyn EventStore>,
+    /// Where the generations are stored.
+    pub locations: ProjectionLocations,
+    /// The operators' actions on generations, as [`Generations::follow`] publishes them.
+    pub generations: watch::Receiver<Generations>,
+    /// Becomes true when the projectors are to stop.
+    pub shutdown: watch::Receiver<bool>,
     /// How long the projector of a superseded generation runs on: longer than a query may wait for one of its positions,
     /// and longer than other processes take to switch over, which may have to build a search index of their own first.
-    pub(crate) linger: Duration,
+    pub linger: Duration,
 }
 
 /// Supervises the projectors of this process.
-pub(crate) struct ProjectorSupervisor {
+///
+/// For each projection, it runs the projector of the live generation. After a promotion, the projector of the generation
+/// before runs on for a while, because queries and other processes may still use that one. Where the live generation is
+/// missing or behind, as after a promotion while this machine was off, the one before it is projected too, until the
+/// live one has caught up.
+pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
     supervised: Vec<SupervisedProjection>,
@@ -47,12 +57,13 @@ struct SupervisedProjection {
 }
 
 impl ProjectorSupervisor {
-    pub(crate) fn new(context: SupervisorContext) -> Self {
+    /// Creates a supervisor without projectors.
+    pub fn new(context: SupervisorContext) -> Self {
         Self { context, statuses: StatusMap::default(), supervised: Vec::new() }
     }
 
-    /// Starts the projectors of a projection.
-    pub(crate) fn supervise(&mut self, projection: ProjectionName) {
+    /// Starts the projectors of a projection on the current runtime.
+    pub fn supervise(&mut self, projection: ProjectionName) {
         let mut supervisor = ProjectionSupervisor {
             projection,
             context: self.context.clone(),
@@ -67,18 +78,18 @@ impl ProjectorSupervisor {
     }
 
     /// The statuses of the projectors of the generations in use.
-    pub(crate) fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
+    pub fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
         self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
 
     /// The statuses of the projectors, including those that start later.
-    pub(crate) fn projector_statuses(&self) -> ProjectorStatuses {
+    pub fn projector_statuses(&self) -> ProjectorStatuses {
         let projections = self.supervised.iter().map(|supervised| supervised.projection).collect();
         ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
     }
 
     /// Waits until all projectors have stopped.
-    pub(crate) async fn wait_until_stopped(self) {
+    pub async fn wait_until_stopped(self) {
         for supervised in self.supervised {
             // A projector that panicked has nothing left to finish. Its panic is in the log.
             let _ = supervised.join.await;
@@ -88,19 +99,19 @@ impl ProjectorSupervisor {
 
 /// The statuses of the projectors of this process, for readers that wait for a position.
 #[derive(Clone)]
-pub(crate) struct ProjectorStatuses {
+pub struct ProjectorStatuses {
     projections: Vec<ProjectionName>,
     statuses: StatusMap,
 }
 
 impl ProjectorStatuses {
     /// Whether this process runs projectors of the projection.
-    pub(crate) fn supervises(&self, projection: ProjectionName) -> bool {
+    pub fn supervises(&self, projection: ProjectionName) -> bool {
         self.projections.contains(&projection)
     }
 
     /// The status of the projector of a generation, once there is one.
-    pub(crate) fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
+    pub fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }
@@ -156,10 +167,10 @@ impl ProjectionSupervisor {
         }
     }
 
-    /// Where the live generation is missing or behind, queries use the one before it, whose projector is started too.
+    /// Starts the projector of the generation that queries start with, which may be the one before the live one.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().for_projection(self.projection).clone();
-        let chosen = initial_generation(&self.context.locations, self.projection, &history).await;
+        let chosen = self.context.locations.initial_generation(self.projection, &history).await;
         if chosen != *in_use {
             self.start_projector(chosen);
             *in_use = chosen;

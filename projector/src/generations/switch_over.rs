@@ -1,0 +1,192 @@
+//! Switches queries over to newly promoted generations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_domain::operator_action::{ProjectionGeneration, ProjectionName};
+use chat_ports::read_model::ReadModel;
+use chat_search::SearchIndexReader;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::locations::ProjectionLocations;
+use super::projector_supervisor::ProjectorStatuses;
+use super::registry::{GenerationSet, Generations};
+use crate::status::ProjectorStatus;
+
+/// The interval at which the positions of new generations are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long the new generations may take to reach the position of the old ones. If they take longer, they are being built
+/// or have stopped, and the positions are compared anew.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The pause before the next attempt to switch over.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The query side of a process: it answers queries, from the readers that a switch-over gives it.
+pub trait QuerySide: Send + Sync + 'static {
+    /// Returns the newest positions that answers have shown.
+    fn answered_positions(&self) -> PositionSet;
+
+    /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task, and not
+    /// before `reached` is at or past [`answered_positions`](Self::answered_positions).
+    fn switch_over(&self, readers: &ActiveReaders, reached: PositionSet);
+}
+
+/// A position of each projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PositionSet {
+    /// The read model's position.
+    pub read_model: Position,
+    /// The search index's position.
+    pub search_index: Position,
+}
+
+/// The readers that queries use.
+#[derive(Clone)]
+pub struct ActiveReaders {
+    /// The generations that they read.
+    pub generations: GenerationSet,
+    /// The reader of the read model.
+    pub read_model: Arc<dyn ReadModel>,
+    /// The reader of the search index.
+    pub search: Arc<SearchIndexReader>,
+    /// The status of the read model's projector, if it runs in this process.
+    pub read_model_status: Option<watch::Receiver<ProjectorStatus>>,
+    /// The status of the search index's projector, if it runs in this process.
+    pub search_status: Option<watch::Receiver<ProjectorStatus>>,
+}
+
+/// Switches queries to the generations that operators have promoted.
+///
+/// The switch-over waits until the new generations have reached every position that the old ones have answered. It does
+/// not wait for other processes: each follows the log.
+pub struct QuerySwitchOver {
+    locations: ProjectionLocations,
+    generations: watch::Receiver<Generations>,
+    projector_statuses: ProjectorStatuses,
+    active: watch::Sender<ActiveReaders>,
+}
+
+impl QuerySwitchOver {
+    /// Opens the live generations or, where one is not available yet, the one before it.
+    pub async fn open(
+        locations: ProjectionLocations,
+        generations: watch::Receiver<Generations>,
+        projector_statuses: ProjectorStatuses,
+    ) -> Self {
+        let known = generations.borrow().clone();
+        // Each projection is decided by itself: an old generation without a projector may be days behind.
+        let initial = async |projection| {
+            locations.initial_generation(projection, known.for_projection(projection)).await
+        };
+        let generation_set = GenerationSet {
+            read_model: initial(ProjectionName::ReadModel).await,
+            search_index: initial(ProjectionName::SearchIndex).await,
+        };
+        let readers = open_readers(&locations, &projector_statuses, generation_set, None);
+        Self { locations, generations, projector_statuses, active: watch::Sender::new(readers) }
+    }
+
+    /// Returns the readers that queries use, now and later.
+    pub fn active(&self) -> watch::Receiver<ActiveReaders> {
+        self.active.subscribe()
+    }
+
+    /// Switches queries over after each promotion and rollback, until the generations are not followed any more.
+    pub async fn run(mut self, query_side: impl QuerySide) {
+        loop {
+            let wanted = self.generations.borrow_and_update().live();
+            let now = self.active.borrow().clone();
+            if wanted == now.generations {
+                if self.generations.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let next = open_readers(&self.locations, &self.projector_statuses, wanted, Some(&now));
+            let Some(reached) = self.wait_until_caught_up(&query_side, &now, &next).await else {
+                sleep(RETRY_INTERVAL).await;
+                continue;
+            };
+            query_side.switch_over(&next, reached);
+            self.active.send_replace(next);
+            tracing::info!(
+                read_model = wanted.read_model.0,
+                search_index = wanted.search_index.0,
+                "queries are answered from these generations now"
+            );
+        }
+    }
+
+    /// Waits until the next generations have reached every position that was answered from the ones in use. `None` if they
+    /// do not within the timeout, or if their projectors have not started.
+    async fn wait_until_caught_up(
+        &self,
+        query_side: &impl QuerySide,
+        now: &ActiveReaders,
+        next: &ActiveReaders,
+    ) -> Option<PositionSet> {
+        for (projection, status) in [
+            (ProjectionName::ReadModel, &next.read_model_status),
+            (ProjectionName::SearchIndex, &next.search_status),
+        ] {
+            if self.projector_statuses.supervises(projection) && status.is_none() {
+                return None;
+            }
+        }
+        let answered = query_side.answered_positions();
+        // An unreadable old generation does not block the switch-over.
+        let rows = now.read_model.position().await.unwrap_or_default().max(answered.read_model);
+        let documents = search_position(&now.search).await.unwrap_or_default().max(answered.search_index);
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+        loop {
+            let reached = PositionSet {
+                read_model: next.read_model.position().await.ok()?,
+                search_index: search_position(&next.search).await?,
+            };
+            if reached.read_model >= rows && reached.search_index >= documents {
+                return Some(reached);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// Opens the readers of a set of generations. A reader that is in use already is kept.
+fn open_readers(
+    locations: &ProjectionLocations,
+    projector_statuses: &ProjectorStatuses,
+    generations: GenerationSet,
+    now: Option<&ActiveReaders>,
+) -> ActiveReaders {
+    let same_rows = now.filter(|now| now.generations.read_model == generations.read_model);
+    let same_index = now.filter(|now| now.generations.search_index == generations.search_index);
+    let status = |projection| {
+        let generation = generations.for_projection(projection);
+        projector_statuses.status(ProjectionGeneration { projection, generation })
+    };
+    ActiveReaders {
+        generations,
+        read_model: same_rows.map_or_else(
+            || locations.read_model(generations.read_model).reader(),
+            |now| Arc::clone(&now.read_model),
+        ),
+        search: same_index.map_or_else(
+            || Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index))),
+            |now| Arc::clone(&now.search),
+        ),
+        read_model_status: status(ProjectionName::ReadModel),
+        search_status: status(ProjectionName::SearchIndex),
+    }
+}
+
+async fn search_position(reader: &Arc<SearchIndexReader>) -> Option<Position> {
+    let reader = Arc::clone(reader);
+    tokio::task::spawn_blocking(move || reader.position()).await.ok()?.ok()
+}

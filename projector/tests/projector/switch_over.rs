@@ -1,0 +1,151 @@
+//! The projectors of a process, and the switch-over of queries, across promotions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_domain::operator_action::{
+    self, Generation, OperatorAction, ProjectionGeneration, ProjectionName, ProjectionsPromoted,
+};
+use chat_ports::event_store::EventStore;
+use chat_projector::ProjectorState;
+use chat_projector::generations::{
+    ActiveReaders, GenerationSet, Generations, PositionSet, ProjectionLocations, ProjectorSupervisor,
+    QuerySide, QuerySwitchOver, ReadModelLocation, SupervisorContext,
+};
+use chat_sqlite::SqliteEventStore;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::deadline::within;
+use crate::log_builder::*;
+
+/// A query side that answers nothing.
+#[derive(Clone, Debug)]
+struct StubQuerySide {
+    answered: PositionSet,
+    /// How often the switch-over has asked for the answered positions.
+    attempts: watch::Sender<u32>,
+    switched: watch::Sender<Option<(GenerationSet, PositionSet)>>,
+}
+
+impl StubQuerySide {
+    fn answered_up_to(position: Position) -> Self {
+        let answered = PositionSet { read_model: position, search_index: position };
+        Self { answered, attempts: watch::Sender::new(0), switched: watch::Sender::new(None) }
+    }
+
+    /// Waits for a switch-over.
+    async fn switched(&self) -> (GenerationSet, PositionSet) {
+        let mut switched = self.switched.subscribe();
+        within("switching over", switched.wait_for(Option::is_some)).await.unwrap().unwrap()
+    }
+}
+
+impl QuerySide for StubQuerySide {
+    fn answered_positions(&self) -> PositionSet {
+        self.attempts.send_modify(|attempts| *attempts += 1);
+        self.answered
+    }
+
+    fn switch_over(&self, readers: &ActiveReaders, reached: PositionSet) {
+        self.switched.send_replace(Some((readers.generations, reached)));
+    }
+}
+
+/// A serving process: projectors of both projections, and the switch-over.
+struct Process {
+    _folder: TempDir,
+    log: Arc<dyn EventStore>,
+    supervisor: ProjectorSupervisor,
+    shutdown: watch::Sender<bool>,
+}
+
+const FIRST: GenerationSet = GenerationSet { read_model: Generation::FIRST, search_index: Generation::FIRST };
+const SECOND: GenerationSet = GenerationSet { read_model: Generation(2), search_index: Generation(2) };
+
+impl Process {
+    async fn start(query_side: &StubQuerySide) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log: Arc<dyn EventStore> =
+            Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
+        let locations = ProjectionLocations {
+            read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
+            search_index: folder.path().join("search-index"),
+        };
+        let generations = Generations::load(&*log).await.unwrap().follow(Arc::clone(&log));
+        let (shutdown, is_shutting_down) = watch::channel(false);
+        let mut supervisor = ProjectorSupervisor::new(SupervisorContext {
+            event_store: Arc::clone(&log),
+            locations: locations.clone(),
+            generations: generations.clone(),
+            shutdown: is_shutting_down,
+            linger: Duration::ZERO,
+        });
+        for projection in ProjectionName::ALL {
+            supervisor.supervise(projection);
+        }
+        let switch_over =
+            QuerySwitchOver::open(locations, generations, supervisor.projector_statuses()).await;
+        assert_eq!(switch_over.active().borrow().generations, FIRST);
+        tokio::spawn(switch_over.run(query_side.clone()));
+        Self { _folder: folder, log, supervisor, shutdown }
+    }
+
+    async fn promote_second_generations(&self) -> Position {
+        let copies = ProjectionName::ALL
+            .map(|projection| ProjectionGeneration { projection, generation: Generation(2) })
+            .to_vec();
+        let action: OperatorAction = ProjectionsPromoted { copies, reason: String::new() }.into();
+        append_raw(&self.log, operator_action::STREAM, 0, action.event_type(), action.payload()).await
+    }
+
+    async fn stop(self) {
+        self.shutdown.send_replace(true);
+        within("stopping", self.supervisor.wait_until_stopped()).await;
+    }
+}
+
+#[tokio::test]
+async fn queries_move_to_promoted_generations_and_the_projectors_of_the_old_ones_stop() {
+    let query_side = StubQuerySide::answered_up_to(Position::START);
+    let process = Process::start(&query_side).await;
+    let first_statuses = process.supervisor.statuses_in_use();
+    let head = append_chat(&process.log, 1, 50).await;
+    for mut status in first_statuses {
+        within("the first generation", status.wait_for(|status| status.position >= head)).await.unwrap();
+    }
+    process.promote_second_generations().await;
+
+    let (generations, reached) = query_side.switched().await;
+    assert_eq!(generations, SECOND);
+    assert!(reached.read_model >= head && reached.search_index >= head, "{reached:?}");
+    let statuses = process.supervisor.projector_statuses();
+    for projection in ProjectionName::ALL {
+        let id = ProjectionGeneration { projection, generation: Generation::FIRST };
+        if let Some(mut status) = statuses.status(id) {
+            let stopped = status.wait_for(|status| status.state == ProjectorState::Stopped);
+            within("stopping the superseded projector", stopped).await.unwrap();
+        }
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn queries_stay_while_a_promoted_generation_is_behind_an_earlier_answer() {
+    // As if the old generation had answered at a position that the new one has not reached.
+    let answered = Position::new(40);
+    let query_side = StubQuerySide::answered_up_to(answered);
+    let process = Process::start(&query_side).await;
+    append_chat(&process.log, 1, 10).await;
+    process.promote_second_generations().await;
+    let mut attempts = query_side.attempts.subscribe();
+    within("a second attempt", attempts.wait_for(|attempts| *attempts >= 2)).await.unwrap();
+    assert_eq!(*query_side.switched.borrow(), None);
+
+    append_chat(&process.log, 2, 50).await;
+    let (generations, reached) = query_side.switched().await;
+    assert_eq!(generations, SECOND);
+    assert!(reached.read_model >= answered && reached.search_index >= answered, "{reached:?}");
+    process.stop().await;
+}
