@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use chat_operations::dead_letters::show::{DeadLetterDetails, show};
 use chat_operations::envelope::{Envelope, Report};
@@ -45,20 +45,20 @@ pub(crate) struct ListParams {
 /// A page of dead letters.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
-pub(crate) struct Letters(DeadLetterListing);
+pub(crate) struct DeadLetterListReport(DeadLetterListing);
 
-impl Report for Letters {
+impl Report for DeadLetterListReport {
     fn has_findings(&self) -> bool {
-        !self.0.letters.is_empty()
+        !self.0.dead_letters.is_empty()
     }
 }
 
 /// A dead letter in full.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
-pub(crate) struct WholeLetter(DeadLetterDetails);
+pub(crate) struct DeadLetterReport(DeadLetterDetails);
 
-impl Report for WholeLetter {}
+impl Report for DeadLetterReport {}
 
 problem_responses!(pub(crate) ListFails:
     MalformedQuery, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable);
@@ -68,13 +68,13 @@ problem_responses!(pub(crate) ListFails:
 /// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if there are any.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
-    responses((status = 200, description = "The dead letters", body = Envelope<Letters>), ListFails),
+    responses((status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>), ListFails),
 )]
 pub(crate) async fn list_dead_letters(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Query(params): Query<ListParams>,
-) -> EnvelopeResult<Letters> {
+) -> EnvelopeResult<DeadLetterListReport> {
     let options = ListOptions {
         projections: parse_projections(params.projection.as_deref())?,
         stream: params.stream,
@@ -86,7 +86,7 @@ pub(crate) async fn list_dead_letters(
         after: parse_position("after", params.after.as_deref())?.unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, (1, 1_000))?,
     };
-    Ok(envelope(Letters(list(&api.projections, &options).await.map_err(projections_problem)?)))
+    Ok(envelope(DeadLetterListReport(list(&api.projections, &options).await.map_err(projections_problem)?)))
 }
 
 problem_responses!(pub(crate) ShowFails:
@@ -100,17 +100,17 @@ problem_responses!(pub(crate) ShowFails:
     get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
     params(("position" = u64, Path, description = "The event's position in the log", example = 42)),
     security(("admin" = [])),
-    responses((status = 200, description = "The event", body = Envelope<WholeLetter>), ShowFails),
+    responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowFails),
 )]
 pub(crate) async fn show_dead_letter(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     Path(position): Path<String>,
-) -> EnvelopeResult<WholeLetter> {
+) -> EnvelopeResult<DeadLetterReport> {
     let position =
         position.parse().map(Position::new).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
-        Ok(details) => Ok(envelope(WholeLetter(details))),
+        Ok(details) => Ok(envelope(DeadLetterReport(details))),
         Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
             "no event at this position is parked or was discarded",

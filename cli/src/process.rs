@@ -7,7 +7,7 @@ use std::time::Duration;
 use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_operations::projections::Projections;
 use chat_ports::clock;
 use chat_ports::counters::Counters;
@@ -230,7 +230,7 @@ fn add_query_and_admin_apis(
     let ports = AdminPorts {
         event_store: Arc::clone(&event_store),
         read_model: Arc::new(move || Arc::clone(&active.borrow().read_model)),
-        projections: Arc::new(Projections { log: event_store, places: locations.projection_locations() }),
+        projections: Arc::new(Projections { log: event_store, locations: locations.projection_locations() }),
     };
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
     tokio::spawn(switch_over.run(ApiQuerySide(api)));

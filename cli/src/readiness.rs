@@ -70,8 +70,8 @@ impl Readiness for ReadinessChecks {
             let ActiveReaders { read_model, search, .. } = served_projections.borrow().clone();
             let rows = with_timeout(async {
                 let position = read_model.position().await?;
-                let letters = read_model.letters(COUNTS_ONLY).await?;
-                Ok::<_, ReadModelError>((position, letters.counts))
+                let dead_letters = read_model.dead_letter_page(COUNTS_ONLY).await?;
+                Ok::<_, ReadModelError>((position, dead_letters.counts))
             });
             parts.push(self.served_projection_part("read_model", rows.await, head.as_ref().ok()).await);
             let documents = with_timeout(async {
@@ -102,7 +102,7 @@ impl ReadinessChecks {
         found: Result<(Position, DeadLetterCounts), String>,
         head: Option<&Position>,
     ) -> Part {
-        let (position, letters) = match found {
+        let (position, dead_letters) = match found {
             Ok(found) => found,
             Err(reason) => return part(name, Err(reason)),
         };
@@ -120,11 +120,11 @@ impl ReadinessChecks {
             position: position.get(),
             lag_events: self.events_between(position, head),
             lag_ms,
-            parked: letters.pending,
-            discarded: letters.unacknowledged_discards,
+            parked: dead_letters.pending,
+            discarded: dead_letters.unacknowledged_discards,
             last_error: None,
         };
-        let reason = dead_letter_reason(letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
+        let reason = dead_letter_reason(dead_letters).or_else(|| lag_reason(Duration::from_millis(lag_ms)));
         Part { projection: Some(projection), ..part(name, Ok(reason)) }
     }
 }
@@ -139,9 +139,9 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
         ProjectorState::Stopped => Err("the projector has stopped".to_owned()),
         ProjectorState::Rebuilding => Ok(Some("it is being rebuilt from the log".to_owned())),
         ProjectorState::StandingBy | ProjectorState::CatchingUp | ProjectorState::Live => {
-            let letters =
+            let dead_letters =
                 DeadLetterCounts { pending: status.dead_letters, unacknowledged_discards: status.discarded };
-            Ok(dead_letter_reason(letters).or_else(|| lag_reason(lag)))
+            Ok(dead_letter_reason(dead_letters).or_else(|| lag_reason(lag)))
         }
     };
     let projection = Projection {
@@ -156,8 +156,8 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
     Part { projection: Some(projection), ..part(status.name, reason) }
 }
 
-fn dead_letter_reason(letters: DeadLetterCounts) -> Option<String> {
-    let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = letters;
+fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
+    let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = dead_letters;
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
     let given_up = || format!("{discarded} events were discarded and not acknowledged");
     waits.or_else(|| (discarded > 0).then(given_up))

@@ -31,7 +31,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn help_says_what_there_is() {
+fn help_lists_the_commands_and_options() {
     for (name, arguments) in [
         ("help", &["--help"][..]),
         ("help_serve", &["serve", "--help"]),
@@ -47,14 +47,14 @@ fn help_says_what_there_is() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn version_prints_the_version() {
     let output = run(&["--version"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), format!("chat-api {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn what_makes_no_sense_is_a_usage_error() {
+fn invalid_values_are_a_usage_error() {
     for arguments in [
         &["--nonsense"][..],
         &["nonsense"],
@@ -80,23 +80,23 @@ fn what_makes_no_sense_is_a_usage_error() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_without_an_admin_token() {
+fn a_non_loopback_address_is_refused_without_an_admin_token() {
     for role in ["serve", "command-api", "query-api", "projector"] {
         for address in ["0.0.0.0:0", "[::]:0"] {
             let output = run(&[role, "--listen-addr", address]);
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{role} on {address}: {said}");
-            assert!(said.contains("ADMIN_TOKEN"), "{said}");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{role} on {address}: {stderr}");
+            assert!(stderr.contains("ADMIN_TOKEN"), "{stderr}");
             assert!(
-                said.contains("openssl rand") || said.contains("--admin-token"),
-                "how to set one: {said}"
+                stderr.contains("openssl rand") || stderr.contains("--admin-token"),
+                "how to set one: {stderr}"
             );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_others_can_reach_is_taken_with_an_admin_token() {
+async fn a_non_loopback_address_is_accepted_with_an_admin_token() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path());
     let process =
@@ -111,12 +111,12 @@ async fn a_port_in_use_is_named_in_one_sentence() {
     let address = listener.local_addr().expect("its address").to_string();
     let folder = folder();
     let process = ProcessOptions::new("serve", folder.path()).with("--listen-addr", &address).spawn();
-    let (status, said) = process.ended().await;
-    assert_eq!(status.code(), Some(2), "{said}");
-    let lines: Vec<&str> = said.lines().filter(|line| line.contains(&address)).collect();
-    assert_eq!(lines.len(), 1, "{said}");
-    assert!(lines[0].contains("--listen-addr"), "what to do about it: {said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let (status, stderr) = process.ended().await;
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.contains(&address)).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    assert!(lines[0].contains("--listen-addr"), "what to do about it: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,9 +125,9 @@ async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").expect("a file");
     let process = ProcessOptions::new("serve", &file).spawn();
-    let (status, said) = process.ended().await;
-    assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains("a-file"), "{said}");
+    let (status, stderr) = process.ended().await;
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("a-file"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,8 +186,8 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     stream.write_all(&body.as_bytes()[5..]).expect("the other half");
     let answer = read_until(&mut stream, "message_number\":1");
     assert!(answer.contains("HTTP/1.1 201"), "{answer}");
-    let (status, said) = process.ended().await;
-    assert_eq!(status.code(), Some(0), "{said}");
+    let (status, stderr) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{stderr}");
 
     let again = ProcessOptions::new("serve", folder.path()).start().await;
     let created = create_message(&again.client(), &token, chat, "after").await;
@@ -205,7 +205,7 @@ async fn wait_until_refusing(process: &Process, address: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_sends_never_reaches_the_log() {
+async fn tokens_names_and_texts_are_never_logged() {
     let folder = folder();
     let options =
         ProcessOptions::new("serve", folder.path()).with("--log", "trace").with("--log-format", "json");
@@ -217,10 +217,10 @@ async fn what_a_client_sends_never_reaches_the_log() {
     client.get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
     client.get(message_path(&token, chat, 9)).send().await.expect(404);
     process.terminate();
-    let (status, said) = process.ended().await;
+    let (status, stderr) = process.ended().await;
     assert_eq!(status.code(), Some(0));
     for secret in ["confidential", token.as_str()] {
-        let line = said.lines().find(|line| line.contains(secret));
+        let line = stderr.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} is in the log");
     }
 }

@@ -60,7 +60,7 @@ impl Log {
 struct Creation {
     path: String,
     body: Value,
-    told: fn(&Value) -> Value,
+    number: fn(&Value) -> Value,
 }
 
 async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, String> {
@@ -100,17 +100,17 @@ fn creations(token: &str, chat: u64) -> Vec<Creation> {
         Creation {
             path: format!("{}/messages", chat_path(token, chat)),
             body: json!({ "body": "Hi" }),
-            told: |body| body["message_number"].clone(),
+            number: |body| body["message_number"].clone(),
         },
         Creation {
             path: format!("{}/chats", app_path(token)),
             body: json!({}),
-            told: |body| body["chat_number"].clone(),
+            number: |body| body["chat_number"].clone(),
         },
         Creation {
             path: format!("{API}/apps"),
             body: json!({ "name": "an app" }),
-            told: |body| body["data"].clone(),
+            number: |body| body["data"].clone(),
         },
     ]
 }
@@ -133,7 +133,7 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
             let again = insist(&server.client(), creation, &key).await;
             assert_eq!(again.header("idempotency-replayed"), "true");
             let third = insist(&server.client(), creation, &key).await;
-            assert_eq!((creation.told)(&third.json()), (creation.told)(&again.json()));
+            assert_eq!((creation.number)(&third.json()), (creation.number)(&again.json()));
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
         }
@@ -170,7 +170,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
             hits += u64::from(hit.is_some());
             dying = options.start().await;
             let third = send(&dying.client(), creation, &key).await.expect("an answer").expect(201);
-            assert_eq!((creation.told)(&third.json()), (creation.told)(&again.json()));
+            assert_eq!((creation.number)(&third.json()), (creation.number)(&again.json()));
         }
         if hits >= HITS {
             break;

@@ -36,10 +36,10 @@ const COMMANDS: [&[&str]; 9] = [
 ];
 
 /// Runs a command and watches its memory: its peak in KiB.
-fn peak(setting: &TestLog, arguments: &[&str]) -> u64 {
-    let out = File::create(setting.path("out")).expect("a file");
+fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
+    let out = File::create(test_log.path("out")).expect("a file");
     let mut command = program();
-    command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
+    command.current_dir(test_log.folder.path()).args(arguments).args(test_log.log_arguments());
     command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = command.spawn().expect("the program starts");
@@ -68,13 +68,13 @@ fn peak(setting: &TestLog, arguments: &[&str]) -> u64 {
 }
 
 /// Lists all events, page by page: the largest peak in KiB, and how many events there were.
-fn list_all(setting: &TestLog) -> (u64, u64) {
+fn list_all(test_log: &TestLog) -> (u64, u64) {
     let (mut largest, mut listed, mut after) = (0, 0, 0_u64);
     loop {
         let from = after.to_string();
         let page = ["audit", "list", "--order", "oldest", "--limit", "1000", "--after", &from, "-o", "json"];
-        largest = peak(setting, &page).max(largest);
-        let answer = fs::read(setting.path("out")).expect("a page");
+        largest = peak(test_log, &page).max(largest);
+        let answer = fs::read(test_log.path("out")).expect("a page");
         let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
         listed += answer["data"]["events"].as_array().expect("events").len() as u64;
         match answer["data"]["next"].as_u64() {
@@ -84,40 +84,40 @@ fn list_all(setting: &TestLog) -> (u64, u64) {
     }
 }
 
-fn read_all_of(setting: &TestLog) {
-    setting.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+fn read_all_of(test_log: &TestLog) {
+    test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
     for arguments in COMMANDS {
-        let peak = peak(setting, arguments);
+        let peak = peak(test_log, arguments);
         assert!(peak <= MEMORY, "{arguments:?} took {peak} KiB");
     }
-    let lines = fs::read_to_string(setting.path("out")).expect("what was replayed");
-    let events = setting.run(&["audit", "verify"]).expect(0);
+    let lines = fs::read_to_string(test_log.path("out")).expect("what was replayed");
+    let events = test_log.run(&["audit", "verify"]).expect(0);
     let count = lines.lines().count();
-    let (peak, listed) = list_all(setting);
+    let (peak, listed) = list_all(test_log);
     assert!(peak <= MEMORY, "a page took {peak} KiB");
     assert_eq!(listed, count as u64, "listed and replayed");
     assert!(events.stdout.contains(&format!("events    {count}\n")), "{count} lines: {}", events.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_some_length_is_read_in_little_memory() {
-    for setting in TestLog::both().await {
-        let setting = match setting.server {
-            None => TestLog { folder: folder(), ..setting },
+async fn a_long_log_is_read_in_little_memory() {
+    for test_log in TestLog::both().await {
+        let test_log = match test_log.server {
+            None => TestLog { folder: folder(), ..test_log },
             Some(_) => TestLog {
                 server: Some(chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server")),
-                ..setting
+                ..test_log
             },
         };
-        fill(&*setting.log().await, 6_000).await;
-        if setting.server.is_some() {
+        fill(&*test_log.log().await, 6_000).await;
+        if test_log.server.is_some() {
             // There positions are offsets.
-            setting.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
+            test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
             for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {
-                assert!(peak(&setting, arguments) <= MEMORY, "{arguments:?}");
+                assert!(peak(&test_log, arguments) <= MEMORY, "{arguments:?}");
             }
         } else {
-            read_all_of(&setting);
+            read_all_of(&test_log);
         }
     }
 }
@@ -125,7 +125,7 @@ async fn a_log_of_some_length_is_read_in_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes; how to run it stands at the top"]
 async fn a_million_events_are_read_in_little_memory() {
-    let setting = TestLog { name: "sqlite", folder: folder(), server: None };
-    fill(&*setting.log().await, MANY).await;
-    read_all_of(&setting);
+    let test_log = TestLog { name: "sqlite", folder: folder(), server: None };
+    fill(&*test_log.log().await, MANY).await;
+    read_all_of(&test_log);
 }

@@ -40,21 +40,21 @@ fn one_to_n() -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_creating_messages_in_one_chat_at_once_get_consecutive_numbers() {
-    let line_up = Deployment::serve().await;
-    let client = line_up.client();
+    let deployment = Deployment::serve().await;
+    let client = deployment.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;
     let path = format!("{}/messages", chat_path(&token, chat));
-    let numbers = post_at_once(&[line_up.processes()[0].url()], &path, "message_number").await;
+    let numbers = post_at_once(&[deployment.processes()[0].url()], &path, "message_number").await;
     assert_eq!(numbers, one_to_n());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_creating_chats_in_one_app_at_once_get_consecutive_numbers() {
-    let line_up = Deployment::serve().await;
-    let token = create_app(line_up.client(), "an app").await;
+    let deployment = Deployment::serve().await;
+    let token = create_app(deployment.client(), "an app").await;
     let path = format!("{}/chats", app_path(&token));
-    let numbers = post_at_once(&[line_up.processes()[0].url()], &path, "chat_number").await;
+    let numbers = post_at_once(&[deployment.processes()[0].url()], &path, "chat_number").await;
     assert_eq!(numbers, one_to_n());
 }
 
@@ -73,9 +73,9 @@ async fn two_processes_on_one_folder_share_the_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_message_under_a_number_is_the_one_that_was_answered_with_it() {
-    let line_up = Deployment::serve().await;
-    let client = line_up.client();
+async fn each_message_is_stored_under_the_number_of_its_response() {
+    let deployment = Deployment::serve().await;
+    let client = deployment.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;
     let mut posts = JoinSet::new();

@@ -13,27 +13,27 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 /// Makes a key and a checkpoint.
-fn sign(setting: &TestLog) -> CommandOutput {
-    setting
+fn sign(test_log: &TestLog) -> CommandOutput {
+    test_log
         .run_without_log(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
         .expect(0);
-    checkpoint(setting, "checkpoint").expect(0)
+    checkpoint(test_log, "checkpoint").expect(0)
 }
 
-fn checkpoint(setting: &TestLog, out: &str) -> CommandOutput {
+fn checkpoint(test_log: &TestLog, out: &str) -> CommandOutput {
     let reason = "the daily checkpoint";
-    setting.run(&["audit", "checkpoint", "--key", "audit.key", "--out", out, "--reason", reason])
+    test_log.run(&["audit", "checkpoint", "--key", "audit.key", "--out", out, "--reason", reason])
 }
 
-fn verify(setting: &TestLog) -> CommandOutput {
-    setting.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
+fn verify(test_log: &TestLog) -> CommandOutput {
+    test_log.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
 }
 
 /// What differs each time: the log's id, when it was signed, and by which key.
-fn secrets(setting: &TestLog) -> Vec<(String, &'static str)> {
-    let public = fs::read_to_string(setting.path("audit.key.pub")).expect("a key");
+fn secrets(test_log: &TestLog) -> Vec<(String, &'static str)> {
+    let public = fs::read_to_string(test_log.path("audit.key.pub")).expect("a key");
     let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
-    if let Ok(text) = fs::read_to_string(setting.path("checkpoint")) {
+    if let Ok(text) = fs::read_to_string(test_log.path("checkpoint")) {
         let line = |number: usize, prefix: &str| {
             text.lines().nth(number).expect("a line").strip_prefix(prefix).expect(prefix).to_owned()
         };
@@ -44,40 +44,40 @@ fn secrets(setting: &TestLog) -> Vec<(String, &'static str)> {
 }
 
 #[track_caller]
-fn check(name: &str, setting: &TestLog, said: &CommandOutput) {
-    let secrets = secrets(setting);
+fn check(name: &str, test_log: &TestLog, output: &CommandOutput) {
+    let secrets = secrets(test_log);
     let secrets: Vec<(&str, &str)> = secrets.iter().map(|(secret, name)| (&**secret, *name)).collect();
-    insta::assert_snapshot!(format!("{}_{name}", setting.name), said.shown(setting, &secrets));
+    insta::assert_snapshot!(format!("{}_{name}", test_log.name), output.redacted(test_log, &secrets));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_signed_verified_and_proved_from() {
-    for setting in TestLog::both().await {
+    for test_log in TestLog::both().await {
         let keygen = ["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"];
-        check("keygen", &setting, &setting.run_without_log(&keygen).expect(0));
-        let mode = fs::metadata(setting.path("audit.key")).expect("a key").permissions().mode();
+        check("keygen", &test_log, &test_log.run_without_log(&keygen).expect(0));
+        let mode = fs::metadata(test_log.path("audit.key")).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
-        check("checkpoint", &setting, &checkpoint(&setting, "checkpoint").expect(0));
-        check("verify", &setting, &verify(&setting).expect(0));
+        check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
+        check("verify", &test_log, &verify(&test_log).expect(0));
         // The act of signing is among the events now, with an id and a time of its own.
-        let mut alone = setting.run(&["audit", "verify"]).expect(0);
+        let mut alone = test_log.run(&["audit", "verify"]).expect(0);
         let root =
             alone.stdout.lines().find_map(|line| line.strip_prefix("root      ")).expect("a root").to_owned();
         alone.stdout = alone.stdout.replace(&root, "[root]");
-        check("verify_without_checkpoint", &setting, &alone);
-        let position = setting.events().await[4].position.to_string();
+        check("verify_without_checkpoint", &test_log, &alone);
+        let position = test_log.events().await[4].position.to_string();
         let prove = ["audit", "prove", &position, "--checkpoint", "checkpoint", "--out", "5.tlog-proof"];
-        check("prove", &setting, &setting.run(&prove).expect(0));
-        let mode = fs::metadata(setting.path("5.tlog-proof")).expect("a proof").permissions().mode();
+        check("prove", &test_log, &test_log.run(&prove).expect(0));
+        let mode = fs::metadata(test_log.path("5.tlog-proof")).expect("a proof").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others can read the proof");
-        let keyless = setting.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
+        let keyless = test_log.run_without_log(&["audit", "verify-proof", "5.tlog-proof"]).expect(2);
         assert!(keyless.stderr.contains("--public-key"), "{keyless:?}");
         let verify_proof = ["audit", "verify-proof", "5.tlog-proof", "--public-key", "audit.key.pub"];
-        check("verify_proof", &setting, &setting.run_without_log(&verify_proof).expect(0));
+        check("verify_proof", &test_log, &test_log.run_without_log(&verify_proof).expect(0));
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
-        check("verify_proof_json", &setting, &setting.run_without_log(&as_json).expect(0));
+        check("verify_proof_json", &test_log, &test_log.run_without_log(&as_json).expect(0));
         // The act stands in the log, behind what was signed, with who and why.
-        let last = setting.events().await.pop().expect("an event");
+        let last = test_log.events().await.pop().expect("an event");
         assert_eq!(last.event_type, "SigningKeyUsed");
         assert!(String::from_utf8_lossy(&last.data).contains("the daily checkpoint"));
         assert!(String::from_utf8_lossy(&last.metadata).contains("alice@ops-1"));
@@ -103,14 +103,14 @@ async fn an_alteration_of_the_file_is_named() {
              schema_version, recorded_at, data, metadata FROM events WHERE position = 6",
         ),
     ] {
-        let setting = TestLog::sqlite().await;
-        sign(&setting);
-        let file = Connection::open(setting.path("events.db")).expect("the file");
+        let test_log = TestLog::sqlite().await;
+        sign(&test_log);
+        let file = Connection::open(test_log.path("events.db")).expect("the file");
         file.execute_batch(sql).expect(name);
         drop(file);
-        check(name, &setting, &verify(&setting).expect(1));
+        check(name, &test_log, &verify(&test_log).expect(1));
         let unsigned = ["audit", "verify", "--checkpoint", "checkpoint", "--unsigned", "-o", "json"];
-        let json = setting.run(&unsigned).expect(1);
+        let json = test_log.run(&unsigned).expect(1);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON");
         assert_eq!((&answer["status"], &answer["version"]), (&"finding".into(), &1.into()), "{name}");
         assert!(answer["data"]["altered"]["position"].is_number(), "{answer}");
@@ -120,10 +120,10 @@ async fn an_alteration_of_the_file_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alteration_of_the_server_is_named() {
     for name in ["changed", "removed", "removed_at_the_end", "swapped", "inserted"] {
-        let setting = TestLog::kurrentdb().await;
-        sign(&setting);
-        let positions: Vec<u64> = setting.events().await.iter().map(|event| event.position.get()).collect();
-        let server = setting.server.as_ref().expect("a server");
+        let test_log = TestLog::kurrentdb().await;
+        sign(&test_log);
+        let positions: Vec<u64> = test_log.events().await.iter().map(|event| event.position.get()).collect();
+        let server = test_log.server.as_ref().expect("a server");
         match name {
             "changed" => server.alter_payload(positions[4], |data| data[20] ^= 1),
             "removed" => server.remove_event(positions[4]),
@@ -133,7 +133,7 @@ async fn an_alteration_of_the_server_is_named() {
             "swapped" => server.swap_events(positions[4], positions[8]),
             _ => server.insert_copy_before(positions[4]),
         }
-        let said = verify(&setting).expect(1);
+        let output = verify(&test_log).expect(1);
         let expected = match name {
             "changed" => format!("event {} was changed", positions[4]),
             "removed" => format!("event {} was removed", positions[4]),
@@ -141,45 +141,45 @@ async fn an_alteration_of_the_server_is_named() {
             "swapped" => format!("reordered, first at position {}", positions[4]),
             _ => format!("event {} was inserted", positions[4] - 1),
         };
-        assert!(said.stdout.contains(&expected), "{name}: {}", said.stdout);
+        assert!(output.stdout.contains(&expected), "{name}: {}", output.stdout);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_signed_and_by_whom_is_told_apart_from_the_log() {
-    let setting = TestLog::sqlite().await;
-    sign(&setting);
-    let leaves = fs::read(setting.path("checkpoint.leaves")).expect("the leaves");
-    fs::write(setting.path("checkpoint.leaves"), &leaves[40..]).expect("an alteration");
-    check("leaves_altered", &setting, &verify(&setting).expect(1));
-    fs::remove_file(setting.path("checkpoint.leaves")).expect("no leaves");
-    check("leaves_missing", &setting, &verify(&setting).expect(0));
+async fn a_wrong_signature_is_reported_separately_from_an_altered_log() {
+    let test_log = TestLog::sqlite().await;
+    sign(&test_log);
+    let leaves = fs::read(test_log.path("checkpoint.leaves")).expect("the leaves");
+    fs::write(test_log.path("checkpoint.leaves"), &leaves[40..]).expect("an alteration");
+    check("leaves_altered", &test_log, &verify(&test_log).expect(1));
+    fs::remove_file(test_log.path("checkpoint.leaves")).expect("no leaves");
+    check("leaves_missing", &test_log, &verify(&test_log).expect(0));
     let unchecked = ["audit", "verify", "--checkpoint", "checkpoint"];
-    check("signature_not_checked", &setting, &setting.run(&unchecked).expect(1));
-    setting.run(&[&unchecked[..], &["--unsigned"]].concat()).expect(0);
-    setting.run_without_log(&["audit", "keygen", "--out", "other.key"]).expect(0);
+    check("signature_not_checked", &test_log, &test_log.run(&unchecked).expect(1));
+    test_log.run(&[&unchecked[..], &["--unsigned"]].concat()).expect(0);
+    test_log.run_without_log(&["audit", "keygen", "--out", "other.key"]).expect(0);
     let by_other = ["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "other.key.pub"];
-    check("by_another_key", &setting, &setting.run(&by_other).expect(1));
-    let text = fs::read_to_string(setting.path("checkpoint")).expect("the checkpoint");
-    fs::write(setting.path("checkpoint"), text.replace("\n12\n", "\n11\n")).expect("an alteration");
-    check("signature_wrong", &setting, &verify(&setting).expect(1));
+    check("by_another_key", &test_log, &test_log.run(&by_other).expect(1));
+    let text = fs::read_to_string(test_log.path("checkpoint")).expect("the checkpoint");
+    fs::write(test_log.path("checkpoint"), text.replace("\n12\n", "\n11\n")).expect("an alteration");
+    check("signature_wrong", &test_log, &verify(&test_log).expect(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
-    let setting = TestLog::sqlite().await;
-    sign(&setting);
-    let key = fs::read(setting.path("audit.key")).expect("a key");
-    let head = setting.events().await.len();
-    for (arguments, said) in [
+    let test_log = TestLog::sqlite().await;
+    sign(&test_log);
+    let key = fs::read(test_log.path("audit.key")).expect("a key");
+    let head = test_log.events().await.len();
+    for (arguments, output) in [
         (&["audit", "keygen", "--out", "audit.key"][..], "audit.key.pub can't be written"),
         (&["audit", "keygen", "--out", "no/such/folder.key"], "no/such/folder.key.pub can't be written"),
         (&["audit", "keygen", "--out", "new.key", "--name", "two words"], "no blanks"),
     ] {
-        let refused = setting.run_without_log(arguments).expect(2);
-        assert!(refused.stderr.contains(said) && refused.stdout.is_empty(), "{refused:?}");
+        let refused = test_log.run_without_log(arguments).expect(2);
+        assert!(refused.stderr.contains(output) && refused.stdout.is_empty(), "{refused:?}");
     }
-    for (arguments, said) in [
+    for (arguments, output) in [
         (&["audit", "checkpoint", "--key", "audit.key", "--out", "new"][..], "--reason"),
         (
             &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "x"],
@@ -216,30 +216,30 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
             "audit.key can't be written",
         ),
     ] {
-        let refused = setting.run(arguments).expect(2);
-        assert!(refused.stderr.contains(said) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
+        let refused = test_log.run(arguments).expect(2);
+        assert!(refused.stderr.contains(output) && refused.stdout.is_empty(), "{arguments:?}: {refused:?}");
     }
-    assert_eq!(fs::read(setting.path("audit.key")).expect("a key"), key);
-    assert_eq!(setting.events().await.len(), head, "a key was used");
-    assert!(!setting.path("new").exists() && !setting.path("new.leaves").exists());
+    assert_eq!(fs::read(test_log.path("audit.key")).expect("a key"), key);
+    assert_eq!(test_log.events().await.len(), head, "a key was used");
+    assert!(!test_log.path("new").exists() && !test_log.path("new.leaves").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_of_another_log_is_told() {
+async fn a_checkpoint_of_another_log_is_reported() {
     let (one, other) = (TestLog::sqlite().await, TestLog::sqlite().await);
     sign(&one);
     for file in ["checkpoint", "checkpoint.leaves", "audit.key.pub"] {
         fs::copy(one.path(file), other.path(file)).expect("a copy");
     }
-    let said = verify(&other).expect(1);
-    assert!(said.stdout.contains("another log"), "{}", said.stdout);
+    let output = verify(&other).expect(1);
+    assert!(output.stdout.contains("another log"), "{}", output.stdout);
 }
 
 #[test]
 fn every_verb_shows_an_example() {
     for verb in ["keygen", "checkpoint", "verify", "prove", "verify-proof"] {
-        let said = harness::process::program().args(["audit", verb, "-h"]).output().expect("help");
-        let help = String::from_utf8(said.stdout).expect("text");
+        let output = harness::process::program().args(["audit", verb, "-h"]).output().expect("help");
+        let help = String::from_utf8(output.stdout).expect("text");
         assert!(help.contains("Example") && help.contains(&format!("chat-api audit {verb}")), "{help}");
     }
 }

@@ -25,13 +25,13 @@ fn positions(lines: &str) -> Vec<u64> {
     lines.lines().map(position).collect()
 }
 
-async fn all(setting: &TestLog) -> Vec<u64> {
-    setting.events().await.iter().map(|event| event.position.get()).collect()
+async fn all(test_log: &TestLog) -> Vec<u64> {
+    test_log.events().await.iter().map(|event| event.position.get()).collect()
 }
 
-fn start(setting: &TestLog, arguments: &[&str]) -> Child {
+fn start(test_log: &TestLog, arguments: &[&str]) -> Child {
     let mut command = program();
-    command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
+    command.current_dir(test_log.folder.path()).args(arguments).args(test_log.log_arguments());
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -52,38 +52,38 @@ fn ended(mut child: Child) -> Output {
         assert!(Instant::now() < deadline, "it does not end");
         std::thread::sleep(Duration::from_millis(2));
     }
-    child.wait_with_output().expect("what it said")
+    child.wait_with_output().expect("what it output")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_gets_every_event_once_and_the_checkpoint_goes_on() {
-    for setting in TestLog::both().await {
+    for test_log in TestLog::both().await {
         let to_file = ["replay", "--to", "events.jsonl", "--checkpoint", "position"];
-        let said = setting.run(&to_file).expect(0);
-        insta::assert_snapshot!(format!("{}_to_file", setting.name), said.shown(&setting, &[]));
-        let lines = fs::read_to_string(setting.path("events.jsonl")).expect("the file");
-        insta::assert_snapshot!(format!("{}_lines", setting.name), lines);
-        assert_eq!(positions(&lines), all(&setting).await);
+        let output = test_log.run(&to_file).expect(0);
+        insta::assert_snapshot!(format!("{}_to_file", test_log.name), output.redacted(&test_log, &[]));
+        let lines = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
+        insta::assert_snapshot!(format!("{}_lines", test_log.name), lines);
+        assert_eq!(positions(&lines), all(&test_log).await);
 
-        setting.run(&to_file).expect(0);
-        assert_eq!(fs::read_to_string(setting.path("events.jsonl")).expect("the file"), lines, "again");
-        setting.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
-        setting
+        test_log.run(&to_file).expect(0);
+        assert_eq!(fs::read_to_string(test_log.path("events.jsonl")).expect("the file"), lines, "again");
+        test_log.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
+        test_log
             .run(&["audit", "checkpoint", "--key", "key", "--out", "signed", "--reason", "one more"])
             .expect(0);
-        setting.run(&to_file).expect(0);
-        let longer = fs::read_to_string(setting.path("events.jsonl")).expect("the file");
-        assert_eq!(positions(&longer), all(&setting).await);
+        test_log.run(&to_file).expect(0);
+        let longer = fs::read_to_string(test_log.path("events.jsonl")).expect("the file");
+        assert_eq!(positions(&longer), all(&test_log).await);
         assert_eq!(positions(&longer).len(), usize::try_from(EVENTS).expect("few") + 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
-    let setting = TestLog::sqlite().await;
+    let test_log = TestLog::sqlite().await;
     let more = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
     fill(&*more.log().await, 6_000).await;
-    drop(setting);
+    drop(test_log);
     let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--rate", "4000/s"];
     for _ in 0..5 {
         let mut child = start(&more, &arguments);
@@ -106,8 +106,8 @@ async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_events_that_are_meant_go_out() {
-    let setting = TestLog::sqlite().await;
+async fn only_selected_events_are_delivered() {
+    let test_log = TestLog::sqlite().await;
     for (filter, expected) in [
         (&["--after", "3", "--before", "7"][..], vec![4, 5, 6]),
         (&["--text", "MESSAGE 11"], vec![12]),
@@ -115,66 +115,66 @@ async fn only_the_events_that_are_meant_go_out() {
         (&["--type", "MessageDeleted"], vec![]),
         (&["--stream", "chat-4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C-1", "--before", "5"], vec![1, 4]),
     ] {
-        let said = setting.run(&[&["replay", "--to", "cat"][..], filter].concat()).expect(0);
-        assert_eq!(positions(&said.stdout), expected, "{filter:?}");
+        let output = test_log.run(&[&["replay", "--to", "cat"][..], filter].concat()).expect(0);
+        assert_eq!(positions(&output.stdout), expected, "{filter:?}");
     }
-    let said = setting.run(&["replay", "--to", "cat", "--type", "MessageDelete"]).expect(0);
-    assert!(said.stderr.contains("no event has the type MessageDelete"), "{}", said.stderr);
+    let output = test_log.run(&["replay", "--to", "cat", "--type", "MessageDelete"]).expect(0);
+    assert!(output.stderr.contains("no event has the type MessageDelete"), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_is_fed_and_its_failure_is_told() {
-    for setting in TestLog::both().await {
-        let to = |command: &str| setting.run(&["replay", "--to", command, "--checkpoint", "position"]);
-        let said = to("cat").expect(0);
-        assert_eq!(positions(&said.stdout), all(&setting).await);
-        insta::assert_snapshot!(format!("{}_to_program", setting.name), said.stderr);
-        fs::remove_file(setting.path("position")).expect("the checkpoint");
+async fn a_program_receives_the_events_and_its_failure_is_reported() {
+    for test_log in TestLog::both().await {
+        let to = |command: &str| test_log.run(&["replay", "--to", command, "--checkpoint", "position"]);
+        let output = to("cat").expect(0);
+        assert_eq!(positions(&output.stdout), all(&test_log).await);
+        insta::assert_snapshot!(format!("{}_to_program", test_log.name), output.stderr);
+        fs::remove_file(test_log.path("position")).expect("the checkpoint");
 
         // It has had everything, and says at its end that it failed: nothing is known to be delivered.
         let command = "cat > out; test -e well || exit 3";
         let failed = to(command).expect(2);
-        insta::assert_snapshot!(format!("{}_program_failed", setting.name), failed.stderr);
-        fs::write(setting.path("well"), "").expect("a file");
+        insta::assert_snapshot!(format!("{}_program_failed", test_log.name), failed.stderr);
+        fs::write(test_log.path("well"), "").expect("a file");
         to(command).expect(0);
-        let out = fs::read_to_string(setting.path("out")).expect("what it read");
-        assert_eq!(positions(&out), all(&setting).await, "all of it again");
+        let out = fs::read_to_string(test_log.path("out")).expect("what it read");
+        assert_eq!(positions(&out), all(&test_log).await, "all of it again");
 
-        let json = setting.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
+        let json = test_log.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
         let answer: Value = serde_json::from_str(&json.stdout).expect("JSON alone");
         assert_eq!(answer["data"]["events"], EVENTS);
-        assert_eq!(positions(&json.stderr), all(&setting).await);
+        assert_eq!(positions(&json.stderr), all(&test_log).await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_ends_early_has_a_checkpoint_before_what_it_left_unread() {
-    let setting = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
-    fill(&*setting.log().await, 6_000).await;
+async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
+    let test_log = TestLog { name: "more", folder: harness::deployment::folder(), server: None };
+    fill(&*test_log.log().await, 6_000).await;
     let feed = ["replay", "--to", "sh feed", "--checkpoint", "position"];
-    fs::write(setting.path("feed"), "head -n 3000 > out").expect("a script");
-    let early = setting.run(&feed).expect(2);
+    fs::write(test_log.path("feed"), "head -n 3000 > out").expect("a script");
+    let early = test_log.run(&feed).expect(2);
     assert!(early.stderr.contains("ended before it had everything"), "{}", early.stderr);
-    let read = positions(&fs::read_to_string(setting.path("out")).expect("what it read"));
+    let read = positions(&fs::read_to_string(test_log.path("out")).expect("what it read"));
     let bookmark: Value =
-        serde_json::from_slice(&fs::read(setting.path("position")).expect("a checkpoint")).expect("JSON");
+        serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
     let kept = bookmark["position"].as_u64().expect("a position");
     assert!(kept > 0, "nothing is known to have been read");
     assert!(read.contains(&kept), "{kept} was not read; {} was the last", read[read.len() - 1]);
-    fs::write(setting.path("feed"), "cat").expect("a script");
-    let rest = setting.run(&feed).expect(0);
+    fs::write(test_log.path("feed"), "cat").expect("a script");
+    let rest = test_log.run(&feed).expect(0);
     let rest = positions(&rest.stdout);
     assert_eq!((rest[0], rest[rest.len() - 1]), (kept + 1, 6_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_gets_batches_again_until_it_takes_them() {
-    for setting in TestLog::both().await {
+async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
+    for test_log in TestLog::both().await {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
-        let said = start_with_authorization(&setting, &arguments);
-        let said = ended(said);
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let output = start_with_authorization(&test_log, &arguments);
+        let output = ended(output);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let requests = receiver.requests();
         let keys: Vec<&str> = requests.iter().map(|request| &*request.key).collect();
         assert_eq!(keys.len(), 5, "{keys:?}");
@@ -183,17 +183,17 @@ async fn an_endpoint_gets_batches_again_until_it_takes_them() {
             "{keys:?}"
         );
         let taken = [&requests[2].body, &requests[4].body].map(|body| positions(body));
-        assert_eq!((taken[0].len(), taken.concat()), (7, all(&setting).await));
+        assert_eq!((taken[0].len(), taken.concat()), (7, all(&test_log).await));
         assert!(requests.iter().all(|request| request.authorization == "Bearer secret"));
         assert!(requests.iter().all(|request| request.content_type == "application/x-ndjson"));
-        let stderr = String::from_utf8_lossy(&said.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("503") && !stderr.contains("secret"), "{stderr}");
     }
 }
 
-fn start_with_authorization(setting: &TestLog, arguments: &[&str]) -> Child {
+fn start_with_authorization(test_log: &TestLog, arguments: &[&str]) -> Child {
     let mut command = program();
-    command.current_dir(setting.folder.path()).args(arguments).args(setting.place());
+    command.current_dir(test_log.folder.path()).args(arguments).args(test_log.log_arguments());
     command.env("REPLAY_AUTHORIZATION", "Bearer secret");
     command
         .stdin(Stdio::null())
@@ -204,35 +204,35 @@ fn start_with_authorization(setting: &TestLog, arguments: &[&str]) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_refuses_ends_the_replay_at_what_it_took() {
-    let setting = TestLog::sqlite().await;
+async fn an_endpoint_that_refuses_ends_the_replay_after_the_last_accepted_batch() {
+    let test_log = TestLog::sqlite().await;
     let receiver = Receiver::start(&["200", "422"]).await;
     let url = receiver.url();
     let arguments = ["replay", "--to", &url, "--batch", "5", "--checkpoint", "position", "--body", "array"];
-    let refused = setting.run(&arguments).expect(2);
-    insta::assert_snapshot!("refused", refused.shown(&setting, &[(&url, "[url]")]));
+    let refused = test_log.run(&arguments).expect(2);
+    insta::assert_snapshot!("refused", refused.redacted(&test_log, &[(&url, "[url]")]));
     assert_eq!(receiver.requests()[0].content_type, "application/json");
     let taken: Vec<Value> = serde_json::from_str(&receiver.requests()[0].body).expect("an array");
     assert_eq!(taken.len(), 5);
-    setting.run(&["replay", "--to", &url, "--checkpoint", "position"]).expect(0);
+    test_log.run(&["replay", "--to", &url, "--checkpoint", "position"]).expect(0);
     assert_eq!(positions(&receiver.requests()[2].body), [6, 7, 8, 9, 10, 11, 12]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_is_away_is_given_up_in_the_end() {
-    let setting = TestLog::sqlite().await;
+async fn an_endpoint_that_stays_unreachable_ends_the_replay() {
+    let test_log = TestLog::sqlite().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let url = format!("http://{free}/events");
-    let said = setting.run(&["replay", "--to", &url, "--give-up-after", "1"]).expect(2);
-    assert!(said.stderr.contains("has not taken the events"), "{}", said.stderr);
+    let output = test_log.run(&["replay", "--to", &url, "--give-up-after", "1"]).expect(2);
+    assert!(output.stderr.contains("has not taken the events"), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_is_followed_until_it_is_stopped() {
-    for setting in TestLog::both().await {
+async fn follow_lists_new_events_until_it_is_stopped() {
+    for test_log in TestLog::both().await {
         let arguments = ["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"];
-        let child = start(&setting, &arguments);
-        let file = setting.path("events.jsonl");
+        let child = start(&test_log, &arguments);
+        let file = test_log.path("events.jsonl");
         let grown = async |count: u64| {
             eventually("the events", async || {
                 let lines = fs::read_to_string(&file).unwrap_or_default();
@@ -241,27 +241,28 @@ async fn what_comes_is_followed_until_it_is_stopped() {
             .await;
         };
         grown(EVENTS).await;
-        setting.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
-        setting
+        test_log.run_without_log(&["audit", "keygen", "--out", "key"]).expect(0);
+        test_log
             .run(&["audit", "checkpoint", "--key", "key", "--out", "signed", "--reason", "one more"])
             .expect(0);
         grown(EVENTS + 1).await;
         terminate(&child);
         let output = ended(child);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(positions(&fs::read_to_string(&file).expect("the file")), all(&setting).await);
+        assert_eq!(positions(&fs::read_to_string(&file).expect("the file")), all(&test_log).await);
         let bookmark: Value =
-            serde_json::from_slice(&fs::read(setting.path("position")).expect("a checkpoint")).expect("JSON");
+            serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint"))
+                .expect("JSON");
         assert_eq!(bookmark["events"], EVENTS + 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_lets_a_program_finish_what_it_was_given() {
-    let setting = TestLog::sqlite().await;
-    let child = start(&setting, &["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"]);
+async fn ctrl_c_lets_a_program_finish_the_events_it_has_received() {
+    let test_log = TestLog::sqlite().await;
+    let child = start(&test_log, &["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"]);
     eventually("the events", async || {
-        let lines = fs::read_to_string(setting.path("out")).unwrap_or_default();
+        let lines = fs::read_to_string(test_log.path("out")).unwrap_or_default();
         (lines.lines().count() as u64 == EVENTS).then_some(())
     })
     .await;
@@ -271,21 +272,21 @@ async fn ctrl_c_lets_a_program_finish_what_it_was_given() {
     let output = ended(child);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let bookmark: Value =
-        serde_json::from_slice(&fs::read(setting.path("position")).expect("a checkpoint")).expect("JSON");
+        serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
     assert_eq!(bookmark["position"], EVENTS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_done_is_said_in_a_sentence() {
-    let setting = TestLog::sqlite().await;
-    fs::write(setting.path("no-checkpoint"), "{}").expect("a file");
-    fs::write(setting.path("torn.jsonl"), "{\"position\":").expect("a file");
-    setting.run(&["replay", "--to", "events.jsonl", "--checkpoint", "position"]).expect(0);
-    fs::write(setting.path("events.jsonl"), "").expect("a file");
+async fn each_failure_is_reported_in_one_sentence() {
+    let test_log = TestLog::sqlite().await;
+    fs::write(test_log.path("no-checkpoint"), "{}").expect("a file");
+    fs::write(test_log.path("torn.jsonl"), "{\"position\":").expect("a file");
+    test_log.run(&["replay", "--to", "events.jsonl", "--checkpoint", "position"]).expect(0);
+    fs::write(test_log.path("events.jsonl"), "").expect("a file");
     let other = TestLog::sqlite().await;
-    fs::copy(setting.path("position"), other.path("position")).expect("a copy");
-    let said = other.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
-    assert!(said.stderr.contains("of another log"), "{}", said.stderr);
+    fs::copy(test_log.path("position"), other.path("position")).expect("a copy");
+    let output = other.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
+    assert!(output.stderr.contains("of another log"), "{}", output.stderr);
     for (arguments, expected) in [
         (&["replay"][..], "--to"),
         (&["replay", "--to", ""], "no program is named"),
@@ -299,22 +300,22 @@ async fn what_can_not_be_done_is_said_in_a_sentence() {
         (&["replay", "--to", "cat", "--give-up-after", "1"], "for endpoints"),
         (&["replay", "--to", "no-such-program-anywhere"], "127"),
     ] {
-        let said = setting.run(arguments).expect(2);
-        assert!(said.stderr.contains(expected), "{arguments:?}: {}", said.stderr);
-        assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+        let output = test_log.run(arguments).expect(2);
+        assert!(output.stderr.contains(expected), "{arguments:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
-    let setting = TestLog::sqlite().await;
+async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
+    let test_log = TestLog::sqlite().await;
     let to = |file: &str, checkpoint: &str, more: &[&str]| {
-        setting.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
+        test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
     };
-    let lines = |file: &str| fs::read_to_string(setting.path(file)).expect("the file");
-    fs::write(setting.path("notes.jsonl"), "{}\n").expect("a file");
+    let lines = |file: &str| fs::read_to_string(test_log.path(file)).expect("the file");
+    fs::write(test_log.path("notes.jsonl"), "{}\n").expect("a file");
     to("events.jsonl", "position", &[]).expect(0);
-    let mode = fs::metadata(setting.path("events.jsonl")).expect("the file").permissions().mode();
+    let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     // One that ended in order leaves a file to which nobody else adds.
@@ -324,7 +325,7 @@ async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
     assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
     // One that was interrupted cuts off no more than it can have written.
     let closed = lines("position");
-    fs::write(setting.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
+    fs::write(test_log.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
         .expect("a checkpoint");
     let foreign = to("events.jsonl", "position", &[]).expect(2);
     assert!(foreign.stderr.contains("did not write"), "{}", foreign.stderr);
@@ -336,22 +337,26 @@ async fn a_checkpoint_is_for_one_destination_and_what_others_wrote_stays() {
         ("cat", &[], "to the file"),
         ("events.jsonl", &["--before", "3"], "of other events"),
     ] {
-        let said = to(file, "position", more).expect(2);
-        assert!(said.stderr.contains(expected), "{file}: {}", said.stderr);
+        let output = to(file, "position", more).expect(2);
+        assert!(output.stderr.contains(expected), "{file}: {}", output.stderr);
     }
     assert_eq!(lines("notes.jsonl"), "{}\n");
-    assert!(!setting.path("no-such.jsonl").exists());
+    assert!(!test_log.path("no-such.jsonl").exists());
     to("cat", "third", &[]).expect(0);
-    let said = to("cat -n", "third", &[]).expect(2);
-    assert!(said.stderr.contains("another program") && said.stderr.contains("--after 12"), "{}", said.stderr);
+    let output = to("cat -n", "third", &[]).expect(2);
+    assert!(
+        output.stderr.contains("another program") && output.stderr.contains("--after 12"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_for_one_replay_at_a_time() {
-    let setting = TestLog::sqlite().await;
-    let first = start(&setting, &["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"]);
-    eventually("the first one", async || setting.path("position").exists().then_some(())).await;
-    let second = setting.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
+    let test_log = TestLog::sqlite().await;
+    let first = start(&test_log, &["replay", "--to", "events.jsonl", "--checkpoint", "position", "--follow"]);
+    eventually("the first one", async || test_log.path("position").exists().then_some(())).await;
+    let second = test_log.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
     assert!(second.stderr.contains("another replay is writing"), "{}", second.stderr);
     terminate(&first);
     assert_eq!(ended(first).status.code(), Some(0));
@@ -359,11 +364,11 @@ async fn a_file_is_for_one_replay_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_is_for_one_replay_at_a_time() {
-    let setting = TestLog::sqlite().await;
+    let test_log = TestLog::sqlite().await;
     let arguments = ["replay", "--to", "cat > out", "--checkpoint", "position", "--follow"];
-    let first = start(&setting, &arguments);
-    eventually("the first one", async || setting.path("position").exists().then_some(())).await;
-    let second = setting.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
+    let first = start(&test_log, &arguments);
+    eventually("the first one", async || test_log.path("position").exists().then_some(())).await;
+    let second = test_log.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
     assert!(second.stderr.contains("another replay"), "{}", second.stderr);
     terminate(&first);
     assert_eq!(ended(first).status.code(), Some(0));

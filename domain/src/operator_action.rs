@@ -5,7 +5,7 @@
 
 use crate::Position;
 use crate::event::define_events;
-pub use crate::projection::{Generation, ProjectionGeneration, ProjectionName};
+use crate::projection::{ProjectionGeneration, ProjectionName};
 
 /// The name of the stream that holds the operator actions.
 pub const STREAM: &str = "chat-operations";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use chat_ports::read_model::ReadModel;
 use chat_projector::generations::Generations;

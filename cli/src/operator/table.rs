@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cells_hold_does_nothing_to_a_terminal() {
+    fn control_characters_in_cells_are_escaped() {
         let hostile = "a\u{1b}[2J\u{9b}\u{202e}\nb".to_owned();
         let shown = "a\\u{1b}[2J\\u{9b}\\u{202e}\\nb";
         let rows = [[hostile.clone(), hostile.clone()]];
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_under_each_other() {
+    fn values_are_aligned() {
         assert_eq!(key_value_lines(&[("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2\n");
     }
 }

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_do_something_to_a_terminal_is_escaped() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(escaped("a\nb\tc\rd"), "a\\nb\\tc\\rd");
         assert_eq!(escaped("\u{1b}[31m\u{7f}\u{9b}"), "\\u{1b}[31m\\u{7f}\\u{9b}");
         assert_eq!(escaped("admin\u{202e}nimda"), "admin\\u{202e}nimda");

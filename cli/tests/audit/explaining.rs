@@ -2,66 +2,68 @@
 
 use rusqlite::Connection;
 
-use crate::story::{APP, Stage};
+use crate::fixture::{APP, Fixture};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_is_explained_field_by_field() {
-    for stage in Stage::both().await {
-        stage.project().await;
-        stage.check("explain_app", &stage.audit(&["explain", "app", APP]).expect(0));
-        stage.check("explain_chat", &stage.audit(&["explain", "chat", APP, "1"]).expect(0));
-        stage.check("explain_message", &stage.audit(&["explain", "message", APP, "1", "1"]).expect(0));
-        stage.check("explain_deleted", &stage.audit(&["explain", "message", APP, "1", "2"]).expect(0));
-        stage.check("explain_absent", &stage.audit(&["explain", "message", APP, "1", "9"]).expect(0));
+    for fixture in Fixture::both().await {
+        fixture.project().await;
+        fixture.check("explain_app", &fixture.audit(&["explain", "app", APP]).expect(0));
+        fixture.check("explain_chat", &fixture.audit(&["explain", "chat", APP, "1"]).expect(0));
+        fixture.check("explain_message", &fixture.audit(&["explain", "message", APP, "1", "1"]).expect(0));
+        fixture.check("explain_deleted", &fixture.audit(&["explain", "message", APP, "1", "2"]).expect(0));
+        fixture.check("explain_absent", &fixture.audit(&["explain", "message", APP, "1", "9"]).expect(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_stays_behind_a_parked_event_is_a_finding() {
-    for stage in Stage::both().await {
-        stage.project().await;
-        stage.check("explain_parked", &stage.audit(&["explain", "chat", APP, "2"]).expect(1));
+async fn an_outdated_row_of_a_blocked_stream_is_a_finding() {
+    for fixture in Fixture::both().await {
+        fixture.project().await;
+        fixture.check("explain_parked", &fixture.audit(&["explain", "chat", APP, "2"]).expect(1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_somebody_changed_is_a_finding() {
-    let [stage, _] = Stage::both().await;
-    stage.project().await;
-    let rows = Connection::open(stage.setting.path("read-model.db")).expect("the rows");
+async fn an_altered_row_is_a_finding() {
+    let [fixture, _] = Fixture::both().await;
+    fixture.project().await;
+    let rows = Connection::open(fixture.test_log.path("read-model.db")).expect("the rows");
     rows.execute("UPDATE messages SET body = 'Something else' WHERE number = 1", []).expect("a change");
     drop(rows);
-    stage.check("explain_changed", &stage.audit(&["explain", "message", APP, "1", "1"]).expect(1));
+    fixture.check("explain_changed", &fixture.audit(&["explain", "message", APP, "1", "1"]).expect(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_says_what_it_touches_and_what_of_that_still_holds() {
-    for stage in Stage::both().await {
-        stage.check("explain_event", &stage.audit(&["explain", "event", &stage.position(3)]).expect(0));
-        stage.check("explain_act", &stage.audit(&["explain", "event", &stage.position(10)]).expect(0));
-        stage.check("explain_broken", &stage.audit(&["explain", "event", &stage.position(12)]).expect(1));
+async fn an_explained_event_lists_its_fields_and_whether_they_are_current() {
+    for fixture in Fixture::both().await {
+        fixture.check("explain_event", &fixture.audit(&["explain", "event", &fixture.position(3)]).expect(0));
+        fixture.check("explain_act", &fixture.audit(&["explain", "event", &fixture.position(10)]).expect(0));
+        fixture
+            .check("explain_broken", &fixture.audit(&["explain", "event", &fixture.position(12)]).expect(1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_is_shown_as_it_was() {
-    for stage in Stage::both().await {
-        let before = stage.position(6);
-        stage.check("at_message", &stage.audit(&["at", &before, "message", APP, "1", "1"]).expect(0));
+    for fixture in Fixture::both().await {
+        let before = fixture.position(6);
+        fixture.check("at_message", &fixture.audit(&["at", &before, "message", APP, "1", "1"]).expect(0));
         let time = "2026-09-21T14:17:59Z";
-        stage.check("at_time", &stage.audit(&["at", time, "chat", APP, "1"]).expect(0));
-        stage.check("at_first", &stage.audit(&["at", &stage.position(1), "chat", APP, "1"]).expect(0));
+        fixture.check("at_time", &fixture.audit(&["at", time, "chat", APP, "1"]).expect(0));
+        fixture.check("at_first", &fixture.audit(&["at", &fixture.position(1), "chat", APP, "1"]).expect(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changed_between_two_points_is_shown_with_its_events() {
-    for stage in Stage::both().await {
-        let (from, to) = (stage.position(3), stage.position(12));
-        stage.check("diff_message", &stage.audit(&["diff", &from, &to, "message", APP, "1", "1"]).expect(0));
-        stage.check("diff_chat", &stage.audit(&["diff", &from, &to, "chat", APP, "1"]).expect(0));
+async fn a_difference_shows_the_changes_and_their_events() {
+    for fixture in Fixture::both().await {
+        let (from, to) = (fixture.position(3), fixture.position(12));
+        fixture
+            .check("diff_message", &fixture.audit(&["diff", &from, &to, "message", APP, "1", "1"]).expect(0));
+        fixture.check("diff_chat", &fixture.audit(&["diff", &from, &to, "chat", APP, "1"]).expect(0));
         let times = ["diff", "2026-09-21", "2026-09-22", "app", APP];
-        stage.check("diff_app", &stage.audit(&times).expect(0));
-        stage.check("diff_nothing", &stage.audit(&["diff", &from, &from, "app", APP]).expect(0));
+        fixture.check("diff_app", &fixture.audit(&times).expect(0));
+        fixture.check("diff_nothing", &fixture.audit(&["diff", &from, &from, "app", APP]).expect(0));
     }
 }

@@ -4,16 +4,16 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::story::Stage;
+use crate::fixture::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_exported_as_a_line_of_json() {
-    for stage in Stage::both().await {
-        let said = stage.audit(&["export", "--format", "jsonl"]).expect(0);
+    for fixture in Fixture::both().await {
+        let output = fixture.audit(&["export", "--format", "jsonl"]).expect(0);
         let events: Vec<Value> =
-            said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let positions: Vec<u64> = events.iter().filter_map(|event| event["position"].as_u64()).collect();
-        let expected: Vec<u64> = stage.positions.iter().map(|position| position.get()).collect();
+        let expected: Vec<u64> = fixture.positions.iter().map(|position| position.get()).collect();
         assert_eq!(positions, expected);
         assert_eq!(events[3]["data"]["body"], "red \u{1b}[31m\nand \u{202e}backwards");
         // `{"body":"torn`
@@ -23,12 +23,12 @@ async fn every_event_is_exported_as_a_line_of_json() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_csv_file_has_a_line_for_each_event() {
-    for stage in Stage::both().await {
+    for fixture in Fixture::both().await {
         let arguments = ["export", "--format", "csv", "--out", "events.csv", "--type", "MessageDeleted"];
-        stage.check("export_csv", &stage.audit(&arguments).expect(0));
-        let file = fs::read_to_string(stage.setting.path("events.csv")).expect("a file");
-        insta::assert_snapshot!(format!("{}_csv", stage.setting.name), file);
+        fixture.check("export_csv", &fixture.audit(&arguments).expect(0));
+        let file = fs::read_to_string(fixture.test_log.path("events.csv")).expect("a file");
+        insta::assert_snapshot!(format!("{}_csv", fixture.test_log.name), file);
         // What is there is not written over.
-        stage.check("export_again", &stage.audit(&arguments).expect(2));
+        fixture.check("export_again", &fixture.audit(&arguments).expect(2));
     }
 }

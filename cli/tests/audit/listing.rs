@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::story::{APP, Stage};
+use crate::fixture::{APP, Fixture};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -13,28 +13,28 @@ fn types(data: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_and_nothing_in_them_reaches_the_terminal_raw() {
-    for stage in Stage::both().await {
-        let all = stage.audit(&["list"]).expect(0);
+    for fixture in Fixture::both().await {
+        let all = fixture.audit(&["list"]).expect(0);
         assert!(!all.stdout.contains(['\u{1b}', '\u{202e}']), "{}", all.stdout);
-        stage.check("list", &all);
-        stage.check("list_page", &stage.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0));
+        fixture.check("list", &all);
+        fixture.check("list_page", &fixture.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_deleted_a_message_is_found() {
-    for stage in Stage::both().await {
+async fn the_actor_of_a_deletion_is_found() {
+    for fixture in Fixture::both().await {
         let app = ["list", "--app", APP, "--chat", "1", "--type", "MessageDeleted"];
-        stage.check("deletions", &stage.audit(&app).expect(0));
-        let json = stage.audit(&[&app[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
-        stage.check("deletions_json", &json);
+        fixture.check("deletions", &fixture.audit(&app).expect(0));
+        let json = fixture.audit(&[&app[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
+        fixture.check("deletions_json", &json);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_filter_leaves_out_what_it_does_not_fit() {
-    for stage in Stage::both().await {
-        let (third, sixth) = (stage.position(3), stage.position(6));
+async fn each_filter_excludes_other_events() {
+    for fixture in Fixture::both().await {
+        let (third, sixth) = (fixture.position(3), fixture.position(6));
         let chat = format!("chat-{APP}-1");
         let cases: [(&[&str], usize); 14] = [
             (&["--stream", &chat], 6),
@@ -53,7 +53,7 @@ async fn each_filter_leaves_out_what_it_does_not_fit() {
             (&["--text", "counts looked\nWRONG"], 1),
         ];
         for (filter, expected) in cases {
-            let data = stage.data(&[&["list"], filter].concat());
+            let data = fixture.data(&[&["list"], filter].concat());
             assert_eq!(types(&data).len(), expected, "{filter:?}: {:?}", types(&data));
         }
     }
@@ -61,9 +61,9 @@ async fn each_filter_leaves_out_what_it_does_not_fit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_one_another_without_a_gap() {
-    for stage in Stage::both().await {
+    for fixture in Fixture::both().await {
         for (order, bound) in [("newest", "--before"), ("oldest", "--after")] {
-            let whole = stage.data(&["list", "--order", order]);
+            let whole = fixture.data(&["list", "--order", order]);
             let mut paged = Vec::new();
             let mut next: Option<String> = None;
             loop {
@@ -71,7 +71,7 @@ async fn pages_follow_one_another_without_a_gap() {
                 if let Some(next) = &next {
                     page.extend([bound, next]);
                 }
-                let data = stage.data(&page);
+                let data = fixture.data(&page);
                 paged.extend(data["events"].as_array().expect("events").clone());
                 match data["next"].as_u64() {
                     Some(position) => next = Some(position.to_string()),
@@ -85,34 +85,34 @@ async fn pages_follow_one_another_without_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_shown_whole_by_position_or_id() {
-    for stage in Stage::both().await {
-        let by_position = stage.audit(&["show", &stage.position(8)]).expect(0);
-        stage.check("show", &by_position);
-        let by_id = stage.audit(&["show", "00000000-0000-0000-0000-000000000008"]).expect(0);
+    for fixture in Fixture::both().await {
+        let by_position = fixture.audit(&["show", &fixture.position(8)]).expect(0);
+        fixture.check("show", &by_position);
+        let by_id = fixture.audit(&["show", "00000000-0000-0000-0000-000000000008"]).expect(0);
         assert_eq!(by_id.stdout, by_position.stdout);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_can_not_be_read_is_a_finding_and_shown_all_the_same() {
-    for stage in Stage::both().await {
-        stage.check("show_broken", &stage.audit(&["show", &stage.position(12)]).expect(1));
+async fn an_unreadable_event_is_a_finding_and_is_shown() {
+    for fixture in Fixture::both().await {
+        fixture.check("show_broken", &fixture.audit(&["show", &fixture.position(12)]).expect(1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_is_a_tree_of_requests_and_their_events() {
-    for stage in Stage::both().await {
-        stage.check("trace", &stage.audit(&["trace", TRACE]).expect(0));
-        stage.check("trace_none", &stage.audit(&["trace", "nobody"]).expect(0));
+    for fixture in Fixture::both().await {
+        fixture.check("trace", &fixture.audit(&["trace", TRACE]).expect(0));
+        fixture.check("trace_none", &fixture.audit(&["trace", "nobody"]).expect(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_counted() {
-    for stage in Stage::both().await {
-        stage.check("stats", &stage.audit(&["stats"]).expect(0));
-        let counted = stage.data(&["stats", "--top", "1"]);
+async fn stats_count_events_by_type() {
+    for fixture in Fixture::both().await {
+        fixture.check("stats", &fixture.audit(&["stats"]).expect(0));
+        let counted = fixture.data(&["stats", "--top", "1"]);
         assert_eq!(
             (&counted["types"]["most"][0]["events"], &counted["types"]["others"]),
             (&4.into(), &6.into())

@@ -10,7 +10,7 @@ mod operator;
 
 mod explaining;
 mod exporting;
+mod fixture;
 mod listing;
 mod refusing;
-mod story;
 mod tailing;

@@ -1,11 +1,11 @@
 //! Arguments that `audit` refuses.
 
-use crate::story::{APP, Stage};
+use crate::fixture::{APP, Fixture};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_understood_is_named_and_ends_with_2() {
-    let [stage, _] = Stage::both().await;
-    let (late, early) = (stage.position(9), stage.position(3));
+async fn invalid_arguments_are_named_and_exit_with_2() {
+    let [fixture, _] = Fixture::both().await;
+    let (late, early) = (fixture.position(9), fixture.position(3));
     let cases: [(&[&str], &str); 17] = [
         (&["list", "--app", "x"], "--app"),
         (&["list", "--chat", "1"], "--chat"),
@@ -26,24 +26,24 @@ async fn what_can_not_be_understood_is_named_and_ends_with_2() {
         (&["explain", "app", APP], "there is no read model"),
     ];
     for (arguments, named) in cases {
-        let said = stage.audit(arguments).expect(2);
-        assert!(said.stderr.contains(named), "{arguments:?}: {}", said.stderr);
-        assert!(said.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
+        let output = fixture.audit(arguments).expect(2);
+        assert!(output.stderr.contains(named), "{arguments:?}: {}", output.stderr);
+        assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_type_that_is_misspelt_is_told() {
-    let [stage, _] = Stage::both().await;
-    let said = stage.audit(&["list", "--type", "Messagedeleted"]).expect(0);
-    assert_eq!(said.stderr, "warning: no event type is called \"Messagedeleted\"\n");
+async fn a_misspelt_event_type_is_reported() {
+    let [fixture, _] = Fixture::both().await;
+    let output = fixture.audit(&["list", "--type", "Messagedeleted"]).expect(0);
+    assert_eq!(output.stderr, "warning: no event type is called \"Messagedeleted\"\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn help_has_an_example_for_each_verb() {
-    let [stage, _] = Stage::both().await;
+    let [fixture, _] = Fixture::both().await;
     for verb in ["list", "tail", "show", "trace", "explain", "at", "diff", "stats", "export"] {
-        let said = stage.setting.run_without_log(&["audit", verb, "-h"]).expect(0);
-        assert!(said.stdout.contains("Example"), "{verb}: {}", said.stdout);
+        let output = fixture.test_log.run_without_log(&["audit", verb, "-h"]).expect(0);
+        assert!(output.stdout.contains("Example"), "{verb}: {}", output.stdout);
     }
 }

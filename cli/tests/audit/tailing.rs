@@ -10,20 +10,20 @@ use chat_ports::event_store::{NewEvent, StreamAppend};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::fixture::{APP, Fixture};
 use crate::harness::process::program;
-use crate::story::{APP, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_events_are_shown_oldest_first() {
-    for stage in Stage::both().await {
-        stage.check("tail", &stage.audit(&["tail", "-n", "3"]).expect(0));
-        let lines = stage.audit(&["tail", "-n", "2", "--type", "MessageDeleted", "-o", "json"]).expect(0);
-        stage.check("tail_json", &lines);
+    for fixture in Fixture::both().await {
+        fixture.check("tail", &fixture.audit(&["tail", "-n", "3"]).expect(0));
+        let lines = fixture.audit(&["tail", "-n", "2", "--type", "MessageDeleted", "-o", "json"]).expect(0);
+        fixture.check("tail_json", &lines);
     }
 }
 
 /// Appends one more message.
-async fn say(stage: &Stage, number: u64) {
+async fn say(fixture: &Fixture, number: u64) {
     let append = StreamAppend {
         stream: format!("chat-{APP}-1").as_str().into(),
         expected_revision: ExpectedRevision::Exact(Revision::new(5 + number - 4)),
@@ -36,25 +36,25 @@ async fn say(stage: &Stage, number: u64) {
             metadata: "{}".into(),
         }],
     };
-    stage.setting.log().await.append(vec![append]).await.remove(0).expect("an append");
+    fixture.test_log.log().await.append(vec![append]).await.remove(0).expect("an append");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_follows_until_it_is_stopped() {
-    for stage in Stage::both().await {
+async fn follow_delivers_new_events_until_it_is_stopped() {
+    for fixture in Fixture::both().await {
         let mut command = program();
-        command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(stage.setting.place());
+        command.args(["audit", "tail", "-f", "-n", "1", "-o", "json"]).args(fixture.test_log.log_arguments());
         let mut tail = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program");
         let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
         let mut next = move || {
             let line = lines.next().expect("a line").expect("text");
             serde_json::from_str::<Value>(&line).expect("JSON")["position"].as_u64().expect("a position")
         };
-        assert_eq!(next(), stage.positions[11].get());
-        say(&stage, 4).await;
+        assert_eq!(next(), fixture.positions[11].get());
+        say(&fixture, 4).await;
         let first = next();
-        assert!(first > stage.positions[11].get());
-        say(&stage, 5).await;
+        assert!(first > fixture.positions[11].get());
+        say(&fixture, 5).await;
         assert!(next() > first);
 
         // Ctrl-C is SIGINT.

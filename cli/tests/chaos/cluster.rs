@@ -111,9 +111,9 @@ impl Cluster {
             members.push(Member::new(Role::SearchProjector, projector));
             members.push(Member::new(Role::QueryApi, of("query-api").with("--search-index-dir", search)));
         }
-        let mut cast = Self { members, redis, postgres, database, search_folders, log, _folder: folder };
-        cast.wait_until_ready().await;
-        cast
+        let mut cluster = Self { members, redis, postgres, database, search_folders, log, _folder: folder };
+        cluster.wait_until_ready().await;
+        cluster
     }
 
     /// Waits until every process is ready.

@@ -47,18 +47,18 @@ use tokio::time::{Instant, sleep};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_on_redis_and_postgres_nothing_acknowledged_is_lost() {
+async fn no_acknowledged_command_is_lost_under_faults_of_redis_and_postgres() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let seed = seed("CHAOS_SEED");
     run_under_faults(Cluster::start(Log::SqliteFile).await, seed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothing_acknowledged_is_lost() {
+async fn no_acknowledged_command_is_lost_under_faults_of_kurrentdb_redis_and_postgres() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let seed = seed("CHAOS_SEED");
     let log = FakeKurrentDb::start().expect("the stand-in");
-    let cast = Cluster::start(Log::KurrentDb(log.url())).await;
+    let cluster = Cluster::start(Log::KurrentDb(log.url())).await;
     // From here on: what processes need to start is not what is tested.
     log.set_fault_plan(FaultPlan {
         seed,
@@ -70,28 +70,33 @@ async fn whatever_fails_on_a_log_with_dropped_connections_and_lost_answers_nothi
         slow: 50,
         ended_subscriptions: 500,
     });
-    run_under_faults(cast, seed).await;
+    run_under_faults(cluster, seed).await;
 }
 
 /// Loads the processes while everything fails in turn, and looks at what is left.
-async fn run_under_faults(mut cast: Cluster, seed: u64) {
+async fn run_under_faults(mut cluster: Cluster, seed: u64) {
     let (count, at_least) = (setting("CHAOS_FAULTS", 12), Duration::from_secs(setting("CHAOS_SECONDS", 40)));
     eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
     let mut random = StdRng::seed_from_u64(seed);
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let (stop, told) = watch::channel(false);
-    let writers =
-        load::start(&cast.writing_clients(), &ledger, 1, random.random(), &StopCondition::Signaled(told))
-            .await;
+    let (stop, stopped) = watch::channel(false);
+    let writers = load::start(
+        &cluster.writing_clients(),
+        &ledger,
+        1,
+        random.random(),
+        &StopCondition::Signaled(stopped),
+    )
+    .await;
 
     let (started, pause) = (Instant::now(), at_least / u32::try_from(count).expect("a count"));
     let mut waits = 0;
     for (number, fault) in (1..=count).zip(Faults::new(random.random())) {
         let healing = Instant::now();
         eprintln!("{:>4} s, fault {number}: {fault:?}", started.elapsed().as_secs());
-        cast.inject(fault).await;
+        cluster.inject(fault).await;
         sleep(pause.saturating_sub(healing.elapsed())).await;
-        let (all, long) = cast.predecessor_waits().await;
+        let (all, long) = cluster.predecessor_waits().await;
         assert_eq!(
             long, 0,
             "a command waited for over a second for a number that was given to a dead process"
@@ -103,11 +108,11 @@ async fn run_under_faults(mut cast: Cluster, seed: u64) {
     // A writer that panicked has found something.
     writers.join_all().await;
 
-    cast.wait_until_ready().await;
+    cluster.wait_until_ready().await;
     let mut ledger = ledger.lock().await;
-    let audited = audit::check(&cast.client(), &mut ledger, true).await;
+    let audited = audit::check(&cluster.client(), &mut ledger, true).await;
     eprintln!("{audited}; the longest command took {:?}", ledger.longest);
     eprintln!("writers that were running at the same time waited {waits} times for another's number");
     assert!(ledger.acknowledged() > usize::try_from(count).expect("a count"), "hardly anything was written");
-    cast.compare_with_rebuild().await;
+    cluster.compare_with_rebuild().await;
 }

@@ -1,4 +1,4 @@
-//! Holds what the server says after a restart against what its clients were told before.
+//! Compares the state after a restart with the responses that clients got before it.
 //!
 //! What was uncertain is settled by the first look: from then on it has happened or it has not.
 
@@ -22,7 +22,10 @@ pub struct AuditSummary {
 impl fmt::Display for AuditSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { chats, messages, acknowledged, settled } = self;
-        write!(f, "{messages} messages in {chats} chats as told, {settled} uncertain outcomes settled; ")?;
+        write!(
+            f,
+            "{messages} messages in {chats} chats as acknowledged, {settled} uncertain outcomes settled; "
+        )?;
         write!(f, "{acknowledged} messages in all")
     }
 }
@@ -151,7 +154,11 @@ fn check_message(message: &mut Message, listed: Option<&String>, what: &str) {
         Some(Change::Delete) => Some(None),
     };
     let found = listed.cloned();
-    let told = found == message.body || possible.as_ref() == Some(&found);
-    assert!(told, "{what}: {found:?} is there, {:?} was acknowledged, perhaps {possible:?}", message.body);
+    let is_expected = found == message.body || possible.as_ref() == Some(&found);
+    assert!(
+        is_expected,
+        "{what}: {found:?} is there, {:?} was acknowledged, perhaps {possible:?}",
+        message.body
+    );
     message.body = found;
 }

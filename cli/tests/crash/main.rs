@@ -34,7 +34,7 @@ use tokio::time::sleep;
 const FULL_AUDIT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_moment_the_server_is_killed_at_nothing_acknowledged_is_lost() {
+async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
     let seed = seed("CRASH_SEED");
     let rounds = setting("CRASH_ROUNDS", 15);
     eprintln!("CRASH_SEED={seed} CRASH_ROUNDS={rounds}");

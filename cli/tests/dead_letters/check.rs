@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::damage::{append, append_version, created, log};
 use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
-use crate::shown::{name, redacted};
+use crate::redaction::{name, redacted};
 use crate::test_system::{TestSystem, Topology};
 
 /// A type that would clear a screen, turn what follows around, and begin a line of its own.
@@ -14,23 +14,23 @@ const HOSTILE: &str = "MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage";
 
 /// Makes sure that a text does nothing to a terminal, and says so of what would.
 fn assert_tame(text: &str) {
-    let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
-    assert!(!text.contains(acts), "{text:?}");
+    let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!text.contains(is_control), "{text:?}");
     assert!(text.contains(r"MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage"), "{text:?}");
 }
 
-async fn what_cannot_be_read_is_listed(topology: Topology) {
-    let stage = TestSystem::start(topology).await;
-    let token = create_app(stage.client(), "an app").await;
-    create_chat(stage.client(), &token).await;
-    create_message(stage.client(), &token, 1, "one").await;
-    let sound = stage.run(&["events", "check"]).await.expect(0);
+async fn check_unreadable_events(topology: Topology) {
+    let system = TestSystem::start(topology).await;
+    let token = create_app(system.client(), "an app").await;
+    create_chat(system.client(), &token).await;
+    create_message(system.client(), &token, 1, "one").await;
+    let sound = system.run(&["events", "check"]).await.expect(0);
     insta::assert_snapshot!(
-        format!("check_sound_{}", name(&stage)),
-        redacted(&stage, &token, &[], &sound.text())
+        format!("check_sound_{}", name(&system)),
+        redacted(&system, &token, &[], &sound.text())
     );
 
-    let (log, stream) = (log(&stage).await, format!("chat-{token}-1"));
+    let (log, stream) = (log(&system).await, format!("chat-{token}-1"));
     let newer = SchemaVersion(SchemaVersion::CURRENT.0 + 1);
     let positions = [
         (append(&*log, &stream, HOSTILE, "{\"text\":\"\u{9b}2J\u{202e}\"}").await, "PINNED"),
@@ -39,29 +39,29 @@ async fn what_cannot_be_read_is_listed(topology: Topology) {
         (append(&*log, "weather", "Rained", "{}").await, "STRANGE"),
         (append(&*log, "chat-operations", "Fired", "{}").await, "ACT"),
     ];
-    let found = stage.run(&["events", "check", "--limit", "4"]).await.expect(1);
+    let found = system.run(&["events", "check", "--limit", "4"]).await.expect(1);
     assert_tame(&found.text());
     assert!(!found.text().contains("secret"), "payloads are users' texts");
     insta::assert_snapshot!(
-        format!("check_{}", name(&stage)),
-        redacted(&stage, &token, &positions, &found.text())
+        format!("check_{}", name(&system)),
+        redacted(&system, &token, &positions, &found.text())
     );
     let letters = eventually("it is parked", async || {
-        let letters = stage.run(&["dead-letters", "list"]).await;
+        let letters = system.run(&["dead-letters", "list"]).await;
         (letters.0.status.code() == Some(1)).then_some(letters)
     });
     assert_tame(&letters.await.text());
     let pinned = positions[0].0.to_string();
     // A trial does not go with a projector that moves at the same moment.
     let shown = eventually("it is shown", async || {
-        let shown = stage.run(&["dead-letters", "show", &pinned]).await;
+        let shown = system.run(&["dead-letters", "show", &pinned]).await;
         (shown.0.status.code() == Some(0)).then(|| shown.text())
     });
     let shown = shown.await;
     assert_tame(&shown);
     assert!(shown.contains(&stream), "where it is to be copied, a stream's name is whole: {shown}");
     let from = positions[3].0.to_string();
-    let later = stage.run_json(&["events", "check", "--from", &from]).await;
+    let later = system.run_json(&["events", "check", "--from", &from]).await;
     assert_eq!(later["status"], "finding");
     // Of a server that others share, only this system's streams are read.
     let (problems, events) = match topology {
@@ -72,11 +72,11 @@ async fn what_cannot_be_read_is_listed(topology: Topology) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_listed_from_a_file() {
-    what_cannot_be_read_is_listed(Topology::Embedded).await;
+async fn unreadable_events_are_listed_from_a_file() {
+    check_unreadable_events(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_listed_from_a_server() {
-    what_cannot_be_read_is_listed(Topology::AtScale).await;
+async fn unreadable_events_are_listed_from_a_server() {
+    check_unreadable_events(Topology::AtScale).await;
 }

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use crate::test_system::TestSystem;
 
-/// The log of a stage.
-pub async fn log(stage: &TestSystem) -> Arc<dyn EventStore> {
-    match stage.flag("--event-store-url") {
-        None => Arc::new(SqliteEventStore::open(&stage.folder().join("events.db")).expect("the log")),
+/// The log of a system.
+pub async fn log(system: &TestSystem) -> Arc<dyn EventStore> {
+    match system.flag("--event-store-url") {
+        None => Arc::new(SqliteEventStore::open(&system.folder().join("events.db")).expect("the log")),
         Some(url) => {
             let url = KurrentDbUrl::parse(url).expect("a URL");
             Arc::new(KurrentDbEventStore::open(&url).await.expect("the log"))

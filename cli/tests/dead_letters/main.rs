@@ -9,7 +9,7 @@ mod harness;
 mod test_system;
 
 mod check;
+mod commands;
 mod damage;
-mod mended;
-mod shown;
-mod verbs;
+mod redaction;
+mod retries;

@@ -27,12 +27,12 @@ const DEFAULT_KILLS: u64 = 4;
 const CHATS: u64 = 20;
 
 /// Fills a log: an app with chats, and messages of which some are edited.
-async fn fill(stage: &TestSystem) {
-    let log: Arc<dyn EventStore> = if let Some(url) = stage.event_store_url() {
+async fn fill(system: &TestSystem) {
+    let log: Arc<dyn EventStore> = if let Some(url) = system.event_store_url() {
         let url = KurrentDbUrl::parse(url).expect("a URL");
         Arc::new(KurrentDbEventStore::open(&url).await.expect("a log"))
     } else {
-        let path = stage.folder().join("events.db");
+        let path = system.folder().join("events.db");
         let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path));
         Arc::new(opened.await.expect("its end").expect("a log"))
     };
@@ -43,7 +43,7 @@ async fn fill(stage: &TestSystem) {
     events.extend(chats.clone().map(|chat_number| Event::from(ChatCreated { chat_number })));
     append(&*log, StreamId::App(app), &events).await;
     // Servers take longer than files.
-    let messages = if stage.topology == Topology::Embedded { 600 } else { 400 };
+    let messages = if system.topology == Topology::Embedded { 600 } else { 400 };
     let body = |text: String| MessageBody::parse(text).expect("a text");
     for chat in chats {
         let mut events: Vec<Event> = Vec::new();
@@ -97,17 +97,17 @@ async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undis
 }
 
 async fn check_killed_rebuild(topology: Topology) {
-    let mut stage = TestSystem::engines(topology);
-    fill(&stage).await;
+    let mut system = TestSystem::engines(topology);
+    fill(&system).await;
     // What the system folds is the undisturbed one. Nobody writes meanwhile.
-    stage.start_processes().await;
+    system.start_processes().await;
     let head = eventually("everything is folded", async || {
-        let list = stage.run_json(&["projections", "list"]).await;
+        let list = system.run_json(&["projections", "list"]).await;
         let folded = list["data"].as_array()?.iter().all(|listed| listed["lag_ms"] == 0);
         folded.then(|| list["data"][0]["head"].as_u64())?
     })
     .await;
-    stage.end_processes().await;
+    system.end_processes().await;
 
     let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
     let kills =
@@ -118,12 +118,12 @@ async fn check_killed_rebuild(topology: Topology) {
     let latest = if topology == Topology::Embedded { 350 } else { 1_200 };
     let mut unfinished = 0;
     for _ in 0..kills {
-        let mut command = stage.command(&rebuild);
+        let mut command = system.command(&rebuild);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         sleep(Duration::from_millis(random.random_range(20..latest))).await;
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
-        let list = stage.run_json(&["projections", "list"]).await;
+        let list = system.run_json(&["projections", "list"]).await;
         let built = positions(&list, 2);
         assert!(built.len() <= 2, "each rebuild goes on with the one before: {list}");
         unfinished +=
@@ -134,7 +134,7 @@ async fn check_killed_rebuild(topology: Topology) {
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
-    let done = stage.run_json(&rebuild).await;
+    let done = system.run_json(&rebuild).await;
     assert_eq!(done["status"], "ok", "KILL_SEED={seed}: {done}");
     for comparison in done["data"]["comparisons"].as_array().expect("comparisons") {
         assert_eq!(comparison["live_digest"], comparison["other_digest"], "{comparison}");

@@ -6,8 +6,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod commands;
 mod consistency_checker;
 mod kills;
 mod switching;
 mod test_system;
-mod verbs;

@@ -24,8 +24,8 @@ async fn wait_for_client_progress(checker: &ConsistencyChecker) {
 }
 
 /// Waits until every process that answers queries has switched so many times.
-async fn switched(stage: &TestSystem, times: usize) {
-    for process in stage.answering() {
+async fn switched(system: &TestSystem, times: usize) {
+    for process in system.answering() {
         eventually(&format!("switched {times} times"), async || {
             let count = process.stderr().matches("queries are answered from these generations now").count();
             (count >= times).then_some(())
@@ -35,43 +35,43 @@ async fn switched(stage: &TestSystem, times: usize) {
 }
 
 async fn check_readers_across_switch_overs(topology: Topology) {
-    let stage = TestSystem::start(topology).await;
-    let checker = ConsistencyChecker::start(&stage.clients()).await;
+    let system = TestSystem::start(topology).await;
+    let checker = ConsistencyChecker::start(&system.clients()).await;
     wait_for_client_progress(&checker).await;
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "a test"];
-    let said = stage.run(&rebuild).await.expect(0).text();
-    assert!(said.contains("readers see read_model 2, search_index 2"), "{said}");
-    switched(&stage, 1).await;
+    let output = system.run(&rebuild).await.expect(0).text();
+    assert!(output.contains("readers see read_model 2, search_index 2"), "{output}");
+    switched(&system, 1).await;
     wait_for_client_progress(&checker).await;
 
     let roll_back = ["projections", "rollback", "--execute", "--reason", "a test"];
-    let said = stage.run(&roll_back).await.expect(0).text();
-    assert!(said.contains("readers see read_model 1, search_index 1"), "{said}");
-    switched(&stage, 2).await;
+    let output = system.run(&roll_back).await.expect(0).text();
+    assert!(output.contains("readers see read_model 1, search_index 1"), "{output}");
+    switched(&system, 2).await;
     wait_for_client_progress(&checker).await;
 
     // One alone, too.
     let promote = ["projections", "promote", "search-index", "--execute", "--reason", "a test"];
-    stage.run(&promote).await.expect(0);
-    switched(&stage, 3).await;
+    system.run(&promote).await.expect(0);
+    switched(&system, 3).await;
     wait_for_client_progress(&checker).await;
     checker.stop().await;
 
     for projection in ["read-model", "search-index"] {
-        stage.run(&["projections", "verify", projection, "--full"]).await.expect(0);
-        stage.run(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
+        system.run(&["projections", "verify", projection, "--full"]).await.expect(0);
+        system.run(&["projections", "verify", projection, "--sample", "3"]).await.expect(0);
     }
-    let said = stage.projecting().stderr();
-    assert!(!said.contains("panicked"), "{said}");
+    let output = system.projecting().stderr();
+    assert!(!output.contains("panicked"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_one_process_notice_nothing_of_a_rebuild_and_a_rollback() {
+async fn queries_stay_consistent_during_a_rebuild_and_a_rollback() {
     check_readers_across_switch_overs(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_at_scale_notice_nothing_of_a_rebuild_and_a_rollback() {
+async fn queries_stay_consistent_during_a_rebuild_and_a_rollback_at_scale() {
     check_readers_across_switch_overs(Topology::AtScale).await;
 }

@@ -53,9 +53,9 @@ impl TestSystem {
 
     /// The engines and all processes, ready.
     pub async fn start(topology: Topology) -> Self {
-        let mut stage = Self::engines(topology);
-        stage.start_processes().await;
-        stage
+        let mut system = Self::engines(topology);
+        system.start_processes().await;
+        system
     }
 
     pub async fn start_processes(&mut self) {

@@ -70,16 +70,16 @@ impl ProcessOptions {
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
-        let said = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&said);
+        let output = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&output);
         let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut said = written.lock().unwrap_or_else(PoisonError::into_inner);
-                said.push_str(&line);
-                said.push('\n');
+                let mut output = written.lock().unwrap_or_else(PoisonError::into_inner);
+                output.push_str(&line);
+                output.push('\n');
             }
         });
-        Process { child, said, reader: Some(reader), url: String::new() }
+        Process { child, output, reader: Some(reader), url: String::new() }
     }
 
     /// Starts the process and waits until it says where it listens and that it is ready.
@@ -95,7 +95,7 @@ impl ProcessOptions {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    said: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
     /// Ends when the process has closed its stderr.
     reader: Option<JoinHandle<()>>,
     url: String,
@@ -115,7 +115,7 @@ impl Process {
 
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it says where it listens.
@@ -190,7 +190,7 @@ impl Process {
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 if let Some(reader) = self.reader.take() {
-                    reader.join().expect("all that it said");
+                    reader.join().expect("all that it output");
                 }
                 return (status, self.stderr());
             }
@@ -202,8 +202,8 @@ impl Process {
     /// Asks it to end and waits until it has, in order.
     pub async fn end(self) {
         self.terminate();
-        let (status, said) = self.ended().await;
-        assert!(status.success(), "it ended with {status}:\n{said}");
+        let (status, output) = self.ended().await;
+        assert!(status.success(), "it ended with {status}:\n{output}");
     }
 }
 
@@ -215,10 +215,10 @@ impl Drop for Process {
     }
 }
 
-/// The first address in what the process said.
-fn listening_on(said: &str) -> Option<String> {
+/// The first address in what the process output.
+fn listening_on(output: &str) -> Option<String> {
     // Only whole lines: the last one may still be growing.
-    let (lines, _) = said.rsplit_once('\n')?;
+    let (lines, _) = output.rsplit_once('\n')?;
     let (_, rest) = lines.split_once("http://")?;
     let address: String =
         rest.chars().take_while(|letter| letter.is_ascii_digit() || ".:[]".contains(*letter)).collect();

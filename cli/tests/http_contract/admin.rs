@@ -6,7 +6,7 @@ use crate::harness::api::{API, app_path};
 const TOKEN: &str = "correct-horse-battery-staple";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_apps_needs_the_admin_token_where_one_is_set() {
+async fn the_list_of_apps_needs_the_admin_token_if_one_is_set() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     let list = || contract.client().get(format!("{API}/apps"));
 
@@ -27,7 +27,7 @@ async fn the_list_of_apps_needs_the_admin_token_where_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_else_needs_no_admin_token() {
+async fn other_routes_need_no_admin_token() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;

@@ -11,7 +11,7 @@ pub const AUDIT: &str = "/admin/v1/audit";
 const TOKEN: &str = "correct-horse-battery-staple";
 
 /// An app with a chat of three messages, of which the first is edited and the second deleted.
-pub async fn told(contract: &Contract) -> String {
+pub async fn seeded_app(contract: &Contract) -> String {
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["Hello, Grüße", "gone", "here to stay"]).await;
     let edit = serde_json::json!({ "body": "Hello again" });
@@ -36,7 +36,7 @@ fn types(data: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_question_needs_the_admin_token_where_one_is_set() {
+async fn every_audit_route_needs_the_admin_token_if_one_is_set() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     for path in [
         "/events".to_owned(),
@@ -61,7 +61,7 @@ async fn every_question_needs_the_admin_token_where_one_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_question_is_described_wherever_the_document_is_asked_for() {
+async fn every_audit_route_is_in_the_openapi_document() {
     let contract = Contract::start().await;
     let mut expected = BTreeSet::new();
     for question in
@@ -85,7 +85,7 @@ async fn every_question_is_described_wherever_the_document_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_through_filters() {
     let contract = Contract::start().await;
-    let token = told(&contract).await;
+    let token = seeded_app(&contract).await;
     let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let expected = [
         "AppCreated",
@@ -116,7 +116,7 @@ async fn events_are_listed_through_filters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn links_lead_from_page_to_page_without_a_gap() {
     let contract = Contract::start().await;
-    let token = told(&contract).await;
+    let token = seeded_app(&contract).await;
     for order in ["newest", "oldest"] {
         let whole = data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
         let mut paged = Vec::new();
@@ -134,7 +134,7 @@ async fn links_lead_from_page_to_page_without_a_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_shown_explained_and_traced() {
     let contract = Contract::start().await;
-    let token = told(&contract).await;
+    let token = seeded_app(&contract).await;
     let listed = data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
     let event = &listed["events"][0];
     let (position, id) = (&event["position"], event["id"].as_str().expect("an id"));
@@ -162,7 +162,7 @@ async fn an_event_is_shown_explained_and_traced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_explained_as_they_are_and_shown_as_they_were() {
     let contract = Contract::start().await;
-    let token = told(&contract).await;
+    let token = seeded_app(&contract).await;
     let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let position = |index: usize| all["events"][index]["position"].clone();
     let app = format!("apps/{token}");

@@ -62,7 +62,7 @@ impl Stream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_brings_what_happens_and_goes_on_where_it_broke_off() {
+async fn a_tail_streams_new_events_and_resumes_after_a_disconnect() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let query = format!("app={token}&type=MessageCreated");
@@ -111,7 +111,7 @@ async fn tails_end_when_the_process_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_tails_than_there_is_room_for_are_refused() {
+async fn a_tail_over_the_limit_is_refused() {
     let contract = Contract::start().await;
     let mut tails: Vec<Stream> = (0..64).map(|_| Stream::open(&contract, "", None)).collect();
     let refused = contract.client().get(format!("{AUDIT}/tail")).send().await;
@@ -131,7 +131,7 @@ async fn more_tails_than_there_is_room_for_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_last_event_id_that_is_none_is_refused() {
+async fn a_malformed_last_event_id_is_refused() {
     let contract = Contract::start().await;
     let resumed = contract.client().get(format!("{AUDIT}/tail")).header("last-event-id", "x");
     assert_problem(&contract.send(resumed).await, 400, "malformed_query");

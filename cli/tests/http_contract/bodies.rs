@@ -19,7 +19,7 @@ async fn routes(contract: &Contract) -> Vec<(Method, String, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_the_json_that_a_route_takes_is_refused() {
+async fn json_of_another_shape_is_refused() {
     let contract = Contract::start().await;
     for (method, path, field) in routes(&contract).await {
         let bodies = [
@@ -59,7 +59,7 @@ async fn what_is_not_the_json_that_a_route_takes_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_say_that_it_is_json_is_refused() {
+async fn other_content_types_are_refused() {
     let contract = Contract::start().await;
     for (method, path, field) in routes(&contract).await {
         let body = json!({ field: "x" }).to_string();

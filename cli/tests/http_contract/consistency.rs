@@ -36,7 +36,7 @@ async fn every_command_answers_with_a_token_that_queries_understand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_query_says_where_it_stands() {
+async fn every_query_reports_its_position() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;
@@ -79,7 +79,7 @@ async fn a_token_from_the_future_is_waited_for_and_then_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_none_is_refused() {
+async fn a_malformed_token_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app().await;
     for wrong in ["", "x", "17", "v1-", "v1-UPPER", "v1-99999999999999999999999"] {

@@ -1,4 +1,4 @@
-//! A line-up under test whose every answer is held against its own OpenAPI document.
+//! A line-up under test whose every answer is checked against its own OpenAPI document.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::openapi::Document;
 
 /// A chat API, its client and its document.
 pub struct Contract {
-    line_up: Deployment,
+    deployment: Deployment,
     document: Document,
     /// The answer to the last command: queries see at least what it did.
     last_command: Mutex<Option<Reply>>,
@@ -31,19 +31,20 @@ impl Contract {
 
     /// The line-up under test, its processes with more flags.
     pub async fn start_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
-        let line_up = crate::line_up(more).await;
-        let document = Document::new(line_up.client().get("/openapi.json").send().await.expect(200).json());
-        Self { line_up, document, last_command: Mutex::new(None) }
+        let deployment = crate::deployment(more).await;
+        let document =
+            Document::new(deployment.client().get("/openapi.json").send().await.expect(200).json());
+        Self { deployment, document, last_command: Mutex::new(None) }
     }
 
-    /// The client, for requests whose answers are not to be held against the document.
+    /// The client, for requests whose answers are not to be checked against the document.
     pub fn client(&self) -> &Client {
-        self.line_up.client()
+        self.deployment.client()
     }
 
     /// Asks all of its processes to end.
     pub fn ask_all_to_end(&self) {
-        for process in self.line_up.processes() {
+        for process in self.deployment.processes() {
             process.terminate();
         }
     }
@@ -51,7 +52,7 @@ impl Contract {
     /// What all of its processes say of themselves at `/metrics`.
     pub async fn metrics_of_all(&self) -> String {
         let mut all = String::new();
-        for process in self.line_up.processes() {
+        for process in self.deployment.processes() {
             let metrics = process.client().get("/metrics").send().await.expect(200);
             all.push_str(&String::from_utf8_lossy(&metrics.body));
         }
@@ -60,7 +61,7 @@ impl Contract {
 
     /// The folder of its data.
     pub fn folder(&self) -> &Path {
-        self.line_up.folder()
+        self.deployment.folder()
     }
 
     /// The document.

@@ -12,45 +12,45 @@ use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 
 /// Holds the log, so that nothing can be appended until it is dropped.
-fn hold(folder: &Path) -> Held {
+fn lock_log(folder: &Path) -> LockedLog {
     let connection = Connection::open(folder.join("events.db")).expect("the log");
     connection.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
-    Held(connection)
+    LockedLog(connection)
 }
 
-struct Held(Connection);
+struct LockedLog(Connection);
 
-impl Held {
+impl LockedLog {
     fn release(self) {
         self.0.execute_batch("ROLLBACK").expect("the log is let go");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_takes_no_events_is_told_and_nothing_is_lost_by_it() {
+async fn a_locked_log_is_reported_and_loses_no_number() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "one").await;
-    let held = hold(contract.folder());
+    let locked = lock_log(contract.folder());
     let messages = format!("{}/messages", chat_path(&token, 1));
     // The log is waited for for some seconds before.
     let refused = contract.post(messages, &json!({ "body": "two" })).await;
     assert_problem(&refused, 503, "event_store_unavailable");
     assert!(refused.has("retry-after"));
-    held.release();
+    locked.release();
     let created = contract.message(&token, "two, again").await;
     assert_eq!(created.json()["message_number"], 2, "the number of the refused message");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_takes_too_long_may_have_been_carried_out_or_not() {
+async fn a_command_that_times_out_has_an_unknown_outcome() {
     let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
     let token = contract.app_with_chat().await;
-    let held = hold(contract.folder());
+    let locked = lock_log(contract.folder());
     let messages = format!("{}/messages", chat_path(&token, 1));
     let late = contract.post(messages.clone(), &json!({ "body": "one" })).await;
     assert_problem(&late, 503, "outcome_unknown");
-    held.release();
+    locked.release();
     // This time it was: the log was free again before the writer gave up.
     eventually("the late message is there", async || {
         let read = contract.client().get(messages.clone()).send().await.json();
@@ -63,7 +63,7 @@ async fn a_command_that_takes_too_long_may_have_been_carried_out_or_not() {
 async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
     let contract = Contract::start_with(|options| options.with("--max-in-flight", "1")).await;
     let token = contract.app_with_chat().await;
-    let held = hold(contract.folder());
+    let locked = lock_log(contract.folder());
     let messages = format!("{}/messages", chat_path(&token, 1));
     let body = json!({ "body": "one of two" });
     let mut one = Box::pin(contract.post(messages.clone(), &body));
@@ -74,7 +74,7 @@ async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
         refused = &mut other => (refused, one),
     };
     assert_problem(&refused, 503, "overloaded");
-    held.release();
+    locked.release();
     waiting.await.expect(201);
     contract.get("/livez").await.expect(200);
 }
@@ -97,14 +97,14 @@ async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to
     let messages = format!("{}/messages", chat_path(&token, chat));
     let refused = client.post(messages, &json!({ "body": "next" })).send().await;
     assert_problem(&refused, 500, "internal");
-    let told = String::from_utf8_lossy(&refused.body).into_owned();
-    assert!(!told.contains("payload") && !told.contains("events"), "{told}");
+    let body = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(!body.contains("payload") && !body.contains("events"), "{body}");
     // Other streams go on.
     client.post(format!("{}/chats", app_path(&token)), &json!({})).send().await.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_before_there_is_a_projection_are_told_to_come_back() {
+async fn queries_before_the_first_projection_get_a_retry_after() {
     let folder = folder();
     let mut queries = ProcessOptions::new("query-api", folder.path()).spawn();
     queries.wait_for_address().await;

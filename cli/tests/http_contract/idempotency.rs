@@ -125,7 +125,7 @@ async fn a_key_is_the_same_quoted_and_bare() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_key_is_refused_before_anything_is_done() {
+async fn an_invalid_key_is_refused_before_the_command_is_executed() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let too_long = "k".repeat(256);
@@ -184,7 +184,7 @@ async fn other_routes_do_not_look_at_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_is_still_running_is_told_to_be() {
+async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let path = messages(&token, 1);
@@ -196,13 +196,13 @@ async fn a_command_that_is_still_running_is_told_to_be() {
     let meanwhile = async {
         // Either may come first; whichever does is in flight.
         eventually("in flight", async || {
-            let told = tokio::time::timeout(
+            let refused = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
                 post(&contract, &path, KEY, &body),
             );
-            let told = told.await.ok()?;
-            assert_problem(&told, 409, "idempotency_in_flight");
-            assert_eq!(told.header("retry-after"), "1");
+            let refused = refused.await.ok()?;
+            assert_problem(&refused, 409, "idempotency_in_flight");
+            assert_eq!(refused.header("retry-after"), "1");
             Some(())
         })
         .await;

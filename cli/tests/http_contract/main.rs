@@ -1,4 +1,4 @@
-//! The HTTP contract, held against the real binary in one process with the embedded engines: every route, every error,
+//! The HTTP contract, checked against the real binary in one process with the embedded engines: every route, every error,
 //! and every answer against the OpenAPI document that the server itself gives out.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -33,6 +33,6 @@ use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
 /// The line-up that this suite is run against.
-async fn line_up(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
     Deployment::serve_with(more).await
 }

@@ -63,7 +63,7 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn windows_are_cut_where_they_were_asked_for() {
+async fn each_page_holds_the_messages_of_its_window() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let mut last = contract.message(&token, "1").await;
@@ -107,7 +107,7 @@ async fn pages_pass_over_deleted_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_makes_no_sense_is_refused() {
+async fn an_invalid_page_is_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let messages = format!("{}/messages", chat_path(&token, 1));

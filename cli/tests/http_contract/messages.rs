@@ -27,7 +27,7 @@ async fn messages_are_numbered_from_one_in_each_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_takes_messages_the_moment_it_is_answered() {
+async fn a_chat_accepts_messages_as_soon_as_its_creation_is_answered() {
     let contract = Contract::start().await;
     let token = contract.app().await;
     for chat in 1..=20 {

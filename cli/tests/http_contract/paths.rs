@@ -6,7 +6,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{API, app_path, chat_path, message_path};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_served_is_not_found() {
+async fn unknown_routes_are_not_found() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let paths = [
@@ -33,7 +33,7 @@ async fn what_is_not_served_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes() {
+async fn a_405_lists_the_methods_of_the_path() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let chat = chat_path(&token, 1);

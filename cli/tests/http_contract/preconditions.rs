@@ -6,7 +6,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{app_path, chat_path, message_path};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_the_client_has_is_not_sent_again() {
+async fn a_version_that_the_client_already_has_is_a_304() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "Hi").await;
@@ -71,7 +71,7 @@ async fn a_change_of_a_stale_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
+async fn a_precondition_does_not_hide_a_missing_message() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let put = contract.client().put(message_path(&token, 1, 1), &json!({ "body": "x" }));

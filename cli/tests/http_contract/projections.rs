@@ -16,7 +16,7 @@ async fn data(contract: &Contract, path: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sound_system_is_shown_as_one() {
+async fn a_system_without_findings_is_reported_as_ok() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["one", "two"]).await;
@@ -43,7 +43,7 @@ async fn a_sound_system_is_shown_as_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn their_parameters_that_can_not_be_understood_are_named() {
+async fn malformed_parameters_are_named() {
     let contract = Contract::start().await;
     for (path, named) in [
         ("dead-letters?projection=read-model", "`projection`"),
@@ -62,7 +62,7 @@ async fn their_parameters_that_can_not_be_understood_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_need_the_admin_token_where_one_is_set() {
+async fn projection_routes_need_the_admin_token_if_one_is_set() {
     let contract = Contract::start_with(|options| options.with("--admin-token", TOKEN)).await;
     for path in ["projections", "dead-letters", "dead-letters/1", "events/check"] {
         let ask = || contract.client().get(format!("{ADMIN}/{path}"));

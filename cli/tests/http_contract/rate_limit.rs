@@ -6,7 +6,7 @@ use crate::contract::{Contract, assert_problem};
 use crate::harness::api::{app_path, create_app};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_over_its_limit_is_told_when_to_come_back() {
+async fn an_app_over_its_limit_gets_a_retry_after() {
     // Hardly anything grows back while the test runs.
     let contract = Contract::start_with(|options| options.with("--rate-limit", "5/h")).await;
     let token = contract.app().await;

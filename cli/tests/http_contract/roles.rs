@@ -8,8 +8,8 @@ use crate::harness::deployment::Deployment;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_to_one_process_are_seen_by_queries_to_another() {
-    let line_up = Deployment::roles().await;
-    let client = line_up.client();
+    let deployment = Deployment::roles().await;
+    let client = deployment.client();
     let token = create_app(client, "an app").await;
     let chat = create_chat(client, &token).await;
     let created = create_message(client, &token, chat, "a fox").await;
@@ -24,10 +24,10 @@ async fn commands_to_one_process_are_seen_by_queries_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_process_serves_its_role_alone() {
-    let line_up = Deployment::roles().await;
-    let token = create_app(line_up.client(), "an app").await;
-    let [commands, queries, projector] = line_up.processes() else { panic!("three processes") };
+async fn each_process_serves_only_the_routes_of_its_role() {
+    let deployment = Deployment::roles().await;
+    let token = create_app(deployment.client(), "an app").await;
+    let [commands, queries, projector] = deployment.processes() else { panic!("three processes") };
     let (commands, queries, projector): (Client, Client, Client) =
         (commands.client(), queries.client(), projector.client());
 

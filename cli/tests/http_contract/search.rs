@@ -76,7 +76,7 @@ async fn a_search_in_an_app_names_each_hits_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_starts_insides_phrases_and_typing_errors_are_found() {
+async fn whole_words_prefixes_substrings_phrases_and_typos_are_found() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let bodies = [
@@ -188,7 +188,7 @@ async fn a_search_is_bounded_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edited_messages_are_found_by_what_they_say_now() {
+async fn edited_messages_are_found_by_their_current_text() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "a fox").await;
@@ -198,7 +198,7 @@ async fn edited_messages_are_found_by_what_they_say_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_query_is_wrong_in_its_syntax() {
+async fn no_query_is_a_syntax_error() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     contract.message(&token, "a fox").await;
@@ -237,7 +237,7 @@ async fn no_query_is_wrong_in_its_syntax() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_beside_the_query_is_refused() {
+async fn invalid_search_parameters_are_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     for path in

@@ -6,7 +6,7 @@ use crate::contract::Contract;
 use crate::harness::api::API;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_says_that_it_lives_and_that_it_is_ready() {
+async fn a_process_reports_liveness_and_readiness() {
     let contract = Contract::start().await;
     for path in ["/livez", "/up"] {
         assert_eq!(contract.client().get(path).send().await.expect(200).json()["status"], "ok", "{path}");
@@ -84,7 +84,7 @@ async fn the_document_describes_exactly_the_routes_of_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reference_loads_nothing_from_elsewhere() {
+async fn the_api_reference_loads_nothing_from_other_servers() {
     let contract = Contract::start().await;
     let page = contract.client().get("/docs").send().await.expect(200);
     assert!(page.header("content-type").starts_with("text/html"));

@@ -1,4 +1,4 @@
-//! The HTTP contract, unchanged, held against processes of their own: three command APIs, a projector and two query APIs,
+//! The HTTP contract, unchanged, checked against processes of their own: three command APIs, a projector and two query APIs,
 //! with numbers from Redis, the read model in Postgres, and one log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -53,6 +53,6 @@ use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
 /// The line-up that this suite is run against.
-async fn line_up(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
+async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
     Deployment::at_scale_with(more).await
 }

@@ -42,17 +42,17 @@ pub struct CommandOutput {
 impl TestLog {
     /// A log in a file.
     pub async fn sqlite() -> Self {
-        let setting = Self { name: "sqlite", folder: folder(), server: None };
-        fill(&*setting.log().await, EVENTS).await;
-        setting
+        let test_log = Self { name: "sqlite", folder: folder(), server: None };
+        fill(&*test_log.log().await, EVENTS).await;
+        test_log
     }
 
     /// A log in the stand-in for KurrentDB.
     pub async fn kurrentdb() -> Self {
         let server = FakeKurrentDb::start().expect("a server");
-        let setting = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
-        fill(&*setting.log().await, EVENTS).await;
-        setting
+        let test_log = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
+        fill(&*test_log.log().await, EVENTS).await;
+        test_log
     }
 
     /// Both.
@@ -85,7 +85,7 @@ impl TestLog {
     }
 
     /// The arguments that say where the log is.
-    pub fn place(&self) -> Vec<String> {
+    pub fn log_arguments(&self) -> Vec<String> {
         match &self.server {
             None => vec!["--data-dir".to_owned(), self.folder.path().to_str().expect("a path").to_owned()],
             Some(server) => vec!["--event-store-url".to_owned(), server.url()],
@@ -94,7 +94,7 @@ impl TestLog {
 
     /// Runs a command on the log, in the folder.
     pub fn run(&self, arguments: &[&str]) -> CommandOutput {
-        run(self.folder.path(), arguments, &self.place())
+        run(self.folder.path(), arguments, &self.log_arguments())
     }
 
     /// Runs a command that needs no log, in the folder.
@@ -112,20 +112,20 @@ impl CommandOutput {
     }
 
     /// Both outputs, with what changes each time replaced by what it is.
-    pub fn shown(&self, setting: &TestLog, secrets: &[(&str, &str)]) -> String {
-        let mut shown = format!("{}--\n{}", self.stdout, self.stderr);
-        let folder = setting.folder.path().to_str().expect("a path");
+    pub fn redacted(&self, test_log: &TestLog, secrets: &[(&str, &str)]) -> String {
+        let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
+        let folder = test_log.folder.path().to_str().expect("a path");
         for (secret, name) in secrets.iter().copied().chain([(folder, "[folder]")]) {
             assert!(!secret.is_empty(), "{name} is empty");
-            shown = shown.replace(secret, name);
+            redacted = redacted.replace(secret, name);
         }
-        shown
+        redacted
     }
 }
 
-fn run(folder: &Path, arguments: &[&str], place: &[String]) -> CommandOutput {
+fn run(folder: &Path, arguments: &[&str], log_arguments: &[String]) -> CommandOutput {
     let mut command = program();
-    command.current_dir(folder).args(arguments).args(place).env("CHAT_OPERATOR", "alice@ops-1");
+    command.current_dir(folder).args(arguments).args(log_arguments).env("CHAT_OPERATOR", "alice@ops-1");
     let Output { status, stdout, stderr } = command.output().expect("the program runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     CommandOutput { code: status.code(), stdout: text(stdout), stderr: text(stderr) }

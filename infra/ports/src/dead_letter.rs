@@ -103,14 +103,14 @@ pub struct DeadLetterPage {
     /// The numbers of all dead letters of the projection.
     pub counts: DeadLetterCounts,
     /// The dead letters.
-    pub letters: Vec<ListedDeadLetter>,
+    pub dead_letters: Vec<ListedDeadLetter>,
 }
 
 /// A dead letter in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedDeadLetter {
     /// The dead letter.
-    pub letter: DeadLetter,
+    pub dead_letter: DeadLetter,
     /// The number of dead letters of its stream that wait behind it.
     pub waiting_behind: u64,
 }

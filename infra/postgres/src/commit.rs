@@ -205,8 +205,8 @@ async fn delete_messages(db: &mut PgConnection, tombstones: &[Tombstone]) -> Res
     Ok(())
 }
 
-async fn insert_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
-    if letters.is_empty() {
+async fn insert_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter]) -> Result<()> {
+    if dead_letters.is_empty() {
         return Ok(());
     }
     query(concat!(
@@ -215,16 +215,16 @@ async fn insert_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> R
         ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
            $7::bigint[], $8::bigint[], $9::text[], $10::bigint[])"
     ))
-    .bind(letters.iter().map(|letter| to_sql_int(letter.position.get())).bind_iter())
-    .bind(letters.iter().map(|letter| letter.stream.as_str()).bind_iter())
-    .bind(letters.iter().map(|letter| to_sql_int(letter.revision.get())).bind_iter())
-    .bind(letters.iter().map(|letter| letter.event_type.as_str()).bind_iter())
-    .bind(letters.iter().map(|letter| letter.reason.as_str()).bind_iter())
-    .bind(letters.iter().map(|letter| letter.dead_lettered_at.millis()).bind_iter())
-    .bind(letters.iter().map(|letter| discarded_columns(letter).0).bind_iter())
-    .bind(letters.iter().map(|letter| discarded_columns(letter).1).bind_iter())
-    .bind(letters.iter().map(|letter| discarded_columns(letter).2).bind_iter())
-    .bind(letters.iter().map(|letter| discarded_columns(letter).3).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| to_sql_int(dead_letter.position.get())).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| dead_letter.stream.as_str()).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| to_sql_int(dead_letter.revision.get())).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| dead_letter.event_type.as_str()).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| dead_letter.reason.as_str()).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| dead_letter.dead_lettered_at.millis()).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).0).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).1).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).2).bind_iter())
+    .bind(dead_letters.iter().map(|dead_letter| discarded_columns(dead_letter).3).bind_iter())
     .execute(db)
     .await?;
     Ok(())
@@ -240,16 +240,16 @@ async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> R
 }
 
 /// One statement for each: an operator action updates two at most.
-async fn update_dead_letters(db: &mut PgConnection, letters: &[DeadLetter]) -> Result<()> {
-    for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
+async fn update_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter]) -> Result<()> {
+    for dead_letter in dead_letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);
         let marked = query(UPDATE_DEAD_LETTER)
-            .bind(&letter.reason)
+            .bind(&dead_letter.reason)
             .bind(discarded)
             .bind(discarded_at)
             .bind(discard_reason)
             .bind(acknowledged)
-            .bind(to_sql_int(letter.position.get()))
+            .bind(to_sql_int(dead_letter.position.get()))
             .execute(&mut *db)
             .await?;
         expect_row_count("dead_letters", &marked, 1)?;

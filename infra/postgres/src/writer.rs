@@ -164,7 +164,7 @@ impl ReadModelWriter for PostgresReadModelWriter {
         self.run(|db| Box::pin(load::dead_letter_counts(db))).await
     }
 
-    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
+    async fn dead_letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
         self.run(|db| Box::pin(load::dead_letter(db, position))).await
     }
 

@@ -92,22 +92,22 @@ impl TantivyIndex {
         };
         let page = PageRequest::oldest_after(query.after, query.limit);
         let (found, _) = self.find_dead_letters(&snapshot, tag, query.stream.as_deref(), page)?;
-        let mut letters = Vec::with_capacity(found.len());
-        for letter in found {
+        let mut dead_letters = Vec::with_capacity(found.len());
+        for dead_letter in found {
             // Only the first pending dead letter of a stream blocks others.
-            let waiting_behind = if letter.needs_attention() && letter.discarded.is_none() {
+            let waiting_behind = if dead_letter.needs_attention() && dead_letter.discarded.is_none() {
                 let count_only = PageRequest::oldest(0);
-                let stream = Some(letter.stream.as_str());
+                let stream = Some(dead_letter.stream.as_str());
                 let (_, pending) =
                     self.find_dead_letters(&snapshot, DeadLetterTag::Pending, stream, count_only)?;
                 pending.saturating_sub(1)
             } else {
                 0
             };
-            letters.push(ListedDeadLetter { letter, waiting_behind });
+            dead_letters.push(ListedDeadLetter { dead_letter, waiting_behind });
         }
         let counts = self.count_dead_letters(&snapshot)?;
-        Ok(DeadLetterPage { position: snapshot.checkpoint.position, counts, letters })
+        Ok(DeadLetterPage { position: snapshot.checkpoint.position, counts, dead_letters })
     }
 
     /// The numbers of pending and of discarded dead letters.

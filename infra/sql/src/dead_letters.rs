@@ -53,7 +53,7 @@ impl Query for ListPendingDeadLetters {
     }
 
     fn into_output(mut self) -> Option<Self::Output> {
-        self.dead_letters.sort_unstable_by_key(|letter| letter.position);
+        self.dead_letters.sort_unstable_by_key(|dead_letter| dead_letter.position);
         Some((self.dead_letters, self.pending_count?))
     }
 }
@@ -105,19 +105,19 @@ impl Query for ListDeadLetters {
         if !row::is_null(row, 0)? {
             let counts: DeadLetterCounts = row::read_dead_letter_counts(row, 1)?;
             self.page =
-                Some(DeadLetterPage { position: row::position(row, 0)?, counts, letters: Vec::new() });
+                Some(DeadLetterPage { position: row::position(row, 0)?, counts, dead_letters: Vec::new() });
             return Ok(());
         }
-        let letter = row::read_dead_letter(row, 3)?;
+        let dead_letter = row::read_dead_letter(row, 3)?;
         // No dead letter waits behind a discarded one, or behind one that waits itself.
-        let blocks_stream = letter.needs_attention() && letter.discarded.is_none();
+        let blocks_stream = dead_letter.needs_attention() && dead_letter.discarded.is_none();
         let waiting = if blocks_stream { row::read_u64(row, 13)? } else { 0 };
-        self.dead_letters.push(ListedDeadLetter { letter, waiting_behind: waiting });
+        self.dead_letters.push(ListedDeadLetter { dead_letter, waiting_behind: waiting });
         Ok(())
     }
 
     fn into_output(mut self) -> Option<Self::Output> {
-        self.dead_letters.sort_unstable_by_key(|listed| listed.letter.position);
-        Some(DeadLetterPage { letters: self.dead_letters, ..self.page? })
+        self.dead_letters.sort_unstable_by_key(|listed| listed.dead_letter.position);
+        Some(DeadLetterPage { dead_letters: self.dead_letters, ..self.page? })
     }
 }

@@ -123,7 +123,7 @@ impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
         self.0.run_query(ListPendingDeadLetters::new(limit)).await
     }
 
-    async fn letters(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError> {
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError> {
         self.0.run_query(ListDeadLetters::new(query)).await
     }
 

@@ -233,8 +233,8 @@ fn read_discarded<R: SqlRow>(row: &R, first_column: usize) -> Result<Option<Disc
 }
 
 /// The values of the columns of `dead_letter_columns!` from `discarded` on.
-pub fn discarded_columns(letter: &DeadLetter) -> (i64, i64, &str, i64) {
-    let Some(DiscardRecord { by, at, reason, acknowledged }) = &letter.discarded else {
+pub fn discarded_columns(dead_letter: &DeadLetter) -> (i64, i64, &str, i64) {
+    let Some(DiscardRecord { by, at, reason, acknowledged }) = &dead_letter.discarded else {
         return (0, 0, "", 0);
     };
     (to_sql_int(by.get()), at.millis(), reason, acknowledged.map_or(0, |by| to_sql_int(by.get())))

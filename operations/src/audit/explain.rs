@@ -151,13 +151,14 @@ async fn read_dead_letters(
 ) -> Result<Vec<ParkedEvent>, ReadModelError> {
     let own = subject.stream();
     let app_stream = StreamId::App(subject.app()).to_string();
-    let (letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
-    let of_subject =
-        letters.into_iter().filter(|letter| letter.stream == *own || letter.stream == app_stream);
-    let parked = of_subject.map(|letter| ParkedEvent {
-        position: letter.position,
-        event_type: letter.event_type,
-        reason: letter.reason,
+    let (dead_letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
+    let of_subject = dead_letters
+        .into_iter()
+        .filter(|dead_letter| dead_letter.stream == *own || dead_letter.stream == app_stream);
+    let parked = of_subject.map(|dead_letter| ParkedEvent {
+        position: dead_letter.position,
+        event_type: dead_letter.event_type,
+        reason: dead_letter.reason,
     });
     Ok(parked.take(MAX_LISTED_DEAD_LETTERS).collect())
 }

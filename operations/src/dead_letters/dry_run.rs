@@ -1,7 +1,7 @@
 //! Dry runs of operator actions on dead letters: applied in a transaction that is rolled back.
 
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::clock;
 use chat_projector::dead_letters::{DeadLetterAction, DeadLetterActionKind, apply_action};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! Lists dead letters.
 
 use chat_domain::Position;
-use chat_domain::operator_action::{Generation, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionName};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -29,7 +29,8 @@ pub struct ListOptions {
 #[schema(as = DeadLetters)]
 pub struct DeadLetterListing {
     /// The dead letters, by position.
-    pub letters: Vec<DeadLetterView>,
+    #[serde(rename = "letters")]
+    pub dead_letters: Vec<DeadLetterView>,
     /// The total numbers, by projection.
     pub projections: Vec<ProjectionDeadLetters>,
     /// Whether more follow.
@@ -64,7 +65,7 @@ pub async fn list(
     projections: &Projections,
     options: &ListOptions,
 ) -> Result<DeadLetterListing, ProjectionsError> {
-    let mut listing = DeadLetterListing { letters: Vec::new(), projections: Vec::new(), more: false };
+    let mut listing = DeadLetterListing { dead_letters: Vec::new(), projections: Vec::new(), more: false };
     let mut failure = None;
     for name in &options.projections {
         let generation_id = projections.live_generation(*name).await?;
@@ -87,8 +88,8 @@ pub async fn list(
                 counts.position = Some(page.position);
                 counts.parked = Some(page.counts.pending);
                 counts.discarded = Some(page.counts.unacknowledged_discards);
-                listing.letters.extend(
-                    page.letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed)),
+                listing.dead_letters.extend(
+                    page.dead_letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed)),
                 );
             }
             Err(error) => {
@@ -103,11 +104,13 @@ pub async fn list(
     {
         return Err(failure);
     }
-    listing.letters.sort_unstable_by_key(|letter| (letter.position, letter.projection));
-    if let Some(last) = listing.letters.get(options.limit.saturating_sub(1)).map(|letter| letter.position) {
-        let found = listing.letters.len();
-        listing.letters.retain(|letter| letter.position <= last);
-        listing.more = listing.letters.len() < found;
+    listing.dead_letters.sort_unstable_by_key(|dead_letter| (dead_letter.position, dead_letter.projection));
+    if let Some(last) =
+        listing.dead_letters.get(options.limit.saturating_sub(1)).map(|dead_letter| dead_letter.position)
+    {
+        let found = listing.dead_letters.len();
+        listing.dead_letters.retain(|dead_letter| dead_letter.position <= last);
+        listing.more = listing.dead_letters.len() < found;
     }
     Ok(listing)
 }

@@ -9,7 +9,7 @@ pub mod list;
 pub mod resolve;
 pub mod show;
 
-use chat_domain::operator_action::{ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Revision};
 use chat_ports::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
@@ -31,7 +31,7 @@ pub struct DeadLetterView {
     #[schema(value_type = String)]
     pub projection: ProjectionName,
     /// The state of the dead letter.
-    pub state: LetterState,
+    pub state: DeadLetterState,
     /// The stream of the event.
     pub stream: String,
     /// The revision of the event in its stream.
@@ -53,7 +53,7 @@ pub struct DeadLetterView {
 /// The state of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum LetterState {
+pub enum DeadLetterState {
     /// It blocks its stream.
     Parked,
     /// It waits behind a dead letter that blocks its stream.
@@ -92,7 +92,7 @@ pub struct BlockingEvent {
     pub reason: String,
 }
 
-impl LetterState {
+impl DeadLetterState {
     /// The name of the state in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,24 +106,24 @@ impl LetterState {
 
 impl DeadLetterView {
     fn from_listed(projection: ProjectionName, listed: ListedDeadLetter) -> Self {
-        let ListedDeadLetter { letter, waiting_behind } = listed;
-        let state = match &letter.discarded {
-            None if letter.is_waiting() => LetterState::Waiting,
-            None => LetterState::Parked,
-            Some(discarded) if discarded.acknowledged.is_none() => LetterState::Discarded,
-            Some(_) => LetterState::Acknowledged,
+        let ListedDeadLetter { dead_letter, waiting_behind } = listed;
+        let state = match &dead_letter.discarded {
+            None if dead_letter.is_waiting() => DeadLetterState::Waiting,
+            None => DeadLetterState::Parked,
+            Some(discarded) if discarded.acknowledged.is_none() => DeadLetterState::Discarded,
+            Some(_) => DeadLetterState::Acknowledged,
         };
         Self {
-            position: letter.position,
+            position: dead_letter.position,
             projection,
             state,
-            stream: letter.stream,
-            revision: letter.revision,
-            event_type: letter.event_type,
-            reason: letter.reason,
-            parked_at: letter.dead_lettered_at.to_string(),
+            stream: dead_letter.stream,
+            revision: dead_letter.revision,
+            event_type: dead_letter.event_type,
+            reason: dead_letter.reason,
+            parked_at: dead_letter.dead_lettered_at.to_string(),
             waiting: waiting_behind,
-            discarded: letter.discarded.map(|discarded| GivenUp {
+            discarded: dead_letter.discarded.map(|discarded| GivenUp {
                 by: discarded.by,
                 at: discarded.at.to_string(),
                 reason: discarded.reason,
@@ -134,8 +134,12 @@ impl DeadLetterView {
 }
 
 impl From<DeadLetter> for BlockingEvent {
-    fn from(letter: DeadLetter) -> Self {
-        Self { position: letter.position, event_type: letter.event_type, reason: letter.reason }
+    fn from(dead_letter: DeadLetter) -> Self {
+        Self {
+            position: dead_letter.position,
+            event_type: dead_letter.event_type,
+            reason: dead_letter.reason,
+        }
     }
 }
 
@@ -166,7 +170,7 @@ impl Projections {
             stream: None,
         };
         let page = self.dead_letters(generation_id, query).await?;
-        let found = page.letters.into_iter().find(|listed| listed.letter.position == position);
+        let found = page.dead_letters.into_iter().find(|listed| listed.dead_letter.position == position);
         Ok(found.map(|listed| DeadLetterView::from_listed(generation_id.projection, listed)))
     }
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use chat_domain::operator_action::{
-    DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionGeneration, ProjectionName,
-};
+use chat_domain::operator_action::{DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged};
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{OperatorAction, Position, StreamId};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use chat_projector::dead_letters::advance_projection;
@@ -12,7 +11,7 @@ use chat_projector::projection::{ProjectionError, ProjectionStore};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{BlockingEvent, DeadLetterView, LetterState};
+use super::{BlockingEvent, DeadLetterState, DeadLetterView};
 use crate::operator_actions::{Operator, record_action};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
@@ -95,7 +94,9 @@ pub async fn blocked_streams(
         let selection = match selection {
             DeadLetterSelection::Event(position) => {
                 match projections.dead_letter(generation_id, *position).await? {
-                    Some(letter) if letter.discarded.is_none() => DeadLetterSelection::Stream(letter.stream),
+                    Some(dead_letter) if dead_letter.discarded.is_none() => {
+                        DeadLetterSelection::Stream(dead_letter.stream)
+                    }
                     _ => continue,
                 }
             }
@@ -142,14 +143,14 @@ async fn collect_blocked_streams(
             stream: stream.clone(),
         };
         let page = projections.dead_letters(generation_id, query).await?;
-        let Some(last) = page.letters.last() else { return Ok(()) };
-        after = last.letter.position;
-        for listed in page.letters {
-            if listed.letter.discarded.is_none() && is_selected(&listed.letter.stream) {
+        let Some(last) = page.dead_letters.last() else { return Ok(()) };
+        after = last.dead_letter.position;
+        for listed in page.dead_letters {
+            if listed.dead_letter.discarded.is_none() && is_selected(&listed.dead_letter.stream) {
                 found.push(BlockedStream {
                     projection: generation_id.projection,
-                    stream: listed.letter.stream,
-                    position: listed.letter.position,
+                    stream: listed.dead_letter.stream,
+                    position: listed.dead_letter.position,
                     parked: 1 + listed.waiting_behind,
                 });
             }
@@ -172,9 +173,9 @@ pub async fn plan_discard(
     let mut before = None;
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
-        let Some(letter) = projections.dead_letter(generation_id, position).await? else { continue };
+        let Some(dead_letter) = projections.dead_letter(generation_id, position).await? else { continue };
         let in_stream =
-            |blocked: &&BlockedStream| blocked.projection == *name && blocked.stream == letter.stream;
+            |blocked: &&BlockedStream| blocked.projection == *name && blocked.stream == dead_letter.stream;
         for blocked in blocked_streams.iter().filter(in_stream) {
             if blocked.position == position {
                 resolutions.push(Resolution { blocked_stream: blocked.clone(), discards_first: true });
@@ -211,12 +212,13 @@ pub async fn unacknowledged_discards(
                 stream: None,
             };
             let page = projections.dead_letters(generation_id, query).await?;
-            let Some(last) = page.letters.last() else { break };
-            after = last.letter.position;
-            let letters = page.letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed));
-            found.extend(letters.filter(|letter| {
-                letter.state == LetterState::Discarded
-                    && position.is_none_or(|position| letter.position == position)
+            let Some(last) = page.dead_letters.last() else { break };
+            after = last.dead_letter.position;
+            let dead_letters =
+                page.dead_letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed));
+            found.extend(dead_letters.filter(|dead_letter| {
+                dead_letter.state == DeadLetterState::Discarded
+                    && position.is_none_or(|position| dead_letter.position == position)
             }));
             if position.is_some_and(|position| after >= position) {
                 break;
@@ -257,7 +259,7 @@ pub async fn resolve(
                 || projections
                     .dead_letter(generation_id, blocked_stream.position)
                     .await?
-                    .and_then(|letter| letter.discarded)
+                    .and_then(|dead_letter| dead_letter.discarded)
                     .is_some_and(|discarded| discarded.by == action_position));
         let outcome = if is_applied {
             Some(retry_outcome(projections, generation_id, &blocked_stream, discarded).await?)
@@ -281,19 +283,21 @@ pub async fn acknowledge(
     projections: &Projections,
     operator: &Operator,
     reason: &str,
-    letters: &[DeadLetterView],
+    dead_letters: &[DeadLetterView],
     timeout: Duration,
 ) -> Result<bool, ProjectionsError> {
-    let mut recorded = Vec::with_capacity(letters.len());
-    for letter in letters {
+    let mut recorded = Vec::with_capacity(dead_letters.len());
+    for dead_letter in dead_letters {
         let action: OperatorAction = DiscardAcknowledged {
-            projection: letter.projection,
-            position: letter.position,
+            projection: dead_letter.projection,
+            position: dead_letter.position,
             reason: reason.to_owned(),
         }
         .into();
-        recorded
-            .push((letter.projection, record_action(&*projections.log, operator, &action).await?.position));
+        recorded.push((
+            dead_letter.projection,
+            record_action(&*projections.log, operator, &action).await?.position,
+        ));
     }
     let deadline = Instant::now() + timeout;
     let mut all = true;
@@ -328,10 +332,10 @@ async fn retry_outcome(
     Ok(StreamRetryOutcome {
         applied: before.parked.saturating_sub(parked + u64::from(discarded)),
         parked,
-        stopped: stopped.map(|letter| BlockingEvent {
-            position: letter.position,
-            event_type: letter.event_type,
-            reason: letter.reason,
+        stopped: stopped.map(|dead_letter| BlockingEvent {
+            position: dead_letter.position,
+            event_type: dead_letter.event_type,
+            reason: dead_letter.reason,
         }),
     })
 }

@@ -1,6 +1,6 @@
 //! Shows one dead letter in full.
 
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, Revision};
 use chat_ports::event_store::{ReadStart, RecordedEvent, StreamRead};
 use chat_projector::dead_letters::DeadLetterReason;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::dry_run::{RetryDryRun, dry_run};
 use super::resolve::{DeadLetterSelection, Resolution, blocked_streams};
-use super::{DeadLetterView, LetterState};
+use super::{DeadLetterState, DeadLetterView};
 use crate::projections::{Projections, ProjectionsError};
 
 /// A dead letter with its event.
@@ -18,7 +18,8 @@ use crate::projections::{Projections, ProjectionsError};
 #[schema(as = ShownDeadLetter)]
 pub struct DeadLetterDetails {
     /// The dead letter in each projection that has it.
-    pub letters: Vec<DeadLetterView>,
+    #[serde(rename = "letters")]
+    pub dead_letters: Vec<DeadLetterView>,
     /// The event as it is stored; `None` if the log no longer has it.
     pub event: Option<StoredEvent>,
     /// Why this program can't decode the event; `None` if it can.
@@ -62,12 +63,12 @@ pub async fn show(
     names: &[ProjectionName],
     position: Position,
 ) -> Result<DeadLetterDetails, ProjectionsError> {
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
-        letters.extend(projections.dead_letter(generation_id, position).await?);
+        dead_letters.extend(projections.dead_letter(generation_id, position).await?);
     }
-    let Some(first) = letters.first() else {
+    let Some(first) = dead_letters.first() else {
         return Err(ProjectionsError::NotFound(format!(
             "no event at position {position} is parked or was discarded"
         )));
@@ -79,8 +80,9 @@ pub async fn show(
         Some(Err(error)) => Some(DeadLetterReason::from(&error).as_str().to_owned()),
         Some(Ok(_)) => None,
     };
-    let parked =
-        letters.iter().any(|letter| matches!(letter.state, LetterState::Parked | LetterState::Waiting));
+    let parked = dead_letters
+        .iter()
+        .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Parked | DeadLetterState::Waiting));
     let retry = if parked {
         let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
         let blocked = streams.into_iter().filter(|blocked| blocked.stream == first.stream);
@@ -90,7 +92,7 @@ pub async fn show(
     } else {
         Vec::new()
     };
-    Ok(DeadLetterDetails { letters, event: event.map(StoredEvent::from), unreadable, retry })
+    Ok(DeadLetterDetails { dead_letters, event: event.map(StoredEvent::from), unreadable, retry })
 }
 
 impl From<RecordedEvent> for StoredEvent {

@@ -1,7 +1,7 @@
 //! Comparison of two generations at the same position of the log.
 
 use chat_domain::Position;
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_projector::{ProjectorState, RecoveryPolicy};
 use serde::Serialize;
 use tokio::sync::watch;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chat_domain::Position;
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
 use chat_projector::generations::{Generations, ProjectionLocations};
 use chat_projector::projection::ProjectionStore;
@@ -17,7 +17,7 @@ pub struct Projections {
     /// The log.
     pub log: Arc<dyn EventStore>,
     /// The locations of the projections.
-    pub places: ProjectionLocations,
+    pub locations: ProjectionLocations,
 }
 
 impl Projections {
@@ -28,7 +28,7 @@ impl Projections {
 
     /// The storage of a generation.
     pub(crate) fn location(&self, generation_id: ProjectionGeneration) -> Arc<dyn ProjectionStore> {
-        self.places.store(generation_id)
+        self.locations.store(generation_id)
     }
 
     /// The position up to which a generation is built.

@@ -1,7 +1,8 @@
 //! Dropping generations that are not live.
 
 use chat_domain::Position;
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName, ProjectionsDropped};
+use chat_domain::operator_action::ProjectionsDropped;
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_projector::generations::GenerationState;
 use chat_projector::projection::ProjectionError;
 use serde::Serialize;
@@ -27,9 +28,11 @@ pub struct DroppedGeneration {
     #[serde(flatten)]
     pub named: GenerationName,
     /// Its state; `None` if it was dropped before.
-    pub standing: Option<GenerationState>,
+    #[serde(rename = "standing")]
+    pub generation_state: Option<GenerationState>,
     /// Its location.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub location: String,
     /// Its size on disk.
     pub bytes: Option<u64>,
 }
@@ -79,8 +82,8 @@ pub async fn drop_generations(
         let location = projections.location(*generation_id);
         dropped.push(DroppedGeneration {
             named: (*generation_id).into(),
-            standing: *state,
-            place: location.to_string(),
+            generation_state: *state,
+            location: location.to_string(),
             bytes: location.size_in_bytes().await,
         });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chat_domain::operator_action::ProjectionGeneration;
+use chat_domain::projection::ProjectionGeneration;
 use chat_ports::event_store::EventStoreError;
 use chat_projector::projection::{ProjectionError, ProjectionStore};
 use thiserror::Error;

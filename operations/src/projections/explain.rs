@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chat_domain::operator_action::{self, ProjectionGeneration, ProjectionName};
+use chat_domain::operator_action;
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{Event, Position, StreamId};
 use chat_ports::event_store::{EventStore, RecordedEvent};
 use chat_ports::projection_contents::{Difference, EntityKey, EntityKind};
@@ -87,10 +88,10 @@ impl LiveReader {
         let location = projections.location(generation_id);
         let reader = match generation_id.projection {
             ProjectionName::ReadModel => {
-                EntityReader::Rows(projections.places.read_model(generation_id.generation).reader())
+                EntityReader::Rows(projections.locations.read_model(generation_id.generation).reader())
             }
             ProjectionName::SearchIndex => {
-                let index = TantivyIndex::open(&projections.places.search_index(generation_id.generation));
+                let index = TantivyIndex::open(&projections.locations.search_index(generation_id.generation));
                 EntityReader::Documents(
                     index.map_err(|error| projection_error(generation_id, &location, error.into()))?,
                 )

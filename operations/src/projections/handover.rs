@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chat_domain::operator_action::ProjectionGeneration;
+use chat_domain::projection::ProjectionGeneration;
 use chat_ports::clock;
 use chat_ports::heartbeat::ProjectorRole;
 use tokio::time::{Instant, sleep};

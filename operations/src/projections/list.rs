@@ -1,6 +1,6 @@
 //! Lists generations with the state of their projectors and their lag.
 
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
 use chat_ports::clock;
 use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
@@ -22,11 +22,13 @@ pub struct Listed {
     pub generation: Generation,
     /// Whether it is live, being built, or left over.
     #[schema(value_type = String, example = "live")]
-    pub standing: GenerationState,
+    #[serde(rename = "standing")]
+    pub generation_state: GenerationState,
     /// The version of its tables or fields that this program reads and writes.
     pub version: u32,
     /// Its location.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub location: String,
     /// The state of its projector, by its last heartbeat.
     pub state: ListedProjectorState,
     /// The position up to which it is built; `None` if it can't be read.
@@ -146,9 +148,9 @@ async fn describe_generation(
     Ok(Listed {
         name: generation_id.projection,
         generation: generation_id.generation,
-        standing: generation_state,
+        generation_state,
         version: format_version(generation_id.projection),
-        place: location.to_string(),
+        location: location.to_string(),
         state,
         position,
         head,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionGeneration;
+use chat_domain::projection::ProjectionGeneration;
 use chat_projector::generations::BoundedLog;
 use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy, spawn_projector};
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use chat_domain::operator_action::{ProjectionGeneration, ProjectionName, RebuildStarted};
+use chat_domain::operator_action::RebuildStarted;
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Timestamp};
 use chat_projector::generations::Generations;
 use chat_projector::{ProjectorState, RecoveryPolicy};
@@ -67,7 +68,8 @@ pub struct PlannedGeneration {
     #[serde(flatten)]
     pub named: GenerationName,
     /// Its location.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub location: String,
     /// The position that an unfinished earlier rebuild has reached, which this one would resume.
     pub resumes_at: Option<Position>,
     /// The number of events to apply; `None` if positions do not count events.
@@ -115,7 +117,7 @@ pub async fn plan(
         let left = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
             named: generation_id.into(),
-            place: location.to_string(),
+            location: location.to_string(),
             resumes_at,
             events: projections.log.has_contiguous_positions().then_some(left),
             live_bytes: projections.location(live).size_in_bytes().await,

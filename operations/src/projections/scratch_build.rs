@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use chat_domain::operator_action::{self, ProjectionName};
+use chat_domain::operator_action;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{AppToken, ChatNumber, Position, Revision, StreamId};
 use chat_ports::event_store::{EventStore, LogId, ReadStart, RecordedEvent, StreamRead};
 use chat_ports::read_model::{Missing, ReadModel, Snapshot};

@@ -1,9 +1,8 @@
 //! Switch-overs: promotion and rollback, one operator action for all projections that move together.
 
 use chat_domain::Position;
-use chat_domain::operator_action::{
-    OperatorAction, ProjectionGeneration, ProjectionName, ProjectionsPromoted, ProjectionsRolledBack,
-};
+use chat_domain::operator_action::{OperatorAction, ProjectionsPromoted, ProjectionsRolledBack};
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::AppendReceipt;
 use chat_projector::generations::Generations;
 use chat_projector::{ProjectorState, RecoveryPolicy};

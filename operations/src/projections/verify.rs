@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
@@ -56,7 +56,7 @@ pub async fn full(
     let (position, stored) =
         location.contents().await.map_err(|error| projection_error(live, &location, error))?;
     // Beside the search index, because that disk has room for projections. Without one, in the folder for temporary files.
-    let parent = projections.places.search_index.parent().filter(|parent| parent.is_dir());
+    let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
         None => tempfile::tempdir(),
@@ -64,7 +64,7 @@ pub async fn full(
     let folder = folder.map_err(ProjectionsError::ScratchFolder)?;
     let scratch = Projections {
         log: std::sync::Arc::clone(&projections.log),
-        places: ProjectionLocations {
+        locations: ProjectionLocations {
             read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
             search_index: folder.path().join("search-index"),
         },
@@ -115,7 +115,7 @@ pub async fn sample(
     let live_reader = LiveReader::open(projections, live)?;
     let generations = projections.generations().await?;
     let rows =
-        projections.places.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
+        projections.locations.read_model(generations.for_projection(ProjectionName::ReadModel).live).reader();
     let unreadable =
         |error: chat_ports::read_model::ReadModelError| projection_error(live, &location, error.into());
     let end = rows.position().await.map_err(unreadable)?;

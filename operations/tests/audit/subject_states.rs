@@ -38,8 +38,8 @@ async fn append_chat(log: &Log) -> Vec<Position> {
         (chat(1, 1), created(3, "third")),
         (chat(1, 1), edited(2, "second, edited again")),
     ];
-    let told = |(second, (stream, event))| TestEvent::new(stream, event).at(second);
-    log.append_all((0..).zip(events).map(told)).await
+    let test_event = |(second, (stream, event))| TestEvent::new(stream, event).at(second);
+    log.append_all((0..).zip(events).map(test_event)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,8 +195,8 @@ async fn reads_only_a_few_events_of_a_huge_chat() {
         let counting = Counting { log: Arc::clone(&log.log), read: AtomicUsize::new(0) };
         let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
         for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {
-            let told = subject_state(&counting, subject, NOW).await.unwrap();
-            assert_eq!(told.existence, Existence::Present);
+            let state = subject_state(&counting, subject, NOW).await.unwrap();
+            assert_eq!(state.existence, Existence::Present);
         }
         let read = counting.read.load(Ordering::Relaxed);
         assert!(read < 200, "{read} events were read");

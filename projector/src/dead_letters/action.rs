@@ -1,6 +1,7 @@
 //! Operator actions on dead letters.
 
-use chat_domain::operator_action::{self, ProjectionName};
+use chat_domain::operator_action;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{OperatorAction, Position, Timestamp};
 use chat_ports::event_store::RecordedEvent;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
 
 use super::reason::DeadLetterReason;

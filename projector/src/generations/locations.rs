@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::read_model::ReadModel;
 use chat_postgres::{PostgresReadModel, PostgresUrl};
 use chat_sqlite::SqliteReadModel;

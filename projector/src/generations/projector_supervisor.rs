@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chat_domain::operator_action::{Generation, ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

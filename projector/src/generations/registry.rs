@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::operator_action::{self, Generation, OperatorAction, ProjectionGeneration, ProjectionName};
+use chat_domain::operator_action::{self, OperatorAction};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{Position, Revision};
 use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
 use tokio::sync::watch;

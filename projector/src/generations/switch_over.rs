@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_domain::operator_action::{ProjectionGeneration, ProjectionName};
+use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_ports::read_model::ReadModel;
 use chat_search::SearchIndexReader;
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::projection_contents::ProjectionContents;
@@ -81,7 +81,7 @@ impl ProjectionStore for PostgresReadModelStore {
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
-        Ok(self.reader().letters(query).await?)
+        Ok(self.reader().dead_letter_page(query).await?)
     }
 
     async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {

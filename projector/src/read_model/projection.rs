@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{AppToken, Position};
 use chat_ports::clock;
 use chat_ports::dead_letter::DeadLetter;
@@ -231,7 +231,7 @@ impl<W: ReadModelWriter + 'static> DeadLetterQueue for ReadModelProjection<W> {
     }
 
     async fn dead_letter(&mut self, position: Position) -> Result<Option<DeadLetter>, ProjectionError> {
-        Ok(self.writer.letter(position).await?)
+        Ok(self.writer.dead_letter(position).await?)
     }
 
     async fn dead_letters_of_stream(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_files::durable_fs::path_with_suffix;
 use chat_files::heartbeat::FileHeartbeats;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
@@ -91,7 +91,7 @@ impl ProjectionStore for SqliteReadModelStore {
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
-        Ok(self.reader().letters(query).await?)
+        Ok(self.reader().dead_letter_page(query).await?)
     }
 
     async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::clock;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{LogId, RecordedEvent};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_files::heartbeat::FileHeartbeats;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::projection_checkpoint::StorageOrigin;

@@ -50,8 +50,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Builds the log of the valid steps.
-fn tell(steps: &[Step]) -> LogBuilder {
-    let mut story = LogBuilder::default();
+fn build_log(steps: &[Step]) -> LogBuilder {
+    let mut builder = LogBuilder::default();
     // Per app its chats, per chat its messages, `false` once deleted.
     let mut apps: Vec<Vec<Vec<bool>>> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -59,39 +59,39 @@ fn tell(steps: &[Step]) -> LogBuilder {
         match *step {
             Step::CreateApp if apps.len() < 3 => {
                 let number = u8::try_from(apps.len()).unwrap();
-                story.tell(app(number), app_created(&text));
+                builder.append(app(number), app_created(&text));
                 apps.push(Vec::new());
             }
             Step::RenameApp(a) if usize::from(a) < apps.len() => {
-                story.tell(app(a), app_renamed(&text));
+                builder.append(app(a), app_renamed(&text));
             }
             Step::CreateChat(a) => {
                 let Some(chats) = apps.get_mut(usize::from(a)) else { continue };
                 chats.push(Vec::new());
-                story.tell(app(a), chat_created(chats.len() as u64));
+                builder.append(app(a), chat_created(chats.len() as u64));
             }
             Step::CreateMessage(a, c) => {
                 let Some(messages) = messages(&mut apps, a, c) else { continue };
                 messages.push(true);
-                story.tell(chat(a, c), created(messages.len() as u64, &text));
+                builder.append(chat(a, c), created(messages.len() as u64, &text));
             }
             Step::EditMessage(a, c, m) => {
                 let present = messages(&mut apps, a, c).and_then(|all| all.get(m - 1).copied());
                 if present == Some(true) {
-                    story.tell(chat(a, c), edited(m as u64, &text));
+                    builder.append(chat(a, c), edited(m as u64, &text));
                 }
             }
             Step::DeleteMessage(a, c, m) => {
                 let there = messages(&mut apps, a, c).and_then(|all| all.get_mut(m - 1));
                 if let Some(present @ true) = there {
                     *present = false;
-                    story.tell(chat(a, c), deleted(m as u64));
+                    builder.append(chat(a, c), deleted(m as u64));
                 }
             }
             _ => {}
         }
     }
-    story
+    builder
 }
 
 fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<bool>> {
@@ -120,7 +120,7 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         }
         let stored = changes.add.into_iter().chain(changes.upsert);
         documents.extend(stored.map(|document| (document.key, document)));
-        positions.extend(changes.new_dead_letters.iter().map(|letter| letter.position.get()));
+        positions.extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
         parked.record_dead_letters(&changes.new_dead_letters);
     }
     (documents, positions)
@@ -161,22 +161,22 @@ pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> 
     }
 }
 
-async fn same_rows_however_it_is_cut(story: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
+async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
     let folder = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
     let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
-    project(&whole, &story.events, &[]).await;
-    project(&cut, &story.events, &cuts).await;
+    project(&whole, &builder.events, &[]).await;
+    project(&cut, &builder.events, &cuts).await;
     let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
-    if story.events.is_empty() {
+    if builder.events.is_empty() {
         return Ok(());
     }
     let digest = cut.digest().await.unwrap();
     prop_assert_eq!(&digest, &whole.digest().await.unwrap());
-    prop_assert_eq!(digest.position, story.head());
-    prop_assert_eq!(reference::ask(&cut).await, reference::fold(&story.events));
+    prop_assert_eq!(digest.position, builder.head());
+    prop_assert_eq!(reference::ask(&cut).await, reference::fold(&builder.events));
     prop_assert_eq!(cut.dead_letters(10).await.unwrap(), (Vec::new(), 0));
 
-    let (documents, parked) = search(&story.events, &cuts);
+    let (documents, parked) = search(&builder.events, &cuts);
     prop_assert_eq!(parked, Vec::<u64>::new());
     let found: BTreeMap<_, _> = documents
         .into_values()
@@ -185,7 +185,7 @@ async fn same_rows_however_it_is_cut(story: LogBuilder, cuts: Vec<Cut>) -> TestC
             ((key.app, key.chat, key.message), row)
         })
         .collect();
-    let all = reference::fold(&story.events).messages;
+    let all = reference::fold(&builder.events).messages;
     let present: BTreeMap<_, _> = all.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
     prop_assert_eq!(found, present);
     Ok(())
@@ -200,7 +200,7 @@ proptest! {
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(same_rows_however_it_is_cut(tell(&steps), cuts))?;
+        runtime.block_on(check_same_rows_for_any_batches(build_log(&steps), cuts))?;
     }
 
     /// Unreadable or missing events: the dead letters do not depend on the batches either.
@@ -210,28 +210,28 @@ proptest! {
         broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
-        let mut story = tell(&steps);
+        let mut builder = build_log(&steps);
         for (index, left_out) in broken {
-            if story.events.is_empty() {
+            if builder.events.is_empty() {
                 return Ok(());
             }
-            let index = index.index(story.events.len());
+            let index = index.index(builder.events.len());
             if left_out {
-                story.events.remove(index);
+                builder.events.remove(index);
             } else {
-                story.events[index].data = b"{".to_vec();
+                builder.events[index].data = b"{".to_vec();
             }
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
-            project(&whole, &story.events, &[]).await;
-            project(&cut, &story.events, &cuts).await;
+            project(&whole, &builder.events, &[]).await;
+            project(&cut, &builder.events, &cuts).await;
             let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
             prop_assert_eq!(whole.digest().await.unwrap(), cut.digest().await.unwrap());
-            prop_assert_eq!(cut.position().await.unwrap(), story.head());
-            prop_assert_eq!(search(&story.events, &[]), search(&story.events, &cuts));
+            prop_assert_eq!(cut.position().await.unwrap(), builder.head());
+            prop_assert_eq!(search(&builder.events, &[]), search(&builder.events, &cuts));
             Ok(())
         })?;
     }
@@ -246,14 +246,14 @@ fn in_postgres(database: &str, namespace: &str) -> PostgresUrl {
 async fn same_in_postgres(
     database: &str,
     namespace: &str,
-    story: &LogBuilder,
+    builder: &LogBuilder,
     cuts: &[Cut],
 ) -> TestCaseResult {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
-    project(&path, &story.events, &[]).await;
+    project(&path, &builder.events, &[]).await;
     let url = in_postgres(database, namespace);
-    project_into(&PostgresReadModelStore { url: url.clone() }, &story.events, cuts).await;
+    project_into(&PostgresReadModelStore { url: url.clone() }, &builder.events, cuts).await;
     let (sqlite, postgres) = (SqliteReadModel::new(path), PostgresReadModel::new(url));
     prop_assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     prop_assert_eq!(reference::ask(&sqlite).await, reference::ask(&postgres).await);
@@ -265,26 +265,26 @@ async fn same_in_postgres(
 #[test]
 fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
     let database = Postgres::shared().create_database();
-    let stories = std::sync::atomic::AtomicU32::new(0);
+    let log_count = std::sync::atomic::AtomicU32::new(0);
     let cuts = vec((1..40_usize, prop::bool::weighted(0.2)), 1..10);
     let broken = proptest::option::of(any::<prop::sample::Index>());
     proptest!(ProptestConfig { cases: 16, ..ProptestConfig::default() }, |(
         steps in steps(), cuts in cuts, broken in broken
     )| {
-        let mut story = tell(&steps);
-        if let (Some(index), false) = (broken, story.events.is_empty()) {
-            let index = index.index(story.events.len());
-            story.events[index].data = b"{".to_vec();
+        let mut builder = build_log(&steps);
+        if let (Some(index), false) = (broken, builder.events.is_empty()) {
+            let index = index.index(builder.events.len());
+            builder.events[index].data = b"{".to_vec();
         }
-        let namespace = format!("story_{}", stories.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let namespace = format!("log_{}", log_count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(same_in_postgres(&database, &namespace, &story, &cuts))?;
+        runtime.block_on(same_in_postgres(&database, &namespace, &builder, &cuts))?;
     });
 }
 
 /// A log longer than a chunk. Later events change rows of earlier ones: messages are edited and deleted, some of them just
 /// created, and apps and chats are created throughout.
-fn long_story() -> LogBuilder {
+fn long_log() -> LogBuilder {
     let mut steps = vec![Step::CreateApp, Step::CreateChat(0)];
     for index in 0..30_000_usize {
         let (app, chat) = (u8::try_from(index % 3).unwrap(), 1 + (index % 5) as u64);
@@ -297,61 +297,64 @@ fn long_story() -> LogBuilder {
             _ => Step::CreateMessage(app, chat),
         });
     }
-    tell(&steps)
+    build_log(&steps)
 }
 
 #[tokio::test]
 async fn a_long_batch_gives_the_same_rows_as_short_ones() {
-    same_rows_however_it_is_cut(long_story(), vec![(1_000, false)]).await.unwrap();
+    check_same_rows_for_any_batches(long_log(), vec![(1_000, false)]).await.unwrap();
 }
 
 /// Chunks that need no stored rows, so that each is folded while the one before is being stored.
 #[tokio::test]
 async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
-    let mut story = LogBuilder::default();
-    story.tell(app(1), app_created("one"));
+    let mut builder = LogBuilder::default();
+    builder.append(app(1), app_created("one"));
     for number in 1..=3 {
-        story.tell(app(1), chat_created(number));
+        builder.append(app(1), chat_created(number));
     }
     for number in 1..=9_000 {
         for of in 1..=3 {
-            story.tell(chat(1, of), created(number, "on and on"));
+            builder.append(chat(1, of), created(number, "on and on"));
         }
     }
-    same_rows_however_it_is_cut(story, vec![(4_000, false)]).await.unwrap();
+    check_same_rows_for_any_batches(builder, vec![(4_000, false)]).await.unwrap();
 }
 
 /// Enough events to decode on two threads.
 #[test]
 fn many_events_are_decoded_in_their_order() {
-    let mut story = LogBuilder::with_chat();
-    story.tell(app(1), chat_created(2));
+    let mut builder = LogBuilder::with_chat();
+    builder.append(app(1), chat_created(2));
     for number in 1..=10_000 {
-        story.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
+        builder.append(chat(1, 1), created(number, "a")).append(chat(1, 2), created(number, "b"));
     }
-    let decoded = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
-    assert_eq!(decoded.events.len(), story.events.len());
-    for (read, told) in decoded.events.iter().zip(&story.events) {
-        assert_eq!((read.position, read.revision), (told.position, told.revision));
-        assert_eq!(decoded.streams[read.stream].name, told.stream);
-        assert_eq!(read.event.as_ref().unwrap().payload().as_bytes(), told.data);
+    let decoded = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
+    assert_eq!(decoded.events.len(), builder.events.len());
+    for (read, expected) in decoded.events.iter().zip(&builder.events) {
+        assert_eq!((read.position, read.revision), (expected.position, expected.revision));
+        assert_eq!(decoded.streams[read.stream].name, expected.stream);
+        assert_eq!(read.event.as_ref().unwrap().payload().as_bytes(), expected.data);
     }
 }
 
 #[tokio::test]
 async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
-    let mut story = long_story();
-    story.events[4_000].data = b"{".to_vec();
+    let mut builder = long_log();
+    builder.events[4_000].data = b"{".to_vec();
     let database = Postgres::shared().create_database();
-    same_in_postgres(&database, "cut", &story, &[(1_500, true)]).await.unwrap();
-    same_in_postgres(&database, "whole", &story, &[]).await.unwrap();
-    let letters = async |namespace| {
-        let (letters, count) =
+    same_in_postgres(&database, "cut", &builder, &[(1_500, true)]).await.unwrap();
+    same_in_postgres(&database, "whole", &builder, &[]).await.unwrap();
+    let dead_letters = async |namespace| {
+        let (dead_letters, count) =
             PostgresReadModel::new(in_postgres(&database, namespace)).dead_letters(20_000).await.unwrap();
         assert!(count > 100, "{count}");
-        letters.into_iter().map(|letter| (letter.position, letter.stream, letter.reason)).collect::<Vec<_>>()
+        dead_letters
+            .into_iter()
+            .map(|dead_letter| (dead_letter.position, dead_letter.stream, dead_letter.reason))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(letters("cut").await, letters("whole").await);
+    assert_eq!(dead_letters("cut").await, dead_letters("whole").await);
 }
 
 #[tokio::test]
@@ -362,7 +365,7 @@ async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     let mut projection = store.open().await.unwrap().0;
     let mut connection = PgConnection::connect(&database).await.unwrap();
     raw_sql("UPDATE moved.checkpoint SET position = 5").execute(&mut connection).await.unwrap();
-    let builder = long_story();
+    let builder = long_log();
     let folded = projection.fold(LOG, builder.events.clone(), builder.head()).await;
     assert!(matches!(folded, Err(ProjectionError::CheckpointMoved)), "{folded:?}");
     assert_eq!(projection.checkpoint().position, Position::START);
@@ -372,13 +375,14 @@ async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
 /// Postgres stores no NUL in a text, and a log may contain any.
 #[tokio::test]
 async fn a_stream_name_with_nul_becomes_the_same_dead_letter_in_each_engine() {
-    let mut story = LogBuilder::with_chat();
-    story.tell_raw("odd\0stream", "Odd\0Type", "{}").tell(chat(1, 1), created(1, "and on"));
+    let mut builder = LogBuilder::with_chat();
+    builder.append_raw("odd\0stream", "Odd\0Type", "{}").append(chat(1, 1), created(1, "and on"));
     let database = Postgres::shared().create_database();
-    same_in_postgres(&database, "odd", &story, &[]).await.unwrap();
-    let letters = PostgresReadModel::new(in_postgres(&database, "odd")).dead_letters(10).await.unwrap().0;
+    same_in_postgres(&database, "odd", &builder, &[]).await.unwrap();
+    let dead_letters =
+        PostgresReadModel::new(in_postgres(&database, "odd")).dead_letters(10).await.unwrap().0;
     assert_eq!(
-        (letters[0].stream.as_str(), letters[0].event_type.as_str()),
+        (dead_letters[0].stream.as_str(), dead_letters[0].event_type.as_str()),
         ("odd\u{fffd}stream", "Odd\u{fffd}Type")
     );
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::operator_action::{
-    DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, ProjectionName, STREAM,
-};
+use chat_domain::operator_action::{DeadLetterDiscarded, DeadLettersRetried, DiscardAcknowledged, STREAM};
+use chat_domain::projection::ProjectionName;
 use chat_domain::{Event, ExpectedRevision, OperatorAction, Position, Revision, StreamId};
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
@@ -50,30 +49,30 @@ fn acknowledge(projection: ProjectionName, position: u64) -> OperatorAction {
 }
 
 trait RecordActions {
-    fn act(&mut self, operation: OperatorAction) -> &mut Self;
+    fn append_action(&mut self, action: OperatorAction) -> &mut Self;
 }
 
 impl RecordActions for LogBuilder {
-    fn act(&mut self, operation: OperatorAction) -> &mut Self {
-        self.tell_raw(STREAM, operation.event_type(), &operation.payload())
+    fn append_action(&mut self, action: OperatorAction) -> &mut Self {
+        self.append_raw(STREAM, action.event_type(), &action.payload())
     }
 }
 
 /// A log with folders for projections.
-struct Bench {
+struct Fixture {
     folder: TempDir,
     log: Arc<dyn EventStore>,
 }
 
-impl Bench {
+impl Fixture {
     /// Writes a log of these events: the first is at position 1, and so on.
-    async fn of(story: &LogBuilder) -> Self {
+    async fn of(builder: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
-        let bench = Self { folder, log };
-        bench.write(&story.events).await;
-        bench
+        let fixture = Self { folder, log };
+        fixture.write(&builder.events).await;
+        fixture
     }
 
     async fn write(&self, events: &[RecordedEvent]) {
@@ -98,11 +97,11 @@ impl Bench {
         }
     }
 
-    fn rows(&self) -> SqliteReadModelStore {
+    fn read_model_store(&self) -> SqliteReadModelStore {
         SqliteReadModelStore { path: self.path("read-model.db") }
     }
 
-    fn index(&self) -> SearchIndexStore {
+    fn search_index_store(&self) -> SearchIndexStore {
         SearchIndexStore { dir: self.path("search") }
     }
 
@@ -156,36 +155,36 @@ impl Bench {
     }
 
     async fn row_digest(&self) -> ContentDigest {
-        SqliteReadModel::new(self.rows().path).digest().await.unwrap().value
+        SqliteReadModel::new(self.read_model_store().path).digest().await.unwrap().value
     }
 
     fn index_digest(&self) -> ContentDigest {
-        TantivyIndex::open(&self.index().dir).unwrap().digest().unwrap().1
+        TantivyIndex::open(&self.search_index_store().dir).unwrap().digest().unwrap().1
     }
 
     /// Asserts that both projections equal a scratch build.
-    async fn is_as_rebuilt(&self) {
+    async fn assert_equals_a_rebuild(&self) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(self.row_digest().await, rebuilt.read_model);
         assert_eq!(self.index_digest(), rebuilt.search_index);
     }
 
-    async fn parked(&self) -> Vec<DeadLetter> {
-        SqliteReadModel::new(self.rows().path).dead_letters(100).await.unwrap().0
+    async fn pending_dead_letters(&self) -> Vec<DeadLetter> {
+        SqliteReadModel::new(self.read_model_store().path).dead_letters(100).await.unwrap().0
     }
 }
 
 /// Folds a log, and returns its read model.
-async fn read_model_of(story: &LogBuilder) -> (Bench, SqliteReadModel) {
-    let bench = Bench::of(story).await;
-    bench.project(&bench.rows(), &[]).await;
-    let model = SqliteReadModel::new(bench.rows().path);
-    (bench, model)
+async fn read_model_of(builder: &LogBuilder) -> (Fixture, SqliteReadModel) {
+    let fixture = Fixture::of(builder).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    let model = SqliteReadModel::new(fixture.read_model_store().path);
+    (fixture, model)
 }
 
-fn positions(letters: &[DeadLetter]) -> Vec<u64> {
-    letters.iter().map(|letter| letter.position.get()).collect()
+fn positions(dead_letters: &[DeadLetter]) -> Vec<u64> {
+    dead_letters.iter().map(|dead_letter| dead_letter.position.get()).collect()
 }
 
 /// Numbers of the messages in the first chat.
@@ -196,216 +195,216 @@ async fn numbers(model: &SqliteReadModel) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_retry_applies_events_that_this_program_can_decode() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(chat(1, 1), created(1, "one"))
-        .tell(chat(1, 1), created(2, "two"))
-        .tell(chat(1, 1), edited(1, "one again"))
-        .tell(chat(1, 1), deleted(2));
-    let bench = Bench::of(&story).await;
-    bench.project_unable_to_read(&bench.rows(), &[3]).await;
-    bench.project_unable_to_read(&bench.index(), &[3]).await;
-    assert_eq!(positions(&bench.parked().await), [3, 4, 5, 6]);
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), created(1, "one"))
+        .append(chat(1, 1), created(2, "two"))
+        .append(chat(1, 1), edited(1, "one again"))
+        .append(chat(1, 1), deleted(2));
+    let fixture = Fixture::of(&builder).await;
+    fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
+    fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [3, 4, 5, 6]);
 
-    let before = story.events.len();
-    story
-        .act(retry(READ_MODEL, chat(1, 1)))
-        .act(retry(SEARCH_INDEX, chat(1, 1)))
-        .tell(chat(1, 1), created(3, "after it"));
-    bench.write(&story.events[before..]).await;
-    bench.project(&bench.rows(), &[]).await;
-    bench.project(&bench.index(), &[]).await;
-    assert_eq!(bench.parked().await, []);
-    assert_eq!(numbers(&SqliteReadModel::new(bench.rows().path)).await, [1, 3]);
-    bench.is_as_rebuilt().await;
-    let projection = open_when_free(&bench.rows()).await;
+    let before = builder.events.len();
+    builder
+        .append_action(retry(READ_MODEL, chat(1, 1)))
+        .append_action(retry(SEARCH_INDEX, chat(1, 1)))
+        .append(chat(1, 1), created(3, "after it"));
+    fixture.write(&builder.events[before..]).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    assert_eq!(fixture.pending_dead_letters().await, []);
+    assert_eq!(numbers(&SqliteReadModel::new(fixture.read_model_store().path)).await, [1, 3]);
+    fixture.assert_equals_a_rebuild().await;
+    let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
-    let mut story = LogBuilder::default();
-    story
-        .tell(app(1), app_created("one"))
-        .tell(app(1), chat_created(1))
-        .tell(chat(1, 1), created(1, "one"))
-        .tell(app(1), app_renamed("two"));
-    let bench = Bench::of(&story).await;
-    bench.project_unable_to_read(&bench.rows(), &[2]).await;
-    bench.project(&bench.index(), &[]).await;
-    assert_eq!(positions(&bench.parked().await), [2, 3, 4]);
+    let mut builder = LogBuilder::default();
+    builder
+        .append(app(1), app_created("one"))
+        .append(app(1), chat_created(1))
+        .append(chat(1, 1), created(1, "one"))
+        .append(app(1), app_renamed("two"));
+    let fixture = Fixture::of(&builder).await;
+    fixture.project_unable_to_read(&fixture.read_model_store(), &[2]).await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [2, 3, 4]);
 
-    let before = story.events.len();
-    story.act(retry(READ_MODEL, chat(1, 1))).act(retry(READ_MODEL, app(1)));
-    bench.write(&story.events[before..]).await;
-    bench.project(&bench.rows(), &[]).await;
-    assert_eq!(positions(&bench.parked().await), [3], "the chat was not there yet");
-    let before = story.events.len();
-    story.act(retry(READ_MODEL, chat(1, 1)));
-    bench.write(&story.events[before..]).await;
-    bench.project(&bench.rows(), &[]).await;
-    bench.project(&bench.index(), &[]).await;
-    bench.is_as_rebuilt().await;
+    let before = builder.events.len();
+    builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(READ_MODEL, app(1)));
+    fixture.write(&builder.events[before..]).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [3], "the chat was not there yet");
+    let before = builder.events.len();
+    builder.append_action(retry(READ_MODEL, chat(1, 1)));
+    fixture.write(&builder.events[before..]).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    fixture.assert_equals_a_rebuild().await;
 }
 
 #[tokio::test]
 async fn a_retry_stops_at_the_first_event_that_still_fails() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(chat(1, 1), created(1, "one"))
-        .tell_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
-        .tell(chat(1, 1), created(2, "two"));
-    let bench = Bench::of(&story).await;
-    bench.project_unable_to_read(&bench.rows(), &[3]).await;
-    let before = story.events.len();
-    story.act(retry(READ_MODEL, chat(1, 1))).tell(chat(1, 1), created(3, "three"));
-    bench.write(&story.events[before..]).await;
-    bench.project(&bench.rows(), &[]).await;
-    let letters = bench.parked().await;
-    assert_eq!(positions(&letters), [4, 5, 7]);
-    assert_eq!(letters[0].reason, "its payload is not of its version's shape (line 1, column 2)");
-    assert!(letters[1].is_waiting() && letters[2].is_waiting());
-    bench.project(&bench.index(), &[]).await;
-    bench.is_as_rebuilt().await;
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), created(1, "one"))
+        .append_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
+        .append(chat(1, 1), created(2, "two"));
+    let fixture = Fixture::of(&builder).await;
+    fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
+    let before = builder.events.len();
+    builder.append_action(retry(READ_MODEL, chat(1, 1))).append(chat(1, 1), created(3, "three"));
+    fixture.write(&builder.events[before..]).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    let dead_letters = fixture.pending_dead_letters().await;
+    assert_eq!(positions(&dead_letters), [4, 5, 7]);
+    assert_eq!(dead_letters[0].reason, "its payload is not of its version's shape (line 1, column 2)");
+    assert!(dead_letters[1].is_waiting() && dead_letters[2].is_waiting());
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    fixture.assert_equals_a_rebuild().await;
 }
 
 #[tokio::test]
 async fn a_discarded_message_uses_up_its_number() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(chat(1, 1), created(1, "one"))
-        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
-        .tell(chat(1, 1), created(3, "three"))
-        .act(discard(READ_MODEL, 4))
-        .tell(chat(1, 1), edited(2, "of no use"))
-        .tell(chat(1, 1), created(4, "four"))
-        .tell(chat(1, 1), deleted(2));
-    let (bench, model) = read_model_of(&story).await;
-    assert_eq!(bench.parked().await, []);
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), created(1, "one"))
+        .append_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
+        .append(chat(1, 1), created(3, "three"))
+        .append_action(discard(READ_MODEL, 4))
+        .append(chat(1, 1), edited(2, "of no use"))
+        .append(chat(1, 1), created(4, "four"))
+        .append(chat(1, 1), deleted(2));
+    let (fixture, model) = read_model_of(&builder).await;
+    assert_eq!(fixture.pending_dead_letters().await, []);
     assert_eq!(numbers(&model).await, [1, 3, 4]);
     let two = model.message(token(1), chat_number(1), message_number(2)).await.unwrap().value;
     assert_eq!(two, Err(Missing::Message));
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
     assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
 
-    let projection = open_when_free(&bench.rows()).await;
+    let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
 }
 
 #[tokio::test]
 async fn a_discarded_chat_uses_up_its_number() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell_raw(&app(1).to_string(), "ChatCreated", "{}")
-        .tell(app(1), chat_created(3))
-        .tell(chat(1, 2), created(1, "nowhere"))
-        .tell(chat(1, 3), created(1, "here"))
-        .act(discard(READ_MODEL, 3))
-        .act(retry(READ_MODEL, chat(1, 3)))
-        .act(retry(READ_MODEL, chat(1, 2)))
-        .tell(app(1), chat_created(4));
-    let (bench, model) = read_model_of(&story).await;
-    assert_eq!(positions(&bench.parked().await), [5], "its chat will never be");
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append_raw(&app(1).to_string(), "ChatCreated", "{}")
+        .append(app(1), chat_created(3))
+        .append(chat(1, 2), created(1, "nowhere"))
+        .append(chat(1, 3), created(1, "here"))
+        .append_action(discard(READ_MODEL, 3))
+        .append_action(retry(READ_MODEL, chat(1, 3)))
+        .append_action(retry(READ_MODEL, chat(1, 2)))
+        .append(app(1), chat_created(4));
+    let (fixture, model) = read_model_of(&builder).await;
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "its chat will never be");
     let app = model.app(token(1)).await.unwrap().value.unwrap();
     assert_eq!((app.chat_count, app.last_chat, app.version.get()), (3, Some(chat_number(4)), 5));
     let chats = model.chats(token(1), None, 10).await.unwrap().value.unwrap();
     assert_eq!(chats.iter().map(|chat| chat.number.get()).collect::<Vec<_>>(), [1, 3, 4]);
     assert_eq!(chats[1].message_count, 1);
-    bench.project(&bench.index(), &[]).await;
-    bench.is_as_rebuilt().await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    fixture.assert_equals_a_rebuild().await;
 }
 
 #[tokio::test]
-async fn only_the_first_parked_event_of_a_stream_can_be_discarded() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}")
-        .tell(chat(1, 1), created(2, "waits"))
-        .act(discard(READ_MODEL, 4))
-        .act(discard(READ_MODEL, 2))
-        .act(discard(SEARCH_INDEX, 3))
-        .act(acknowledge(READ_MODEL, 3));
-    let (bench, _) = read_model_of(&story).await;
-    assert_eq!(positions(&bench.parked().await), [3, 4]);
-    assert_eq!(open_when_free(&bench.rows()).await.discarded_count(), 0);
+async fn only_the_first_dead_letter_of_a_stream_can_be_discarded() {
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append_raw(&chat(1, 1).to_string(), "MessageCreated", "{}")
+        .append(chat(1, 1), created(2, "waits"))
+        .append_action(discard(READ_MODEL, 4))
+        .append_action(discard(READ_MODEL, 2))
+        .append_action(discard(SEARCH_INDEX, 3))
+        .append_action(acknowledge(READ_MODEL, 3));
+    let (fixture, _) = read_model_of(&builder).await;
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [3, 4]);
+    assert_eq!(open_when_free(&fixture.read_model_store()).await.discarded_count(), 0);
 }
 
 #[tokio::test]
 async fn a_discarded_event_is_counted_until_it_is_acknowledged() {
-    let mut story = LogBuilder::with_chat();
-    story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").act(discard(READ_MODEL, 3));
-    story.act(discard(READ_MODEL, 3));
-    let (bench, _) = read_model_of(&story).await;
-    let mut projection = open_when_free(&bench.rows()).await;
+    let mut builder = LogBuilder::with_chat();
+    builder.append_raw(&chat(1, 1).to_string(), "MessageCreated", "{}").append_action(discard(READ_MODEL, 3));
+    builder.append_action(discard(READ_MODEL, 3));
+    let (fixture, _) = read_model_of(&builder).await;
+    let mut projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
-    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
-    let discarded = letter.discarded.unwrap();
+    let dead_letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
+    let discarded = dead_letter.discarded.unwrap();
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
     assert_eq!(discarded.reason, "nobody can read it");
     drop(projection);
 
-    let before = story.events.len();
-    story.act(acknowledge(READ_MODEL, 3)).act(acknowledge(READ_MODEL, 3));
-    bench.write(&story.events[before..]).await;
-    bench.project(&bench.rows(), &[]).await;
-    let mut projection = open_when_free(&bench.rows()).await;
+    let before = builder.events.len();
+    builder.append_action(acknowledge(READ_MODEL, 3)).append_action(acknowledge(READ_MODEL, 3));
+    fixture.write(&builder.events[before..]).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    let mut projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 0));
-    let letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
-    assert_eq!(letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
+    let dead_letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
+    assert_eq!(dead_letter.discarded.unwrap().acknowledged, Some(Position::new(6)));
 }
 
 #[tokio::test]
 async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() {
     let messages = 2 * RETRY_CHUNK_EVENTS as u64 + 10;
-    let mut story = LogBuilder::with_chat();
+    let mut builder = LogBuilder::with_chat();
     for number in 1..=messages {
-        story.tell(chat(1, 1), created(number, &format!("message {number}")));
+        builder.append(chat(1, 1), created(number, &format!("message {number}")));
     }
-    let bench = Bench::of(&story).await;
-    bench.project_unable_to_read(&bench.rows(), &[3]).await;
-    bench.project_unable_to_read(&bench.index(), &[3]).await;
-    let before = story.events.len();
-    story.act(retry(READ_MODEL, chat(1, 1))).act(retry(SEARCH_INDEX, chat(1, 1)));
-    bench.write(&story.events[before..]).await;
+    let fixture = Fixture::of(&builder).await;
+    fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
+    fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
+    let before = builder.events.len();
+    builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(SEARCH_INDEX, chat(1, 1)));
+    fixture.write(&builder.events[before..]).await;
 
     // A crash after the first chunk is committed.
-    let id = bench.log.log_id().await.unwrap();
-    let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = open_when_free(&bench.rows()).await;
+    let id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&fixture.read_model_store()).await;
     let at = projection.checkpoint().position;
-    let outcome = apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1).await.unwrap();
+    let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
     assert_eq!(projection.checkpoint().position, at, "the action is not complete");
     drop(projection);
 
-    bench.project(&bench.rows(), &[]).await;
-    bench.project(&bench.index(), &[]).await;
-    assert_eq!(bench.parked().await, []);
-    bench.is_as_rebuilt().await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    assert_eq!(fixture.pending_dead_letters().await, []);
+    fixture.assert_equals_a_rebuild().await;
 }
 
 #[tokio::test]
-async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
+async fn a_discard_resumes_after_a_crash_between_its_chunks() {
     let messages = RETRY_CHUNK_EVENTS as u64 + 10;
-    let mut story = LogBuilder::with_chat();
-    story.tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json");
+    let mut builder = LogBuilder::with_chat();
+    builder.append_raw(&chat(1, 1).to_string(), "MessageCreated", "not json");
     for number in 2..=messages {
-        story.tell(chat(1, 1), created(number, &format!("message {number}")));
+        builder.append(chat(1, 1), created(number, &format!("message {number}")));
     }
-    let bench = Bench::of(&story).await;
-    bench.project(&bench.rows(), &[]).await;
-    let before = story.events.len();
-    story.act(discard(READ_MODEL, 3));
-    bench.write(&story.events[before..]).await;
+    let fixture = Fixture::of(&builder).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    let before = builder.events.len();
+    builder.append_action(discard(READ_MODEL, 3));
+    fixture.write(&builder.events[before..]).await;
 
     // A crash after the first chunk is committed.
-    let id = bench.log.log_id().await.unwrap();
-    let act = bench.events().await.into_iter().nth(before).unwrap();
-    let act = DeadLetterAction::from_event(&act, READ_MODEL).unwrap();
-    let mut projection = open_when_free(&bench.rows()).await;
+    let id = fixture.log.log_id().await.unwrap();
+    let action = fixture.events().await.into_iter().nth(before).unwrap();
+    let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
+    let mut projection = open_when_free(&fixture.read_model_store()).await;
     let at = projection.checkpoint().position;
-    let outcome = apply_action(projection.dead_letter_queue(), &*bench.log, id, &act, 1).await.unwrap();
+    let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
     assert_eq!(
         (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
         (RETRY_CHUNK_EVENTS as u64 - 1, true, false)
@@ -413,34 +412,34 @@ async fn a_discard_goes_on_after_a_crash_between_its_pieces() {
     assert_eq!(projection.checkpoint().position, at, "the action is not complete");
     drop(projection);
 
-    bench.project(&bench.rows(), &[]).await;
-    bench.project(&bench.index(), &[]).await;
-    assert_eq!(bench.parked().await, []);
-    let projection = open_when_free(&bench.rows()).await;
+    fixture.project(&fixture.read_model_store(), &[]).await;
+    fixture.project(&fixture.search_index_store(), &[]).await;
+    assert_eq!(fixture.pending_dead_letters().await, []);
+    let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
     drop(projection);
-    bench.is_as_rebuilt().await;
+    fixture.assert_equals_a_rebuild().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn actions_give_the_same_result_in_postgres() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(chat(1, 1), created(1, "one"))
-        .tell_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
-        .tell(chat(1, 1), created(3, "three"))
-        .tell_raw(&app(1).to_string(), "ChatCreated", "{}")
-        .tell(app(1), chat_created(3))
-        .act(discard(READ_MODEL, 4))
-        .act(discard(READ_MODEL, 6))
-        .act(acknowledge(READ_MODEL, 4))
-        .tell_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
-        .act(retry(READ_MODEL, chat(1, 1)))
-        .tell(chat(1, 3), created(1, "here"));
-    let (bench, sqlite) = read_model_of(&story).await;
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), created(1, "one"))
+        .append_raw(&chat(1, 1).to_string(), "MessageCreated", "not json")
+        .append(chat(1, 1), created(3, "three"))
+        .append_raw(&app(1).to_string(), "ChatCreated", "{}")
+        .append(app(1), chat_created(3))
+        .append_action(discard(READ_MODEL, 4))
+        .append_action(discard(READ_MODEL, 6))
+        .append_action(acknowledge(READ_MODEL, 4))
+        .append_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
+        .append_action(retry(READ_MODEL, chat(1, 1)))
+        .append(chat(1, 3), created(1, "here"));
+    let (fixture, sqlite) = read_model_of(&builder).await;
     let database = Postgres::shared().create_database();
     let url = PostgresUrl::parse(&database).unwrap();
-    bench.project(&PostgresReadModelStore { url: url.clone() }, &[(2, false), (3, false)]).await;
+    fixture.project(&PostgresReadModelStore { url: url.clone() }, &[(2, false), (3, false)]).await;
     let postgres = PostgresReadModel::new(url);
     assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     assert_eq!(positions(&postgres.dead_letters(10).await.unwrap().0), [11]);
@@ -471,38 +470,38 @@ fn build_log(
     actions: &[(prop::sample::Index, ProjectionName, Action)],
 ) -> LogBuilder {
     let mut whole = LogBuilder::with_chat();
-    whole.tell(app(1), chat_created(2));
+    whole.append(app(1), chat_created(2));
     for number in 1..=5 {
-        whole.tell(chat(1, 1), created(number, "a")).tell(chat(1, 2), created(number, "b"));
-        whole.tell(chat(1, 1), edited(number, "c")).tell(app(1), app_renamed("d"));
+        whole.append(chat(1, 1), created(number, "a")).append(chat(1, 2), created(number, "b"));
+        whole.append(chat(1, 1), edited(number, "c")).append(app(1), app_renamed("d"));
         if number % 2 == 0 {
-            whole.tell(chat(1, 2), deleted(number));
+            whole.append(chat(1, 2), deleted(number));
         }
     }
     let broken: Vec<usize> = broken.iter().map(|index| index.index(whole.events.len())).collect();
-    let mut story = LogBuilder::default();
+    let mut builder = LogBuilder::default();
     let mut bad = Vec::new();
     for (index, event) in whole.events.iter().enumerate() {
         let data = String::from_utf8(event.data.clone()).unwrap();
         if broken.contains(&index) {
-            bad.push(story.events.len() as u64 + 1);
+            bad.push(builder.events.len() as u64 + 1);
         }
         let data = if broken.contains(&index) { "{".to_owned() } else { data };
-        story.tell_raw(&event.stream, &event.event_type, &data);
+        builder.append_raw(&event.stream, &event.event_type, &data);
         for (place, projection, action) in actions {
             if place.index(whole.events.len()) != index || bad.is_empty() {
                 continue;
             }
             let at = |index: &prop::sample::Index| bad[index.index(bad.len())];
             match action {
-                Action::Retry(0) => story.act(retry(*projection, app(1))),
-                Action::Retry(number) => story.act(retry(*projection, chat(1, *number))),
-                Action::Discard(of) => story.act(discard(*projection, at(of))),
-                Action::Acknowledge(of) => story.act(acknowledge(*projection, at(of))),
+                Action::Retry(0) => builder.append_action(retry(*projection, app(1))),
+                Action::Retry(number) => builder.append_action(retry(*projection, chat(1, *number))),
+                Action::Discard(of) => builder.append_action(discard(*projection, at(of))),
+                Action::Acknowledge(of) => builder.append_action(acknowledge(*projection, at(of))),
             };
         }
     }
-    story
+    builder
 }
 
 proptest! {
@@ -516,10 +515,10 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let bench = Bench::of(&build_log(&broken, &actions)).await;
-            bench.project(&bench.rows(), &cuts).await;
-            bench.project(&bench.index(), &cuts).await;
-            bench.is_as_rebuilt().await;
+            let fixture = Fixture::of(&build_log(&broken, &actions)).await;
+            fixture.project(&fixture.read_model_store(), &cuts).await;
+            fixture.project(&fixture.search_index_store(), &cuts).await;
+            fixture.assert_equals_a_rebuild().await;
         });
     }
 }

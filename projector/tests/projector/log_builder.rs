@@ -84,18 +84,18 @@ pub struct LogBuilder {
 impl LogBuilder {
     /// An app with one chat.
     pub fn with_chat() -> Self {
-        let mut story = Self::default();
-        story.tell(app(1), app_created("one")).tell(app(1), chat_created(1));
-        story
+        let mut builder = Self::default();
+        builder.append(app(1), app_created("one")).append(app(1), chat_created(1));
+        builder
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "reads better at the calls")]
-    pub fn tell(&mut self, stream: StreamId, event: Event) -> &mut Self {
+    pub fn append(&mut self, stream: StreamId, event: Event) -> &mut Self {
         let payload = event.payload();
-        self.tell_raw(&stream.to_string(), event.event_type(), &payload)
+        self.append_raw(&stream.to_string(), event.event_type(), &payload)
     }
 
-    pub fn tell_raw(&mut self, stream: &str, event_type: &str, data: &str) -> &mut Self {
+    pub fn append_raw(&mut self, stream: &str, event_type: &str, data: &str) -> &mut Self {
         let position = (self.events.len() as u64 + 1) * 10;
         let revision = self.revisions.entry(stream.to_owned()).or_default();
         self.events.push(RecordedEvent {

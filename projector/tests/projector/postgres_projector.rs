@@ -20,14 +20,14 @@ use crate::deadline::within;
 use crate::log_builder::*;
 use crate::scratch_build::compute_scratch_digests;
 
-struct Bench {
+struct Fixture {
     _folder: TempDir,
     log: Arc<dyn EventStore>,
     database: String,
     url: PostgresUrl,
 }
 
-impl Bench {
+impl Fixture {
     fn on(postgres: &Postgres) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     /// Waits until the rows equal those of a rebuild into SQLite.
-    async fn becomes_as_rebuilt(&self, position: Position) {
+    async fn wait_until_equal_to_a_rebuild(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         assert_eq!(rebuilt.position, position);
@@ -71,11 +71,11 @@ struct Running {
 }
 
 impl Running {
-    async fn reaches(&self, position: Position) {
+    async fn wait_for_position(&self, position: Position) {
         assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
     }
 
-    async fn is(&self, state: ProjectorState) {
+    async fn wait_for_state(&self, state: ProjectorState) {
         let mut status = self.handle.status.clone();
         within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
     }
@@ -83,81 +83,81 @@ impl Running {
 
 #[tokio::test]
 async fn catches_up_and_then_follows() {
-    let bench = Bench::on(Postgres::shared());
-    let backlog = append_chat(&bench.log, 1, 6_000).await;
-    let running = bench.start();
-    running.reaches(backlog).await;
-    running.is(ProjectorState::Live).await;
-    bench.becomes_as_rebuilt(backlog).await;
-    let next = append(&bench.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
-    running.reaches(next).await;
-    bench.becomes_as_rebuilt(next).await;
+    let fixture = Fixture::on(Postgres::shared());
+    let backlog = append_chat(&fixture.log, 1, 6_000).await;
+    let running = fixture.start();
+    running.wait_for_position(backlog).await;
+    running.wait_for_state(ProjectorState::Live).await;
+    fixture.wait_until_equal_to_a_rebuild(backlog).await;
+    let next = append(&fixture.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
+    running.wait_for_position(next).await;
+    fixture.wait_until_equal_to_a_rebuild(next).await;
 }
 
 #[tokio::test]
 async fn a_second_projector_stands_by_and_takes_over() {
-    let bench = Bench::on(Postgres::shared());
-    let first = append_chat(&bench.log, 1, 5).await;
-    let active = bench.start();
-    active.reaches(first).await;
-    let standby = bench.start();
-    standby.is(ProjectorState::StandingBy).await;
+    let fixture = Fixture::on(Postgres::shared());
+    let first = append_chat(&fixture.log, 1, 5).await;
+    let active = fixture.start();
+    active.wait_for_position(first).await;
+    let standby = fixture.start();
+    standby.wait_for_state(ProjectorState::StandingBy).await;
 
     active.handle.join.abort();
-    let second = append_chat(&bench.log, 2, 5).await;
-    standby.reaches(second).await;
-    bench.becomes_as_rebuilt(second).await;
+    let second = append_chat(&fixture.log, 2, 5).await;
+    standby.wait_for_position(second).await;
+    fixture.wait_until_equal_to_a_rebuild(second).await;
 }
 
 #[tokio::test]
 async fn damage_found_while_running_causes_a_rebuild() {
-    let bench = Bench::on(Postgres::shared());
-    let first = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(first).await;
+    let fixture = Fixture::on(Postgres::shared());
+    let first = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(first).await;
     // Deletes a row that the projection has in its cache.
-    bench.execute("DELETE FROM chat_read_model.chats").await;
-    let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
-    running.reaches(second).await;
-    bench.becomes_as_rebuilt(second).await;
+    fixture.execute("DELETE FROM chat_read_model.chats").await;
+    let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
+    running.wait_for_position(second).await;
+    fixture.wait_until_equal_to_a_rebuild(second).await;
 }
 
 #[tokio::test]
 async fn damage_in_unused_rows_is_found_at_the_start() {
-    let bench = Bench::on(Postgres::shared());
-    let head = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(head).await;
+    let fixture = Fixture::on(Postgres::shared());
+    let head = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
     running.handle.join.abort();
-    bench.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await;
-    let _running = bench.start();
-    bench.becomes_as_rebuilt(head).await;
+    fixture.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await;
+    let _running = fixture.start();
+    fixture.wait_until_equal_to_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_dropped_schema_is_rebuilt_without_new_events() {
-    let bench = Bench::on(Postgres::shared());
-    let head = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(head).await;
-    bench.execute("DROP SCHEMA chat_read_model CASCADE").await;
-    bench.becomes_as_rebuilt(head).await;
+    let fixture = Fixture::on(Postgres::shared());
+    let head = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
+    fixture.execute("DROP SCHEMA chat_read_model CASCADE").await;
+    fixture.wait_until_equal_to_a_rebuild(head).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovers_from_a_restart_or_kill_of_postgres_without_new_events() {
     let mut postgres = block_in_place(Postgres::start);
-    let bench = Bench::on(&postgres);
-    let mut head = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(head).await;
+    let fixture = Fixture::on(&postgres);
+    let mut head = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
     for (app, end) in [(2, Postgres::stop as fn(&mut Postgres)), (3, Postgres::kill)] {
-        head = append_chat(&bench.log, app, 50).await;
-        running.reaches(head).await;
+        head = append_chat(&fixture.log, app, 50).await;
+        running.wait_for_position(head).await;
         block_in_place(|| {
             end(&mut postgres);
             postgres.restart();
         });
-        bench.becomes_as_rebuilt(head).await;
+        fixture.wait_until_equal_to_a_rebuild(head).await;
     }
 }

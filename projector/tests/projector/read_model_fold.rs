@@ -11,8 +11,8 @@ use crate::log_builder::*;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 
-fn when(rows: LoadedRows, story: &LogBuilder) -> ReadModelChanges {
-    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
+fn when(rows: LoadedRows, builder: &LogBuilder) -> ReadModelChanges {
+    let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
     fold(batch, rows, NOW).changes
 }
 
@@ -54,26 +54,26 @@ fn given() -> LoadedRows {
 
 /// A log that continues after [`given`].
 fn log_after_given() -> LogBuilder {
-    let mut story = LogBuilder::default();
+    let mut builder = LogBuilder::default();
     for _ in 0..2 {
-        story.skip_revision(app(1));
+        builder.skip_revision(app(1));
     }
     for _ in 0..3 {
-        story.skip_revision(chat(1, 1));
+        builder.skip_revision(chat(1, 1));
     }
-    story
+    builder
 }
 
 #[test]
 fn rows_that_a_batch_creates_and_changes_are_stored_once() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(app(1), app_renamed("two"))
-        .tell(chat(1, 1), created(1, "hi"))
-        .tell(chat(1, 1), edited(1, "hello"))
-        .tell(chat(1, 1), created(2, "gone"))
-        .tell(chat(1, 1), deleted(2));
-    let changes = when(LoadedRows::default(), &story);
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(app(1), app_renamed("two"))
+        .append(chat(1, 1), created(1, "hi"))
+        .append(chat(1, 1), edited(1, "hello"))
+        .append(chat(1, 1), created(2, "gone"))
+        .append(chat(1, 1), deleted(2));
+    let changes = when(LoadedRows::default(), &builder);
 
     let [app] = &changes.new_apps[..] else { panic!("{changes:?}") };
     assert_eq!((app.name.as_str(), app.chat_count, app.version.get()), ("two", 1, 3));
@@ -102,13 +102,13 @@ fn rows_that_a_batch_creates_and_changes_are_stored_once() {
 
 #[test]
 fn stored_rows_are_changed_and_not_stored_again() {
-    let mut story = log_after_given();
-    story
-        .tell(app(1), chat_created(2))
-        .tell(chat(1, 1), edited(1, "first"))
-        .tell(chat(1, 1), edited(1, "second"))
-        .tell(chat(1, 1), created(3, "new"));
-    let changes = when(given(), &story);
+    let mut builder = log_after_given();
+    builder
+        .append(app(1), chat_created(2))
+        .append(chat(1, 1), edited(1, "first"))
+        .append(chat(1, 1), edited(1, "second"))
+        .append(chat(1, 1), created(3, "new"));
+    let changes = when(given(), &builder);
 
     let [app] = &changes.changed_apps[..] else { panic!("{changes:?}") };
     assert_eq!((app.chat_count, app.version.get(), app.updated_at), (2, 3, at(10)));
@@ -123,9 +123,9 @@ fn stored_rows_are_changed_and_not_stored_again() {
 
 #[test]
 fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
-    let mut story = log_after_given();
-    story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
-    let changes = when(given(), &story);
+    let mut builder = log_after_given();
+    builder.append(chat(1, 1), edited(1, "in vain")).append(chat(1, 1), deleted(1));
+    let changes = when(given(), &builder);
     assert!(changes.edited_messages.is_empty());
     let [tombstone] = &changes.deleted_messages[..] else { panic!("{changes:?}") };
     assert!(tombstone.stored);
@@ -135,9 +135,9 @@ fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
 
 #[test]
 fn events_that_are_already_applied_are_ignored() {
-    let mut story = LogBuilder::with_chat();
-    story.tell(chat(1, 1), created(1, "known")).tell(app(1), app_renamed("next"));
-    let changes = when(given(), &story);
+    let mut builder = LogBuilder::with_chat();
+    builder.append(chat(1, 1), created(1, "known")).append(app(1), app_renamed("next"));
+    let changes = when(given(), &builder);
     assert!(changes.new_dead_letters.is_empty(), "{changes:?}");
     assert_eq!(changes.changed_apps.len(), 1);
     assert!(changes.new_messages.is_empty() && changes.changed_chats.is_empty());
@@ -145,9 +145,12 @@ fn events_that_are_already_applied_are_ignored() {
 
 #[test]
 fn loads_only_the_rows_that_a_batch_concerns() {
-    let mut story = log_after_given();
-    story.tell(chat(1, 1), created(3, "x")).tell(chat(1, 1), edited(1, "y")).tell(app(2), app_created("two"));
-    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    let mut builder = log_after_given();
+    builder
+        .append(chat(1, 1), created(3, "x"))
+        .append(chat(1, 1), edited(1, "y"))
+        .append(app(2), app_created("two"));
+    let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events);
     let wanted = RowsToLoad::for_batch(&batch);
     assert_eq!(wanted.apps, [token(2)]);
     assert_eq!(wanted.chats.len(), 1);
@@ -155,31 +158,31 @@ fn loads_only_the_rows_that_a_batch_concerns() {
 }
 
 /// Returns the reasons of the dead letters after [`given`].
-fn dead_letter_reasons(story: &LogBuilder) -> Vec<String> {
-    when(given(), story).new_dead_letters.into_iter().map(|letter| letter.reason).collect()
+fn dead_letter_reasons(builder: &LogBuilder) -> Vec<String> {
+    when(given(), builder).new_dead_letters.into_iter().map(|dead_letter| dead_letter.reason).collect()
 }
 
 #[test]
 fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
-    let case = |tell: fn(&mut LogBuilder) -> &mut LogBuilder| {
-        let mut story = log_after_given();
-        tell(&mut story);
-        dead_letter_reasons(&story).join("; ")
+    let case = |extend: fn(&mut LogBuilder) -> &mut LogBuilder| {
+        let mut builder = log_after_given();
+        extend(&mut builder);
+        dead_letter_reasons(&builder).join("; ")
     };
     let reasons = [
-        case(|story| story.tell(chat(1, 1), created(4, "a gap"))),
-        case(|story| story.tell(chat(1, 1), edited(9, "nowhere"))),
-        case(|story| story.tell(chat(1, 1), edited(2, "deleted"))),
-        case(|story| story.tell(chat(1, 1), deleted(2))),
-        case(|story| story.skip_revision(chat(1, 1)).tell(chat(1, 1), created(3, "late"))),
-        case(|story| story.tell(chat(1, 2), created(1, "no chat"))),
-        case(|story| story.tell(app(1), chat_created(3))),
-        case(|story| story.tell(app(1), app_created("again"))),
-        case(|story| story.tell(app(2), app_renamed("unborn"))),
-        case(|story| story.tell(app(1), created(3, "misplaced"))),
-        case(|story| story.tell(chat(1, 1), app_renamed("misplaced"))),
-        case(|story| story.tell_raw("weather", "Rained", "{}")),
-        case(|story| story.tell_raw(&app(3).to_string(), "AppSold", "{}")),
+        case(|builder| builder.append(chat(1, 1), created(4, "a gap"))),
+        case(|builder| builder.append(chat(1, 1), edited(9, "nowhere"))),
+        case(|builder| builder.append(chat(1, 1), edited(2, "deleted"))),
+        case(|builder| builder.append(chat(1, 1), deleted(2))),
+        case(|builder| builder.skip_revision(chat(1, 1)).append(chat(1, 1), created(3, "late"))),
+        case(|builder| builder.append(chat(1, 2), created(1, "no chat"))),
+        case(|builder| builder.append(app(1), chat_created(3))),
+        case(|builder| builder.append(app(1), app_created("again"))),
+        case(|builder| builder.append(app(2), app_renamed("unborn"))),
+        case(|builder| builder.append(app(1), created(3, "misplaced"))),
+        case(|builder| builder.append(chat(1, 1), app_renamed("misplaced"))),
+        case(|builder| builder.append_raw("weather", "Rained", "{}")),
+        case(|builder| builder.append_raw(&app(3).to_string(), "AppSold", "{}")),
     ];
     let expected = [
         "its number is not the next one",
@@ -201,12 +204,12 @@ fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
 
 #[test]
 fn a_reason_never_quotes_the_payload() {
-    let mut story = log_after_given();
-    story.tell_raw(
+    let mut builder = log_after_given();
+    builder.append_raw(
         &chat(1, 1).to_string(),
         "MessageCreated",
         r#"{"message_number":"secret","body":"secret"}"#,
     );
-    let reasons = dead_letter_reasons(&story);
+    let reasons = dead_letter_reasons(&builder);
     assert_eq!(reasons, ["its payload is not of its version's shape (line 1, column 26)"]);
 }

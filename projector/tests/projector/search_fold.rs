@@ -7,8 +7,8 @@ use chat_projector::search::{documents_to_load, fold};
 
 use crate::log_builder::*;
 
-fn when(documents: Vec<Document>, story: &LogBuilder) -> IndexChanges {
-    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events.clone());
+fn when(documents: Vec<Document>, builder: &LogBuilder) -> IndexChanges {
+    let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
     fold(batch, documents, Timestamp::from_millis(5))
 }
 
@@ -29,9 +29,9 @@ fn document(message: u64, body: &str) -> Document {
 
 #[test]
 fn a_document_is_added_once_in_its_last_state() {
-    let mut story = LogBuilder::with_chat();
-    story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "hello"));
-    let changes = when(Vec::new(), &story);
+    let mut builder = LogBuilder::with_chat();
+    builder.append(chat(1, 1), created(1, "hi")).append(chat(1, 1), edited(1, "hello"));
+    let changes = when(Vec::new(), &builder);
     let expected = Document {
         key: key(1),
         created_position: Position::new(30),
@@ -46,9 +46,9 @@ fn a_document_is_added_once_in_its_last_state() {
 
 #[test]
 fn an_edit_keeps_the_creation_of_the_document() {
-    let mut story = LogBuilder::default();
-    story.tell(chat(1, 1), edited(1, "new"));
-    let changes = when(vec![document(1, "old")], &story);
+    let mut builder = LogBuilder::default();
+    builder.append(chat(1, 1), edited(1, "new"));
+    let changes = when(vec![document(1, "old")], &builder);
     assert!(changes.add.is_empty());
     let [put] = &changes.upsert[..] else { panic!("{changes:?}") };
     assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
@@ -57,45 +57,49 @@ fn an_edit_keeps_the_creation_of_the_document() {
 
 #[test]
 fn a_deleted_message_is_removed_once() {
-    let mut story = LogBuilder::default();
-    story.tell(chat(1, 1), edited(1, "in vain")).tell(chat(1, 1), deleted(1));
-    let changes = when(vec![document(1, "old")], &story);
+    let mut builder = LogBuilder::default();
+    builder.append(chat(1, 1), edited(1, "in vain")).append(chat(1, 1), deleted(1));
+    let changes = when(vec![document(1, "old")], &builder);
     assert!(changes.upsert.is_empty());
     assert_eq!(changes.delete, [key(1)]);
 }
 
 #[test]
 fn a_message_created_and_deleted_in_a_batch_changes_nothing() {
-    let mut story = LogBuilder::with_chat();
-    story.tell(chat(1, 1), created(1, "hi")).tell(chat(1, 1), edited(1, "oh")).tell(chat(1, 1), deleted(1));
-    let changes = when(Vec::new(), &story);
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), created(1, "hi"))
+        .append(chat(1, 1), edited(1, "oh"))
+        .append(chat(1, 1), deleted(1));
+    let changes = when(Vec::new(), &builder);
     assert_eq!((changes.add.len(), changes.upsert.len(), changes.delete.len()), (0, 0, 0));
 }
 
 #[test]
 fn documents_that_the_batch_creates_are_not_loaded() {
-    let mut story = LogBuilder::with_chat();
-    story
-        .tell(chat(1, 1), edited(1, "stored"))
-        .tell(chat(1, 1), created(2, "new"))
-        .tell(chat(1, 1), edited(2, "newer"));
-    let batch = DecodedBatch::decode(LOG, Position::START, story.head(), story.events);
+    let mut builder = LogBuilder::with_chat();
+    builder
+        .append(chat(1, 1), edited(1, "stored"))
+        .append(chat(1, 1), created(2, "new"))
+        .append(chat(1, 1), edited(2, "newer"));
+    let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events);
     assert_eq!(documents_to_load(&batch).into_iter().collect::<Vec<_>>(), [key(1)]);
 }
 
 #[test]
 fn invalid_events_block_their_streams() {
-    let mut story = LogBuilder::default();
-    story
-        .tell(chat(1, 1), created(2, "beyond"))
-        .tell(chat(1, 1), created(1, "after"))
-        .tell(chat(1, 2), edited(1, "nothing"))
-        .tell_raw("weather", "Rained", "{}")
-        .tell_raw(&chat(1, 3).to_string(), "MessageCreated", "{")
-        .tell(chat(1, 4), app_renamed("misplaced"))
-        .tell(chat(1, 5), created(1, "fine"));
-    let changes = when(Vec::new(), &story);
-    let reasons: Vec<_> = changes.new_dead_letters.iter().map(|letter| letter.reason.as_str()).collect();
+    let mut builder = LogBuilder::default();
+    builder
+        .append(chat(1, 1), created(2, "beyond"))
+        .append(chat(1, 1), created(1, "after"))
+        .append(chat(1, 2), edited(1, "nothing"))
+        .append_raw("weather", "Rained", "{}")
+        .append_raw(&chat(1, 3).to_string(), "MessageCreated", "{")
+        .append(chat(1, 4), app_renamed("misplaced"))
+        .append(chat(1, 5), created(1, "fine"));
+    let changes = when(Vec::new(), &builder);
+    let reasons: Vec<_> =
+        changes.new_dead_letters.iter().map(|dead_letter| dead_letter.reason.as_str()).collect();
     assert_eq!(
         reasons,
         [
@@ -112,8 +116,8 @@ fn invalid_events_block_their_streams() {
 
 #[test]
 fn streams_of_apps_are_ignored() {
-    let mut story = LogBuilder::default();
-    story.tell_raw(&app(1).to_string(), "AppSold", "{").tell(chat(1, 1), created(1, "found"));
-    let changes = when(Vec::new(), &story);
+    let mut builder = LogBuilder::default();
+    builder.append_raw(&app(1).to_string(), "AppSold", "{").append(chat(1, 1), created(1, "found"));
+    let changes = when(Vec::new(), &builder);
     assert_eq!((changes.add.len(), changes.new_dead_letters.len()), (1, 0));
 }

@@ -15,12 +15,12 @@ use crate::deadline::within;
 use crate::log_builder::*;
 use crate::scratch_build::compute_scratch_digests;
 
-struct Bench {
+struct Fixture {
     folder: TempDir,
     log: Arc<dyn EventStore>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -37,7 +37,7 @@ impl Bench {
         (spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped), stop)
     }
 
-    async fn is_as_rebuilt(&self, position: Position) {
+    async fn assert_equals_a_rebuild(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         let digest = TantivyIndex::open(&self.store().dir).unwrap().digest().unwrap();
@@ -52,34 +52,35 @@ async fn stop((handle, stop): (ProjectorHandle, watch::Sender<bool>)) {
 
 #[tokio::test]
 async fn catches_up_follows_and_resumes_after_a_restart() {
-    let bench = Bench::new();
-    let backlog = append_chat(&bench.log, 1, 3_000).await;
-    let running = bench.start();
+    let fixture = Fixture::new();
+    let backlog = append_chat(&fixture.log, 1, 3_000).await;
+    let running = fixture.start();
     assert!(within("the backlog", running.0.wait_for_position(backlog)).await);
-    bench.is_as_rebuilt(backlog).await;
-    append(&bench.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
-    let next = append(&bench.log, chat(1, 1), 3_001, &deleted(2)).await;
+    fixture.assert_equals_a_rebuild(backlog).await;
+    append(&fixture.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
+    let next = append(&fixture.log, chat(1, 1), 3_001, &deleted(2)).await;
     assert!(within("the new events", running.0.wait_for_position(next)).await);
-    bench.is_as_rebuilt(next).await;
+    fixture.assert_equals_a_rebuild(next).await;
     stop(running).await;
 
-    let last = append_raw(&bench.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
-    let running = bench.start();
+    let last =
+        append_raw(&fixture.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
+    let running = fixture.start();
     assert!(within("the dead letter", running.0.wait_for_position(last)).await);
     assert_eq!(running.0.status.borrow().dead_letters, 1);
-    bench.is_as_rebuilt(last).await;
+    fixture.assert_equals_a_rebuild(last).await;
 }
 
 #[tokio::test]
 async fn a_damaged_index_is_quarantined_and_rebuilt() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 100).await;
-    let running = bench.start();
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 100).await;
+    let running = fixture.start();
     assert!(within("the backlog", running.0.wait_for_position(head)).await);
     stop(running).await;
-    std::fs::write(bench.store().dir.join("meta.json"), "not JSON").unwrap();
+    std::fs::write(fixture.store().dir.join("meta.json"), "not JSON").unwrap();
 
-    let running = bench.start();
+    let running = fixture.start();
     assert!(within("the rebuild", running.0.wait_for_position(head)).await);
-    bench.is_as_rebuilt(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }

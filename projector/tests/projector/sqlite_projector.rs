@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
@@ -27,12 +27,12 @@ use crate::deadline::within;
 use crate::log_builder::*;
 use crate::scratch_build::compute_scratch_digests;
 
-struct Bench {
+struct Fixture {
     folder: TempDir,
     log: Arc<dyn EventStore>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = open_log(folder.path(), "events.db");
@@ -56,7 +56,7 @@ impl Bench {
         spawn_projector(Arc::new(store), Arc::clone(&self.log), RecoveryPolicy::Rebuild, shutdown)
     }
 
-    async fn is_as_rebuilt(&self, position: Position) {
+    async fn assert_equals_a_rebuild(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
         let digest = self.model().digest().await.unwrap();
@@ -75,11 +75,11 @@ struct Running {
 }
 
 impl Running {
-    async fn reaches(&self, position: Position) {
+    async fn wait_for_position(&self, position: Position) {
         assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
     }
 
-    async fn is(&self, state: ProjectorState) {
+    async fn wait_for_state(&self, state: ProjectorState) {
         let mut status = self.handle.status.clone();
         within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
     }
@@ -92,16 +92,16 @@ impl Running {
 
 #[tokio::test]
 async fn catches_up_and_then_follows() {
-    let bench = Bench::new();
-    let backlog = append_chat(&bench.log, 1, 6_000).await;
-    let running = bench.start();
-    running.reaches(backlog).await;
-    running.is(ProjectorState::Live).await;
-    bench.is_as_rebuilt(backlog).await;
+    let fixture = Fixture::new();
+    let backlog = append_chat(&fixture.log, 1, 6_000).await;
+    let running = fixture.start();
+    running.wait_for_position(backlog).await;
+    running.wait_for_state(ProjectorState::Live).await;
+    fixture.assert_equals_a_rebuild(backlog).await;
 
-    let next = append(&bench.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
-    running.reaches(next).await;
-    bench.is_as_rebuilt(next).await;
+    let next = append(&fixture.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
+    running.wait_for_position(next).await;
+    fixture.assert_equals_a_rebuild(next).await;
     let status = running.handle.status.borrow().clone();
     assert_eq!((status.position, status.head, status.lag_events()), (next, next, 0));
     assert_eq!((status.behind_since, status.dead_letters, status.last_error), (None, 0, None));
@@ -110,29 +110,29 @@ async fn catches_up_and_then_follows() {
 
 #[tokio::test]
 async fn resumes_where_it_was_stopped() {
-    let bench = Bench::new();
-    let first = append_chat(&bench.log, 1, 100).await;
-    let running = bench.start();
-    running.reaches(first).await;
+    let fixture = Fixture::new();
+    let first = append_chat(&fixture.log, 1, 100).await;
+    let running = fixture.start();
+    running.wait_for_position(first).await;
     let status = running.handle.status.clone();
     running.stop().await;
     assert_eq!(status.borrow().state, ProjectorState::Stopped);
 
-    let second = append_chat(&bench.log, 2, 100).await;
-    let running = bench.start();
-    running.reaches(second).await;
-    bench.is_as_rebuilt(second).await;
+    let second = append_chat(&fixture.log, 2, 100).await;
+    let running = fixture.start();
+    running.wait_for_position(second).await;
+    fixture.assert_equals_a_rebuild(second).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn can_be_killed_at_any_time() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     // A few batches of several chunks each.
-    let head = append_chat(&bench.log, 1, 100_000).await;
+    let head = append_chat(&fixture.log, 1, 100_000).await;
     let mut position = Position::START;
     // Killed each time as soon as its position has moved.
     for _ in 0..5 {
-        let running = bench.start();
+        let running = fixture.start();
         let mut status = running.handle.status.clone();
         let moved = status.wait_for(|status| status.position > position);
         position = within("the next position", moved).await.unwrap().position;
@@ -142,23 +142,23 @@ async fn can_be_killed_at_any_time() {
             break;
         }
     }
-    let running = bench.start();
-    running.reaches(head).await;
-    bench.is_as_rebuilt(head).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_damaged_file_is_quarantined_and_rebuilt() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 50).await;
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 50).await;
     for round in 0..2 {
-        std::fs::write(bench.path(), format!("not a database, {round}").repeat(1_000)).unwrap();
-        let running = bench.start();
-        running.reaches(head).await;
-        bench.is_as_rebuilt(head).await;
+        std::fs::write(fixture.path(), format!("not a database, {round}").repeat(1_000)).unwrap();
+        let running = fixture.start();
+        running.wait_for_position(head).await;
+        fixture.assert_equals_a_rebuild(head).await;
         running.stop().await;
     }
-    let files = std::fs::read_dir(bench.folder.path()).unwrap();
+    let files = std::fs::read_dir(fixture.folder.path()).unwrap();
     let quarantined = files.filter(|entry| {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
     });
@@ -167,65 +167,65 @@ async fn a_damaged_file_is_quarantined_and_rebuilt() {
 
 #[tokio::test]
 async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
-    let bench = Bench::new();
-    append_chat(&bench.log, 1, 5).await;
-    std::fs::write(bench.path(), "not a database at all, ".repeat(1_000)).unwrap();
-    let damaged = std::fs::read(bench.path()).unwrap();
+    let fixture = Fixture::new();
+    append_chat(&fixture.log, 1, 5).await;
+    std::fs::write(fixture.path(), "not a database at all, ".repeat(1_000)).unwrap();
+    let damaged = std::fs::read(fixture.path()).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let store = Arc::new(SqliteReadModelStore { path: bench.path() });
-    let handle = spawn_projector(store, Arc::clone(&bench.log), RecoveryPolicy::Stop, stopped);
+    let store = Arc::new(SqliteReadModelStore { path: fixture.path() });
+    let handle = spawn_projector(store, Arc::clone(&fixture.log), RecoveryPolicy::Stop, stopped);
     within("ending", handle.join).await.unwrap();
     let status = handle.status.borrow().clone();
     assert_eq!(status.state, ProjectorState::Stopped);
     assert!(status.last_error.is_some());
-    assert_eq!(std::fs::read(bench.path()).unwrap(), damaged);
+    assert_eq!(std::fs::read(fixture.path()).unwrap(), damaged);
 }
 
 #[tokio::test]
 async fn damage_found_while_running_causes_a_rebuild() {
-    let bench = Bench::new();
-    let first = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(first).await;
-    let reader = bench.model();
+    let fixture = Fixture::new();
+    let first = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(first).await;
+    let reader = fixture.model();
     assert_eq!(reader.position().await.unwrap(), first);
     // Deletes a row that the projection has in its cache.
-    rusqlite::Connection::open(bench.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
+    rusqlite::Connection::open(fixture.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
 
-    let second = append(&bench.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
-    running.reaches(second).await;
-    bench.is_as_rebuilt(second).await;
+    let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
+    running.wait_for_position(second).await;
+    fixture.assert_equals_a_rebuild(second).await;
     assert_eq!(reader.position().await.unwrap(), second, "an open reader switches to the new file");
 }
 
 #[tokio::test]
 async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 5_000).await;
-    let running = bench.start();
-    running.reaches(head).await;
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 5_000).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
     running.stop().await;
-    let mut bytes = std::fs::read(bench.path()).unwrap();
+    let mut bytes = std::fs::read(fixture.path()).unwrap();
     let middle = bytes.len() / 2 / 4_096 * 4_096;
     bytes[middle..middle + 8_192].fill(0xA5);
-    std::fs::write(bench.path(), bytes).unwrap();
-    assert!(bench.model().verify().await.is_err());
+    std::fs::write(fixture.path(), bytes).unwrap();
+    assert!(fixture.model().verify().await.is_err());
 
-    let running = bench.start();
+    let running = fixture.start();
     let mut status = running.handle.status.clone();
     within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
-    running.is(ProjectorState::Live).await;
-    running.reaches(head).await;
-    bench.is_as_rebuilt(head).await;
+    running.wait_for_state(ProjectorState::Live).await;
+    running.wait_for_position(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_moved_checkpoint_is_loaded_again() {
-    let bench = Bench::new();
-    let first = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(first).await;
-    rusqlite::Connection::open(bench.path())
+    let fixture = Fixture::new();
+    let first = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(first).await;
+    rusqlite::Connection::open(fixture.path())
         .unwrap()
         .execute_batch(
             "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
@@ -233,19 +233,19 @@ async fn a_moved_checkpoint_is_loaded_again() {
         )
         .unwrap();
 
-    let second = append(&bench.log, chat(1, 1), 50, &created(51, "after the reset")).await;
-    running.reaches(second).await;
-    bench.is_as_rebuilt(second).await;
+    let second = append(&fixture.log, chat(1, 1), 50, &created(51, "after the reset")).await;
+    running.wait_for_position(second).await;
+    fixture.assert_equals_a_rebuild(second).await;
 }
 
 #[tokio::test]
 async fn a_reset_projection_is_folded_again_without_new_events() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 50).await;
-    let running = bench.start();
-    running.reaches(head).await;
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
     // As a remote engine that lost its last commits.
-    rusqlite::Connection::open(bench.path())
+    rusqlite::Connection::open(fixture.path())
         .unwrap()
         .execute_batch(
             "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
@@ -254,81 +254,81 @@ async fn a_reset_projection_is_folded_again_without_new_events() {
         .unwrap();
     let mut status = running.handle.status.clone();
     within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
-    running.is(ProjectorState::Live).await;
-    bench.is_as_rebuilt(head).await;
+    running.wait_for_state(ProjectorState::Live).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_read_model_of_another_log_is_rebuilt() {
-    let mut bench = Bench::new();
-    let other = append_chat(&bench.log, 1, 500).await;
-    let running = bench.start();
-    running.reaches(other).await;
+    let mut fixture = Fixture::new();
+    let other = append_chat(&fixture.log, 1, 500).await;
+    let running = fixture.start();
+    running.wait_for_position(other).await;
     running.stop().await;
 
-    bench.log = open_log(bench.folder.path(), "another.db");
-    let head = append_chat(&bench.log, 2, 5).await;
-    let running = bench.start();
-    running.is(ProjectorState::Live).await;
-    running.reaches(head).await;
-    bench.is_as_rebuilt(head).await;
+    fixture.log = open_log(fixture.folder.path(), "another.db");
+    let head = append_chat(&fixture.log, 2, 5).await;
+    let running = fixture.start();
+    running.wait_for_state(ProjectorState::Live).await;
+    running.wait_for_position(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_read_model_ahead_of_its_log_is_rebuilt() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 5).await;
-    let running = bench.start();
-    running.reaches(head).await;
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 5).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
     running.stop().await;
     // As if the log had been restored from an older backup.
-    rusqlite::Connection::open(bench.path())
+    rusqlite::Connection::open(fixture.path())
         .unwrap()
         .execute("UPDATE checkpoint SET position = position + 100", [])
         .unwrap();
 
-    let running = bench.start();
-    running.is(ProjectorState::Live).await;
-    bench.is_as_rebuilt(head).await;
+    let running = fixture.start();
+    running.wait_for_state(ProjectorState::Live).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn a_second_projector_stands_by_and_takes_over() {
-    let bench = Bench::new();
-    let first = append_chat(&bench.log, 1, 5).await;
-    let active = bench.start();
-    active.reaches(first).await;
-    let standby = bench.start();
-    standby.is(ProjectorState::StandingBy).await;
+    let fixture = Fixture::new();
+    let first = append_chat(&fixture.log, 1, 5).await;
+    let active = fixture.start();
+    active.wait_for_position(first).await;
+    let standby = fixture.start();
+    standby.wait_for_state(ProjectorState::StandingBy).await;
 
     active.handle.join.abort();
-    let second = append_chat(&bench.log, 2, 5).await;
-    standby.reaches(second).await;
-    bench.is_as_rebuilt(second).await;
+    let second = append_chat(&fixture.log, 2, 5).await;
+    standby.wait_for_position(second).await;
+    fixture.assert_equals_a_rebuild(second).await;
 }
 
 #[tokio::test]
 async fn a_database_of_another_kind_is_not_changed() {
-    let bench = Bench::new();
-    append_chat(&bench.log, 1, 5).await;
+    let fixture = Fixture::new();
+    append_chat(&fixture.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let store = SqliteReadModelStore { path: bench.folder.path().join("events.db") };
-    let handle = bench.spawn(store, stopped);
+    let store = SqliteReadModelStore { path: fixture.folder.path().join("events.db") };
+    let handle = fixture.spawn(store, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
     assert_eq!(error, "its storage can't be reached now", "causes are only logged");
-    assert_eq!(bench.log.read_all(Position::START, 100).await.unwrap().len(), 7);
+    assert_eq!(fixture.log.read_all(Position::START, 100).await.unwrap().len(), 7);
 }
 
 #[tokio::test]
 async fn waits_for_a_folder_that_is_not_usable_yet() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 5).await;
-    let blocked = bench.folder.path().join("blocked");
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 5).await;
+    let blocked = fixture.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let handle = bench.spawn(SqliteReadModelStore { path: blocked.join("read-model.db") }, stopped);
+    let handle = fixture.spawn(SqliteReadModelStore { path: blocked.join("read-model.db") }, stopped);
     let mut status = handle.status.clone();
     within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
     assert!(status.borrow().last_error.is_some());
@@ -434,29 +434,29 @@ impl Projection for PanickingProjection {
 
 #[tokio::test]
 async fn a_panic_shows_in_the_status_and_is_retried() {
-    let bench = Bench::new();
-    let head = append_chat(&bench.log, 1, 5).await;
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let inner = SqliteReadModelStore { path: bench.path() };
-    let handle = bench.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
+    let inner = SqliteReadModelStore { path: fixture.path() };
+    let handle = fixture.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
     let error = within("waiting", waiting).await.unwrap().last_error.clone();
     assert_eq!(error.as_deref(), Some("the projector panicked"));
     assert!(within("recovering", handle.wait_for_position(head)).await);
-    bench.is_as_rebuilt(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
 }
 
 #[tokio::test]
 async fn dead_letters_show_in_the_status() {
-    let bench = Bench::new();
-    append_chat(&bench.log, 1, 1).await;
-    let bad = append_raw(&bench.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
-    let running = bench.start();
-    running.reaches(bad).await;
+    let fixture = Fixture::new();
+    append_chat(&fixture.log, 1, 1).await;
+    let bad = append_raw(&fixture.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
+    let running = fixture.start();
+    running.wait_for_position(bad).await;
     assert_eq!(running.handle.status.borrow().dead_letters, 1);
     running.stop().await;
-    let running = bench.start();
-    running.is(ProjectorState::Live).await;
+    let running = fixture.start();
+    running.wait_for_state(ProjectorState::Live).await;
     assert_eq!(running.handle.status.borrow().dead_letters, 1);
 }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
-use chat_domain::operator_action::{
-    self, Generation, OperatorAction, ProjectionGeneration, ProjectionName, ProjectionsPromoted,
-};
+use chat_domain::operator_action::{self, OperatorAction, ProjectionsPromoted};
+use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_ports::event_store::EventStore;
 use chat_projector::ProjectorState;
 use chat_projector::generations::{

@@ -3,7 +3,7 @@
 use chat_domain::{AppToken, StreamId};
 use serde_json::json;
 
-use crate::stage::*;
+use crate::fixture::*;
 
 fn token_number(number: u8) -> AppToken {
     AppToken::parse(&char::from(b'a' + number).to_string().repeat(36)).unwrap()
@@ -15,11 +15,11 @@ fn bearer() -> String {
 
 #[tokio::test]
 async fn shows_an_app() {
-    let stage = Stage::live();
-    stage
+    let fixture = Fixture::live();
+    fixture
         .append_and_project(app(), vec![app_created("first_app"), chat_created(1), app_renamed("renamed")])
         .await;
-    let reply = stage.get(&path("")).await;
+    let reply = fixture.get(&path("")).await;
     let body = json!({
         "name": "renamed",
         "app_token": token().expose(),
@@ -35,22 +35,22 @@ async fn shows_an_app() {
 
 #[tokio::test]
 async fn answers_304_for_a_cached_version() {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app")]).await;
-    let same = stage.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    let same = fixture.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
     assert_eq!(same.status, 304);
     assert!(same.body.is_null());
     assert_eq!(same.header("etag"), "\"1\"");
     assert!(same.headers.contains_key("consistency-token"));
-    let other = stage.get_with(&path(""), &[("if-none-match", "\"2\"")]).await;
+    let other = fixture.get_with(&path(""), &[("if-none-match", "\"2\"")]).await;
     assert_eq!(other.status, 200);
 }
 
 #[tokio::test]
 async fn a_missing_app_is_a_404_with_a_consistency_token() {
-    let stage = Stage::live();
-    stage.append_and_project(StreamId::App(token_number(0)), vec![app_created("another")]).await;
-    let reply = stage.get_with(&path(""), &[("x-request-id", "request-1")]).await;
+    let fixture = Fixture::live();
+    fixture.append_and_project(StreamId::App(token_number(0)), vec![app_created("another")]).await;
+    let reply = fixture.get_with(&path(""), &[("x-request-id", "request-1")]).await;
     assert_eq!(reply.problem(), (404, "app_not_found"));
     assert!(reply.headers.contains_key("consistency-token"));
     insta::assert_json_snapshot!(reply.body, @r#"
@@ -68,18 +68,18 @@ async fn a_missing_app_is_a_404_with_a_consistency_token() {
 
 #[tokio::test]
 async fn a_malformed_token_is_not_found() {
-    let stage = Stage::live();
+    let fixture = Fixture::live();
     for wrong in ["short", &"0".repeat(36), "%00", "%ff"] {
-        let reply = stage.get(&format!("/api/v1/apps/{wrong}")).await;
+        let reply = fixture.get(&format!("/api/v1/apps/{wrong}")).await;
         assert_eq!(reply.status, 404, "{wrong}");
     }
 }
 
 #[tokio::test]
 async fn lists_apps_in_pages_in_creation_order() {
-    let stage = Stage::live();
+    let fixture = Fixture::live();
     for number in 0..5 {
-        stage
+        fixture
             .append_and_project(
                 StreamId::App(token_number(number)),
                 vec![app_created(&format!("app {number}"))],
@@ -90,7 +90,7 @@ async fn lists_apps_in_pages_in_creation_order() {
     let mut next = Some("/api/v1/apps?limit=2".to_owned());
     let mut pages = 0;
     while let Some(page) = next {
-        let reply = stage.get_with(&page, &[("authorization", &bearer())]).await;
+        let reply = fixture.get_with(&page, &[("authorization", &bearer())]).await;
         assert_eq!(reply.status, 200);
         let apps = reply.body.as_array().unwrap().clone();
         names.extend(apps.iter().map(|app| app["name"].as_str().unwrap().to_owned()));
@@ -104,21 +104,21 @@ async fn lists_apps_in_pages_in_creation_order() {
 
 #[tokio::test]
 async fn only_admins_may_list_apps() {
-    let stage = Stage::live();
-    let anonymous = stage.get("/api/v1/apps?limit=wrong").await;
+    let fixture = Fixture::live();
+    let anonymous = fixture.get("/api/v1/apps?limit=wrong").await;
     assert_eq!(anonymous.problem(), (401, "admin_token_missing"));
     assert_eq!(anonymous.header("www-authenticate"), "Bearer realm=\"admin\"");
-    let other = stage.get_with("/api/v1/apps", &[("authorization", "Bearer x")]).await;
+    let other = fixture.get_with("/api/v1/apps", &[("authorization", "Bearer x")]).await;
     assert_eq!(other.problem(), (403, "admin_token_wrong"));
 }
 
 #[tokio::test]
 async fn rejects_a_cursor_of_another_list() {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app")]).await;
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     for cursor in ["c1", "a", "a1-1", "1", "zzz"] {
         let path = format!("/api/v1/apps?cursor={cursor}");
-        let reply = stage.get_with(&path, &[("authorization", &bearer())]).await;
+        let reply = fixture.get_with(&path, &[("authorization", &bearer())]).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{cursor}");
         assert!(reply.body["detail"].as_str().unwrap().contains("`cursor`"));
     }

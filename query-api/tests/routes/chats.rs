@@ -3,13 +3,13 @@
 use chat_domain::{AppToken, StreamId};
 use serde_json::json;
 
-use crate::stage::*;
+use crate::fixture::*;
 
 #[tokio::test]
 async fn lists_no_chats_for_an_empty_app() {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app")]).await;
-    let reply = stage.get(&path("/chats")).await;
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    let reply = fixture.get(&path("/chats")).await;
     let body = json!({ "status": "success", "message": "chats fetched successfully", "chats": [] });
     assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
     assert!(reply.link("next").is_none());
@@ -17,27 +17,27 @@ async fn lists_no_chats_for_an_empty_app() {
 
 #[tokio::test]
 async fn lists_chats_in_pages_by_number() {
-    let stage = Stage::live();
+    let fixture = Fixture::live();
     let mut events = vec![app_created("first_app")];
     events.extend((1..=5).map(chat_created));
-    stage.append_and_project(app(), events).await;
-    let first = stage.get(&path("/chats?limit=3")).await;
+    fixture.append_and_project(app(), events).await;
+    let first = fixture.get(&path("/chats?limit=3")).await;
     let numbers = |reply: &Reply| -> Vec<u64> {
         let chats = reply.body["chats"].as_array().unwrap();
         chats.iter().map(|chat| chat["chat_number"].as_u64().unwrap()).collect()
     };
     assert_eq!(numbers(&first), [1, 2, 3]);
-    let second = stage.get(&first.link("next").unwrap()).await;
+    let second = fixture.get(&first.link("next").unwrap()).await;
     assert_eq!(numbers(&second), [4, 5]);
     assert!(second.link("next").is_none());
 }
 
 #[tokio::test]
 async fn the_message_count_excludes_deleted_messages() {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    stage.append_and_project(chat(1), vec![created(1, "a"), created(2, "b"), deleted(1)]).await;
-    let reply = stage.get(&path("/chats/1")).await;
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    fixture.append_and_project(chat(1), vec![created(1, "a"), created(2, "b"), deleted(1)]).await;
+    let reply = fixture.get(&path("/chats/1")).await;
     let body = json!({
         "chat_number": 1,
         "message_count": 1,
@@ -46,19 +46,19 @@ async fn the_message_count_excludes_deleted_messages() {
     });
     assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
     assert_eq!(reply.header("etag"), "\"3\"");
-    assert_eq!(stage.get_with(&path("/chats/1"), &[("if-none-match", "\"3\"")]).await.status, 304);
+    assert_eq!(fixture.get_with(&path("/chats/1"), &[("if-none-match", "\"3\"")]).await.status, 304);
 }
 
 #[tokio::test]
 async fn distinguishes_a_missing_chat_from_a_missing_app() {
-    let stage = Stage::live();
+    let fixture = Fixture::live();
     let another = AppToken::parse(&"x".repeat(36)).unwrap();
-    stage.append_and_project(StreamId::App(another), vec![app_created("another")]).await;
-    assert_eq!(stage.get(&path("/chats")).await.problem(), (404, "app_not_found"));
-    assert_eq!(stage.get(&path("/chats/1")).await.problem(), (404, "app_not_found"));
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    fixture.append_and_project(StreamId::App(another), vec![app_created("another")]).await;
+    assert_eq!(fixture.get(&path("/chats")).await.problem(), (404, "app_not_found"));
+    assert_eq!(fixture.get(&path("/chats/1")).await.problem(), (404, "app_not_found"));
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     for number in ["2", "0", "-1", "01", "x", "9223372036854775808"] {
-        let reply = stage.get(&path(&format!("/chats/{number}"))).await;
+        let reply = fixture.get(&path(&format!("/chats/{number}"))).await;
         assert_eq!(reply.problem(), (404, "chat_not_found"), "{number}");
     }
 }

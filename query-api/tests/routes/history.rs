@@ -3,10 +3,10 @@
 use chat_domain::Event;
 use serde_json::json;
 
-use crate::stage::*;
+use crate::fixture::*;
 
-async fn history(stage: &Stage, message: u64) -> Vec<(String, Option<String>)> {
-    let reply = stage.get(&path(&format!("/chats/1/messages/{message}/history"))).await;
+async fn history(fixture: &Fixture, message: u64) -> Vec<(String, Option<String>)> {
+    let reply = fixture.get(&path(&format!("/chats/1/messages/{message}/history"))).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     let versions = reply.body["versions"].as_array().unwrap();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
@@ -15,15 +15,15 @@ async fn history(stage: &Stage, message: u64) -> Vec<(String, Option<String>)> {
 
 #[tokio::test]
 async fn reads_a_history_from_the_log_without_a_projection() {
-    let stage = Stage::without_projector();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    stage
+    let fixture = Fixture::without_projector();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    fixture
         .append_and_project(
             chat(1),
             vec![created(1, "Hi"), created(2, "other"), edited(1, "Hello"), deleted(1)],
         )
         .await;
-    let reply = stage.get(&path("/chats/1/messages/1/history")).await;
+    let reply = fixture.get(&path("/chats/1/messages/1/history")).await;
     let body = json!({
         "message_number": 1,
         "versions": [
@@ -38,8 +38,8 @@ async fn reads_a_history_from_the_log_without_a_projection() {
 
 #[tokio::test]
 async fn finds_every_message_among_irregular_runs_of_edits() {
-    let stage = Stage::without_projector();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    let fixture = Fixture::without_projector();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let mut events: Vec<Event> = Vec::new();
     for number in 1..=60 {
         events.push(created(number, &format!("message {number}")));
@@ -51,9 +51,9 @@ async fn finds_every_message_among_irregular_runs_of_edits() {
             }
         }
     }
-    stage.append_and_project(chat(1), events).await;
+    fixture.append_and_project(chat(1), events).await;
     for number in 1..=60 {
-        let versions = history(&stage, number).await;
+        let versions = history(&fixture, number).await;
         assert_eq!(versions[0], ("MessageCreated".to_owned(), Some(format!("message {number}"))));
         for version in &versions[1..] {
             assert_eq!(*version, ("MessageEdited".to_owned(), Some(format!("edit of {number}"))));
@@ -63,16 +63,16 @@ async fn finds_every_message_among_irregular_runs_of_edits() {
 
 #[tokio::test]
 async fn pages_through_a_long_history() {
-    let stage = Stage::without_projector();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    let fixture = Fixture::without_projector();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let mut events = messages(2);
     events.extend((1..=250).flat_map(|edit| [edited(1, &edit.to_string()), edited(2, "noise")]));
     events.push(deleted(1));
-    stage.append_and_project(chat(1), events).await;
+    fixture.append_and_project(chat(1), events).await;
     let mut bodies = Vec::new();
     let mut next = Some(path("/chats/1/messages/1/history"));
     while let Some(page) = next {
-        let reply = stage.get(&page).await;
+        let reply = fixture.get(&page).await;
         let versions = reply.body["versions"].as_array().unwrap().clone();
         assert!(versions.len() <= 100);
         bodies.extend(versions.iter().map(|version| version["body"].as_str().map(str::to_owned)));
@@ -86,22 +86,22 @@ async fn pages_through_a_long_history() {
 
 #[tokio::test]
 async fn distinguishes_missing_apps_chats_and_messages() {
-    let stage = Stage::without_projector();
-    assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "app_not_found"));
-    stage.append_and_project(app(), vec![app_created("first_app")]).await;
-    assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "chat_not_found"));
-    stage.append_and_project(app(), vec![chat_created(1)]).await;
-    assert_eq!(stage.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "message_not_found"));
-    stage.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
-    assert_eq!(stage.get(&path("/chats/1/messages/2/history")).await.problem(), (404, "message_not_found"));
-    assert_eq!(stage.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
+    let fixture = Fixture::without_projector();
+    assert_eq!(fixture.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "app_not_found"));
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    assert_eq!(fixture.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "chat_not_found"));
+    fixture.append_and_project(app(), vec![chat_created(1)]).await;
+    assert_eq!(fixture.get(&path("/chats/1/messages/1/history")).await.problem(), (404, "message_not_found"));
+    fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a"), edited(1, "b")]).await;
+    assert_eq!(fixture.get(&path("/chats/1/messages/2/history")).await.problem(), (404, "message_not_found"));
+    assert_eq!(fixture.get(&path("/chats/1/messages/9/history")).await.problem(), (404, "message_not_found"));
 }
 
 #[tokio::test]
 async fn rejects_a_cursor_of_another_history() {
-    let stage = Stage::without_projector();
+    let fixture = Fixture::without_projector();
     for cursor in ["h2-1", "h1", "h1-ffffffffffffffff"] {
-        let reply = stage.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
+        let reply = fixture.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{cursor}");
     }
 }

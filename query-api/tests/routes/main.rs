@@ -5,9 +5,9 @@
 mod apps;
 mod chats;
 mod consistency;
+mod fixture;
 mod history;
 mod messages;
 mod openapi;
 mod search;
-mod stage;
 mod switch_over;

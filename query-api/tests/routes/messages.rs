@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::stage::*;
+use crate::fixture::*;
 
-async fn stage_with_messages(last: u64) -> Stage {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+async fn fixture_with_messages(last: u64) -> Fixture {
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     if last > 0 {
-        stage.append_and_project(chat(1), messages(last)).await;
+        fixture.append_and_project(chat(1), messages(last)).await;
     }
-    stage
+    fixture
 }
 
 fn numbers(reply: &Reply) -> Vec<u64> {
@@ -21,14 +21,14 @@ fn numbers(reply: &Reply) -> Vec<u64> {
 
 #[tokio::test]
 async fn lists_messages_oldest_first() {
-    let stage = stage_with_messages(0).await;
-    stage
+    let fixture = fixture_with_messages(0).await;
+    fixture
         .append_and_project(
             chat(1),
             vec![created(1, "Hi"), created(2, "gone"), edited(1, "Hello"), deleted(2)],
         )
         .await;
-    let reply = stage.get(&path("/chats/1/messages")).await;
+    let reply = fixture.get(&path("/chats/1/messages")).await;
     let body = json!({
         "status": "success",
         "messages": [{
@@ -44,23 +44,23 @@ async fn lists_messages_oldest_first() {
 
 #[tokio::test]
 async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
-    let stage = stage_with_messages(120).await;
-    let newest = stage.get(&path("/chats/1/messages")).await;
+    let fixture = fixture_with_messages(120).await;
+    let newest = fixture.get(&path("/chats/1/messages")).await;
     assert_eq!(numbers(&newest), (71..=120).collect::<Vec<_>>());
     assert!(newest.link("next").is_none());
 
-    let mut page = stage.get(&path("/chats/1/messages?limit=50&x=y")).await;
+    let mut page = fixture.get(&path("/chats/1/messages?limit=50&x=y")).await;
     let mut backwards = numbers(&page);
     while let Some(older) = page.link("prev") {
         assert!(older.starts_with(&path("/chats/1/messages?limit=50&x=y&before=")), "{older}");
-        page = stage.get(&older).await;
+        page = fixture.get(&older).await;
         backwards.splice(0..0, numbers(&page));
     }
     assert_eq!(backwards, (1..=120).collect::<Vec<_>>());
 
     let mut forwards = numbers(&page);
     while let Some(newer) = page.link("next") {
-        page = stage.get(&newer).await;
+        page = fixture.get(&newer).await;
         forwards.extend(numbers(&page));
     }
     assert_eq!(forwards, (1..=120).collect::<Vec<_>>());
@@ -68,8 +68,8 @@ async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
 
 #[tokio::test]
 async fn a_page_around_a_message_links_in_both_directions() {
-    let stage = stage_with_messages(20).await;
-    let reply = stage.get(&path("/chats/1/messages?around=10&limit=4")).await;
+    let fixture = fixture_with_messages(20).await;
+    let reply = fixture.get(&path("/chats/1/messages?around=10&limit=4")).await;
     assert!(numbers(&reply).contains(&10));
     assert_eq!(numbers(&reply).len(), 4);
     assert!(reply.link("prev").is_some() && reply.link("next").is_some());
@@ -77,19 +77,19 @@ async fn a_page_around_a_message_links_in_both_directions() {
 
 #[tokio::test]
 async fn an_empty_page_links_back() {
-    let stage = stage_with_messages(3).await;
-    let beyond = stage.get(&path("/chats/1/messages?after=7")).await;
+    let fixture = fixture_with_messages(3).await;
+    let beyond = fixture.get(&path("/chats/1/messages?after=7")).await;
     assert_eq!(numbers(&beyond), [0; 0]);
     assert!(beyond.link("next").is_none());
-    assert_eq!(numbers(&stage.get(&beyond.link("prev").unwrap()).await), [1, 2, 3]);
-    let before = stage.get(&path("/chats/1/messages?before=1")).await;
+    assert_eq!(numbers(&fixture.get(&beyond.link("prev").unwrap()).await), [1, 2, 3]);
+    let before = fixture.get(&path("/chats/1/messages?before=1")).await;
     assert_eq!(numbers(&before), [0; 0]);
-    assert_eq!(numbers(&stage.get(&before.link("next").unwrap()).await), [1, 2, 3]);
+    assert_eq!(numbers(&fixture.get(&before.link("next").unwrap()).await), [1, 2, 3]);
 }
 
 #[tokio::test]
 async fn problems_name_the_malformed_parameter() {
-    let stage = stage_with_messages(1).await;
+    let fixture = fixture_with_messages(1).await;
     for (query, named) in [
         ("limit=0", "`limit`"),
         ("limit=101", "`limit`"),
@@ -100,7 +100,7 @@ async fn problems_name_the_malformed_parameter() {
         ("before=1&after=2", "`before`, `after` and `around`"),
         ("limit=1&limit=2", "`limit`"),
     ] {
-        let reply = stage.get(&path(&format!("/chats/1/messages?{query}"))).await;
+        let reply = fixture.get(&path(&format!("/chats/1/messages?{query}"))).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{query}");
         let detail = reply.body["detail"].as_str().unwrap();
         assert!(detail.contains(named), "{query}: {detail}");
@@ -109,24 +109,24 @@ async fn problems_name_the_malformed_parameter() {
 
 #[tokio::test]
 async fn shows_a_message_with_its_version() {
-    let stage = stage_with_messages(2).await;
-    stage.append_and_project(chat(1), vec![edited(2, "changed")]).await;
-    let reply = stage.get(&path("/chats/1/messages/2")).await;
+    let fixture = fixture_with_messages(2).await;
+    fixture.append_and_project(chat(1), vec![edited(2, "changed")]).await;
+    let reply = fixture.get(&path("/chats/1/messages/2")).await;
     assert_eq!(reply.body["body"], "changed");
     assert_eq!(reply.header("etag"), "\"2\"");
-    let same = stage.get_with(&path("/chats/1/messages/2"), &[("if-none-match", "*")]).await;
+    let same = fixture.get_with(&path("/chats/1/messages/2"), &[("if-none-match", "*")]).await;
     assert_eq!(same.status, 304);
 }
 
 #[tokio::test]
 async fn distinguishes_deleted_from_missing_messages() {
-    let stage = stage_with_messages(2).await;
-    stage.append_and_project(chat(1), vec![deleted(1)]).await;
-    let reply = stage.get(&path("/chats/1/messages/1")).await;
+    let fixture = fixture_with_messages(2).await;
+    fixture.append_and_project(chat(1), vec![deleted(1)]).await;
+    let reply = fixture.get(&path("/chats/1/messages/1")).await;
     assert_eq!(reply.problem(), (410, "message_deleted"));
     for number in ["3", "0", "x", "1.0"] {
-        let reply = stage.get(&path(&format!("/chats/1/messages/{number}"))).await;
+        let reply = fixture.get(&path(&format!("/chats/1/messages/{number}"))).await;
         assert_eq!(reply.problem(), (404, "message_not_found"), "{number}");
     }
-    assert_eq!(stage.get(&path("/chats/2/messages/1")).await.problem(), (404, "chat_not_found"));
+    assert_eq!(fixture.get(&path("/chats/2/messages/1")).await.problem(), (404, "chat_not_found"));
 }

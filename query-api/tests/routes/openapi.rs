@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::*;
+use crate::fixture::*;
 
 #[tokio::test]
 async fn every_operation_describes_its_responses_and_problems() {
-    let stage = Stage::live();
-    let document = stage.get("/openapi.json").await.body;
+    let fixture = Fixture::live();
+    let document = fixture.get("/openapi.json").await.body;
     assert_eq!(document["openapi"], "3.1.0");
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -64,8 +64,8 @@ async fn every_reference_in_the_document_resolves() {
             _ => {}
         }
     }
-    let stage = Stage::live();
-    let document = stage.get("/openapi.json").await.body;
+    let fixture = Fixture::live();
+    let document = fixture.get("/openapi.json").await.body;
     let mut found = Vec::new();
     references(&document, &mut found);
     assert!(!found.is_empty());
@@ -76,9 +76,9 @@ async fn every_reference_in_the_document_resolves() {
 
 #[tokio::test]
 async fn a_405_lists_the_allowed_methods() {
-    let stage = Stage::live();
-    let reply = stage.post(&path(""), &Value::Null).await;
+    let fixture = Fixture::live();
+    let reply = fixture.post(&path(""), &Value::Null).await;
     assert_eq!(reply.problem(), (405, "method_not_allowed"));
     assert_eq!(reply.header("allow"), "GET,HEAD");
-    assert_eq!(stage.get("/api/v1/nothing").await.problem(), (404, "route_not_found"));
+    assert_eq!(fixture.get("/api/v1/nothing").await.problem(), (404, "route_not_found"));
 }

@@ -4,18 +4,18 @@ use chat_domain::{ChatNumber, Position};
 use chat_ports::search_index::{Scope, SearchCursor, SearchPage, Sort};
 use serde_json::json;
 
-use crate::stage::*;
+use crate::fixture::*;
 
-async fn stage_with_hits() -> Stage {
-    let stage = Stage::live();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    *stage.index.page.lock().unwrap() = Some(SearchPage {
+async fn fixture_with_hits() -> Fixture {
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    *fixture.index.page.lock().unwrap() = Some(SearchPage {
         position: Position::new(2),
         hits: vec![hit(3, "a <fox>", "a &lt;<mark>fox</mark>&gt;")],
         total: 9,
         next: Some(SearchCursor { score: 7, position: Position::new(255) }),
     });
-    stage
+    fixture
 }
 
 fn chat_search_path() -> String {
@@ -24,7 +24,7 @@ fn chat_search_path() -> String {
 
 #[tokio::test]
 async fn post_and_get_return_the_same_hits() {
-    let stage = stage_with_hits().await;
+    let fixture = fixture_with_hits().await;
     let body = json!({
         "status": "success",
         "messages": [{
@@ -38,10 +38,10 @@ async fn post_and_get_return_the_same_hits() {
         "total": 9,
         "next": "s7-ff",
     });
-    let posted = stage.post(&chat_search_path(), &json!({ "query": "fox" })).await;
+    let posted = fixture.post(&chat_search_path(), &json!({ "query": "fox" })).await;
     assert_eq!((posted.status.as_u16(), &posted.body), (200, &body));
-    assert_eq!(stage.get(&format!("{}?query=fox", chat_search_path())).await.body, body);
-    let requests = stage.index.requests.lock().unwrap();
+    assert_eq!(fixture.get(&format!("{}?query=fox", chat_search_path())).await.body, body);
+    let requests = fixture.index.requests.lock().unwrap();
     assert_eq!(requests[0], requests[1]);
     assert_eq!(requests[0].scope, Scope::Chat(token(), ChatNumber::FIRST));
     assert_eq!((requests[0].limit, requests[0].sort, requests[0].fuzzy), (20, Sort::Relevance, false));
@@ -49,28 +49,28 @@ async fn post_and_get_return_the_same_hits() {
 
 #[tokio::test]
 async fn hits_of_an_app_have_chat_numbers() {
-    let stage = stage_with_hits().await;
+    let fixture = fixture_with_hits().await;
     for reply in [
-        stage.post(&path("/messages/search"), &json!({ "query": "fox" })).await,
-        stage.get(&path("/messages/search?query=fox")).await,
+        fixture.post(&path("/messages/search"), &json!({ "query": "fox" })).await,
+        fixture.get(&path("/messages/search?query=fox")).await,
     ] {
         assert_eq!(reply.body["messages"][0]["chat_number"], 1);
     }
-    assert_eq!(stage.index.requests.lock().unwrap()[0].scope, Scope::App(token()));
+    assert_eq!(fixture.index.requests.lock().unwrap()[0].scope, Scope::App(token()));
 }
 
 #[tokio::test]
 async fn passes_every_parameter_to_the_index() {
-    let stage = stage_with_hits().await;
+    let fixture = fixture_with_hits().await;
     let body = json!({
         "query": "\"red fox\"", "fuzzy": true, "sort": "oldest", "from": "2026-01-01T00:00:00Z",
         "to": "2026-12-31T23:59:59.999+01:00", "limit": 3, "cursor": "s7-ff",
     });
-    assert_eq!(stage.post(&chat_search_path(), &body).await.status, 200);
+    assert_eq!(fixture.post(&chat_search_path(), &body).await.status, 200);
     let query = "query=%22red+fox%22&fuzzy=true&sort=oldest&from=2026-01-01T00:00:00Z\
                  &to=2026-12-31T23:59:59.999%2B01:00&limit=3&cursor=s7-ff";
-    assert_eq!(stage.get(&format!("{}?{query}", chat_search_path())).await.status, 200);
-    let requests = stage.index.requests.lock().unwrap();
+    assert_eq!(fixture.get(&format!("{}?{query}", chat_search_path())).await.status, 200);
+    let requests = fixture.index.requests.lock().unwrap();
     assert_eq!(requests[0], requests[1]);
     assert_eq!(requests[0].query, "\"red fox\"");
     assert_eq!((requests[0].limit, requests[0].sort, requests[0].fuzzy), (3, Sort::Oldest, true));
@@ -81,7 +81,7 @@ async fn passes_every_parameter_to_the_index() {
 
 #[tokio::test]
 async fn rejects_invalid_searches() {
-    let stage = stage_with_hits().await;
+    let fixture = fixture_with_hits().await;
     let long = "x".repeat(1_025);
     let many = vec!["word"; 33].join(" ");
     for (body, problem) in [
@@ -97,7 +97,7 @@ async fn rejects_invalid_searches() {
         (json!({ "query": "x", "from": "yesterday" }), (400, "malformed_query")),
         (json!({ "query": "x", "cursor": "a1" }), (400, "malformed_query")),
     ] {
-        assert_eq!(stage.post(&chat_search_path(), &body).await.problem(), problem, "{body}");
+        assert_eq!(fixture.post(&chat_search_path(), &body).await.problem(), problem, "{body}");
     }
     for (query, problem) in [
         ("", (422, "query_blank")),
@@ -106,26 +106,26 @@ async fn rejects_invalid_searches() {
         ("query=x&fuzzy=yes", (400, "malformed_query")),
         ("query=x&to=1", (400, "malformed_query")),
     ] {
-        let reply = stage.get(&format!("{}?{query}", chat_search_path())).await;
+        let reply = fixture.get(&format!("{}?{query}", chat_search_path())).await;
         assert_eq!(reply.problem(), problem, "{query}");
     }
-    assert!(stage.index.requests.lock().unwrap().is_empty());
+    assert!(fixture.index.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn searching_a_missing_chat_or_app_is_not_found() {
-    let stage = stage_with_hits().await;
+    let fixture = fixture_with_hits().await;
     let query = json!({ "query": "fox" });
-    let reply = stage.post(&path("/chats/2/messages/search"), &query).await;
+    let reply = fixture.post(&path("/chats/2/messages/search"), &query).await;
     assert_eq!(reply.problem(), (404, "chat_not_found"));
     let other = format!("/api/v1/apps/{}/messages/search", "x".repeat(36));
-    assert_eq!(stage.post(&other, &query).await.problem(), (404, "app_not_found"));
+    assert_eq!(fixture.post(&other, &query).await.problem(), (404, "app_not_found"));
 }
 
 #[tokio::test]
 async fn a_search_without_an_index_is_unavailable() {
-    let stage = stage_with_hits().await;
-    *stage.index.page.lock().unwrap() = None;
-    let reply = stage.get(&format!("{}?query=fox", chat_search_path())).await;
+    let fixture = fixture_with_hits().await;
+    *fixture.index.page.lock().unwrap() = None;
+    let reply = fixture.get(&format!("{}?query=fox", chat_search_path())).await;
     assert_eq!(reply.problem(), (503, "read_model_unavailable"));
 }

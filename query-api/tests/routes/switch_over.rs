@@ -6,7 +6,7 @@ use chat_domain::Position;
 use chat_ports::search_index::SearchPage;
 use chat_web::consistency::ConsistencyToken;
 
-use crate::stage::*;
+use crate::fixture::*;
 
 fn set_position(index: &StubIndex, position: u64) {
     let page = SearchPage { position: Position::new(position), hits: Vec::new(), total: 0, next: None };
@@ -19,25 +19,25 @@ fn token(position: u64) -> String {
 
 const WITHOUT_WAIT: [(&str, &str); 1] = [("prefer", "wait=0")];
 
-async fn stage() -> Stage {
-    let stage = Stage::live();
+async fn fixture() -> Fixture {
+    let fixture = Fixture::live();
     let mut events = vec![app_created("first_app"), chat_created(1)];
     events.extend((0..10).map(|_| app_renamed("renamed")));
-    assert_eq!(stage.append_and_project(app(), events).await, Position::new(12));
-    stage
+    assert_eq!(fixture.append_and_project(app(), events).await, Position::new(12));
+    fixture
 }
 
 #[tokio::test]
 async fn no_response_after_a_switch_over_is_older_than_one_before_it() {
-    let stage = stage().await;
+    let fixture = fixture().await;
     let path = path("/chats/1/messages/search?query=fox");
-    set_position(&stage.index, 10);
-    assert_eq!(stage.get(&path).await.header("consistency-token"), token(10));
+    set_position(&fixture.index, 10);
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(10));
     let next = Arc::new(StubIndex::default());
     set_position(&next, 9);
-    stage.switch_over(&next, Position::new(9));
+    fixture.switch_over(&next, Position::new(9));
     // The client sent no token and does not want to wait, but the response would be older than the one before.
-    let (reply, ()) = tokio::join!(stage.get_with(&path, &WITHOUT_WAIT), async {
+    let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 10);
     });
@@ -46,27 +46,27 @@ async fn no_response_after_a_switch_over_is_older_than_one_before_it() {
 
 #[tokio::test]
 async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
-    let stage = stage().await;
+    let fixture = fixture().await;
     let path = path("/chats/1/messages/search?query=fox");
-    set_position(&stage.index, 10);
+    set_position(&fixture.index, 10);
     let requested = token(12);
     let headers = [("consistency-token", requested.as_str()), ("prefer", "wait=10")];
     let next = Arc::new(StubIndex::default());
     set_position(&next, 11);
-    let (begun_before, begun_after) = tokio::join!(stage.get_with(&path, &headers), async {
+    let (begun_before, begun_after) = tokio::join!(fixture.get_with(&path, &headers), async {
         // Waits until the other request has begun and waits for the previous index.
-        while stage.index.requests.lock().unwrap().is_empty() {
+        while fixture.index.requests.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
-        stage.switch_over(&next, Position::new(11));
-        let reply = stage.get_with(&path, &WITHOUT_WAIT).await;
-        set_position(&stage.index, 12);
+        fixture.switch_over(&next, Position::new(11));
+        let reply = fixture.get_with(&path, &WITHOUT_WAIT).await;
+        set_position(&fixture.index, 12);
         reply
     });
     assert_eq!(begun_after.header("consistency-token"), token(11));
     assert_eq!(begun_before.header("consistency-token"), token(12));
     // Position 12 was shown, so the new index is polled until it has reached it.
-    let (reply, ()) = tokio::join!(stage.get_with(&path, &WITHOUT_WAIT), async {
+    let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 12);
     });
@@ -75,15 +75,15 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
 
 #[tokio::test]
 async fn the_minimum_position_ends_with_the_switch_over() {
-    let stage = stage().await;
+    let fixture = fixture().await;
     let path = path("/chats/1/messages/search?query=fox");
-    set_position(&stage.index, 10);
-    stage.get(&path).await;
+    set_position(&fixture.index, 10);
+    fixture.get(&path).await;
     let next = Arc::new(StubIndex::default());
     set_position(&next, 10);
-    stage.switch_over(&next, Position::new(10));
-    assert_eq!(stage.get(&path).await.header("consistency-token"), token(10));
+    fixture.switch_over(&next, Position::new(10));
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(10));
     // The index was lost and is being rebuilt: later responses may be older.
     set_position(&next, 3);
-    assert_eq!(stage.get(&path).await.header("consistency-token"), token(3));
+    assert_eq!(fixture.get(&path).await.header("consistency-token"), token(3));
 }

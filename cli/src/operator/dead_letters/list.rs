@@ -41,7 +41,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let needing_attention = |of: &ProjectionDeadLetters| of.parked.unwrap_or(0) + of.discarded.unwrap_or(0);
     let found = listing.projections.iter().any(|of| needing_attention(of) > 0);
     let mut answer = Answer::new(&listing, text(&listing))?.with_finding(found);
-    if let Some(last) = listing.letters.last().filter(|_| listing.more) {
+    if let Some(last) = listing.dead_letters.last().filter(|_| listing.more) {
         let more = format!("there are more; --after {} lists them", last.position);
         answer = answer.with_diagnostic(Severity::Note, more);
     }
@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
 }
 
 fn text(listing: &DeadLetterListing) -> String {
-    let mut text = dead_letters_table(&listing.letters);
+    let mut text = dead_letters_table(&listing.dead_letters);
     if !text.is_empty() {
         text.push('\n');
     }

@@ -52,15 +52,16 @@ pub(crate) struct DiscardOptions {
 
 pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
-    let letters = match &options.selection {
+    let dead_letters = match &options.selection {
         SelectionArgs { position: Some(position), .. } => {
             DeadLetterSelection::Event(Position::new(*position))
         }
         SelectionArgs { stream: Some(stream), .. } => DeadLetterSelection::Stream(stream.clone()),
         SelectionArgs { .. } => DeadLetterSelection::All,
     };
-    let parked =
-        blocked_streams(&scope.projections, &scope.names, &letters).await.map_err(projections_failure)?;
+    let parked = blocked_streams(&scope.projections, &scope.names, &dead_letters)
+        .await
+        .map_err(projections_failure)?;
     let steps: Vec<_> = parked
         .into_iter()
         .map(|parked| Resolution { blocked_stream: parked, discards_first: false })

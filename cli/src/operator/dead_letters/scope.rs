@@ -1,7 +1,7 @@
 //! Arguments and helpers that the dead-letter commands share.
 
 use chat_domain::Position;
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
 use chat_operations::projections::Projections;
 use clap::Args;

@@ -30,13 +30,13 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
 }
 
 fn text(shown: &DeadLetterDetails) -> String {
-    let mut text = dead_letters_table(&shown.letters);
-    for letter in &shown.letters {
-        if let Some(given_up) = &letter.discarded {
+    let mut text = dead_letters_table(&shown.dead_letters);
+    for dead_letter in &shown.dead_letters {
+        if let Some(given_up) = &dead_letter.discarded {
             let _ = writeln!(
                 text,
                 "\n{} gave it up at {} by the act at position {}: {}",
-                letter.projection.as_str(),
+                dead_letter.projection.as_str(),
                 given_up.at,
                 given_up.by,
                 escaped(&given_up.reason)

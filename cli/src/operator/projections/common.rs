@@ -1,6 +1,6 @@
 //! Arguments and helpers that the projections commands share.
 
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
 use clap::{Args, ValueEnum};
 
@@ -59,7 +59,7 @@ pub(super) struct ExecutionArgs {
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {
     let context = CommandContext::open(common).await?;
-    Ok(Projections { places: context.locations.projection_locations(), log: context.event_store })
+    Ok(Projections { locations: context.locations.projection_locations(), log: context.event_store })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]

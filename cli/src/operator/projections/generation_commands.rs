@@ -1,6 +1,6 @@
 //! `projections diff`, `promote`, `rollback` and `drop`: the single steps of a rebuild.
 
-use chat_domain::operator_action::Generation;
+use chat_domain::projection::Generation;
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::drop_generations;
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
@@ -130,13 +130,13 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
             [
                 generation.named.name.as_str().to_owned(),
                 generation.named.generation.0.to_string(),
-                generation.standing.map_or("dropped", |standing| standing.as_str()).replace('_', " "),
-                generation.place.clone(),
+                generation.generation_state.map_or("dropped", |state| state.as_str()).replace('_', " "),
+                generation.location.clone(),
                 format_bytes(generation.bytes),
             ]
         })
         .collect();
-    let mut text = untruncated_table(["PROJECTION", "GENERATION", "STANDING", "PLACE", "DISK"], &rows);
+    let mut text = untruncated_table(["PROJECTION", "GENERATION", "STATE", "LOCATION", "DISK"], &rows);
     text += match dropped.position {
         Some(_) => "\ndropped",
         None => "\nwould be dropped",

@@ -60,15 +60,15 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
     let head = [
         "PROJECTION",
         "GENERATION",
-        "STANDING",
-        "VERSION",
         "STATE",
+        "VERSION",
+        "PROJECTOR",
         "POSITION",
         "HEAD",
         "LAG",
         "BEHIND",
         "RATE",
-        "PARKED",
+        "DEAD LETTERS",
         "LAST ERROR",
     ];
     let rows: Vec<_> = listed.iter().map(row).collect();
@@ -79,7 +79,7 @@ fn row(listed: &Listed) -> [String; 12] {
     [
         listed.name.as_str().to_owned(),
         listed.generation.0.to_string(),
-        listed.standing.as_str().replace('_', " "),
+        listed.generation_state.as_str().replace('_', " "),
         listed.version.to_string(),
         listed.state.as_str().to_owned(),
         or_dash(listed.position),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use chat_domain::operator_action::ProjectionName;
+use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, Timestamp};
 use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, RebuildPlan, RebuildReport};
 use clap::Args;
@@ -88,14 +88,14 @@ fn plan_text(plan: &RebuildPlan, rebuild: &RebuildOptions) -> String {
             [
                 generation.named.name.as_str().to_owned(),
                 generation.named.generation.0.to_string(),
-                generation.place.clone(),
+                generation.location.clone(),
                 or_dash(generation.resumes_at),
                 or_dash(generation.events),
                 format_bytes(generation.live_bytes),
             ]
         })
         .collect();
-    let head = ["PROJECTION", "GENERATION", "PLACE", "GOES ON AT", "EVENTS", "DISK, ABOUT"];
+    let head = ["PROJECTION", "GENERATION", "LOCATION", "RESUMES AT", "EVENTS", "DISK (ESTIMATE)"];
     let mut text = untruncated_table(head, &rows);
     // Writing to a String can't fail.
     let _ = write!(text, "\nwould fold the log up to position {}", plan.until);

@@ -56,7 +56,7 @@ macro_rules! idempotency_store_contract {
             an_uninitialized_store_reserves_nothing
             a_store_initialized_late_waits_one_lease_and_then_grants_doubtful
             initializing_twice_changes_nothing
-            another_process_sees_the_same
+            another_process_sees_the_same_reservations
         }
     };
 }
@@ -356,7 +356,7 @@ pub async fn initializing_twice_changes_nothing(test_store: &impl TestStore) {
     assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
 }
 
-pub async fn another_process_sees_the_same(test_store: &impl TestStore) {
+pub async fn another_process_sees_the_same_reservations(test_store: &impl TestStore) {
     let (store, other) = (initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS));
     let owner = request("a");
     let lease = granted(&store, &owner).await;

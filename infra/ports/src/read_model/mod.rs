@@ -76,7 +76,7 @@ pub trait ReadModel: Send + Sync + 'static {
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
     /// Returns a page of pending or discarded dead letters, and the number of each.
-    async fn letters(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
+    async fn dead_letter_page(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
 
     /// Computes the digest of all rows, tombstones and dead letters: equal for read models of the same log at the same
     /// position, whatever the adapter. Reads the whole read model without blocking queries or the projector.

@@ -24,7 +24,7 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     async fn dead_letter_counts(&self) -> Result<DeadLetterCounts, ReadModelError>;
 
     /// Returns the dead letter of the event at this position.
-    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError>;
+    async fn dead_letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError>;
 
     /// Returns the first `limit` pending dead letters of a stream, by position.
     async fn dead_letters_of_stream(

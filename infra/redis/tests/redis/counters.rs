@@ -141,7 +141,7 @@ async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
 }
 
 #[tokio::test]
-async fn what_is_no_counter_is_replaced() {
+async fn a_value_that_is_not_a_counter_is_replaced() {
     let (redis, counters) = new_server();
     let key = messages(random_app(), 1);
     take(&counters, key, 10, 0).await;

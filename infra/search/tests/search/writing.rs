@@ -136,8 +136,11 @@ fn dead_letters_are_resolved_discarded_and_listed() {
     assert_eq!(index.dead_letter(Position::new(7)).unwrap(), None);
     let query = |filter| DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None };
     let blocking = index.dead_letter_page(&query(DeadLetterFilter::NeedsAttention)).unwrap();
-    let seen: Vec<_> =
-        blocking.letters.iter().map(|listed| (listed.letter.position.get(), listed.waiting_behind)).collect();
+    let seen: Vec<_> = blocking
+        .dead_letters
+        .iter()
+        .map(|listed| (listed.dead_letter.position.get(), listed.waiting_behind))
+        .collect();
     assert_eq!(seen, [(4, 1), (5, 0)]);
 
     let digest = fixture.writer.digest().unwrap().1;
@@ -167,7 +170,7 @@ fn dead_letters_are_resolved_discarded_and_listed() {
         after: Position::new(4),
         ..query(DeadLetterFilter::All)
     };
-    assert_eq!(index.dead_letter_page(&of_x).unwrap().letters.len(), 1);
+    assert_eq!(index.dead_letter_page(&of_x).unwrap().dead_letters.len(), 1);
 }
 
 #[test]

@@ -209,21 +209,21 @@ fn delete_messages(db: &Connection, tombstones: &[Tombstone]) -> Result<()> {
     Ok(())
 }
 
-fn insert_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
+fn insert_dead_letters(db: &Connection, dead_letters: &[DeadLetter]) -> Result<()> {
     let mut insert = db.prepare_cached(concat!(
         "INSERT INTO dead_letters (",
         dead_letter_columns!(),
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
     ))?;
-    for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
+    for dead_letter in dead_letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);
         insert.execute(params![
-            to_sql_int(letter.position.get()),
-            letter.stream,
-            to_sql_int(letter.revision.get()),
-            letter.event_type,
-            letter.reason,
-            letter.dead_lettered_at.millis(),
+            to_sql_int(dead_letter.position.get()),
+            dead_letter.stream,
+            to_sql_int(dead_letter.revision.get()),
+            dead_letter.event_type,
+            dead_letter.reason,
+            dead_letter.dead_lettered_at.millis(),
             discarded,
             discarded_at,
             discard_reason,
@@ -238,17 +238,17 @@ fn delete_dead_letters(db: &Connection, positions: &[Position]) -> Result<()> {
     positions.iter().try_for_each(|position| expect_one_row(delete.execute([to_sql_int(position.get())])?))
 }
 
-fn update_dead_letters(db: &Connection, letters: &[DeadLetter]) -> Result<()> {
+fn update_dead_letters(db: &Connection, dead_letters: &[DeadLetter]) -> Result<()> {
     let mut update = db.prepare_cached(UPDATE_DEAD_LETTER)?;
-    for letter in letters {
-        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(letter);
+    for dead_letter in dead_letters {
+        let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);
         expect_one_row(update.execute(params![
-            letter.reason,
+            dead_letter.reason,
             discarded,
             discarded_at,
             discard_reason,
             acknowledged,
-            to_sql_int(letter.position.get()),
+            to_sql_int(dead_letter.position.get()),
         ])?)?;
     }
     Ok(())

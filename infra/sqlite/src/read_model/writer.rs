@@ -154,7 +154,7 @@ impl ReadModelWriter for SqliteReadModelWriter {
         self.run(|db| load::dead_letter_counts(db)).await
     }
 
-    async fn letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
+    async fn dead_letter(&self, position: Position) -> Result<Option<DeadLetter>, ReadModelError> {
         self.run(move |db| load::dead_letter(db, position)).await
     }
 

@@ -16,7 +16,7 @@ use chat_domain::{AppName, ChatNumber, Position, Version};
 use uuid::Uuid;
 
 use rows::{
-    LOG, Sides, app, at, changes, chat, chat_number, delete, discarded, letter, message, message_number,
+    LOG, Sides, app, at, changes, chat, chat_number, dead_letter, delete, discarded, message, message_number,
     page, token, tombstone, with_messages,
 };
 
@@ -46,7 +46,7 @@ macro_rules! read_model_contract {
             a_page_around_a_message_fills_up_from_the_other_side
             pages_step_over_deleted_messages
             an_empty_page_reports_the_messages_beyond_its_window
-            changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace
+            changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
             an_empty_commit_moves_the_checkpoint
@@ -255,7 +255,7 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
     assert_eq!(page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
 }
 
-pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_without_a_trace(
+pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing(
     open: impl Fn() -> Sides,
 ) {
     let sides = open();
@@ -322,7 +322,7 @@ pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
 
 pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Sides) {
     let sides = open();
-    let (one, two, three) = (letter(3, "x"), letter(5, "y"), letter(9, "x"));
+    let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "y"), dead_letter(9, "x"));
     let dead_letters = vec![one.clone(), two.clone(), three];
     sides.writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
     assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
@@ -340,7 +340,7 @@ pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Side
 pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run: W) {
     let before = sides.reader.digest().await.unwrap();
     let from = before.position.get();
-    let (one, two) = (letter(from + 1, "x"), letter(from + 2, "x"));
+    let (one, two) = (dead_letter(from + 1, "x"), dead_letter(from + 2, "x"));
     let dead_letters = vec![one.clone(), two.clone()];
     dry_run
         .commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(from, from + 5) })
@@ -365,22 +365,22 @@ fn list(filter: DeadLetterFilter) -> DeadLetterQuery {
 
 /// The positions on a page.
 fn positions(page: &DeadLetterPage) -> Vec<u64> {
-    page.letters.iter().map(|listed| listed.letter.position.get()).collect()
+    page.dead_letters.iter().map(|listed| listed.dead_letter.position.get()).collect()
 }
 
 pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
-    let (one, two, three) = (letter(3, "x"), letter(5, "x"), letter(9, "y"));
+    let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "x"), dead_letter(9, "y"));
     let dead_letters = vec![one.clone(), two.clone(), three.clone()];
     writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
-    assert_eq!(writer.letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
-    assert_eq!(writer.letter(Position::new(4)).await.unwrap(), None);
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
+    assert_eq!(writer.dead_letter(Position::new(4)).await.unwrap(), None);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
 
-    let discarded_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
+    let discarded_dead_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
-    let changed = vec![discarded_letter.clone(), reworded.clone()];
+    let changed = vec![discarded_dead_letter.clone(), reworded.clone()];
     let resolved = vec![Position::new(3)];
     writer
         .commit(ReadModelChanges {
@@ -390,7 +390,7 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
         })
         .await
         .unwrap();
-    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(discarded_letter.clone()));
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(discarded_dead_letter.clone()));
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), []);
     assert_eq!(writer.blocked_streams().await.unwrap(), ["y"]);
     assert_eq!(
@@ -399,13 +399,13 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     );
     assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
 
-    let mut seen = discarded_letter;
+    let mut seen = discarded_dead_letter;
     seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
     writer
         .commit(ReadModelChanges { changed_dead_letters: vec![seen.clone()], ..changes(12, 13) })
         .await
         .unwrap();
-    assert_eq!(writer.letter(Position::new(5)).await.unwrap(), Some(seen));
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(seen));
     assert_eq!(
         writer.dead_letter_counts().await.unwrap(),
         DeadLetterCounts { pending: 1, unacknowledged_discards: 0 }
@@ -418,36 +418,38 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
 
 pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
-    let waiting =
-        |position, stream| DeadLetter { reason: BEHIND_DEAD_LETTER.to_owned(), ..letter(position, stream) };
-    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..letter(1, "x") };
+    let waiting = |position, stream| DeadLetter {
+        reason: BEHIND_DEAD_LETTER.to_owned(),
+        ..dead_letter(position, stream)
+    };
+    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..dead_letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
     let dead_letters = vec![
         acknowledged,
-        DeadLetter { discarded: Some(discarded(20)), ..letter(2, "x") },
-        letter(3, "x"),
-        letter(4, "y"),
+        DeadLetter { discarded: Some(discarded(20)), ..dead_letter(2, "x") },
+        dead_letter(3, "x"),
+        dead_letter(4, "y"),
         waiting(5, "x"),
         waiting(6, "x"),
     ];
     writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
 
-    let needing_attention = reader.letters(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
+    let needing_attention = reader.dead_letter_page(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
     assert_eq!(
         (positions(&needing_attention), needing_attention.position),
         (vec![2, 3, 4], Position::new(9))
     );
-    let behind: Vec<_> = needing_attention.letters.iter().map(|listed| listed.waiting_behind).collect();
+    let behind: Vec<_> = needing_attention.dead_letters.iter().map(|listed| listed.waiting_behind).collect();
     assert_eq!(behind, [0, 2, 0]);
     assert_eq!(needing_attention.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
 
-    let all = reader.letters(list(DeadLetterFilter::All)).await.unwrap();
+    let all = reader.dead_letter_page(list(DeadLetterFilter::All)).await.unwrap();
     assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(all.letters[4].waiting_behind, 0);
+    assert_eq!(all.dead_letters[4].waiting_behind, 0);
     let of_x = DeadLetterQuery { stream: Some("x".to_owned()), ..list(DeadLetterFilter::All) };
-    assert_eq!(positions(&reader.letters(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
+    assert_eq!(positions(&reader.dead_letter_page(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
     let page = DeadLetterQuery { after: Position::new(2), limit: 2, ..of_x };
-    assert_eq!(positions(&reader.letters(page).await.unwrap()), [3, 5]);
+    assert_eq!(positions(&reader.dead_letter_page(page).await.unwrap()), [3, 5]);
 }
 
 pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) {
@@ -466,11 +468,11 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) 
         ReadModelChanges { edited_messages: vec![edit], ..changes(1_000, 1_001) },
         ReadModelChanges { deleted_messages: vec![tombstone(&messages[1], true)], ..changes(1_001, 1_002) },
         ReadModelChanges { changed_chats: vec![renumbered], ..changes(1_002, 1_003) },
-        ReadModelChanges { new_dead_letters: vec![letter(1_004, "x")], ..changes(1_003, 1_004) },
+        ReadModelChanges { new_dead_letters: vec![dead_letter(1_004, "x")], ..changes(1_003, 1_004) },
         ReadModelChanges {
             changed_dead_letters: vec![DeadLetter {
                 discarded: Some(discarded(1_005)),
-                ..letter(1_004, "x")
+                ..dead_letter(1_004, "x")
             }],
             ..changes(1_004, 1_005)
         },

@@ -87,7 +87,7 @@ pub fn tombstone(message: &NewMessage, stored: bool) -> Tombstone {
     }
 }
 
-pub fn letter(position: u64, stream: &str) -> DeadLetter {
+pub fn dead_letter(position: u64, stream: &str) -> DeadLetter {
     DeadLetter {
         position: Position::new(position),
         stream: stream.to_owned(),

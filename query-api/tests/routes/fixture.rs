@@ -40,7 +40,7 @@ use uuid::Uuid;
 const DEADLINE: Duration = Duration::from_secs(20);
 pub const ADMIN: &str = "let-me-in";
 
-pub struct Stage {
+pub struct Fixture {
     folder: TempDir,
     event_store: Arc<dyn EventStore>,
     revisions: Mutex<HashMap<String, u64>>,
@@ -85,12 +85,12 @@ impl Readiness for AlwaysReady {
     }
 }
 
-impl Stage {
-    /// Creates a stage with a live projector.
+impl Fixture {
+    /// Creates a fixture with a live projector.
     pub fn live() -> Self {
-        let stage = Self::without_projector();
-        stage.start_projector();
-        stage
+        let fixture = Self::without_projector();
+        fixture.start_projector();
+        fixture
     }
 
     pub fn without_projector() -> Self {

@@ -1,4 +1,4 @@
-//! The same story told to a log of either engine: fixed ids, times, and actors.
+//! The same story event to a log of either engine: fixed ids, times, and actors.
 
 use std::collections::HashMap;
 
@@ -18,14 +18,14 @@ use crate::operator::{CommandOutput, TestLog};
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log with the story, a read model, and how to reach them.
-pub struct Stage {
-    pub setting: TestLog,
+pub struct Fixture {
+    pub test_log: TestLog,
     database: Option<String>,
-    /// Where the events are, in the order in which they were told.
+    /// Where the events are, in the order in which they were event.
     pub positions: Vec<Position>,
 }
 
-impl Stage {
+impl Fixture {
     /// On both line-ups.
     pub async fn both() -> [Self; 2] {
         let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
@@ -35,9 +35,9 @@ impl Stage {
         [Self::of(embedded, None).await, Self::of(at_scale, Some(database)).await]
     }
 
-    async fn of(setting: TestLog, database: Option<String>) -> Self {
-        let positions = tell(&*setting.log().await).await;
-        Self { setting, database, positions }
+    async fn of(test_log: TestLog, database: Option<String>) -> Self {
+        let positions = append_seed_events(&*test_log.log().await).await;
+        Self { test_log, database, positions }
     }
 
     /// The position of an event of the story, counted from 1.
@@ -48,8 +48,8 @@ impl Stage {
     /// Folds the log into the read model, and ends.
     pub async fn project(&self) {
         let mut options =
-            ProcessOptions::new("projector", self.setting.folder.path()).with("--only", "read-model");
-        if let Some(server) = &self.setting.server {
+            ProcessOptions::new("projector", self.test_log.folder.path()).with("--only", "read-model");
+        if let Some(server) = &self.test_log.server {
             options = options.with("--event-store-url", &server.url());
         }
         if let Some(database) = &self.database {
@@ -69,23 +69,26 @@ impl Stage {
         if let Some(database) = &self.database {
             all.extend(["--database-url", database]);
         }
-        self.setting.run(&all)
+        self.test_log.run(&all)
     }
 
     /// What it answers as JSON: the data of the envelope.
     pub fn data(&self, arguments: &[&str]) -> Value {
-        let said = self.audit(&[arguments, &["-o", "json"]].concat()).expect(0);
-        serde_json::from_str::<Value>(&said.stdout).expect("JSON")["data"].take()
+        let output = self.audit(&[arguments, &["-o", "json"]].concat()).expect(0);
+        serde_json::from_str::<Value>(&output.stdout).expect("JSON")["data"].take()
     }
 
     /// Compares an answer with how it was approved.
     #[track_caller]
-    pub fn check(&self, name: &str, said: &CommandOutput) {
-        insta::assert_snapshot!(format!("{}_{name}", self.setting.name), said.shown(&self.setting, &[]));
+    pub fn check(&self, name: &str, output: &CommandOutput) {
+        insta::assert_snapshot!(
+            format!("{}_{name}", self.test_log.name),
+            output.redacted(&self.test_log, &[])
+        );
     }
 }
 
-struct Told {
+struct SeedEvent {
     stream: String,
     event_type: &'static str,
     data: String,
@@ -94,13 +97,19 @@ struct Told {
     trace: &'static str,
 }
 
-fn told(stream: &str, event_type: &'static str, data: &Value, actor: &Value, request: &'static str) -> Told {
+fn seed_event(
+    stream: &str,
+    event_type: &'static str,
+    data: &Value,
+    actor: &Value,
+    request: &'static str,
+) -> SeedEvent {
     let (stream, data, actor) = (stream.to_owned(), data.to_string(), actor.clone());
-    Told { stream, event_type, data, actor, request, trace: request }
+    SeedEvent { stream, event_type, data, actor, request, trace: request }
 }
 
 /// Twelve events, one a minute from 14:13:20 on.
-fn story() -> Vec<Told> {
+fn seed_events() -> Vec<SeedEvent> {
     let (app, chat, other) = (format!("app-{APP}"), format!("chat-{APP}-1"), format!("chat-{APP}-2"));
     let agent = "curl/8.7.1 \u{1b}[31m";
     let anonymous = json!({ "kind": "anonymous", "address": "203.0.113.5", "user_agent": agent });
@@ -113,56 +122,56 @@ fn story() -> Vec<Told> {
         "reason": "counts looked\nwrong"
     });
     let long = "The quick brown fox jumps over the lazy dog, again and again, until nobody looks any more.";
-    let mut story = vec![
-        told(&app, "AppCreated", &json!({ "name": "support" }), &anonymous, "request-1"),
-        told(&app, "ChatCreated", &json!({ "chat_number": 1 }), &client, "request-2"),
-        told(&chat, "MessageCreated", &body(1, "Hello, Gr\u{fc}\u{df}e"), &client, "request-3"),
-        told(
+    let mut events = vec![
+        seed_event(&app, "AppCreated", &json!({ "name": "support" }), &anonymous, "request-1"),
+        seed_event(&app, "ChatCreated", &json!({ "chat_number": 1 }), &client, "request-2"),
+        seed_event(&chat, "MessageCreated", &body(1, "Hello, Gr\u{fc}\u{df}e"), &client, "request-3"),
+        seed_event(
             &chat,
             "MessageCreated",
             &body(2, "red \u{1b}[31m\nand \u{202e}backwards"),
             &client,
             "request-4",
         ),
-        told(&chat, "MessageCreated", &body(3, long), &client, "request-5"),
-        told(&app, "AppRenamed", &json!({ "name": "Support Desk" }), &client, "request-6"),
-        told(&chat, "MessageEdited", &body(1, "Hello again"), &client, "request-7"),
-        told(&chat, "MessageDeleted", &json!({ "message_number": 2 }), &stranger, "request-8"),
-        told(&chat, "MessageDeleted", &json!({ "message_number": 3 }), &stranger, "request-9"),
-        told("chat-operations", "RebuildStarted", &rebuild, &alice, "request-10"),
-        told(&app, "ChatCreated", &json!({ "chat_number": 2 }), &client, "request-11"),
-        told(&other, "MessageCreated", &body(1, "torn"), &client, "request-12"),
+        seed_event(&chat, "MessageCreated", &body(3, long), &client, "request-5"),
+        seed_event(&app, "AppRenamed", &json!({ "name": "Support Desk" }), &client, "request-6"),
+        seed_event(&chat, "MessageEdited", &body(1, "Hello again"), &client, "request-7"),
+        seed_event(&chat, "MessageDeleted", &json!({ "message_number": 2 }), &stranger, "request-8"),
+        seed_event(&chat, "MessageDeleted", &json!({ "message_number": 3 }), &stranger, "request-9"),
+        seed_event("chat-operations", "RebuildStarted", &rebuild, &alice, "request-10"),
+        seed_event(&app, "ChatCreated", &json!({ "chat_number": 2 }), &client, "request-11"),
+        seed_event(&other, "MessageCreated", &body(1, "torn"), &client, "request-12"),
     ];
-    for deletion in &mut story[7..9] {
+    for deletion in &mut events[7..9] {
         deletion.trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     }
     // As if its end had been lost.
-    story[11].data.truncate(r#"{"body":"torn"#.len());
-    story
+    events[11].data.truncate(r#"{"body":"torn"#.len());
+    events
 }
 
-async fn tell(log: &dyn EventStore) -> Vec<Position> {
+async fn append_seed_events(log: &dyn EventStore) -> Vec<Position> {
     let mut revisions: HashMap<String, u64> = HashMap::new();
     let mut positions = Vec::new();
-    for (index, told) in story().into_iter().enumerate() {
+    for (index, event) in seed_events().into_iter().enumerate() {
         let number = u64::try_from(index).expect("few") + 1;
-        let revision = revisions.entry(told.stream.clone()).or_default();
+        let revision = revisions.entry(event.stream.clone()).or_default();
         let metadata = json!({
-            "command": "Test", "actor": told.actor, "correlation_id": told.trace, "causation_id": told.request,
+            "command": "Test", "actor": event.actor, "correlation_id": event.trace, "causation_id": event.request,
         });
         let append = StreamAppend {
-            stream: told.stream.as_str().into(),
+            stream: event.stream.as_str().into(),
             expected_revision: ExpectedRevision::from_last_revision(
                 revision.checked_sub(1).map(Revision::new),
             ),
             events: vec![NewEvent {
                 id: EventId::new(Uuid::from_u128(u128::from(number))),
-                event_type: told.event_type,
+                event_type: event.event_type,
                 schema_version: SchemaVersion::CURRENT,
                 recorded_at: Timestamp::from_millis(
                     1_790_000_000_000 + i64::try_from(index).expect("few") * 60_000,
                 ),
-                data: told.data,
+                data: event.data,
                 metadata: metadata.to_string().into(),
             }],
         };

@@ -5,8 +5,8 @@ use crate::harness::deadline::eventually;
 use crate::test_system::{CommandOutput, TestSystem, Topology};
 
 /// Takes out what differs from run to run: the folder, the server, the token, times, sizes, rates, large numbers.
-fn redacted(stage: &TestSystem, token: &str, text: &str) -> String {
-    let text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
+    let text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
     let mut shown = String::new();
     for line in text.lines() {
@@ -61,32 +61,32 @@ fn redacted_word(word: &str) -> String {
 }
 
 struct CommandScenario {
-    stage: TestSystem,
+    system: TestSystem,
     token: String,
     name: &'static str,
 }
 
 impl CommandScenario {
     async fn begin(topology: Topology) -> Self {
-        let stage = TestSystem::start(topology).await;
-        let token = create_app(stage.client(), "an app").await;
-        let chat = create_chat(stage.client(), &token).await;
+        let system = TestSystem::start(topology).await;
+        let token = create_app(system.client(), "an app").await;
+        let chat = create_chat(system.client(), &token).await;
         for body in ["one", "two", "three"] {
-            create_message(stage.client(), &token, chat, body).await;
+            create_message(system.client(), &token, chat, body).await;
         }
         let name = match topology {
             Topology::Embedded => "embedded",
             Topology::AtScale => "at_scale",
         };
-        let story = Self { stage, token, name };
-        story.settled().await;
-        story
+        let scenario = Self { system, token, name };
+        scenario.settled().await;
+        scenario
     }
 
     /// Waits until every live generation has a projector of its own that has folded everything.
     async fn settled(&self) {
         eventually("all generations that are live are kept", async || {
-            let list = self.stage.run_json(&["projections", "list"]).await;
+            let list = self.system.run_json(&["projections", "list"]).await;
             let mut live =
                 list["data"].as_array()?.iter().filter(|listed| listed["standing"] == "live").peekable();
             live.peek()?;
@@ -100,79 +100,79 @@ impl CommandScenario {
 
     fn show(&self, verb: &str, answer: &CommandOutput) {
         let (text, said) = (answer.text(), answer.stderr());
-        let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
-        assert!(!text.contains(acts), "it does something to a terminal: {text:?}");
+        let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!text.contains(is_control), "it does something to a terminal: {text:?}");
         let notes: Vec<&str> = said
             .lines()
             .filter(|line| ["note", "warning", "chat-api"].iter().any(|of| line.starts_with(of)))
             .collect();
         let all =
             format!("exit code {}\n{text}--\n{}", answer.0.status.code().unwrap_or(-1), notes.join("\n"));
-        insta::assert_snapshot!(format!("{verb}_{}", self.name), redacted(&self.stage, &self.token, &all));
+        insta::assert_snapshot!(format!("{verb}_{}", self.name), redacted(&self.system, &self.token, &all));
     }
 
-    async fn says(&self, verb: &str, code: i32, arguments: &[&str]) {
+    async fn check_output(&self, verb: &str, code: i32, arguments: &[&str]) {
         let arguments: Vec<&str> = ["projections"].iter().chain(arguments).copied().collect();
-        self.show(verb, &self.stage.run(&arguments).await.expect(code));
+        self.show(verb, &self.system.run(&arguments).await.expect(code));
     }
 }
 
 async fn check_every_command(topology: Topology) {
-    let story = CommandScenario::begin(topology).await;
+    let scenario = CommandScenario::begin(topology).await;
     let reason = ["--execute", "--operator", "a tester", "--reason", "a test"];
     let with_reason = |verb: &[&'static str]| -> Vec<&str> { verb.iter().chain(&reason).copied().collect() };
-    story.says("list", 0, &["list"]).await;
-    story.says("rebuild_dry_run", 0, &["rebuild", "--all"]).await;
-    story.says("rebuild_without_a_reason", 2, &["rebuild", "--all", "--execute"]).await;
-    story.says("promote_nothing", 2, &["promote"]).await;
-    story.says("rebuild", 0, &with_reason(&["rebuild", "--all"])).await;
-    story.settled().await;
-    story.says("rollback_dry_run", 0, &["rollback"]).await;
-    story.says("rollback", 0, &with_reason(&["rollback"])).await;
-    story.settled().await;
-    story.says("promote_dry_run", 0, &["promote", "read-model"]).await;
-    story.says("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
-    story.says("verify_full", 0, &["verify", "search-index", "--full"]).await;
+    scenario.check_output("list", 0, &["list"]).await;
+    scenario.check_output("rebuild_dry_run", 0, &["rebuild", "--all"]).await;
+    scenario.check_output("rebuild_without_a_reason", 2, &["rebuild", "--all", "--execute"]).await;
+    scenario.check_output("promote_nothing", 2, &["promote"]).await;
+    scenario.check_output("rebuild", 0, &with_reason(&["rebuild", "--all"])).await;
+    scenario.settled().await;
+    scenario.check_output("rollback_dry_run", 0, &["rollback"]).await;
+    scenario.check_output("rollback", 0, &with_reason(&["rollback"])).await;
+    scenario.settled().await;
+    scenario.check_output("promote_dry_run", 0, &["promote", "read-model"]).await;
+    scenario.check_output("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
+    scenario.check_output("verify_full", 0, &["verify", "search-index", "--full"]).await;
 
     // Somebody alters a row that readers see.
-    story
-        .stage
+    scenario
+        .system
         .alter(1, "UPDATE messages SET body = 'altered\u{1b}[2J\u{9b}\u{202e}' WHERE number = 2")
         .await;
-    story.says("verify_sample_finds", 1, &["verify", "read-model", "--sample", "2"]).await;
-    story.says("verify_full_finds", 1, &["verify", "read-model", "--full"]).await;
-    story.says("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;
-    story.says("diff", 1, &["diff", "read-model"]).await;
-    story.says("promote", 0, &with_reason(&["promote", "read-model"])).await;
-    story.settled().await;
-    story.says("verify_after", 0, &["verify", "read-model", "--full"]).await;
+    scenario.check_output("verify_sample_finds", 1, &["verify", "read-model", "--sample", "2"]).await;
+    scenario.check_output("verify_full_finds", 1, &["verify", "read-model", "--full"]).await;
+    scenario.check_output("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;
+    scenario.check_output("diff", 1, &["diff", "read-model"]).await;
+    scenario.check_output("promote", 0, &with_reason(&["promote", "read-model"])).await;
+    scenario.settled().await;
+    scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
     let drop = with_reason(&["drop", "--generation", "2"]);
-    story.says("drop_dry_run", 0, &["drop"]).await;
+    scenario.check_output("drop_dry_run", 0, &["drop"]).await;
     // The projectors of what was live before go on for a while.
     let dropped = eventually("nobody works on it any more", async || {
         let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
-        Some(story.stage.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
+        Some(scenario.system.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
     });
-    story.show("drop", &dropped.await);
-    assert!(!story.stage.folder().join("search-index.2").exists());
+    scenario.show("drop", &dropped.await);
+    assert!(!scenario.system.folder().join("search-index.2").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_verb_says_what_it_did_with_everything_embedded() {
+async fn each_command_reports_its_result() {
     check_every_command(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_verb_says_what_it_did_at_scale() {
+async fn each_command_reports_its_result_at_scale() {
     check_every_command(Topology::AtScale).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_lacks_an_event_is_explained_by_the_event_it_lacks() {
-    let story = CommandScenario::begin(Topology::Embedded).await;
-    story.stage.alter(1, "DELETE FROM messages WHERE number = 3").await;
-    let verified = story.stage.run_json(&["projections", "verify", "read-model", "--full"]).await;
+    let scenario = CommandScenario::begin(Topology::Embedded).await;
+    scenario.system.alter(1, "DELETE FROM messages WHERE number = 3").await;
+    let verified = scenario.system.run_json(&["projections", "verify", "read-model", "--full"]).await;
     assert_eq!(verified["status"], "finding");
     let shown = &verified["data"]["shown"];
     assert_eq!(shown.as_array().map(Vec::len), Some(1), "{verified}");

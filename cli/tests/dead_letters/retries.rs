@@ -25,17 +25,17 @@ async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn Event
 
 /// A system that has upgraded: a chat with three messages, of which the projections have none.
 async fn upgraded(topology: Topology) -> (TestSystem, String) {
-    let mut stage = TestSystem::start(topology).await;
-    let token = create_app(stage.client(), "an app").await;
-    create_chat(stage.client(), &token).await;
+    let mut system = TestSystem::start(topology).await;
+    let token = create_app(system.client(), "an app").await;
+    create_chat(system.client(), &token).await;
     for body in ["one", "two", "three"] {
-        create_message(stage.client(), &token, 1, body).await;
+        create_message(system.client(), &token, 1, body).await;
     }
-    stage.end_processes().await;
-    let log = log(&stage).await;
-    match stage.flag("--database-url") {
+    system.end_processes().await;
+    let log = log(&system).await;
+    match system.flag("--database-url") {
         None => {
-            let path = stage.folder().join("read-model.db");
+            let path = system.folder().join("read-model.db");
             fold_as_an_older_program(&SqliteReadModelStore { path }, &*log).await;
         }
         Some(url) => {
@@ -43,13 +43,13 @@ async fn upgraded(topology: Topology) -> (TestSystem, String) {
             fold_as_an_older_program(&PostgresReadModelStore { url }, &*log).await;
         }
     }
-    let dir = stage.folder().join("search-index");
+    let dir = system.folder().join("search-index");
     fold_as_an_older_program(&SearchIndexStore { dir }, &*log).await;
-    (stage, token)
+    (system, token)
 }
 
-async fn all_is_there(stage: &TestSystem, token: &str) {
-    for client in stage.clients() {
+async fn all_is_there(system: &TestSystem, token: &str) {
+    for client in system.clients() {
         let chat = client.get(chat_path(token, 1)).send().await.expect(200).json();
         assert_eq!(chat["message_count"], 3);
         let two = client.get(message_path(token, 1, 2)).send().await.expect(200).json();
@@ -59,12 +59,12 @@ async fn all_is_there(stage: &TestSystem, token: &str) {
     }
 }
 
-async fn a_retry_mends_what_an_older_program_left(topology: Topology) {
-    let (mut stage, token) = upgraded(topology).await;
-    stage.start_processes().await;
-    stage.client().get(chat_path(&token, 1)).send().await.expect(404);
+async fn check_retry(topology: Topology) {
+    let (mut system, token) = upgraded(topology).await;
+    system.start_processes().await;
+    system.client().get(chat_path(&token, 1)).send().await.expect(404);
 
-    let tried = stage.run_json(&["dead-letters", "retry", "--all"]).await;
+    let tried = system.run_json(&["dead-letters", "retry", "--all"]).await;
     assert_eq!(tried["status"], "ok", "{tried}");
     let steps: Vec<_> = tried["data"]["steps"]
         .as_array()
@@ -78,32 +78,32 @@ async fn a_retry_mends_what_an_older_program_left(topology: Topology) {
         steps,
         [(read_model, Some(1), Some(1)), (read_model, Some(3), Some(3)), (search_index, Some(2), Some(2))]
     );
-    stage.client().get(chat_path(&token, 1)).send().await.expect(404);
+    system.client().get(chat_path(&token, 1)).send().await.expect(404);
 
     let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    stage.run(&done).await.expect(0);
-    all_is_there(&stage, &token).await;
-    stage.run(&["dead-letters", "list"]).await.expect(0);
-    stage.run(&["projections", "verify", "read-model", "--full"]).await.expect(0);
-    stage.run(&["projections", "verify", "search-index", "--full"]).await.expect(0);
+    system.run(&done).await.expect(0);
+    all_is_there(&system, &token).await;
+    system.run(&["dead-letters", "list"]).await.expect(0);
+    system.run(&["projections", "verify", "read-model", "--full"]).await.expect(0);
+    system.run(&["projections", "verify", "search-index", "--full"]).await.expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_mends_what_an_older_program_left_in_files() {
-    a_retry_mends_what_an_older_program_left(Topology::Embedded).await;
+async fn a_retry_applies_events_that_an_older_program_could_not_read() {
+    check_retry(Topology::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_mends_what_an_older_program_left_at_scale() {
-    a_retry_mends_what_an_older_program_left(Topology::AtScale).await;
+async fn a_retry_applies_events_that_an_older_program_could_not_read_at_scale() {
+    check_retry(Topology::AtScale).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_nobody_projects_the_command_carries_it_out() {
-    let (mut stage, token) = upgraded(Topology::Embedded).await;
+async fn without_a_projector_the_command_applies_the_action_itself() {
+    let (mut system, token) = upgraded(Topology::Embedded).await;
     let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
-    stage.run(&done).await.expect(0);
-    stage.run(&["dead-letters", "list"]).await.expect(0);
-    stage.start_processes().await;
-    all_is_there(&stage, &token).await;
+    system.run(&done).await.expect(0);
+    system.run(&["dead-letters", "list"]).await.expect(0);
+    system.start_processes().await;
+    all_is_there(&system, &token).await;
 }

@@ -5,10 +5,10 @@ use chat_domain::Position;
 use crate::test_system::{TestSystem, Topology};
 
 /// Takes out the folder, the token, times, ids, and the width of columns; names positions.
-pub fn redacted(stage: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
-    let mut text = text.replace(&stage.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
+pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
+    let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
-    if let Some(database) = stage.flag("--database-url") {
+    if let Some(database) = system.flag("--database-url") {
         text = text.replace(database, "[DATABASE]");
     }
     let words = |line: &str| {
@@ -42,8 +42,8 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
 }
 
 /// The line-up's name, for snapshots.
-pub fn name(stage: &TestSystem) -> &'static str {
-    match stage.topology {
+pub fn name(system: &TestSystem) -> &'static str {
+    match system.topology {
         Topology::Embedded => "embedded",
         Topology::AtScale => "at_scale",
     }

@@ -1,0 +1,113 @@
+//! An event that no program can read, from its being found to its being acknowledged, on both line-ups.
+
+use chat_domain::Position;
+use serde_json::Value;
+
+use crate::damage::{append, created, log};
+use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
+use crate::harness::deadline::eventually;
+use crate::redaction::{name, redacted};
+use crate::test_system::{TestSystem, Topology};
+
+struct CommandScenario {
+    system: TestSystem,
+    token: String,
+    positions: Vec<(Position, &'static str)>,
+}
+
+impl CommandScenario {
+    /// A chat with two messages, a third that can't be read, and a fourth that waits behind it.
+    async fn begin(topology: Topology) -> Self {
+        let system = TestSystem::start(topology).await;
+        let token = create_app(system.client(), "an app").await;
+        let chat = create_chat(system.client(), &token).await;
+        for body in ["one", "two"] {
+            create_message(system.client(), &token, chat, body).await;
+        }
+        let (log, stream) = (log(&system).await, format!("chat-{token}-1"));
+        let broken = append(&*log, &stream, "MessageCreated", r#"{"message_number":3,"body":7}"#).await;
+        let behind = append(&*log, &stream, "MessageCreated", &created(4, "four")).await;
+        let scenario = Self { system, token, positions: vec![(broken, "BROKEN"), (behind, "BEHIND")] };
+        scenario.reason_becomes(Some("2 events could not be applied and are parked")).await;
+        scenario
+    }
+
+    fn broken(&self) -> String {
+        self.positions[0].0.to_string()
+    }
+
+    /// Waits until the projecting process says this of both projections.
+    async fn reason_becomes(&self, reason: Option<&str>) {
+        let client = self.system.projecting().client();
+        eventually(&format!("{reason:?}"), async || {
+            let ready = client.get("/readyz").send().await.json();
+            let parts = ready["parts"].as_array()?.iter().filter(|part| !part["projection"].is_null());
+            let reasons: Vec<&Value> = parts.map(|part| &part["reason"]).collect();
+            (reasons.len() == 2 && reasons.iter().all(|given| given.as_str() == reason)).then_some(())
+        })
+        .await;
+    }
+
+    /// Carries a command out, and compares what it says.
+    async fn check_output(&self, verb: &str, arguments: &[&str], code: i32) {
+        let answer = self.system.run(arguments).await.expect(code);
+        let said = format!("{}---\n{}", answer.text(), answer.stderr());
+        let said = redacted(&self.system, &self.token, &self.positions, &said);
+        insta::assert_snapshot!(format!("{verb}_{}", name(&self.system)), said);
+    }
+}
+
+async fn check_every_command(topology: Topology) {
+    let scenario = CommandScenario::begin(topology).await;
+    let broken = scenario.broken();
+    scenario.check_output("list", &["dead-letters", "list"], 1).await;
+    scenario
+        .check_output("list_all", &["dead-letters", "list", "--all", "--projection", "read-model"], 1)
+        .await;
+    scenario.check_output("show", &["dead-letters", "show", &broken], 0).await;
+    scenario.check_output("retry_dry_run", &["dead-letters", "retry", &broken], 1).await;
+    scenario.check_output("no_reason", &["dead-letters", "retry", "--all", "--execute"], 2).await;
+    let retry = ["dead-letters", "retry", &broken, "--execute", "--reason", "just in case"];
+    scenario.check_output("retry", &retry, 1).await;
+
+    let behind = scenario.positions[1].0.to_string();
+    scenario.check_output("discard_behind", &["dead-letters", "discard", &behind], 2).await;
+    scenario.check_output("discard_dry_run", &["dead-letters", "discard", &broken, "--dry-run"], 0).await;
+    scenario.reason_becomes(Some("2 events could not be applied and are parked")).await;
+    let discard = ["dead-letters", "discard", &broken, "--execute", "--reason", "it holds no text"];
+    scenario.check_output("discard", &discard, 0).await;
+    scenario.reason_becomes(Some("1 events were discarded and not acknowledged")).await;
+
+    let client = scenario.system.client();
+    let path = |number| message_path(&scenario.token, 1, number);
+    for query in scenario.system.clients() {
+        assert_eq!(query.get(path(4)).send().await.expect(200).json()["body"], "four");
+        assert_eq!(query.get(path(3)).send().await.expect(404).code(), "message_not_found");
+    }
+    let fifth = create_message(client, &scenario.token, 1, "five").await;
+    let chat = client.get(chat_path(&scenario.token, 1)).after(&fifth).send().await.expect(200).json();
+    assert_eq!(chat["message_count"], 4, "the discarded one does not count: {chat}");
+
+    scenario.check_output("list_discarded", &["dead-letters", "list"], 1).await;
+    scenario.check_output("acknowledge_dry_run", &["dead-letters", "acknowledge", "--all"], 0).await;
+    let acknowledge = ["dead-letters", "acknowledge", &broken, "--execute", "--reason", "the app was told"];
+    scenario.check_output("acknowledge", &acknowledge, 0).await;
+    scenario.reason_becomes(None).await;
+    scenario.check_output("list_nothing", &["dead-letters", "list"], 0).await;
+    scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
+    let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;
+    assert_eq!((listed["version"].as_u64(), listed["status"].as_str()), (Some(1), Some("ok")));
+    let states: Vec<_> =
+        listed["data"]["letters"].as_array().expect("letters").iter().map(|of| &of["state"]).collect();
+    assert_eq!(states, ["acknowledged", "acknowledged"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_event_is_listed_discarded_and_acknowledged() {
+    check_every_command(Topology::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_event_is_listed_discarded_and_acknowledged_at_scale() {
+    check_every_command(Topology::AtScale).await;
+}
