@@ -12,6 +12,9 @@ use chat_web::Problem;
 use chat_web::admin_auth::AdminAccess;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+/// About the most events scanned for one answer. Clients continue from there with another request.
+pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
+
 /// Concurrent scans of the log. Further requests wait for a permit.
 const MAX_CONCURRENT_SCANS: usize = 4;
 

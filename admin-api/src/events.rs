@@ -13,8 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-use crate::api::{EnvelopeResult, envelope};
-use crate::audit::MAX_SCANNED_EVENTS;
+use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
 use crate::query_params::{parse_number, parse_position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {

@@ -5,14 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use axum::extract::FromRef;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
-use chat_ports::read_model::ReadModel;
+use chat_ports::read_model::{ReadModel, ReadModelError, Snapshot};
 use chat_ports::search_index::SearchIndex;
+use chat_web::Problem;
 use chat_web::admin_auth::AdminAccess;
+use chat_web::consistency::Freshness;
 use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
 use crate::lag::LagMeter;
-use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition};
+use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition, raise_freshness};
 use crate::search::SearchExecutor;
 
 /// The ports of the query API.
@@ -135,6 +137,25 @@ impl QueryApi {
 }
 
 impl QueryContext {
+    /// Queries the read model for a snapshot that is fresh enough.
+    pub(crate) async fn query_read_model<T, F>(
+        &self,
+        freshness: Freshness,
+        query: impl Fn() -> F,
+    ) -> Result<Snapshot<T>, Problem>
+    where
+        F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
+    {
+        let freshness = raise_freshness(freshness, self.minimum_positions.read_model);
+        let snapshot = self
+            .shared
+            .consistency_waiter
+            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), query)
+            .await?;
+        self.record_read_model_answer(snapshot.position);
+        Ok(snapshot)
+    }
+
     /// Records the position of a response from the read model, before it is sent.
     pub(crate) fn record_read_model_answer(&self, position: Position) {
         self.projections.answered_positions.read_model.raise(position);

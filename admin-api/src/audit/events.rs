@@ -16,10 +16,9 @@ use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::MAX_SCANNED_EVENTS;
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::api::{EnvelopeResult, envelope};
+use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
 use crate::query_params::{malformed_parameter, parse_number};
 
 /// The order and size of a page.

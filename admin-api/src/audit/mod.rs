@@ -6,15 +6,10 @@ mod stats;
 mod subjects;
 mod tail;
 
-use chat_operations::audit::ExplainError;
-use chat_web::Problem;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::AdminApi;
-
-/// About the most events scanned for one answer. Clients continue from there with another request.
-pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
     OpenApiRouter::new()
@@ -33,11 +28,4 @@ pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
         .routes(routes!(subjects::app_diff))
         .routes(routes!(subjects::chat_diff))
         .routes(routes!(subjects::message_diff))
-}
-
-fn explain_problem(error: ExplainError) -> Problem {
-    match error {
-        ExplainError::EventStore(error) => error.into(),
-        ExplainError::ReadModel(error) => error.into(),
-    }
 }

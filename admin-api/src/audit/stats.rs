@@ -9,11 +9,10 @@ use chat_web::openapi;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::MAX_SCANNED_EVENTS;
 use super::events::AuditFails;
 use super::filter::FilterParams;
 use crate::AdminApi;
-use crate::api::{EnvelopeResult, envelope};
+use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
 use crate::query_params::parse_number;
 
 /// The length of the lists.

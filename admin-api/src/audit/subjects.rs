@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use chat_operations::audit::{
-    Difference, Explanation, LogPoint, StateThen, Subject, difference, explain, state_at,
+    Difference, ExplainError, Explanation, LogPoint, StateThen, Subject, difference, explain, state_at,
 };
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
@@ -11,9 +11,8 @@ use chat_web::{Problem, openapi, problem_responses};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{MAX_SCANNED_EVENTS, explain_problem};
 use crate::AdminApi;
-use crate::api::{EnvelopeResult, envelope};
+use crate::api::{EnvelopeResult, MAX_SCANNED_EVENTS, envelope};
 use crate::query_params::malformed_parameter;
 
 problem_responses!(pub(super) ExplainFails: AdminTokenMissing, AdminTokenWrong, AppNotFound, ChatNotFound,
@@ -165,3 +164,10 @@ subject_handlers!(
     message_at,
     message_diff
 );
+
+fn explain_problem(error: ExplainError) -> Problem {
+    match error {
+        ExplainError::EventStore(error) => error.into(),
+        ExplainError::ReadModel(error) => error.into(),
+    }
+}

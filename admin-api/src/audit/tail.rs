@@ -20,9 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 
-use super::MAX_SCANNED_EVENTS;
 use super::filter::FilterParams;
 use crate::AdminApi;
+use crate::api::MAX_SCANNED_EVENTS;
 use crate::query_params::{malformed_parameter, parse_number};
 
 /// The longest silence of a tail, because proxies may close idle connections.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::digests;
-use crate::faults::Fault;
+use crate::faults::{Fault, Role};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
@@ -23,15 +23,6 @@ pub enum Log {
     SqliteFile,
     /// A KurrentDB at this URL.
     KurrentDb(String),
-}
-
-/// What a process does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    CommandApi,
-    ReadModelProjector,
-    SearchProjector,
-    QueryApi,
 }
 
 /// A process that comes back at the same address.

@@ -6,7 +6,14 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::cluster::Role;
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    CommandApi,
+    ReadModelProjector,
+    SearchProjector,
+    QueryApi,
+}
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use chat_web::{openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Done, HeaderPairs, consistency_token_header, created_response};
+use super::responses::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
 use crate::service::CommandService;
@@ -71,7 +71,6 @@ problem_responses!(
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
             ("Location" = String, description = "The location of the app"),
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
@@ -103,9 +102,7 @@ pub(super) async fn create_app(
     put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = NewName,
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`")),
     responses(
-        (status = 200, description = "Renamed, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
-        )),
+        (status = 200, description = "Renamed, durably", body = Done),
         RenameFails,
     ),
 )]

@@ -13,7 +13,7 @@ use chat_web::{openapi, problem_responses};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::created_response;
+use super::responses::created_response;
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
 use crate::service::CommandService;
@@ -42,7 +42,6 @@ problem_responses!(
     responses(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
             ("Location" = String, description = "The location of the chat"),
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,

@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Done, HeaderPairs, consistency_token_header, created_response};
+use super::responses::{Done, HeaderPairs, consistency_token_header, created_response};
 use crate::command::Command;
 use crate::idempotency::FingerprintedKey;
 use crate::service::CommandService;
@@ -64,7 +64,6 @@ problem_responses!(
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
             ("Location" = String, description = "The location of the message"),
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
             ("Idempotency-Replayed" = String, description = "`true` if an earlier request with the same key created it"),
         )),
         CreateFails,
@@ -97,9 +96,7 @@ pub(super) async fn create_message(
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`")),
     request_body = NewBody,
     responses(
-        (status = 200, description = "Edited, durably", body = Done, headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
-        )),
+        (status = 200, description = "Edited, durably", body = Done),
         EditFails,
     ),
 )]
@@ -123,9 +120,7 @@ pub(super) async fn edit_message(
     delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath),
     responses(
-        (status = 204, description = "Deleted, durably", headers(
-            ("Consistency-Token" = String, description = "Send it with a query to see this change"),
-        )),
+        (status = 204, description = "Deleted, durably"),
         DeleteFails,
     ),
 )]

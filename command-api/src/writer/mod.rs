@@ -9,6 +9,7 @@
 
 mod batch;
 mod command_request;
+mod config;
 mod load_state;
 mod stream_state;
 mod writer_task;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chat_domain::{Metadata, Position, Timestamp};
-use chat_ports::counters::Counters;
 use chat_ports::event_store::EventStore;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -27,29 +27,8 @@ use tokio::time::Instant;
 use crate::command::{Command, CommandError, CommandOutcome};
 use crate::idempotency::ReservedKey;
 use command_request::CommandRequest;
+pub use config::WriterConfig;
 use writer_task::Writer;
-
-/// The ports and limits of a writer.
-#[derive(Clone)]
-pub struct WriterConfig {
-    /// The log.
-    pub event_store: Arc<dyn EventStore>,
-    /// The counters that assign numbers to chats and messages.
-    pub counters: Arc<dyn Counters>,
-    /// The clock that stamps events.
-    pub clock: fn() -> Timestamp,
-    /// The number of unanswered commands; a command beyond it fails with [`CommandError::Overloaded`].
-    pub queue_capacity: usize,
-    /// The size of the cache of stream states, in bytes.
-    pub cache_bytes: u64,
-    /// The last position of the log when the writer starts.
-    pub head: Position,
-}
-
-impl WriterConfig {
-    /// The default size of the cache of stream states: about 150,000 streams.
-    pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
-}
 
 /// A handle that sends commands to the writer task. Cheap to clone.
 #[derive(Clone)]

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::WriterConfig;
 use super::command_request::{CommandRequest, StreamCommands};
+use super::config::WriterConfig;
 use super::load_state::LoadError;
 use super::stream_state::{AggregateState, ByteWeighter, FoldDepth, StreamState};
 use crate::command::{Command, CommandError};

@@ -37,12 +37,6 @@ use subscription::KurrentDbSubscription;
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
-/// The name prefixes of this system's streams. The server filters out all other events.
-const STREAM_PREFIXES: &[&str] = &["app-", "chat-"];
-
-/// The number of filtered-out events after which the server reports its progress.
-const CHECKPOINT_INTERVAL: u32 = 256;
-
 /// Concurrent appends: servers accept 100 calls on one connection, and reads need some of them.
 const CONCURRENT_APPENDS: usize = 64;
 

@@ -8,8 +8,13 @@ use kurrentdb::{Client, ReadAllOptions, ReadStreamOptions, StreamPosition, Subsc
 use super::call_error::{CallError, Damage};
 use super::connection::Connection;
 use super::event_encoding::{self, StreamNames};
-use super::{CHECKPOINT_INTERVAL, STREAM_PREFIXES};
 use chat_ports::event_store::{EventLookup, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
+
+/// The name prefixes of this system's streams. The server filters out all other events.
+const STREAM_PREFIXES: &[&str] = &["app-", "chat-"];
+
+/// The number of filtered-out events after which the server reports its progress.
+const CHECKPOINT_INTERVAL: u32 = 256;
 
 /// The payload and metadata bytes after which a read stops: bounds the memory of a read.
 const MAX_READ_BYTES: usize = 8 << 20;

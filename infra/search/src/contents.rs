@@ -8,9 +8,9 @@ use chat_ports::projection_contents::{EntityKey, EntityKind, ProjectionContents}
 use chat_ports::search_index::{Document, SearchError};
 use tantivy::TantivyDocument;
 
+use crate::documents::StoredDocument;
 use crate::error::{classify_error, damaged};
 use crate::index::TantivyIndex;
-use crate::schema::StoredDocument;
 
 impl TantivyIndex {
     /// The digest of one snapshot, and the snapshot's position. Reads every document.

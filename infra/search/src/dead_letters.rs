@@ -1,63 +1,17 @@
-//! Dead letters in the index: their documents, and how they are listed and counted.
-//!
-//! A dead letter is a document with a key, a position, tags to find it by, and itself as JSON. It has no app and no chat,
-//! so that no search finds it.
+//! Lists and counts the dead letters of the index.
 
-use chat_domain::{Position, Revision, Timestamp};
+use chat_domain::Position;
 use chat_ports::dead_letter::{
-    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DiscardRecord,
-    ListedDeadLetter,
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
 };
 use chat_ports::search_index::SearchError;
-use serde::{Deserialize, Serialize};
+use tantivy::Term;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{TantivyDocument, Term};
 
+use crate::documents::{DeadLetterTag, StoredDocument};
 use crate::index::{Snapshot, TantivyIndex};
-use crate::schema::{Fields, StoredDocument};
 use crate::top_hits::PageRequest;
-
-/// A set of dead letters. Each dead letter is tagged with the sets that it belongs to, alone and together with its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DeadLetterTag {
-    /// All dead letters.
-    All,
-    /// Those that [need attention](DeadLetter::needs_attention).
-    NeedsAttention,
-    /// Those that are neither applied nor discarded.
-    Pending,
-    /// Those that were discarded, until the discard is acknowledged.
-    Discarded,
-}
-
-impl DeadLetterTag {
-    const ALL: [Self; 4] = [Self::All, Self::NeedsAttention, Self::Pending, Self::Discarded];
-
-    /// The stored name.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::NeedsAttention => "standing",
-            Self::Pending => "parked",
-            Self::Discarded => "discarded",
-        }
-    }
-
-    fn applies_to(self, dead_letter: &DeadLetter) -> bool {
-        match self {
-            Self::All => true,
-            Self::NeedsAttention => dead_letter.needs_attention(),
-            Self::Pending => dead_letter.discarded.is_none(),
-            Self::Discarded => dead_letter.discarded.is_some() && dead_letter.needs_attention(),
-        }
-    }
-
-    /// The tag as a term, of one stream or of all.
-    fn term_text(self, stream: Option<&str>) -> String {
-        stream.map_or_else(|| self.as_str().to_owned(), |stream| format!("{}/{stream}", self.as_str()))
-    }
-}
 
 impl TantivyIndex {
     /// The first `limit` pending dead letters by position, and the number of all pending ones.
@@ -142,64 +96,4 @@ impl TantivyIndex {
         }
         Ok((dead_letters, top_hits.total))
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredDeadLetter {
-    stream: String,
-    revision: u64,
-    event_type: String,
-    reason: String,
-    parked_at: Timestamp,
-    discarded: Option<DiscardRecord>,
-}
-
-impl Fields {
-    /// The term that only the dead letter of the event at a position has.
-    pub fn dead_letter_key_term(&self, position: Position) -> Term {
-        Term::from_field_text(self.key, &dead_letter_key(position))
-    }
-
-    /// Encodes a dead letter.
-    pub fn dead_letter_document(
-        &self,
-        dead_letter: DeadLetter,
-    ) -> Result<TantivyDocument, serde_json::Error> {
-        let mut stored = TantivyDocument::new();
-        stored.add_text(self.key, dead_letter_key(dead_letter.position));
-        for tag in DeadLetterTag::ALL.into_iter().filter(|tag| tag.applies_to(&dead_letter)) {
-            stored.add_text(self.dead_letter_tags, tag.term_text(None));
-            stored.add_text(self.dead_letter_tags, tag.term_text(Some(&dead_letter.stream)));
-        }
-        stored.add_u64(self.position, dead_letter.position.get());
-        let json = serde_json::to_string(&StoredDeadLetter {
-            stream: dead_letter.stream,
-            revision: dead_letter.revision.get(),
-            event_type: dead_letter.event_type,
-            reason: dead_letter.reason,
-            parked_at: dead_letter.dead_lettered_at,
-            discarded: dead_letter.discarded,
-        })?;
-        stored.add_text(self.dead_letter, json);
-        Ok(stored)
-    }
-}
-
-/// Decodes the JSON of a dead letter.
-pub(crate) fn parse_dead_letter(position: Position, json: &str) -> Result<DeadLetter, serde_json::Error> {
-    let stored: StoredDeadLetter = serde_json::from_str(json)?;
-    Ok(DeadLetter {
-        position,
-        stream: stored.stream,
-        revision: Revision::new(stored.revision),
-        event_type: stored.event_type,
-        reason: stored.reason,
-        dead_lettered_at: stored.parked_at,
-        discarded: stored.discarded,
-    })
-}
-
-/// Differs from the key of every message: no app token is this short.
-fn dead_letter_key(position: Position) -> String {
-    format!("letter/{position}")
 }

@@ -18,11 +18,12 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, SegmentReader, TantivyDocument};
 
 use crate::checkpoint::from_payload;
+use crate::documents::StoredDocument;
 use crate::error::{classify_error, damaged, unavailable};
 use crate::folder;
 use crate::query_parser::parse_query;
 use crate::query_plan::{QueryPlan, plan_query};
-use crate::schema::{Fields, StoredDocument, schema};
+use crate::schema::{Fields, schema};
 use crate::snippet::build_snippet;
 use crate::top_hits::{self, PageRequest, SortColumns, TopHits};
 

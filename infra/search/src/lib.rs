@@ -6,12 +6,13 @@
 //! the index.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
-//! queries, and `folder`, `schema`, `checkpoint` and `dead_letters` define what is stored.
+//! queries, and `folder`, `schema`, `documents` and `checkpoint` define what is stored.
 
 mod best_match_query;
 mod checkpoint;
 mod contents;
 mod dead_letters;
+mod documents;
 mod error;
 mod folder;
 mod index;

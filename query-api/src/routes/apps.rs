@@ -13,7 +13,7 @@ use chat_web::{Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{serialize_rfc3339, versioned_response};
+use super::responses::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
 use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};

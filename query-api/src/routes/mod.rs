@@ -7,26 +7,15 @@ mod apps;
 mod chats;
 mod history;
 mod messages;
+mod responses;
 mod search;
 
-use axum::Json;
-use axum::response::{IntoResponse, Response};
-use chat_domain::{Timestamp, Version};
-use chat_ports::read_model::{ReadModelError, Snapshot};
-use chat_web::consistency::Freshness;
-use chat_web::extract::{IfNoneMatch, etag};
-use chat_web::{Problem, openapi};
-use http::header::{CONTENT_TYPE, ETAG};
-use http::{HeaderValue, StatusCode};
-use serde::{Serialize, Serializer};
+use chat_web::openapi;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::QueryApi;
-use crate::api::QueryContext;
-use crate::monotonic_reads::raise_freshness;
-use crate::response_position::ResponsePosition;
 
 /// Creates the query routes with their OpenAPI document, to be mounted under the API's prefix.
 pub fn router(api: QueryApi) -> OpenApiRouter {
@@ -58,52 +47,4 @@ fn routes() -> OpenApiRouter<QueryApi> {
         "Milliseconds that the snapshot is behind the log",
     );
     routes
-}
-
-impl QueryContext {
-    /// Queries the read model for a snapshot that is fresh enough.
-    async fn query_read_model<T, F>(
-        &self,
-        freshness: Freshness,
-        query: impl Fn() -> F,
-    ) -> Result<Snapshot<T>, Problem>
-    where
-        F: Future<Output = Result<Snapshot<T>, ReadModelError>>,
-    {
-        let freshness = raise_freshness(freshness, self.minimum_positions.read_model);
-        let snapshot = self
-            .shared
-            .consistency_waiter
-            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), query)
-            .await?;
-        self.record_read_model_answer(snapshot.position);
-        Ok(snapshot)
-    }
-}
-
-/// Creates the response for a versioned resource: 304 if the client has this version.
-fn versioned_response<T: Serialize>(
-    position: ResponsePosition,
-    if_none_match: &IfNoneMatch,
-    version: Version,
-    body: T,
-) -> Response {
-    let tag = [(ETAG, etag(version))];
-    if if_none_match.matches(version) {
-        return (StatusCode::NOT_MODIFIED, position, tag).into_response();
-    }
-    (position, tag, Json(body)).into_response()
-}
-
-/// Serializes a time in the format of RFC 3339.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
-fn serialize_rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(time.to_rfc3339().as_str())
-}
-
-/// Creates a JSON response. `capacity` is its approximate size in bytes, so that the buffer need not grow.
-fn json_response<T: Serialize>(capacity: usize, body: &T) -> Result<Response, Problem> {
-    let mut json = Vec::with_capacity(capacity);
-    serde_json::to_writer(&mut json, body).map_err(Problem::internal)?;
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response())
 }

@@ -14,7 +14,7 @@ use chat_web::{ErrorCode, Problem, openapi, problem_responses};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::serialize_rfc3339;
+use super::responses::serialize_rfc3339;
 use crate::api::QueryContext;
 use crate::monotonic_reads::raise_freshness;
 use crate::pagination::{Cursor, PageLimits};

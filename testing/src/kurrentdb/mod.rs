@@ -11,18 +11,16 @@
 mod connections;
 mod faults;
 mod log;
+mod node;
+mod protocol;
+mod responses;
 mod service;
 mod subscription;
-
-#[expect(clippy::all, clippy::pedantic, reason = "generated")]
-mod protocol {
-    include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
-}
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prost::bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
@@ -33,9 +31,9 @@ use tonic::transport::Server;
 use uuid::Uuid;
 
 use connections::{Connections, PipedConnection};
-use faults::FaultInjector;
 pub use faults::{Fault, FaultPlan};
 use log::{ExpectedRevision, Log, ProposedEvent, Record};
+use node::{Cluster, Node, lock};
 use protocol::event_store::client::gossip::gossip_server::GossipServer;
 use protocol::event_store::client::server_features::server_features_server::ServerFeaturesServer;
 use protocol::event_store::client::streams::streams_server::StreamsServer;
@@ -48,49 +46,6 @@ pub struct FakeKurrentDb {
     accepted: mpsc::Sender<io::Result<PipedConnection>>,
     accept_task: Mutex<Option<AbortHandle>>,
     runtime: Option<Runtime>,
-}
-
-/// The state that the nodes of a cluster share.
-#[derive(Debug)]
-struct Cluster {
-    log: Log,
-    /// The leader's port.
-    leader: AtomicU16,
-    nodes: Mutex<Vec<Arc<Node>>>,
-}
-
-/// The state of a node.
-#[derive(Debug)]
-struct Node {
-    port: u16,
-    is_up: AtomicBool,
-    cluster: Arc<Cluster>,
-    connections: Connections,
-    faults: Mutex<FaultInjector>,
-    /// The `authorization` that requests must have, if one is required.
-    authorization: Mutex<Option<String>>,
-    /// Incremented to end all subscriptions.
-    end_subscriptions_signal: watch::Sender<u64>,
-    append_count: AtomicU64,
-    delivered_count: AtomicU64,
-}
-
-impl Node {
-    fn is_leader(&self) -> bool {
-        self.cluster.leader.load(Ordering::SeqCst) == self.port
-    }
-
-    fn faults(&self) -> MutexGuard<'_, FaultInjector> {
-        lock(&self.faults)
-    }
-
-    fn end_subscriptions(&self) {
-        self.end_subscriptions_signal.send_modify(|times| *times += 1);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FakeKurrentDb {

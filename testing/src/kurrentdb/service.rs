@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ::uuid::Uuid;
 use prost::bytes::Bytes;
@@ -13,11 +12,10 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Node;
 use super::connections::ConnectionId;
 use super::faults::Fault;
-use super::lock;
-use super::log::{AppendOutcome, ExpectedRevision, ProposedEvent, Record};
+use super::log::{AppendOutcome, ExpectedRevision, ProposedEvent};
+use super::node::{Node, lock};
 use super::protocol::event_store::client::gossip::gossip_server::Gossip;
 use super::protocol::event_store::client::gossip::member_info::VNodeState;
 use super::protocol::event_store::client::gossip::{ClusterInfo, EndPoint, MemberInfo};
@@ -42,8 +40,9 @@ use super::protocol::event_store::client::streams::read_req::options::{
 use super::protocol::event_store::client::streams::read_resp::{Content, StreamNotFound};
 use super::protocol::event_store::client::streams::streams_server::Streams;
 use super::protocol::event_store::client::streams::{AppendReq, AppendResp, ReadReq, ReadResp};
-use super::protocol::event_store::client::{
-    AllStreamPosition, Empty, StreamIdentifier, Uuid as WireUuid, uuid,
+use super::protocol::event_store::client::{Empty, StreamIdentifier, uuid};
+use super::responses::{
+    all_stream_position, event_response, read_response, set_metadata, stream_deleted_status, wire_uuid,
 };
 use super::subscription::{self, StreamFilter};
 
@@ -346,48 +345,4 @@ fn proposed_event(message: ProposedMessage) -> Result<ProposedEvent, Status> {
     };
     let ProposedMessage { metadata, custom_metadata, data, .. } = message;
     Ok(ProposedEvent { id, metadata, custom_metadata, data })
-}
-
-fn wire_uuid(id: Uuid) -> WireUuid {
-    WireUuid { value: Some(uuid::Value::String(id.to_string())) }
-}
-
-fn all_stream_position(position: u64) -> AllStreamPosition {
-    AllStreamPosition { commit_position: position, prepare_position: position }
-}
-
-pub(super) fn read_response(content: Content) -> ReadResp {
-    ReadResp { content: Some(content) }
-}
-
-pub(super) fn event_response(record: &Record) -> ReadResp {
-    use super::protocol::event_store::client::streams::read_resp::ReadEvent;
-    use super::protocol::event_store::client::streams::read_resp::read_event::{Position, RecordedEvent};
-    const CREATED_AT: Duration = Duration::from_secs(1_790_000_000);
-    let mut metadata = record.proposed.metadata.clone();
-    metadata.insert("created".to_owned(), (CREATED_AT.as_secs() * 10_000_000).to_string());
-    let event = RecordedEvent {
-        id: Some(wire_uuid(record.proposed.id)),
-        stream_identifier: Some(StreamIdentifier { stream_name: record.stream.clone() }),
-        stream_revision: record.revision,
-        prepare_position: record.position,
-        commit_position: record.position,
-        metadata,
-        custom_metadata: record.proposed.custom_metadata.clone(),
-        data: record.proposed.data.clone(),
-    };
-    let position = Some(Position::CommitPosition(record.position));
-    read_response(Content::Event(ReadEvent { event: Some(event), link: None, position }))
-}
-
-fn stream_deleted_status() -> Status {
-    let mut status = Status::failed_precondition("Event stream is deleted.");
-    set_metadata(&mut status, "exception", "stream-deleted");
-    status
-}
-
-fn set_metadata(status: &mut Status, name: &'static str, value: &str) {
-    if let Ok(value) = value.parse() {
-        status.metadata_mut().insert(name, value);
-    }
 }

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::Node;
 use super::log::Record;
+use super::node::Node;
 use super::protocol::event_store::client::streams::ReadResp;
 use super::protocol::event_store::client::streams::read_req::options::FilterOptions;
 use super::protocol::event_store::client::streams::read_req::options::all_options::AllOption;
@@ -19,7 +19,7 @@ use super::protocol::event_store::client::streams::read_resp::{
     CaughtUp, Checkpoint, Content, SubscriptionConfirmation,
 };
 use super::protocol::event_store::client::{AllStreamPosition, Timestamp};
-use super::service::{event_response, read_response};
+use super::responses::{event_response, read_response};
 
 /// The records of one read.
 const PAGE_RECORDS: usize = 64;

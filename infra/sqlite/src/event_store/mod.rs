@@ -5,6 +5,7 @@
 //! same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A second thread
 //! checkpoints the WAL, so that no append waits for it.
 
+mod error;
 mod reader;
 mod recent_events;
 mod schema;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::wal_checkpointer::WalCheckpointer;
@@ -25,6 +25,7 @@ use chat_ports::event_store::{
     AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
     StreamRead, Subscription,
 };
+use error::classify;
 use reader::ReaderPool;
 use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
@@ -127,17 +128,4 @@ struct WriterStopped;
 
 fn fail_all(count: usize, error: impl Fn() -> AppendError) -> Vec<Result<AppendReceipt, AppendError>> {
     (0..count).map(|_| Err(error())).collect()
-}
-
-/// Maps an error of SQLite to the port: retryable or damage.
-fn classify(error: rusqlite::Error) -> EventStoreError {
-    use rusqlite::Error as E;
-    match &error {
-        E::SqliteFailure(failure, _)
-            if !matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
-        {
-            EventStoreError::Unavailable(error.into())
-        }
-        _ => EventStoreError::Damaged(error.into()),
-    }
 }

@@ -12,7 +12,8 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{classify, schema};
+use super::error::classify;
+use super::schema;
 use chat_ports::event_store::{EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
 /// The payload and metadata bytes after which a read stops: bounds the memory of a read.

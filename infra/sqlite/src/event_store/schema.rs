@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use uuid::Uuid;
 
-use super::classify;
+use super::error::classify;
 use crate::file_format::{FileContent, FileFormat};
 use chat_ports::event_store::{EventStoreError, LogId};
 

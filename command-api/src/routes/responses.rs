@@ -1,0 +1,53 @@
+//! The responses to commands.
+
+use axum::extract::OriginalUri;
+use axum::response::{IntoResponse, Response};
+use chat_domain::Position;
+use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken};
+use chat_web::extract::IDEMPOTENCY_REPLAYED;
+use http::header::LOCATION;
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::command::{CommandOutcome, ExecutionKind};
+
+/// The response to a command that has no result but its success.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {
+    #[schema(example = "success")]
+    status: &'static str,
+    message: &'static str,
+}
+
+impl Done {
+    pub(super) fn new(message: &'static str) -> Self {
+        Self { status: "success", message }
+    }
+}
+
+pub(super) type HeaderPairs<const N: usize> = [(HeaderName, HeaderValue); N];
+
+pub(super) fn consistency_token_header(position: Position) -> HeaderPairs<1> {
+    [(CONSISTENCY_TOKEN, ConsistencyToken(position).into())]
+}
+
+/// A 201 response, with the location of the new resource below the collection that the request named.
+pub(super) fn created_response(
+    collection: &OriginalUri,
+    member: impl std::fmt::Display,
+    outcome: &CommandOutcome,
+    body: impl IntoResponse,
+) -> Response {
+    let location = format!("{}/{member}", collection.path().trim_end_matches('/'));
+    let mut response =
+        (StatusCode::CREATED, consistency_token_header(outcome.position), body).into_response();
+    if outcome.execution == ExecutionKind::Replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    // The path was parsed from a URI, so it is a valid header value.
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}

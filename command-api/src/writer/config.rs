@@ -1,0 +1,29 @@
+//! The configuration of a writer.
+
+use std::sync::Arc;
+
+use chat_domain::{Position, Timestamp};
+use chat_ports::counters::Counters;
+use chat_ports::event_store::EventStore;
+
+/// The ports and limits of a writer.
+#[derive(Clone)]
+pub struct WriterConfig {
+    /// The log.
+    pub event_store: Arc<dyn EventStore>,
+    /// The counters that assign numbers to chats and messages.
+    pub counters: Arc<dyn Counters>,
+    /// The clock that stamps events.
+    pub clock: fn() -> Timestamp,
+    /// The number of unanswered commands; a command beyond it fails with [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
+    pub queue_capacity: usize,
+    /// The size of the cache of stream states, in bytes.
+    pub cache_bytes: u64,
+    /// The last position of the log when the writer starts.
+    pub head: Position,
+}
+
+impl WriterConfig {
+    /// The default size of the cache of stream states: about 150,000 streams.
+    pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
+}
