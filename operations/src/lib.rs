@@ -1,4 +1,4 @@
-//! Operator tasks: audit, integrity proofs, replay, projection rebuilds and dead letters.
+//! Operator tasks: backups, audit, integrity proofs, replay, projection rebuilds and dead letters.
 //!
 //! The command line and the admin API are two front ends of this crate. Everything here works on the ports, beside a
 //! running system or without one. An action that changes something is recorded in the log first ([`operator_actions`]),
@@ -6,6 +6,7 @@
 
 pub mod atomic_file;
 pub mod audit;
+pub mod backup;
 pub mod dead_letters;
 pub mod envelope;
 pub mod events_check;

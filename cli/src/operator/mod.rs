@@ -5,6 +5,7 @@
 
 mod answer;
 mod audit;
+mod backup;
 mod common_args;
 mod completions_and_man;
 mod context;
@@ -38,6 +39,9 @@ pub(crate) enum Command {
     /// Check the events of the log as they are stored
     #[command(subcommand)]
     Events(events::Command),
+    /// Copy the log into a folder while the system runs, and verify the copy
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(Box<backup::BackupArgs>),
     /// Send the log's events to another system: a program, a file, or an HTTP endpoint
     #[command(after_help = replay::EXAMPLES)]
     Replay(Box<replay::ReplayArgs>),
@@ -61,6 +65,7 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::Projections(command) => projections::run(command).await,
             Command::DeadLetters(command) => dead_letters::run(command).await,
             Command::Events(command) => events::run(command).await,
+            Command::Backup(arguments) => backup::run(*arguments).await,
             Command::Replay(command) => replay::run(*command).await,
             Command::Completions(arguments) => completions_and_man::completions(&arguments, chat_api),
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),

@@ -126,9 +126,14 @@ impl CommandOutput {
 fn run(folder: &Path, arguments: &[&str], log_arguments: &[String]) -> CommandOutput {
     let mut command = program();
     command.current_dir(folder).args(arguments).args(log_arguments).env("CHAT_OPERATOR", "alice@ops-1");
-    let Output { status, stdout, stderr } = command.output().expect("the program runs");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    CommandOutput { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    command.output().expect("the program runs").into()
+}
+
+impl From<Output> for CommandOutput {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
 }
 
 /// Appends `count` events, the same ones each time: by turns to an app's three chats.

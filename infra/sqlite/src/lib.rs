@@ -6,6 +6,6 @@ mod idempotency;
 mod read_model;
 mod wal_checkpointer;
 
-pub use event_store::SqliteEventStore;
+pub use event_store::{SqliteEventStore, check_event_log_file, copy_event_log};
 pub use idempotency::SqliteIdempotencyStore;
 pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelWriter};

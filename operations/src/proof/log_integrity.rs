@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::alteration::Alteration;
+use super::log_root::LogRoot;
 use super::log_walk::LogWalk;
 use super::tree::{Frontier, Hash};
 use super::{ProgressCallback, ProofError, leaf};
@@ -73,6 +74,13 @@ pub struct IntegrityReport {
     pub streams: u64,
     /// The first faults by position.
     pub faults: Vec<Fault>,
+}
+
+impl IntegrityReport {
+    /// The content of the log.
+    pub fn log_root(&self) -> LogRoot {
+        LogRoot { events: self.events, position: self.position, root: self.root }
+    }
 }
 
 /// Checks a log up to a position, or to its end.

@@ -15,6 +15,7 @@ pub mod key;
 pub mod leaf;
 pub mod leaves_file;
 pub mod log_integrity;
+pub mod log_root;
 mod log_walk;
 pub mod note;
 pub mod tree;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The hash prefix of leaves, so that a leaf can't be taken for a node.
@@ -42,6 +42,26 @@ impl Hash {
     /// Parses exactly the format that [`Self::to_base64`] writes.
     pub fn from_base64(text: &str) -> Option<Self> {
         STANDARD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// Parses exactly the format that [`fmt::Display`] writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 64 || !text.as_bytes().iter().all(is_digit) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("a hash is not 64 hexadecimal digits"))
     }
 }
 
@@ -164,6 +184,17 @@ pub(super) mod tests {
             let leaf = |index: usize| Hash::of_leaf(&[salt.to_be_bytes(), index.to_be_bytes()].concat());
             let leaves: Vec<Hash> = (0..count).map(leaf).collect();
             prop_assert_eq!(root(leaves.iter().copied()), root_by_definition(&leaves));
+        }
+    }
+
+    #[test]
+    fn parses_only_the_hexadecimal_form_that_it_prints() {
+        let hash = Hash::of_leaf(b"x");
+        let text = hash.to_string();
+        assert_eq!(Hash::from_hex(&text), Some(hash));
+        for wrong in ["", &text[1..], &text.to_uppercase(), &format!("{text} "), &text.replacen('a', "é", 1)]
+        {
+            assert_eq!(Hash::from_hex(wrong), None, "{wrong}");
         }
     }
 

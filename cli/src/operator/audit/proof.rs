@@ -6,6 +6,7 @@ use chat_domain::Position;
 use chat_files::durable_fs::path_with_suffix;
 use chat_operations::atomic_file::{FileAccess, NewFile};
 use chat_operations::audit::LogPoint;
+use chat_operations::backup::Manifest;
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::{self, EventProof};
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
@@ -63,6 +64,9 @@ pub(crate) struct VerifyArgs {
     /// The public key to check the checkpoint's signature with
     #[arg(long, value_name = "FILE", requires = "checkpoint")]
     public_key: Option<PathBuf>,
+    /// Compare with this backup: whether the log holds the events that were backed up
+    #[arg(long, value_name = "FOLDER", conflicts_with = "checkpoint")]
+    backup: Option<PathBuf>,
     /// Compare with a checkpoint whose signature is not checked, which is otherwise a finding
     #[arg(long, requires = "checkpoint", conflicts_with = "public_key")]
     unsigned: bool,
@@ -154,9 +158,12 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
 }
 
 pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
-    let VerifyArgs { checkpoint, public_key, unsigned, common } = arguments;
+    let VerifyArgs { checkpoint, public_key, backup, unsigned, common } = arguments;
     let failed = |error| Failure::because("the log could not be verified", &error);
     let key = public_key.as_deref().map(read_public_key).transpose()?;
+    if let Some(backup) = backup {
+        return verify_backup(backup, common).await;
+    }
     let Some(path) = checkpoint else {
         let context = CommandContext::open(common).await?;
         let mut progress = Progress::start("Reading events", expected_events(&context).await);
@@ -184,6 +191,23 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
         answer = answer.with_diagnostic(Severity::Warning, SIGNATURE_NOT_CHECKED);
     }
     Ok(answer)
+}
+
+/// Compares the log with the manifest of a backup.
+async fn verify_backup(backup: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
+    let manifest = Manifest::read(backup)
+        .map_err(|error| Failure::because("the log could not be compared with the backup", &error))?;
+    let context = CommandContext::open(common).await?;
+    let mut progress = Progress::start("Hashing events", Some(manifest.events));
+    let until = Some(manifest.position);
+    let found =
+        log_integrity::check(&*context.event_store, until, &mut |events| progress.set_done(events)).await;
+    let found = found.map_err(|error| Failure::because("the log could not be verified", &error))?;
+    drop(progress);
+    let holds = found.log_root() == manifest.log_root();
+    let data = json!({ "manifest": manifest, "holds_backup": holds, "log": found });
+    Ok(Answer::new(&data, render_proof::backup(&manifest, &found))?
+        .with_finding(!holds || !found.faults.is_empty()))
 }
 
 pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {

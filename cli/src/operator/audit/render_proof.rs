@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chat_operations::audit::event::AuditedEvent;
+use chat_operations::backup::Manifest;
 use chat_operations::proof::alteration::{Alteration, EventIdentity};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::CheckedProof;
@@ -37,6 +38,21 @@ pub(super) fn structure(found: &IntegrityReport) -> String {
         "{verdict}\nevents    {events}\nstreams   {streams}\nposition  {position}\nroot      {root}\n"
     );
     write_faults(&mut text, faults);
+    text
+}
+
+pub(super) fn backup(manifest: &Manifest, found: &IntegrityReport) -> String {
+    let Manifest { events, position, root, created_at, .. } = manifest;
+    let verdict = if found.log_root() == manifest.log_root() {
+        format!("the log holds every event of the backup, unaltered up to position {position}")
+    } else {
+        "the log does not hold the events of the backup".to_owned()
+    };
+    let mut text = format!(
+        "{verdict}\nbackup    {events} events, root {root}, {created_at}\nfound     {} events, root {}\n",
+        found.events, found.root
+    );
+    write_faults(&mut text, &found.faults);
     text
 }
 

@@ -6,6 +6,7 @@
 //! checkpoints the WAL, so that no append waits for it.
 
 mod error;
+mod log_copy;
 mod reader;
 mod recent_events;
 mod schema;
@@ -30,6 +31,8 @@ use reader::ReaderPool;
 use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
 use writer::AppendRequest;
+
+pub use log_copy::{check_event_log_file, copy_event_log};
 
 /// Concurrent reads of single streams.
 const CONCURRENT_STREAM_READS: usize = 4;
@@ -70,6 +73,26 @@ impl SqliteEventStore {
         writer::spawn(connection, queue, head_sender, Arc::clone(&recent), checkpointer)
             .map_err(unavailable)?;
         Ok(Self { log_id, requests, stream_readers, log_readers, recent, head })
+    }
+
+    /// Opens a log that nothing appends to, such as a copy, without changing its file or creating files beside it.
+    /// Appends to it fail.
+    ///
+    /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
+    pub fn open_read_only(path: &Path) -> Result<Self, EventStoreError> {
+        let connection = schema::open_for_reading(path).map_err(classify)?;
+        let log_id = schema::check_format(&connection)?;
+        let (_, head) = watch::channel(reader::read_head(&connection).map_err(classify)?);
+        // Without a writer thread.
+        let (requests, _) = mpsc::channel(writer::QUEUE_CAPACITY);
+        Ok(Self {
+            log_id,
+            requests,
+            stream_readers: Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS)),
+            log_readers: Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS)),
+            recent: Arc::new(RecentEvents::default()),
+            head,
+        })
     }
 }
 
@@ -121,9 +144,9 @@ impl EventStore for SqliteEventStore {
     }
 }
 
-/// The writer thread has ended, which only a panic can cause.
+/// There is no writer thread: the log was opened to be read, or the thread has panicked.
 #[derive(Debug, thiserror::Error)]
-#[error("the writer thread of the event log has stopped")]
+#[error("the event log has no writer thread")]
 struct WriterStopped;
 
 fn fail_all(count: usize, error: impl Fn() -> AppendError) -> Vec<Result<AppendReceipt, AppendError>> {

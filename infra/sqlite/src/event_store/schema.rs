@@ -87,24 +87,32 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 /// Creates the tables in a new file, or checks an existing file; returns the log's identity. Safe to run in two processes
 /// at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreError> {
-    let incompatible = |file: IncompatibleFile| EventStoreError::Damaged(file.into());
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(classify)?;
-    match FORMAT.identify(&transaction).map_err(classify)? {
+    if matches!(FORMAT.identify(&transaction).map_err(classify)?, FileContent::Empty) {
+        transaction.execute_batch(SCHEMA).map_err(classify)?;
+        transaction
+            .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
+            .map_err(classify)?;
+        FORMAT.write(&transaction).map_err(classify)?;
+    }
+    let id = check_format(&transaction)?;
+    transaction.commit().map_err(classify)?;
+    Ok(id)
+}
+
+/// Checks that the file is an event log of this version, and returns the log's identity.
+pub(super) fn check_format(connection: &Connection) -> Result<LogId, EventStoreError> {
+    let incompatible = |file: IncompatibleFile| EventStoreError::Damaged(file.into());
+    match FORMAT.identify(connection).map_err(classify)? {
         FileContent::Current => {}
-        FileContent::Empty => {
-            transaction.execute_batch(SCHEMA).map_err(classify)?;
-            transaction
-                .execute("INSERT INTO log (id) VALUES (?)", [Uuid::new_v4().as_bytes()])
-                .map_err(classify)?;
-            FORMAT.write(&transaction).map_err(classify)?;
-        }
         FileContent::OtherVersion(version) => {
             return Err(incompatible(IncompatibleFile::NewerVersion(version)));
         }
-        FileContent::Foreign { .. } => return Err(incompatible(IncompatibleFile::ForeignDatabase)),
+        FileContent::Empty | FileContent::Foreign { .. } => {
+            return Err(incompatible(IncompatibleFile::ForeignDatabase));
+        }
     }
-    let id: Vec<u8> = transaction.query_row("SELECT id FROM log", [], |row| row.get(0)).map_err(classify)?;
-    transaction.commit().map_err(classify)?;
+    let id: Vec<u8> = connection.query_row("SELECT id FROM log", [], |row| row.get(0)).map_err(classify)?;
     Uuid::from_slice(&id).map(LogId).map_err(|error| incompatible(IncompatibleFile::InvalidLogId(error)))
 }

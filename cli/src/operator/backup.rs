@@ -1,0 +1,86 @@
+//! `chat-api backup`: a verified copy of the log while the system runs.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chat_operations::backup::{self, Manifest};
+use clap::Args;
+use serde::Serialize;
+
+use super::answer::{self, Answer};
+use super::progress::Progress;
+use super::table::key_value_lines;
+use crate::engines::EventStoreLocation;
+use crate::failure::Failure;
+use crate::operator::common_args::CommonArgs;
+use crate::operator::context::{CommandContext, event_store_failure};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  chat-api backup --out /backup/2026-11-24
+  chat-api backup --out \"/backup/$(date -u +%Y%m%dT%H%M%SZ)\" --data-dir /var/lib/chat-api";
+
+/// Arguments of `backup`.
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    /// Folder for the backup; it may not exist, or must be empty
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// A backup, and its folder.
+#[derive(Serialize)]
+struct BackupAnswer<'a> {
+    folder: &'a Path,
+    manifest: &'a Manifest,
+}
+
+pub(super) async fn run(arguments: BackupArgs) -> ExitCode {
+    answer::print(arguments.common.output, back_up(&arguments).await)
+}
+
+async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
+    let BackupArgs { out, common } = arguments;
+    let context = CommandContext::open(common).await?;
+    let log_file = match &context.locations.event_store {
+        EventStoreLocation::Sqlite(path) => path,
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(_) => {
+            return Err(Failure::new(
+                "the log is in KurrentDB: back it up with KurrentDB's own tools, as docs/operations/backup-and-restore.md \
+                 describes",
+            ));
+        }
+    };
+    let head = context.event_store.head().await.map_err(event_store_failure)?;
+    let mut progress = Progress::start("Verifying the copy", Some(head.get().saturating_mul(2)));
+    let made = backup::create(
+        &*context.event_store,
+        log_file,
+        out,
+        concat!("chat-api/", env!("CARGO_PKG_VERSION")),
+        &mut |events| {
+            progress.set_done(events);
+        },
+    )
+    .await;
+    drop(progress);
+    let manifest = made.map_err(|error| Failure::because("there is no backup", &error))?;
+    let text = format!("{}backup    {}\n", describe(&manifest), out.display());
+    Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)
+}
+
+/// Describes the content of a backup.
+pub(super) fn describe(manifest: &Manifest) -> String {
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    key_value_lines(&[
+        ("log", manifest.log.0.to_string()),
+        ("events", manifest.events.to_string()),
+        ("position", manifest.position.to_string()),
+        ("root", manifest.root.to_string()),
+        ("time", manifest.created_at.to_string()),
+        ("bytes", bytes.to_string()),
+    ])
+}

@@ -1,0 +1,76 @@
+//! Clients that write until they are stopped or the server is gone, and remember what was acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::api::{chat_path, create_app, create_chat, number};
+use crate::harness::client::Client;
+use crate::harness::deadline::eventually;
+
+const WRITERS: usize = 4;
+
+/// Acknowledged messages of one chat for each writer, by writer and number.
+pub type Acknowledged = BTreeMap<(u64, u64), String>;
+
+/// Writers at work.
+pub struct Load {
+    pub token: String,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+    stop: Arc<AtomicBool>,
+    writers: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts the writers, in an app of their own and a chat each.
+    pub async fn start(client: &Client) -> Self {
+        let token = create_app(client, "under load").await;
+        let (acknowledged, stop) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
+        let mut writers = JoinSet::new();
+        for _ in 0..WRITERS {
+            let chat = create_chat(client, &token).await;
+            let path = format!("{}/messages", chat_path(&token, chat));
+            let (client, acknowledged, stop) = (client.clone(), Arc::clone(&acknowledged), Arc::clone(&stop));
+            writers.spawn(async move {
+                for index in 0.. {
+                    let body = format!("message {index} of chat {chat}");
+                    let sent = client.post(path.clone(), &json!({ "body": body })).try_send().await;
+                    let Ok(reply) = sent else { return };
+                    let number = number(&reply.expect(201).json(), "message_number");
+                    let before = lock(&acknowledged).insert((chat, number), body);
+                    assert_eq!(before, None, "number {number} of chat {chat} was given out twice");
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { token, acknowledged, stop, writers }
+    }
+
+    /// What was acknowledged so far.
+    pub fn acknowledged(&self) -> Acknowledged {
+        lock(&self.acknowledged).clone()
+    }
+
+    /// Waits until so many more messages were acknowledged.
+    pub async fn write_more(&self, messages: usize) {
+        let enough = self.acknowledged().len() + messages;
+        eventually("messages are written", async || (self.acknowledged().len() >= enough).then_some(()))
+            .await;
+    }
+
+    /// Stops the writers; what was acknowledged in all.
+    pub async fn stop(self) -> Acknowledged {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writers.join_all().await;
+        lock(&self.acknowledged).clone()
+    }
+}
+
+fn lock(acknowledged: &Mutex<Acknowledged>) -> std::sync::MutexGuard<'_, Acknowledged> {
+    acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,146 @@
+//! Making a backup.
+
+use std::fs;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+
+use chat_domain::Position;
+use chat_ports::event_store::EventStore;
+use chat_sqlite::SqliteEventStore;
+use serde_json::Value;
+
+use crate::harness::deployment::folder;
+use crate::harness::process::{ProcessOptions, program};
+use crate::load::{Acknowledged, Load};
+use crate::operator::{CommandOutput, EVENTS, TestLog, fill};
+
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    names.sort();
+    names
+}
+
+fn manifest(setting: &TestLog, backup: &str) -> Value {
+    serde_json::from_slice(&fs::read(setting.path(backup).join("manifest.json")).expect("a manifest"))
+        .expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_sound_copy_and_a_manifest_that_only_their_owner_can_read() {
+    let setting = TestLog::sqlite().await;
+    let made = setting.run(&["backup", "--out", "backups/first"]).expect(0);
+    let backup = setting.path("backups/first");
+    assert_eq!(names(&backup), ["events.db", "manifest.json"]);
+    assert_eq!(fs::metadata(&backup).expect("a folder").permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(backup.join("events.db")).expect("a copy").permissions().mode() & 0o777, 0o600);
+    let manifest = manifest(&setting, "backups/first");
+    let log = setting.log().await;
+    assert_eq!(manifest["log"], log.log_id().await.expect("an id").0.to_string());
+    assert_eq!((&manifest["events"], &manifest["position"]), (&EVENTS.into(), &EVENTS.into()));
+    let verified = setting.run(&["audit", "verify"]).expect(0);
+    let root = manifest["root"].as_str().expect("a root");
+    assert!(made.stdout.contains(root) && verified.stdout.contains(root), "{made:?} {verified:?}");
+    let copy = SqliteEventStore::open_read_only(&backup.join("events.db")).expect("a log");
+    assert_eq!(copy.read_all(Position::START, 100).await.expect("the copy"), setting.events().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_compared_with_a_backup() {
+    let setting = TestLog::sqlite().await;
+    setting.run(&["backup", "--out", "backup"]).expect(0);
+    // It may have grown since.
+    let one = ["audit", "keygen", "--out", "audit.key"];
+    setting.run_without_log(&one).expect(0);
+    setting.run(&["audit", "checkpoint", "--key", "audit.key", "--out", "signed", "--reason", "x"]).expect(0);
+    let verify = ["audit", "verify", "--backup", "backup"];
+    let holds = setting.run(&verify).expect(0);
+    assert!(holds.stdout.contains("the log holds every event of the backup"), "{holds:?}");
+
+    let file = rusqlite::Connection::open(setting.path("events.db")).expect("the file");
+    file.execute("DELETE FROM events WHERE position = 12", []).expect("one event less");
+    let lost = setting.run(&verify).expect(1);
+    assert!(lost.stdout.contains("does not hold the events of the backup"), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_never_replaces_another() {
+    let setting = TestLog::sqlite().await;
+    setting.run(&["backup", "--out", "backup"]).expect(0);
+    let before = manifest(&setting, "backup");
+    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    assert!(refused.stderr.contains("is not empty"), "{refused:?}");
+    assert_eq!(manifest(&setting, "backup"), before);
+    // An empty folder is taken.
+    fs::create_dir(setting.path("mounted")).expect("a folder");
+    setting.run(&["backup", "--out", "mounted"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_leaves_no_backup() {
+    let setting = TestLog::sqlite().await;
+    fill_more(&setting).await;
+    let path = setting.path("events.db");
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
+    let size = file.metadata().expect("its size").len();
+    file.write_all_at(&vec![0xa5; usize::try_from(size / 3).expect("a size")], size / 3).expect("damage");
+    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    assert!(refused.stderr.contains("there is no backup"), "{refused:?}");
+    assert!(!setting.path("backup").exists());
+}
+
+/// Makes the log large enough for several pages.
+async fn fill_more(setting: &TestLog) {
+    let other = TestLog { name: "large", folder: folder(), server: None };
+    fill(&*other.log().await, 3_000).await;
+    rusqlite::Connection::open(other.path("events.db"))
+        .expect("a log")
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .expect("one file");
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(setting.path(&format!("events.db{suffix}")));
+    }
+    fs::copy(other.path("events.db"), setting.path("events.db")).expect("a copy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_kurrentdb_is_left_to_the_tools_of_kurrentdb() {
+    let setting = TestLog::kurrentdb().await;
+    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
+    assert!(!setting.path("backup").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it() {
+    let (data, backups) = (folder(), folder());
+    let server = ProcessOptions::new("serve", data.path()).start().await;
+    let load = Load::start(&server.client()).await;
+    load.write_more(200).await;
+    for round in 0..3 {
+        let before = load.acknowledged();
+        let backup = backups.path().join(round.to_string());
+        let mut command = program();
+        command.args(["backup", "--out"]).arg(&backup).arg("--data-dir").arg(data.path());
+        let made = tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await;
+        let made = CommandOutput::from(made.expect("its end")).expect(0);
+        assert_holds(&load.token, &before, &backup, &made).await;
+    }
+    server.kill();
+    load.stop().await;
+}
+
+/// Makes sure that a backup holds messages.
+async fn assert_holds(token: &str, expected: &Acknowledged, backup: &std::path::Path, made: &CommandOutput) {
+    let copy = SqliteEventStore::open_read_only(&backup.join("events.db")).expect("a log");
+    let events = copy.read_all(Position::START, 1_000_000).await.expect("the copy");
+    for ((chat, number), body) in expected {
+        let stream = format!("chat-{token}-{chat}");
+        let event = events
+            .iter()
+            .filter(|event| *event.stream == *stream)
+            .nth(usize::try_from(*number).expect("few") - 1);
+        let event = event.unwrap_or_else(|| panic!("message {number} of chat {chat} is lost: {made:?}"));
+        assert!(String::from_utf8_lossy(&event.data).contains(&format!("\"{body}\"")), "{event:?}");
+    }
+}

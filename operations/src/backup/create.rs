@@ -1,0 +1,106 @@
+//! Makes a backup of a log that is in use.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use chat_domain::event::SchemaVersion;
+use chat_files::durable_fs::{self, parent_dir};
+use chat_ports::clock;
+use chat_ports::event_store::EventStore;
+use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
+
+use super::blocking::{measure_file, run_blocking};
+use super::error::BackupError;
+use super::files::LOG_FILE;
+use super::manifest::{BackupFile, Manifest};
+use crate::proof::ProgressCallback;
+use crate::proof::log_root::LogRoot;
+
+/// Copies a log into the new or empty folder `out`, and verifies the copy.
+///
+/// `log_file` is the file of `log`. The copy is a snapshot of one moment; processes go on appending. It is then opened and
+/// checked, and its events are compared with those of the log. `on_progress` receives the number of events read so far:
+/// each is read twice. After a failure, the copy is removed.
+pub async fn create(
+    log: &dyn EventStore,
+    log_file: &Path,
+    out: &Path,
+    program: &str,
+    on_progress: ProgressCallback<'_>,
+) -> Result<Manifest, BackupError> {
+    let is_new = create_folder(out)?;
+    let written = write(log, log_file, out, program, on_progress).await;
+    if written.is_err() {
+        // The failure itself is reported. What can't be removed has no manifest.
+        let _ = fs::remove_file(out.join(LOG_FILE));
+        if is_new {
+            let _ = fs::remove_dir(out);
+        }
+    }
+    written
+}
+
+async fn write(
+    log: &dyn EventStore,
+    log_file: &Path,
+    out: &Path,
+    program: &str,
+    on_progress: ProgressCallback<'_>,
+) -> Result<Manifest, BackupError> {
+    let created_at = clock::now();
+    let (from, copy_path) = (log_file.to_owned(), out.join(LOG_FILE));
+    let (copy, bytes, sha256) = run_blocking(move || {
+        copy_event_log(&from, &copy_path)?;
+        check_event_log_file(&copy_path)?;
+        let (bytes, sha256) = measure_file(&copy_path)?;
+        Ok((SqliteEventStore::open_read_only(&copy_path)?, bytes, sha256))
+    })
+    .await?;
+    let copied = LogRoot::compute(&copy, None, on_progress).await?;
+    let of_log =
+        LogRoot::compute(log, Some(copied.position), &mut |events| on_progress(copied.events + events))
+            .await?;
+    let ids = (copy.log_id().await?, log.log_id().await?);
+    if copied != of_log || ids.0 != ids.1 {
+        return Err(BackupError::CopyDiffers {
+            copy: describe(&copied, ids.0.0),
+            log: describe(&of_log, ids.1.0),
+        });
+    }
+    let manifest = Manifest {
+        version: Manifest::VERSION,
+        created_at,
+        program: program.to_owned(),
+        event_schema: SchemaVersion::CURRENT,
+        log: ids.0,
+        position: copied.position,
+        events: copied.events,
+        root: copied.root,
+        files: vec![BackupFile { name: LOG_FILE.to_owned(), bytes, sha256 }],
+    };
+    manifest.write(out)?;
+    Ok(manifest)
+}
+
+/// Creates the folder, readable by its owner only. Returns `false` if it exists, which is accepted if it is empty.
+fn create_folder(out: &Path) -> Result<bool, BackupError> {
+    let failed = BackupError::file_error(out);
+    durable_fs::create_dir_all(&parent_dir(out)).map_err(&failed)?;
+    match fs::DirBuilder::new().mode(0o700).create(out) {
+        Ok(()) => durable_fs::sync_parent_dir(out).map(|()| true).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            match fs::read_dir(out).map_err(failed)?.next() {
+                None => Ok(false),
+                Some(_) => Err(BackupError::NotEmpty(out.to_owned())),
+            }
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn describe(content: &LogRoot, log: impl std::fmt::Display) -> String {
+    let LogRoot { events, position, root } = content;
+    format!("{events} events up to position {position} of log {log}, root {root}")
+}

@@ -1,0 +1,80 @@
+//! Why a backup could not be made, or is not to be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chat_ports::event_store::EventStoreError;
+use thiserror::Error;
+
+use super::files::{LOG_FILE, MANIFEST_FILE};
+use crate::proof::ProofError;
+
+/// Why a backup could not be made, or is not to be used.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// A log could not be read or copied.
+    #[error("the event log can't be read")]
+    EventStore(#[from] EventStoreError),
+    /// A log could not be hashed.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// A file could not be read or written.
+    #[error("{}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The underlying error.
+        source: io::Error,
+    },
+    /// The folder of a new backup holds something.
+    #[error("{} is not empty; a backup needs a folder of its own", .0.display())]
+    NotEmpty(PathBuf),
+    /// The folder has no manifest.
+    #[error("{} has no {MANIFEST_FILE}: it is no backup, or one that was not completed", .0.display())]
+    NoManifest(PathBuf),
+    /// The manifest can't be read.
+    #[error("{} is no manifest of a backup", .path.display())]
+    InvalidManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The underlying error.
+        source: serde_json::Error,
+    },
+    /// A newer program wrote the manifest.
+    #[error("the backup has format {found}; this program reads up to format {known}")]
+    NewerFormat {
+        /// The format of the manifest.
+        found: u32,
+        /// The newest format that this program reads.
+        known: u32,
+    },
+    /// The manifest does not name the copy of the log.
+    #[error("the manifest does not name {LOG_FILE}")]
+    NoLogFile,
+    /// A file differs from the manifest.
+    #[error("{file} was altered after the backup: its {property} is not the one in the manifest")]
+    Altered {
+        /// The name of the file.
+        file: &'static str,
+        /// What differs.
+        property: &'static str,
+    },
+    /// The copy and the log differ up to the end of the copy.
+    #[error("the copy does not hold the events of the log: {copy} in the copy, {log} in the log")]
+    CopyDiffers {
+        /// The content of the copy.
+        copy: String,
+        /// The content of the log.
+        log: String,
+    },
+    /// A blocking task ended without a result.
+    #[error("the work on a file ended early")]
+    Ended(#[source] tokio::task::JoinError),
+}
+
+impl BackupError {
+    /// Adds the file to an error.
+    pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File { path: path.to_owned(), source }
+    }
+}

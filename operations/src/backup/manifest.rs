@@ -1,0 +1,108 @@
+//! The manifest of a backup: what it holds, to be compared with the files and with a log.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::{Position, Timestamp};
+use chat_ports::event_store::LogId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::BackupError;
+use super::files::{LOG_FILE, MANIFEST_FILE};
+use crate::atomic_file::replace_file;
+use crate::proof::log_root::LogRoot;
+use crate::proof::tree::Hash;
+
+/// The manifest of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this format.
+    pub version: u32,
+    /// The time of the backup.
+    #[serde(serialize_with = "serialize_time", deserialize_with = "deserialize_time")]
+    pub created_at: Timestamp,
+    /// The program that made the backup, with its version.
+    pub program: String,
+    /// The newest schema version of events that the program writes.
+    pub event_schema: SchemaVersion,
+    /// The log's id.
+    pub log: LogId,
+    /// The position of the last event.
+    pub position: Position,
+    /// The number of events.
+    pub events: u64,
+    /// The root of their Merkle tree.
+    pub root: Hash,
+    /// The files beside the manifest.
+    pub files: Vec<BackupFile>,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Hash,
+}
+
+impl Manifest {
+    /// The version of the format that this program writes, and the newest that it reads.
+    pub const VERSION: u32 = 1;
+
+    /// Reads the manifest of a backup.
+    pub fn read(backup: &Path) -> Result<Self, BackupError> {
+        let path = backup.join(MANIFEST_FILE);
+        let text = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => BackupError::NoManifest(backup.to_owned()),
+            _ => BackupError::file_error(&path)(error),
+        })?;
+        let invalid = |source| BackupError::InvalidManifest { path: path.clone(), source };
+        // A newer format may have other fields.
+        let Version { version } = serde_json::from_slice(&text).map_err(invalid)?;
+        if version > Self::VERSION {
+            return Err(BackupError::NewerFormat { found: version, known: Self::VERSION });
+        }
+        serde_json::from_slice(&text).map_err(invalid)
+    }
+
+    /// Writes the manifest: the last step of a backup.
+    pub(super) fn write(&self, backup: &Path) -> Result<(), BackupError> {
+        let path = backup.join(MANIFEST_FILE);
+        let write = || {
+            let mut text = serde_json::to_vec_pretty(self)?;
+            text.push(b'\n');
+            replace_file(&path, &text)
+        };
+        write().map_err(BackupError::file_error(&path))
+    }
+
+    /// The content of the log.
+    pub fn log_root(&self) -> LogRoot {
+        LogRoot { events: self.events, position: self.position, root: self.root }
+    }
+
+    /// The copy of the log.
+    pub fn log_file(&self) -> Result<&BackupFile, BackupError> {
+        self.files.iter().find(|file| file.name == LOG_FILE).ok_or(BackupError::NoLogFile)
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn serialize_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+fn deserialize_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Timestamp::parse_rfc3339(&text).ok_or_else(|| serde::de::Error::custom("a time is not RFC 3339"))
+}

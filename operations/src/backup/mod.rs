@@ -1,0 +1,18 @@
+//! Backups of an embedded log.
+//!
+//! A backup is a folder with a copy of the log's file and a [`Manifest`]. The log is the only data that can't be derived:
+//! operator actions, discards and the outcomes of idempotency keys are events in it. The manifest is written last, after
+//! the copy was opened and compared with the log, so that a folder with a manifest is a complete backup ([`create`]).
+//! [`check`] compares a backup with its manifest.
+
+mod blocking;
+mod check;
+mod create;
+mod error;
+mod files;
+mod manifest;
+
+pub use check::check;
+pub use create::create;
+pub use error::BackupError;
+pub use manifest::{BackupFile, Manifest};

@@ -1,0 +1,37 @@
+//! The content of a log in a few numbers: two logs with the same root hold the same events.
+
+use chat_domain::Position;
+use chat_ports::event_store::EventStore;
+
+use super::log_walk::LogWalk;
+use super::tree::{Frontier, Hash};
+use super::{ProgressCallback, ProofError, leaf};
+
+/// The number of events of a log up to a position, and the root of their tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRoot {
+    /// The number of events.
+    pub events: u64,
+    /// The position of the last event.
+    pub position: Position,
+    /// The root of their tree.
+    pub root: Hash,
+}
+
+impl LogRoot {
+    /// Reads a log up to a position, or to its end.
+    pub async fn compute(
+        log: &dyn EventStore,
+        until: Option<Position>,
+        on_progress: ProgressCallback<'_>,
+    ) -> Result<Self, ProofError> {
+        let (mut tree, mut walk) = (Frontier::default(), LogWalk::new(log, until));
+        let mut position = Position::START;
+        while let Some(event) = walk.next_event().await? {
+            position = event.position;
+            tree.push(leaf::hash(&event));
+            on_progress(tree.leaves());
+        }
+        Ok(Self { events: tree.leaves(), position, root: tree.root() })
+    }
+}
