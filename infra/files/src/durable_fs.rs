@@ -43,8 +43,7 @@ pub fn parent_dir(path: &Path) -> PathBuf {
 /// names are its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that one copy
 /// is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
-    let mut quarantine_name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-    quarantine_name.push(".damaged-");
+    let mut quarantine_name = quarantine_prefix(path);
     let older = siblings_with_prefix(path, &quarantine_name)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     quarantine_name.push(millis.to_string());
@@ -57,6 +56,21 @@ pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
         older.iter().try_for_each(|older| remove(older))?;
     }
     Ok(())
+}
+
+/// Removes the copies of a file or folder that [`quarantine`] keeps, with the files beside them.
+pub fn remove_quarantined(path: &Path) -> io::Result<()> {
+    let copies = match siblings_with_prefix(path, &quarantine_prefix(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        copies => copies?,
+    };
+    copies.iter().try_for_each(|copy| remove(copy))
+}
+
+fn quarantine_prefix(path: &Path) -> OsString {
+    let mut prefix = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
+    prefix.push(".damaged-");
+    prefix
 }
 
 /// Returns `path` with `suffix` appended to its name.
@@ -129,5 +143,21 @@ mod tests {
             "{names:?}"
         );
         assert_eq!(fs::read_to_string(path.with_file_name(&names[0])).unwrap(), "new");
+    }
+
+    #[test]
+    fn removes_the_quarantined_copies_of_one_path_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.db");
+        remove_quarantined(&folder.path().join("missing/data.db")).unwrap();
+        fs::write(&path, "live").unwrap();
+        fs::write(folder.path().join("data.2.db.damaged-1"), "of another file").unwrap();
+        fs::write(folder.path().join("data.db.damaged-1-wal"), "beside a copy").unwrap();
+        fs::create_dir(folder.path().join("data.db.damaged-1")).unwrap();
+        remove_quarantined(&path).unwrap();
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["data.2.db.damaged-1", "data.db"]);
     }
 }

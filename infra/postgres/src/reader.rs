@@ -51,11 +51,11 @@ pub struct PostgresEngine {
 }
 
 impl PostgresEngine {
-    /// Returns the disk size in bytes, including indexes.
-    pub async fn disk_bytes(&self) -> Result<u64, ReadModelError> {
+    /// Returns the disk size in bytes, including indexes; `None` if there are no tables.
+    pub async fn disk_bytes(&self) -> Result<Option<u64>, ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
-        let bytes: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+        let bytes: Option<i64> = sqlx::query_scalar(
+            "SELECT sum(pg_total_relation_size(c.oid))::bigint
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relkind = 'r'",
         )
@@ -63,7 +63,7 @@ impl PostgresEngine {
         .fetch_one(&mut connection)
         .await
         .map_err(classify_read_error)?;
-        Ok(u64::try_from(bytes).unwrap_or(0))
+        Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
     /// Checks all tables in the background, and returns [`ReadModelError::Damaged`] if a page is unreadable or an invariant

@@ -90,8 +90,8 @@ impl PostgresReadModelWriter {
         let mut session = connect_and_lock(url).await?;
         let schema_name = url.schema();
         match with_timeout(schema::inspect(&mut session, schema_name)).await? {
-            SchemaState::Absent => Ok(()),
-            SchemaState::Empty | SchemaState::Incomplete | SchemaState::ReadModel => {
+            // The quarantined schema may exist by itself.
+            SchemaState::Absent | SchemaState::Empty | SchemaState::Incomplete | SchemaState::ReadModel => {
                 with_timeout(schema::remove(&mut session, schema_name)).await
             }
             found @ SchemaState::Foreign => schema::check(&mut session, schema_name, found).await,

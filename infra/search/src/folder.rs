@@ -40,9 +40,19 @@ pub(crate) fn open(dir: &Path) -> Result<Index, SearchError> {
     Ok(index)
 }
 
-/// Creates an index without segments. Leaves other files in the folder alone.
-pub(crate) fn create(dir: &Path) -> Result<Index, SearchError> {
+/// Creates an index without segments, or opens the one that another process has created meanwhile. Leaves other files in
+/// the folder alone.
+pub(crate) fn create_unless_exists(dir: &Path) -> Result<Index, SearchError> {
     durable_fs::create_dir_all(dir).map_err(unavailable)?;
+    // Without the lock, the list of segments could replace one that another writer has just committed.
+    let _lock = acquire_writer_lock(dir)?;
+    match open(dir) {
+        Err(SearchError::NotCreated) => create(dir),
+        opened => opened,
+    }
+}
+
+fn create(dir: &Path) -> Result<Index, SearchError> {
     let settings = IndexSettings { docstore_blocksize: DOC_STORE_BLOCK_BYTES, ..IndexSettings::default() };
     let index =
         Index::builder().schema(schema().0).settings(settings).create_in_dir(dir).map_err(classify_error)?;
@@ -77,15 +87,19 @@ pub(crate) fn quarantine(dir: &Path) -> Result<(), SearchError> {
     durable_fs::quarantine(dir, &[]).map_err(unavailable)
 }
 
-/// Removes a folder and the heartbeats beside it. The list of segments is removed first, so that readers find no index
-/// rather than a part of one.
+/// Removes a folder. The list of segments is removed first, so that readers find no index rather than a part of one.
 pub(crate) fn remove(dir: &Path) -> Result<(), SearchError> {
     match fs::remove_file(dir.join(META_FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(error)),
         _ => {}
     }
-    fs::remove_dir_all(dir).map_err(unavailable)?;
-    heartbeat::remove_all(dir).map_err(unavailable)
+    fs::remove_dir_all(dir).map_err(unavailable)
+}
+
+/// Removes the heartbeats and the quarantined folder beside a folder that was removed.
+pub(crate) fn remove_traces(dir: &Path) -> Result<(), SearchError> {
+    heartbeat::remove_all(dir).map_err(unavailable)?;
+    durable_fs::remove_quarantined(dir).map_err(unavailable)
 }
 
 /// Whether a folder contains segment files.

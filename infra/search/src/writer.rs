@@ -79,7 +79,7 @@ impl TantivyIndexWriter {
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
         let (index, mut origin) = match folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
-            Err(SearchError::NotCreated) => (folder::create(dir)?, StorageOrigin::Created),
+            Err(SearchError::NotCreated) => (folder::create_unless_exists(dir)?, StorageOrigin::Created),
             Err(error) => return Err(error),
         };
         let mut writer = open_tantivy_writer(&index)?;
@@ -108,7 +108,7 @@ impl TantivyIndexWriter {
         Self::open(dir).map(|(writer, _)| writer)
     }
 
-    /// Removes the folder and the index in it. Does nothing if there is none.
+    /// Removes the folder, the index in it, and the one quarantined before. Does nothing if there is none.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while a writer has the index open.
@@ -118,7 +118,7 @@ impl TantivyIndexWriter {
             folder::remove(dir)?;
             drop(lock);
         }
-        Ok(())
+        folder::remove_traces(dir)
     }
 
     /// A reader in this process. It sees each commit as soon as [`Self::commit`] returns.

@@ -17,7 +17,26 @@ use crate::generations::heartbeats::HeartbeatStore;
 
 /// The storage of one generation of one projection: a SQLite file, a Postgres schema, or a folder of a search index.
 ///
-/// Shown as its location. One writer at a time has it open; readers work beside the writer.
+/// Shown as its location, without secrets. The locations of two generations differ, and nothing that happens to one
+/// generation changes another.
+///
+/// # Promises
+///
+/// - **One writer at a time**, across all processes. The lock ends when the projection is dropped, once a commit in progress
+///   has ended, and when the process dies. [`open`](Self::open), [`recreate`](Self::recreate) and
+///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that open
+///   at once, at most one succeeds and the others get `InUse`.
+/// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong together.
+///   A commit is visible to each read that begins after it.
+/// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return [`ProjectionError::Unavailable`]
+///   while nothing is stored, and create nothing.
+/// - **Commits are durable and whole.** After a crash or a dropped future, the content is that of the log up to the stored
+///   checkpoint.
+/// - **Every step can be interrupted.** After a crash in [`open`](Self::open) or [`recreate`](Self::recreate), the next
+///   `open` finds the earlier projection or creates an empty one. A [`remove`](Self::remove) that was interrupted is
+///   completed by the next one.
+///
+/// The contract suite in `tests/projector/projection_store_contract.rs` holds each implementation to them.
 #[async_trait]
 pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the projection that is stored here.
@@ -26,26 +45,28 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns how events are batched for it.
     fn pacing(&self) -> BatchPacing;
 
-    /// Returns where the projectors of this generation publish their heartbeats.
+    /// Returns where the projectors of this generation publish their heartbeats. A heartbeat that is published while
+    /// nothing is stored may be lost.
     fn heartbeats(&self) -> Box<dyn HeartbeatStore>;
 
-    /// Opens the projection for writing, and creates it where nothing is stored. [`ProjectionError::InUse`] while another
-    /// writer has it open.
+    /// Opens the projection for writing, and creates it where nothing is stored. [`ProjectionError::Damaged`] if it can't
+    /// be read or has another version; then [`recreate`](Self::recreate) helps. Storage of another program is
+    /// [`ProjectionError::Unavailable`], and is left as it is.
     async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError>;
 
-    /// Quarantines the stored projection, and opens an empty one at the start of the log.
+    /// Quarantines the stored projection, if there is one, and opens an empty one at the start of the log. Only the
+    /// projection that was quarantined last is kept.
     async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
     /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer
     /// waits until the dry run is dropped.
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Deletes the stored projection; does nothing where none is stored. [`ProjectionError::InUse`] while a writer has it
-    /// open.
+    /// Deletes the stored projection, its quarantined copy and its heartbeats; does nothing where nothing is stored.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
-    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
-    /// Dropping the future ends the check.
+    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show. Stores
+    /// whose `open` reads everything need not implement it. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
     }
@@ -62,7 +83,7 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Reads the whole content in one snapshot, with its position.
     async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError>;
 
-    /// Returns the size on disk; `None` if it is not known.
+    /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
     async fn size_in_bytes(&self) -> Option<u64>;
 
     /// Reads the last heartbeat that a projector in this role published, which may be old.

@@ -90,7 +90,7 @@ impl ProjectionStore for PostgresReadModelStore {
     }
 
     async fn size_in_bytes(&self) -> Option<u64> {
-        self.reader().disk_bytes().await.ok()
+        self.reader().disk_bytes().await.ok()?
     }
 }
 

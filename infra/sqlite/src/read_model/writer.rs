@@ -13,6 +13,7 @@ use super::error::{ThreadEnded, classify_error};
 use super::file::{WriteLock, open_for_dry_run, open_for_writing, quarantine, remove_database};
 use super::{commit, load};
 use crate::wal_checkpointer::WalCheckpointer;
+use chat_files::durable_fs;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{
@@ -62,12 +63,13 @@ impl SqliteReadModelWriter {
         Self::start_locked(path, lock, connection)
     }
 
-    /// Removes the file at `path` and the files beside it, if they exist. Blocks.
+    /// Removes the file at `path`, the files beside it, and the copy quarantined before, if they exist. Blocks.
     ///
     /// Fails with [`ReadModelError::InUse`] while a writer has it open.
     pub fn remove(path: &Path) -> Result<(), ReadModelError> {
         let lock = WriteLock::acquire(path)?;
         remove_database(path).map_err(unavailable)?;
+        durable_fs::remove_quarantined(path).map_err(unavailable)?;
         drop(lock);
         Ok(())
     }
