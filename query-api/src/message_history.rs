@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, Revision, StreamId, Timestamp};
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::{
     EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead, creation_lookup,
 };
@@ -59,7 +60,7 @@ pub(crate) struct MessageId {
     pub(crate) number: MessageNumber,
 }
 
-/// Reads up to `limit` versions of a message, after the revision `after` if given.
+/// Reads up to `limit` versions of a message with at most [`MAX_PAGE_BYTES`] of text, after the revision `after` if given.
 pub(crate) async fn read_history(
     store: &dyn EventStore,
     id: MessageId,
@@ -73,7 +74,7 @@ pub(crate) async fn read_history(
         return Err(missing_resource(store, id).await?);
     };
     if after.is_none() {
-        page.push_if_belongs(&created, id.number);
+        page.push_if_fits(&created, id.number, limit);
     }
     let mut from = created.revision.max(after.unwrap_or(Revision::FIRST)).next();
     loop {
@@ -83,11 +84,10 @@ pub(crate) async fn read_history(
         let Some(last) = events.last() else { return Ok(page) };
         from = last.revision.next();
         for event in &events {
-            if page.entries.len() == limit && message_number(event) == Some(id.number) {
+            if !page.push_if_fits(event, id.number, limit) {
                 page.next_after = page.entries.last().map(|version| version.revision);
                 return Ok(page);
             }
-            page.push_if_belongs(event, id.number);
         }
         if page.entries.last().is_some_and(|version| version.body.is_none()) {
             // A deletion is the last event of a message.
@@ -97,15 +97,31 @@ pub(crate) async fn read_history(
 }
 
 impl HistoryPage {
-    /// Adds the event if it belongs to the message.
-    fn push_if_belongs(&mut self, recorded: &RecordedEvent, number: MessageNumber) {
+    /// Adds the event if it belongs to the message. Returns `false` if it belongs to the next page.
+    fn push_if_fits(&mut self, recorded: &RecordedEvent, number: MessageNumber, limit: usize) -> bool {
+        if let Some(entry) = HistoryEntry::from_event(recorded, number) {
+            let bytes = |entry: &HistoryEntry| entry.body.as_ref().map_or(0, String::len);
+            let page_bytes: usize = self.entries.iter().map(bytes).sum();
+            let is_full = self.entries.len() == limit || page_bytes + bytes(&entry) > MAX_PAGE_BYTES;
+            if is_full && !self.entries.is_empty() {
+                return false;
+            }
+            self.entries.push(entry);
+        }
         self.position = self.position.max(recorded.position);
+        true
+    }
+}
+
+impl HistoryEntry {
+    /// Returns the version of the message after the event, or `None` if the event is not one of the message.
+    fn from_event(recorded: &RecordedEvent, number: MessageNumber) -> Option<Self> {
         let event = match recorded.decode() {
             Ok(event) => event,
             Err(error) => {
                 // A projection makes it a dead letter. The history omits it.
                 warn!(position = recorded.position.get(), %error, "skipping an event that can't be decoded");
-                return;
+                return None;
             }
         };
         let event_type = event.event_type();
@@ -113,22 +129,15 @@ impl HistoryPage {
             Event::MessageCreated(created) => (created.message_number, Some(created.body)),
             Event::MessageEdited(edited) => (edited.message_number, Some(edited.body)),
             Event::MessageDeleted(deleted) => (deleted.message_number, None),
-            _ => return,
+            _ => return None,
         };
-        if message_number == number {
-            self.entries.push(HistoryEntry {
-                event_type,
-                body: body.map(chat_domain::MessageBody::into_string),
-                recorded_at: recorded.recorded_at,
-                revision: recorded.revision,
-            });
-        }
+        (message_number == number).then(|| Self {
+            event_type,
+            body: body.map(chat_domain::MessageBody::into_string),
+            recorded_at: recorded.recorded_at,
+            revision: recorded.revision,
+        })
     }
-}
-
-/// Returns the message that an event belongs to.
-fn message_number(recorded: &RecordedEvent) -> Option<MessageNumber> {
-    recorded.decode().ok()?.message_number()
 }
 
 /// Determines which of app, chat and message does not exist.

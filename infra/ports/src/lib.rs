@@ -23,3 +23,7 @@ pub mod read_model;
 pub mod search_index;
 
 pub use error_chain::error_chain;
+
+/// The most text on one page of messages, hits, versions or events, in bytes. A page ends before the item that would
+/// exceed it, but always holds at least one item.
+pub const MAX_PAGE_BYTES: usize = 1024 * 1024;

@@ -160,7 +160,7 @@ pub struct SearchCursor {
     pub position: Position,
 }
 
-/// A page of hits.
+/// A page of hits. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPage {
     /// The position of the snapshot that was searched.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use chat_domain::Position;
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::search_index::{
@@ -200,15 +201,24 @@ impl TantivyIndex {
             None => TopHits::default(),
         };
         let mut hits = Vec::with_capacity(top_hits.matches.len());
+        let mut bytes = 0;
+        let mut last = None;
+        let mut has_more = top_hits.has_more;
         for found in &top_hits.matches {
             let StoredDocument::Message(document) = snapshot.read_document(self.fields(), found.address)?
             else {
                 continue;
             };
+            bytes += document.body.len();
+            if bytes > MAX_PAGE_BYTES && !hits.is_empty() {
+                has_more = true;
+                break;
+            }
             let snippet = build_snippet(&document.body, &clauses, request.fuzzy);
             hits.push(Hit { document, snippet, score: found.score });
+            last = Some(found);
         }
-        let last = top_hits.matches.last().filter(|_| top_hits.has_more);
+        let last = last.filter(|_| has_more);
         Ok(SearchPage {
             position: snapshot.checkpoint.position,
             hits,

@@ -1,6 +1,7 @@
 //! The messages of a page: which rows to fetch, and how to cut the page out of them.
 
 use super::row;
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
 
 /// The messages to fetch on both sides of a pivot. One more than the page holds shows whether there are more.
@@ -75,10 +76,36 @@ impl FetchRange {
         }
         older.truncate(want_older);
         newer.truncate(want_newer);
+        let (kept_older, kept_newer) = nearest_within(MAX_PAGE_BYTES, &older, &newer);
+        let has_older = has_older || kept_older < older.len();
+        let has_newer = has_newer || kept_newer < newer.len();
+        older.truncate(kept_older);
+        newer.truncate(kept_newer);
         older.reverse();
         older.append(&mut newer);
         Some(MessagePage { messages: older, has_older, has_newer })
     }
+}
+
+/// Returns how many messages of each side, from the pivot on, have at most `max_bytes` of text together: at least one, and
+/// equally many of both sides while both last.
+fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
+    let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
+    loop {
+        let next_newer =
+            newer.get(kept_newer).filter(|_| kept_newer <= kept_older || kept_older == older.len());
+        let Some(next) = next_newer.or_else(|| older.get(kept_older)) else { break };
+        bytes += next.body.len();
+        if bytes > max_bytes && kept_older + kept_newer > 0 {
+            break;
+        }
+        if next_newer.is_some() {
+            kept_newer += 1;
+        } else {
+            kept_older += 1;
+        }
+    }
+    (kept_older, kept_newer)
 }
 
 #[cfg(test)]

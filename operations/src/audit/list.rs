@@ -1,6 +1,7 @@
 //! Lists events page by page.
 
 use chat_domain::Position;
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +18,7 @@ pub struct ListRequest {
     pub filter: EventFilter,
     /// The order of events.
     pub order: Order,
-    /// The most events on the page.
+    /// The most events on the page. It ends early at [`MAX_PAGE_BYTES`] of payloads and metadata.
     pub limit: usize,
     /// About the most events to scan for the page, so that a selective filter does not read the whole log.
     pub max_scanned_events: u64,
@@ -44,10 +45,13 @@ pub async fn list(log: &dyn EventStore, request: ListRequest) -> Result<EventPag
     let unknown_types = filter.unknown_types().map(str::to_owned).collect();
     let mut page = EventPage { events: Vec::new(), next: None, looked_at: 0, unknown_types };
     let mut scan = Scan::new(filter, order).with_batch_events(limit.saturating_add(1).clamp(64, 512));
+    let mut bytes = 0;
     while let Some(batch) = scan.next_batch(log).await? {
         page.looked_at += batch.scanned_events;
         for event in &batch.events {
-            if page.events.len() == limit {
+            bytes += event.data.len() + event.metadata.len();
+            let is_full = page.events.len() == limit || bytes > MAX_PAGE_BYTES;
+            if is_full && !page.events.is_empty() {
                 page.next = page.events.last().map(|last| last.position);
                 return Ok(page);
             }

@@ -1,6 +1,7 @@
 //! Traces: the requests of a correlation, and the events that each caused.
 
 use chat_domain::{Actor, Metadata, Position};
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::event_store::{EventStore, EventStoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,7 +11,7 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// The most events of a trace. Bounds memory, since a client may use one correlation id forever.
+/// The most events of a trace, which also ends early at [`MAX_PAGE_BYTES`]. Bounds memory, since a client may use one correlation id forever.
 pub const MAX_TRACED_EVENTS: usize = 1_000;
 
 /// A correlation across streams: its requests, in the order of their first events.
@@ -52,11 +53,12 @@ pub async fn trace(
     let mut trace =
         Trace { correlation_id: correlation_id.to_owned(), requests: Vec::new(), looked_at: 0, next: None };
     let mut scan = Scan::new(filter, Order::OldestFirst);
-    let mut events = 0;
+    let (mut events, mut bytes) = (0, 0);
     while let Some(batch) = scan.next_batch(log).await? {
         trace.looked_at += batch.scanned_events;
         for event in &batch.events {
-            if events == MAX_TRACED_EVENTS {
+            bytes += event.data.len() + event.metadata.len();
+            if events == MAX_TRACED_EVENTS || (bytes > MAX_PAGE_BYTES && events > 0) {
                 return Ok(trace);
             }
             // Parses, since the filter has already parsed it.

@@ -102,7 +102,7 @@ problem_responses!(pub(super) ListMessagesProblems:
 /// List a chat's messages
 ///
 /// Without `before`, `after` or `around`, the newest messages. `Link` leads to the newer (`next`) and the older (`prev`)
-/// messages.
+/// messages. A page has fewer messages than `limit` where their texts exceed 1 MiB.
 #[utoipa::path(
     get, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, PageParams, openapi::FreshnessHeaders),

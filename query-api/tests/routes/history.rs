@@ -1,6 +1,7 @@
 //! History query: `GET …/messages/{message_number}/history`.
 
 use chat_domain::Event;
+use chat_ports::MAX_PAGE_BYTES;
 use serde_json::json;
 
 use crate::fixture::*;
@@ -82,6 +83,28 @@ async fn pages_through_a_long_history() {
     expected.extend((1..=250).map(|edit| Some(edit.to_string())));
     expected.push(None);
     assert_eq!(bodies, expected);
+}
+
+#[tokio::test]
+async fn a_page_of_large_versions_ends_early_and_links_to_the_next() {
+    let stage = Stage::without_projector();
+    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    let body = |edit: u64| format!("{edit} {}", "x".repeat(65_000));
+    let mut events = messages(1);
+    events.extend((1..=40).map(|edit| edited(1, &body(edit))));
+    stage.append_and_project(chat(1), events).await;
+    let mut versions = Vec::new();
+    let mut next = Some(path("/chats/1/messages/1/history"));
+    while let Some(page) = next {
+        let reply = stage.get(&page).await;
+        let page = reply.body["versions"].as_array().unwrap();
+        let bytes: usize = page.iter().map(|version| version["body"].as_str().unwrap().len()).sum();
+        assert!(bytes <= MAX_PAGE_BYTES, "{bytes} bytes on a page");
+        versions.extend(page.iter().map(|version| version["body"].as_str().unwrap().to_owned()));
+        next = reply.link("next");
+    }
+    let expected: Vec<_> = std::iter::once("message 1".to_owned()).chain((1..=40).map(body)).collect();
+    assert!(versions == expected, "{} versions", versions.len());
 }
 
 #[tokio::test]

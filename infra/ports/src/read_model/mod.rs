@@ -174,7 +174,8 @@ pub enum MessageWindow {
     Around(MessageNumber),
 }
 
-/// A page of messages, oldest first.
+/// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text: then it holds
+/// the messages nearest the start of the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

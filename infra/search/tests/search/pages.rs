@@ -1,6 +1,7 @@
 //! Pages of hits: order, time ranges, cursors, totals, scopes and snippets.
 
 use chat_domain::{AppToken, ChatNumber, Position, Timestamp};
+use chat_ports::MAX_PAGE_BYTES;
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, SearchPage, SearchRequest, Sort};
 
 use crate::fixture::{Fixture, app, key, message, request, texts};
@@ -49,6 +50,20 @@ fn pages_together_equal_one_large_page() {
             assert_eq!(hits, whole.hits, "{sort:?} by {limit}");
         }
     }
+}
+
+#[test]
+fn a_page_of_large_messages_ends_early_and_continues_with_its_cursor() {
+    let texts: Vec<_> = (1..=20).map(|number| format!("fox {number} {}", "x ".repeat(32_000))).collect();
+    let fixture = Fixture::with_texts(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let pages = all_pages(&fixture, &SearchRequest { sort: Sort::Oldest, ..request("fox") });
+    for page in &pages {
+        let bytes: usize = page.hits.iter().map(|hit| hit.document.body.len()).sum();
+        assert!(bytes <= MAX_PAGE_BYTES, "{bytes} bytes on a page");
+        assert_eq!(page.total, 20);
+    }
+    let found: Vec<_> = pages.into_iter().flat_map(|page| page.hits).map(|hit| hit.document.body).collect();
+    assert!(found == texts, "{} messages", found.len());
 }
 
 #[test]

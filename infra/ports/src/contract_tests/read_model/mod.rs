@@ -3,6 +3,7 @@
 
 pub mod rows;
 
+use crate::MAX_PAGE_BYTES;
 use crate::dead_letter::{
     BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
 };
@@ -46,6 +47,7 @@ macro_rules! read_model_contract {
             a_page_around_a_message_fills_up_from_the_other_side
             pages_step_over_deleted_messages
             an_empty_page_reports_the_messages_beyond_its_window
+            a_page_of_large_messages_ends_early_and_reports_the_others
             changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
@@ -253,6 +255,30 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
     delete(&sides, &messages, [1, 2]).await;
     assert_eq!(page(&sides, MessageWindow::Newest, 5).await, (vec![], false, false));
     assert_eq!(page(&sides, MessageWindow::Around(message_number(1)), 5).await, (vec![], false, false));
+}
+
+pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (_, chat, mut messages) = with_messages(&sides, 0).await;
+    // Four fit on a page.
+    messages.extend((1..=10).map(|number| NewMessage {
+        body: "x".repeat(MAX_PAGE_BYTES / 4),
+        ..message(10 + number, &chat, number)
+    }));
+    messages.push(NewMessage { body: "x".repeat(MAX_PAGE_BYTES + 1), ..message(21, &chat, 11) });
+    sides.writer.commit(ReadModelChanges { new_messages: messages, ..changes(1_000, 1_001) }).await.unwrap();
+    for (window, expected) in [
+        (MessageWindow::Newest, (vec![11], true, false)),
+        (MessageWindow::Before(message_number(11)), (vec![7, 8, 9, 10], true, true)),
+        (MessageWindow::Before(message_number(4)), (vec![1, 2, 3], false, true)),
+        (MessageWindow::Oldest, (vec![1, 2, 3, 4], false, true)),
+        (MessageWindow::After(message_number(8)), (vec![9, 10], true, true)),
+        (MessageWindow::Around(message_number(5)), (vec![3, 4, 5, 6], true, true)),
+        (MessageWindow::Around(message_number(1)), (vec![1, 2, 3, 4], false, true)),
+        (MessageWindow::Around(message_number(11)), (vec![11], true, false)),
+    ] {
+        assert_eq!(page(&sides, window, 100).await, expected, "{window:?}");
+    }
 }
 
 pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing(
