@@ -16,6 +16,7 @@ use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::admin_auth::AdminAccess;
+use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::server::{DrainOutcome, ServerOptions, serve};
@@ -138,7 +139,8 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     if !role.takes_commands() {
         apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
     }
-    let http = http_options(options, &coordination);
+    let limits = HttpLimits::new(options.max_in_flight, options.http_memory.saturating_mul(1024 * 1024));
+    let http = http_options(options, &coordination, Arc::clone(&limits));
     let app = build_router(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
     banner::print(role, options, &locations, address);
 
@@ -153,7 +155,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
         drain.send_replace(true);
     };
     let outcome = tokio::select! {
-        drained = serve(listener, app, server, stop) => {
+        drained = serve(listener, app, limits, server, stop) => {
             // The handlers are gone with the listener, so the writer ends once all accepted commands are in the log.
             if role.takes_commands() && tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await.is_err() {
                 tracing::warn!("stopped before all commands were answered");
@@ -196,12 +198,16 @@ fn start_projectors(
     supervisor
 }
 
-fn http_options(options: &ServeOptions, coordination: &CoordinationServices) -> HttpOptions {
+fn http_options(
+    options: &ServeOptions,
+    coordination: &CoordinationServices,
+    limits: Arc<HttpLimits>,
+) -> HttpOptions {
     HttpOptions {
+        limits,
         rate_limit: options.rate_limit,
         shared_rate_limits: coordination.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
-        max_in_flight: options.max_in_flight,
         deadline: Duration::from_secs(options.request_timeout),
         ..HttpOptions::default()
     }

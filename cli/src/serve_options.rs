@@ -61,6 +61,10 @@ pub(crate) struct ServeOptions {
     /// API requests in flight at a time; more are answered 503 `overloaded` at once
     #[arg(long, env = "MAX_IN_FLIGHT", value_name = "REQUESTS", default_value_t = 4_096)]
     pub(crate) max_in_flight: usize,
+    /// MiB of memory for request bodies and for responses that clients have not read, one half each; requests that need
+    /// more are answered 503 `overloaded`
+    #[arg(long, env = "HTTP_MEMORY", value_name = "MIB", default_value_t = 256, value_parser = parse_http_memory)]
+    pub(crate) http_memory: usize,
     /// Seconds that an API request may take; a command that takes longer is answered 503 `outcome_unknown`
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     pub(crate) request_timeout: u64,
@@ -71,6 +75,14 @@ pub(crate) struct ServeOptions {
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub(crate) drain_timeout: u64,
+}
+
+/// Parses `--http-memory`. Each half must hold the largest body and the largest page.
+fn parse_http_memory(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|mib| (64..=1024 * 1024).contains(mib))
+        .ok_or_else(|| "the memory for bodies is a number of MiB, from 64".to_owned())
 }
 
 /// Role of a serving process.

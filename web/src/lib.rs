@@ -26,24 +26,29 @@
 
 pub mod admin_auth;
 pub mod client_address;
+mod client_waits;
 pub mod consistency;
 mod docs;
 pub mod error_code;
 pub mod extract;
+pub mod http_limits;
 mod load_limits;
 mod log_throttle;
+mod memory_budget;
 pub mod metrics;
 pub mod openapi;
 pub mod pagination;
 mod port_error;
 pub mod problem;
 pub mod rate_limit;
+mod request_body;
 pub mod request_context;
 mod request_middleware;
 pub mod router;
 mod routes_of_other_roles;
 pub mod server;
 pub mod system_routes;
+mod unsent_response;
 
 pub use error_code::ErrorCode;
 pub use problem::Problem;

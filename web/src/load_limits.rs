@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,34 +12,8 @@ use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use crate::error_code::ErrorCode;
+use crate::http_limits::HttpLimits;
 use crate::problem::Problem;
-
-/// The number of requests that may still start.
-#[derive(Debug)]
-pub(crate) struct ConcurrencyLimit {
-    available: AtomicUsize,
-}
-
-/// A guard that occupies one of the concurrent requests until it is dropped.
-struct ConcurrencyPermit(Arc<ConcurrencyLimit>);
-
-impl ConcurrencyLimit {
-    pub(crate) fn new(max_in_flight: usize) -> Self {
-        Self { available: AtomicUsize::new(max_in_flight) }
-    }
-
-    fn try_acquire(self: &Arc<Self>) -> Option<ConcurrencyPermit> {
-        let decrement = |available: usize| available.checked_sub(1);
-        self.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).ok()?;
-        Some(ConcurrencyPermit(Arc::clone(self)))
-    }
-}
-
-impl Drop for ConcurrencyPermit {
-    fn drop(&mut self) {
-        self.0.available.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// How long a handler may take, and the code of the error when it takes longer.
 #[derive(Clone, Copy, Debug)]
@@ -49,11 +22,11 @@ pub(crate) struct Deadline {
     pub(crate) code: ErrorCode,
 }
 
-/// The layer that rejects requests over the concurrency limit at once, without queueing them, and cancels handlers that
-/// miss their deadline.
+/// The layer that rejects requests without a slot at once, without queueing them, and cancels handlers that miss their
+/// deadline. The response keeps the slot, in its extensions.
 #[derive(Clone)]
 pub(crate) struct LoadLimits {
-    pub(crate) concurrency_limit: Arc<ConcurrencyLimit>,
+    pub(crate) limits: Arc<HttpLimits>,
     pub(crate) deadline: Deadline,
 }
 
@@ -61,14 +34,14 @@ pub(crate) struct LoadLimits {
 #[derive(Clone)]
 pub(crate) struct LoadLimited<S> {
     inner: S,
-    limits: LoadLimits,
+    load: LoadLimits,
 }
 
 impl<S> Layer<S> for LoadLimits {
     type Service = LoadLimited<S>;
 
     fn layer(&self, inner: S) -> LoadLimited<S> {
-        LoadLimited { inner, limits: self.clone() }
+        LoadLimited { inner, load: self.clone() }
     }
 }
 
@@ -86,17 +59,18 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Some(permit) = self.limits.concurrency_limit.try_acquire() else {
+        let Some(slot) = self.load.limits.acquire_slot() else {
             return Box::pin(ready(Ok(Problem::from_code(ErrorCode::Overloaded).into_response())));
         };
-        let deadline = self.limits.deadline;
+        let deadline = self.load.deadline;
         let response = timeout(deadline.timeout, self.inner.call(request));
         Box::pin(async move {
-            let _permit = permit;
-            match response.await {
-                Ok(response) => response,
-                Err(elapsed) => Ok(Problem::from_code(deadline.code).caused_by(elapsed).into_response()),
-            }
+            let mut response = match response.await {
+                Ok(response) => response?,
+                Err(elapsed) => Problem::from_code(deadline.code).caused_by(elapsed).into_response(),
+            };
+            response.extensions_mut().insert(Arc::new(slot));
+            Ok(response)
         })
     }
 }
@@ -114,7 +88,7 @@ mod tests {
         timeout: Duration,
     ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone {
         let deadline = Deadline { timeout, code: ErrorCode::RequestTimeout };
-        let limits = LoadLimits { concurrency_limit: Arc::new(ConcurrencyLimit::new(1)), deadline };
+        let limits = LoadLimits { limits: HttpLimits::new(1, 1024), deadline };
         limits.layer(service_fn(async |_: Request| {
             std::future::pending::<Result<Response, Infallible>>().await
         }))

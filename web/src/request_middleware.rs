@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -15,17 +16,22 @@ use tower::{Layer, Service};
 use tracing::debug;
 
 use crate::client_address::TrustedProxies;
+use crate::http_limits::HttpLimits;
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
+use crate::request_body::RequestMemory;
 use crate::request_context::{RequestContext, X_REQUEST_ID};
+use crate::server::connection::ClientConnection;
+use crate::unsent_response;
 
-/// The layer that creates the [`RequestContext`], turns panics into problems, renders problems, and logs and counts
-/// requests.
+/// The layer that creates the [`RequestContext`], turns panics into problems, renders problems, accounts for the memory of
+/// bodies, and logs and counts requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 
 struct SharedState {
     trusted_proxies: TrustedProxies,
+    limits: Arc<HttpLimits>,
     http_metrics: HttpMetrics,
 }
 
@@ -41,8 +47,8 @@ pub(crate) struct RequestMiddleware<S> {
 pub(crate) struct CustomErrorBody;
 
 impl RequestMiddlewareLayer {
-    pub(crate) fn new(trusted_proxies: TrustedProxies) -> Self {
-        Self(Arc::new(SharedState { trusted_proxies, http_metrics: HttpMetrics::default() }))
+    pub(crate) fn new(trusted_proxies: TrustedProxies, limits: Arc<HttpLimits>) -> Self {
+        Self(Arc::new(SharedState { trusted_proxies, limits, http_metrics: HttpMetrics::default() }))
     }
 }
 
@@ -74,6 +80,14 @@ where
         // The route, never the path: the path contains the app's token.
         let route = request.extensions().get::<MatchedPath>().cloned();
         request.extensions_mut().insert(context.clone());
+        let connection = request.extensions_mut().remove::<Arc<ClientConnection>>();
+        let version = request.version();
+        if matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE) {
+            // No handler reads it, so that it would only fill the connection's buffers.
+            *request.body_mut() = Body::empty();
+        }
+        let memory = RequestMemory::new(&self.shared.limits);
+        request.extensions_mut().insert(Arc::clone(&memory));
         let call = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -86,7 +100,15 @@ where
                 Ok(Err(never)) => match never {},
                 Err(panic) => Problem::internal(panic_message(&*panic)).into_response(),
             };
+            // The body of the request is done with.
+            drop(memory);
             finish_response(&context, &mut response);
+            let response = unsent_response::track(response, &shared.limits, connection, version)
+                .unwrap_or_else(|problem| {
+                    let mut refused = problem.into_response();
+                    finish_response(&context, &mut refused);
+                    refused
+                });
 
             let (status, elapsed) = (response.status().as_u16(), started.elapsed());
             let route = route.as_ref().map_or("(none)", MatchedPath::as_str);

@@ -1,6 +1,6 @@
 //! The router of a process: API routes, system routes and the middleware around them.
 //!
-//! From the outside in: the request middleware (request id, problems, panics, metrics), the body limit, then, around API
+//! From the outside in: the request middleware (request id, problems, panics, metrics, memory of bodies), the body limit, then, around API
 //! routes only, the rate limit, the concurrency limit and the deadline. So health checks and metrics are served however
 //! busy the APIs are.
 
@@ -16,7 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::client_address::TrustedProxies;
 use crate::error_code::ErrorCode;
-use crate::load_limits::{ConcurrencyLimit, Deadline, LoadLimits};
+use crate::http_limits::HttpLimits;
+use crate::load_limits::{Deadline, LoadLimits};
 use crate::openapi;
 use crate::problem::Problem;
 use crate::rate_limit::{RateLimit, RateLimiter, enforce_rate_limit};
@@ -29,8 +30,8 @@ use crate::system_routes::{self, SystemServices};
 pub struct HttpOptions {
     /// The largest body, in bytes. A message of 65,536 bytes takes six times that if every byte is escaped.
     pub max_body_bytes: usize,
-    /// Concurrent API requests. Others are answered 503 at once.
-    pub max_in_flight: usize,
+    /// Slots for API requests, and memory for bodies. Shared with the server.
+    pub limits: Arc<HttpLimits>,
     /// How long a handler may take. Must be longer than a query may wait for its consistency token.
     pub deadline: Duration,
     /// The rate limit of each app, if any.
@@ -45,7 +46,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             max_body_bytes: 512 * 1024,
-            max_in_flight: 4_096,
+            limits: HttpLimits::new(HttpLimits::DEFAULT_IN_FLIGHT, HttpLimits::DEFAULT_MEMORY_BYTES),
             deadline: Duration::from_secs(30),
             rate_limit: None,
             shared_rate_limits: None,
@@ -118,7 +119,6 @@ impl ApiRoutes {
 
 /// Builds the router of a process from its APIs and the system routes.
 pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions) -> Router {
-    let concurrency_limit = Arc::new(ConcurrencyLimit::new(options.max_in_flight));
     let rate_limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_rate_limits.clone())));
     let serves_all_apis =
@@ -131,8 +131,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let mut admin_routes = merge_documents(apis.admin_documents_of_other_roles);
     for ApiRoutes { routes, audience, timeout_code, outer_layer } in apis.served {
         let deadline = Deadline { timeout: options.deadline, code: timeout_code };
-        let mut routes =
-            routes.route_layer(LoadLimits { concurrency_limit: Arc::clone(&concurrency_limit), deadline });
+        let mut routes = routes.route_layer(LoadLimits { limits: Arc::clone(&options.limits), deadline });
         if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
             routes = routes.route_layer(from_fn_with_state(Arc::clone(rate_limiter), enforce_rate_limit));
         }
@@ -162,7 +161,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     };
     // Each call of `layer` boxes every route again, and each request clones all boxes of its route: so one call for both.
     routes.layer((
-        RequestMiddlewareLayer::new(options.trusted_proxies.clone()),
+        RequestMiddlewareLayer::new(options.trusted_proxies.clone(), Arc::clone(&options.limits)),
         DefaultBodyLimit::max(options.max_body_bytes),
     ))
 }

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
 use chat_web::extract::JsonBody;
+use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::system_routes::{Part, Projection, Readiness, Status, SystemServices};
@@ -167,7 +168,8 @@ async fn responses_carry_the_request_id() {
 
 #[tokio::test]
 async fn the_concurrency_limit_does_not_apply_to_health_checks() {
-    let mut server = start(&HttpOptions { max_in_flight: 1, ..HttpOptions::default() });
+    let mut server =
+        start(&HttpOptions { limits: HttpLimits::new(1, 1024 * 1024), ..HttpOptions::default() });
     let hanging = {
         let app = server.app.clone();
         tokio::spawn(async move { get_path(&app, "/api/v1/hangs").await })

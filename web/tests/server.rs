@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::get;
+use chat_web::http_limits::HttpLimits;
 use chat_web::request_context::PeerAddr;
 use chat_web::server::{DrainOutcome, ServerOptions, serve};
 use futures::stream;
@@ -49,7 +50,8 @@ async fn start(options: ServerOptions) -> TestServer {
                 "slow"
             }),
         );
-    let outcome = tokio::spawn(serve(listener, app, options, async {
+    let limits = HttpLimits::new(1_000, HttpLimits::DEFAULT_MEMORY_BYTES);
+    let outcome = tokio::spawn(serve(listener, app, limits, options, async {
         let _ = stopped.await;
     }));
     TestServer { address, stop, outcome, slow_arrived, release_slow }

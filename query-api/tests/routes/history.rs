@@ -87,16 +87,16 @@ async fn pages_through_a_long_history() {
 
 #[tokio::test]
 async fn a_page_of_large_versions_ends_early_and_links_to_the_next() {
-    let stage = Stage::without_projector();
-    stage.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
+    let fixture = Fixture::without_projector();
+    fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     let body = |edit: u64| format!("{edit} {}", "x".repeat(65_000));
     let mut events = messages(1);
     events.extend((1..=40).map(|edit| edited(1, &body(edit))));
-    stage.append_and_project(chat(1), events).await;
+    fixture.append_and_project(chat(1), events).await;
     let mut versions = Vec::new();
     let mut next = Some(path("/chats/1/messages/1/history"));
     while let Some(page) = next {
-        let reply = stage.get(&page).await;
+        let reply = fixture.get(&page).await;
         let page = reply.body["versions"].as_array().unwrap();
         let bytes: usize = page.iter().map(|version| version["body"].as_str().unwrap().len()).sum();
         assert!(bytes <= MAX_PAGE_BYTES, "{bytes} bytes on a page");

@@ -1,7 +1,9 @@
 //! JSON bodies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
@@ -9,9 +11,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
+use tokio::time::timeout;
 
 use crate::error_code::ErrorCode;
 use crate::problem::Problem;
+use crate::request_body::{MeteredBody, RequestMemory};
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -69,8 +73,17 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await {
+    let Some(memory) = request.extensions().get::<Arc<RequestMemory>>().cloned() else {
+        return Err(Problem::internal("the route is not behind the request middleware"));
+    };
+    let metered = request.map(|body| Body::new(MeteredBody { body, memory: Arc::clone(&memory) }));
+    let arrived = tokio::select! {
+        arrived = timeout(BODY_DEADLINE, Bytes::from_request(metered, state)) => arrived,
+        () = memory.aborted() => return Err(ErrorCode::RequestTimeout.into()),
+    };
+    match arrived {
         Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) if memory.exceeded_budget() => Err(ErrorCode::Overloaded.into()),
         Ok(Err(rejection)) => Err(read_body_problem(rejection)),
         Err(_) => Err(ErrorCode::RequestTimeout.into()),
     }
@@ -124,9 +137,10 @@ fn missing_field(message: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
     use axum::extract::DefaultBodyLimit;
     use serde::Deserialize;
+
+    use crate::http_limits::HttpLimits;
 
     #[derive(Debug, Deserialize)]
     struct Named {
@@ -134,8 +148,14 @@ mod tests {
         name: String,
     }
 
+    /// A request as the request middleware passes it on.
+    fn request_builder() -> http::request::Builder {
+        let memory = RequestMemory::new(&HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES));
+        Request::builder().method("POST").extension(memory)
+    }
+
     async fn parse_named(content_type: Option<&str>, body: &str) -> Result<(), (ErrorCode, String)> {
-        let mut request = Request::builder();
+        let mut request = request_builder();
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -201,7 +221,7 @@ mod tests {
             ("application/json", "{", false),
             ("text/plain", "{}", false),
         ] {
-            let request = Request::builder().header(CONTENT_TYPE, content_type);
+            let request = request_builder().header(CONTENT_TYPE, content_type);
             let request = request.body(Body::from(body)).unwrap();
             let result = OptionalJsonBody::from_request(request, &()).await;
             assert_eq!(result.is_ok(), accepted, "{content_type} {body:?}");
@@ -229,7 +249,7 @@ mod tests {
             .route("/", post(|_: JsonBody<IgnoredAny>| async {}))
             .layer(DefaultBodyLimit::max(10));
         let status = async |body: &'static str| {
-            let request = Request::post("/").body(Body::from(body)).unwrap();
+            let request = request_builder().body(Body::from(body)).unwrap();
             app.clone().oneshot(request).await.unwrap().status()
         };
         assert_eq!(status("{\"a\": 123}").await, StatusCode::OK);

@@ -1,6 +1,6 @@
 //! The HTTP server: accepts a bounded number of connections and drains them on shutdown.
 
-mod activity;
+pub(crate) mod connection;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
@@ -22,12 +21,16 @@ use metrics::gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tower::Service;
 use tracing::{debug, info, warn};
 
-use self::activity::{ActivityTrackingBody, ConnectionActivity, InFlightRequest};
+use self::connection::{ClientConnection, InFlightRequest};
+use crate::http_limits::HttpLimits;
 use crate::request_context::PeerAddr;
+
+/// The longest pause between two checks for responses that their clients don't read.
+const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,8 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// How long a connection may be idle: before its first request, between requests, or inside a request's head.
     pub idle_timeout: Duration,
+    /// How long a response may make no progress because its client does not read it.
+    pub write_timeout: Duration,
     /// How long requests in flight may take to finish on shutdown.
     pub drain_timeout: Duration,
 }
@@ -45,6 +50,7 @@ impl Default for ServerOptions {
         Self {
             max_connections: 10_000,
             idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
         }
     }
@@ -60,10 +66,11 @@ pub enum DrainOutcome {
 }
 
 /// Serves `app` on `listener`, HTTP/1.1 and HTTP/2 without TLS, until `stop` completes. Then waits for requests in flight
-/// and returns.
+/// and returns. `limits` are those of the app's router.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
+    limits: Arc<HttpLimits>,
     options: ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> DrainOutcome {
@@ -72,14 +79,21 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     let mut acceptor = Acceptor { listener, is_failing: false };
+    let mut overdue_checks = interval((options.write_timeout / 4).min(MAX_OVERDUE_CHECK_INTERVAL));
     loop {
         let (stream, peer, permit) = tokio::select! {
             biased;
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
+            _ = overdue_checks.tick() => {
+                limits.abort_overdue(options.write_timeout);
+                continue;
+            }
             accepted = acceptor.accept(&connection_permits) => accepted,
         };
-        connections.spawn(serve_connection(stream, peer, app.clone(), options, stopped.clone(), permit));
+        let connection = ClientConnection::new(&limits);
+        let client = Client { stream, peer, connection };
+        connections.spawn(serve_connection(client, app.clone(), options, stopped.clone(), permit));
     }
     drop(acceptor);
     stopping.send_replace(true);
@@ -146,23 +160,29 @@ impl Acceptor {
     }
 }
 
-/// Serves one connection until it is closed.
-async fn serve_connection(
+/// An accepted connection.
+struct Client {
     stream: TcpStream,
     peer: SocketAddr,
+    connection: Arc<ClientConnection>,
+}
+
+/// Serves one connection until it is closed.
+async fn serve_connection(
+    client: Client,
     app: Router,
     options: ServerOptions,
     mut stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
+    let Client { stream, peer, connection: client } = client;
     let _open_connection = OpenConnection::count();
     // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::new(ConnectionActivity::new());
     let service = {
-        let activity = Arc::clone(&activity);
+        let client = Arc::clone(&client);
         service_fn(move |request: Request<Incoming>| {
-            serve_request(request, peer, app.clone(), Arc::clone(&activity))
+            serve_request(request, peer, app.clone(), Arc::clone(&client))
         })
     };
     let builder = connection_builder(options);
@@ -176,13 +196,17 @@ async fn serve_connection(
                 }
                 return;
             }
+            () = client.must_close() => {
+                debug!(%peer, "closing a connection whose client does not read");
+                return;
+            }
             _ = stopped.wait_for(|stopped| *stopped), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
             // hyper's own timers don't cover a client that never sends the first byte, or one that reads nothing.
-            () = sleep(options.idle_timeout.saturating_sub(activity.idle_time())) => {
-                if activity.idle_time() < options.idle_timeout {
+            () = sleep(options.idle_timeout.saturating_sub(client.idle_time())) => {
+                if client.idle_time() < options.idle_timeout {
                     continue;
                 }
                 if std::mem::replace(&mut closing, true) {
@@ -190,7 +214,7 @@ async fn serve_connection(
                     return;
                 }
                 connection.as_mut().graceful_shutdown();
-                activity.touch();
+                client.touch();
             }
         }
     }
@@ -202,14 +226,17 @@ fn connection_builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
-        .max_buf_size(64 * 1024)
+        .max_buf_size(32 * 1024)
         .keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(100)
         .max_header_list_size(32 * 1024)
-        .max_send_buf_size(256 * 1024)
+        // What a connection buffers of bodies that their handlers don't read, and of responses that it has not sent.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(512 * 1024)
+        .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
@@ -219,16 +246,12 @@ async fn serve_request(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     mut app: Router,
-    activity: Arc<ConnectionActivity>,
+    client: Arc<ClientConnection>,
 ) -> Result<Response, Infallible> {
-    let _in_flight = InFlightRequest::begin(&activity);
+    let _in_flight = InFlightRequest::begin(&client);
     request.extensions_mut().insert(PeerAddr(peer));
-    let response = app.call(request).await?;
-    // A complete body is sent at once. A streamed body keeps its connection active as long as the client reads it.
-    if response.body().size_hint().exact().is_some() {
-        return Ok(response);
-    }
-    Ok(response.map(|body| Body::new(ActivityTrackingBody { body, activity: Arc::clone(&activity) })))
+    request.extensions_mut().insert(client);
+    app.call(request).await
 }
 
 /// A guard that counts a connection in `http_connections` until it is dropped.

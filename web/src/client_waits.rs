@@ -1,0 +1,114 @@
+//! Requests that wait for their client: for the rest of a body, or until a response is read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The requests that wait for their client, the longest first. When memory or slots run short, or a deadline has passed,
+/// these are aborted: they occupy something and make no progress.
+#[derive(Default)]
+pub(crate) struct ClientWaits(Mutex<Waits>);
+
+#[derive(Default)]
+struct Waits {
+    last_id: u64,
+    /// Ids increase, so that the order is that of the last progress.
+    by_progress: BTreeMap<u64, Wait>,
+}
+
+struct Wait {
+    since: Instant,
+    request: Weak<dyn WaitsForClient>,
+}
+
+/// A request that can be aborted while it waits for its client.
+pub(crate) trait WaitsForClient: Send + Sync {
+    /// Releases what the request occupies. Its client receives an error.
+    fn abort(&self);
+}
+
+/// A request's entry in [`ClientWaits`]. Zero if it does not wait.
+#[derive(Default)]
+pub(crate) struct WaitEntry(AtomicU64);
+
+impl ClientWaits {
+    /// Records that a request waits for its client from now on.
+    pub(crate) fn restart(&self, entry: &WaitEntry, request: Weak<dyn WaitsForClient>) {
+        let mut waits = self.lock();
+        waits.last_id += 1;
+        let id = waits.last_id;
+        let previous = entry.0.swap(id, Ordering::Relaxed);
+        waits.by_progress.remove(&previous);
+        waits.by_progress.insert(id, Wait { since: Instant::now(), request });
+    }
+
+    /// Records that a request no longer waits for its client.
+    pub(crate) fn end(&self, entry: &WaitEntry) {
+        let id = entry.0.swap(0, Ordering::Relaxed);
+        if id != 0 {
+            self.lock().by_progress.remove(&id);
+        }
+    }
+
+    /// Aborts the request that has waited longest, if it has waited so long. Returns whether one was aborted.
+    pub(crate) fn abort_longest(&self, min_wait: Duration) -> bool {
+        while let Some(request) = self.take_longest(min_wait) {
+            if let Some(request) = request.upgrade() {
+                request.abort();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn take_longest(&self, min_wait: Duration) -> Option<Weak<dyn WaitsForClient>> {
+        let mut waits = self.lock();
+        let longest = waits.by_progress.first_entry()?;
+        (longest.get().since.elapsed() >= min_wait).then(|| longest.remove().request)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct StubRequest(AtomicU64);
+
+    impl WaitsForClient for StubRequest {
+        fn abort(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn aborts_the_request_without_progress_for_the_longest_time() {
+        let waits = ClientWaits::default();
+        let requests: [Arc<StubRequest>; 3] = Default::default();
+        let entries: [WaitEntry; 3] = Default::default();
+        let restart = |index: usize| {
+            let request: Weak<StubRequest> = Arc::downgrade(&requests[index]);
+            waits.restart(&entries[index], request);
+        };
+        (0..3).for_each(restart);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        restart(0);
+        waits.end(&entries[1]);
+        assert!(!waits.abort_longest(Duration::from_secs(3)));
+        assert!(waits.abort_longest(Duration::from_secs(2)));
+        assert!(!waits.abort_longest(Duration::from_secs(2)), "the others made progress, or wait no longer");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(waits.abort_longest(Duration::from_secs(2)));
+        let aborted = requests.map(|request| request.0.load(Ordering::Relaxed));
+        assert_eq!(aborted, [1, 0, 1]);
+    }
+}

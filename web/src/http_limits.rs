@@ -1,0 +1,109 @@
+//! The limits of a process that its requests share: slots for API requests, and memory for bodies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+
+use crate::client_waits::ClientWaits;
+use crate::memory_budget::MemoryBudget;
+
+/// How long a request must have waited for its client before another one may take its place.
+const MIN_WAIT: Duration = Duration::from_millis(250);
+
+/// The part of the memory for unsent responses that one connection may occupy.
+const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
+
+/// The limits of a process that its requests share.
+///
+/// When something runs short, the request that has waited longest for its client makes room, if it has waited 250 ms: for
+/// the rest of its body, or until its response is read. So clients that stop reading or sending don't keep others out.
+pub struct HttpLimits {
+    free_slots: AtomicUsize,
+    pub(crate) request_bodies: Arc<MemoryBudget>,
+    pub(crate) unsent_responses: Arc<MemoryBudget>,
+    pub(crate) client_waits: ClientWaits,
+    max_unsent_of_connection: usize,
+}
+
+/// What is in use of the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpUsage {
+    /// Slots for API requests that are free.
+    pub free_slots: usize,
+    /// Bytes of request bodies.
+    pub request_body_bytes: usize,
+    /// Bytes of responses that are not sent yet.
+    pub unsent_response_bytes: usize,
+}
+
+/// The permission of an API request to run. In use until it is dropped: after the last byte of its response was sent.
+pub(crate) struct Slot(Arc<HttpLimits>);
+
+impl HttpLimits {
+    /// API requests that run concurrently by default.
+    pub const DEFAULT_IN_FLIGHT: usize = 4_096;
+
+    /// The memory for bodies by default, in bytes.
+    pub const DEFAULT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+
+    /// Creates limits: the number of API requests that run concurrently, and the bytes of memory for bodies, one half for
+    /// those of requests, one half for responses that are not sent yet.
+    pub fn new(max_in_flight: usize, memory_bytes: usize) -> Arc<Self> {
+        let budget = memory_bytes / 2;
+        Arc::new(Self {
+            free_slots: AtomicUsize::new(max_in_flight),
+            request_bodies: MemoryBudget::new(budget, gauge!("http_request_body_bytes")),
+            unsent_responses: MemoryBudget::new(budget, gauge!("http_unsent_response_bytes")),
+            client_waits: ClientWaits::default(),
+            max_unsent_of_connection: budget / CONNECTIONS_THAT_FILL_THE_MEMORY,
+        })
+    }
+
+    /// Returns what is in use.
+    pub fn usage(&self) -> HttpUsage {
+        HttpUsage {
+            free_slots: self.free_slots.load(Ordering::Relaxed),
+            request_body_bytes: self.request_bodies.used_bytes(),
+            unsent_response_bytes: self.unsent_responses.used_bytes(),
+        }
+    }
+
+    /// Takes a slot for an API request.
+    pub(crate) fn acquire_slot(self: &Arc<Self>) -> Option<Slot> {
+        let slot =
+            self.try_acquire_slot().or_else(|| self.make_room().then(|| self.try_acquire_slot()).flatten());
+        if slot.is_none() {
+            counter!("http_overloaded_total", "reason" => "in_flight").increment(1);
+        }
+        slot
+    }
+
+    fn try_acquire_slot(self: &Arc<Self>) -> Option<Slot> {
+        let decrement = |available: usize| available.checked_sub(1);
+        self.free_slots.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement).ok()?;
+        Some(Slot(Arc::clone(self)))
+    }
+
+    /// Aborts the request that has waited longest for its client. Returns `false` if none has waited long.
+    pub(crate) fn make_room(&self) -> bool {
+        self.client_waits.abort_longest(MIN_WAIT)
+    }
+
+    /// Aborts all requests that have waited so long for their clients.
+    pub(crate) fn abort_overdue(&self, max_wait: Duration) {
+        while self.client_waits.abort_longest(max_wait) {}
+    }
+
+    /// Creates the budget of a connection for responses that are not sent yet.
+    pub(crate) fn share_of_connection(&self) -> Arc<MemoryBudget> {
+        self.unsent_responses.share(self.max_unsent_of_connection)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.free_slots.fetch_add(1, Ordering::Relaxed);
+    }
+}

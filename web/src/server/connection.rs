@@ -1,0 +1,90 @@
+//! A connection of a client: its activity, its unsent responses, and whether it must be closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Version;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::http_limits::HttpLimits;
+use crate::memory_budget::MemoryBudget;
+
+/// The most bytes that an HTTP/2 connection may keep of aborted responses. It can't release what it has taken.
+const MAX_STUCK_BYTES: usize = 256 * 1024;
+
+/// The state of one connection, shared by its requests.
+pub(crate) struct ClientConnection {
+    opened: Instant,
+    in_flight: AtomicUsize,
+    /// Milliseconds after `opened`.
+    last_active_millis: AtomicU64,
+    /// The memory of responses that are not sent yet.
+    pub(crate) unsent: Arc<MemoryBudget>,
+    must_close: Notify,
+}
+
+impl ClientConnection {
+    pub(super) fn new(limits: &HttpLimits) -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            last_active_millis: AtomicU64::new(0),
+            unsent: limits.share_of_connection(),
+            must_close: Notify::new(),
+        })
+    }
+
+    /// Records activity now.
+    pub(crate) fn touch(&self) {
+        self.last_active_millis.store(self.age_millis(), Ordering::Relaxed);
+    }
+
+    /// Returns the time since the last activity; zero while a request is in flight.
+    pub(super) fn idle_time(&self) -> Duration {
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(
+            self.age_millis().saturating_sub(self.last_active_millis.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// Closes the connection after a response on it was aborted. With HTTP/2, only the stream is reset while other requests
+    /// of the connection are in flight.
+    pub(crate) fn close_after_abort(&self, version: Version) {
+        let others_go_on = version == Version::HTTP_2
+            && self.in_flight.load(Ordering::Relaxed) > 0
+            && self.unsent.used_bytes() <= MAX_STUCK_BYTES;
+        if !others_go_on {
+            self.must_close.notify_one();
+        }
+    }
+
+    /// Waits until the connection must be closed at once.
+    pub(super) async fn must_close(&self) {
+        self.must_close.notified().await;
+    }
+
+    fn age_millis(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A guard that counts a request as in flight until it is dropped: after the last byte of its response was sent.
+pub(crate) struct InFlightRequest(Arc<ClientConnection>);
+
+impl InFlightRequest {
+    pub(crate) fn begin(connection: &Arc<ClientConnection>) -> Self {
+        connection.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,280 @@
+//! Memory and slots of requests whose clients stop reading or sending.
+
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::routing::{get, post};
+use chat_web::extract::JsonBody;
+use chat_web::http_limits::{HttpLimits, HttpUsage};
+use chat_web::metrics::Metrics;
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::server::{ServerOptions, serve};
+use chat_web::system_routes::{Part, Readiness, SystemServices};
+use h2::RecvStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{Request, Response};
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use utoipa_axum::router::OpenApiRouter;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const MIB: usize = 1024 * 1024;
+const LARGE: usize = 256 * 1024;
+const HUGE: usize = 12 * MIB;
+
+struct AlwaysReady;
+
+#[async_trait]
+impl Readiness for AlwaysReady {
+    async fn parts(&self) -> Vec<Part> {
+        Vec::new()
+    }
+}
+
+#[derive(Deserialize)]
+struct Anything {
+    #[expect(dead_code, reason = "only received")]
+    text: String,
+}
+
+struct TestServer {
+    address: SocketAddr,
+    limits: Arc<HttpLimits>,
+    /// Lets the handler of `/slow` return.
+    release_slow: Arc<Notify>,
+}
+
+async fn start(limits: Arc<HttpLimits>, write_timeout: Duration) -> TestServer {
+    let release_slow = Arc::new(Notify::new());
+    let released = Arc::clone(&release_slow);
+    let routes = OpenApiRouter::new()
+        .route("/small", get(async || "small"))
+        .route("/large", get(async || vec![b'x'; LARGE]))
+        .route("/huge", get(async || vec![b'x'; HUGE]))
+        .route(
+            "/slow",
+            get(async move || {
+                released.notified().await;
+                "slow"
+            }),
+        )
+        .route("/takes", post(async |_: JsonBody<Anything>| "taken"));
+    let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
+    let options = HttpOptions { limits: Arc::clone(&limits), ..HttpOptions::default() };
+    let app = build_router(
+        ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() },
+        system,
+        &options,
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let options = ServerOptions { write_timeout, ..ServerOptions::default() };
+    tokio::spawn(serve(listener, app, Arc::clone(&limits), options, std::future::pending()));
+    TestServer { address, limits, release_slow }
+}
+
+impl TestServer {
+    /// Waits until the usage of the limits fulfils a condition.
+    async fn wait_for(&self, condition: impl Fn(HttpUsage) -> bool) {
+        let fulfilled = async {
+            while !condition(self.limits.usage()) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(DEADLINE, fulfilled).await.unwrap_or_else(|_| panic!("still {:?}", self.limits.usage()));
+    }
+
+    /// An HTTP/2 connection whose streams have a window of so many bytes.
+    async fn connect_h2(&self, window: u32) -> SendRequest<bytes::Bytes> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) = builder
+            .initial_window_size(window)
+            .initial_connection_window_size(u32::from(u16::MAX))
+            .handshake(stream)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client.ready().await.unwrap()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The status of a request on a connection of its own.
+    async fn status(&self, method: &str, path: &str, body: &str) -> u16 {
+        let mut stream = self.connect().await;
+        let head = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        read_status(&mut stream).await
+    }
+}
+
+async fn send_get(client: &mut SendRequest<bytes::Bytes>, path: &str) -> Response<RecvStream> {
+    timeout(DEADLINE, begin_get(client, path)).await.unwrap().unwrap()
+}
+
+fn begin_get(client: &mut SendRequest<bytes::Bytes>, path: &str) -> ResponseFuture {
+    let request = Request::get(format!("http://x/api/v1{path}")).body(()).unwrap();
+    client.send_request(request, true).unwrap().0
+}
+
+/// Reads a response to its end.
+async fn read_all(mut body: RecvStream) -> Result<usize, h2::Error> {
+    let mut total = 0;
+    while let Some(data) = timeout(DEADLINE, body.data()).await.unwrap() {
+        let data = data?;
+        total += data.len();
+        body.flow_control().release_capacity(data.len())?;
+    }
+    Ok(total)
+}
+
+async fn read_status(stream: &mut TcpStream) -> u16 {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        let read = timeout(DEADLINE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "closed without an answer");
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&answer)[9..12].parse().unwrap()
+}
+
+#[tokio::test]
+async fn responses_that_nobody_reads_stay_within_their_memory() {
+    // 4 MiB for unsent responses, an eighth of it for each connection.
+    let server = start(HttpLimits::new(4_096, 8 * MIB), Duration::from_hours(1)).await;
+    let mut connections = Vec::new();
+    for _ in 0..12 {
+        let mut client = server.connect_h2(0).await;
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            let response = send_get(&mut client, "/large").await;
+            if response.status() == 200 {
+                held.push(response);
+            } else {
+                assert_eq!(
+                    (response.status().as_u16(), &response.headers()["retry-after"]),
+                    (503, &"1".parse().unwrap())
+                );
+            }
+            assert!(server.limits.usage().unsent_response_bytes <= 4 * MIB, "{:?}", server.limits.usage());
+        }
+        assert!(held.len() <= 2, "{} of 256 KiB on one connection", held.len());
+        connections.push((client, held));
+    }
+    drop(connections);
+    server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
+    assert_eq!(server.status("GET", "/large", "").await, 200);
+}
+
+#[tokio::test]
+async fn a_slot_is_held_until_the_response_is_sent() {
+    let server = start(HttpLimits::new(2, 8 * MIB), Duration::from_hours(1)).await;
+    let mut client = server.connect_h2(0).await;
+    let response = send_get(&mut client, "/small").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(server.limits.usage().free_slots, 1);
+    // A response that was sent holds none.
+    assert_eq!(server.status("GET", "/small", "").await, 200);
+    server.wait_for(|usage| usage.free_slots == 1).await;
+    drop(response);
+    server.wait_for(|usage| usage.free_slots == 2).await;
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_gives_its_slot_to_the_next_request() {
+    let server = start(HttpLimits::new(1, 8 * MIB), Duration::from_hours(1)).await;
+    let mut client = server.connect_h2(0).await;
+    let unread = send_get(&mut client, "/large").await;
+    while server.status("GET", "/small", "").await != 200 {}
+    assert!(read_all(unread.into_body()).await.is_err(), "the response was cut off without an error");
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_is_aborted_after_the_write_timeout_and_others_go_on() {
+    let server = start(HttpLimits::new(10, 8 * MIB), Duration::from_millis(200)).await;
+    let mut client = server.connect_h2(0).await;
+    let slow = begin_get(&mut client, "/slow");
+    server.wait_for(|usage| usage.free_slots == 9).await;
+    let unread = send_get(&mut client, "/large").await;
+    assert_eq!(unread.status(), 200);
+    // The connection keeps the chunk that it has taken.
+    server.wait_for(|usage| usage.free_slots == 9 && usage.unsent_response_bytes <= 16 * 1024).await;
+    server.release_slow.notify_one();
+    assert_eq!(timeout(DEADLINE, slow).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_whose_client_reads_nothing_is_closed_after_the_write_timeout() {
+    let server = start(HttpLimits::new(10, 256 * MIB), Duration::from_millis(200)).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /api/v1/huge HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    server.wait_for(|usage| usage.unsent_response_bytes > 0).await;
+    server.wait_for(|usage| usage == HttpUsage { free_slots: 10, ..HttpUsage::default() }).await;
+    let mut received = Vec::new();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut received)).await.unwrap();
+    assert!(received.len() < HUGE, "the response was sent although it was not read");
+}
+
+#[tokio::test]
+async fn a_slow_reader_receives_the_whole_response() {
+    let server = start(HttpLimits::new(10, 256 * MIB), Duration::from_secs(20)).await;
+    let mut client = server.connect_h2(10_000).await;
+    let response = send_get(&mut client, "/large").await;
+    assert_eq!(read_all(response.into_body()).await.unwrap(), LARGE);
+    server.wait_for(|usage| usage == HttpUsage { free_slots: 10, ..HttpUsage::default() }).await;
+}
+
+#[tokio::test]
+async fn unfinished_uploads_stay_within_their_memory_and_small_requests_go_on() {
+    // 1 MiB for request bodies.
+    let server = start(HttpLimits::new(4_096, 2 * MIB), Duration::from_hours(1)).await;
+    let mut uploads = Vec::new();
+    for _ in 0..40 {
+        let mut stream = server.connect().await;
+        let head = "POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 400000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The server may refuse it before it has all.
+        let _ = stream.write_all(&vec![b' '; 100_000]).await;
+        uploads.push(stream);
+        assert!(server.limits.usage().request_body_bytes <= MIB, "{:?}", server.limits.usage());
+    }
+    server.wait_for(|usage| usage.request_body_bytes > MIB / 2).await;
+    assert_eq!(server.status("POST", "/takes", r#"{"text":"small"}"#).await, 200);
+    drop(uploads);
+    server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
+    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(400_000));
+    assert_eq!(server.status("POST", "/takes", &large).await, 200);
+}
+
+#[tokio::test]
+async fn a_request_over_the_memory_for_bodies_is_refused_with_retry_after() {
+    let server = start(HttpLimits::new(4_096, MIB / 4), Duration::from_hours(1)).await;
+    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(200_000));
+    assert_eq!(server.status("POST", "/takes", &large).await, 503);
+    server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
+}
+
+#[tokio::test]
+async fn an_unfinished_upload_gives_its_slot_to_the_next_request() {
+    let server = start(HttpLimits::new(1, 8 * MIB), Duration::from_hours(1)).await;
+    let mut upload = server.connect().await;
+    upload.write_all(b"POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
+    server.wait_for(|usage| usage.free_slots == 0).await;
+    while server.status("GET", "/small", "").await != 200 {}
+    assert_eq!(read_status(&mut upload).await, 408);
+}
