@@ -1,9 +1,11 @@
 //! Documentation pages: the OpenAPI reference and a page per error code. All their assets are in the binary.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::io::{self, Read as _};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::HeaderValue;
 use pulldown_cmark::{Options, Parser, html};
 use utoipa_swagger_ui::Config;
@@ -12,6 +14,12 @@ use crate::error_code::ErrorCode;
 
 /// The HTML page that loads Swagger UI.
 pub(crate) const REFERENCE_PAGE: &str = include_str!("reference.html");
+
+/// The style sheet of Swagger UI.
+static SWAGGER_UI_STYLES: LazyLock<Option<Bytes>> = LazyLock::new(|| swagger_ui_file("swagger-ui.css"));
+
+/// The script of Swagger UI.
+static SWAGGER_UI_SCRIPT: LazyLock<Option<Bytes>> = LazyLock::new(|| swagger_ui_file("swagger-ui-bundle.js"));
 
 /// A file that the pages load.
 pub(crate) struct Asset {
@@ -27,20 +35,24 @@ pub(crate) fn asset(name: &str) -> Option<Asset> {
         "reference.js" => {
             ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("reference.js")))
         }
-        "swagger-ui.css" => ("text/css; charset=utf-8", swagger_ui_file(name)?),
-        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", swagger_ui_file(name)?),
+        "swagger-ui.css" => ("text/css; charset=utf-8", SWAGGER_UI_STYLES.clone()?),
+        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", SWAGGER_UI_SCRIPT.clone()?),
         _ => return None,
     };
     Some(Asset { content_type: HeaderValue::from_static(content_type), body })
 }
 
-/// Returns an unmodified file of the Swagger UI distribution.
+/// Returns an unmodified file of the Swagger UI distribution, which is compressed in the binary. Takes some milliseconds.
 fn swagger_ui_file(name: &str) -> Option<Bytes> {
     let file = utoipa_swagger_ui::serve(name, Arc::new(Config::default())).ok()??;
-    Some(match file.bytes {
-        std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
-    })
+    let decompressed = if file.gzpipped { decompress(&file.bytes).ok()? } else { file.bytes.into_owned() };
+    Some(Bytes::from(decompressed))
+}
+
+fn decompress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut decompressed = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut decompressed)?;
+    Ok(decompressed)
 }
 
 /// Renders the page of an error code as HTML.
@@ -87,7 +99,8 @@ mod tests {
     fn every_asset_of_the_reference_exists() {
         for target in REFERENCE_PAGE.split("/docs/assets/").skip(1) {
             let (name, _) = target.split_once('"').unwrap();
-            assert!(asset(name).is_some_and(|asset| !asset.body.is_empty()), "{name}");
+            let body = asset(name).unwrap_or_else(|| panic!("{name}")).body;
+            assert!(!body.is_empty() && std::str::from_utf8(&body).is_ok(), "{name} is not text");
         }
         assert!(asset("index.html").is_none());
     }
