@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use chat_domain::Position;
 use chat_ports::backoff::Backoff;
-use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, LogId};
-use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
+use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, LogId, LogMismatch};
+use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::{clock, error_chain};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::dead_letters::advance_projection;
 use crate::generations::heartbeats::publish_heartbeats;
-use crate::projection::{Projection, ProjectionError, ProjectionStore};
+use crate::projection::{Projection, ProjectionError, ProjectionStore, ensure_log_matches};
 use crate::read_ahead::ReadAhead;
 use crate::status::{ProjectorState, ProjectorStatus, StatusReporter};
 
@@ -105,20 +105,15 @@ enum FollowError {
     EventStore(#[from] EventStoreError),
     #[error(transparent)]
     Projection(#[from] ProjectionError),
-    #[error("the projection was folded from another log")]
-    LogMismatch,
-    #[error("the log ends at {head}, before the projection at {position}")]
-    LogTruncated { head: Position, position: Position },
+    #[error("another incarnation of the log has begun")]
+    IncarnationBegan,
     #[error("the projector panicked")]
     Panicked,
 }
 
 impl FollowError {
     fn needs_rebuild(&self) -> bool {
-        matches!(
-            self,
-            Self::Projection(ProjectionError::Damaged(_)) | Self::LogMismatch | Self::LogTruncated { .. }
-        )
+        matches!(self, Self::Projection(ProjectionError::Damaged(_) | ProjectionError::LogMismatch(_)))
     }
 }
 
@@ -266,7 +261,7 @@ impl ProjectorTask {
                     is_verified = true;
                 }
                 _ = head_poll.tick() => {
-                    self.check_head(projection.checkpoint()).await?;
+                    self.check_log(log, projection.checkpoint().position).await?;
                     projection.verify_checkpoint().await?;
                 }
                 batch = read_ahead.next_batch() => {
@@ -281,21 +276,15 @@ impl ProjectorTask {
     }
 
     async fn open(&mut self) -> Result<OpenedProjection, FollowError> {
-        let log = self.event_store.log_id().await?;
-        let head = self.event_store.head().await?;
-        let (projection, origin) = if self.start_over {
+        let (mut projection, origin) = if self.start_over {
             (self.store.recreate().await?, StorageOrigin::Created)
         } else {
             self.store.open().await?
         };
         self.start_over = false;
         let checkpoint = projection.checkpoint();
-        if checkpoint.log.is_some_and(|folded| folded != log) {
-            return Err(FollowError::LogMismatch);
-        }
-        if checkpoint.position > head {
-            return Err(FollowError::LogTruncated { head, position: checkpoint.position });
-        }
+        let log = ensure_log_matches(&mut *projection, &*self.event_store).await?;
+        let head = self.event_store.head().await?;
         let subscription = self.event_store.subscribe(checkpoint.position).await?;
         let read_ahead = ReadAhead::new(subscription, checkpoint.position, self.store.pacing());
         self.reporter.update(|status| status.head = head);
@@ -345,12 +334,15 @@ impl ProjectorTask {
         Ok(())
     }
 
-    /// Reads the head of the log. A log that is shorter than the projection is another one, or has lost events: either way,
+    /// Checks that the log is still the same, and reads its head. A log that is shorter than the projection has lost events:
     /// the projection no longer follows from it.
-    async fn check_head(&self, checkpoint: ProjectionCheckpoint) -> Result<(), FollowError> {
+    async fn check_log(&self, log: LogId, position: Position) -> Result<(), FollowError> {
+        if self.event_store.log_id().await? != log {
+            return Err(FollowError::IncarnationBegan);
+        }
         let head = self.event_store.head().await?;
-        if head < checkpoint.position {
-            return Err(FollowError::LogTruncated { head, position: checkpoint.position });
+        if head < position {
+            return Err(ProjectionError::from(LogMismatch::Truncated { position, head }).into());
         }
         self.reporter.update(|status| status.head = head);
         Ok(())

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
-    StreamRead, Subscription,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use chat_ports::idempotency::{
     CompletedCommand, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, IdempotencyTerms,
@@ -95,6 +95,14 @@ fn unknown_outcomes(count: usize) -> Vec<Result<AppendReceipt, AppendError>> {
 impl EventStore for FaultyLog {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.log.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.log.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.log.begin_incarnation(incarnation).await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

@@ -28,8 +28,8 @@ use futures::stream;
 use kurrentdb::Credentials;
 
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
-    StreamRead, Subscription,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use connection::Connection;
 use subscription::KurrentDbSubscription;
@@ -70,6 +70,15 @@ impl EventStore for KurrentDbEventStore {
     /// Read on each call: the server behind the URL may have been replaced.
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.connection.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.connection.lineage().await
+    }
+
+    /// Appends of handles that were opened before are not refused: stop the processes that append first.
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.connection.begin_incarnation(incarnation).await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

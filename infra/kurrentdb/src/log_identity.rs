@@ -1,63 +1,168 @@
-//! The identity of the log: an event in a stream of its own, written by the first process that opens the log.
+//! The identity of the log and its incarnations: events in a stream of their own. The first one is written by the first
+//! process that opens the log, later ones where an operator begins a new incarnation.
 
 use std::sync::Arc;
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
-use chat_domain::{ExpectedRevision, Revision};
+use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::call_error::{CallError, Damage};
 use super::connection::Connection;
 use chat_ports::clock;
 use chat_ports::event_store::{
-    AppendError, EventStoreError, LogId, NewEvent, ReadStart, StreamAppend, StreamRead,
+    AppendError, EventStoreError, Incarnation, LogId, LogLineage, NewEvent, NewIncarnation, ReadStart,
+    RecordedEvent, StreamAppend, StreamRead,
 };
 
 /// The stream of the identity, which projections do not read.
 const IDENTITY_STREAM: &str = "log-identity";
 
+/// Its payload is the id.
 const LOG_CREATED: &str = "LogCreated";
 
+/// Its payload is a [`StoredIncarnation`].
+const INCARNATION_BEGAN: &str = "LogIncarnationBegan";
+
+/// Events of the identity that are read at once.
+const PAGE_EVENTS: usize = 256;
+
+/// Attempts to begin an incarnation while other processes do the same.
+const MAX_ATTEMPTS: usize = 8;
+
+/// The payload of an incarnation's event. Its time is that of the event.
+#[derive(Serialize, Deserialize)]
+struct StoredIncarnation {
+    log: LogId,
+    began_after: Position,
+    reason: String,
+    replaces: Vec<LogId>,
+}
+
 impl Connection {
-    /// Reads the log's identity, or generates and writes it. If several processes do so at once, one of them wins.
+    /// Reads the log's id, or generates and writes one. If several processes do so at once, one of them wins.
     pub(super) async fn log_id(&self) -> Result<LogId, EventStoreError> {
         if let Some(id) = self.read_log_id().await? {
             return Ok(id);
         }
-        match self.append(Arc::new(log_created_append())).await {
-            Ok(_) | Err(AppendError::Conflict) => {}
-            Err(AppendError::Unavailable(cause) | AppendError::OutcomeUnknown(cause)) => {
-                return Err(match cause.downcast::<CallError>() {
-                    Ok(failure) => (*failure).into(),
-                    Err(cause) => EventStoreError::Unavailable(cause),
-                });
-            }
-        }
-        self.read_log_id().await?.ok_or_else(|| EventStoreError::Damaged(Damage::UnreadableLogId.into()))
+        let id = Uuid::new_v4();
+        let created = append_to_identity(
+            ExpectedRevision::NoStream,
+            id,
+            LOG_CREATED,
+            format!("\"{id}\""),
+            clock::now(),
+        );
+        self.append_unless_taken(created).await?;
+        self.read_log_id().await?.ok_or_else(unreadable)
     }
 
     async fn read_log_id(&self) -> Result<Option<LogId>, EventStoreError> {
-        let first = StreamRead::all(IDENTITY_STREAM, ReadStart::Forwards(Revision::FIRST), 1);
-        let Some(event) = self.read_stream(&first).await?.pop() else { return Ok(None) };
-        let id = serde_json::from_slice(&event.data);
-        id.map(Some).map_err(|_| EventStoreError::Damaged(Damage::UnreadableLogId.into()))
+        let last = StreamRead::last_event(IDENTITY_STREAM);
+        let Some(event) = self.read_stream(&last).await?.pop() else { return Ok(None) };
+        match event.event_type.as_str() {
+            INCARNATION_BEGAN => Ok(Some(read_incarnation(&event)?.log)),
+            _ => read_created_id(&event).map(Some),
+        }
+    }
+
+    pub(super) async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        Ok(self.read_identity().await?.0)
+    }
+
+    /// Begins an incarnation after the head of the log, or returns it where it has begun.
+    pub(super) async fn begin_incarnation(
+        &self,
+        incarnation: NewIncarnation,
+    ) -> Result<Incarnation, EventStoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let (lineage, last) = self.read_identity().await?;
+            if let Some(begun) = lineage.later().iter().find(|begun| begun.log == incarnation.log) {
+                return Ok(begun.clone());
+            }
+            let Incarnation { log, began_after, began_at, reason, replaces } =
+                incarnation.clone().begun_after(self.head().await?);
+            let payload = StoredIncarnation { log, began_after, reason, replaces };
+            let payload = serde_json::to_string(&payload).map_err(|_| unreadable())?;
+            let expected = ExpectedRevision::Exact(last);
+            self.append_unless_taken(append_to_identity(
+                expected,
+                log.0,
+                INCARNATION_BEGAN,
+                payload,
+                began_at,
+            ))
+            .await?;
+        }
+        Err(EventStoreError::Unavailable(
+            "other processes begin incarnations of the log at the same time".into(),
+        ))
+    }
+
+    /// Reads the lineage, and the last revision of its stream.
+    async fn read_identity(&self) -> Result<(LogLineage, Revision), EventStoreError> {
+        let mut events = Vec::new();
+        let mut next = Revision::FIRST;
+        loop {
+            let page = StreamRead::all(IDENTITY_STREAM, ReadStart::Forwards(next), PAGE_EVENTS);
+            let page = self.read_stream(&page).await?;
+            let Some(last) = page.last() else { break };
+            next = last.revision.next();
+            events.extend(page);
+        }
+        let mut events = events.into_iter();
+        let created = events.next().ok_or_else(unreadable)?;
+        let (mut later, mut last) = (Vec::new(), created.revision);
+        for event in events {
+            last = event.revision;
+            let StoredIncarnation { log, began_after, reason, replaces } = read_incarnation(&event)?;
+            later.push(Incarnation { log, began_after, began_at: event.recorded_at, reason, replaces });
+        }
+        Ok((LogLineage::new(read_created_id(&created)?, later), last))
+    }
+
+    /// Appends, unless another process has appended first.
+    async fn append_unless_taken(&self, append: StreamAppend) -> Result<(), EventStoreError> {
+        match self.append(Arc::new(append)).await {
+            Ok(_) | Err(AppendError::Conflict) => Ok(()),
+            Err(AppendError::Unavailable(cause) | AppendError::OutcomeUnknown(cause)) => {
+                Err(match cause.downcast::<CallError>() {
+                    Ok(failure) => (*failure).into(),
+                    Err(cause) => EventStoreError::Unavailable(cause),
+                })
+            }
+        }
     }
 }
 
-fn log_created_append() -> StreamAppend {
-    let id = Uuid::new_v4();
+fn read_created_id(event: &RecordedEvent) -> Result<LogId, EventStoreError> {
+    serde_json::from_slice(&event.data).map_err(|_| unreadable())
+}
+
+fn read_incarnation(event: &RecordedEvent) -> Result<StoredIncarnation, EventStoreError> {
+    serde_json::from_slice(&event.data).map_err(|_| unreadable())
+}
+
+fn unreadable() -> EventStoreError {
+    EventStoreError::Damaged(Damage::UnreadableLogId.into())
+}
+
+fn append_to_identity(
+    expected_revision: ExpectedRevision,
+    id: Uuid,
+    event_type: &'static str,
+    data: String,
+    recorded_at: Timestamp,
+) -> StreamAppend {
     let event = NewEvent {
         id: EventId::new(id),
-        event_type: LOG_CREATED,
+        event_type,
         schema_version: SchemaVersion(1),
-        recorded_at: clock::now(),
-        data: format!("\"{id}\""),
+        recorded_at,
+        data,
         metadata: "{}".into(),
     };
-    StreamAppend {
-        stream: IDENTITY_STREAM.into(),
-        expected_revision: ExpectedRevision::NoStream,
-        events: vec![event],
-    }
+    StreamAppend { stream: IDENTITY_STREAM.into(), expected_revision, events: vec![event] }
 }

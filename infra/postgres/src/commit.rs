@@ -6,8 +6,10 @@ use sqlx::{Connection, Error, PgConnection, Result, query};
 
 use super::error::RowCountMismatch;
 use chat_ports::dead_letter::DeadLetter;
+use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
-use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
+use chat_sql::load::{ADOPT_LOG, MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
 use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
@@ -38,6 +40,17 @@ pub(super) async fn apply_changes(db: &mut PgConnection, changes: ReadModelChang
     delete_dead_letters(db, &changes.resolved_dead_letters).await?;
     update_dead_letters(db, &changes.changed_dead_letters).await?;
     Ok(true)
+}
+
+/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the checkpoint is another one.
+pub(super) async fn adopt_log(db: &mut PgConnection, from: ProjectionCheckpoint, log: LogId) -> Result<bool> {
+    let adopted = query(ADOPT_LOG)
+        .bind(log.0.to_string())
+        .bind(from.log.map(|folded| folded.0.to_string()))
+        .bind(to_sql_int(from.position.get()))
+        .execute(db)
+        .await?;
+    Ok(adopted.rows_affected() == 1)
 }
 
 async fn move_checkpoint(db: &mut PgConnection, changes: &ReadModelChanges) -> Result<bool> {

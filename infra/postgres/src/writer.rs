@@ -15,6 +15,7 @@ use super::session;
 use super::url::{PostgresUrl, SchemaName};
 use super::{commit, load};
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
+use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{
     AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
@@ -198,5 +199,10 @@ impl ReadModelWriter for PostgresReadModelWriter {
             self.run(|db| Box::pin(commit::commit(db, changes))).await?
         };
         if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
+    }
+
+    async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError> {
+        let adopted = self.run(move |db| Box::pin(commit::adopt_log(db, from, log))).await?;
+        if adopted { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 }

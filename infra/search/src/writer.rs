@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chat_domain::Position;
 use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
+use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
 use tantivy::indexer::{IndexWriterOptions, UserOperation};
@@ -170,6 +171,17 @@ impl TantivyIndexWriter {
         let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
         let next = ProjectionCheckpoint { log: Some(changes.log), position: changes.to };
         self.apply_changes(&writer, changes)?;
+        commit(&mut writer, next)?;
+        self.reader.load_committed()?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation. Durable and atomic.
+    pub fn adopt_log(&mut self, log: LogId) -> Result<(), SearchError> {
+        self.recover()?;
+        let next = ProjectionCheckpoint { log: Some(log), ..self.checkpoint() };
+        let Some(mut writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
         commit(&mut writer, next)?;
         self.reader.load_committed()?;
         self.writer = Some(writer);

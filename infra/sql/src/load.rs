@@ -14,6 +14,12 @@ pub const MOVE_CHECKPOINT: &str = concat!(
     schema_version!()
 );
 
+/// Sets the log of the checkpoint to `$1` if it is `$2` at position `$3`.
+pub const ADOPT_LOG: &str = concat!(
+    "UPDATE checkpoint SET log = $1 WHERE log = $2 AND position = $3 AND layout = ",
+    schema_version!()
+);
+
 /// Selects the blocked streams.
 pub const BLOCKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
 

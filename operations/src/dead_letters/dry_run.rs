@@ -72,6 +72,8 @@ pub async fn dry_run(
             } else {
                 DeadLetterActionKind::Retry { stream: stream.clone() }
             };
+            // The projector may not have adopted the log's current incarnation yet.
+            let log = dry_run.checkpoint().log.unwrap_or(log);
             // As if it were the next event of the log.
             let action =
                 DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };

@@ -7,7 +7,7 @@ use chat_domain::projection::{ProjectionGeneration, ProjectionName};
 use chat_domain::{OperatorAction, Position, StreamId};
 use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use chat_projector::dead_letters::advance_projection;
-use chat_projector::projection::{ProjectionError, ProjectionStore};
+use chat_projector::projection::{ProjectionError, ProjectionStore, ensure_log_matches};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -374,7 +374,7 @@ async fn advance_up_to(
     up_to: Position,
 ) -> Result<(), ProjectionError> {
     let (mut projection, _) = location.open().await?;
-    let log = projections.log.log_id().await?;
+    let log = ensure_log_matches(&mut *projection, &*projections.log).await?;
     loop {
         let from = projection.checkpoint().position;
         if from >= up_to {

@@ -105,6 +105,8 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
+    /// Whether the checkpoint is of this log, or of an earlier incarnation of it and covers only events that were kept.
+    pub same_log: bool,
     /// The number of events up to the checkpoint's position.
     pub events: u64,
     /// The root of their tree.
@@ -137,7 +139,7 @@ impl Verdict {
 
     /// Whether the log matches the checkpoint, regardless of the signature.
     pub fn matches_checkpoint(&self) -> bool {
-        self.unaltered && self.leaves != LeavesStatus::Altered && self.log == self.checkpoint.log
+        self.unaltered && self.leaves != LeavesStatus::Altered && self.same_log
     }
 }
 
@@ -212,10 +214,13 @@ pub async fn verify(
         Some(Alteration::Removed { position }) => find_missing(log, *position, &faults).await?,
         _ => Vec::new(),
     };
+    let lineage = log.lineage().await?;
     Ok(Verdict {
+        // A head before the checkpoint shows as removed events.
+        same_log: lineage.check(checkpoint.log, checkpoint.position, checkpoint.position).is_ok(),
+        log: lineage.current(),
         signature: signature_status(&note, key),
         leaves: leaves_status,
-        log: log.log_id().await?,
         events,
         root,
         unaltered,

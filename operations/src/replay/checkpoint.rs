@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chat_domain::Position;
 use chat_files::durable_fs::path_with_suffix;
-use chat_ports::event_store::LogId;
+use chat_ports::event_store::{LogId, LogLineage, LogMismatch};
 use serde::{Deserialize, Serialize};
 
 use super::error::ReplayError;
@@ -56,10 +56,10 @@ impl CheckpointFile {
         }
     }
 
-    /// Reads the file, `None` if there is none yet. Fails if it can't be a checkpoint of this log.
+    /// Reads the file, `None` if there is none yet. Fails if the log does not hold the events that were delivered.
     pub(super) fn read(
         &mut self,
-        log: LogId,
+        lineage: &LogLineage,
         head: Position,
     ) -> Result<Option<ReplayCheckpoint>, ReplayError> {
         let invalid = |reason: String| ReplayError::Checkpoint { path: self.path.clone(), reason };
@@ -70,17 +70,20 @@ impl CheckpointFile {
         };
         let checkpoint: ReplayCheckpoint = serde_json::from_slice(&text)
             .map_err(|error| invalid(format!("this is no checkpoint of a replay: {error}")))?;
-        if checkpoint.log != log {
-            return Err(invalid(format!(
-                "it is of another log, {}; to replay this one from its start, name a new file",
-                checkpoint.log.0
-            )));
-        }
-        if checkpoint.position > head {
-            return Err(invalid(format!(
-                "it is at position {}, and the log ends at {head}: the log has lost events",
-                checkpoint.position
-            )));
+        match lineage.check(checkpoint.log, checkpoint.position, head) {
+            Ok(()) => {}
+            Err(mismatch @ LogMismatch::Truncated { .. }) => return Err(invalid(mismatch.to_string())),
+            Err(mismatch @ LogMismatch::OtherLog { .. }) => {
+                return Err(invalid(format!(
+                    "{mismatch}; to replay this one from its start, name a new file"
+                )));
+            }
+            Err(mismatch @ LogMismatch::GivenUp { kept_up_to, .. }) => {
+                return Err(invalid(format!(
+                    "{mismatch}; what was delivered after that is not in the log any more; name a new file, with --after \
+                     {kept_up_to} to go on from there"
+                )));
+            }
         }
         Ok(Some(checkpoint))
     }
@@ -111,5 +114,45 @@ impl CheckpointFile {
         let mut text = serde_json::to_vec(checkpoint).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
         replace_file(&self.path, &text).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chat_domain::Timestamp;
+    use chat_ports::event_store::NewIncarnation;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_incarnation_goes_on_up_to_the_last_kept_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = CheckpointFile::open(&folder.path().join("position")).unwrap();
+        let [original, restored] = [1, 2].map(|number| LogId(Uuid::from_u128(number)));
+        let incarnation = NewIncarnation {
+            log: restored,
+            began_at: Timestamp::from_millis(0),
+            reason: String::new(),
+            replaces: Vec::new(),
+        };
+        let lineage = LogLineage::new(original, vec![incarnation.begun_after(Position::new(14))]);
+        let head = Position::new(900);
+        for (position, refusal) in [(14, None), (15, Some("--after 14"))] {
+            let checkpoint = ReplayCheckpoint {
+                log: original,
+                position: Position::new(position),
+                events: position,
+                target: TargetFingerprint::Program { sha256: String::new() },
+                filter_sha256: String::new(),
+                closed: true,
+                bytes: None,
+            };
+            file.write(&checkpoint).unwrap();
+            match (file.read(&lineage, head), refusal) {
+                (Ok(read), None) => assert_eq!(read, Some(checkpoint)),
+                (Err(error), Some(said)) => assert!(error.to_string().contains(said), "{error}"),
+                (read, _) => panic!("{position}: {read:?}"),
+            }
+        }
     }
 }

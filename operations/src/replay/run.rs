@@ -88,10 +88,10 @@ async fn start<'a>(
     destination: &Destination,
     outcome: &mut ReplayOutcome,
 ) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
-    let log_id = log.log_id().await?;
+    let lineage = log.lineage().await?;
     let head = log.head().await?;
     let mut file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
-    let earlier = file.as_mut().map(|file| file.read(log_id, head)).transpose()?.flatten();
+    let earlier = file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
     let after = earlier.as_ref().map_or(options.after, |earlier| earlier.position.max(options.after));
     outcome.position = after;
     let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
@@ -103,7 +103,7 @@ async fn start<'a>(
     let target = open_target(destination, earlier.as_ref(), after)?;
     let events_before = earlier.map_or(0, |earlier| earlier.events);
     let checkpoint = ReplayCheckpoint {
-        log: log_id,
+        log: lineage.current(),
         position: after,
         events: events_before,
         target: TargetFingerprint::from_destination(destination).map_err(ReplayError::Destination)?,

@@ -10,8 +10,8 @@ use chat_operations::audit::{
     Existence, Subject, SubjectState, difference, event_effects, state_at, subject_state,
 };
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
-    StreamRead, Subscription,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use serde_json::json;
 
@@ -140,6 +140,14 @@ struct Counting {
 impl EventStore for Counting {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.log.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.log.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.log.begin_incarnation(incarnation).await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

@@ -10,7 +10,7 @@ use chat_operations::proof::leaves_file::LeavesStatus;
 use chat_operations::proof::log_integrity;
 use chat_operations::proof::verify::{self, SignatureStatus, signature_status};
 use chat_operations::proof::{ProofError, leaf, note::Note};
-use chat_ports::event_store::EventStore;
+use chat_ports::event_store::{EventStore, LogId, NewIncarnation};
 
 use crate::signed_log::{EVENTS, Signed, open, operator};
 
@@ -38,6 +38,21 @@ async fn without_leaves_an_alteration_is_detected_but_not_located() {
     });
     let verdict = signed.verify(&*altered.log).await;
     assert!(!verdict.is_valid() && verdict.altered.is_none(), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_stays_valid_in_a_new_incarnation_that_has_its_events() {
+    let signed = Signed::new().await;
+    let log = open(signed.folder.path());
+    let incarnation = NewIncarnation {
+        log: LogId(uuid::Uuid::from_u128(8)),
+        began_at: Timestamp::from_millis(0),
+        reason: "a test".to_owned(),
+        replaces: Vec::new(),
+    };
+    log.begin_incarnation(incarnation).await.expect("an incarnation");
+    let verdict = signed.verify(&log).await;
+    assert!(verdict.is_valid() && verdict.log != verdict.checkpoint.log, "{verdict:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

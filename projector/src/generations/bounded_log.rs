@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventBatch, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent,
-    StreamAppend, StreamRead, Subscription,
+    AppendError, AppendReceipt, EventBatch, EventLookup, EventStore, EventStoreError, Incarnation, LogId,
+    LogLineage, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use tokio::sync::watch;
 
@@ -65,6 +65,14 @@ impl BoundedLog {
 impl EventStore for BoundedLog {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.event_store.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.event_store.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.event_store.begin_incarnation(incarnation).await
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use chat_ports::event_store::EventStoreError;
+use chat_ports::event_store::{EventStoreError, LogMismatch};
 use chat_ports::read_model::ReadModelError;
 use chat_ports::search_index::SearchError;
 use thiserror::Error;
@@ -20,6 +20,9 @@ pub enum ProjectionError {
     /// Another writer moved the checkpoint. The projection has to be opened again.
     #[error("another projector moved its checkpoint")]
     CheckpointMoved,
+    /// It was not folded from the log that it is to follow.
+    #[error("the projection does not belong to the log: {0}")]
+    LogMismatch(#[from] LogMismatch),
     /// The log could not be read while dead letters were retried. Worth a retry.
     #[error("the event store can't be read")]
     EventStore(#[from] EventStoreError),

@@ -6,7 +6,7 @@ mod store;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use chat_ports::event_store::{LogId, RecordedEvent};
+use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
 use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 
 use crate::dead_letters::queue::DeadLetterQueue;
@@ -38,6 +38,9 @@ pub trait Projection: Send + 'static {
         Ok(())
     }
 
+    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation, which has all events that are folded in.
+    async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError>;
+
     /// Folds the events that follow the checkpoint, and moves the checkpoint to `up_to`, in one commit. A long batch may
     /// be committed in chunks, of which each moves the checkpoint to its end.
     ///
@@ -49,4 +52,27 @@ pub trait Projection: Send + 'static {
         events: Vec<RecordedEvent>,
         up_to: Position,
     ) -> Result<(), ProjectionError>;
+}
+
+/// Checks that a projection was folded from this log or from an earlier incarnation of it, and adopts the log's current id
+/// in the latter case. Returns the log's id.
+pub async fn ensure_log_matches(
+    projection: &mut dyn Projection,
+    event_store: &dyn EventStore,
+) -> Result<LogId, ProjectionError> {
+    let ProjectionCheckpoint { log: folded, position } = projection.checkpoint();
+    let lineage = event_store.lineage().await?;
+    // Read after the checkpoint: the log may have grown.
+    let head = event_store.head().await?;
+    let log = lineage.current();
+    let Some(folded) = folded else { return Ok(log) };
+    lineage.check(folded, position, head)?;
+    if folded != log {
+        projection.adopt_log(log).await?;
+        tracing::info!(
+            position = position.get(),
+            "the projection goes on with the new incarnation of the log"
+        );
+    }
+    Ok(log)
 }

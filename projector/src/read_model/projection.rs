@@ -188,6 +188,12 @@ impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
         if stored == self.checkpoint { Ok(()) } else { Err(ProjectionError::CheckpointMoved) }
     }
 
+    async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {
+        self.writer.adopt_log(self.checkpoint, log).await?;
+        self.checkpoint.log = Some(log);
+        Ok(())
+    }
+
     async fn fold(
         &mut self,
         log: LogId,

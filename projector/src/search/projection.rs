@@ -40,6 +40,13 @@ impl CommitSink {
             Self::DryRun => Ok(()),
         }
     }
+
+    fn adopt_log(&mut self, log: LogId) -> Result<(), SearchError> {
+        match self {
+            Self::Index(writer) => writer.adopt_log(log),
+            Self::DryRun => Ok(()),
+        }
+    }
 }
 
 impl SearchProjection {
@@ -63,14 +70,18 @@ impl SearchProjection {
         }
     }
 
+    fn take_sink(&mut self) -> Result<CommitSink, ProjectionError> {
+        let lost = || ProjectionError::Unavailable("an earlier fold panicked with the index writer".into());
+        self.sink.take().ok_or_else(lost)
+    }
+
     /// Folds a batch and commits the changes, which `finish` completes first, on a blocking thread.
     async fn fold_and_commit<T: Send + 'static>(
         &mut self,
         batch: impl FnOnce() -> DecodedBatch + Send + 'static,
         finish: impl FnOnce(&mut IndexChanges) -> T + Send + 'static,
     ) -> Result<T, ProjectionError> {
-        let lost = || ProjectionError::Unavailable("an earlier fold panicked with the index writer".into());
-        let mut sink = self.sink.take().ok_or_else(lost)?;
+        let mut sink = self.take_sink()?;
         let reader = self.reader.clone();
         let (sink, finished) = run_blocking(move || {
             let batch = batch();
@@ -104,6 +115,13 @@ impl Projection for SearchProjection {
 
     fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue {
         self
+    }
+
+    async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {
+        let mut sink = self.take_sink()?;
+        self.sink = Some(run_blocking(move || sink.adopt_log(log).map(|()| sink)).await?);
+        self.checkpoint.log = Some(log);
+        Ok(())
     }
 
     async fn fold(

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
-use chat_ports::event_store::{EventStore, LogId, RecordedEvent};
+use chat_ports::event_store::{EventStore, LogId, NewIncarnation, RecordedEvent};
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::ReadModel;
@@ -293,6 +293,71 @@ async fn a_read_model_ahead_of_its_log_is_rebuilt() {
 }
 
 #[tokio::test]
+async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
+    let fixture = Fixture::new();
+    let head = append_chat(&fixture.log, 1, 5).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
+    running.stop().await;
+    mark(&fixture.path());
+    begin_incarnation(&fixture.log, 8).await;
+
+    let next = append(&fixture.log, chat(1, 1), 5, &created(6, "new")).await;
+    let running = fixture.start();
+    running.wait_for_position(next).await;
+    // A second one begins while the projector runs.
+    begin_incarnation(&fixture.log, 9).await;
+    let next = append(&fixture.log, chat(1, 1), 6, &created(7, "newer")).await;
+    running.wait_for_position(next).await;
+    assert!(is_marked(&fixture.path()), "it was rebuilt");
+    fixture.assert_equals_a_rebuild(next).await;
+}
+
+#[tokio::test]
+async fn a_read_model_of_given_up_events_is_rebuilt() {
+    let mut fixture = Fixture::new();
+    let lost = append_chat(&fixture.log, 1, 50).await;
+    let running = fixture.start();
+    running.wait_for_position(lost).await;
+    running.stop().await;
+
+    // As if the log had been restored from a backup of its first events.
+    let original = fixture.log.log_id().await.unwrap();
+    drop(open_log(fixture.folder.path(), "restored.db"));
+    rusqlite::Connection::open(fixture.folder.path().join("restored.db"))
+        .unwrap()
+        .execute("UPDATE log SET id = ?", [original.0.as_bytes()])
+        .unwrap();
+    fixture.log = open_log(fixture.folder.path(), "restored.db");
+    append_chat(&fixture.log, 1, 5).await;
+    begin_incarnation(&fixture.log, 8).await;
+    // Longer again than what was lost.
+    let head = append_chat(&fixture.log, 2, 60).await;
+    let running = fixture.start();
+    running.wait_for_position(head).await;
+    fixture.assert_equals_a_rebuild(head).await;
+}
+
+async fn begin_incarnation(log: &Arc<dyn EventStore>, number: u128) {
+    let incarnation = NewIncarnation {
+        log: LogId(uuid::Uuid::from_u128(number)),
+        began_at: chat_domain::Timestamp::from_millis(0),
+        reason: "a test".to_owned(),
+        replaces: Vec::new(),
+    };
+    log.begin_incarnation(incarnation).await.unwrap();
+}
+
+/// Adds a table that a rebuild does not create.
+fn mark(path: &Path) {
+    rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE mark (id INTEGER)").unwrap();
+}
+
+fn is_marked(path: &Path) -> bool {
+    rusqlite::Connection::open(path).unwrap().execute_batch("SELECT id FROM mark").is_ok()
+}
+
+#[tokio::test]
 async fn a_second_projector_stands_by_and_takes_over() {
     let fixture = Fixture::new();
     let first = append_chat(&fixture.log, 1, 5).await;
@@ -425,6 +490,10 @@ impl Projection for PanickingProjection {
 
     fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue {
         self.0.dead_letter_queue()
+    }
+
+    async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {
+        self.0.adopt_log(log).await
     }
 
     async fn fold(&mut self, _: LogId, _: Vec<RecordedEvent>, _: Position) -> Result<(), ProjectionError> {

@@ -57,8 +57,19 @@ pub(super) fn backup(manifest: &Manifest, found: &IntegrityReport) -> String {
 }
 
 pub(super) fn verdict(verdict: &Verdict) -> String {
-    let Verdict { checkpoint, signature, leaves, log, events, root, unaltered, altered, missing, faults } =
-        verdict;
+    let Verdict {
+        checkpoint,
+        signature,
+        leaves,
+        log,
+        same_log,
+        events,
+        root,
+        unaltered,
+        altered,
+        missing,
+        faults,
+    } = verdict;
     let mut text = String::new();
     // Writing to a string never fails.
     if matches!(signature, SignatureStatus::Wrong | SignatureStatus::ByAnotherKey) {
@@ -83,7 +94,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
             )
         }
     };
-    if *log != checkpoint.log {
+    if !same_log {
         let _ = writeln!(text, "this is another log than the one that was signed: {}", log.0);
     }
     let _ = writeln!(text, "signature  {}", signature_text(*signature));

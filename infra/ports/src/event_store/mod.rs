@@ -15,6 +15,7 @@
 //!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
 
 pub mod creation_lookup;
+mod lineage;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use chat_domain::event::{DecodeError, SchemaVersion};
 use chat_domain::metadata::EventId;
 use chat_domain::{Event, ExpectedRevision, Position, Revision, Timestamp};
 use thiserror::Error;
-use uuid::Uuid;
+
+pub use lineage::{Incarnation, LogId, LogLineage, LogMismatch, NewIncarnation};
 
 /// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if JSON
 /// escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
@@ -33,9 +35,19 @@ pub const MAX_APPEND_BYTES: usize = 512 << 10;
 /// An append-only log of streams.
 #[async_trait]
 pub trait EventStore: Send + Sync + 'static {
-    /// Returns the identity of the log: generated when the log was created, and stored in it. A projection of another log
-    /// must not be used.
+    /// Reads the identity of the log's current incarnation: generated when the log was created or the incarnation began, and
+    /// stored in the log. A projection of another log must not be used.
     async fn log_id(&self) -> Result<LogId, EventStoreError>;
+
+    /// Reads all incarnations of the log.
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError>;
+
+    /// Begins a new incarnation after the head of the log: from now on [`EventStore::log_id`] returns its id. Durable when it
+    /// returns. A repeated call with the same id returns the stored incarnation.
+    ///
+    /// Meant for logs that no process appends to. An adapter that can refuses the appends of handles that were opened on
+    /// the incarnation before; handles are opened again to append to the new one.
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError>;
 
     /// Appends each item to its stream and returns the outcomes in the same order. A batch names a stream at most once.
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>>;
@@ -98,11 +110,6 @@ pub struct EventBatch {
     /// All events up to this position have been returned: a new subscription may start after it.
     pub up_to: Position,
 }
-
-/// The identity of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct LogId(pub Uuid);
 
 /// Events to be stored together at the end of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -48,6 +48,10 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     /// Stores the changes and moves the checkpoint, in one transaction. Returns [`ReadModelError::CheckpointMoved`] and
     /// stores nothing if the checkpoint is not at [`ReadModelChanges::from`] of [`ReadModelChanges::log`].
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError>;
+
+    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation. Returns
+    /// [`ReadModelError::CheckpointMoved`] and stores nothing if the checkpoint is not `from`.
+    async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError>;
 }
 
 /// The identity of a chat in commands and queries.

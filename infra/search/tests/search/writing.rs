@@ -71,6 +71,18 @@ fn the_first_commit_binds_the_index_to_a_log() {
 }
 
 #[test]
+fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position() {
+    let mut fixture = Fixture::with_texts(&["one"]);
+    let before = fixture.writer.checkpoint();
+    let log = LogId(Uuid::from_u128(2));
+    fixture.writer.adopt_log(log).unwrap();
+    assert_eq!(fixture.writer.checkpoint(), ProjectionCheckpoint { log: Some(log), ..before });
+    let next = IndexChanges { log, upsert: vec![message(2, "two")], ..fixture.next_changes() };
+    fixture.writer.commit(next).unwrap();
+    assert_eq!((fixture.find("one").len(), fixture.find("two").len()), (1, 1));
+}
+
+#[test]
 fn rejected_changes_are_not_stored() {
     let mut fixture = Fixture::with_texts(&["one"]);
     for from in [0, 2] {

@@ -6,6 +6,7 @@
 //! checkpoints the WAL, so that no append waits for it.
 
 mod error;
+mod incarnations;
 mod log_copy;
 mod reader;
 mod recent_events;
@@ -13,8 +14,8 @@ mod schema;
 mod subscription;
 mod writer;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -23,14 +24,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::wal_checkpointer::WalCheckpointer;
 use chat_files::durable_fs;
 use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, LogId, RecordedEvent, StreamAppend,
-    StreamRead, Subscription,
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use error::classify;
 use reader::ReaderPool;
 use recent_events::RecentEvents;
 use subscription::SqliteSubscription;
-use writer::AppendRequest;
+use writer::{AppendRequest, Writer};
 
 pub use log_copy::{check_event_log_file, copy_event_log};
 
@@ -42,7 +43,9 @@ const CONCURRENT_LOG_READS: usize = 2;
 
 /// An event log in a SQLite file.
 pub struct SqliteEventStore {
-    log_id: LogId,
+    path: PathBuf,
+    /// The incarnation that this handle appends to.
+    incarnation: Arc<Mutex<LogId>>,
     requests: mpsc::Sender<AppendRequest>,
     stream_readers: Arc<ReaderPool>,
     log_readers: Arc<ReaderPool>,
@@ -60,7 +63,9 @@ impl SqliteEventStore {
         durable_fs::create_dir_all(&durable_fs::parent_dir(path))
             .map_err(|error| EventStoreError::Unavailable(error.into()))?;
         let mut connection = schema::open_for_writing(path)?;
-        let log_id = schema::migrate(&mut connection)?;
+        schema::migrate(&mut connection)?;
+        let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
+        let incarnation = Arc::new(Mutex::new(log_id));
         let stream_readers = Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS));
         let log_readers = Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS));
         let head = reader::read_head(&connection).map_err(classify)?;
@@ -70,9 +75,10 @@ impl SqliteEventStore {
         let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
         let checkpointer = WalCheckpointer::spawn("event-log-wal", path).map_err(unavailable)?;
         checkpointer.install_wal_hook(&mut connection).map_err(classify)?;
-        writer::spawn(connection, queue, head_sender, Arc::clone(&recent), checkpointer)
-            .map_err(unavailable)?;
-        Ok(Self { log_id, requests, stream_readers, log_readers, recent, head })
+        let writer = Writer::new(connection, Arc::clone(&incarnation), head_sender, Arc::clone(&recent));
+        writer.spawn(queue, checkpointer).map_err(unavailable)?;
+        let path = path.to_owned();
+        Ok(Self { path, incarnation, requests, stream_readers, log_readers, recent, head })
     }
 
     /// Opens a log that nothing appends to, such as a copy, without changing its file or creating files beside it.
@@ -81,12 +87,14 @@ impl SqliteEventStore {
     /// Blocks for a few milliseconds. Fails as [`Self::open`] does, and if there is no file.
     pub fn open_read_only(path: &Path) -> Result<Self, EventStoreError> {
         let connection = schema::open_for_reading(path).map_err(classify)?;
-        let log_id = schema::check_format(&connection)?;
+        schema::check_format(&connection)?;
+        let log_id = incarnations::read_log_id(&connection).map_err(classify)?;
         let (_, head) = watch::channel(reader::read_head(&connection).map_err(classify)?);
         // Without a writer thread.
         let (requests, _) = mpsc::channel(writer::QUEUE_CAPACITY);
         Ok(Self {
-            log_id,
+            path: path.to_owned(),
+            incarnation: Arc::new(Mutex::new(log_id)),
             requests,
             stream_readers: Arc::new(ReaderPool::new(path, CONCURRENT_STREAM_READS)),
             log_readers: Arc::new(ReaderPool::new(path, CONCURRENT_LOG_READS)),
@@ -99,7 +107,24 @@ impl SqliteEventStore {
 #[async_trait]
 impl EventStore for SqliteEventStore {
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
-        Ok(self.log_id)
+        self.log_readers.run(incarnations::read_log_id).await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.log_readers.run(incarnations::read_lineage).await
+    }
+
+    /// In one transaction. This handle appends to the new incarnation; appends of others that are open are refused.
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        let (path, current) = (self.path.clone(), Arc::clone(&self.incarnation));
+        let begin = move || {
+            let mut connection = schema::open_for_writing(&path)?;
+            let begun = incarnations::begin(&mut connection, incarnation).map_err(classify)?;
+            *current.lock().unwrap_or_else(PoisonError::into_inner) = begun.log;
+            Ok(begun)
+        };
+        let task = tokio::task::spawn_blocking(begin);
+        task.await.unwrap_or_else(|error| Err(EventStoreError::Unavailable(error.into())))
     }
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {

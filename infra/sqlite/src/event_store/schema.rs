@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::error::classify;
 use crate::file_format::{FileContent, FileFormat};
-use chat_ports::event_store::{EventStoreError, LogId};
+use chat_ports::event_store::EventStoreError;
 
 /// Application id "chat" in ASCII.
 const FORMAT: FileFormat = FileFormat { application_id: 0x6368_6174, version: VERSION };
@@ -54,8 +54,6 @@ enum IncompatibleFile {
     ForeignDatabase,
     #[error("the file has layout version {0}, this program reads up to {VERSION}")]
     NewerVersion(i32),
-    #[error("the log's id is not a UUID")]
-    InvalidLogId(#[source] uuid::Error),
 }
 
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreError> {
@@ -84,9 +82,8 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Creates the tables in a new file, or checks an existing file; returns the log's identity. Safe to run in two processes
-/// at once.
-pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreError> {
+/// Creates the tables in a new file, or checks an existing file. Safe to run in two processes at once.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), EventStoreError> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(classify)?;
     if matches!(FORMAT.identify(&transaction).map_err(classify)?, FileContent::Empty) {
@@ -96,13 +93,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<LogId, EventStoreEr
             .map_err(classify)?;
         FORMAT.write(&transaction).map_err(classify)?;
     }
-    let id = check_format(&transaction)?;
-    transaction.commit().map_err(classify)?;
-    Ok(id)
+    check_format(&transaction)?;
+    transaction.commit().map_err(classify)
 }
 
-/// Checks that the file is an event log of this version, and returns the log's identity.
-pub(super) fn check_format(connection: &Connection) -> Result<LogId, EventStoreError> {
+/// Checks that the file is an event log of this version.
+pub(super) fn check_format(connection: &Connection) -> Result<(), EventStoreError> {
     let incompatible = |file: IncompatibleFile| EventStoreError::Damaged(file.into());
     match FORMAT.identify(connection).map_err(classify)? {
         FileContent::Current => {}
@@ -113,6 +109,5 @@ pub(super) fn check_format(connection: &Connection) -> Result<LogId, EventStoreE
             return Err(incompatible(IncompatibleFile::ForeignDatabase));
         }
     }
-    let id: Vec<u8> = connection.query_row("SELECT id FROM log", [], |row| row.get(0)).map_err(classify)?;
-    Uuid::from_slice(&id).map(LogId).map_err(|error| incompatible(IncompatibleFile::InvalidLogId(error)))
+    Ok(())
 }

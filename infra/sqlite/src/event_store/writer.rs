@@ -1,16 +1,17 @@
 //! The writer thread of the event log.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chat_domain::{ExpectedRevision, Position, Revision};
 use quick_cache::unsync::Cache;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::incarnations::read_log_id;
 use super::reader::{last_revision, read_head, stream_id};
 use super::recent_events::RecentEvents;
 use crate::wal_checkpointer::WalCheckpointer;
-use chat_ports::event_store::{AppendError, AppendReceipt, StreamAppend};
+use chat_ports::event_store::{AppendError, AppendReceipt, LogId, StreamAppend};
 
 /// Requests that may wait for the writer thread; the senders of further ones wait.
 pub(super) const QUEUE_CAPACITY: usize = 64;
@@ -26,34 +27,10 @@ pub(super) struct AppendRequest {
     pub(super) reply_sender: oneshot::Sender<Vec<Result<AppendReceipt, AppendError>>>,
 }
 
-pub(super) fn spawn(
+pub(super) struct Writer {
     connection: Connection,
-    mut queue: mpsc::Receiver<AppendRequest>,
-    head: watch::Sender<Position>,
-    recent: Arc<RecentEvents>,
-    mut checkpointer: WalCheckpointer,
-) -> std::io::Result<()> {
-    let work = move || {
-        let mut writer =
-            Writer { connection, streams: Cache::new(CACHED_STREAMS), data_version: -1, head, recent };
-        while let Some(first) = queue.blocking_recv() {
-            let mut requests = vec![first];
-            let mut appends = requests[0].appends.len();
-            while appends < MAX_APPENDS_PER_TRANSACTION
-                && let Ok(request) = queue.try_recv()
-            {
-                appends += request.appends.len();
-                requests.push(request);
-            }
-            writer.process_requests(requests);
-            checkpointer.after_commit(&writer.connection);
-        }
-    };
-    std::thread::Builder::new().name("event-log".to_owned()).spawn(work).map(drop)
-}
-
-struct Writer {
-    connection: Connection,
+    /// The incarnation of the log that appends are meant for.
+    incarnation: Arc<Mutex<LogId>>,
     streams: Cache<Arc<str>, CachedStream>,
     /// SQLite's `data_version`: changes when another connection has written, which invalidates the cache.
     data_version: i64,
@@ -72,6 +49,8 @@ struct CachedStream {
 enum TransactionError {
     /// An event id is already stored. The other appends of the transaction must not fail because of it.
     DuplicateId,
+    /// Another incarnation of the log has begun. Nothing was stored.
+    OtherIncarnation,
     /// Nothing was stored.
     Failed(Arc<rusqlite::Error>),
     /// The commit failed on its way to the disk.
@@ -84,9 +63,46 @@ impl From<rusqlite::Error> for TransactionError {
     }
 }
 
+/// The log was set back and went on as another incarnation while this handle was open.
+#[derive(Debug, thiserror::Error)]
+#[error("another incarnation of the log has begun; restart the process")]
+struct OtherIncarnation;
+
 type AppendResult = Result<AppendReceipt, AppendError>;
 
 impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        incarnation: Arc<Mutex<LogId>>,
+        head: watch::Sender<Position>,
+        recent: Arc<RecentEvents>,
+    ) -> Self {
+        Self { connection, incarnation, streams: Cache::new(CACHED_STREAMS), data_version: -1, head, recent }
+    }
+
+    /// Starts the thread. It ends when the queue is closed.
+    pub(super) fn spawn(
+        mut self,
+        mut queue: mpsc::Receiver<AppendRequest>,
+        mut checkpointer: WalCheckpointer,
+    ) -> std::io::Result<()> {
+        let work = move || {
+            while let Some(first) = queue.blocking_recv() {
+                let mut requests = vec![first];
+                let mut appends = requests[0].appends.len();
+                while appends < MAX_APPENDS_PER_TRANSACTION
+                    && let Ok(request) = queue.try_recv()
+                {
+                    appends += request.appends.len();
+                    requests.push(request);
+                }
+                self.process_requests(requests);
+                checkpointer.after_commit(&self.connection);
+            }
+        };
+        std::thread::Builder::new().name("event-log".to_owned()).spawn(work).map(drop)
+    }
+
     fn process_requests(&mut self, requests: Vec<AppendRequest>) {
         let appends: Vec<&StreamAppend> = requests.iter().flat_map(|request| &request.appends).collect();
         let mut outcomes = self.append_all(&appends).into_iter();
@@ -109,11 +125,14 @@ impl Writer {
     }
 
     fn transact(&mut self, appends: &[&StreamAppend]) -> Result<Vec<AppendResult>, TransactionError> {
-        let Self { connection, streams, data_version, head: head_sender, recent } = self;
+        let Self { connection, incarnation, streams, data_version, head: head_sender, recent } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if *data_version != version {
             streams.clear();
+            if read_log_id(&transaction)? != *incarnation.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Err(TransactionError::OtherIncarnation);
+            }
             *data_version = version;
         }
         let result = write_appends(&transaction, streams, appends).map_err(|error| {
@@ -147,6 +166,7 @@ impl TransactionError {
     fn to_append_error(&self) -> AppendError {
         match self {
             Self::DuplicateId => AppendError::Conflict,
+            Self::OtherIncarnation => AppendError::Unavailable(OtherIncarnation.into()),
             Self::Failed(error) => AppendError::Unavailable(Box::new(Arc::clone(error))),
             Self::OutcomeUnknown(error) => AppendError::OutcomeUnknown(Box::new(Arc::clone(error))),
         }

@@ -4,8 +4,10 @@ use chat_domain::Position;
 use rusqlite::{Connection, Error, Result, ToSql, TransactionBehavior, params};
 
 use chat_ports::dead_letter::DeadLetter;
+use chat_ports::event_store::LogId;
+use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use chat_ports::read_model::{AppRow, EditedMessage, NewMessage, ReadModelChanges, StoredChat, Tombstone};
-use chat_sql::load::{MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
+use chat_sql::load::{ADOPT_LOG, MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
 use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
@@ -42,6 +44,14 @@ pub(super) fn apply_changes(db: &Connection, changes: &ReadModelChanges) -> Resu
     delete_dead_letters(db, &changes.resolved_dead_letters)?;
     update_dead_letters(db, &changes.changed_dead_letters)?;
     Ok(true)
+}
+
+/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the checkpoint is another one.
+pub(super) fn adopt_log(db: &Connection, from: ProjectionCheckpoint, log: LogId) -> Result<bool> {
+    let folded = from.log.map(|folded| folded.0.to_string());
+    let adopted =
+        db.execute(ADOPT_LOG, params![log.0.to_string(), folded, to_sql_int(from.position.get())])?;
+    Ok(adopted == 1)
 }
 
 fn move_checkpoint(db: &Connection, changes: &ReadModelChanges) -> Result<bool> {

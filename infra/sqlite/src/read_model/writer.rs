@@ -15,6 +15,7 @@ use super::{commit, load};
 use crate::wal_checkpointer::WalCheckpointer;
 use chat_files::durable_fs;
 use chat_ports::dead_letter::{DeadLetter, DeadLetterCounts};
+use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::read_model::{
     AppRow, ChatKey, ReadModelChanges, ReadModelError, ReadModelWriter, StoredChat, StoredMessage,
@@ -190,5 +191,10 @@ impl ReadModelWriter for SqliteReadModelWriter {
         };
         let moved = self.run(write).await?;
         if moved { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
+    }
+
+    async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError> {
+        let adopted = self.run(move |db| commit::adopt_log(db, from, log)).await?;
+        if adopted { Ok(()) } else { Err(ReadModelError::CheckpointMoved) }
     }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chat_domain::{ExpectedRevision, Position};
-use chat_ports::event_store::{AppendError, EventStoreError, EventTypeFilter, ReadStart};
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use chat_ports::event_store::{
+    AppendError, EventStoreError, EventTypeFilter, LogId, NewIncarnation, ReadStart,
+};
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
 
@@ -117,4 +119,22 @@ async fn a_damaged_payload_is_returned_unchanged() {
     let events = log.read_all(Position::START, 10).await.unwrap();
     assert_eq!(events[0].data, [0xff, 0]);
     assert!(events[0].decode().is_err());
+}
+
+#[tokio::test]
+async fn a_handle_of_the_incarnation_before_appends_nothing() {
+    let folder = Folder::new().unwrap();
+    let old = ScopedLog::new(folder.open().await).await;
+    old.fill("s", &["A"]).await;
+    let incarnation = NewIncarnation {
+        log: LogId(uuid::Uuid::new_v4()),
+        began_at: Timestamp::from_millis(0),
+        reason: String::new(),
+        replaces: Vec::new(),
+    };
+    let new = old.through(folder.open().await);
+    new.begin_incarnation(incarnation).await.unwrap();
+    let refused = old.append_one("t", ExpectedRevision::NoStream, vec![event("A")]).await;
+    assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    new.append_one("t", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
 }

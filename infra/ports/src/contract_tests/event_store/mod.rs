@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event_store::{
-    AppendError, EventLookup, EventTypeFilter, MAX_APPEND_BYTES, ReadStart, RecordedEvent,
+    AppendError, EventLookup, EventTypeFilter, LogId, MAX_APPEND_BYTES, NewIncarnation, ReadStart,
+    RecordedEvent,
 };
 use chat_domain::metadata::EventId;
-use chat_domain::{ExpectedRevision, Position, Revision};
+use chat_domain::{ExpectedRevision, Position, Revision, Timestamp};
 use uuid::Uuid;
 
 use scoped_log::{Log, ScopedLog, event, within_deadline};
@@ -54,6 +55,8 @@ macro_rules! event_store_contract {
             racing_writers_fill_a_stream_without_gaps_or_duplicates
             a_reader_never_finds_a_new_event_before_one_it_has_read
             a_log_keeps_its_id_and_its_events
+            a_new_incarnation_keeps_the_events_and_the_lineage
+            an_incarnation_begins_once
         }
     };
 }
@@ -363,4 +366,46 @@ pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
     drop(log);
     assert_eq!(again.log_id().await.unwrap(), id);
     assert_eq!(again.all().await, events);
+}
+
+pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
+    log.fill("s", &["A"; 2]).await;
+    let (before, events, head) = (log.lineage().await.unwrap(), log.all().await, log.head().await.unwrap());
+    assert_eq!(before.current(), log.log_id().await.unwrap());
+
+    let begun = log.begin_incarnation(new_incarnation()).await.unwrap();
+    assert!(begun.began_after >= head);
+    let reopened = log.through(open().await);
+    for handle in [&log, &reopened] {
+        let lineage = handle.lineage().await.unwrap();
+        assert_eq!(lineage.original(), before.original());
+        assert_eq!(lineage.later().strip_prefix(before.later()), Some(std::slice::from_ref(&begun)));
+        assert_eq!(handle.log_id().await.unwrap(), begun.log);
+        assert_eq!(handle.all().await, events);
+    }
+    for (handle, last) in [(&log, 1), (&reopened, 2)] {
+        handle.append_one("s", ExpectedRevision::Exact(Revision::new(last)), vec![event("B")]).await.unwrap();
+    }
+    assert!(log.all().await[2].position > begun.began_after);
+}
+
+pub async fn an_incarnation_begins_once(open: impl AsyncFn() -> Log) {
+    let log = ScopedLog::new(open().await).await;
+    let request = new_incarnation();
+    let begun = log.begin_incarnation(request.clone()).await.unwrap();
+    log.fill("s", &["A"]).await;
+    let later = log.begin_incarnation(new_incarnation()).await.unwrap();
+    assert_eq!(log.begin_incarnation(request).await.unwrap(), begun);
+    assert_eq!(log.log_id().await.unwrap(), later.log);
+    assert!(later.began_after > begun.began_after);
+}
+
+fn new_incarnation() -> NewIncarnation {
+    NewIncarnation {
+        log: LogId(Uuid::new_v4()),
+        began_at: Timestamp::from_millis(1_790_000_000_007),
+        reason: "events were lost".to_owned(),
+        replaces: vec![LogId(Uuid::new_v4())],
+    }
 }

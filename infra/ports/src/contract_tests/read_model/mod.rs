@@ -51,6 +51,7 @@ macro_rules! read_model_contract {
             changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing
             many_messages_at_once_are_stored_together_or_not_at_all
             changes_of_another_log_are_refused
+            a_new_incarnation_of_the_log_is_adopted_at_the_same_position
             an_empty_commit_moves_the_checkpoint
             committed_rows_outlive_the_writer
             loads_omit_missing_rows
@@ -313,6 +314,21 @@ pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
     let other = ReadModelChanges { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
     let refused = sides.writer.commit(other).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
+}
+
+pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(open: impl Fn() -> Sides) {
+    let sides = open();
+    with_messages(&sides, 1).await;
+    let before = sides.writer.checkpoint().await.unwrap();
+    let log = LogId(Uuid::from_u128(2));
+    let moved = ProjectionCheckpoint { position: Position::new(before.position.get() + 1), ..before };
+    let refused = sides.writer.adopt_log(moved, log).await;
+    assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
+
+    sides.writer.adopt_log(before, log).await.unwrap();
+    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint { log: Some(log), ..before });
+    let next = before.position.get();
+    sides.writer.commit(ReadModelChanges { log, ..changes(next, next + 1) }).await.unwrap();
 }
 
 pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> Sides) {
