@@ -65,7 +65,8 @@ problem_responses!(pub(crate) ListFails:
 
 /// List dead letters
 ///
-/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if there are any.
+/// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if there are
+/// any.
 #[utoipa::path(
     get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
     responses((status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>), ListFails),
@@ -94,8 +95,8 @@ problem_responses!(pub(crate) ShowFails:
 
 /// Show a dead letter
 ///
-/// The event as it is stored, its state in each projection, and the predicted outcome of retrying its stream, which is tried
-/// in a transaction that is rolled back.
+/// The event as it is stored, its state in each projection, and the predicted outcome of retrying its stream, which is
+/// tried in a transaction that is rolled back.
 #[utoipa::path(
     get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
     params(("position" = u64, Path, description = "The event's position in the log", example = 42)),
@@ -113,7 +114,7 @@ pub(crate) async fn show_dead_letter(
         Ok(details) => Ok(envelope(DeadLetterReport(details))),
         Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
-            "no event at this position is parked or was discarded",
+            "no dead letter or discarded event is at this position",
         )),
         Err(error) => Err(projections_problem(error)),
     }

@@ -19,7 +19,7 @@ pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocat
 
 fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) -> String {
     let admin = match &options.admin_token {
-        Some(_) => "asked for the admin token",
+        Some(_) => "protected by the admin token",
         None => "open to this machine (set ADMIN_TOKEN to close them)",
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));

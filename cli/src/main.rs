@@ -25,7 +25,7 @@ use crate::args::{Arguments, Task};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Two providers are linked, so that rustls can't choose one. It fails only where one is installed already.
+    // rustls can't choose between the two linked providers. Installing one fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().task() {
         Task::Run(role, options) => match process::run(role, &options) {

@@ -46,7 +46,8 @@ pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::because("the runtime could not be started", &error))?;
-    // On a worker thread, which reuses the memory that start-up frees; the allocator would keep it for this thread.
+    // On a worker thread, which reuses the memory that start-up frees. On this thread, the allocator would keep it
+    // unused.
     let options = options.clone();
     let running = runtime.spawn(async move { run_role(role, &options, address).await });
     match runtime.block_on(running) {
@@ -151,12 +152,12 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let stop = async {
         stop.await;
-        // Ends the streams that have no end, so that their connections can close.
+        // Ends endless responses (live feeds), so that their connections can close.
         drain.send_replace(true);
     };
     let outcome = tokio::select! {
         drained = serve(listener, app, limits, server, stop) => {
-            // The handlers are gone with the listener, so the writer ends once all accepted commands are in the log.
+            // The listener dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
             if role.takes_commands() && tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await.is_err() {
                 tracing::warn!("stopped before all commands were answered");
             }
@@ -213,7 +214,7 @@ fn http_options(
     }
 }
 
-/// Adds the query API and the admin API, and starts to switch them over to the generations that operators promote.
+/// Adds the query API and the admin API, and starts their switch-over to promoted generations.
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,

@@ -33,7 +33,7 @@ pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress
     }
 }
 
-/// The positions alone out of a projector's status.
+/// Maps a projector's status to its position.
 fn map_to_positions(mut status: watch::Receiver<ProjectorStatus>) -> watch::Receiver<Position> {
     let (positions, receiver) = watch::channel(status.borrow().position);
     tokio::spawn(async move {

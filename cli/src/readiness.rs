@@ -62,7 +62,7 @@ impl Readiness for ReadinessChecks {
         for projector in &self.projectors {
             let ended = projector.has_changed().is_err();
             let status = projector.borrow().clone();
-            // The projector only knows the head it has been given; the log may have grown since.
+            // The head in the projector's status may be out of date.
             let head = head.as_ref().map_or(status.head, |head| *head);
             parts.push(projector_part(&status, ended, self.events_between(status.position, head)));
         }
@@ -90,12 +90,12 @@ impl Readiness for ReadinessChecks {
 }
 
 impl ReadinessChecks {
-    /// Events between two positions, where these count events.
+    /// The number of events between two positions; `None` if positions do not count events.
     fn events_between(&self, position: Position, head: Position) -> Option<u64> {
         self.event_store.has_contiguous_positions().then(|| head.get().saturating_sub(position.get()))
     }
 
-    /// A projection that another process keeps.
+    /// Reports a projection whose projector runs in another process.
     async fn served_projection_part(
         &self,
         name: &str,
@@ -158,9 +158,9 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
 
 fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
     let DeadLetterCounts { pending: parked, unacknowledged_discards: discarded } = dead_letters;
-    let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are parked"));
-    let given_up = || format!("{discarded} events were discarded and not acknowledged");
-    waits.or_else(|| (discarded > 0).then(given_up))
+    let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are dead letters"));
+    let unacknowledged = || format!("{discarded} events were discarded and not acknowledged");
+    waits.or_else(|| (discarded > 0).then(unacknowledged))
 }
 
 fn lag_reason(lag: Duration) -> Option<String> {

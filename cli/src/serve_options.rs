@@ -52,10 +52,10 @@ pub(crate) struct ServeOptions {
     /// or redis+sentinel://… [default: each process counts for itself, and the log decides]
     #[arg(long, env = "REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
-    /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,chat_projector=debug`
+    /// Log level (error, warn, info, debug, trace), or levels by module such as `info,chat_projector=debug`
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub(crate) log: String,
-    /// How to write the log
+    /// Format of the log
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) log_format: LogFormat,
     /// API requests in flight at a time; more are answered 503 `overloaded` at once
@@ -69,7 +69,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "REQUEST_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     pub(crate) request_timeout: u64,
     /// Seconds for which the previous generation of a projection is kept up to date after a switch-over: longer than
-    /// query hosts need to build search folders of their own [default: 900; 12 where one process is everything]
+    /// query hosts need to build search folders of their own [default: 900; 12 for `serve`]
     #[arg(long, env = "KEEP_PREVIOUS", value_name = "SECONDS")]
     pub(crate) keep_previous: Option<u64>,
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
@@ -95,8 +95,8 @@ pub(crate) enum Role {
 }
 
 impl ServeOptions {
-    /// How long a role runs the projector of a superseded generation. With everything in one process, only its own queries
-    /// may still need that generation.
+    /// How long a role runs the projector of a superseded generation. With everything in one process, only its own
+    /// queries may still need that generation.
     pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {
         let seconds = match role {
             Role::Serve => 12,

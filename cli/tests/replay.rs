@@ -154,7 +154,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     let feed = ["replay", "--to", "sh feed", "--checkpoint", "position"];
     fs::write(test_log.path("feed"), "head -n 3000 > out").expect("a script");
     let early = test_log.run(&feed).expect(2);
-    assert!(early.stderr.contains("ended before it had everything"), "{}", early.stderr);
+    assert!(early.stderr.contains("ended before it had read all events"), "{}", early.stderr);
     let read = positions(&fs::read_to_string(test_log.path("out")).expect("what it read"));
     let bookmark: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
@@ -224,7 +224,7 @@ async fn an_endpoint_that_stays_unreachable_ends_the_replay() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let url = format!("http://{free}/events");
     let output = test_log.run(&["replay", "--to", &url, "--give-up-after", "1"]).expect(2);
-    assert!(output.stderr.contains("has not taken the events"), "{}", output.stderr);
+    assert!(output.stderr.contains("has not accepted the events"), "{}", output.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +286,7 @@ async fn each_failure_is_reported_in_one_sentence() {
     let other = TestLog::sqlite().await;
     fs::copy(test_log.path("position"), other.path("position")).expect("a copy");
     let output = other.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
-    assert!(output.stderr.contains("of another log"), "{}", output.stderr);
+    assert!(output.stderr.contains("another log"), "{}", output.stderr);
     for (arguments, expected) in [
         (&["replay"][..], "--to"),
         (&["replay", "--to", ""], "no program is named"),
@@ -335,7 +335,7 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
         ("notes.jsonl", &[][..], "to the file"),
         ("no-such.jsonl", &[], "to the file"),
         ("cat", &[], "to the file"),
-        ("events.jsonl", &["--before", "3"], "of other events"),
+        ("events.jsonl", &["--before", "3"], "with another filter"),
     ] {
         let output = to(file, "position", more).expect(2);
         assert!(output.stderr.contains(expected), "{file}: {}", output.stderr);

@@ -12,7 +12,7 @@ use chat_ports::event_store::{
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Attempts to append an action, each of which a concurrent action may make fail.
+/// Attempts to append an action. Each fails if a concurrent action is appended first.
 const MAX_ATTEMPTS: usize = 20;
 
 /// An operator.

@@ -139,7 +139,7 @@ error_codes! {
         "the server has too much to do now; nothing was changed";
     /// The event store's response to an append was lost, so the outcome is unknown.
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
-        "the command may have been carried out or not; read whether it was before sending it again";
+        "the command may or may not have been executed; read whether it was before sending it again";
 }
 
 impl ErrorCode {

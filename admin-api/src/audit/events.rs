@@ -4,7 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
 use chat_operations::audit::{
-    EventPage, EventSelector, ListRequest, Order, ShownEvent, Touched, Trace, event_effects, find_event,
+    EventEffects, EventPage, EventSelector, ListRequest, Order, ShownEvent, Trace, event_effects, find_event,
     list, show, trace,
 };
 use chat_operations::envelope::Envelope;
@@ -40,9 +40,9 @@ problem_responses!(pub(super) EventFails:
 
 /// List events
 ///
-/// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `next` as `before`
-/// (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still have a next
-/// page, because about 200,000 events at most are scanned for one answer.
+/// The first page begins at an end of the log, or at a bound of the filter. To get the next page, pass `next` as
+/// `before` (newest first) or `after` (oldest first). A page may have fewer events than its limit, or none, and still
+/// have a next page, because about 200,000 events at most are scanned for one answer.
 #[utoipa::path(
     get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
@@ -109,13 +109,13 @@ pub(super) async fn show_event(
 /// The rows and documents that it changed, their fields, and which of these no later event has set.
 #[utoipa::path(
     get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
-    responses((status = 200, description = "The effects", body = Envelope<Touched>), EventFails),
+    responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventFails),
 )]
 pub(super) async fn explain_event(
     _: AuthorizedAdmin,
     State(api): State<AdminApi>,
     path: Result<Path<String>, PathRejection>,
-) -> EnvelopeResult<Touched> {
+) -> EnvelopeResult<EventEffects> {
     let event = load_event(&api, path).await?;
     let _permit = api.acquire_scan_permit().await?;
     Ok(envelope(event_effects(&*api.event_store, &event).await?))
@@ -153,8 +153,8 @@ pub(super) struct TracePath {
 
 /// Trace a correlation
 ///
-/// The requests of a correlation across streams, and the events that each caused. If the scan did not reach the end of the
-/// log, pass `next` as `after` to continue.
+/// The requests of a correlation across streams, and the events that each caused. If the scan did not reach the end of
+/// the log, pass `next` as `after` to continue.
 #[utoipa::path(
     get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams),
     security(("admin" = [])),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use chat_operations::audit::{
-    Difference, ExplainError, Explanation, LogPoint, StateThen, Subject, difference, explain, state_at,
+    Difference, ExplainError, Explanation, LogPoint, PastState, Subject, difference, explain, state_at,
 };
 use chat_operations::envelope::Envelope;
 use chat_web::admin_auth::AuthorizedAdmin;
@@ -53,7 +53,7 @@ impl AdminApi {
         Ok(envelope(explain(&*self.event_store, &*read_model, subject).await.map_err(explain_problem)?))
     }
 
-    async fn subject_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<StateThen> {
+    async fn subject_state_at(&self, subject: Subject, params: &PointParams) -> EnvelopeResult<PastState> {
         let point = parse_point("point", params.point.as_deref())?;
         let _permit = self.acquire_scan_permit().await?;
         let position = point.resolve(&*self.event_store).await?;
@@ -118,14 +118,14 @@ macro_rules! subject_handlers {
             summary = concat!("Show ", $noun, " as it was"),
             description = "Its state after an event, by the log. Each field has the event that set it.",
             params($path_params, PointParams), security(("admin" = [])),
-            responses((status = 200, description = "The state", body = Envelope<StateThen>), PointFails),
+            responses((status = 200, description = "The state", body = Envelope<PastState>), PointFails),
         )]
         pub(super) async fn $state_at(
             _: AuthorizedAdmin,
             State(api): State<AdminApi>,
             path: $path_params,
             Query(params): Query<PointParams>,
-        ) -> EnvelopeResult<StateThen> {
+        ) -> EnvelopeResult<PastState> {
             api.subject_state_at(path.subject(), &params).await
         }
 

@@ -1,7 +1,7 @@
 //! Services that the processes on one log share: counters, reserved idempotency keys and rate limits.
 //!
-//! With Redis they are in Redis. Without it, counters and rate limits are local to each process, and idempotency keys are
-//! in a SQLite file beside the log.
+//! With Redis they are in Redis. Without it, counters and rate limits are local to each process, and idempotency keys
+//! are in a SQLite file beside the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct CoordinationServices {
 }
 
 impl CoordinationServices {
-    /// The services for a log. Redis may be unavailable: connections are made when they are needed.
+    /// Creates the services for a log. Redis may be unavailable: connections are made when they are needed.
     pub(crate) fn for_log(locations: &StorageLocations, log: LogId) -> Result<Self, Failure> {
         Ok(Self {
             log,
@@ -41,7 +41,7 @@ impl CoordinationServices {
         })
     }
 
-    /// Returns the connection to Redis; `None` without Redis.
+    /// Returns the connection to Redis; `None` if no Redis is configured.
     #[cfg(feature = "redis")]
     pub(crate) fn redis(&self) -> Option<RedisConnection> {
         self.redis.clone()

@@ -61,7 +61,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// Whether opening failed for a reason that waiting does not remove, as a folder that can't be created.
+/// Whether the error stays however long one waits, such as a folder that can't be created.
 fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };

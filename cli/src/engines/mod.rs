@@ -1,4 +1,4 @@
-//! Storage engines: where the options say they are, and opening them.
+//! Storage engines: their locations, parsed from the options, and opening them.
 
 mod coordination;
 mod event_store;
@@ -23,7 +23,7 @@ pub(crate) use event_store::{open_event_store, open_existing_event_store};
 pub(crate) use options::EngineOptions;
 pub(crate) use retry::retry_until_available;
 
-/// Locations of the event store, the projections and what processes share.
+/// Locations of the event store, of the projections, and of the services that processes share.
 #[derive(Clone, Debug)]
 pub(crate) struct StorageLocations {
     pub(crate) event_store: EventStoreLocation,
@@ -147,12 +147,12 @@ fn sqlite_path(url: &str) -> Option<PathBuf> {
 
 fn no_file_in_url(flag: &str, file: &str) -> Failure {
     Failure::new(format!(
-        "{flag} names no file; give one as in sqlite:///var/lib/chat/{file}, without parameters"
+        "{flag} names no file; give one, such as sqlite:///var/lib/chat/{file}, without parameters"
     ))
 }
 
 fn unknown_scheme(flag: &str, scheme: &str, known: &str) -> Failure {
-    Failure::new(format!("{flag} has {scheme}, and takes {known}"))
+    Failure::new(format!("{flag} does not support {scheme}; it takes {known}"))
 }
 
 #[cfg(any(feature = "kurrentdb", feature = "postgres", feature = "redis"))]

@@ -7,7 +7,7 @@ use clap::Args;
 /// Options that name the storage engines. Not `Debug`: URLs contain secrets.
 #[derive(Clone, Args)]
 pub(crate) struct EngineOptions {
-    /// Folder that holds every embedded file; created where it does not exist
+    /// Folder of all embedded files; created if it does not exist
     #[arg(long, env = "DATA_DIR", value_name = "FOLDER", default_value = "./data")]
     pub(crate) data_dir: PathBuf,
     /// Event store: sqlite://FILE, or KurrentDB at kurrentdb://HOST:2113 or esdb://… [default:

@@ -15,25 +15,25 @@ pub(super) use chat_operations::envelope::{Diagnostic, Severity, Status};
 
 /// A command's answer.
 pub(super) struct Answer {
-    /// For programs.
+    /// The answer for programs.
     pub(super) data: Box<RawValue>,
-    /// For people: the same, as lines.
+    /// The answer for people.
     pub(super) text: String,
     /// Notes and warnings.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Whether something needs attention: the process exits with 1.
+    /// Whether something needs attention. If so, the process exits with 1.
     pub(super) finding: bool,
 }
 
 impl Answer {
-    /// An answer without findings.
+    /// Creates an answer without findings.
     pub(super) fn new(data: &impl Serialize, text: impl Into<String>) -> Result<Self, Failure> {
         let data = to_raw_value(data)
             .map_err(|error| Failure::because("the answer can't be written as JSON", &error))?;
         Ok(Self { data, text: text.into(), diagnostics: Vec::new(), finding: false })
     }
 
-    /// The answer for a report, with the report's findings and diagnostics.
+    /// Creates the answer for a report, with its findings and diagnostics.
     pub(super) fn from_report(
         data: &(impl Serialize + Report),
         text: impl Into<String>,
@@ -48,7 +48,7 @@ impl Answer {
         self
     }
 
-    /// Marks the answer as a finding where `found`.
+    /// Marks the answer as a finding if `found`.
     pub(super) fn with_finding(mut self, found: bool) -> Self {
         self.finding |= found;
         self
@@ -83,7 +83,7 @@ pub(super) fn print(output: OutputFormat, answer: Result<Answer, Failure>) -> Ex
 /// Formats the envelope on one line.
 pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
     let envelope = Envelope::new(status, data, diagnostics.to_vec());
-    // JSON, values and strings always serialize.
+    // Raw JSON, JSON values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 

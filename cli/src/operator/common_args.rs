@@ -1,4 +1,4 @@
-//! Arguments that commands of operators have in common.
+//! Arguments that operator commands share.
 
 use chat_operations::operator_actions::Operator;
 use clap::{Args, ValueEnum};
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(super) engines: EngineOptions,
-    /// How to answer
+    /// Format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: OutputFormat,
 }
@@ -67,7 +67,7 @@ fn user_at_host() -> String {
     }
 }
 
-/// The account that this process runs as: services and containers often set no variable with its name.
+/// The account that this process runs as. Services and containers often have no environment variable with its name.
 #[cfg(target_os = "linux")]
 fn account_name() -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// `completions`
 #[derive(Args)]
 pub(crate) struct CompletionsArgs {
-    /// Which shell's
+    /// Shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -20,7 +20,7 @@ pub(crate) struct CompletionsArgs {
 /// `man`
 #[derive(Args)]
 pub(crate) struct ManArgs {
-    /// Folder for the pages of all commands, created where it does not exist; without it, the main page is printed
+    /// Folder for the pages of all commands, created if it does not exist; without it, the main page is printed
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }

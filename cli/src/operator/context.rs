@@ -1,4 +1,4 @@
-//! Storage that a command of an operator works on.
+//! The storage that an operator command works on.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::common_args::CommonArgs;
 use crate::engines::{StorageLocations, open_existing_event_store};
 use crate::failure::Failure;
 
-/// The locations that the options name, and the event store, opened.
+/// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
     pub(super) locations: StorageLocations,
     pub(super) event_store: Arc<dyn EventStore>,
@@ -43,7 +43,7 @@ impl CommandContext {
     }
 }
 
-/// The failure of a command that can't read the log.
+/// Converts an error of the event store into a failure.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn event_store_failure(error: EventStoreError) -> Failure {
     Failure::because("the event log can't be read", &error)

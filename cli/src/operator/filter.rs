@@ -6,44 +6,45 @@ use clap::Args;
 
 use crate::failure::Failure;
 
-/// Events that fit all given options.
+/// Options that select events. An event must fit all of them.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Which events")]
 pub(super) struct FilterOptions {
-    /// Of this stream
+    /// Only events of this stream
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Of this app and its chats
+    /// Only events of this app and its chats
     #[arg(long, value_name = "TOKEN")]
     app: Option<String>,
-    /// Of this chat of the app
+    /// Only events of this chat of the app
     #[arg(long, value_name = "NUMBER")]
     chat: Option<String>,
-    /// Of this type, such as MessageDeleted; several (with commas, or given again): of one of them
+    /// Only events of this type, such as MessageDeleted; of one of several types, separated by commas or given
+    /// repeatedly
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<String>,
-    /// By this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name
+    /// Only events by this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name
     #[arg(long, value_name = "ACTOR")]
     actor: Option<String>,
-    /// From this network address
+    /// Only events from this network address
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
-    /// Of this request or trace
+    /// Only events of this request or trace
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// Not older than this: 90s, 2h, 1d12h
+    /// Only events not older than this: 90s, 2h, 1d12h
     #[arg(long, value_name = "DURATION")]
     since: Option<String>,
-    /// Recorded at this time or later: RFC 3339, or a date
+    /// Only events recorded at this time or later: RFC 3339, or a date
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// After this position
+    /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<String>,
-    /// Before this position
+    /// Only events before this position
     #[arg(long, value_name = "POSITION")]
     before: Option<String>,
-    /// With this text in the payload, whatever its case
+    /// Only events with this text in the payload, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 }

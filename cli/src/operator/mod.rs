@@ -1,7 +1,7 @@
-//! Commands of operators: arguments and output. Each noun has a module; the work is done by `chat-operations`.
+//! Operator commands: arguments and output. Each noun has a module. `chat-operations` implements the commands.
 //!
-//! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a finding
-//! that needs attention, 2 where the usage or the environment is wrong.
+//! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a
+//! finding that needs attention, and 2 if the usage or the environment is wrong.
 
 mod answer;
 mod audit;
@@ -24,10 +24,10 @@ use clap::Subcommand;
 
 use crate::failure::Failure;
 
-/// The commands of operators.
+/// The operator commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Read the history of the log, and prove it
+    /// Read, explain and export the history of the log, and prove that it is unaltered
     #[command(subcommand)]
     Audit(audit::Command),
     /// List, compare and rebuild the projections while the system runs

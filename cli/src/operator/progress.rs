@@ -26,7 +26,7 @@ enum ProgressOutput {
 }
 
 impl Progress {
-    /// Starts the display, with the total number of events where it is known.
+    /// Starts the display. `total` is the number of events, if it is known.
     pub(super) fn start(what: &'static str, total: Option<u64>) -> Self {
         let started = Instant::now();
         let output = if stderr().is_terminal() {
@@ -46,7 +46,7 @@ impl Progress {
         Self { what, started, total, output }
     }
 
-    /// Sets the number of events that are done.
+    /// Sets the number of processed events.
     pub(super) fn set_done(&mut self, done: u64) {
         match &mut self.output {
             ProgressOutput::Bar(bar) => bar.set_position(done),

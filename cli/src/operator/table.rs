@@ -4,16 +4,16 @@ use std::io::{IsTerminal as _, stdout};
 
 use super::terminal_text::{display_width, escaped, truncated};
 
-/// Columns between two of a table's.
+/// Blanks between two columns of a table.
 const GAP: usize = 2;
 
-/// How wide an answer may be where there is no terminal.
+/// Width of an answer without a terminal.
 const DEFAULT_WIDTH: usize = 120;
 
-/// The last column of a table is not cut to less.
+/// Minimum width of the last column of a table.
 const MIN_LAST_COLUMN: usize = 20;
 
-/// How wide an answer may be: as wide as the terminal.
+/// The width of the terminal.
 pub(super) fn terminal_width() -> usize {
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let found = || stdout().is_terminal().then(terminal_size::terminal_size).flatten();
@@ -22,13 +22,13 @@ pub(super) fn terminal_width() -> usize {
         .unwrap_or(DEFAULT_WIDTH)
 }
 
-/// Rows in aligned columns under their names; the last column is cut to what the terminal leaves of it. Cells are escaped
-/// here, whatever they hold.
+/// Formats rows in aligned columns with headings. The last column is cut to the width of the terminal. Cells are
+/// escaped here.
 pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
     format_table(names, rows, Some(terminal_width()))
 }
 
-/// The same with the last column whole: it says what people look for.
+/// Formats a table like [`table`], with the last column uncut.
 pub(super) fn untruncated_table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
     format_table(names, rows, None)
 }
@@ -60,7 +60,7 @@ fn format_table<const N: usize>(names: [&str; N], rows: &[[String; N]], columns:
     text
 }
 
-/// Names with their values, aligned. Values are escaped here, whatever they hold.
+/// Formats names with their values, aligned. Values are escaped here.
 pub(super) fn key_value_lines(pairs: &[(&str, String)]) -> String {
     let widest = pairs.iter().map(|(name, _)| display_width(name)).max().unwrap_or_default();
     let mut text = String::new();

@@ -2,11 +2,10 @@
 
 use chat_domain::StreamId;
 
-/// Columns that a stream's name takes at most in a table.
+/// Maximum width of a stream's name in a table.
 const MAX_STREAM_COLUMNS: usize = 24;
 
-/// The text on one line, with everything escaped that would do something to a terminal or change the order of what is
-/// read on it.
+/// Returns the text on one line, with control characters and characters that change the direction of text escaped.
 pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -23,13 +22,13 @@ pub(super) fn escaped(text: &str) -> String {
     shown
 }
 
-/// Escaped, in quotes.
+/// Returns the escaped text in quotes.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// A stream's name with the app's token cut short: the token is a credential, and fills the line. Where it is to be copied,
-/// as from an event that is shown whole, the name stands in full.
+/// Returns a stream's name with the app's token abbreviated: the token is a credential, and long. Where the name is
+/// meant to be copied, it is not abbreviated.
 pub(super) fn abbreviated_stream(name: &str) -> String {
     match StreamId::parse(name) {
         Ok(StreamId::App(app)) => format!("app-{}…", &app.expose()[..4]),
@@ -38,13 +37,13 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
     }
 }
 
-/// Marks of direction, invisible separators: what is read is not what is there.
+/// Whether the character changes the direction of text or is invisible, so that the text is not what it seems.
 fn is_bidi_or_invisible(character: char) -> bool {
     matches!(character,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The text, cut to so many columns with an ellipsis where it has more.
+/// Cuts the text to a number of columns, with an ellipsis if something is cut.
 pub(super) fn truncated(text: &str, columns: usize) -> String {
     if display_width(text) <= columns {
         return text.to_owned();
@@ -62,13 +61,13 @@ pub(super) fn truncated(text: &str, columns: usize) -> String {
     shown
 }
 
-/// How many columns a text takes.
+/// The number of columns that a text takes.
 pub(super) fn display_width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// Letters of East Asian scripts and pictures take two columns (UAX 11, the blocks that are wide throughout). Marks that
-/// combine take none, but are rare enough: a table is then a column off.
+/// The number of columns of a character. East Asian letters and emoji take two (UAX 11, the blocks that are wide
+/// throughout). Combining marks take none, but are counted as one: they are rare.
 fn char_width(character: char) -> usize {
     let wide = matches!(character,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'

@@ -46,7 +46,7 @@ async fn check_unreadable_events(topology: Topology) {
         format!("check_{}", name(&system)),
         redacted(&system, &token, &positions, &found.text())
     );
-    let letters = eventually("it is parked", async || {
+    let letters = eventually("a dead letter", async || {
         let letters = system.run(&["dead-letters", "list"]).await;
         (letters.0.status.code() == Some(1)).then_some(letters)
     });

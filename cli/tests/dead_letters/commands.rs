@@ -28,7 +28,7 @@ impl CommandScenario {
         let broken = append(&*log, &stream, "MessageCreated", r#"{"message_number":3,"body":7}"#).await;
         let behind = append(&*log, &stream, "MessageCreated", &created(4, "four")).await;
         let scenario = Self { system, token, positions: vec![(broken, "BROKEN"), (behind, "BEHIND")] };
-        scenario.reason_becomes(Some("2 events could not be applied and are parked")).await;
+        scenario.reason_becomes(Some("2 events could not be applied and are dead letters")).await;
         scenario
     }
 
@@ -73,7 +73,7 @@ async fn check_every_command(topology: Topology) {
     let behind = scenario.positions[1].0.to_string();
     scenario.check_output("discard_behind", &["dead-letters", "discard", &behind], 2).await;
     scenario.check_output("discard_dry_run", &["dead-letters", "discard", &broken, "--dry-run"], 0).await;
-    scenario.reason_becomes(Some("2 events could not be applied and are parked")).await;
+    scenario.reason_becomes(Some("2 events could not be applied and are dead letters")).await;
     let discard = ["dead-letters", "discard", &broken, "--execute", "--reason", "it holds no text"];
     scenario.check_output("discard", &discard, 0).await;
     scenario.reason_becomes(Some("1 events were discarded and not acknowledged")).await;

@@ -20,7 +20,8 @@ pub enum EntityKind {
     /// A deleted message.
     Tombstone,
     /// A dead letter.
-    Parked,
+    #[serde(rename = "parked")]
+    DeadLetter,
 }
 
 /// The key of an entity.

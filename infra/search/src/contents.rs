@@ -53,7 +53,7 @@ fn add_message(contents: &mut ProjectionContents, message: &Document) {
 
 /// Leaves out the reason and the time: they differ between two projectors that failed on the same event.
 fn add_dead_letter(contents: &mut ProjectionContents, dead_letter: &DeadLetter) {
-    let key = EntityKey { kind: EntityKind::Parked, position: dead_letter.position };
+    let key = EntityKey { kind: EntityKind::DeadLetter, position: dead_letter.position };
     let fields: [&[u8]; 5] = [
         b"letter",
         &dead_letter.position.get().to_le_bytes(),

@@ -1,5 +1,5 @@
-//! The contents of the read model, read row by row for the digest of the port. The hash of a row depends on the values of
-//! its columns only, so it is the same in every engine.
+//! The contents of the read model, read row by row for the digest of the port. The hash of a row depends on the values
+//! of its columns only, so it is the same in every engine.
 
 use super::row::{self, SqlRow, Value};
 use crate::{app_columns, chat_columns, deleted_message_columns, message_columns};
@@ -45,7 +45,7 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
     },
     // Without reason and time, which differ between two builds.
     EntityTable {
-        kind: EntityKind::Parked,
+        kind: EntityKind::DeadLetter,
         select_sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",
         column_count: 5,
         id_column: 0,
@@ -82,6 +82,6 @@ fn digest_tag(kind: EntityKind) -> &'static [u8] {
         EntityKind::Chat => b"chat",
         EntityKind::Message => b"message",
         EntityKind::Tombstone => b"tombstone",
-        EntityKind::Parked => b"parked",
+        EntityKind::DeadLetter => b"parked",
     }
 }

@@ -13,11 +13,12 @@ use crate::envelope::{Diagnostic, Report};
 
 /// An event with its effects.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Touched {
+pub struct EventEffects {
     /// The event.
     pub event: AuditedEvent,
     /// The rows and documents that it changed; empty for operator actions.
-    pub touches: Vec<Touch>,
+    #[serde(rename = "touches")]
+    pub effects: Vec<EntityEffect>,
     /// Why projections turn it into a dead letter, if it can't be decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked_because: Option<String>,
@@ -25,9 +26,9 @@ pub struct Touched {
 
 /// A row or document that an event changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Touch {
+pub struct EntityEffect {
     /// The projection.
-    pub projection: TouchedProjection,
+    pub projection: AffectedProjection,
     /// The subject.
     pub subject: SubjectName,
     /// The effect on the row or document.
@@ -35,15 +36,16 @@ pub struct Touch {
     /// The fields that the event set.
     #[schema(value_type = Vec<String>)]
     pub fields: Vec<&'static str>,
-    /// Those of the fields that no later event has set.
+    /// The fields that the event set and that no later event has set.
+    #[serde(rename = "still")]
     #[schema(value_type = Vec<String>)]
-    pub still: Vec<&'static str>,
+    pub current_fields: Vec<&'static str>,
 }
 
 /// A projection that an event changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum TouchedProjection {
+pub enum AffectedProjection {
     /// A row of the read model.
     ReadModel,
     /// A document of the search index.
@@ -67,40 +69,43 @@ const CHAT_FIELDS: &[&str] = &["chat_number", "message_count", "created_at", "up
 const MESSAGE_FIELDS: &[&str] = &["message_number", "body", "created_at", "updated_at", "version"];
 
 /// Finds the effects of an event.
-pub async fn event_effects(log: &dyn EventStore, event: &RecordedEvent) -> Result<Touched, EventStoreError> {
-    let mut touched = Touched { event: event.into(), touches: Vec::new(), parked_because: None };
+pub async fn event_effects(
+    log: &dyn EventStore,
+    event: &RecordedEvent,
+) -> Result<EventEffects, EventStoreError> {
+    let mut event_effects = EventEffects { event: event.into(), effects: Vec::new(), parked_because: None };
     if &*event.stream == operator_action::STREAM {
-        return Ok(touched);
+        return Ok(event_effects);
     }
     let (stream, payload) = match (StreamId::parse(&event.stream), event.decode()) {
         (Ok(stream), Ok(payload)) => (stream, payload),
         (Err(_), _) => {
-            touched.parked_because = Some(DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned());
-            return Ok(touched);
+            event_effects.parked_because = Some(DeadLetterReason::UNKNOWN_STREAM.as_str().to_owned());
+            return Ok(event_effects);
         }
         (_, Err(error)) => {
-            touched.parked_because = Some(DeadLetterReason::from(&error).as_str().to_owned());
-            return Ok(touched);
+            event_effects.parked_because = Some(DeadLetterReason::from(&error).as_str().to_owned());
+            return Ok(event_effects);
         }
     };
     for (projection, subject, effect, fields) in effects(stream, &payload) {
-        let still = fields_last_set_by(log, subject, fields, event.position).await?;
-        touched.touches.push(Touch {
+        let current_fields = fields_last_set_by(log, subject, fields, event.position).await?;
+        event_effects.effects.push(EntityEffect {
             projection,
             subject: subject.into(),
             effect,
             fields: fields.to_vec(),
-            still,
+            current_fields,
         });
     }
-    Ok(touched)
+    Ok(event_effects)
 }
 
-type EffectOn = (TouchedProjection, Subject, Effect, &'static [&'static str]);
+type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
 
 fn effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
+    use AffectedProjection::{ReadModel, SearchIndex};
     use Effect::{Changed, Created, Removed};
-    use TouchedProjection::{ReadModel, SearchIndex};
     const CHAT_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
     const EDITED_FIELDS: &[&str] = &["body", "updated_at", "version"];
     const DELETED_FIELDS: &[&str] = &["body", "deleted_at", "version"];
@@ -154,17 +159,17 @@ async fn fields_last_set_by(
     Ok(fields.iter().filter(is_last_set_here).copied().collect())
 }
 
-impl Report for Touched {
+impl Report for EventEffects {
     fn has_findings(&self) -> bool {
         self.parked_because.is_some()
     }
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
         match &self.parked_because {
-            Some(reason) => vec![Diagnostic::warning(format!("projections park this event: {reason}"))],
-            None if self.touches.is_empty() => {
+            Some(reason) => vec![Diagnostic::warning(format!("the event is a dead letter: {reason}"))],
+            None if self.effects.is_empty() => {
                 vec![Diagnostic::note(
-                    "the event says nothing of apps, chats and messages: it touches nothing",
+                    "the event does not concern apps, chats or messages, so it changes no rows or documents",
                 )]
             }
             None => Vec::new(),

@@ -15,20 +15,20 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// Dead letters that are searched for those of the subject.
+/// The most dead letters that are searched for those of the subject.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
 
-/// Dead letters of the subject that are listed.
+/// The most dead letters of the subject that are listed.
 const MAX_LISTED_DEAD_LETTERS: usize = 10;
 
-/// A row, explained.
+/// The explanation of a row.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Explanation {
     /// The subject.
     pub subject: SubjectName,
     /// Whether the row exists.
     pub row: Existence,
-    /// Whether the subject exists by the log, up to the position of the read model.
+    /// Whether the subject exists in the log, up to the position of the read model.
     pub log: Existence,
     /// Whether row and log agree.
     pub agrees: bool,
@@ -40,7 +40,7 @@ pub struct Explanation {
     /// The number of later events of its stream, which the row does not include yet.
     pub newer_events: u64,
     /// Dead letters of its stream. The row stays as it was before the first of them.
-    pub parked: Vec<ParkedEvent>,
+    pub parked: Vec<ExplainedDeadLetter>,
 }
 
 /// A field, the event that set it, and whether row and log agree on it.
@@ -51,7 +51,7 @@ pub struct ExplainedField {
     pub name: &'static str,
     /// Its value in the row; `null` if the row has none.
     pub value: Value,
-    /// Its value by the log, if that differs.
+    /// Its value in the log, if that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_the_log: Option<Value>,
     /// The event that set it; `null` if the log has none.
@@ -60,7 +60,7 @@ pub struct ExplainedField {
 
 /// An event that the read model could not apply.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ParkedEvent {
+pub struct ExplainedDeadLetter {
     /// Its position in the log.
     #[schema(value_type = u64)]
     pub position: Position,
@@ -148,14 +148,14 @@ async fn count_newer_events(
 async fn read_dead_letters(
     read_model: &dyn ReadModel,
     subject: Subject,
-) -> Result<Vec<ParkedEvent>, ReadModelError> {
+) -> Result<Vec<ExplainedDeadLetter>, ReadModelError> {
     let own = subject.stream();
     let app_stream = StreamId::App(subject.app()).to_string();
     let (dead_letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
     let of_subject = dead_letters
         .into_iter()
         .filter(|dead_letter| dead_letter.stream == *own || dead_letter.stream == app_stream);
-    let parked = of_subject.map(|dead_letter| ParkedEvent {
+    let parked = of_subject.map(|dead_letter| ExplainedDeadLetter {
         position: dead_letter.position,
         event_type: dead_letter.event_type,
         reason: dead_letter.reason,
@@ -173,12 +173,12 @@ impl Report for Explanation {
         if !self.agrees {
             let position = self.read_model_position;
             diagnostics.push(Diagnostic::warning(format!(
-                "the row is not what the log says it is, up to position {position} where the read model stands"
+                "the row differs from the log up to position {position}, the position of the read model"
             )));
         }
         if let Some(first) = self.parked.first() {
             diagnostics.push(Diagnostic::warning(format!(
-                "the read model parked events of its stream, the first at position {}: {}",
+                "events of its stream are dead letters of the read model, the first at position {}: {}",
                 first.position, first.reason
             )));
         }

@@ -15,9 +15,9 @@ use super::time::{parse_duration, parse_time};
 /// A filter that selects the events matching all of its parts. The default selects all events.
 ///
 /// Times are those of the events' writers, whose clocks may differ, so an event may have an earlier time than its
-/// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward read
-/// ends at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`; a forward read, at one recorded that
-/// much after `to`.
+/// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
+/// read ends at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`; a forward read, at one
+/// recorded that much after `to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Events of this stream.
@@ -99,7 +99,7 @@ impl EventFilter {
         if since.is_some() && from.is_some() {
             return Err(InvalidFilter {
                 part: "since",
-                must: "given without `from`: both say where to begin",
+                must: "given without `from`: both are lower bounds of the time",
             });
         }
         let app = parse_part("app", params.app, "an app's token, 36 characters", |text| {
@@ -109,7 +109,7 @@ impl EventFilter {
         if chat.is_some() && app.is_none() {
             return Err(InvalidFilter {
                 part: "chat",
-                must: "given with `app`: chats are numbered in each app",
+                must: "given with `app`: each app numbers its own chats",
             });
         }
         Ok(Self {
@@ -190,7 +190,7 @@ pub fn actor_kind_name(kind: ActorKind) -> &'static str {
 pub struct Needle(String);
 
 impl Needle {
-    /// A search for this text.
+    /// Creates a search for this text.
     pub fn new(text: &str) -> Self {
         Self(text.to_lowercase())
     }

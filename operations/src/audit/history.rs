@@ -18,7 +18,7 @@ const MAX_EVENTS: usize = 100;
 
 /// The state of a subject at a position.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct StateThen {
+pub struct PastState {
     /// The subject.
     pub subject: SubjectName,
     /// The position of the last event that the state includes.
@@ -72,13 +72,13 @@ pub async fn state_at(
     log: &dyn EventStore,
     position: Position,
     subject: Subject,
-) -> Result<StateThen, EventStoreError> {
+) -> Result<PastState, EventStoreError> {
     let state = subject_state(log, subject, position).await?;
-    Ok(StateThen { subject: subject.into(), position, existence: state.existence, fields: state.fields })
+    Ok(PastState { subject: subject.into(), position, existence: state.existence, fields: state.fields })
 }
 
-/// Computes what changed after one position, up to another. Scans about `max_scanned_events` events at most to list those in
-/// between.
+/// Computes what changed after one position, up to another. Scans about `max_scanned_events` events at most to list
+/// those in between.
 pub async fn difference(
     log: &dyn EventStore,
     from: Position,
@@ -144,7 +144,7 @@ fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
     event.decode().is_ok_and(|event| event.message_number() == Some(message))
 }
 
-impl Report for StateThen {}
+impl Report for PastState {}
 
 impl Report for Difference {
     fn diagnostics(&self) -> Vec<Diagnostic> {

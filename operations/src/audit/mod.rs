@@ -29,11 +29,11 @@ pub mod time;
 mod trace;
 
 pub use event::{AuditedEvent, EventReference};
-pub use event_effects::{Effect, Touch, Touched, TouchedProjection, event_effects};
-pub use explain::{ExplainError, ExplainedField, Explanation, ParkedEvent, explain};
+pub use event_effects::{AffectedProjection, Effect, EntityEffect, EventEffects, event_effects};
+pub use explain::{ExplainError, ExplainedDeadLetter, ExplainedField, Explanation, explain};
 pub use export::{ExportError, ExportFormat, export};
 pub use filter::{EventFilter, EventFilterParams, InvalidFilter};
-pub use history::{Change, Difference, StateThen, difference, state_at};
+pub use history::{Change, Difference, PastState, difference, state_at};
 pub use list::{EventPage, ListRequest, list, unknown_type_diagnostics};
 pub use log_point::LogPoint;
 pub use scan::{Order, Scan, ScanBatch};

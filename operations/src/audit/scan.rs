@@ -83,7 +83,7 @@ struct StreamCursor {
 }
 
 impl Scan {
-    /// A scan that begins at an end of the log, or at the bound of the filter.
+    /// Creates a scan that begins at the start or end of the log, or at the bound of the filter.
     pub fn new(filter: EventFilter, order: Order) -> Self {
         Self { filter, order, batch_events: BATCH_EVENTS, source: ScanSource::Unopened }
     }
@@ -227,8 +227,8 @@ async fn read_merged(
     let mut events = Vec::new();
     while events.len() < batch_events {
         for stream in streams.iter_mut() {
-            // An empty buffer ends the batch instead of being refilled, so that memory stays bounded by one read for each
-            // stream.
+            // An empty buffer ends the batch instead of being refilled, so that memory stays bounded by one read for
+            // each stream.
             if stream.buffer.is_empty() && stream.next.is_some() {
                 if !events.is_empty() {
                     return Ok(events);

@@ -57,7 +57,8 @@ pub(super) async fn last_position_recorded_by(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // With clocks this far apart at most, every event after one this late is later than the time itself.
+    // Clocks differ by at most MAX_CLOCK_SKEW_MS. So every event after one that is later by that much is later than the
+    // time.
     let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
     let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
     loop {
@@ -75,7 +76,8 @@ pub(super) async fn position_before_recorded_from(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // With clocks this far apart at most, every event before one this early is earlier than the time itself.
+    // Clocks differ by at most MAX_CLOCK_SKEW_MS. So every event before one that is earlier by that much is earlier
+    // than the time.
     let early = Timestamp::from_millis(time.millis().saturating_sub(MAX_CLOCK_SKEW_MS));
     if log.has_contiguous_positions() {
         let start =
@@ -94,8 +96,8 @@ pub(super) async fn position_before_recorded_from(
     }
 }
 
-/// Finds, by binary search, an event later than a time whose predecessor is not: the first such event if times rise with
-/// positions. `None` if the log's last event is not later, or if positions are not contiguous.
+/// Finds, by binary search, an event later than a time whose predecessor is not: the first such event if times rise
+/// with positions. `None` if the log's last event is not later, or if positions are not contiguous.
 async fn first_position_later_than(
     log: &dyn EventStore,
     time: Timestamp,
@@ -114,7 +116,7 @@ async fn first_position_later_than(
         match log.read_all(Position::new(middle - 1), 1).await?.first() {
             Some(event) if event.recorded_at <= time => low = event.position.get(),
             Some(event) if event.position.get() < high => high = event.position.get(),
-            // There is no event from the middle up to `high`.
+            // No event is between the middle and `high`.
             _ => high = middle,
         }
     }

@@ -45,10 +45,10 @@ pub struct ShownEvent {
     pub following: Option<EventReference>,
     /// The id of the request that caused it (`causation_id`); `null` if the metadata can't be read.
     pub request: Option<String>,
-    /// Earlier events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes before it; a
-    /// trace searches the whole log.
+    /// Earlier events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes before
+    /// it; a trace searches the whole log.
     pub caused_by: Vec<EventReference>,
-    /// Later events of the same correlation, oldest first. Searched for as far.
+    /// Later events of the same correlation, oldest first. Searched for in the 10,000 events and ten minutes after it.
     pub caused: Vec<EventReference>,
 }
 
@@ -73,8 +73,8 @@ pub async fn find_event(
         EventSelector::Position(position) => return log.event_at(position).await,
         EventSelector::Id(id) => id,
     };
-    // An engine with an index of ids ignores stream and time. Any other engine reads nothing, because the time is in the
-    // future.
+    // An engine with an index of ids ignores stream and time. Any other engine finds nothing, because the time is in
+    // the future.
     let lookup =
         EventLookup { id, stream: operator_action::STREAM.into(), since: Timestamp::from_millis(i64::MAX) };
     if let Some(event) = log.find_event(lookup).await? {

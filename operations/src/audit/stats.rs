@@ -63,7 +63,7 @@ pub struct Stats {
 pub struct Counts {
     /// The most frequent keys, the most frequent first.
     pub most: Vec<KeyCount>,
-    /// The least number of other keys.
+    /// The minimum number of other keys.
     pub others: usize,
 }
 
@@ -95,8 +95,8 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Counts events from the end of the log, scanning about `max_scanned_events` at most. Lists the `most` frequent keys of each
-/// kind. `on_progress` receives the number of scanned events.
+/// Counts events from the end of the log, scanning about `max_scanned_events` at most. Lists the `most` frequent keys
+/// of each kind. `on_progress` receives the number of scanned events.
 pub async fn stats(
     log: &dyn EventStore,
     filter: EventFilter,
@@ -241,7 +241,7 @@ impl Report for Stats {
         let mut diagnostics = unknown_type_diagnostics(&self.unknown_types);
         if let Some(next) = self.next {
             diagnostics.push(Diagnostic::note(format!(
-                "only the newest {} events were looked at, back to position {next}",
+                "only the newest {} events were scanned, back to position {next}",
                 self.looked_at
             )));
         }

@@ -1,7 +1,7 @@
-//! The state of an app, a chat or a message by the log, up to a position, with the event that set each field.
+//! The state of an app, a chat or a message, folded from the log up to a position, with the event that set each field.
 //!
-//! Streams may be huge, so none is read as a whole. An app takes a handful of reads; a chat, those and a read of its edits
-//! and deletions; a message, the search for its creation and a read of the edits and deletions after it.
+//! Streams may be huge, so none is read as a whole. An app takes a handful of reads; a chat, those and a read of its
+//! edits and deletions; a message, the search for its creation and a read of the edits and deletions after it.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub enum Existence {
     Deleted,
 }
 
-/// The state of a subject by the log.
+/// The state of a subject, folded from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectState {
     /// Whether the subject exists.

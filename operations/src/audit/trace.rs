@@ -95,7 +95,9 @@ impl Trace {
 impl Report for Trace {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let more = self.next.map(|next| {
-            Diagnostic::note(format!("this is not all: go on after position {next}, or narrow the time down"))
+            Diagnostic::note(format!(
+                "there may be more: continue after position {next}, or restrict the time"
+            ))
         });
         more.into_iter().collect()
     }

@@ -20,7 +20,7 @@ pub struct ListOptions {
     pub all: bool,
     /// Only those after this position.
     pub after: Position,
-    /// The approximate number: the dead letters of one event in several projections are not separated.
+    /// The approximate number of dead letters. Those of one event in several projections are not separated.
     pub limit: usize,
 }
 
@@ -59,8 +59,8 @@ pub struct ProjectionDeadLetters {
     pub unreadable: Option<String>,
 }
 
-/// Lists dead letters. Succeeds if at least one projection can be read: at scale, search indexes exist only on the hosts
-/// that answer queries.
+/// Lists dead letters. Succeeds if at least one projection can be read: at scale, search indexes exist only on the
+/// hosts that answer queries.
 pub async fn list(
     projections: &Projections,
     options: &ListOptions,

@@ -1,8 +1,8 @@
 //! Dead letters: events that a projection could not apply, and the operator actions on them.
 //!
-//! Queries read the live generations. An operator action on a dead letter is an event in the log, which every generation
-//! applies when it reaches it ([`chat_projector::dead_letters`]). [`resolve`] records actions and waits for them;
-//! [`dry_run`] predicts their outcome.
+//! Queries read the live generations. An operator action on a dead letter is an event in the log, which every
+//! generation applies when it reaches it ([`chat_projector::dead_letters`]). [`resolve`] records actions and waits for
+//! them; [`dry_run`] predicts their outcome.
 
 pub mod dry_run;
 pub mod list;
@@ -47,7 +47,7 @@ pub struct DeadLetterView {
     pub waiting: u64,
     /// How it was discarded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub discarded: Option<GivenUp>,
+    pub discarded: Option<DiscardView>,
 }
 
 /// The state of a dead letter.
@@ -58,15 +58,15 @@ pub enum DeadLetterState {
     Parked,
     /// It waits behind a dead letter that blocks its stream.
     Waiting,
-    /// It was discarded, which is not acknowledged yet.
+    /// It was discarded, and the discard is not acknowledged yet.
     Discarded,
-    /// It was discarded, which is acknowledged.
+    /// It was discarded, and the discard is acknowledged.
     Acknowledged,
 }
 
 /// The operator action that discarded a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct GivenUp {
+pub struct DiscardView {
     /// The position of the operator action.
     #[schema(value_type = u64)]
     pub by: Position,
@@ -123,7 +123,7 @@ impl DeadLetterView {
             reason: dead_letter.reason,
             parked_at: dead_letter.dead_lettered_at.to_string(),
             waiting: waiting_behind,
-            discarded: dead_letter.discarded.map(|discarded| GivenUp {
+            discarded: dead_letter.discarded.map(|discarded| DiscardView {
                 by: discarded.by,
                 at: discarded.at.to_string(),
                 reason: discarded.reason,

@@ -25,9 +25,9 @@ const PAGE_DEAD_LETTERS: usize = 1_000;
 /// Selects dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSelection {
-    /// The one of the event at a position.
+    /// The dead letter at a position.
     Event(Position),
-    /// Those of a stream. An app's stream includes the streams of its chats.
+    /// The dead letters of a stream. An app's stream includes the streams of its chats.
     Stream(String),
     /// All dead letters.
     All,
@@ -187,9 +187,9 @@ pub async fn plan_discard(
     match (resolutions.is_empty(), before) {
         (false, _) => Ok(resolutions),
         (true, Some(before)) => Err(ProjectionsError::NotFound(format!(
-            "the event at position {position} waits behind the one at {before}, which has to be dealt with first"
+            "the event at position {position} waits behind the one at {before}; retry or discard that one first"
         ))),
-        (true, None) => Err(ProjectionsError::NotFound(format!("no event at position {position} is parked"))),
+        (true, None) => Err(ProjectionsError::NotFound(format!("no dead letter is at position {position}"))),
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn show(
     }
     let Some(first) = dead_letters.first() else {
         return Err(ProjectionsError::NotFound(format!(
-            "no event at position {position} is parked or was discarded"
+            "no dead letter or discarded event is at position {position}"
         )));
     };
     let read = StreamRead::all(first.stream.as_str(), ReadStart::Forwards(first.revision), 1);

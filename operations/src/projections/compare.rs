@@ -171,7 +171,7 @@ async fn wait_until_reached(
         .await
 }
 
-/// Brings the live generation up to a position, where no projector of the running system does.
+/// Brings the live generation up to a position if no projector of the running system does.
 async fn catch_up(
     projections: &Projections,
     projectors: &LocalProjectors<'_>,

@@ -39,9 +39,9 @@ pub struct DroppedGeneration {
 
 /// Drops one generation, or all that are left over. Without `executed_by` this is a dry run.
 ///
-/// The live generation is never dropped. The generation that a rollback would return to, and one that is being built, are
-/// dropped only by number. The number of an already dropped generation is accepted, too, because its files may still be
-/// on this machine.
+/// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
+/// are dropped only by number. The number of an already dropped generation is accepted, too, because its files may
+/// still be on this machine.
 pub async fn drop_generations(
     projections: &Projections,
     names: &[ProjectionName],
@@ -58,10 +58,7 @@ pub async fn drop_generations(
         match generation {
             Some(wanted) if wanted == projection.live => {
                 let name = name.as_str();
-                return Err(ProjectionsError::NotFound(format!(
-                    "readers see generation {} of {name}",
-                    wanted.0
-                )));
+                return Err(ProjectionsError::NotFound(format!("generation {} of {name} is live", wanted.0)));
             }
             Some(wanted) if wanted >= projection.next_generation() || wanted.0 == 0 => {}
             Some(wanted) => {

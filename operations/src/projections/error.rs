@@ -50,12 +50,12 @@ pub enum ProjectionsError {
         error: String,
     },
     /// The operator interrupted the command.
-    #[error("stopped as asked; what was built stays, and the same command goes on from there")]
+    #[error("interrupted; the generation is kept, and the same command continues from there")]
     Interrupted,
 }
 
 impl ProjectionsError {
-    /// The error where another process works on a generation.
+    /// Creates the error for a generation that another process works on.
     pub(super) fn in_use(generation_id: ProjectionGeneration) -> Self {
         Self::Busy(format!(
             "a projector still works on generation {} of {}; after a switch-over it continues for as long as --keep-previous says",

@@ -18,12 +18,13 @@ use super::error::{ProjectionsError, projection_error};
 use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
 
-/// Events of a subject that are applied one by one. A divergence at an earlier event is attributed to the first of these.
+/// Events of a subject that are applied one by one. A divergence at an earlier event is attributed to the first of
+/// these.
 const MAX_STEPPED_EVENTS: usize = 200;
 /// Events per read of the log.
 const PAGE_EVENTS: usize = 4_096;
 
-/// A difference, explained.
+/// The explanation of a difference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExplainedDifference {
     /// The kind of row or document.
@@ -143,15 +144,15 @@ async fn explain_one(
         expected: None,
         first_event: creating_event.map(DivergingEvent::from),
     };
-    let Some(subject) = subject.filter(|_| key.kind != EntityKind::Parked) else { return Ok(explained) };
+    let Some(subject) = subject.filter(|_| key.kind != EntityKind::DeadLetter) else { return Ok(explained) };
     let (shown, expected, first_event) = find_divergence(projections, live_reader, subject).await?;
     (explained.shown, explained.expected) = (shown, expected);
     explained.first_event = first_event.or(explained.first_event);
     Ok(explained)
 }
 
-/// Returns the live content of a subject, the content that follows from the log at the same position, and the first event
-/// after which the two differ.
+/// Returns the live content of a subject, the content that follows from the log at the same position, and the first
+/// event after which the two differ.
 pub(super) async fn find_divergence(
     projections: &Projections,
     live_reader: &LiveReader,
@@ -178,11 +179,12 @@ pub(super) async fn find_divergence(
     Ok((shown, expected, first.map(DivergingEvent::from)))
 }
 
-/// Finds the index of the first event after which the live content is wrong, given the expected content after each event.
+/// Finds the index of the first event after which the live content is wrong, given the expected content after each
+/// event.
 fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
     let expected = after.last()?;
     if shown == expected.as_ref() {
-        // The difference is in a field that readers do not see.
+        // The difference is in a field that queries do not return.
         return Some(after.len() - 1);
     }
     if let Some(last_good) = after.iter().rposition(|state| state.as_ref() == shown) {

@@ -40,7 +40,7 @@ impl EntityReader {
                 };
                 let index = index.clone();
                 let find_document = move || {
-                    // Read before the document, which may be newer but not older.
+                    // The position is read before the document, which may be newer than it but not older.
                     let position = index.position();
                     let key = MessageKey { app, chat, message };
                     Ok::<_, chat_ports::search_index::SearchError>((
@@ -130,7 +130,7 @@ pub(super) struct ScratchBuild {
 }
 
 impl ScratchBuild {
-    /// An empty scratch build of the same kind of projection as `like` reads.
+    /// Creates an empty scratch build of the kind of projection that `like` reads.
     pub(super) async fn new(
         like: &EntityReader,
         event_store: &Arc<dyn EventStore>,

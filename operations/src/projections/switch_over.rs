@@ -104,8 +104,8 @@ pub async fn switch_over(
     }
 }
 
-/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns its receipt, and
-/// for each generation whether the running system works on the live one on this machine.
+/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns its
+/// receipt, and for each generation whether the running system works on the live one on this machine.
 pub(super) async fn record_switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -122,7 +122,7 @@ pub(super) async fn record_switch_over(
     projectors
         .wait_until(Phase::Folding, async |projector, status| {
             let position = match status.state {
-                // Another process builds the generation: its stored position counts.
+                // Another process builds the generation, so its stored position is used.
                 ProjectorState::StandingBy => projections.position(projector.generation_id).await?,
                 ProjectorState::Live => status.position,
                 _ => return Ok(false),
@@ -168,7 +168,7 @@ fn target_generations(
                 SwitchDirection::Promote => {
                     format!("there is no generation of {name} to promote; `rebuild` makes one")
                 }
-                SwitchDirection::RollBack => format!("there is no generation of {name} to go back to"),
+                SwitchDirection::RollBack => format!("there is no previous generation of {name}"),
             })
         };
         found.map(|generation| ProjectionGeneration { projection: *name, generation }).ok_or_else(not_found)

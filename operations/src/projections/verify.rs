@@ -55,7 +55,8 @@ pub async fn full(
     let location = projections.location(live);
     let (position, stored) =
         location.contents().await.map_err(|error| projection_error(live, &location, error))?;
-    // Beside the search index, because that disk has room for projections. Without one, in the folder for temporary files.
+    // Beside the search index, because that disk has room for projections. Without a search index, in the folder for
+    // temporary files.
     let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
@@ -128,7 +129,7 @@ pub async fn sample(
         shown: Vec::new(),
     };
     let mut seen = HashSet::new();
-    // Bounded, because the same chats are drawn again where there are few.
+    // Bounded, because few chats are drawn repeatedly.
     for _ in 0..chats.saturating_mul(DRAWS_PER_CHAT) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
@@ -177,7 +178,7 @@ async fn verify_chat(
         let (position, shown) = live_reader.find(subject).await?;
         shown_values.push((subject, position, shown));
     }
-    // Read again, because the live content may include events appended since the first read.
+    // The streams are read again, because the live content may include events appended since the first read.
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
     let log = projections.log.log_id().await?;
     let mut scratch = ScratchBuild::new(&live_reader.reader, &projections.log, log, events).await?;

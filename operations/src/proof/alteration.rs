@@ -89,13 +89,13 @@ impl Alteration {
         *position
     }
 
-    /// The alteration where the event expected at a position can't be read.
+    /// Creates the alteration for an event that can't be read.
     pub(super) fn unreadable(position: Position, error: &EventStoreError) -> Self {
         Self::Unreadable { position, because: error_chain(error) }
     }
 
-    /// Classifies the first difference of a log, where `expected` was and `found` is. Searches all leaves and the whole log
-    /// for where these events came from and went to.
+    /// Classifies the first difference of a log, where `expected` was and `found` is now. Searches all leaves and the
+    /// whole log for the earlier and current positions of these events.
     pub(super) async fn classify(
         log: &dyn EventStore,
         leaves: &Path,
@@ -112,7 +112,7 @@ impl Alteration {
         let now = EventIdentity::from_event(&found);
         let position = found.position;
         Ok(match (original_position_of(&found, leaves)?, gone_to) {
-            // The event there was elsewhere, and the expected one is missing: later events have moved up.
+            // The event there was at another position, and the expected one is missing: later events have moved up.
             (Some(_), None) if position == expected.position => Self::Removed { position },
             (Some(origin), gone_to) => Self::Moved { position, now: Some((now, origin)), gone_to },
             (None, None) if position == expected.position => Self::Changed { position, now },
@@ -120,7 +120,7 @@ impl Alteration {
         })
     }
 
-    /// The alteration where no event is at the position of an earlier one.
+    /// Classifies a position without an event.
     fn removed_or_moved(position: Position, gone_to: Option<Position>) -> Self {
         match gone_to {
             None => Self::Removed { position },

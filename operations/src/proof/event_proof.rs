@@ -89,7 +89,7 @@ impl EventProof {
         let checkpoint = Checkpoint::parse(self.note.text())?;
         let event = leaf::decode(&self.leaf);
         Ok(CheckedProof {
-            event: event.ok_or(ProofError::Malformed("the proof holds no event"))?,
+            event: event.ok_or(ProofError::Malformed("the proof contains no event"))?,
             index: self.path.index,
             signature: signature_status(&self.note, key),
             included: inclusion::root_from_path(&self.path, checkpoint.events) == Some(checkpoint.root),
@@ -106,12 +106,12 @@ pub async fn prove(
     on_progress: ProgressCallback<'_>,
 ) -> Result<EventProof, ProofError> {
     const ALTERED: ProofError = ProofError::NotProvable(
-        "the log is not what was signed: audit verify with this checkpoint says where it differs",
+        "the log differs from the checkpoint: audit verify with this checkpoint shows the first difference",
     );
     let note = read_note(path)?;
     let checkpoint = Checkpoint::parse(note.text())?;
     if position > checkpoint.position {
-        return Err(ProofError::NotProvable("the event came after what was signed"));
+        return Err(ProofError::NotProvable("the checkpoint was made before the event"));
     }
     let (event, index) = find_event_and_index(log, position, on_progress).await?;
     let mut builder = InclusionPathBuilder::new(index, checkpoint.events).ok_or(ALTERED)?;

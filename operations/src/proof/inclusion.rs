@@ -26,7 +26,7 @@ pub struct InclusionPath {
 }
 
 impl InclusionPathBuilder {
-    /// A builder for the leaf at `index` of a tree of `leaves` leaves; `None` if there is no such leaf.
+    /// Creates a builder for the leaf at `index` of a tree of `leaves` leaves; `None` if there is no such leaf.
     pub fn new(index: u64, leaves: u64) -> Option<Self> {
         if index >= leaves {
             return None;
@@ -77,7 +77,8 @@ pub fn root_from_path(path: &InclusionPath, leaves: u64) -> Option<Hash> {
     if path.index >= leaves {
         return None;
     }
-    // `node` and `last` are `fn` and `sn` of the RFC: the index of the node in its row, and that of the row's last node.
+    // `node` and `last` are `fn` and `sn` of the RFC: the index of the node in its row, and that of the row's last
+    // node.
     let (mut node, mut last) = (path.index, leaves - 1);
     let mut root = path.leaf;
     for hash in &path.hashes {

@@ -1,7 +1,7 @@
 //! Ed25519 keys (RFC 8032) that sign checkpoints.
 //!
-//! A private key is stored as PKCS#8 in PEM (RFC 5958, 7468), after a line with its name. A public key is stored as a line
-//! of text, for tools for signed notes, followed by PEM, for openssl.
+//! A private key is stored as PKCS#8 in PEM (RFC 5958, 7468), after a line with its name. A public key is stored as a
+//! line of text, for tools for signed notes, followed by PEM, for openssl.
 
 use std::fmt;
 
@@ -106,11 +106,11 @@ impl SigningKey {
 
     /// Parses the format that [`Self::to_pem`] writes, or any Ed25519 key in PKCS#8, which gets the default name.
     pub fn from_pem(text: &str) -> Result<Self, ProofError> {
-        const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 key as PKCS#8 in PEM");
+        const WRONG: ProofError = ProofError::Key("the file contains no Ed25519 key as PKCS#8 in PEM");
         let der = from_pem(text, "PRIVATE KEY").ok_or(WRONG)?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| WRONG)?;
         let name = text.lines().find_map(|line| line.strip_prefix(NAME_PREFIX)).map(KeyName::parse);
-        let name = name.transpose().map_err(|_| ProofError::Key("the key's name can't be one"))?;
+        let name = name.transpose().map_err(|_| ProofError::Key("the key's name is invalid"))?;
         Ok(Self { name: name.unwrap_or_default(), pair, der })
     }
 
@@ -149,7 +149,7 @@ pub struct VerifyingKey {
 impl VerifyingKey {
     /// Parses a public key: the line of text that [`fmt::Display`] writes, or PEM.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
-        const WRONG: ProofError = ProofError::Key("the file holds no Ed25519 public key");
+        const WRONG: ProofError = ProofError::Key("the file contains no Ed25519 public key");
         if let Some(key) = text.lines().find_map(Self::from_line) {
             return Ok(key);
         }

@@ -1,7 +1,7 @@
 //! The leaves file: the hashes of all leaves, stored beside a checkpoint to find alterations.
 //!
-//! 40 bytes for each event, in the order of the log: its position (8 bytes, big-endian) and its leaf hash. The checkpoint
-//! contains the SHA-256 of the file, and the tree of its hashes has the checkpoint's root.
+//! 40 bytes for each event, in the order of the log: its position (8 bytes, big-endian) and its leaf hash. The
+//! checkpoint contains the SHA-256 of the file, and the tree of its hashes has the checkpoint's root.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -40,7 +40,7 @@ pub struct LeavesWriter<W> {
 }
 
 impl<W: Write> LeavesWriter<W> {
-    /// A writer to `to`.
+    /// Creates a writer to `to`.
     pub fn new(to: W) -> Self {
         Self { to, hasher: Sha256::new() }
     }

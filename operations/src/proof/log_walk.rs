@@ -18,7 +18,7 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration
 /// The position of the first appended event in a log with contiguous positions.
 const FIRST_POSITION: Position = Position::new(1);
 
-/// There is an event before the first position, which was not appended through the event store.
+/// An event is stored before the first position. It was not appended through the event store.
 #[derive(Debug, thiserror::Error)]
 #[error("an event before the first position of the log can't be read")]
 struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
@@ -26,10 +26,10 @@ struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
 /// An iteration over the events of the log.
 pub(super) struct LogWalk<'a> {
     log: &'a dyn EventStore,
-    /// Whether it is certain that no event is before the first position, where none is ever appended.
+    /// Whether it was checked that no event is before the first position, where none is ever appended.
     is_start_checked: bool,
     page: std::vec::IntoIter<RecordedEvent>,
-    /// Events per read. One after a page could not be read, so that the events before the damaged one are.
+    /// Events per read. Set to one after a page could not be read, so that the events before the damaged one are read.
     page_size: usize,
     /// The position of the last returned event.
     after: Position,
@@ -51,7 +51,8 @@ impl<'a> LogWalk<'a> {
         }
     }
 
-    /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after [`Self::after`] can't be read.
+    /// Reads the next event. If it fails with [`EventStoreError::Damaged`], the event after [`Self::after`] can't be
+    /// read.
     pub(super) async fn next_event(&mut self) -> Result<Option<RecordedEvent>, EventStoreError> {
         if self.page.len() == 0 {
             self.page = self.read_page().await?.into_iter();

@@ -115,8 +115,8 @@ pub struct Verdict {
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed, by the gaps in streams. Several are possible. None is found if the stream has
-    /// no later events.
+    /// The events that may have been removed, by the gaps in streams. Several are possible. None is found if the stream
+    /// has no later events.
     pub missing: Vec<MissingEvent>,
     /// The faults of the log by itself, if it was altered.
     pub faults: Vec<Fault>,
@@ -169,7 +169,7 @@ pub async fn verify(
         LeavesStatus::Missing | LeavesStatus::Altered => None,
     };
     let mut tree = Frontier::default();
-    // The first leaf that the log does not match, and what the log has instead.
+    // The first leaf that the log does not match, and the event that the log has instead.
     let mut divergence: Option<(Leaf, WalkStep)> = None;
     let mut walk = LogWalk::new(log, Some(checkpoint.position));
     loop {
@@ -231,8 +231,8 @@ pub async fn verify(
     })
 }
 
-/// Finds the revision gaps at a removed position: their streams have the preceding revision before it, and a later one after
-/// it.
+/// Finds the revision gaps at a removed position: their streams have the preceding revision before it, and a later one
+/// after it.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,

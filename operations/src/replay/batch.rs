@@ -37,7 +37,7 @@ pub struct ReplayBatch {
 }
 
 impl ReplayBatch {
-    /// An empty batch that begins after a position.
+    /// Creates an empty batch that begins after a position.
     pub(super) fn empty_after(position: Position) -> Self {
         Self { lines: Vec::new(), events: 0, first: position, last: position, up_to: position }
     }

@@ -30,7 +30,7 @@ pub struct ReplayCheckpoint {
     pub filter_sha256: String,
     /// Whether the replay ended in order. Until then a destination file may be longer than `bytes`.
     pub closed: bool,
-    /// The length of the destination file, where the destination is one.
+    /// The length of the destination file; `None` for other destinations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
@@ -75,13 +75,13 @@ impl CheckpointFile {
             Err(mismatch @ LogMismatch::Truncated { .. }) => return Err(invalid(mismatch.to_string())),
             Err(mismatch @ LogMismatch::OtherLog { .. }) => {
                 return Err(invalid(format!(
-                    "{mismatch}; to replay this one from its start, name a new file"
+                    "{mismatch}; to replay this one from its start, use a new file"
                 )));
             }
             Err(mismatch @ LogMismatch::GivenUp { kept_up_to, .. }) => {
                 return Err(invalid(format!(
-                    "{mismatch}; what was delivered after that is not in the log any more; name a new file, with --after \
-                     {kept_up_to} to go on from there"
+                    "{mismatch}; the events delivered after that are no longer in the log; use a new file, with --after \
+                     {kept_up_to} to continue from there"
                 )));
             }
         }
@@ -98,12 +98,12 @@ impl CheckpointFile {
         let other = if target != Some(&checkpoint.target) {
             checkpoint.target.describe()
         } else if checkpoint.filter_sha256 != filter_sha256 {
-            "of other events: the options that say which are not the same".to_owned()
+            "with another filter".to_owned()
         } else {
             return Ok(());
         };
         let reason = format!(
-            "it is of a replay {other}; for this one name a new file, with --after {} to go on from there",
+            "it belongs to a replay {other}; for this one, use a new file, with --after {} to continue from there",
             checkpoint.position
         );
         Err(ReplayError::Checkpoint { path: self.path.clone(), reason })

@@ -9,7 +9,7 @@ use chat_ports::event_store::EventStoreError;
 use http::StatusCode;
 use thiserror::Error;
 
-/// Why a replay ended before it was done. Its checkpoint is written all the same.
+/// Why a replay ended before it was complete. Its checkpoint is written nevertheless.
 #[derive(Debug, Error)]
 pub enum ReplayError {
     /// The log could not be read.
@@ -46,7 +46,7 @@ pub enum ReplayError {
     #[error("the program can't be started or written to")]
     Program(#[source] io::Error),
     /// The program ended before it had read everything.
-    #[error("the program ended before it had everything ({0})")]
+    #[error("the program ended before it had read all events ({0})")]
     ProgramEnded(ExitStatus),
     /// The program read everything and then failed.
     #[error("the program failed ({0})")]
@@ -60,7 +60,7 @@ pub enum ReplayError {
         response_body: String,
     },
     /// The endpoint was out of reach or overloaded for longer than the time limit.
-    #[error("the endpoint has not taken the events for {} seconds: {last_error}", .after.as_secs())]
+    #[error("the endpoint has not accepted the events for {} seconds: {last_error}", .after.as_secs())]
     GaveUp {
         /// How long delivery was attempted.
         after: Duration,

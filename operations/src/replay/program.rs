@@ -1,8 +1,8 @@
 //! Replaying to a program's standard input.
 //!
-//! Bytes that were written may still be unread in the pipe. The capacity of a pipe is bounded, so everything further back
-//! than that has been read. Only that counts as delivered until the program has ended successfully. Whether the program
-//! has processed what it read is unknown.
+//! Bytes that were written may still be unread in the pipe. The capacity of a pipe is bounded, so everything further
+//! back than that has been read. Only that counts as delivered until the program has ended successfully. Whether the
+//! program has processed what it read is unknown.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -44,7 +44,7 @@ pub(super) struct Program {
     /// `None` while a batch is being written, and at the end.
     stdin: Option<ChildStdin>,
     written: u64,
-    /// Batches that may still be in the pipe: where each ends, in written bytes and in the log.
+    /// Batches that may still be in the pipe: the end of each, in written bytes and in the log.
     unread: VecDeque<(u64, DeliveryProgress)>,
     delivered: DeliveryProgress,
     events: u64,
@@ -95,7 +95,7 @@ impl Program {
         }
     }
 
-    /// Finds out why a write failed.
+    /// Determines why a write failed.
     async fn write_error(&mut self, error: io::Error) -> ReplayError {
         if error.kind() != io::ErrorKind::BrokenPipe {
             return ReplayError::Program(error);

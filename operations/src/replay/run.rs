@@ -24,13 +24,13 @@ use super::target_fingerprint::{self, TargetFingerprint};
 /// How often the checkpoint is written, and how often an idle target is flushed.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Options of a options.
+/// Options of a replay.
 pub struct ReplayOptions<'a> {
     /// Replays only events after this position, or after the checkpoint's if that is later.
     pub after: Position,
     /// Replays only events up to this position.
     pub until: Option<Position>,
-    /// Selects the events to options.
+    /// Selects the events to replay.
     pub filter: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
     /// A text that identifies the filter: a checkpoint can only be resumed with the same one.
     pub filter_description: &'a str,
@@ -44,14 +44,14 @@ pub struct ReplayOptions<'a> {
     pub on_status: StatusCallback<'a>,
 }
 
-/// The result of a options.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplayOutcome {
     /// The number of events delivered.
     pub events: u64,
     /// Everything up to here has been delivered, as far as the target can tell.
     pub position: Position,
-    /// Whether the replay was stopped before it was done.
+    /// Whether the replay was stopped before it was complete.
     pub stopped: bool,
 }
 
@@ -143,7 +143,7 @@ fn open_target(
     })
 }
 
-/// A running options.
+/// A running replay.
 struct RunningReplay {
     target: Box<dyn ReplayTarget>,
     file: Option<CheckpointFile>,
@@ -209,7 +209,7 @@ impl RunningReplay {
         stop: &mut StopSignal,
         outcome: &mut ReplayOutcome,
     ) -> Result<Option<Page>, ReplayError> {
-        // Not restarted at each tick: connecting may take longer than the interval.
+        // The read is not restarted at each tick: connecting may take longer than the interval.
         let mut next_page = pin!(source.next_page());
         loop {
             tokio::select! {

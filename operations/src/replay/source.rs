@@ -14,7 +14,7 @@ const PAGE_EVENTS: usize = 512;
 /// The first and the longest pause before a failed read is retried.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-/// Retries of a read, where the replay does not follow the log.
+/// Retries of a read if the replay does not follow the log.
 const MAX_RETRIES: u32 = 8;
 
 /// Consecutive events of the log.
@@ -40,7 +40,8 @@ pub(super) struct EventSource<'a> {
 }
 
 impl<'a> EventSource<'a> {
-    /// A source of the events after a position, up to `end`. With `follow` it waits for new events at the end of the log.
+    /// Creates a source of the events after a position, up to `end`. With `follow` it waits for new events at the end
+    /// of the log.
     pub(super) fn new(
         log: &'a dyn EventStore,
         after: Position,

@@ -1,4 +1,4 @@
-//! The port to a destination: takes batches, and reports how far they were delivered.
+//! The port to a destination: accepts batches, and reports how far they were delivered.
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -14,7 +14,7 @@ pub(super) struct DeliveryProgress {
     pub(super) position: Position,
     /// The number of events delivered in this run.
     pub(super) events: u64,
-    /// The length of the file, where the target is one.
+    /// The length of the file; `None` for other targets.
     pub(super) bytes: Option<u64>,
 }
 

@@ -121,12 +121,12 @@ async fn lists_the_fields_that_no_later_event_has_set() {
     for log in on_both_engines().await {
         let positions = append_chat(&log).await;
         let event = log.log.event_at(positions[3]).await.unwrap().unwrap();
-        let touches = event_effects(&*log.log, &event).await.unwrap().touches;
-        assert_eq!(touches[0].still, [] as [&str; 0], "the chat was changed since");
-        assert_eq!(touches[1].still, ["message_number", "created_at"]);
+        let effects = event_effects(&*log.log, &event).await.unwrap().effects;
+        assert_eq!(effects[0].current_fields, [] as [&str; 0], "the chat was changed since");
+        assert_eq!(effects[1].current_fields, ["message_number", "created_at"]);
         let event = log.log.event_at(positions[8]).await.unwrap().unwrap();
-        let touches = event_effects(&*log.log, &event).await.unwrap().touches;
-        assert_eq!(touches[1].still, ["body", "updated_at", "version"]);
+        let effects = event_effects(&*log.log, &event).await.unwrap().effects;
+        assert_eq!(effects[1].current_fields, ["body", "updated_at", "version"]);
     }
 }
 

@@ -1,7 +1,8 @@
 //! `audit explain`
 
 use chat_operations::audit::{
-    Effect, EventSelector, ExplainError, Explanation, Touched, TouchedProjection, event_effects, explain,
+    AffectedProjection, Effect, EventEffects, EventSelector, ExplainError, Explanation, event_effects,
+    explain,
 };
 use clap::{Args, Subcommand};
 
@@ -18,7 +19,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 pub(crate) enum ExplainCommand {
     #[command(flatten)]
     Subject(SubjectCommand),
-    /// What an event touches: rows, documents, and what of that still holds
+    /// List the rows and documents that an event changed, and which of its values are current
     #[command(after_help = "Example:\n  chat-api audit explain event 17 --data-dir ./data")]
     Event(ExplainEventArgs),
 }
@@ -26,7 +27,7 @@ pub(crate) enum ExplainCommand {
 /// `audit explain event`
 #[derive(Args)]
 pub(crate) struct ExplainEventArgs {
-    /// Its position in the log, or its id
+    /// The event's position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::which)]
     which: EventSelector,
     #[command(flatten)]
@@ -64,14 +65,15 @@ async fn explain_row(about: &SubjectCommand) -> Result<Answer, Failure> {
 
 fn row_text(explained: &Explanation) -> String {
     let (row, log) = (describe_existence(explained.row), describe_existence(explained.log));
-    let state = if row == log { row.to_owned() } else { format!("{row} for readers, {log} by the log") };
+    let state =
+        if row == log { row.to_owned() } else { format!("{row} in the read model, {log} in the log") };
     let mut text = format!("{}: {state}\n", describe_subject(&explained.subject));
     if explained.fields.is_empty() {
         return text;
     }
     let row = |field: &chat_operations::audit::ExplainedField| {
         let differs = match &field.by_the_log {
-            Some(value) => format!("{} by the log; ", render::value_text(field.name, value)),
+            Some(value) => format!("{} in the log; ", render::value_text(field.name, value)),
             None => String::new(),
         };
         let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), render::reference_line);
@@ -93,29 +95,30 @@ async fn explain_event(arguments: &ExplainEventArgs) -> Result<Answer, Failure> 
     Answer::from_report(&touched, event_text(&touched))
 }
 
-fn event_text(touched: &Touched) -> String {
+fn event_text(touched: &EventEffects) -> String {
     let mut text = show::event_text(&touched.event);
-    if touched.touches.is_empty() {
+    if touched.effects.is_empty() {
         return text;
     }
-    let row = |touch: &chat_operations::audit::Touch| {
+    let row = |touch: &chat_operations::audit::EntityEffect| {
         let what = match touch.projection {
-            TouchedProjection::ReadModel => "row",
-            TouchedProjection::SearchIndex => "document",
+            AffectedProjection::ReadModel => "row",
+            AffectedProjection::SearchIndex => "document",
         };
         let effect = match touch.effect {
             Effect::Created => "created",
             Effect::Changed => "changed",
             Effect::Removed => "removed",
         };
-        // An asterisk says that no later event has set it.
-        let field =
-            |name: &&str| if touch.still.contains(name) { format!("{name}*") } else { (*name).to_owned() };
+        // An asterisk marks a field that no later event has set.
+        let field = |name: &&str| {
+            if touch.current_fields.contains(name) { format!("{name}*") } else { (*name).to_owned() }
+        };
         let fields: Vec<String> = touch.fields.iter().map(field).collect();
         [format!("{what} of {}", describe_subject(&touch.subject)), effect.to_owned(), fields.join(" ")]
     };
-    let rows: Vec<[String; 3]> = touched.touches.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = touched.effects.iter().map(row).collect();
     text.push('\n');
-    text.push_str(&table(["TOUCHES", "EFFECT", "SETS (*: still as it set it)"], &rows));
+    text.push_str(&table(["TOUCHES", "EFFECT", "SETS (*: still current)"], &rows));
     text
 }

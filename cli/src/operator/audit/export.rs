@@ -20,13 +20,13 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// `audit export`
 #[derive(Args)]
 pub(crate) struct ExportArgs {
-    /// How to write events
+    /// Format of the events
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// File to write to, which must not exist; it is there when all of it is [default: standard output]
+    /// File to write to, which must not exist; it appears when it is complete [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Which end of the log to begin at
+    /// Order of the events
     #[arg(long, value_name = "ORDER", default_value = "oldest")]
     order: ListOrder,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(crate) struct ExportArgs {
     filter: AuditFilterArgs,
 }
 
-/// How events are written.
+/// Format of exported events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// One JSON object a line
@@ -58,7 +58,7 @@ async fn to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failur
     let unwritable = |error: &(dyn std::error::Error + 'static)| {
         Failure::because(format!("{} can't be written", path.display()), error)
     };
-    // What is exported are messages of people.
+    // The file contains people's messages.
     let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
     let written = write(arguments, &mut file).await?.map_err(|error| match error {
         ExportError::EventStore(error) => event_store_failure(error),

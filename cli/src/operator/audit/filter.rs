@@ -11,7 +11,7 @@ use crate::failure::Failure;
 pub(super) struct AuditFilterArgs {
     #[command(flatten)]
     common: FilterOptions,
-    /// Recorded at this time or earlier
+    /// Only events recorded at this time or earlier
     #[arg(long, value_name = "TIME", help_heading = "Which events")]
     to: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! `audit at` and `audit diff`
 
-use chat_operations::audit::{self, Difference, LogPoint, StateThen};
+use chat_operations::audit::{self, Difference, LogPoint, PastState};
 use clap::Args;
 
 use super::super::answer::Answer;
@@ -24,10 +24,10 @@ pub(crate) struct AtArgs {
 /// `audit diff`
 #[derive(Args)]
 pub(crate) struct DiffArgs {
-    /// Where the difference begins: after the event at this position, or the last one recorded by this time
+    /// Start of the difference: after the event at this position, or after the last one recorded by this time
     #[arg(value_name = "A", value_parser = parse_point)]
     from: LogPoint,
-    /// Where it ends: with the event at this position, or the last one recorded by this time
+    /// End of the difference: the event at this position, or the last one recorded by this time
     #[arg(value_name = "B", value_parser = parse_point)]
     to: LogPoint,
     #[command(subcommand)]
@@ -48,7 +48,7 @@ pub(super) async fn state_at(arguments: &AtArgs) -> Result<Answer, Failure> {
     Answer::from_report(&then, text_of_state(&then))
 }
 
-fn text_of_state(then: &StateThen) -> String {
+fn text_of_state(then: &PastState) -> String {
     let mut text = format!(
         "{} at position {}: {}\n",
         describe_subject(&then.subject),

@@ -13,10 +13,10 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// `audit list`
 #[derive(Args)]
 pub(crate) struct ListArgs {
-    /// Which end of the log to begin at
+    /// Order of the events
     #[arg(long, value_name = "ORDER", default_value = "newest")]
     order: ListOrder,
-    /// How many events to list
+    /// Maximum number of events
     #[arg(long, value_name = "EVENTS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     limit: u64,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(crate) struct ListArgs {
     filter: AuditFilterArgs,
 }
 
-/// In which order events are read.
+/// The order in which events are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ListOrder {
     /// From the end of the log towards its start
@@ -58,10 +58,10 @@ pub(super) async fn run(arguments: &ListArgs) -> Result<Answer, Failure> {
     Ok(match (next, arguments.order) {
         (None, _) => answer,
         (Some(next), ListOrder::Newest) => {
-            answer.with_diagnostic(Severity::Note, format!("there are more: go on with --before {next}"))
+            answer.with_diagnostic(Severity::Note, format!("there are more: continue with --before {next}"))
         }
         (Some(next), ListOrder::Oldest) => {
-            answer.with_diagnostic(Severity::Note, format!("there are more: go on with --after {next}"))
+            answer.with_diagnostic(Severity::Note, format!("there are more: continue with --after {next}"))
         }
     })
 }

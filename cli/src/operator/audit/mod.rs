@@ -26,7 +26,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// The audit commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show where the log ends
+    /// Show the last position of the log
     #[command(after_help = "Example:\n  chat-api audit head --data-dir ./data")]
     Head(CommonArgs),
     /// List events, newest first
@@ -34,19 +34,19 @@ pub(crate) enum Command {
         chat-api audit list --app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT --chat 1 --text fox\n  \
         chat-api audit list --actor operator --order oldest -o json")]
     List(Box<list::ListArgs>),
-    /// Show the last events, and those that come
+    /// Show the last events, and with -f also new ones
     #[command(after_help = "Examples:\n  chat-api audit tail -f\n  \
         chat-api audit tail -f -o json --type MessageDeleted | jq .data\n\n\
-        With -o json each event is a line of JSON by itself, without an envelope.")]
+        With -o json, each event is one line of JSON without an envelope.")]
     Tail(Box<tail::TailArgs>),
     /// Show one event with its neighbours, its causes and its effects
     #[command(after_help = "Examples:\n  chat-api audit show 17\n  \
         chat-api audit show 0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")]
     Show(show::ShowArgs),
-    /// Show what belongs together across streams: requests, and the events that each of them caused
+    /// Show the requests of a correlation id and the events that each of them caused, across streams
     #[command(after_help = "Example:\n  chat-api audit trace 4bf92f3577b34da6a3ce929d0e0e4736 --since 1d")]
     Trace(Box<trace::TraceArgs>),
-    /// Say why a row is as it is: each field with the event that set it; or what an event touches
+    /// Explain a row: each field with the event that set it; or list the rows that an event changed
     #[command(
         subcommand,
         after_help = "Examples:\n  \
@@ -54,21 +54,21 @@ pub(crate) enum Command {
         chat-api audit explain event 204"
     )]
     Explain(explain::ExplainCommand),
-    /// Show an app, a chat or a message as it was then
+    /// Show an app, a chat or a message as it was at a position or time
     #[command(after_help = "Examples:\n  \
         chat-api audit at 204 message 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1 17\n  \
         chat-api audit at 2026-09-21T14:00:00Z app 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT")]
     At(history::AtArgs),
-    /// Show what changed between two points, and by which events
+    /// Show the changes between two points, and the events that made them
     #[command(after_help = "Example:\n  \
         chat-api audit diff 2026-09-21 2026-09-22 chat 9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT 1")]
     Diff(history::DiffArgs),
-    /// Count events by type, app, actor and hour, and name the streams that grow
+    /// Count events by type, app, actor and hour, and name the streams that grow fastest
     #[command(after_help = "Example:\n  chat-api audit stats --since 1d --top 5\n\n\
-        Up to 4,096 different apps, actors and streams are counted exactly. Of more, the frequent ones are never missed, \
+        Up to 4,096 different apps, actors and streams are counted exactly. Beyond that, the frequent ones are never missed, \
         and a count that may be too high is marked.")]
     Stats(Box<stats::StatsArgs>),
-    /// Write events for other programs, however many
+    /// Write any number of events for other programs
     #[command(
         after_help = "Examples:\n  chat-api audit export --format jsonl --since 1d | jq -c .metadata.actor\n  \
         chat-api audit export --format csv --out september.csv --from 2026-09-01 --to 2026-10-01"
@@ -83,10 +83,10 @@ pub(crate) enum Command {
         --reason 'the daily checkpoint'"
     )]
     Checkpoint(proof::CheckpointArgs),
-    /// Tell whether the log was altered, and which event first
+    /// Check whether the log was altered, and name the first altered event
     #[command(
         after_help = "Examples:\n  chat-api audit verify --checkpoint 2026-11-24.checkpoint --public-key \
-        audit.key.pub\n  chat-api audit verify          whether the log holds together by itself"
+        audit.key.pub\n  chat-api audit verify          checks only that the log is consistent in itself"
     )]
     Verify(proof::VerifyArgs),
     /// Write a proof that an event was in the log, which can be checked without the log

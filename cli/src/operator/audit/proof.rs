@@ -1,4 +1,4 @@
-//! Signed checkpoints, what is checked against them, and proofs.
+//! `audit keygen`, `checkpoint`, `verify`, `prove` and `verify-proof`
 
 use std::path::{Path, PathBuf};
 
@@ -28,10 +28,10 @@ pub(crate) struct KeygenArgs {
     /// File for the private key, readable by its owner alone; the public key goes to FILE.pub. Neither may exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The key's name in what it signs, best one that others don't use, as example.com/chat-audit
+    /// The key's name in its signatures, preferably a unique one such as example.com/chat-audit
     #[arg(long, value_name = "NAME", default_value = "chat-api-audit", value_parser = KeyName::parse)]
     name: KeyName,
-    /// How to answer
+    /// Format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: OutputFormat,
 }
@@ -45,8 +45,8 @@ pub(crate) struct CheckpointArgs {
     /// File for the checkpoint; the hashes of all events go to FILE.leaves. Neither may exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How far: to the event at this position, or to the last one that was recorded at this time or before [default: as
-    /// far as the log goes]
+    /// End of the checkpoint: the event at this position, or the last one recorded at this time or before [default: the
+    /// last event]
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<LogPoint>,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(crate) struct CheckpointArgs {
 /// `audit verify`
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
-    /// What to compare with; without it, whether the log holds together by itself
+    /// Checkpoint to compare with; without it, only the log's own consistency is checked
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// The public key to check the checkpoint's signature with
@@ -67,7 +67,7 @@ pub(crate) struct VerifyArgs {
     /// Compare with this backup: whether the log holds the events that were backed up
     #[arg(long, value_name = "FOLDER", conflicts_with = "checkpoint")]
     backup: Option<PathBuf>,
-    /// Compare with a checkpoint whose signature is not checked, which is otherwise a finding
+    /// Accept a checkpoint whose signature is not checked, which is otherwise a finding
     #[arg(long, requires = "checkpoint", conflicts_with = "public_key")]
     unsigned: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ pub(crate) struct ProveArgs {
     /// A checkpoint that was made after the event
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// File for the proof, which holds the event whole; it may not exist
+    /// File for the proof, which contains the whole event; it may not exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub(crate) struct VerifyProofArgs {
     /// The public key to check the checkpoint's signature with
     #[arg(long, value_name = "FILE")]
     public_key: PathBuf,
-    /// How to answer
+    /// Format of the answer
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: OutputFormat,
 }
@@ -114,13 +114,13 @@ pub(super) fn keygen(arguments: &KeygenArgs) -> Result<Answer, Failure> {
         SigningKey::generate(name.clone()).map_err(|error| Failure::because("no key was made", &error))?;
     let pem = key.to_pem();
     let verifying = key.verifying_key();
-    // The private key last: where it is, its public key is too.
+    // The private key is written last: if it exists, its public key does, too.
     write_new(&public_key, &verifying.to_file(), FileAccess::UmaskDefault)?;
     write_new(out, &pem, FileAccess::OwnerOnly)?;
     let data = json!({ "private_key": out, "public_key": public_key, "name": name, "verifier": verifying.to_string() });
     let text =
         format!("{verifying}\n\nprivate key  {}\npublic key   {}\n", out.display(), public_key.display());
-    let keep = "whoever has the private key can sign a log that was altered: keep it away from the log's machine, \
+    let keep = "anyone who has the private key can sign an altered log: keep it away from the log's machine, \
                 and the public key where it can't be exchanged";
     Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, keep))
 }
@@ -153,7 +153,8 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
     if !readable_by_others(key) {
         return Ok(answer);
     }
-    let exposed = format!("others than its owner can read {}: chmod 600 mends that", key.display());
+    let exposed =
+        format!("users other than the owner can read {}: restrict it with chmod 600", key.display());
     Ok(answer.with_diagnostic(Severity::Warning, exposed))
 }
 
@@ -174,7 +175,7 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
         let answer =
             Answer::new(&found, render_proof::structure(&found))?.with_finding(!found.faults.is_empty());
         let only =
-            "without --checkpoint nothing tells whether the log was altered, only whether it holds together";
+            "without --checkpoint, only the log's consistency was checked, and not whether it was altered";
         return Ok(answer.with_diagnostic(Severity::Note, only));
     };
     let total = read_note(path).and_then(|note| Checkpoint::parse(note.text())).map_err(failed)?.events;
@@ -233,7 +234,7 @@ pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
         out.display()
     );
     Ok(Answer::new(&data, text)?
-        .with_diagnostic(Severity::Note, "the proof holds the event with everything that it says"))
+        .with_diagnostic(Severity::Note, "the proof contains the whole event, with its text"))
 }
 
 pub(super) fn verify_proof(arguments: &VerifyProofArgs) -> Result<Answer, Failure> {
@@ -247,10 +248,10 @@ pub(super) fn verify_proof(arguments: &VerifyProofArgs) -> Result<Answer, Failur
 }
 
 fn parse_until(text: &str) -> Result<LogPoint, &'static str> {
-    LogPoint::parse(text).ok_or("neither a position nor a time as 2026-11-24T17:00:00Z")
+    LogPoint::parse(text).ok_or("neither a position nor a time such as 2026-11-24T17:00:00Z")
 }
 
-/// How many events there are to read, where positions tell.
+/// The number of events to read; `None` if positions do not count events.
 async fn expected_events(context: &CommandContext) -> Option<u64> {
     let head = context.event_store.head().await.ok()?;
     context.event_store.has_contiguous_positions().then_some(head.get())

@@ -10,13 +10,13 @@ use super::super::terminal_text::{escaped, quoted, truncated};
 
 pub(super) use super::super::terminal_text::abbreviated_stream;
 
-/// Columns that an event's type takes at most in a table.
+/// Maximum width of an event's type in a table.
 const MAX_TYPE_COLUMNS: usize = 24;
 
-/// Columns that an actor takes at most in a table.
+/// Maximum width of an actor in a table.
 const MAX_ACTOR_COLUMNS: usize = 28;
 
-/// Events as a table.
+/// Formats events as a table.
 pub(super) fn events_table(events: &[AuditedEvent]) -> String {
     let rows: Vec<[String; 6]> = events.iter().map(row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
@@ -36,7 +36,7 @@ fn row(event: &AuditedEvent) -> [String; 6] {
     ]
 }
 
-/// Events that are referred to, as a table.
+/// Formats references to events as a table.
 pub(super) fn references_table(events: &[EventReference]) -> String {
     let rows: Vec<[String; 5]> = events.iter().map(reference_row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM"], &rows)
@@ -52,7 +52,7 @@ fn reference_row(event: &EventReference) -> [String; 5] {
     ]
 }
 
-/// An event that is referred to, on one line.
+/// Formats a reference to an event on one line.
 pub(super) fn reference_line(event: &EventReference) -> String {
     let (position, kind, at) = (event.position, escaped(&event.event_type), event.recorded_at);
     format!("{position} {kind} at {at} by {}", actor_label(event.actor.as_ref()))
@@ -82,7 +82,7 @@ fn summary(event: &AuditedEvent) -> String {
             ("message_number", number) => words.insert(0, format!("message {number}")),
             ("chat_number", number) => words.insert(0, format!("chat {number}")),
             ("copies", Value::Array(copies)) => words.extend(copies.iter().map(generation_label)),
-            // The reason of an operator action comes first, below.
+            // The reason of an operator action is added in front, below.
             ("reason", _) => {}
             (name, Value::String(text)) if event.stream == operator_action::STREAM => {
                 words.push(format!("{name} {}", escaped(text)));
@@ -96,16 +96,16 @@ fn summary(event: &AuditedEvent) -> String {
     words.join(" ")
 }
 
-/// A generation of a projection, as `read_model/2`.
+/// Formats a generation of a projection, as `read_model/2`.
 fn generation_label(generation: &Value) -> String {
     let name = generation["projection"].as_str().unwrap_or("?");
     format!("{}/{}", escaped(name), generation["generation"])
 }
 
-/// A value of a field, on one line.
+/// Formats the value of a field on one line.
 pub(super) fn value_text(name: &str, value: &Value) -> String {
     match value {
-        // Of times it is plain where they end.
+        // Times need no quotes.
         Value::String(text) if name.ends_with("_at") => escaped(text),
         Value::String(text) => quoted(text),
         Value::Null => "-".to_owned(),

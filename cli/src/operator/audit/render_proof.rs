@@ -30,9 +30,9 @@ pub(super) fn checkpoint(checkpoint: &Checkpoint, file: &Path) -> String {
 pub(super) fn structure(found: &IntegrityReport) -> String {
     let IntegrityReport { events, position, root, streams, faults } = found;
     let verdict = match faults.len() {
-        0 => "the log holds together: positions rise, no stream has a gap, ids are unique".to_owned(),
-        1 => "the log does not hold together: 1 fault".to_owned(),
-        more => format!("the log does not hold together: {more} faults"),
+        0 => "the log is consistent: positions rise, no stream has a gap, ids are unique".to_owned(),
+        1 => "the log is inconsistent: 1 fault".to_owned(),
+        more => format!("the log is inconsistent: {more} faults"),
     };
     let mut text = format!(
         "{verdict}\nevents    {events}\nstreams   {streams}\nposition  {position}\nroot      {root}\n"
@@ -73,13 +73,10 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
     let mut text = String::new();
     // Writing to a string never fails.
     if matches!(signature, SignatureStatus::Wrong | SignatureStatus::ByAnotherKey) {
-        let _ = writeln!(text, "the checkpoint is not to be trusted; if it were:");
+        let _ = writeln!(text, "the checkpoint can't be trusted; compared with it nevertheless:");
     }
     if *signature == SignatureStatus::NotChecked {
-        let _ = writeln!(
-            text,
-            "nobody knows who made the checkpoint: its signature was not checked; if it is good:"
-        );
+        let _ = writeln!(text, "the checkpoint's signature was not checked; if it is good:");
     }
     let _ = match (unaltered, altered) {
         (true, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
@@ -89,13 +86,13 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
         (false, None) => {
             writeln!(
                 text,
-                "the log was altered; the leaves that would tell where are {}",
+                "the log was altered; the leaves that would show the position are {}",
                 leaves_text(*leaves)
             )
         }
     };
     if !same_log {
-        let _ = writeln!(text, "this is another log than the one that was signed: {}", log.0);
+        let _ = writeln!(text, "this is not the log that was signed: {}", log.0);
     }
     let _ = writeln!(text, "signature  {}", signature_text(*signature));
     let _ = writeln!(text, "leaves     {}", leaves_text(*leaves));
@@ -125,7 +122,7 @@ pub(super) fn proof(proof: &CheckedProof) -> String {
     let verdict = if is_proved(proof) {
         "the event was in the log"
     } else if *included {
-        "the event is among those of the checkpoint, but it was not the key's owner who signed that"
+        "the event is among those of the checkpoint, but the checkpoint was not signed by this key"
     } else {
         "the proof is wrong: the event is not among those that were signed"
     };
@@ -176,10 +173,10 @@ fn alteration(alteration: &Alteration) -> String {
         Alteration::Moved { position, now, gone_to } => {
             let mut text = format!("events were reordered, first at position {position}");
             if let Some((now, origin)) = now {
-                let _ = write!(text, ", where there is now {}, which stood at {origin}", describe_event(now));
+                let _ = write!(text, ", which now has {}, before at {origin}", describe_event(now));
             }
             if let Some(gone_to) = gone_to {
-                let _ = write!(text, "; what stood there is at {gone_to}");
+                let _ = write!(text, "; the event that was there is now at {gone_to}");
             }
             text
         }
@@ -189,17 +186,17 @@ fn alteration(alteration: &Alteration) -> String {
     }
 }
 
-/// Which event a removed one was, where its stream has a gap since then.
+/// Identifies removed events by the gaps that they left in their streams.
 fn describe_gaps(missing: &[MissingEvent]) -> String {
     let of = |missing: &MissingEvent| {
         format!("revision {} of stream {}", missing.revision, render::abbreviated_stream(&missing.stream))
     };
     match missing {
         [] => String::new(),
-        [one] => format!("; by the gap that is left it was {}", of(one)),
+        [one] => format!("; the gap that it left shows that it was {}", of(one)),
         several => {
             let all: Vec<String> = several.iter().map(of).collect();
-            format!("; by the gaps that are left it was one of {}", all.join(", "))
+            format!("; the gaps in streams show that it was one of {}", all.join(", "))
         }
     }
 }
@@ -213,7 +210,7 @@ fn describe_event(now: &EventIdentity) -> String {
 fn signature_text(signature: SignatureStatus) -> &'static str {
     match signature {
         SignatureStatus::Good => "good",
-        SignatureStatus::Wrong => "wrong: the checkpoint is not what the key signed",
+        SignatureStatus::Wrong => "wrong: the checkpoint was changed after it was signed",
         SignatureStatus::ByAnotherKey => "by another key",
         SignatureStatus::NotChecked => "not checked",
     }
@@ -223,7 +220,7 @@ fn leaves_text(leaves: LeavesStatus) -> &'static str {
     match leaves {
         LeavesStatus::Good => "those of the checkpoint",
         LeavesStatus::Missing => "missing",
-        LeavesStatus::Altered => "altered: the file is not the one that the checkpoint was made with",
+        LeavesStatus::Altered => "altered: the file does not belong to the checkpoint",
     }
 }
 

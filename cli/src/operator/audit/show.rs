@@ -17,7 +17,7 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// `audit show`
 #[derive(Args)]
 pub(crate) struct ShowArgs {
-    /// Its position in the log, or its id
+    /// The event's position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = which)]
     which: EventSelector,
     #[command(flatten)]
@@ -74,7 +74,7 @@ fn neighbours(shown: &ShownEvent) -> String {
     ])
 }
 
-/// An event, whole.
+/// Formats a whole event.
 pub(super) fn event_text(event: &AuditedEvent) -> String {
     let mut lines = vec![
         ("position", event.position.to_string()),
@@ -111,7 +111,7 @@ fn metadata_lines(metadata: &Metadata) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// JSON with its texts fit for a terminal, or the bytes of what is none.
+/// Formats a stored payload: JSON with its texts escaped for a terminal, or the base64 of other bytes.
 fn stored(json: Option<&RawValue>, base64: Option<&str>) -> String {
     match (json, base64) {
         (Some(json), _) => {

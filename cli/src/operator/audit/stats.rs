@@ -17,16 +17,16 @@ use crate::operator::context::{CommandContext, event_store_failure};
 /// Hours in the chart.
 const CHART_HOURS: usize = 24;
 
-/// Columns of the chart's longest bar.
+/// Width of the chart's longest bar, in columns.
 const MAX_BAR_COLUMNS: u64 = 40;
 
-/// Columns that a name takes at most.
+/// Maximum width of a name, in columns.
 const MAX_NAME_COLUMNS: usize = 48;
 
 /// `audit stats`
 #[derive(Args)]
 pub(crate) struct StatsArgs {
-    /// How many types, apps, actors and streams to name
+    /// Number of types, apps, actors and streams to name
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     top: u64,
     #[command(flatten)]
@@ -85,14 +85,14 @@ fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String
     format!("\n{}", table([title, "EVENTS"], &rows))
 }
 
-/// Events by hour, the last day's that had any.
+/// Formats a chart of the events by hour, for the last hours that have any.
 fn chart(hours: &[HourCount]) -> String {
     let shown = &hours[hours.len().saturating_sub(CHART_HOURS)..];
     let most = shown.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
     let row = |hour: &HourCount| {
         let length = (hour.events * MAX_BAR_COLUMNS).div_ceil(most);
         let bar = "█".repeat(usize::try_from(length).unwrap_or_default());
-        // The minutes of an hour are known.
+        // The minutes of an hour are always zero.
         let time = hour.hour.to_string().replace('T', " ");
         [time.get(..16).unwrap_or(&time).to_owned(), hour.events.to_string(), bar]
     };

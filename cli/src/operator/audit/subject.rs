@@ -79,7 +79,7 @@ impl SubjectCommand {
     }
 }
 
-/// What was asked about, in words.
+/// Describes the subject of a command.
 pub(super) fn describe_subject(name: &SubjectName) -> String {
     let app = format!("{}…", &name.app_token[..4]);
     let (chat, message) = (name.chat_number.unwrap_or_default(), name.message_number.unwrap_or_default());
@@ -90,7 +90,7 @@ pub(super) fn describe_subject(name: &SubjectName) -> String {
     }
 }
 
-/// Whether it is there, in a word.
+/// Describes in a word whether a subject exists.
 pub(super) fn describe_existence(existence: Existence) -> &'static str {
     match existence {
         Existence::Absent => "absent",

@@ -17,13 +17,13 @@ use crate::signals;
 /// `audit tail`
 #[derive(Args)]
 pub(crate) struct TailArgs {
-    /// Go on with what comes, until Ctrl-C or SIGTERM
+    /// Follow new events until Ctrl-C or SIGTERM
     #[arg(short, long)]
     follow: bool,
-    /// How many events to begin with
+    /// Number of past events to begin with
     #[arg(short = 'n', long, value_name = "EVENTS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     last: u64,
-    /// As with other verbs, but json is one event a line, without an envelope
+    /// As with the other commands, but json is one event a line without an envelope
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
@@ -77,7 +77,7 @@ async fn tail(arguments: &TailArgs) -> Result<(), Failure> {
     }
 }
 
-/// Writes events to standard output, one a line.
+/// Writes events to standard output, one on each line.
 struct EventWriter {
     output: OutputFormat,
     header_written: bool,

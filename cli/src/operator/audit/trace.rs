@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: &TraceArgs) -> Result<Answer, Failure> {
 
 fn text(trace: &Trace) -> String {
     if trace.requests.is_empty() {
-        return format!("nothing belongs to {}\n", escaped(&trace.correlation_id));
+        return format!("no event has the correlation id {}\n", escaped(&trace.correlation_id));
     }
     let mut text = format!("{}\n", escaped(&trace.correlation_id));
     for (index, request) in trace.requests.iter().enumerate() {

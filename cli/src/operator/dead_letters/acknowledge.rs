@@ -29,7 +29,7 @@ pub(crate) struct Options {
 struct SelectionArgs {
     /// The event's position
     position: Option<u64>,
-    /// All that are not acknowledged
+    /// All discarded events that are not acknowledged
     #[arg(long)]
     all: bool,
 }
@@ -43,7 +43,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let execute = options.execution.execute && !found.is_empty();
     let data = json!({ "executed": execute, "letters": found });
     if found.is_empty() {
-        let answer = Answer::new(&data, "no discarded event waits to be acknowledged there\n")?;
+        let answer = Answer::new(&data, "no such event waits to be acknowledged\n")?;
         return Ok(note_unreadable(answer, &scope.unreadable));
     }
     let listed = dead_letters_table(&found);
@@ -57,7 +57,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         } else {
             answer.with_diagnostic(
                 Severity::Warning,
-                "it is recorded, and shows when the projection comes to it",
+                "the acknowledgement is recorded; the projection has not applied it yet",
             )
         }
     } else {

@@ -25,13 +25,13 @@ Examples:
     /// Show one event: the stored payload, the reason it could not be applied, and the result of a retry
     #[command(after_help = "Example:\n  chat-api dead-letters show 4711")]
     Show(show::Options),
-    /// Retry parked events with this version of the program; a dry run without --execute
+    /// Retry dead letters with this version of the program; a dry run without --execute
     #[command(after_help = "\
 Examples:
   chat-api dead-letters retry 4711
   chat-api dead-letters retry --all --execute --reason 'version 1.4 knows MessagePinned'")]
     Retry(retry_or_discard::RetryOptions),
-    /// Discard a parked event and apply the rest of its stream; a dry run without --execute
+    /// Discard a dead letter and apply the rest of its stream; a dry run without --execute
     #[command(after_help = "\
 Example:
   chat-api dead-letters discard 4711 --execute --reason 'written by a broken import, the sender knows'")]

@@ -30,7 +30,7 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
         })
         .collect();
     untruncated_table(
-        ["POSITION", "PROJECTION", "STATE", "EVENT", "PARKED AT", "BEHIND", "STREAM", "REASON"],
+        ["POSITION", "PROJECTION", "STATE", "EVENT", "SINCE", "BEHIND", "STREAM", "REASON"],
         &rows,
     )
 }
@@ -38,24 +38,24 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
 /// Formats the counts of a projection on one line.
 pub(super) fn counts_line(of: &ProjectionDeadLetters) -> String {
     let (parked, discarded) = (or_dash(of.parked), or_dash(of.discarded));
-    format!("{}: {parked} parked, {discarded} discarded and not acknowledged\n", of.name.as_str())
+    format!("{}: {parked} dead letters, {discarded} discarded and not acknowledged\n", of.name.as_str())
 }
 
 /// Describes what an action would do to a stream.
 pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
     let RetryDryRun { projection, position, parked, would_apply, would_discard, complete, .. } = tried;
-    let given_up =
-        if *would_discard { format!("the event at {position} would be given up; ") } else { String::new() };
-    // They were counted before the trial: more may have been parked since.
+    let discarded =
+        if *would_discard { format!("the event at {position} would be discarded; ") } else { String::new() };
+    // The dead letters were counted before the trial: there may be more since then.
     let left = parked.saturating_sub(would_apply + u64::from(*would_discard));
     let rest = match (&tried.would_stop, complete) {
-        (Some(stop), _) => format!(", {left} would stay parked\n  {}\n", stop_text(stop)),
-        (None, true) => ", none would stay parked\n".to_owned(),
+        (Some(stop), _) => format!(", {left} would stay dead letters\n  {}\n", stop_text(stop)),
+        (None, true) => ", none would stay a dead letter\n".to_owned(),
         (None, false) => format!(", and {left} more were not tried\n"),
     };
     let (projection, stream) = (projection.as_str(), abbreviated_stream(&tried.stream));
     format!(
-        "{projection}, {stream}: {given_up}{would_apply} of {parked} parked events would be applied{rest}"
+        "{projection}, {stream}: {discarded}{would_apply} of {parked} dead letters would be applied{rest}"
     )
 }
 
@@ -63,19 +63,16 @@ pub(super) fn dry_run_text(tried: &RetryDryRun) -> String {
 pub(super) fn outcome_text(outcome: &ResolutionOutcome) -> String {
     let (projection, stream) = (outcome.projection.as_str(), abbreviated_stream(&outcome.stream));
     let Some(left) = &outcome.outcome else {
-        return format!(
-            "{projection}, {stream}: not yet carried out (recorded at position {})\n",
-            outcome.act
-        );
+        return format!("{projection}, {stream}: not yet applied (recorded at position {})\n", outcome.act);
     };
-    let given_up =
-        outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is given up; "));
+    let discarded =
+        outcome.discarded.map_or_else(String::new, |at| format!("the event at {at} is discarded; "));
     let rest = match &left.stopped {
-        Some(stop) => format!(", {} stay parked\n  {}\n", left.parked, stop_text(stop)),
-        None => ", none is parked any more\n".to_owned(),
+        Some(stop) => format!(", {} stay dead letters\n  {}\n", left.parked, stop_text(stop)),
+        None => ", none is left\n".to_owned(),
     };
     let applied = left.applied;
-    format!("{projection}, {stream}: {given_up}{applied} events were applied{rest}")
+    format!("{projection}, {stream}: {discarded}{applied} events were applied{rest}")
 }
 
 fn stop_text(BlockingEvent { position, event_type, reason }: &BlockingEvent) -> String {

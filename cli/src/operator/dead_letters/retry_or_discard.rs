@@ -26,16 +26,16 @@ pub(crate) struct RetryOptions {
     pub(super) scope: ScopeArgs,
 }
 
-/// Arguments that select parked events.
+/// Arguments that select dead letters.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct SelectionArgs {
-    /// The parked events of the stream of the event at this position
+    /// All dead letters of the stream of the event at this position
     position: Option<u64>,
-    /// The parked events of this stream; for an app's stream, also those of its chats
+    /// The dead letters of this stream; for an app's stream, also those of its chats
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// All parked events
+    /// All dead letters
     #[arg(long)]
     all: bool,
 }
@@ -68,7 +68,10 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         .collect();
     if steps.is_empty() {
         let nothing = json!({ "executed": false, "steps": [] });
-        return Ok(note_unreadable(Answer::new(&nothing, "nothing is parked there\n")?, &scope.unreadable));
+        return Ok(note_unreadable(
+            Answer::new(&nothing, "there is no such dead letter\n")?,
+            &scope.unreadable,
+        ));
     }
     execute_or_dry_run(scope, steps, &options.execution).await
 }
@@ -100,7 +103,7 @@ async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Fa
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
     if all.len() < steps.len() {
         let more = format!(
-            "{} more streams have parked events; {MAX_STREAMS} of a projection are tried at once",
+            "{} more streams have dead letters; {MAX_STREAMS} of a projection are tried at once",
             steps.len() - all.len()
         );
         answer = answer.with_diagnostic(Severity::Note, more);
@@ -122,8 +125,7 @@ async fn execute_steps(
     let mut answer =
         Answer::new(&json!({ "executed": true, "steps": all }), text)?.with_finding(all.iter().any(held_up));
     if all.iter().any(|done| done.outcome.is_none()) {
-        let waits =
-            "it is recorded, and carried out when the projection comes to it; `dead-letters list` shows it";
+        let waits = "the action is recorded; the projection has not applied it yet; `dead-letters list` shows when it has";
         answer = answer.with_diagnostic(Severity::Warning, waits);
     }
     Ok(answer)

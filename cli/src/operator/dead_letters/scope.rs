@@ -24,13 +24,13 @@ pub(super) struct ScopeArgs {
 /// Arguments of commands that are dry runs without `--execute`.
 #[derive(Args)]
 pub(super) struct ExecutionArgs {
-    /// Do it; without this, only print what would be done
+    /// Execute the action; without this, only print what would be done
     #[arg(long)]
     pub(super) execute: bool,
     /// Only print what would be done (the default)
     #[arg(long, conflicts_with = "execute")]
     dry_run: bool,
-    /// Seconds to wait until the projections have applied it
+    /// Seconds to wait until the projections have applied the action
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) wait: u64,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub(super) struct ExecutionArgs {
 pub(super) struct Scope {
     pub(super) projections: Projections,
     pub(super) names: Vec<ProjectionName>,
-    /// Projections that can't be read, unless they were asked for by name.
+    /// Projections that can't be read. Empty if the projection was named: the command fails then.
     pub(super) unreadable: Vec<ProjectionDeadLetters>,
 }
 

@@ -35,7 +35,7 @@ fn text(shown: &DeadLetterDetails) -> String {
         if let Some(given_up) = &dead_letter.discarded {
             let _ = writeln!(
                 text,
-                "\n{} gave it up at {} by the act at position {}: {}",
+                "\n{} discarded it at {} by the operator action at position {}: {}",
                 dead_letter.projection.as_str(),
                 given_up.at,
                 given_up.by,
@@ -46,7 +46,7 @@ fn text(shown: &DeadLetterDetails) -> String {
     text.push('\n');
     match &shown.event {
         Some(event) => text += &stored_event_text(event),
-        None => text += "The log does not have the event any more.\n",
+        None => text += "The log no longer has the event.\n",
     }
     text.push('\n');
     match &shown.unreadable {
@@ -59,7 +59,7 @@ fn text(shown: &DeadLetterDetails) -> String {
     text
 }
 
-/// Formats the stored event. The stream's name is complete, to be copied into `retry --stream`.
+/// Formats the stored event. The stream's name is not abbreviated, so that it can be copied into `retry --stream`.
 fn stored_event_text(event: &StoredEvent) -> String {
     key_value_lines(&[
         ("position", event.position.to_string()),

@@ -15,10 +15,10 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::CommandContext;
 
-/// The verbs.
+/// The events commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Read every event, and say which of them this program can't read; touches nothing
+    /// Read every event and list those that this program can't read; changes nothing
     #[command(after_help = "\
 Examples:
   chat-api events check
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Start at this position [default: the first event]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
-    /// List so many findings; the others are counted
+    /// Maximum number of findings to list; the others are only counted
     #[arg(long, value_name = "FINDINGS", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]

@@ -31,7 +31,7 @@ impl From<ProjectionNameArg> for ProjectionName {
 /// Arguments that select one projection or all.
 #[derive(Args)]
 pub(super) struct ProjectionSelection {
-    /// Which projection [default: all]
+    /// Projection [default: all]
     name: Option<ProjectionNameArg>,
     /// All projections
     #[arg(long, conflicts_with = "name")]
@@ -50,7 +50,7 @@ impl ProjectionSelection {
 /// Arguments of commands that are dry runs without `--execute`.
 #[derive(Args)]
 pub(super) struct ExecutionArgs {
-    /// Do it; without this, only print what would be done
+    /// Execute the action; without this, only print what would be done
     #[arg(long)]
     pub(super) execute: bool,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(super) fn cancel_on_signal() -> Result<tokio::sync::watch::Receiver<bool>, F
     tokio::spawn(async move {
         stop.await;
         cancel.send_replace(true);
-        // The sender is kept: a receiver must not take its drop for a cancellation.
+        // The sender is kept alive: a receiver would treat its drop as a cancellation.
         cancel.closed().await;
     });
     Ok(cancelled)

@@ -43,7 +43,7 @@ Examples:
         after_help = "Example:\n  chat-api projections drop --execute --reason 'the new ones have proved good'"
     )]
     Drop(generation_commands::DropOptions),
-    /// Build a scratch copy from the log, and compare the live generation with it
+    /// Compare the live generation with a scratch build from the log
     #[command(after_help = "Example:\n  chat-api projections verify read-model --sample 50")]
     Verify(verify::Options),
 }

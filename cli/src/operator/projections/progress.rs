@@ -1,4 +1,4 @@
-//! Progress of projectors on standard error: a bar on a terminal, a line every few seconds elsewhere.
+//! Progress of projectors on standard error: a bar on a terminal, a line every few seconds in a pipe.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;

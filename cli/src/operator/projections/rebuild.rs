@@ -19,7 +19,7 @@ use crate::operator::table::untruncated_table;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// ProjectionSelection projection
+    /// Projection to rebuild
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     name: Option<ProjectionNameArg>,
     /// All projections, promoted together
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Stop at a position or a time (RFC 3339); such a generation is not promoted
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]
     until: Option<RebuildEnd>,
-    /// Promote even where rows differ from those of the live generation
+    /// Promote even if rows differ from those of the live generation
     #[arg(long)]
     accept_differences: bool,
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         answer = answer.with_diagnostic(
             Severity::Warning,
             "not promoted: what was built is not what readers see. If it should not be, `projections promote` or the same \
-             command with --accept-differences goes on",
+             command with --accept-differences continues",
         );
     }
     Ok(answer)

@@ -77,15 +77,15 @@ pub(super) fn differences_text(all: &[ExplainedDifference], differing: usize) ->
     for one in all {
         let _ = writeln!(text, "  {}", describe_row(one));
         let what = match one.difference {
-            Difference::OnlyFirst => "only the live one has it",
-            Difference::OnlySecond => "the live one does not have it",
-            Difference::Content => "it has other content",
+            Difference::OnlyFirst => "only the live generation has it",
+            Difference::OnlySecond => "the live generation does not have it",
+            Difference::Content => "the content differs",
         };
         let _ = writeln!(text, "    {what}");
         for (field, shown, expected) in differing_fields(one) {
             // JSON escapes only some of the characters that control a terminal.
             let (shown, expected) = (escaped(&shown.to_string()), escaped(&expected.to_string()));
-            let _ = writeln!(text, "    {field}: {shown} is shown, {expected} follows from the log");
+            let _ = writeln!(text, "    {field}: {shown} in the live generation, {expected} in the log");
         }
         if let Some(event) = &one.first_event {
             let _ = writeln!(
@@ -105,16 +105,16 @@ pub(super) fn differences_text(all: &[ExplainedDifference], differing: usize) ->
     text
 }
 
-/// Names the row. Tokens are complete, to be copied into `audit explain`.
+/// Names the row. Tokens are not abbreviated, so that they can be copied into `audit explain`.
 fn describe_row(one: &ExplainedDifference) -> String {
     let token = one.app_token.as_deref().unwrap_or("?");
     match (one.kind, one.chat_number, one.message_number) {
-        (EntityKind::Parked, ..) => format!("parked event at position {}", one.began_at),
+        (EntityKind::DeadLetter, ..) => format!("dead letter at position {}", one.began_at),
         (_, Some(chat), Some(message)) => format!("message {message} of chat {chat} of app {token}"),
         (_, Some(chat), None) => format!("chat {chat} of app {token}"),
         _ if one.app_token.is_some() => format!("app {token}"),
         (kind, ..) => {
-            format!("{kind:?} that began at position {}, where no event of that kind is", one.began_at)
+            format!("{kind:?} created at position {}, where the log has no such event", one.began_at)
                 .to_lowercase()
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn switch_over_text(switched: &SwitchOverReport) -> String {
     let taken_over = if switched.taken_over {
         ""
     } else {
-        "\nno projector of the running system has taken them over within 30 seconds; they stand still until one does"
+        "\nno running projector took them over within 30 seconds; they are not updated until one does"
     };
     format!(
         "readers see {} from position {} on{taken_over}",

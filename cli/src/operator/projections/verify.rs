@@ -15,7 +15,7 @@ const DEFAULT_SAMPLE_CHATS: usize = 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// ProjectionSelection projection
+    /// Projection to verify
     name: ProjectionNameArg,
     /// Number of random chats to compare [default: 20]
     #[arg(long, value_name = "CHATS", conflicts_with = "full")]
@@ -45,9 +45,9 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
 fn text(verified: &VerificationReport) -> String {
     let VerificationReport { name, generation, position, compared, drifted, shown } = verified;
     let found = match drifted {
-        0 => "all are what follows from the log".to_owned(),
-        1 => "1 is not what follows from the log".to_owned(),
-        many => format!("{many} are not what follows from the log"),
+        0 => "all agree with the log".to_owned(),
+        1 => "1 differs from the log".to_owned(),
+        many => format!("{many} differ from the log"),
     };
     let (name, generation) = (name.as_str(), generation.0);
     format!("{name} {generation}: {compared} rows compared at position {position}; {found}\n")

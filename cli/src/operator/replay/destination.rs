@@ -31,7 +31,7 @@ impl DestinationArg {
     }
 }
 
-/// Whether the text is the name of a JSON Lines file. A command that only ends in one has blanks.
+/// Whether the text is the name of a JSON Lines file. Text with blanks is a command, even if it ends in such a name.
 fn is_json_lines_file(text: &str) -> bool {
     let extension = Path::new(text).extension();
     !text.contains(char::is_whitespace) && extension.is_some_and(|name| name == "jsonl" || name == "ndjson")

@@ -1,4 +1,4 @@
-//! `chat-api replay`: feeds other systems from the log.
+//! `chat-api replay`: delivers the log's events to other systems.
 
 mod destination;
 
@@ -33,42 +33,43 @@ const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 /// `replay`
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
-    /// Where to: https://… or http://… is an endpoint that batches are POSTed to; a name that ends in .jsonl or .ndjson is
-    /// a file that lines are added to; anything else is a program for the shell, which reads lines from its standard
-    /// input. file:NAME and cmd:PROGRAM leave no doubt
+    /// Destination: https://… or http://… is an endpoint that batches are POSTed to; a name that ends in .jsonl or
+    /// .ndjson is a file that lines are appended to; anything else is a shell command that reads lines from its
+    /// standard input. file:NAME and cmd:PROGRAM are unambiguous
     #[arg(long, value_name = "CMD|FILE|URL", value_parser = DestinationArg::parse)]
     to: DestinationArg,
-    /// File that keeps up to where events were delivered: the same command goes on from there
+    /// File that stores the last delivered position; the same command continues from there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Go on with what comes, until SIGTERM or Ctrl-C
+    /// Follow new events until SIGTERM or Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How fast at most: 100/s, 600/m or 10000/h
+    /// Maximum rate: 100/s, 600/m or 10000/h
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
-    /// Endpoints: events in a request, at most
+    /// Endpoints: maximum number of events in a request
     #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     batch: u64,
-    /// Endpoints: how a request's body is written
+    /// Endpoints: format of a request's body
     #[arg(long, value_name = "SHAPE", default_value = "lines")]
     body: BodyShape,
-    /// Endpoints: what the header Authorization says, as in `Bearer …`
+    /// Endpoints: value of the Authorization header, such as `Bearer …`
     #[arg(long, env = "REPLAY_AUTHORIZATION", value_name = "VALUE", hide_env_values = true)]
     authorization: Option<String>,
-    /// Endpoints: seconds after which a request that is not taken ends the replay [default: 300, with --follow never]
+    /// Endpoints: seconds after which a request that is not accepted ends the replay [default: 300, with --follow
+    /// never]
     #[arg(long, value_name = "SECONDS")]
     give_up_after: Option<u64>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(flatten)]
     filter: FilterOptions,
-    /// Recorded at this time or earlier
+    /// Only events recorded at this time or earlier
     #[arg(long, value_name = "TIME", help_heading = "Which events")]
     until: Option<String>,
 }
 
-/// How the body of a request is written.
+/// Format of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BodyShape {
     /// One event a line: application/x-ndjson
@@ -106,13 +107,13 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     let signal = signals::shutdown_signal()?;
     let listening = tokio::spawn(async move {
         signal.await;
-        // A replay that is over does not listen.
+        // Fails only if the replay has already ended.
         let _ = sender.send(true);
     });
     let words = command.filter.unparsed(command.until.as_deref());
     let filter_json = serde_json::to_string(&words);
     let filter_json =
-        filter_json.map_err(|error| Failure::because("the filter can't be written down", &error))?;
+        filter_json.map_err(|error| Failure::because("the filter can't be written as JSON", &error))?;
     let replay = ReplayOptions {
         after,
         until: filter.before.map(|before| Position::new(before.get().saturating_sub(1))),
@@ -141,10 +142,9 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
         Err((error, outcome)) => {
             let ReplayOutcome { events, position, .. } = outcome;
             let kept = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
-            let so_far = format!(
-                "{events} events were handed on, and those up to position {position} delivered{kept}"
-            );
-            Err(Failure::because(format!("the replay is not done; {so_far}"), &error))
+            let so_far =
+                format!("{events} events were sent, and those up to position {position} delivered{kept}");
+            Err(Failure::because(format!("the replay is incomplete; {so_far}"), &error))
         }
     }
 }
@@ -192,7 +192,7 @@ impl ReplayArgs {
         let ReplayOutcome { events, position, stopped } = outcome;
         let text = format!("{events} events, up to position {position}");
         let data = json!({ "events": events, "position": position, "stopped": stopped });
-        // Standard output has what the program printed.
+        // Standard output contains the program's output.
         let mut answer = if matches!(self.to, DestinationArg::Program(_)) {
             Answer::new(&data, "")?.with_diagnostic(Severity::Note, text)
         } else {
@@ -200,8 +200,8 @@ impl ReplayArgs {
         };
         if stopped {
             let again = match self.checkpoint {
-                Some(_) => "it was stopped; the same command goes on from there",
-                None => "it was stopped; --after goes on from there",
+                Some(_) => "it was stopped; the same command continues from there",
+                None => "it was stopped; --after continues from there",
             };
             answer = answer.with_diagnostic(Severity::Note, again);
         }
