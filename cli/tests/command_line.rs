@@ -1,4 +1,4 @@
-//! The command line: help, refusals, start and end.
+//! The command line: help, usage errors, start and shutdown.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ fn run(arguments: &[&str]) -> Output {
     finish(command)
 }
 
-/// Runs a command that must end by itself.
+/// Runs a command that must exit by itself.
 fn finish(mut command: Command) -> Output {
     let folder = folder();
     command.current_dir(folder.path()).output().expect("the program runs")
@@ -74,7 +74,7 @@ fn invalid_values_are_a_usage_error() {
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
-        assert!(!output.stderr.is_empty(), "{arguments:?} says nothing");
+        assert!(!output.stderr.is_empty(), "{arguments:?}: no message");
         assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on stderr");
     }
 }
@@ -102,7 +102,7 @@ async fn a_non_loopback_address_is_accepted_with_an_admin_token() {
     let process =
         options.with("--listen-addr", "0.0.0.0:0").with("--admin-token", "s3cret-token").start().await;
     process.client().get("/readyz").send().await.expect(200);
-    assert!(!process.stderr().contains("s3cret-token"), "the admin token is given away");
+    assert!(!process.stderr().contains("s3cret-token"), "the admin token is on stderr");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,11 +111,11 @@ async fn a_port_in_use_is_named_in_one_sentence() {
     let address = listener.local_addr().expect("its address").to_string();
     let folder = folder();
     let process = ProcessOptions::new("serve", folder.path()).with("--listen-addr", &address).spawn();
-    let (status, stderr) = process.ended().await;
+    let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(2), "{stderr}");
     let lines: Vec<&str> = stderr.lines().filter(|line| line.contains(&address)).collect();
     assert_eq!(lines.len(), 1, "{stderr}");
-    assert!(lines[0].contains("--listen-addr"), "what to do about it: {stderr}");
+    assert!(lines[0].contains("--listen-addr"), "the message names the option: {stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
@@ -125,7 +125,7 @@ async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").expect("a file");
     let process = ProcessOptions::new("serve", &file).spawn();
-    let (status, stderr) = process.ended().await;
+    let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("a-file"), "{stderr}");
 }
@@ -134,8 +134,8 @@ async fn a_folder_that_cannot_be_written_is_named_in_one_sentence() {
 async fn sigterm_ends_every_role_in_order() {
     let folder = folder();
     for role in ["serve", "command-api", "query-api", "projector"] {
-        // A query API alone is ready only once a projector has been there; the first role is `serve`.
-        ProcessOptions::new(role, folder.path()).start().await.end().await;
+        // A query API alone is ready only after a projector has run; the first role is `serve`.
+        ProcessOptions::new(role, folder.path()).start().await.shut_down().await;
     }
 }
 
@@ -145,11 +145,11 @@ async fn sigterm_ends_a_process_that_is_still_starting() {
     for _ in 0..5 {
         let mut process = ProcessOptions::new("serve", folder.path()).spawn();
         process.wait_for_address().await;
-        process.end().await;
+        process.shut_down().await;
     }
 }
 
-/// Reads until this text has come, at most so long.
+/// Reads until the text has arrived, within a time limit.
 fn read_until(stream: &mut TcpStream, text: &str) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
     let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
@@ -168,7 +168,7 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     let token = create_app(&process.client(), "an app").await;
     let chat = create_chat(&process.client(), &token).await;
 
-    // A request of which the last byte is held back until the process has been asked to end.
+    // The last bytes of the request are sent only after SIGTERM.
     let address = process.url().strip_prefix("http://").expect("an address").to_owned();
     let mut stream = TcpStream::connect(&address).expect("a connection");
     let body = r#"{"body":"held back"}"#;
@@ -178,15 +178,15 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
         body.len()
     );
     stream.write_all(head.as_bytes()).expect("a head");
-    // The server asks for the body once a handler waits for it: from now on the request is in flight.
+    // The server sends 100 Continue once a handler waits for the body: from now on the request is in flight.
     read_until(&mut stream, "100 Continue");
     stream.write_all(&body.as_bytes()[..5]).expect("half a body");
     process.terminate();
     wait_until_refusing(&process, &address).await;
-    stream.write_all(&body.as_bytes()[5..]).expect("the other half");
+    stream.write_all(&body.as_bytes()[5..]).expect("the rest of the body");
     let answer = read_until(&mut stream, "message_number\":1");
     assert!(answer.contains("HTTP/1.1 201"), "{answer}");
-    let (status, stderr) = process.ended().await;
+    let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(0), "{stderr}");
 
     let again = ProcessOptions::new("serve", folder.path()).start().await;
@@ -196,7 +196,7 @@ async fn sigterm_lets_a_request_in_flight_finish_and_its_effect_last() {
     assert_eq!(read.json()["body"], "held back");
 }
 
-/// Waits until the process takes no new connections.
+/// Waits until the process accepts no new connections.
 async fn wait_until_refusing(process: &Process, address: &str) {
     harness::deadline::eventually(&format!("refusing: {}", process.stderr()), async || {
         TcpStream::connect(address).is_err().then_some(())
@@ -217,7 +217,7 @@ async fn tokens_names_and_texts_are_never_logged() {
     client.get(message_path(&token, chat, 1)).after(&created).send().await.expect(200);
     client.get(message_path(&token, chat, 9)).send().await.expect(404);
     process.terminate();
-    let (status, stderr) = process.ended().await;
+    let (status, stderr) = process.wait_for_exit().await;
     assert_eq!(status.code(), Some(0));
     for secret in ["confidential", token.as_str()] {
         let line = stderr.lines().find(|line| line.contains(secret));

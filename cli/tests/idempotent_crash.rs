@@ -1,8 +1,9 @@
-//! Kills the process between append and answer, and sends the same `POST` again: the first number, and one event.
+//! Kills the process between append and response, and repeats the `POST`: it gets the first number, and one event is
+//! stored.
 //!
-//! The log is held while the request is on its way, so that nothing can be appended; then it is let go, and the process is
-//! killed as soon as the event is in the file. Where the answer was quicker, the round has to be right too, and does not
-//! count.
+//! The log is locked while the request is sent, so that nothing can be appended. Then it is released, and the process
+//! is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but not
+//! counted.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,34 +21,34 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Rounds that must have hit the moment.
+/// Rounds that must have been killed between append and response.
 const HITS: u64 = 12;
-/// Rounds after which it is clear that they don't.
+/// The maximum number of rounds.
 const ATTEMPTS: u64 = 200;
 
-/// The log, read and held from outside.
+/// The log, opened by the test to read and lock it.
 struct Log(Connection);
 
 impl Log {
-    fn of(folder: &Path) -> Self {
+    fn open(folder: &Path) -> Self {
         let connection = Connection::open(folder.join("events.db")).expect("the log");
         connection.busy_timeout(TIMEOUT).expect("a timeout");
         Self(connection)
     }
 
-    fn hold(&self) {
+    fn lock(&self) {
         self.0.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
     }
 
     fn release(&self) {
-        self.0.execute_batch("ROLLBACK").expect("the log is let go");
+        self.0.execute_batch("ROLLBACK").expect("the log is released");
     }
 
     fn events(&self) -> u64 {
         self.0.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("a count")
     }
 
-    /// Looks without a pause until an event has come.
+    /// Polls without a pause until an event was appended.
     fn wait_for_more_than(&self, events: u64) {
         let deadline = Instant::now() + TIMEOUT;
         while self.events() <= events {
@@ -56,7 +57,7 @@ impl Log {
     }
 }
 
-/// What is created, where, and the member of the answer that tells it.
+/// A request that creates something, and the member of the response that identifies it.
 struct Creation {
     path: String,
     body: Value,
@@ -68,26 +69,26 @@ async fn send(client: &Client, creation: &Creation, key: &str) -> Result<Reply, 
     call.try_send().await.map_err(|no_answer| no_answer.to_string())
 }
 
-/// Sends until it is answered with another status than 409.
-async fn insist(client: &Client, creation: &Creation, key: &str) -> Reply {
+/// Sends the request until the response has another status than 409.
+async fn send_until_answered(client: &Client, creation: &Creation, key: &str) -> Reply {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let reply = send(client, creation, key).await.expect("an answer");
         if reply.status != 409 {
             return reply.expect(201);
         }
-        assert!(Instant::now() < deadline, "in flight for ever");
+        assert!(Instant::now() < deadline, "it stays in flight");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Kills a process while the answer to an append is on its way. `None` where the answer was quicker.
+/// Kills a process between an append and its response. `None` if the response arrived first.
 async fn kill_before_the_answer(process: Process, log: &Log, creation: &Creation, key: &str) -> Option<()> {
     let events = log.events();
-    log.hold();
+    log.lock();
     let client = process.client();
     let mut sent = std::pin::pin!(send(&client, creation, key));
-    // Long enough to be on its way to the log, mostly.
+    // Usually long enough for the request to reach the log.
     assert!(timeout(Duration::from_millis(50), &mut sent).await.is_err(), "answered while the log is held");
     log.release();
     log.wait_for_more_than(events);
@@ -122,7 +123,7 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
     let mut server = options.start().await;
     let token = create_app(&server.client(), "an app").await;
     let chat = create_chat(&server.client(), &token).await;
-    let log = Log::of(folder.path());
+    let log = Log::open(folder.path());
     let mut hits = 0;
     for attempt in 0..ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
@@ -130,9 +131,9 @@ async fn a_post_repeated_after_its_process_was_killed_between_append_and_answer_
             let hit = kill_before_the_answer(server, &log, creation, &key).await;
             let events = log.events();
             server = options.start().await;
-            let again = insist(&server.client(), creation, &key).await;
+            let again = send_until_answered(&server.client(), creation, &key).await;
             assert_eq!(again.header("idempotency-replayed"), "true");
-            let third = insist(&server.client(), creation, &key).await;
+            let third = send_until_answered(&server.client(), creation, &key).await;
             assert_eq!((creation.number)(&third.json()), (creation.number)(&again.json()));
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
@@ -154,7 +155,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
     let other = options.start().await;
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
-    let log = Log::of(folder.path());
+    let log = Log::open(folder.path());
     let (mut hits, mut slowest) = (0, Duration::ZERO);
     for attempt in 0..ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
@@ -162,7 +163,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
             let hit = kill_before_the_answer(dying, &log, creation, &key).await;
             let events = log.events();
             let killed = Instant::now();
-            // At once, and not when the lease of the dead process has run out.
+            // Answered at once, and not only when the lease of the dead process has expired.
             let again = send(&other.client(), creation, &key).await.expect("an answer").expect(201);
             slowest = slowest.max(killed.elapsed());
             assert_eq!(again.header("idempotency-replayed"), "true");
@@ -189,25 +190,25 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_
     let (mut dying, other) = (options.start().await, options.start().await);
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
-    let log = Log::of(folder.path());
+    let log = Log::open(folder.path());
     let creation = &creations(&token, chat)[0];
     for attempt in 1..=3 {
         let key = attempt.to_string();
-        log.hold();
+        log.lock();
         let client = dying.client();
         let mut sent = std::pin::pin!(send(&client, creation, &key));
         assert!(
             timeout(Duration::from_millis(300), &mut sent).await.is_err(),
-            "answered while the log is held"
+            "answered while the log is locked"
         );
         dying.kill();
         let killed = Instant::now();
         log.release();
-        let answered = insist(&other.client(), creation, &key).await;
+        let answered = send_until_answered(&other.client(), creation, &key).await;
         let waited = killed.elapsed();
         assert_eq!(number(&answered.json(), "message_number"), attempt);
         eprintln!("a dead process's key was free after {waited:?}");
-        // The lease, and what a busy machine takes to answer.
+        // The lease, and the response time of a busy machine.
         assert!(waited < Duration::from_secs(3), "{waited:?}");
         dying = options.start().await;
     }

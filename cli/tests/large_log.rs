@@ -1,4 +1,4 @@
-//! Commands that read the whole log need little memory, however long it is.
+//! Commands that read the whole log need little memory, however long the log is.
 //!
 //! The small variant runs with all tests. The large one takes some minutes:
 //! `cargo test --workspace --test large_log -- --ignored --nocapture`
@@ -16,13 +16,13 @@ use harness::deployment::folder;
 use harness::process::program;
 use operator::{TestLog, fill};
 
-/// What each command may take at its peak, in KiB.
+/// The maximum memory of a command, in KiB.
 const MEMORY: u64 = 200 << 10;
 
-/// How many events the large log has.
+/// The number of events of the large log.
 const MANY: u64 = 1_000_000;
 
-/// The commands that read all of the log; what they print goes to a file.
+/// The commands that read the whole log. Their output goes to a file.
 const COMMANDS: [&[&str]; 9] = [
     &["audit", "checkpoint", "--key", "audit.key", "--out", "checkpoint", "--reason", "a test"],
     &["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"],
@@ -35,7 +35,7 @@ const COMMANDS: [&[&str]; 9] = [
     &["replay", "--to", "cat"],
 ];
 
-/// Runs a command and watches its memory: its peak in KiB.
+/// Runs a command and returns its peak memory in KiB.
 fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
     let out = File::create(test_log.path("out")).expect("a file");
     let mut command = program();
@@ -46,7 +46,7 @@ fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("its state").is_none() {
-        // Linux keeps the peak, so that it is enough to look now and then.
+        // Linux keeps the peak, so polling now and then is enough.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0).max(peak);
@@ -54,7 +54,7 @@ fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
     }
     let output = child.wait_with_output().expect("its end");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    #[expect(clippy::print_stdout, reason = "whoever runs the large variant wants to see it")]
+    #[expect(clippy::print_stdout, reason = "the figures of the large variant are its result")]
     {
         println!(
             "{:>4} MiB  {:>6.1} s  {}",
@@ -63,11 +63,11 @@ fn peak(test_log: &TestLog, arguments: &[&str]) -> u64 {
             arguments.join(" ")
         );
     }
-    assert!(peak > 0, "{arguments:?}: its memory was not seen");
+    assert!(peak > 0, "{arguments:?}: its memory was not measured");
     peak
 }
 
-/// Lists all events, page by page: the largest peak in KiB, and how many events there were.
+/// Lists all events page by page. Returns the largest peak in KiB and the number of events.
 fn list_all(test_log: &TestLog) -> (u64, u64) {
     let (mut largest, mut listed, mut after) = (0, 0, 0_u64);
     loop {
@@ -90,7 +90,7 @@ fn read_all_of(test_log: &TestLog) {
         let peak = peak(test_log, arguments);
         assert!(peak <= MEMORY, "{arguments:?} took {peak} KiB");
     }
-    let lines = fs::read_to_string(test_log.path("out")).expect("what was replayed");
+    let lines = fs::read_to_string(test_log.path("out")).expect("the replayed events");
     let events = test_log.run(&["audit", "verify"]).expect(0);
     let count = lines.lines().count();
     let (peak, listed) = list_all(test_log);
@@ -111,7 +111,7 @@ async fn a_long_log_is_read_in_little_memory() {
         };
         fill(&*test_log.log().await, 6_000).await;
         if test_log.server.is_some() {
-            // There positions are offsets.
+            // Positions of KurrentDB are byte offsets.
             test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
             for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {
                 assert!(peak(&test_log, arguments) <= MEMORY, "{arguments:?}");

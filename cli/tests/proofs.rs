@@ -12,7 +12,7 @@ use operator::{CommandOutput, EVENTS, TestLog};
 use rusqlite::Connection;
 use serde_json::Value;
 
-/// Makes a key and a checkpoint.
+/// Creates a key and a checkpoint.
 fn sign(test_log: &TestLog) -> CommandOutput {
     test_log
         .run_without_log(&["audit", "keygen", "--out", "audit.key", "--name", "example.com/audit"])
@@ -29,7 +29,7 @@ fn verify(test_log: &TestLog) -> CommandOutput {
     test_log.run(&["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key.pub"])
 }
 
-/// What differs each time: the log's id, when it was signed, and by which key.
+/// The parts of the output that differ between runs: the log's id, the time of signing, and the key.
 fn secrets(test_log: &TestLog) -> Vec<(String, &'static str)> {
     let public = fs::read_to_string(test_log.path("audit.key.pub")).expect("a key");
     let mut secrets = vec![(public.lines().next().expect("a line").to_owned(), "[verifier]")];
@@ -59,7 +59,7 @@ async fn a_log_is_signed_verified_and_proved_from() {
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
         check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
         check("verify", &test_log, &verify(&test_log).expect(0));
-        // The act of signing is among the events now, with an id and a time of its own.
+        // The use of the key is now an event of the log, with its own id and time.
         let mut alone = test_log.run(&["audit", "verify"]).expect(0);
         let root =
             alone.stdout.lines().find_map(|line| line.strip_prefix("root      ")).expect("a root").to_owned();
@@ -76,7 +76,7 @@ async fn a_log_is_signed_verified_and_proved_from() {
         check("verify_proof", &test_log, &test_log.run_without_log(&verify_proof).expect(0));
         let as_json = [&verify_proof[..], &["-o", "json"]].concat();
         check("verify_proof_json", &test_log, &test_log.run_without_log(&as_json).expect(0));
-        // The act stands in the log, behind what was signed, with who and why.
+        // The use of the key is recorded after the signed events, with the operator and the reason.
         let last = test_log.events().await.pop().expect("an event");
         assert_eq!(last.event_type, "SigningKeyUsed");
         assert!(String::from_utf8_lossy(&last.data).contains("the daily checkpoint"));
@@ -209,7 +209,7 @@ async fn nothing_is_overwritten_and_nothing_signed_without_a_reason() {
             &["audit", "verify", "--checkpoint", "checkpoint", "--public-key", "audit.key"],
             "no Ed25519 public key",
         ),
-        (&["audit", "prove", "99", "--checkpoint", "checkpoint", "--out", "p"], "after what was signed"),
+        (&["audit", "prove", "99", "--checkpoint", "checkpoint", "--out", "p"], "before the event"),
         (&["audit", "prove", "0", "--checkpoint", "checkpoint", "--out", "p"], "no event at this position"),
         (
             &["audit", "prove", "1", "--checkpoint", "checkpoint", "--out", "audit.key"],
@@ -232,7 +232,7 @@ async fn a_checkpoint_of_another_log_is_reported() {
         fs::copy(one.path(file), other.path(file)).expect("a copy");
     }
     let output = verify(&other).expect(1);
-    assert!(output.stdout.contains("another log"), "{}", output.stdout);
+    assert!(output.stdout.contains("not the log that was signed"), "{}", output.stdout);
 }
 
 #[test]

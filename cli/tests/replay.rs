@@ -45,14 +45,14 @@ fn terminate(child: &Child) {
     assert!(sent.success());
 }
 
-/// Waits for its end, within limits.
-fn ended(mut child: Child) -> Output {
+/// Waits until the process exits, within a time limit.
+fn wait_for_exit(mut child: Child) -> Output {
     let deadline = Instant::now() + TIMEOUT;
     while child.try_wait().expect("its state").is_none() {
         assert!(Instant::now() < deadline, "it does not end");
         std::thread::sleep(Duration::from_millis(2));
     }
-    child.wait_with_output().expect("what it output")
+    child.wait_with_output().expect("the output")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +95,7 @@ async fn a_killed_replay_goes_on_and_the_file_is_as_if_nothing_had_happened() {
         .await;
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
-        // As if a write had been cut short.
+        // An incomplete write.
         let mut torn = fs::read(more.path("events.jsonl")).expect("the file");
         torn.extend_from_slice(b"{\"position\":");
         fs::write(more.path("events.jsonl"), torn).expect("the file");
@@ -131,13 +131,13 @@ async fn a_program_receives_the_events_and_its_failure_is_reported() {
         insta::assert_snapshot!(format!("{}_to_program", test_log.name), output.stderr);
         fs::remove_file(test_log.path("position")).expect("the checkpoint");
 
-        // It has had everything, and says at its end that it failed: nothing is known to be delivered.
+        // It read everything and then failed, so nothing counts as delivered.
         let command = "cat > out; test -e well || exit 3";
         let failed = to(command).expect(2);
         insta::assert_snapshot!(format!("{}_program_failed", test_log.name), failed.stderr);
         fs::write(test_log.path("well"), "").expect("a file");
         to(command).expect(0);
-        let out = fs::read_to_string(test_log.path("out")).expect("what it read");
+        let out = fs::read_to_string(test_log.path("out")).expect("the events that it read");
         assert_eq!(positions(&out), all(&test_log).await, "all of it again");
 
         let json = test_log.run(&["replay", "--to", "cat", "-o", "json"]).expect(0);
@@ -155,7 +155,7 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     fs::write(test_log.path("feed"), "head -n 3000 > out").expect("a script");
     let early = test_log.run(&feed).expect(2);
     assert!(early.stderr.contains("ended before it had read all events"), "{}", early.stderr);
-    let read = positions(&fs::read_to_string(test_log.path("out")).expect("what it read"));
+    let read = positions(&fs::read_to_string(test_log.path("out")).expect("the events that it read"));
     let bookmark: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
     let kept = bookmark["position"].as_u64().expect("a position");
@@ -173,7 +173,7 @@ async fn an_endpoint_gets_a_batch_again_until_it_accepts_it() {
         let receiver = Receiver::start(&["503", "429 Retry-After: 0", "200", "500", "204"]).await;
         let arguments = ["replay", "--to", &receiver.url(), "--batch", "7", "--checkpoint", "position"];
         let output = start_with_authorization(&test_log, &arguments);
-        let output = ended(output);
+        let output = wait_for_exit(output);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let requests = receiver.requests();
         let keys: Vec<&str> = requests.iter().map(|request| &*request.key).collect();
@@ -247,7 +247,7 @@ async fn follow_lists_new_events_until_it_is_stopped() {
             .expect(0);
         grown(EVENTS + 1).await;
         terminate(&child);
-        let output = ended(child);
+        let output = wait_for_exit(child);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(positions(&fs::read_to_string(&file).expect("the file")), all(&test_log).await);
         let bookmark: Value =
@@ -269,7 +269,7 @@ async fn ctrl_c_lets_a_program_finish_the_events_it_has_received() {
     let sent =
         Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("the program kill");
     assert!(sent.success());
-    let output = ended(child);
+    let output = wait_for_exit(child);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let bookmark: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
@@ -318,12 +318,12 @@ async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
     let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    // One that ended in order leaves a file to which nobody else adds.
+    // A file of a replay that ended in order may not grow otherwise.
     to("events.jsonl", "second", &["--before", "3"]).expect(0);
     let both = lines("events.jsonl");
     let grown = to("events.jsonl", "position", &[]).expect(2);
     assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
-    // One that was interrupted cuts off no more than it can have written.
+    // An interrupted replay removes only lines that it can have written.
     let closed = lines("position");
     fs::write(test_log.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
         .expect("a checkpoint");
@@ -359,7 +359,7 @@ async fn a_file_is_for_one_replay_at_a_time() {
     let second = test_log.run(&["replay", "--to", "events.jsonl", "--checkpoint", "other"]).expect(2);
     assert!(second.stderr.contains("another replay is writing"), "{}", second.stderr);
     terminate(&first);
-    assert_eq!(ended(first).status.code(), Some(0));
+    assert_eq!(wait_for_exit(first).status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,5 +371,5 @@ async fn a_checkpoint_is_for_one_replay_at_a_time() {
     let second = test_log.run(&["replay", "--to", "cat", "--checkpoint", "position"]).expect(2);
     assert!(second.stderr.contains("another replay"), "{}", second.stderr);
     terminate(&first);
-    assert_eq!(ended(first).status.code(), Some(0));
+    assert_eq!(wait_for_exit(first).status.code(), Some(0));
 }

@@ -14,7 +14,7 @@ use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId
 use chat_ports::event_store::EventStoreError;
 use chat_ports::idempotency::{
     CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, KeyLease,
-    KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer,
+    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
 };
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -216,7 +216,7 @@ impl CommandService {
         &self,
         stream: &StreamId,
         key_request: &KeyRequest,
-        hint: LookupHint,
+        hint: SearchHint,
     ) -> Result<CommandOutcome, CommandError> {
         let query = ExistingEventQuery {
             key: key_request.key,

@@ -62,15 +62,15 @@ impl ProjectorHandle {
         self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
     }
 
-    /// Sets whether the projector publishes the gauges of its projection, as it does from its start. Only one projector of a
-    /// projection should.
+    /// Sets whether the projector publishes the gauges of its projection, as it does from its start. Only one projector
+    /// of a projection should.
     pub fn set_publishes_gauges(&self, publishes_gauges: bool) {
         self.publishes_gauges.store(publishes_gauges, Ordering::Relaxed);
     }
 }
 
-/// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is dropped, and retries after
-/// all failures of the log and of the storage.
+/// Starts a projector on the current runtime. It runs until `shutdown` is true or its sender is dropped, and retries
+/// after all failures of the log and of the storage.
 pub fn spawn_projector(
     store: Arc<dyn ProjectionStore>,
     event_store: Arc<dyn EventStore>,
@@ -206,8 +206,8 @@ impl ProjectorTask {
         self.backoff.next_pause()
     }
 
-    /// Updates since when the projection is behind: the lag of a projector that waits for a retry keeps growing. On standby,
-    /// another process moves the projection, so that the lag is not known here.
+    /// Updates the time since which the projection is behind: the lag of a projector that waits for a retry keeps
+    /// growing. On standby, another process moves the projection, so the lag is not known here.
     async fn refresh_lag_while_waiting(&self) {
         let ProjectorStatus { state, position, behind_since, .. } = self.reporter.status();
         if state != ProjectorState::Waiting {
@@ -266,7 +266,7 @@ impl ProjectorTask {
                 }
                 batch = read_ahead.next_batch() => {
                     self.apply_batch(log, &mut *projection, &mut read_ahead, batch?).await?;
-                    // Not earlier: a failure that repeats at the same event must not be retried without a pause.
+                    // Reset only here: a failure that repeats at the same event must not be retried without a pause.
                     if self.reporter.state() == ProjectorState::Live {
                         self.backoff.reset();
                     }

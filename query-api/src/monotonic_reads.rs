@@ -1,8 +1,8 @@
 //! Monotonic reads across a switch-over: no response is older than an earlier one, even for clients without a token.
 //!
 //! A promoted generation has reached the positions that earlier responses showed. But requests that began before the
-//! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and the
-//! new generation has answered at the newest position shown, every response of the new generation must be at that
+//! switch-over still end on the previous generation, which may advance meanwhile. Until the last of them has ended and
+//! the new generation has answered at the newest position shown, every response of the new generation must be at that
 //! position or later, as if each client had sent a consistency token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,8 @@ impl NewestPosition {
         Position::new(self.0.load(Ordering::SeqCst))
     }
 
-    /// Raises the position. Reads before it writes, because mostly nothing changes and the cache line is shared by all cores.
+    /// Raises the position. Reads before it writes, because mostly nothing changes and the cache line is shared by all
+    /// cores.
     pub(crate) fn raise(&self, position: Position) {
         if self.get() < position {
             self.0.fetch_max(position.get(), Ordering::SeqCst);
@@ -38,7 +39,7 @@ pub(crate) struct AnsweredPositions {
     pub(crate) search_index: NewestPosition,
 }
 
-/// The positions that a response must be at, whatever its client asks for. Determined when a request begins.
+/// The minimum positions of a response, whatever its client requires. Determined when a request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MinimumPositions {
     pub(crate) read_model: Option<Position>,
@@ -46,8 +47,9 @@ pub(crate) struct MinimumPositions {
 }
 
 impl MinimumPositions {
-    /// `shown` holds the newest positions shown by any generation, and `shown_by_live` those of the live one, which is raised
-    /// first. `previous_in_use` must be read before the call: whether requests are in flight on a previous generation.
+    /// `shown` holds the newest positions shown by any generation, and `shown_by_live` those of the live one, which is
+    /// raised first. `previous_in_use` must be read before the call: whether requests are in flight on a previous
+    /// generation.
     pub(crate) fn new(
         shown: &AnsweredPositions,
         shown_by_live: &AnsweredPositions,

@@ -51,7 +51,7 @@ impl FaultInjector {
         Ok(Self { folder, settings })
     }
 
-    /// The environment variables of a process that is to be under this injector.
+    /// The environment variables of a process that gets this injector's faults.
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [
             ("LD_PRELOAD", library(self.folder.path())),
@@ -69,7 +69,7 @@ impl FaultInjector {
         self.settings.write_all_at(&u32::from(is_active).to_ne_bytes(), offset)
     }
 
-    /// Moves the wall clock by so much from the true time. The monotonic clock goes on unchanged.
+    /// Sets the offset of the wall clock from the true time. The monotonic clock is not affected.
     pub fn set_clock_offset(&self, ahead: Duration, is_behind: bool) -> io::Result<()> {
         let seconds = i64::try_from(ahead.as_secs()).map_err(io::Error::other)?;
         let seconds = if is_behind { -seconds } else { seconds };

@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Starts the server `"$@"`, prints its process id, and waits until its standard input closes, which happens when the parent
-/// drops it or ends. Then it sends the server the signal `$STOP`, and removes the folder `$REMOVE` if it is set. Signals are
-/// ignored only after the start, because the server would inherit that.
+/// Starts the server `"$@"`, prints its process id, and waits until its standard input closes, which happens when the
+/// parent drops it or ends. Then it sends the server the signal `$STOP`, and removes the folder `$REMOVE` if it is set.
+/// Signals are ignored only after the start, because the server would inherit that.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" >"$LOG" 2>&1 </dev/null 3<&- &
@@ -117,9 +117,9 @@ mod tests {
         running.signal("0").unwrap();
         let pid = running.pid();
         drop(running);
-        let gone = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
         while Path::new(&format!("/proc/{pid}")).exists() {
-            assert!(Instant::now() < gone, "the server is still there");
+            assert!(Instant::now() < deadline, "the server is still there");
         }
         assert!(!folder.exists());
     }

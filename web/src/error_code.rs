@@ -76,7 +76,7 @@ error_codes! {
     RouteNotFound = "route_not_found", NOT_FOUND, "Route not found", "nothing is served at this path";
     /// The path does not support the method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed",
-        "this path does not take this method, see `Allow`";
+        "this path does not support this method, see `Allow`";
     /// The request's body did not arrive in time.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "Request timeout",
         "the request's body did not arrive in time";
@@ -104,7 +104,7 @@ error_codes! {
     BodyTooLong = "body_too_long", UNPROCESSABLE_ENTITY, "Body too long",
         "the message's body has over 65536 bytes";
     /// A text contains a NUL character.
-    TextInvalid = "text_invalid", UNPROCESSABLE_ENTITY, "Text invalid", "the text holds a NUL character";
+    TextInvalid = "text_invalid", UNPROCESSABLE_ENTITY, "Text invalid", "the text contains a NUL character";
     /// A search query is blank.
     QueryBlank = "query_blank", UNPROCESSABLE_ENTITY, "Query blank", "the search query is blank";
     /// A search query has more bytes or words than the server accepts.
@@ -115,7 +115,7 @@ error_codes! {
         "an idempotency key is 1 to 255 visible ASCII characters";
     /// An idempotency key was used before with another payload.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "Idempotency key reused",
-        "this idempotency key came with another payload before";
+        "this idempotency key was used with another payload before";
     /// The app has exceeded its rate limit.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Rate limited",
         "the app has used up its rate limit, see `Retry-After`";
@@ -130,13 +130,13 @@ error_codes! {
         "the counters can't be reached now; nothing was changed";
     /// The read model or the search index can't be reached.
     ReadModelUnavailable = "read_model_unavailable", SERVICE_UNAVAILABLE, "Read model unavailable",
-        "what queries are answered from can't be reached now";
+        "the read model or the search index can't be reached now";
     /// The read model or the search index has not reached the consistency token in time.
     ReadModelBehind = "read_model_behind", SERVICE_UNAVAILABLE, "Read model behind",
         "queries have not reached the consistency token yet";
     /// The server is overloaded and did not start the request.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
-        "the server has too much to do now; nothing was changed";
+        "the server is overloaded; nothing was changed";
     /// The event store's response to an append was lost, so the outcome is unknown.
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
         "the command may or may not have been executed; read whether it was before sending it again";

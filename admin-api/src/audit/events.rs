@@ -135,7 +135,7 @@ async fn load_event(
         // An engine without contiguous positions has no index of ids either.
         EventSelector::Id(_) if !api.event_store.has_contiguous_positions() => Problem::new(
             ErrorCode::EventNotFound,
-            "not among the newest 200,000 events, the only ones looked through for an id here; ask by position",
+            "no event with this id is among the newest 200,000, the only ones that are searched here; use its position",
         ),
         EventSelector::Id(_) | EventSelector::Position(_) => not_found(),
     })

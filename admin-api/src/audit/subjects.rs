@@ -116,7 +116,7 @@ macro_rules! subject_handlers {
         #[utoipa::path(
             get, path = concat!("/audit/at", $path), tag = openapi::AUDIT,
             summary = concat!("Show ", $noun, " as it was"),
-            description = "Its state after an event, by the log. Each field has the event that set it.",
+            description = "Its state after an event, folded from the log. Each field has the event that set it.",
             params($path_params, PointParams), security(("admin" = [])),
             responses((status = 200, description = "The state", body = Envelope<PastState>), PointFails),
         )]

@@ -28,7 +28,7 @@ async fn a_csv_file_has_a_line_for_each_event() {
         fixture.check("export_csv", &fixture.audit(&arguments).expect(0));
         let file = fs::read_to_string(fixture.test_log.path("events.csv")).expect("a file");
         insta::assert_snapshot!(format!("{}_csv", fixture.test_log.name), file);
-        // What is there is not written over.
+        // An existing file is not overwritten.
         fixture.check("export_again", &fixture.audit(&arguments).expect(2));
     }
 }

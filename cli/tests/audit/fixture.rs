@@ -1,4 +1,4 @@
-//! The same story event to a log of either engine: fixed ids, times, and actors.
+//! A log with the same events in either engine: fixed ids, times and actors.
 
 use std::collections::HashMap;
 
@@ -14,38 +14,38 @@ use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 use crate::operator::{CommandOutput, TestLog};
 
-/// The app that most of it is about.
+/// The app of most events.
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
-/// A log with the story, a read model, and how to reach them.
+/// A log with the seed events, and a read model.
 pub struct Fixture {
     pub test_log: TestLog,
     database: Option<String>,
-    /// Where the events are, in the order in which they were event.
+    /// The positions of the seed events, in order.
     pub positions: Vec<Position>,
 }
 
 impl Fixture {
-    /// On both line-ups.
+    /// One fixture with embedded engines, and one with servers.
     pub async fn both() -> [Self; 2] {
         let server = chat_testing::kurrentdb::FakeKurrentDb::start().expect("a server");
         let embedded = TestLog { name: "embedded", folder: folder(), server: None };
         let at_scale = TestLog { name: "at_scale", folder: folder(), server: Some(server) };
         let database = Postgres::shared().create_database();
-        [Self::of(embedded, None).await, Self::of(at_scale, Some(database)).await]
+        [Self::new(embedded, None).await, Self::new(at_scale, Some(database)).await]
     }
 
-    async fn of(test_log: TestLog, database: Option<String>) -> Self {
+    async fn new(test_log: TestLog, database: Option<String>) -> Self {
         let positions = append_seed_events(&*test_log.log().await).await;
         Self { test_log, database, positions }
     }
 
-    /// The position of an event of the story, counted from 1.
+    /// The position of a seed event, by its number from 1.
     pub fn position(&self, number: usize) -> String {
         self.positions[number - 1].to_string()
     }
 
-    /// Folds the log into the read model, and ends.
+    /// Folds the log into the read model, and stops the projector.
     pub async fn project(&self) {
         let mut options =
             ProcessOptions::new("projector", self.test_log.folder.path()).with("--only", "read-model");
@@ -57,12 +57,12 @@ impl Fixture {
         }
         let mut projector = options.spawn();
         projector.wait_for_address().await;
-        let last = self.positions.last().expect("a story");
+        let last = self.positions.last().expect("a seed event");
         projector.wait_until_folded(last.get()).await;
-        projector.end().await;
+        projector.shut_down().await;
     }
 
-    /// Runs `audit` on the line-up.
+    /// Runs an `audit` command on the log and the read model.
     pub fn audit(&self, arguments: &[&str]) -> CommandOutput {
         let mut all = vec!["audit"];
         all.extend(arguments);
@@ -72,13 +72,13 @@ impl Fixture {
         self.test_log.run(&all)
     }
 
-    /// What it answers as JSON: the data of the envelope.
+    /// Runs an `audit` command and returns the data of its JSON output.
     pub fn data(&self, arguments: &[&str]) -> Value {
         let output = self.audit(&[arguments, &["-o", "json"]].concat()).expect(0);
         serde_json::from_str::<Value>(&output.stdout).expect("JSON")["data"].take()
     }
 
-    /// Compares an answer with how it was approved.
+    /// Compares an output with its snapshot.
     #[track_caller]
     pub fn check(&self, name: &str, output: &CommandOutput) {
         insta::assert_snapshot!(
@@ -145,7 +145,7 @@ fn seed_events() -> Vec<SeedEvent> {
     for deletion in &mut events[7..9] {
         deletion.trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     }
-    // As if its end had been lost.
+    // A truncated payload.
     events[11].data.truncate(r#"{"body":"torn"#.len());
     events
 }

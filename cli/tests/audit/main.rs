@@ -1,5 +1,5 @@
-//! `audit` with its verbs that read, on either line-up: a log in a file or in the stand-in for KurrentDB, a read model in
-//! a file or in Postgres.
+//! The `audit` commands that read: with a log in a file and a read model in a file, and with a log in the fake
+//! KurrentDB and a read model in Postgres.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

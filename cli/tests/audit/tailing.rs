@@ -22,8 +22,8 @@ async fn the_last_events_are_shown_oldest_first() {
     }
 }
 
-/// Appends one more message.
-async fn say(fixture: &Fixture, number: u64) {
+/// Appends a message.
+async fn append_message(fixture: &Fixture, number: u64) {
     let append = StreamAppend {
         stream: format!("chat-{APP}-1").as_str().into(),
         expected_revision: ExpectedRevision::Exact(Revision::new(5 + number - 4)),
@@ -51,10 +51,10 @@ async fn follow_delivers_new_events_until_it_is_stopped() {
             serde_json::from_str::<Value>(&line).expect("JSON")["position"].as_u64().expect("a position")
         };
         assert_eq!(next(), fixture.positions[11].get());
-        say(&fixture, 4).await;
+        append_message(&fixture, 4).await;
         let first = next();
         assert!(first > fixture.positions[11].get());
-        say(&fixture, 5).await;
+        append_message(&fixture, 5).await;
         assert!(next() > first);
 
         // Ctrl-C is SIGINT.

@@ -1,4 +1,4 @@
-//! The processes and servers of a line-up, and what can be done to them.
+//! The processes and servers of a deployment, and the faults that can be injected into them.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions};
 
-/// Which log the processes share.
+/// The log that the processes share.
 pub enum Log {
     /// A SQLite file.
     SqliteFile,
@@ -25,15 +25,15 @@ pub enum Log {
     KurrentDb(String),
 }
 
-/// A process that comes back at the same address.
+/// A process that is restarted at the same address.
 struct Member {
     role: Role,
     options: ProcessOptions,
     url: String,
     process: Option<Process>,
-    /// Whether it stood still lately.
+    /// Whether it was paused since its waits were last counted.
     was_paused: bool,
-    /// How often it had waited for over a second when it was last asked.
+    /// The number of its waits of over a second when they were last counted.
     long_waits: u64,
 }
 
@@ -56,7 +56,7 @@ impl Member {
     }
 }
 
-/// Everybody.
+/// All processes and servers.
 pub struct Cluster {
     members: Vec<Member>,
     redis: Redis,
@@ -65,7 +65,7 @@ pub struct Cluster {
     search_folders: [PathBuf; 2],
     /// The flags that name the log.
     log: Vec<(&'static str, String)>,
-    // Removed last, when every process is gone.
+    // Dropped last, after all processes.
     _folder: TempDir,
 }
 
@@ -123,12 +123,12 @@ impl Cluster {
         self.urls(Role::CommandApi).map(|url| Client::routed([url], self.urls(Role::QueryApi))).collect()
     }
 
-    /// A client of the whole.
+    /// A client of all processes.
     pub fn client(&self) -> Client {
         Client::routed(self.urls(Role::CommandApi), self.urls(Role::QueryApi))
     }
 
-    /// Lets something go wrong, and mends it.
+    /// Injects a fault, and repairs it.
     pub async fn inject(&mut self, fault: Fault) {
         match fault {
             Fault::FlushRedis => self.redis.flush().expect("a flush"),
@@ -146,7 +146,7 @@ impl Cluster {
             }
             Fault::End(role, any) => {
                 let member = self.member(role, any);
-                member.process.take().expect("a process").end().await;
+                member.process.take().expect("a process").shut_down().await;
                 member.process = Some(member.options.spawn());
             }
             Fault::Pause(role, any, time) => {
@@ -166,13 +166,13 @@ impl Cluster {
         of_role.swap_remove(place)
     }
 
-    /// How often the command APIs have waited for numbers that another one was given, each since it was started, and how
-    /// often for over a second since this was asked last. Who was stopped meanwhile does not count: what it waited for
-    /// was its own end of the pause.
+    /// Counts how often the command APIs have waited for the append of another one's number since they were started,
+    /// and how often for over a second since the last call. Waits of a process that was paused do not count: its pause
+    /// is part of the wait.
     pub async fn predecessor_waits(&mut self) -> (u64, u64) {
         let (mut all, mut long) = (0, 0);
         for member in self.members.iter_mut().filter(|member| member.role == Role::CommandApi) {
-            // One that is starting has not waited for anything.
+            // A process that is starting has not waited yet.
             let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
             let text = String::from_utf8_lossy(&metrics.body).into_owned();
             let value = |name: &str| -> u64 {
@@ -181,7 +181,7 @@ impl Cluster {
             };
             let waits = value("command_predecessor_wait_seconds_count ");
             let long_ones = waits - value("command_predecessor_wait_seconds_bucket{le=\"1\"} ");
-            // Fewer than before: it was started again.
+            // Fewer than before: the process was restarted.
             let known = if long_ones < member.long_waits { 0 } else { member.long_waits };
             if !std::mem::take(&mut member.was_paused) {
                 long += long_ones - known;
@@ -192,9 +192,9 @@ impl Cluster {
         (all, long)
     }
 
-    /// Ends everybody, and makes sure that each projection holds what a rebuild from the log alone holds.
+    /// Stops all processes, and asserts that each projection has the same content as a rebuild from the log.
     pub async fn compare_with_rebuild(mut self) {
-        let head = self.folded().await;
+        let head = self.wait_until_caught_up().await;
         for member in self.members.iter().filter(|member| member.role == Role::SearchProjector) {
             member.process().wait_until_folded(head).await;
         }
@@ -204,10 +204,10 @@ impl Cluster {
         })
         .await;
         for member in &mut self.members {
-            member.process.take().expect("a process").end().await;
+            member.process.take().expect("a process").shut_down().await;
         }
         for search_folder in &self.search_folders {
-            let live = digests::of(&read_model, search_folder).await;
+            let live = digests::compute(&read_model, search_folder).await;
             let rebuilt = folder();
             let projector = with_log(ProcessOptions::new("projector", rebuilt.path()), &self.log);
             let rebuilt = digests::from_projector(&projector, rebuilt.path(), &live).await;
@@ -215,8 +215,8 @@ impl Cluster {
         }
     }
 
-    /// The position that some projector has reached with nothing left to fold.
-    async fn folded(&self) -> u64 {
+    /// Waits until a projector has folded the whole log, and returns its position.
+    async fn wait_until_caught_up(&self) -> u64 {
         let url = self.urls(Role::SearchProjector).next().expect("a projector");
         let client = Client::new(url);
         eventually("nothing left to fold", async || {

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// What a process does.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     CommandApi,
@@ -15,33 +15,33 @@ pub enum Role {
     QueryApi,
 }
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// Redis forgets everything.
+    /// Redis loses all its data (FLUSHALL).
     FlushRedis,
-    /// Redis is killed and comes back with nothing.
+    /// Redis is killed and restarted without data.
     RestartRedisEmpty,
-    /// Redis answers nobody for a while.
+    /// Redis is paused.
     PauseRedis(Duration),
     /// Postgres is restarted.
     RestartPostgres,
     /// A process is killed (SIGKILL) and started again.
     Kill(Role, usize),
-    /// A process is asked to end (SIGTERM) and started again.
+    /// A process is stopped (SIGTERM) and started again.
     End(Role, usize),
-    /// A process stands still for a while, in the middle of whatever it is doing.
+    /// A process is paused (SIGSTOP) and resumed.
     Pause(Role, usize, Duration),
 }
 
-/// An endless row of faults: of each kind as many, in an order of chance.
+/// An endless sequence of faults: equally many of each kind, in random order.
 pub struct Faults {
     random: StdRng,
     round: Vec<Fault>,
 }
 
 impl Faults {
-    /// The row that belongs to a seed.
+    /// Creates the sequence of a seed.
     pub fn new(seed: u64) -> Self {
         Self { random: StdRng::seed_from_u64(seed), round: Vec::new() }
     }

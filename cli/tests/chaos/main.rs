@@ -1,9 +1,9 @@
-//! Command APIs, projectors and query APIs of their own under load, while their engines and they themselves are flushed,
-//! restarted, paused and killed. Afterwards every acknowledged command is there once, numbers have no gap, and every
-//! projection equals a rebuild from the log.
+//! Separate command APIs, projectors and query APIs under load, while engines and processes are flushed, restarted,
+//! paused and killed. Afterwards, every acknowledged command is stored once, numbers have no gap, and every projection
+//! equals a rebuild from the log.
 //!
-//! `CHAOS_SEED` repeats a run's choices, `CHAOS_FAULTS` sets how many faults there are (12 unless set), `CHAOS_SECONDS`
-//! how long the load lasts at least (40 unless set). `just soak` runs 36 faults in 125 seconds.
+//! `CHAOS_SEED` repeats the choices of a run, `CHAOS_FAULTS` sets the number of faults (12 by default), and
+//! `CHAOS_SECONDS` the minimum duration of the load (40 by default). `just soak` runs 36 faults in 125 seconds.
 
 #![expect(
     clippy::expect_used,
@@ -43,7 +43,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
-/// Ten processes and three servers are enough for a small machine: one run after the other.
+/// Runs one test at a time: each has ten processes and three servers.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,9 +57,9 @@ async fn no_acknowledged_command_is_lost_under_faults_of_redis_and_postgres() {
 async fn no_acknowledged_command_is_lost_under_faults_of_kurrentdb_redis_and_postgres() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let seed = seed("CHAOS_SEED");
-    let log = FakeKurrentDb::start().expect("the stand-in");
+    let log = FakeKurrentDb::start().expect("a fake KurrentDB");
     let cluster = Cluster::start(Log::KurrentDb(log.url())).await;
-    // From here on: what processes need to start is not what is tested.
+    // Faults begin here: the start of the processes is not tested.
     log.set_fault_plan(FaultPlan {
         seed,
         lost_answers: 40,
@@ -73,7 +73,7 @@ async fn no_acknowledged_command_is_lost_under_faults_of_kurrentdb_redis_and_pos
     run_under_faults(cluster, seed).await;
 }
 
-/// Loads the processes while everything fails in turn, and looks at what is left.
+/// Injects faults under load, and checks the result.
 async fn run_under_faults(mut cluster: Cluster, seed: u64) {
     let (count, at_least) = (setting("CHAOS_FAULTS", 12), Duration::from_secs(setting("CHAOS_SECONDS", 40)));
     eprintln!("CHAOS_SEED={seed} CHAOS_FAULTS={count} CHAOS_SECONDS={}", at_least.as_secs());
@@ -105,7 +105,7 @@ async fn run_under_faults(mut cluster: Cluster, seed: u64) {
     }
     sleep(at_least.saturating_sub(started.elapsed())).await;
     stop.send_replace(true);
-    // A writer that panicked has found something.
+    // A writer that panicked has found an error.
     writers.join_all().await;
 
     cluster.wait_until_ready().await;

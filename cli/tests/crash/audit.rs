@@ -1,6 +1,6 @@
 //! Compares the state after a restart with the responses that clients got before it.
 //!
-//! What was uncertain is settled by the first look: from then on it has happened or it has not.
+//! The first check after a restart settles each uncertain command: it is stored or it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::harness::api::{app_path, chat_path, create_app, number};
 use crate::harness::client::{Client, Reply};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
-/// What was looked at.
+/// The number of checked apps, chats and messages.
 pub struct AuditSummary {
     chats: usize,
     messages: usize,
@@ -30,7 +30,7 @@ impl fmt::Display for AuditSummary {
     }
 }
 
-/// Checks every app, and the chats touched since the last check, or all.
+/// Checks every app, and the chats written to since the last check, or all chats.
 pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> AuditSummary {
     let fresh = newest(client).await;
     let mut audited = AuditSummary { chats: 0, messages: 0, acknowledged: 0, settled: 0 };
@@ -55,7 +55,7 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     audited
 }
 
-/// A command's answer whose token makes queries see everything up to now, in the read model and in search.
+/// Executes a command. With its token, queries see everything up to now, in the read model and in search.
 async fn newest(client: &Client) -> Reply {
     let token = create_app(client, "how far").await;
     let path = format!("{}/chats", app_path(&token));
@@ -80,11 +80,11 @@ async fn check_app(client: &Client, fresh: &Reply, token: &str, app: &mut App) -
     assert!(possible.contains(&count), "{count} chats, {possible:?} were created");
     let listed = list_chats(client, fresh, token).await;
     let numbers: Vec<u64> = (1..=count).collect();
-    assert_eq!(listed, numbers, "chats have no gap and no double");
+    assert_eq!(listed, numbers, "chats have no gap and no duplicate");
     for number in &numbers {
         app.chats.entry(*number).or_default();
     }
-    assert_eq!(app.chats.len() as u64, count, "acknowledged chats are there");
+    assert_eq!(app.chats.len() as u64, count, "acknowledged chats exist");
     settled -= usize::try_from(count - known).expect("a count").min(settled);
     settled + usize::try_from(count - known).expect("a count")
 }
@@ -102,7 +102,7 @@ async fn list_chats(client: &Client, fresh: &Reply, token: &str) -> Vec<u64> {
     numbers
 }
 
-/// The messages of a chat in the order of the list.
+/// Lists the messages of a chat.
 async fn list(client: &Client, fresh: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
     let read = client.get(chat_path(token, chat)).after(fresh).send().await.expect(200).json();
     let mut listed = Vec::new();
@@ -115,15 +115,19 @@ async fn list(client: &Client, fresh: &Reply, token: &str, chat: u64) -> Vec<(u6
         }
         next = page.links().remove("next");
     }
-    assert_eq!(number(&read, "message_count"), listed.len() as u64, "chat {chat} counts what it lists");
+    assert_eq!(
+        number(&read, "message_count"),
+        listed.len() as u64,
+        "the count of chat {chat} equals the number of its messages"
+    );
     listed
 }
 
-/// Checks a chat against its list; how many uncertain outcomes that settled.
+/// Checks a chat against the list of its messages. Returns the number of uncertain outcomes that this settled.
 fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, what: &str) -> usize {
     assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "{what}: messages in order, each number once");
     let bodies: BTreeSet<&String> = listed.iter().map(|(_, body)| body).collect();
-    assert_eq!(bodies.len(), listed.len(), "{what}: a message is there twice");
+    assert_eq!(bodies.len(), listed.len(), "{what}: a message exists twice");
 
     let listed: BTreeMap<u64, String> = listed.into_iter().collect();
     let mut settled = 0;
@@ -140,7 +144,7 @@ fn check_chat(chat: &mut Chat, listed: Vec<(u64, String)>, what: &str) -> usize 
         assert!(uncertain.remove(body), "{what}, message {number}: {body:?} was never posted here");
         chat.messages.insert(*number, Message::new(body.clone()));
     }
-    // Deleted messages are not listed, but their numbers are known: acknowledged ones alone are ever deleted.
+    // Deleted messages are not listed, but their numbers are known: only acknowledged messages are deleted.
     let numbers: Vec<u64> = chat.messages.keys().copied().collect();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
     assert_eq!(numbers, expected, "{what}: numbers have no gap");
@@ -157,7 +161,7 @@ fn check_message(message: &mut Message, listed: Option<&String>, what: &str) {
     let is_expected = found == message.body || possible.as_ref() == Some(&found);
     assert!(
         is_expected,
-        "{what}: {found:?} is there, {:?} was acknowledged, perhaps {possible:?}",
+        "{what}: found {found:?}; {:?} was acknowledged, and {possible:?} may have been stored",
         message.body
     );
     message.body = found;

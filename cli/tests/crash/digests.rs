@@ -1,4 +1,4 @@
-//! Digests of projections: as they are, and as a rebuild from the log alone makes them.
+//! Digests of projections: of the live ones, and of a rebuild from the log.
 
 use std::fs;
 use std::path::Path;
@@ -10,30 +10,30 @@ use chat_sqlite::SqliteReadModel;
 use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 
-/// What projections hold, and up to where.
+/// The digests of projections, and the position up to which they are folded.
 #[derive(Debug)]
 pub struct Digests {
-    /// Both have folded the log up to here. Where positions count other things than this system's events, the same
-    /// content may be told to stand at several.
+    /// The position up to which both have folded the log. If positions do not count events, the same content may be
+    /// reported at several positions.
     pub position: u64,
     /// The digests.
     pub content: Content,
 }
 
-/// The digests of what projections hold.
+/// The digests of the content of both projections.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Content {
     read_model: String,
     search_index: String,
 }
 
-/// The digests of the projections in a folder that no process writes to.
+/// Computes the digests of the projections in a folder that no process writes to.
 pub async fn from_folder(folder: &Path) -> Digests {
-    of(&SqliteReadModel::new(folder.join("read-model.db")), &folder.join("search-index")).await
+    compute(&SqliteReadModel::new(folder.join("read-model.db")), &folder.join("search-index")).await
 }
 
-/// The digests of projections that no process writes to.
-pub async fn of(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
+/// Computes the digests of projections that no process writes to.
+pub async fn compute(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
     let read_model = read_model.digest().await.expect("the read model's digest");
     let search_index = TantivyIndex::open(search_index).expect("the search index");
     let (position, search_index) = search_index.digest().expect("the search index's digest");
@@ -42,12 +42,12 @@ pub async fn of(read_model: &dyn ReadModel, search_index: &Path) -> Digests {
     Digests { position: read_model.position.min(position).get(), content }
 }
 
-/// The digests of projections folded anew from a copy of the folder's log, as far as `live` has got.
+/// Computes the digests of a rebuild from a copy of the folder's log, up to the position of `live`.
 pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     let rebuilt = folder();
     for entry in fs::read_dir(source).expect("the folder") {
         let entry = entry.expect("a folder entry");
-        // The log, and what SQLite keeps beside it.
+        // The log, and the files that SQLite keeps beside it.
         if entry.file_name().to_string_lossy().starts_with("events.db") {
             fs::copy(entry.path(), rebuilt.path().join(entry.file_name())).expect("a copy of the log");
         }
@@ -55,10 +55,10 @@ pub async fn from_rebuild(source: &Path, live: &Digests) -> Digests {
     from_projector(&ProcessOptions::new("projector", rebuilt.path()), rebuilt.path(), live).await
 }
 
-/// The digests of what a projector makes of its log in a new folder, as far as `live` has got.
+/// Computes the digests of the projections that a projector builds in a new folder, up to the position of `live`.
 pub async fn from_projector(projector: &ProcessOptions, folder: &Path, live: &Digests) -> Digests {
     let projector = projector.start().await;
     projector.wait_until_folded(live.position).await;
-    projector.end().await;
+    projector.shut_down().await;
     from_folder(folder).await
 }

@@ -3,78 +3,78 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything that clients were told.
+/// Everything that was acknowledged to clients, and every uncertain outcome.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// The apps by token.
     pub apps: BTreeMap<String, App>,
     /// Chats written to since the last audit.
     pub touched: BTreeSet<(String, u64)>,
-    /// The longest that a command took which was carried out.
+    /// The duration of the slowest executed command.
     pub longest: Duration,
 }
 
-/// What is known of an app.
+/// The known state of an app.
 #[derive(Debug)]
 pub struct App {
     /// The acknowledged name.
     pub name: String,
-    /// Names that may have been given, their answers lost.
+    /// Names that may have been stored; the responses were lost.
     pub uncertain_names: Vec<String>,
     /// Acknowledged chats by number.
     pub chats: BTreeMap<u64, Chat>,
-    /// Chats whose answers were lost.
+    /// The number of chats whose responses were lost.
     pub uncertain_chats: usize,
 }
 
-/// What is known of a chat.
+/// The known state of a chat.
 #[derive(Debug, Default)]
 pub struct Chat {
     /// Acknowledged messages by number.
     pub messages: BTreeMap<u64, Message>,
-    /// Bodies of messages whose answers were lost. Every body is used once.
+    /// Bodies of messages whose responses were lost. Every body is used once.
     pub uncertain: BTreeSet<String>,
 }
 
-/// What is known of a message.
+/// The known state of a message.
 #[derive(Debug)]
 pub struct Message {
-    /// What was acknowledged last: its body, or nothing where it was deleted.
+    /// The last acknowledged body; `None` once it is deleted.
     pub body: Option<String>,
-    /// A change whose answer was lost.
+    /// A change whose response was lost.
     pub uncertain: Option<Change>,
 }
 
 /// A change of a message.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Another body.
+    /// An edit to this body.
     Edit(String),
-    /// Its end.
+    /// A deletion.
     Delete,
 }
 
 impl App {
-    /// An app of which nothing is known but its name.
+    /// A new app.
     pub fn new(name: String) -> Self {
         Self { name, uncertain_names: Vec::new(), chats: BTreeMap::new(), uncertain_chats: 0 }
     }
 }
 
 impl Message {
-    /// A message as it was created.
+    /// A new message.
     pub fn new(body: String) -> Self {
         Self { body: Some(body), uncertain: None }
     }
 }
 
 impl Ledger {
-    /// Notes how long a command took.
-    pub fn took(&mut self, time: Duration) {
+    /// Records the duration of a command.
+    pub fn record_duration(&mut self, time: Duration) {
         self.longest = self.longest.max(time);
     }
 
-    /// Acknowledged messages.
+    /// The number of acknowledged messages.
     pub fn acknowledged(&self) -> usize {
         self.apps.values().flat_map(|app| app.chats.values()).map(|chat| chat.messages.len()).sum()
     }
@@ -84,7 +84,7 @@ impl Ledger {
         self.apps.get_mut(token).expect("a known app")
     }
 
-    /// A chat, for something that is about to be written to it.
+    /// A chat that is about to be written to; the next check includes it.
     pub fn touch(&mut self, token: &str, chat: u64) -> &mut Chat {
         self.touched.insert((token.to_owned(), chat));
         self.app(token).chats.get_mut(&chat).expect("a known chat")

@@ -1,4 +1,4 @@
-//! Clients that write until the server is gone, or until they are told to stop, and keep a ledger of what they were told.
+//! Clients that write until the server is killed or a stop is requested, and record every response in a ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::ledger::{App, Change, Chat, Ledger, Message};
 const WRITERS: u64 = 8;
 const CHATS: u64 = 3;
 
-/// How long a writer holds still after it was refused.
+/// The pause of a writer after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
-/// When writers stop.
+/// The condition on which writers stop.
 #[derive(Clone, Debug)]
 pub enum StopCondition {
-    /// At the first request that may be lost.
+    /// The first request that may be lost.
     ServerGone,
-    /// When told to.
+    /// A signal.
     Signaled(watch::Receiver<bool>),
 }
 
-/// Starts the writers, on an app of the round's own and on those of earlier rounds. Each writes through any of `clients`.
+/// Starts the writers, on a new app and on those of earlier rounds. Each writes through any of `clients`.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
@@ -63,14 +63,14 @@ pub async fn start(
     writers
 }
 
-/// Why a request did not do what it was to do.
+/// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendFailure {
-    /// Refused for the moment: nothing was carried out.
+    /// Refused for now: nothing was executed.
     Refused,
-    /// There is no server.
+    /// The server can't be reached.
     NotSent,
-    /// It may have been carried out or not.
+    /// The outcome is unknown.
     Lost,
 }
 
@@ -94,7 +94,7 @@ struct Writer {
     ledger: Arc<Mutex<Ledger>>,
     random: StdRng,
     newest: String,
-    /// Messages that this writer created and nobody else changes.
+    /// The messages that this writer created. No other writer changes them.
     own: Vec<(String, u64, u64)>,
     name: String,
     written: u64,
@@ -117,7 +117,7 @@ impl Writer {
                 _ => self.create_message().await,
             };
             match (step, &self.until) {
-                (Ok(()), _) => self.ledger.lock().await.took(started.elapsed()),
+                (Ok(()), _) => self.ledger.lock().await.record_duration(started.elapsed()),
                 (Err(SendFailure::NotSent | SendFailure::Lost), StopCondition::ServerGone) => return,
                 (Err(_), _) => sleep(REFUSED_PAUSE).await,
             }
@@ -129,7 +129,7 @@ impl Writer {
         format!("{} text {}", self.name, self.written)
     }
 
-    /// An app: mostly the round's own, now and then an older one.
+    /// An app: usually that of the round, sometimes an older one.
     async fn any_app(&mut self) -> String {
         if self.random.random_ratio(9, 10) {
             return self.newest.clone();
@@ -141,7 +141,7 @@ impl Writer {
 
     async fn create_app(&mut self) -> Result<(), SendFailure> {
         let name = self.text();
-        // An app whose answer is lost can't be found again: nobody has its token.
+        // An app whose response is lost can't be found again, because its token is unknown.
         let reply = send(self.client.post(format!("{API}/apps"), &json!({ "name": name }))).await?;
         let token = reply.json()["data"]["app_token"].as_str().expect("a token").to_owned();
         self.ledger.lock().await.apps.insert(token, App::new(name));
@@ -149,7 +149,7 @@ impl Writer {
     }
 
     async fn rename_app(&mut self) -> Result<(), SendFailure> {
-        // Only the first writer renames: with several, which name came last would be anybody's guess.
+        // Only the first writer renames: with several, the last name would be unknown.
         if !self.name.ends_with("writer 0") {
             return Ok(());
         }
@@ -220,7 +220,7 @@ impl Writer {
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(drop);
         if outcome == Err(SendFailure::Lost) {
-            // What becomes of it is settled later; another change now would come before or after it.
+            // The outcome is settled later. Until then, another change could be stored before or after this one.
             self.own.swap_remove(place);
         }
         self.note_change(&token, chat, message, Change::Edit(body), outcome).await;

@@ -1,7 +1,7 @@
-//! Kills the server with SIGKILL at random moments under load, again and again, and makes sure after each restart that
-//! nothing acknowledged is lost, nothing is there twice, numbers have no gap, and projections equal a rebuild.
+//! Kills the server with SIGKILL at random moments under load, repeatedly, and checks after each restart that no
+//! acknowledged command is lost or stored twice, that numbers have no gap, and that projections equal a rebuild.
 //!
-//! `CRASH_SEED` repeats a run's choices, `CRASH_ROUNDS` sets how often the server is killed (15 unless set; 50 in
+//! `CRASH_SEED` repeats the choices of a run, and `CRASH_ROUNDS` sets the number of kills (15 by default, 50 in
 //! `just soak`).
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -30,7 +30,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-/// Everything ever written is checked after every so many rounds, and after the last; else what the round touched.
+/// The number of rounds between two checks of everything. The other rounds check only what they have written.
 const FULL_AUDIT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,22 +54,22 @@ async fn no_acknowledged_command_is_lost_when_the_server_is_killed() {
         eprintln!("round {round}: {audited}");
         server = compare_with_rebuild(server, &options, folder.path()).await;
     }
-    server.end().await;
+    server.shut_down().await;
     let ledger = ledger.lock().await;
     assert!(ledger.acknowledged() > usize::try_from(rounds).expect("a count"), "hardly anything was written");
 }
 
-/// Lets several clients write until the server is killed in the middle of it.
+/// Lets several clients write, and kills the server while they do.
 async fn load_and_kill(server: Process, ledger: &Arc<Mutex<Ledger>>, round: u64, random: &mut StdRng) {
     let writers =
         load::start(&[server.client()], ledger, round, random.random(), &StopCondition::ServerGone).await;
     sleep(Duration::from_millis(random.random_range(0..=300))).await;
     server.kill();
-    // Each stops at its first request that gets no answer.
+    // Each client stops at its first request without a response.
     writers.join_all().await;
 }
 
-/// Now and then, kills a server before it is ready.
+/// Sometimes starts a server and kills it before it is ready.
 async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     while random.random_ratio(1, 4) {
         let starting = options.spawn();
@@ -78,9 +78,9 @@ async fn kill_while_starting(options: &ProcessOptions, random: &mut StdRng) {
     }
 }
 
-/// Ends the server, makes sure that its projections hold what a rebuild from the log alone holds, and starts it again.
+/// Stops the server, asserts that its projections have the same content as a rebuild from the log, and restarts it.
 async fn compare_with_rebuild(server: Process, options: &ProcessOptions, folder: &Path) -> Process {
-    server.end().await;
+    server.shut_down().await;
     let live = digests::from_folder(folder).await;
     let rebuilt = digests::from_rebuild(folder, &live).await;
     assert_eq!(live.position, rebuilt.position, "the projections have not folded the whole log");

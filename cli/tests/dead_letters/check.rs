@@ -1,4 +1,4 @@
-//! `events check`: every event is read, and nothing touched.
+//! `events check`: reads every event and changes nothing.
 
 use chat_domain::event::SchemaVersion;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::harness::deadline::eventually;
 use crate::redaction::{name, redacted};
 use crate::test_system::{TestSystem, Topology};
 
-/// A type that would clear a screen, turn what follows around, and begin a line of its own.
+/// An event type with control characters that clear a screen, change the direction of text, and begin a new line.
 const HOSTILE: &str = "MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage";
 
-/// Makes sure that a text does nothing to a terminal, and says so of what would.
-fn assert_tame(text: &str) {
+/// Asserts that a text contains no control characters, and that those of the event type are escaped.
+fn assert_escaped(text: &str) {
     let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
     assert!(!text.contains(is_control), "{text:?}");
     assert!(text.contains(r"MessagePinned\u{1b}[2J\u{9b}2J\u{202e}\nmessage"), "{text:?}");
@@ -40,8 +40,8 @@ async fn check_unreadable_events(topology: Topology) {
         (append(&*log, "chat-operations", "Fired", "{}").await, "ACT"),
     ];
     let found = system.run(&["events", "check", "--limit", "4"]).await.expect(1);
-    assert_tame(&found.text());
-    assert!(!found.text().contains("secret"), "payloads are users' texts");
+    assert_escaped(&found.text());
+    assert!(!found.text().contains("secret"), "payloads contain people's texts and are not shown");
     insta::assert_snapshot!(
         format!("check_{}", name(&system)),
         redacted(&system, &token, &positions, &found.text())
@@ -50,20 +50,20 @@ async fn check_unreadable_events(topology: Topology) {
         let letters = system.run(&["dead-letters", "list"]).await;
         (letters.0.status.code() == Some(1)).then_some(letters)
     });
-    assert_tame(&letters.await.text());
+    assert_escaped(&letters.await.text());
     let pinned = positions[0].0.to_string();
-    // A trial does not go with a projector that moves at the same moment.
+    // A dry run fails if a projector commits at the same time.
     let shown = eventually("it is shown", async || {
         let shown = system.run(&["dead-letters", "show", &pinned]).await;
         (shown.0.status.code() == Some(0)).then(|| shown.text())
     });
     let shown = shown.await;
-    assert_tame(&shown);
-    assert!(shown.contains(&stream), "where it is to be copied, a stream's name is whole: {shown}");
+    assert_escaped(&shown);
+    assert!(shown.contains(&stream), "`show` prints the whole stream name: {shown}");
     let from = positions[3].0.to_string();
     let later = system.run_json(&["events", "check", "--from", &from]).await;
     assert_eq!(later["status"], "finding");
-    // Of a server that others share, only this system's streams are read.
+    // On a shared server, only the streams of this system are read.
     let (problems, events) = match topology {
         Topology::Embedded => (json!({ "unknown_stream": 1, "unknown_type": 1 }), 2),
         Topology::AtScale => (json!({ "unknown_type": 1 }), 1),

@@ -1,4 +1,4 @@
-//! An event that no program can read, from its being found to its being acknowledged, on both line-ups.
+//! Listing, retrying, discarding and acknowledging an unreadable event, on both topologies.
 
 use chat_domain::Position;
 use serde_json::Value;
@@ -28,7 +28,7 @@ impl CommandScenario {
         let broken = append(&*log, &stream, "MessageCreated", r#"{"message_number":3,"body":7}"#).await;
         let behind = append(&*log, &stream, "MessageCreated", &created(4, "four")).await;
         let scenario = Self { system, token, positions: vec![(broken, "BROKEN"), (behind, "BEHIND")] };
-        scenario.reason_becomes(Some("2 events could not be applied and are dead letters")).await;
+        scenario.wait_for_reason(Some("2 events could not be applied and are dead letters")).await;
         scenario
     }
 
@@ -36,8 +36,8 @@ impl CommandScenario {
         self.positions[0].0.to_string()
     }
 
-    /// Waits until the projecting process says this of both projections.
-    async fn reason_becomes(&self, reason: Option<&str>) {
+    /// Waits until `/readyz` of the projecting process reports this reason for both projections.
+    async fn wait_for_reason(&self, reason: Option<&str>) {
         let client = self.system.projecting().client();
         eventually(&format!("{reason:?}"), async || {
             let ready = client.get("/readyz").send().await.json();
@@ -48,7 +48,7 @@ impl CommandScenario {
         .await;
     }
 
-    /// Carries a command out, and compares what it says.
+    /// Runs a command, and compares its output with the snapshot.
     async fn check_output(&self, verb: &str, arguments: &[&str], code: i32) {
         let answer = self.system.run(arguments).await.expect(code);
         let said = format!("{}---\n{}", answer.text(), answer.stderr());
@@ -73,10 +73,10 @@ async fn check_every_command(topology: Topology) {
     let behind = scenario.positions[1].0.to_string();
     scenario.check_output("discard_behind", &["dead-letters", "discard", &behind], 2).await;
     scenario.check_output("discard_dry_run", &["dead-letters", "discard", &broken, "--dry-run"], 0).await;
-    scenario.reason_becomes(Some("2 events could not be applied and are dead letters")).await;
+    scenario.wait_for_reason(Some("2 events could not be applied and are dead letters")).await;
     let discard = ["dead-letters", "discard", &broken, "--execute", "--reason", "it holds no text"];
     scenario.check_output("discard", &discard, 0).await;
-    scenario.reason_becomes(Some("1 events were discarded and not acknowledged")).await;
+    scenario.wait_for_reason(Some("1 events were discarded and not acknowledged")).await;
 
     let client = scenario.system.client();
     let path = |number| message_path(&scenario.token, 1, number);
@@ -86,13 +86,13 @@ async fn check_every_command(topology: Topology) {
     }
     let fifth = create_message(client, &scenario.token, 1, "five").await;
     let chat = client.get(chat_path(&scenario.token, 1)).after(&fifth).send().await.expect(200).json();
-    assert_eq!(chat["message_count"], 4, "the discarded one does not count: {chat}");
+    assert_eq!(chat["message_count"], 4, "the discarded message is not counted: {chat}");
 
     scenario.check_output("list_discarded", &["dead-letters", "list"], 1).await;
     scenario.check_output("acknowledge_dry_run", &["dead-letters", "acknowledge", "--all"], 0).await;
     let acknowledge = ["dead-letters", "acknowledge", &broken, "--execute", "--reason", "the app was told"];
     scenario.check_output("acknowledge", &acknowledge, 0).await;
-    scenario.reason_becomes(None).await;
+    scenario.wait_for_reason(None).await;
     scenario.check_output("list_nothing", &["dead-letters", "list"], 0).await;
     scenario.check_output("show_acknowledged", &["dead-letters", "show", &broken], 0).await;
     let listed = scenario.system.run_json(&["dead-letters", "list", "--all"]).await;

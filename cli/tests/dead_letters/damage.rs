@@ -1,4 +1,4 @@
-//! Writing into a log what no process would.
+//! Writes events that no process of the system would write.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub async fn append(log: &dyn EventStore, stream: &str, event_type: &'static str
     append_version(log, stream, event_type, SchemaVersion::CURRENT, data).await
 }
 
-/// The same, of any version.
+/// Appends an event of any schema version to the end of a stream.
 pub async fn append_version(
     log: &dyn EventStore,
     stream: &str,
@@ -58,7 +58,7 @@ pub async fn append_version(
         }],
     };
     let appended = log.append(vec![append]).await.remove(0);
-    appended.expect("it is stored").position
+    appended.expect("an append").position
 }
 
 /// The payload of a message's creation.
@@ -68,7 +68,7 @@ pub fn created(number: u64, body: &str) -> String {
     Event::from(MessageCreated { message_number, body }).payload()
 }
 
-/// All events.
+/// Reads all events.
 pub async fn events(log: &dyn EventStore) -> Vec<RecordedEvent> {
     let mut events: Vec<RecordedEvent> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! Events that can't be applied, from the operator's side: real processes, and the real command beside them.
+//! The dead-letter commands, beside running processes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

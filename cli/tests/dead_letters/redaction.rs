@@ -1,10 +1,10 @@
-//! Answers without what differs from run to run.
+//! Replaces the parts of an output that differ between runs.
 
 use chat_domain::Position;
 
 use crate::test_system::{TestSystem, Topology};
 
-/// Takes out the folder, the token, times, ids, and the width of columns; names positions.
+/// Replaces the folder, the token, times, ids and the width of columns; gives names to positions.
 pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)], text: &str) -> String {
     let mut text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -14,7 +14,7 @@ pub fn redacted(system: &TestSystem, token: &str, positions: &[(Position, &str)]
     let words = |line: &str| {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
         let redacted = words.iter().enumerate().map(|(index, word)| {
-            // A count may be the same number as a position.
+            // A count may equal a position.
             let counts = words.get(index + 1).is_some_and(|next| ["events", "findings"].contains(next));
             redacted_word(if counts { &[] } else { positions }, word)
         });
@@ -35,13 +35,13 @@ fn redacted_word(positions: &[(Position, &str)], word: &str) -> String {
     let known = positions.iter().find(|(position, _)| position.get() == number);
     match known {
         Some((_, name)) => word.replace(plain, &format!("[{name}]")),
-        // Of few events, only positions and sums of types have more digits.
+        // With few events, only positions and totals have several digits.
         None if plain.len() > 2 => word.replace(plain, "N"),
         None => word.to_owned(),
     }
 }
 
-/// The line-up's name, for snapshots.
+/// The name of the topology in snapshots.
 pub fn name(system: &TestSystem) -> &'static str {
     match system.topology {
         Topology::Embedded => "embedded",

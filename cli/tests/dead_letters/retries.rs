@@ -1,4 +1,4 @@
-//! Events that an older program could not read, and this one can: the projections are folded as that one would have.
+//! Retries of events that an older program could not read and this one can.
 
 use chat_ports::event_store::EventStore;
 use chat_postgres::PostgresUrl;
@@ -10,7 +10,7 @@ use crate::damage::{events, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
 use crate::test_system::{TestSystem, Topology};
 
-/// Folds the log as a program would that can't read chats' creations and second messages.
+/// Folds the log like a program that can't read the creation of chats and the second message of a chat.
 async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn EventStore) {
     let mut projection = target.recreate().await.expect("a new projection");
     let mut events = events(log).await;
@@ -23,7 +23,7 @@ async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn Event
     projection.fold(log.log_id().await.expect("the log"), events, up_to).await.expect("a fold");
 }
 
-/// A system that has upgraded: a chat with three messages, of which the projections have none.
+/// Starts an upgraded system: the log has a chat with three messages, and the projections have none of them.
 async fn upgraded(topology: Topology) -> (TestSystem, String) {
     let mut system = TestSystem::start(topology).await;
     let token = create_app(system.client(), "an app").await;
@@ -48,7 +48,7 @@ async fn upgraded(topology: Topology) -> (TestSystem, String) {
     (system, token)
 }
 
-async fn all_is_there(system: &TestSystem, token: &str) {
+async fn assert_all_messages_exist(system: &TestSystem, token: &str) {
     for client in system.clients() {
         let chat = client.get(chat_path(token, 1)).send().await.expect(200).json();
         assert_eq!(chat["message_count"], 3);
@@ -72,7 +72,7 @@ async fn check_retry(topology: Topology) {
         .iter()
         .map(|step| (step["projection"].as_str(), step["parked"].as_u64(), step["would_apply"].as_u64()))
         .collect();
-    // The chat's messages can be applied once its app's stream has made the chat.
+    // The chat's messages can be applied once the app's stream has created the chat.
     let (read_model, search_index) = (Some("read_model"), Some("search_index"));
     assert_eq!(
         steps,
@@ -82,7 +82,7 @@ async fn check_retry(topology: Topology) {
 
     let done = ["dead-letters", "retry", "--all", "--execute", "--reason", "the new program reads them"];
     system.run(&done).await.expect(0);
-    all_is_there(&system, &token).await;
+    assert_all_messages_exist(&system, &token).await;
     system.run(&["dead-letters", "list"]).await.expect(0);
     system.run(&["projections", "verify", "read-model", "--full"]).await.expect(0);
     system.run(&["projections", "verify", "search-index", "--full"]).await.expect(0);
@@ -105,5 +105,5 @@ async fn without_a_projector_the_command_applies_the_action_itself() {
     system.run(&done).await.expect(0);
     system.run(&["dead-letters", "list"]).await.expect(0);
     system.start_processes().await;
-    all_is_there(&system, &token).await;
+    assert_all_messages_exist(&system, &token).await;
 }

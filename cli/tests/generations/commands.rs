@@ -4,7 +4,7 @@ use crate::harness::api::{create_app, create_chat, create_message};
 use crate::harness::deadline::eventually;
 use crate::test_system::{CommandOutput, TestSystem, Topology};
 
-/// Takes out what differs from run to run: the folder, the server, the token, times, sizes, rates, large numbers.
+/// Replaces the parts of an output that differ between runs: folder, server, token, times, sizes, rates, large numbers.
 fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
     let text = text.replace(&system.folder().display().to_string(), "[FOLDER]").replace(token, "[TOKEN]");
     let text = text.replace(&format!("{}…", &token[..4]), "[TOKEN]…");
@@ -21,7 +21,7 @@ fn redacted(system: &TestSystem, token: &str, text: &str) -> String {
     shown
 }
 
-/// `116 KiB` is `[SIZE]`.
+/// Replaces sizes such as `116 KiB` by `[SIZE]`.
 fn without_sizes(words: &[String]) -> Vec<&str> {
     let mut shown: Vec<&str> = Vec::new();
     for word in words {
@@ -79,13 +79,13 @@ impl CommandScenario {
             Topology::AtScale => "at_scale",
         };
         let scenario = Self { system, token, name };
-        scenario.settled().await;
+        scenario.wait_until_projected().await;
         scenario
     }
 
     /// Waits until every live generation has a projector of its own that has folded everything.
-    async fn settled(&self) {
-        eventually("all generations that are live are kept", async || {
+    async fn wait_until_projected(&self) {
+        eventually("each live generation has a projector that is up to date", async || {
             let list = self.system.run_json(&["projections", "list"]).await;
             let mut live =
                 list["data"].as_array()?.iter().filter(|listed| listed["standing"] == "live").peekable();
@@ -101,7 +101,7 @@ impl CommandScenario {
     fn show(&self, verb: &str, answer: &CommandOutput) {
         let (text, said) = (answer.text(), answer.stderr());
         let is_control = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
-        assert!(!text.contains(is_control), "it does something to a terminal: {text:?}");
+        assert!(!text.contains(is_control), "unescaped control characters: {text:?}");
         let notes: Vec<&str> = said
             .lines()
             .filter(|line| ["note", "warning", "chat-api"].iter().any(|of| line.starts_with(of)))
@@ -126,15 +126,15 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("rebuild_without_a_reason", 2, &["rebuild", "--all", "--execute"]).await;
     scenario.check_output("promote_nothing", 2, &["promote"]).await;
     scenario.check_output("rebuild", 0, &with_reason(&["rebuild", "--all"])).await;
-    scenario.settled().await;
+    scenario.wait_until_projected().await;
     scenario.check_output("rollback_dry_run", 0, &["rollback"]).await;
     scenario.check_output("rollback", 0, &with_reason(&["rollback"])).await;
-    scenario.settled().await;
+    scenario.wait_until_projected().await;
     scenario.check_output("promote_dry_run", 0, &["promote", "read-model"]).await;
     scenario.check_output("verify_sample", 0, &["verify", "read-model", "--sample", "2"]).await;
     scenario.check_output("verify_full", 0, &["verify", "search-index", "--full"]).await;
 
-    // Somebody alters a row that readers see.
+    // A row of the live generation is altered.
     scenario
         .system
         .alter(1, "UPDATE messages SET body = 'altered\u{1b}[2J\u{9b}\u{202e}' WHERE number = 2")
@@ -144,13 +144,13 @@ async fn check_every_command(topology: Topology) {
     scenario.check_output("rebuild_differs", 1, &with_reason(&["rebuild", "read-model"])).await;
     scenario.check_output("diff", 1, &["diff", "read-model"]).await;
     scenario.check_output("promote", 0, &with_reason(&["promote", "read-model"])).await;
-    scenario.settled().await;
+    scenario.wait_until_projected().await;
     scenario.check_output("verify_after", 0, &["verify", "read-model", "--full"]).await;
 
     let drop = with_reason(&["drop", "--generation", "2"]);
     scenario.check_output("drop_dry_run", 0, &["drop"]).await;
-    // The projectors of what was live before go on for a while.
-    let dropped = eventually("nobody works on it any more", async || {
+    // The projectors of the previous generations continue for a while.
+    let dropped = eventually("no projector works on it any more", async || {
         let drop: Vec<&str> = ["projections"].iter().chain(&drop).copied().collect();
         Some(scenario.system.run(&drop).await).filter(|answer| answer.0.status.code() == Some(0))
     });

@@ -1,5 +1,5 @@
-//! Clients that write and read without a pause, and notice what they should not see: a message that is missing, a step
-//! back, an error.
+//! Clients that write and read without a pause, and fail on a missing message, on a response older than an earlier one,
+//! and on an error.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 use crate::harness::api::{app_path, chat_path, create_app, message_path, number};
 use crate::harness::client::{Client, Reply};
 
-/// Chats that are written to and read.
+/// The number of chats that are written to and read.
 const CHATS: u64 = 3;
 
-/// Clients at work.
+/// Running clients.
 pub struct ConsistencyChecker {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
     clients: Vec<JoinHandle<()>>,
 }
 
-/// What the clients did.
+/// The numbers of requests of the clients.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub written: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Counts {
 }
 
 impl ConsistencyChecker {
-    /// Sets clients to work: two that write, and for each process that answers, four that read.
+    /// Starts the clients: two that write, and four that read from each process that answers queries.
     pub async fn start(readers: &[Client]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Counts::default());
@@ -66,16 +66,16 @@ impl ConsistencyChecker {
         Self { stop, counts, clients }
     }
 
-    /// What was done so far.
+    /// The numbers of requests so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Lets the clients end, each of which fails the test where it saw what it should not.
+    /// Stops the clients. Fails the test if a client has failed.
     pub async fn stop(self) {
         self.stop.store(true, Ordering::SeqCst);
         for client in self.clients {
-            client.await.expect("a client without complaints");
+            client.await.expect("a client without failures");
         }
     }
 }
@@ -88,13 +88,13 @@ struct Worker {
     counts: Arc<Counts>,
 }
 
-/// Where an answer stands.
+/// The position of a response.
 fn position(reply: &Reply) -> Position {
     let token: ConsistencyToken = reply.header("consistency-token").parse().expect("a token");
     token.0
 }
 
-/// Answers of one kind from one process: none may stand before one that came before.
+/// The newest position of the responses of one kind from one process. No later response may have an earlier position.
 #[derive(Default)]
 struct MonotonicPosition(Position);
 
@@ -123,7 +123,7 @@ impl Worker {
             self.counts.written.fetch_add(1, Ordering::SeqCst);
             let path = message_path(&self.token, chat, message);
             let read = self.client.get(&path).after(&created).send().await.expect(200);
-            assert!(position(&read) >= position(&created), "a token is good");
+            assert!(position(&read) >= position(&created), "the response is older than the token");
             seen.check(&read);
             if message.is_multiple_of(7) {
                 let edited = self.client.put(&path, &json!({ "body": "edited by a checker" })).send().await;
@@ -148,9 +148,12 @@ impl Worker {
             let numbers: Vec<u64> =
                 messages.iter().map(|message| number(message, "message_number")).collect();
             let last = numbers.last().copied().unwrap_or(0);
-            assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "one is missing in {numbers:?}");
+            assert!(
+                numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+                "a number is missing in {numbers:?}"
+            );
             let before = newest.insert(chat, last).unwrap_or(0);
-            assert!(last >= before, "message {before} was seen, and now {last} is the newest");
+            assert!(last >= before, "message {before} was returned, and now {last} is the newest");
             if let Some(earlier) = last.checked_sub(last / 3).filter(|earlier| *earlier > 0) {
                 let path = message_path(&self.token, chat, earlier);
                 seen.check(&self.client.get(path).send().await.expect(200));
@@ -160,7 +163,7 @@ impl Worker {
         }
     }
 
-    /// Searches without a token: what was found once is found again.
+    /// Searches without a token. A message that was found once must be found again.
     async fn search(self) {
         let mut seen = MonotonicPosition::default();
         let mut total = 0;

@@ -1,4 +1,4 @@
-//! A rebuild that is killed again and again comes to the same as one that was left alone.
+//! A rebuild that is killed repeatedly has the same result as an undisturbed one.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// How often a rebuild is killed, unless `KILL_ROUNDS` says otherwise; 10 in `just soak`.
+/// The number of times that a rebuild is killed, unless `KILL_ROUNDS` is set; 10 in `just soak`.
 const DEFAULT_KILLS: u64 = 4;
 const CHATS: u64 = 20;
 
@@ -99,7 +99,7 @@ async fn a_rebuild_at_scale_that_was_killed_ten_times_has_the_digest_of_an_undis
 async fn check_killed_rebuild(topology: Topology) {
     let mut system = TestSystem::engines(topology);
     fill(&system).await;
-    // What the system folds is the undisturbed one. Nobody writes meanwhile.
+    // The live generation is the undisturbed one. No events are written meanwhile.
     system.start_processes().await;
     let head = eventually("everything is folded", async || {
         let list = system.run_json(&["projections", "list"]).await;
@@ -125,12 +125,12 @@ async fn check_killed_rebuild(topology: Topology) {
         child.wait().expect("its end");
         let list = system.run_json(&["projections", "list"]).await;
         let built = positions(&list, 2);
-        assert!(built.len() <= 2, "each rebuild goes on with the one before: {list}");
+        assert!(built.len() <= 2, "each rebuild continues the one before: {list}");
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));
     }
     if topology == Topology::Embedded {
-        assert!(unfinished > 0, "no kill came in the middle of it; KILL_SEED={seed}");
+        assert!(unfinished > 0, "no kill interrupted a rebuild; KILL_SEED={seed}");
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];

@@ -1,5 +1,5 @@
-//! Projections are rebuilt, promoted and rolled back while the system runs: with everything embedded in one process, and
-//! with processes of their own on a KurrentDB and Postgres.
+//! Projections are rebuilt, promoted and rolled back while the system runs: with embedded engines in one process, and
+//! with several processes on KurrentDB and Postgres.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! A rebuild of everything, to its promotion, and a rollback after it, while clients write and read.
+//! A rebuild of both projections, its promotion and a rollback, while clients write and read.
 
 use std::sync::atomic::Ordering;
 
@@ -6,8 +6,7 @@ use crate::consistency_checker::ConsistencyChecker;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// Rounds of everything that a client does between one step and the next, unless `SWITCH_ROUNDS` says otherwise; 30 in
-/// `just soak`.
+/// The number of rounds of each client between two steps, unless `SWITCH_ROUNDS` is set; 30 in `just soak`.
 const DEFAULT_ROUNDS: u64 = 10;
 
 async fn wait_for_client_progress(checker: &ConsistencyChecker) {
@@ -16,14 +15,14 @@ async fn wait_for_client_progress(checker: &ConsistencyChecker) {
     let before = all();
     let rounds: u64 =
         std::env::var("SWITCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
-    eventually("clients get on", async || {
+    eventually("progress of the clients", async || {
         let now = all();
         now.iter().zip(before).all(|(now, before)| *now >= before + rounds).then_some(())
     })
     .await;
 }
 
-/// Waits until every process that answers queries has switched so many times.
+/// Waits until every process that answers queries has switched over `times` times.
 async fn switched(system: &TestSystem, times: usize) {
     for process in system.answering() {
         eventually(&format!("switched {times} times"), async || {
@@ -51,7 +50,7 @@ async fn check_readers_across_switch_overs(topology: Topology) {
     switched(&system, 2).await;
     wait_for_client_progress(&checker).await;
 
-    // One alone, too.
+    // A single projection can be promoted, too.
     let promote = ["projections", "promote", "search-index", "--execute", "--reason", "a test"];
     system.run(&promote).await.expect(0);
     switched(&system, 3).await;

@@ -14,17 +14,17 @@ use crate::harness::client::Client;
 use crate::harness::deployment::folder;
 use crate::harness::process::{Process, ProcessOptions, program};
 
-/// Which engines and processes.
+/// The engines and processes of a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// One process, everything in files.
     Embedded,
-    /// A command API and a projector on a KurrentDB and Postgres, and two hosts that answer queries, of which one has a
-    /// search folder of its own.
+    /// A command API and a projector on KurrentDB and Postgres, and two query hosts, one of which has its own search
+    /// folder.
     AtScale,
 }
 
-/// A system, with its folder.
+/// A running system with its folder.
 pub struct TestSystem {
     pub topology: Topology,
     processes: Vec<Process>,
@@ -36,7 +36,7 @@ pub struct TestSystem {
 }
 
 impl TestSystem {
-    /// The engines, without a process yet.
+    /// Starts the engines, but no process.
     pub fn engines(topology: Topology) -> Self {
         let folder = folder();
         let (log, engines) = match topology {
@@ -51,7 +51,7 @@ impl TestSystem {
         Self { topology, processes: Vec::new(), engines, client: None, _log: log, folder }
     }
 
-    /// The engines and all processes, ready.
+    /// Starts the engines and all processes, and waits until they are ready.
     pub async fn start(topology: Topology) -> Self {
         let mut system = Self::engines(topology);
         system.start_processes().await;
@@ -83,17 +83,17 @@ impl TestSystem {
 
     pub async fn end_processes(&mut self) {
         for process in self.processes.drain(..) {
-            process.end().await;
+            process.shut_down().await;
         }
     }
 
     fn options(&self, role: &'static str) -> ProcessOptions {
-        // A generation that readers were taken off can be dropped soon.
+        // The previous generation can be dropped soon after a switch-over.
         let options = ProcessOptions::new(role, self.folder.path()).with("--keep-previous", "12");
         self.engines.iter().fold(options, |options, (flag, value)| options.with(flag, value))
     }
 
-    /// A client of the whole.
+    /// A client of all processes.
     pub fn client(&self) -> &Client {
         self.client.as_ref().expect("it runs")
     }
@@ -106,23 +106,23 @@ impl TestSystem {
         }
     }
 
-    /// A client for each process that answers queries, which sends commands where they belong.
+    /// A client for each process that answers queries. It sends commands to the command API.
     pub fn clients(&self) -> Vec<Client> {
         let commands = self.processes[0].url();
         self.answering().iter().map(|process| Client::routed([commands], [process.url()])).collect()
     }
 
-    /// The last process: the one that projects.
+    /// The process that runs the projectors.
     pub fn projecting(&self) -> &Process {
         self.processes.last().expect("it runs")
     }
 
-    /// Where the log is, unless it is in the folder.
+    /// The URL of the log, unless it is in the folder.
     pub fn event_store_url(&self) -> Option<&str> {
         self.flag("--event-store-url")
     }
 
-    /// What a flag names, as in `--database-url`; `None` where it is a file in the folder.
+    /// The value of a flag such as `--database-url`; `None` if it is not set.
     pub fn flag(&self, flag: &str) -> Option<&str> {
         self.engines.iter().find(|(named, _)| *named == flag).map(|(_, value)| value.as_str())
     }
@@ -131,7 +131,7 @@ impl TestSystem {
         self.folder.path()
     }
 
-    /// The program with a command of an operator's.
+    /// Returns an operator command, ready to run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
         command.args(arguments).arg("--data-dir").arg(self.folder.path()).env("NO_COLOR", "1");
@@ -141,21 +141,21 @@ impl TestSystem {
         command
     }
 
-    /// Carries out an operator's command to its end.
+    /// Runs an operator command.
     pub async fn run(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = self.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
         CommandOutput(output.await.expect("its end"))
     }
 
-    /// The same, for its JSON.
+    /// Runs an operator command and returns its JSON output.
     pub async fn run_json(&self, arguments: &[&str]) -> Value {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
         let answer = self.run(&arguments).await;
         serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
     }
 
-    /// Where the first generation of the read model is, and others are told from.
+    /// The file of a generation of the read model.
     fn read_model(&self, generation: u32) -> PathBuf {
         match generation {
             1 => self.folder.path().join("read-model.db"),
@@ -163,7 +163,7 @@ impl TestSystem {
         }
     }
 
-    /// Carries out a statement in a generation of the read model, as nobody should.
+    /// Executes a statement in a generation of the read model, bypassing the projector.
     pub async fn alter(&self, generation: u32, statement: &'static str) {
         if self.topology == Topology::Embedded {
             let database = rusqlite::Connection::open(self.read_model(generation)).expect("the read model");
@@ -183,22 +183,22 @@ impl TestSystem {
     }
 }
 
-/// What an operator's command came to.
+/// The output of an operator command.
 #[derive(Debug)]
 pub struct CommandOutput(pub Output);
 
 impl CommandOutput {
-    /// What it says on standard output.
+    /// The standard output.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).expect("text")
     }
 
-    /// What it says on standard error.
+    /// The standard error.
     pub fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).expect("text")
     }
 
-    /// Makes sure how it ended.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.stderr());

@@ -1,4 +1,4 @@
-//! Short ways to say what every test says.
+//! Shortcuts for paths and requests that many tests use.
 
 use serde_json::{Value, json};
 
@@ -22,19 +22,19 @@ pub fn message_path(token: &str, chat: u64, message: u64) -> String {
     format!("{}/messages/{message}", chat_path(token, chat))
 }
 
-/// A number of a body.
+/// Returns a number of a JSON body.
 #[track_caller]
 pub fn number(body: &Value, member: &str) -> u64 {
     body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
 }
 
-/// Creates an app; its token.
+/// Creates an app and returns its token.
 pub async fn create_app(client: &Client, name: &str) -> String {
     let reply = client.post(format!("{API}/apps"), &json!({ "name": name })).send().await.expect(201);
     reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
 }
 
-/// Creates a chat; its number.
+/// Creates a chat and returns its number.
 pub async fn create_chat(client: &Client, token: &str) -> u64 {
     let reply = client.post(format!("{}/chats", app_path(token)), &json!({})).send().await.expect(201);
     number(&reply.json(), "chat_number")

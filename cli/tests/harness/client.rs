@@ -1,4 +1,4 @@
-//! A small HTTP client that sends each request to a process whose role it is, as a gateway would.
+//! A small HTTP client that sends each request to a process with the right role, like a gateway.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,10 +15,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-/// How long any answer may take.
+/// The time limit of a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Talks to one process, or to a line-up of them as a gateway would.
+/// A client of one process, or of several like a gateway.
 #[derive(Clone, Debug)]
 pub struct Client {
     commands: Arc<[String]>,
@@ -26,12 +26,12 @@ pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
 }
 
-/// A request that got no answer, and why.
+/// The reason why a request got no response.
 #[derive(Debug)]
 pub enum RequestError {
-    /// Nobody was there to take it.
+    /// No connection could be made, so the request was not received.
     NotSent(String),
-    /// It may have been taken.
+    /// The connection failed later, so the request may have been received.
     Lost(String),
 }
 
@@ -48,7 +48,8 @@ impl Client {
         Self::routed([url], [url])
     }
 
-    /// A client that sends each request to one of the processes whose role it is: an app's always to the same one.
+    /// A client that sends each request to one of the processes with the right role. All requests of an app go to the
+    /// same one.
     pub fn routed<'a>(
         commands: impl IntoIterator<Item = &'a str>,
         queries: impl IntoIterator<Item = &'a str>,
@@ -59,7 +60,7 @@ impl Client {
         Self { commands, queries, http }
     }
 
-    /// The same client without connections of its own: each request opens one.
+    /// A copy of the client that opens a new connection for each request.
     #[must_use]
     pub fn without_keep_alive(&self) -> Self {
         let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
@@ -92,7 +93,7 @@ impl Client {
         Call { client: self, method, path, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    /// Where a `GET` of a path goes, for those who read the answer as it comes.
+    /// The URL for a `GET` of a path, for tests that read the response as a stream.
     pub fn url_of(&self, path: &str) -> String {
         self.url(&Method::GET, path)
     }
@@ -101,18 +102,18 @@ impl Client {
         let search = path.split('?').next().is_some_and(|path| path.ends_with("/search"));
         let query = matches!(*method, Method::GET | Method::HEAD) || (search && *method == Method::POST);
         let processes = if query { &self.queries } else { &self.commands };
-        format!("{}{path}", processes[place(path, processes.len())])
+        format!("{}{path}", processes[process_index(path, processes.len())])
     }
 }
 
-/// Which of so many processes a path goes to: told by its app.
-fn place(path: &str, processes: usize) -> usize {
+/// The index of the process for a path, chosen by the app's token.
+fn process_index(path: &str, processes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     path.split(['/', '?']).nth(4).hash(&mut hasher);
-    usize::try_from(hasher.finish() % processes as u64).expect("a place")
+    usize::try_from(hasher.finish() % processes as u64).expect("an index")
 }
 
-/// A request that is not sent yet.
+/// A request to send.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Call<'a> {
@@ -126,36 +127,36 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("a header's value");
         self.headers.append(HeaderName::from_static(name), value);
         self
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// With a body, whatever it is.
+    /// Sets any body.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Seeing at least what `command` did.
+    /// Adds the consistency token of `command`, so that the query sees its effect.
     pub fn after(self, command: &Reply) -> Self {
         self.header("consistency-token", command.header("consistency-token"))
     }
 
-    /// Sends it; no answer is a failure.
+    /// Sends the request. Fails the test without a response.
     pub async fn send(self) -> Reply {
         let what = format!("{} {}", self.method, self.path);
         self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
-    /// Sends it.
+    /// Sends the request.
     pub async fn try_send(self) -> Result<Reply, RequestError> {
         let url = self.client.url(&self.method, &self.path);
         let mut request =
@@ -182,7 +183,7 @@ impl Call<'_> {
     }
 }
 
-/// An answer, and the request that it answers.
+/// A response with its request.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The request's method.
@@ -198,7 +199,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Makes sure of the status.
+    /// Asserts the status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         let body = String::from_utf8_lossy(&self.body);
@@ -214,7 +215,7 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{} {}: {error}: {:?}", self.method, self.path, self.body))
     }
 
-    /// A header, which must be there once.
+    /// The value of a header that must occur once.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let values: Vec<_> = self.headers.get_all(name).iter().collect();
@@ -222,7 +223,7 @@ impl Reply {
         values[0].to_str().expect("a header of ASCII")
     }
 
-    /// Whether a header is there.
+    /// Whether the response has a header.
     pub fn has(&self, name: &str) -> bool {
         self.headers.contains_key(name)
     }

@@ -1,21 +1,21 @@
-//! Waiting for something to become true, for so long and no longer.
+//! Waits for a condition within a time limit.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything may take that takes a moment on an idle machine.
+/// The time limit for everything that takes a moment on an idle machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `look` finds something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+/// Waits until `poll` returns a value.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut poll: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        // A look that hangs must not outlast the deadline.
-        match timeout(TIMEOUT, look()).await {
+        // A poll that hangs must not outlast the deadline.
+        match timeout(TIMEOUT, poll()).await {
             Ok(Some(found)) => return found,
             Ok(None) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
             Ok(None) | Err(_) => panic!("{what}: not within {TIMEOUT:?}"),

@@ -1,4 +1,4 @@
-//! The processes that make up a whole chat API.
+//! Deployments: the processes that make up a whole chat API.
 
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,17 @@ pub struct Deployment {
     processes: Vec<Process>,
     client: Client,
     folder: PathBuf,
-    // Removed last, when every process is gone.
+    // Dropped last, after all processes.
     _temp_folder: TempDir,
 }
 
 impl Deployment {
-    /// One process that does everything.
+    /// Starts one process with all roles.
     pub async fn serve() -> Self {
         Self::serve_with(|options| options).await
     }
 
-    /// One process that does everything, with more flags.
+    /// Starts one process with all roles and more flags.
     pub async fn serve_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let process = more(ProcessOptions::new("serve", folder.path())).start().await;
@@ -33,7 +33,7 @@ impl Deployment {
         Self { processes: vec![process], client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// One process a role.
+    /// Starts one process for each role.
     pub async fn roles() -> Self {
         let folder = folder();
         let of = |role| ProcessOptions::new(role, folder.path());
@@ -45,7 +45,8 @@ impl Deployment {
         Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// Three command APIs, a projector and two query APIs: numbers from Redis, the read model in Postgres, one log.
+    /// Starts three command APIs, a projector and two query APIs, with numbers from Redis, the read model in Postgres,
+    /// and one log.
     pub async fn at_scale_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let folder = folder();
         let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
@@ -64,7 +65,7 @@ impl Deployment {
         Self { processes, client, folder: folder.path().to_owned(), _temp_folder: folder }
     }
 
-    /// A client of the whole.
+    /// A client of all processes.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -1,4 +1,4 @@
-//! Helpers of the black-box tests: real processes of the real binary, and a client that talks to them over HTTP.
+//! Helpers of the black-box tests: processes of the real binary, and an HTTP client.
 
 #![allow(dead_code, reason = "each suite uses its own part of it")]
 

@@ -1,4 +1,4 @@
-//! One process of the real binary.
+//! A process of the real binary.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
-/// The environment variables that the program reads: none of the tester's own must reach it.
+/// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
 const ENVIRONMENT: [&str; 14] = [
     "DATA_DIR",
     "LISTEN_ADDR",
@@ -39,7 +39,7 @@ pub fn program() -> Command {
     command
 }
 
-/// How to start a process.
+/// The options of a process.
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
     role: &'static str,
@@ -48,19 +48,19 @@ pub struct ProcessOptions {
 }
 
 impl ProcessOptions {
-    /// A process of this role, such as `serve`, on this folder and a free port.
+    /// Options for a process of this role, such as `serve`, with this data folder and a free port.
     pub fn new(role: &'static str, data_dir: &Path) -> Self {
         Self { role, data_dir: data_dir.to_owned(), arguments: Vec::new() }
     }
 
-    /// With one more flag and its value.
+    /// Adds a flag with its value.
     #[must_use]
     pub fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// Starts the process, without waiting for anything.
+    /// Starts the process, without waiting until it is ready.
     pub fn spawn(&self) -> Process {
         let mut command = program();
         command.arg(self.role).arg("--data-dir").arg(&self.data_dir);
@@ -82,7 +82,7 @@ impl ProcessOptions {
         Process { child, output, reader: Some(reader), url: String::new() }
     }
 
-    /// Starts the process and waits until it says where it listens and that it is ready.
+    /// Starts the process, and waits until it has printed its address and is ready.
     pub async fn start(&self) -> Process {
         let mut process = self.spawn();
         process.wait_for_address().await;
@@ -96,15 +96,15 @@ impl ProcessOptions {
 pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
-    /// Ends when the process has closed its stderr.
+    /// The thread that reads stderr. It ends when the process has closed it.
     reader: Option<JoinHandle<()>>,
     url: String,
 }
 
 impl Process {
-    /// Where it listens, such as `http://127.0.0.1:40123`.
+    /// The URL that it listens on, such as `http://127.0.0.1:40123`.
     pub fn url(&self) -> &str {
-        assert!(!self.url.is_empty(), "it has not been waited for");
+        assert!(!self.url.is_empty(), "call wait_for_address first");
         &self.url
     }
 
@@ -113,12 +113,12 @@ impl Process {
         Client::new(self.url())
     }
 
-    /// What it has written to stderr so far.
+    /// The output on stderr so far.
     pub fn stderr(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until it says where it listens.
+    /// Waits until it has printed its address.
     pub async fn wait_for_address(&mut self) {
         let deadline = Instant::now() + TIMEOUT;
         self.url = loop {
@@ -128,12 +128,12 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 panic!("it ended with {status}:\n{}", self.stderr());
             }
-            assert!(Instant::now() < deadline, "it does not say where it listens:\n{}", self.stderr());
+            assert!(Instant::now() < deadline, "it has not printed its address:\n{}", self.stderr());
             sleep(Duration::from_millis(2)).await;
         };
     }
 
-    /// Waits until `/readyz` says that it is ready.
+    /// Waits until `/readyz` reports that it is ready.
     pub async fn wait_until_ready(&self) {
         let client = self.client();
         eventually(&format!("ready: {}", self.stderr()), async || {
@@ -143,7 +143,7 @@ impl Process {
         .await;
     }
 
-    /// Waits until each of its projections has folded in the log up to this position.
+    /// Waits until each of its projections has folded the log up to this position.
     pub async fn wait_until_folded(&self, position: u64) {
         let client = self.client();
         eventually(&format!("everything folded up to {position}"), async || {
@@ -156,36 +156,36 @@ impl Process {
         .await;
     }
 
-    /// Ends it at once: SIGKILL.
+    /// Kills it (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("its end");
     }
 
-    /// Asks it to end: SIGTERM.
+    /// Requests a shutdown (SIGTERM).
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Stops it where it is: its connections stay, and nothing is answered.
+    /// Pauses it (SIGSTOP): its connections stay open, and it does not respond.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets it go on after a pause.
+    /// Resumes it after a pause.
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
     fn signal(&self, name: &str) {
-        // Sending any signal but SIGKILL takes unsafe code or a program.
+        // The standard library can't send signals other than SIGKILL.
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").arg(format!("-{name}")).arg(pid).status().expect("the program kill");
         assert!(sent.success(), "SIG{name} could not be sent");
     }
 
-    /// Waits for its end.
-    pub async fn ended(mut self) -> (ExitStatus, String) {
+    /// Waits until it exits. Returns the status and the output on stderr.
+    pub async fn wait_for_exit(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
@@ -199,25 +199,25 @@ impl Process {
         }
     }
 
-    /// Asks it to end and waits until it has, in order.
-    pub async fn end(self) {
+    /// Requests a shutdown, waits for it, and asserts success.
+    pub async fn shut_down(self) {
         self.terminate();
-        let (status, output) = self.ended().await;
+        let (status, output) = self.wait_for_exit().await;
         assert!(status.success(), "it ended with {status}:\n{output}");
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The first address in what the process output.
+/// Finds the first address in the output.
 fn listening_on(output: &str) -> Option<String> {
-    // Only whole lines: the last one may still be growing.
+    // Only complete lines: the last one may still be incomplete.
     let (lines, _) = output.rsplit_once('\n')?;
     let (_, rest) = lines.split_once("http://")?;
     let address: String =

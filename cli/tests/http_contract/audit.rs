@@ -1,4 +1,4 @@
-//! Operators' questions to the log.
+//! The audit routes.
 
 use std::collections::BTreeSet;
 
@@ -17,12 +17,12 @@ pub async fn seeded_app(contract: &Contract) -> String {
     let edit = serde_json::json!({ "body": "Hello again" });
     contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
     contract.delete(message_path(&token, 1, 2)).await.expect(204);
-    // Explanations look at the row: it is to be there.
+    // Explanations read the row, so the read model has to be up to date.
     contract.get(message_path(&token, 1, 2)).await.expect(410);
     token
 }
 
-/// The data of an answer, which is to be framed as the command line's is.
+/// The data of a response, whose envelope must be that of the command line.
 async fn data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(path).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");

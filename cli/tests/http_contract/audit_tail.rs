@@ -1,4 +1,4 @@
-//! The log as server-sent events.
+//! The audit tail: the log as server-sent events.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::audit::AUDIT;
 use crate::contract::{Contract, assert_problem};
 
-/// How long to wait for an event.
+/// The time limit for an event.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream of server-sent events.
@@ -43,12 +43,12 @@ impl Stream {
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// The next event: its id and its data. `None` where the stream ends.
+    /// Reads the next event: its id and its data. `None` at the end of the stream.
     fn next(&mut self) -> Option<(String, Value)> {
         let (mut id, mut data) = (None, None);
         loop {
             let line = self.line()?;
-            // Lengths of chunks stand between, comments begin with a colon.
+            // Skips the lengths of HTTP chunks, and comments, which begin with a colon.
             if let Some(found) = line.strip_prefix("id: ") {
                 id = Some(found.to_owned());
             } else if let Some(found) = line.strip_prefix("data: ") {
@@ -91,7 +91,7 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
     let contract = Contract::start_with(|options| options.with("--request-timeout", "1")).await;
     let token = contract.app_with_chat().await;
     let mut tail = Stream::open(&contract, &format!("app={token}"), None);
-    // A request that takes longer than the deadline is answered after it: by then a tail would have been cut.
+    // This request is answered after the deadline. By then, a tail with the deadline would have been cut.
     let waiting = contract.client().get(format!("/api/v1/apps/{token}"));
     let waiting = waiting.header("consistency-token", "v1-zzzzzzzzzz").header("prefer", "wait=5");
     assert_eq!(waiting.send().await.status.as_u16(), 503);
@@ -101,10 +101,10 @@ async fn a_tail_is_not_cut_by_the_deadline_of_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tails_end_when_the_process_stops() {
-    // What does not end by itself is cut later than this test waits.
+    // A tail that does not end by itself is cut later than this test waits.
     let contract = Contract::start_with(|options| options.with("--drain-timeout", "120")).await;
     let mut tail = Stream::open(&contract, "", None);
-    contract.ask_all_to_end();
+    contract.terminate_all();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(tail.next()));
     assert_eq!(end.recv_timeout(TIMEOUT), Ok(None), "it does not end");
@@ -117,7 +117,7 @@ async fn a_tail_over_the_limit_is_refused() {
     let refused = contract.client().get(format!("{AUDIT}/tail")).send().await;
     assert_problem(&refused, 503, "overloaded");
     tails.pop();
-    crate::harness::deadline::eventually("room for another tail", async || {
+    crate::harness::deadline::eventually("another tail is accepted", async || {
         let url = contract.client().url_of(&format!("{AUDIT}/tail"));
         let address = url.strip_prefix("http://")?.split('/').next()?.to_owned();
         let mut connection = TcpStream::connect(address).ok()?;

@@ -1,4 +1,4 @@
-//! Bodies that are not what a route takes.
+//! Invalid request bodies.
 
 use http::Method;
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn json_of_another_shape_is_refused() {
             format!("{{\"{field}\":\"x\"}} trailing"),
             format!("{{\"{field}\":\"x\",}}"),
             format!("{{'{field}':'x'}}"),
-            // A surrogate without its other half is no character.
+            // A lone surrogate is not a character.
             format!("{{\"{field}\":\"\\ud800\"}}"),
             format!("{{\"{field}\":\"\\udc00\\ud800\"}}"),
             format!("{{\"{field}\":\"\\u12\"}}"),

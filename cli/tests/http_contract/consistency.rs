@@ -62,7 +62,7 @@ async fn a_token_from_the_future_is_waited_for_and_then_refused() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let created = contract.message(&token, "fox").await;
-    // A place in the log that is not reached yet, taken from a server with a longer log.
+    // A position that the log has not reached yet, taken from a server with a longer log.
     let longer = Contract::start().await;
     let elsewhere = longer.app_with_chat().await;
     let bodies: Vec<String> = (0..100).map(|body| body.to_string()).collect();

@@ -1,4 +1,4 @@
-//! A line-up under test whose every answer is checked against its own OpenAPI document.
+//! A deployment whose every response is checked against its own OpenAPI document.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,20 +16,20 @@ use crate::openapi::Document;
 pub struct Contract {
     deployment: Deployment,
     document: Document,
-    /// The answer to the last command: queries see at least what it did.
+    /// The response to the last command. Queries are sent with its consistency token.
     last_command: Mutex<Option<Reply>>,
 }
 
-/// A token of the right form that no app has.
+/// A well-formed token that no app has.
 pub const NO_APP: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
 
 impl Contract {
-    /// The line-up under test.
+    /// Starts the deployment of the suite.
     pub async fn start() -> Self {
         Self::start_with(|options| options).await
     }
 
-    /// The line-up under test, its processes with more flags.
+    /// Starts the deployment of the suite with more flags.
     pub async fn start_with(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Self {
         let deployment = crate::deployment(more).await;
         let document =
@@ -37,19 +37,19 @@ impl Contract {
         Self { deployment, document, last_command: Mutex::new(None) }
     }
 
-    /// The client, for requests whose answers are not to be checked against the document.
+    /// The client, for requests whose responses are not checked against the document.
     pub fn client(&self) -> &Client {
         self.deployment.client()
     }
 
-    /// Asks all of its processes to end.
-    pub fn ask_all_to_end(&self) {
+    /// Requests a shutdown of all processes.
+    pub fn terminate_all(&self) {
         for process in self.deployment.processes() {
             process.terminate();
         }
     }
 
-    /// What all of its processes say of themselves at `/metrics`.
+    /// The concatenated `/metrics` of all processes.
     pub async fn metrics_of_all(&self) -> String {
         let mut all = String::new();
         for process in self.deployment.processes() {
@@ -69,7 +69,7 @@ impl Contract {
         &self.document
     }
 
-    /// Sends a request and holds the answer against the document.
+    /// Sends a request and checks the response against the document.
     pub async fn send(&self, call: Call<'_>) -> Reply {
         let reply = call.send().await;
         self.document.check(&reply);
@@ -84,12 +84,12 @@ impl Contract {
         reply
     }
 
-    /// `GET`, seeing what the last command did.
+    /// Sends a `GET` with the consistency token of the last command.
     pub async fn get(&self, path: impl Into<String>) -> Reply {
-        self.send(self.seeing_the_last_command(self.client().get(path))).await
+        self.send(self.after_the_last_command(self.client().get(path))).await
     }
 
-    fn seeing_the_last_command<'a>(&self, call: Call<'a>) -> Call<'a> {
+    fn after_the_last_command<'a>(&self, call: Call<'a>) -> Call<'a> {
         let last_command = self.last_command.lock().expect("a whole mutex").clone();
         match &last_command {
             Some(command) => call.after(command),
@@ -97,36 +97,36 @@ impl Contract {
         }
     }
 
-    /// `GET`, seeing what a command did.
+    /// Sends a `GET` with the consistency token of a command.
     pub async fn get_after(&self, command: &Reply, path: impl Into<String>) -> Reply {
         self.send(self.client().get(path).after(command)).await
     }
 
-    /// `POST` of JSON.
+    /// Sends a `POST` of JSON.
     pub async fn post(&self, path: impl Into<String>, body: &Value) -> Reply {
         let call = self.client().post(path, body);
-        // A search is a query, however it is sent.
+        // A search is a query, although it may be sent with POST.
         let is_query = call.path.ends_with("/search");
-        self.send(if is_query { self.seeing_the_last_command(call) } else { call }).await
+        self.send(if is_query { self.after_the_last_command(call) } else { call }).await
     }
 
-    /// `PUT` of JSON.
+    /// Sends a `PUT` of JSON.
     pub async fn put(&self, path: impl Into<String>, body: &Value) -> Reply {
         self.send(self.client().put(path, body)).await
     }
 
-    /// `DELETE`.
+    /// Sends a `DELETE`.
     pub async fn delete(&self, path: impl Into<String>) -> Reply {
         self.send(self.client().delete(path)).await
     }
 
-    /// Creates an app; its token.
+    /// Creates an app and returns its token.
     pub async fn app(&self) -> String {
         let reply = self.post(format!("{API}/apps"), &json!({ "name": "an app" })).await.expect(201);
         reply.json()["data"]["app_token"].as_str().expect("a token").to_owned()
     }
 
-    /// Creates an app with a chat; its token.
+    /// Creates an app with a chat and returns its token.
     pub async fn app_with_chat(&self) -> String {
         let token = self.app().await;
         self.post(format!("{}/chats", app_path(&token)), &json!({})).await.expect(201);
@@ -138,7 +138,7 @@ impl Contract {
         self.post(format!("{}/messages", chat_path(token, 1)), &json!({ "body": body })).await.expect(201)
     }
 
-    /// Creates messages in chat 1; the answer to the last.
+    /// Creates messages in chat 1, and returns the response to the last.
     pub async fn messages(&self, token: &str, bodies: &[&str]) -> Reply {
         let mut last = None;
         for body in bodies {
@@ -148,7 +148,7 @@ impl Contract {
     }
 }
 
-/// Makes sure that an error has the members of a problem, and no others.
+/// Asserts that an error has the members of a problem, and no others.
 fn check_problem(reply: &Reply) {
     if matches!(reply.path.as_str(), "/readyz" | "/health") || reply.method == Method::HEAD {
         return;
@@ -170,14 +170,14 @@ fn check_problem(reply: &Reply) {
     assert_ne!(problem["detail"], "", "{what}");
 }
 
-/// Makes sure that an answer is this problem.
+/// Asserts that a response is this problem.
 #[track_caller]
 pub fn assert_problem(reply: &Reply, status: u16, code: &str) {
     let found = (reply.status.as_u16(), reply.code());
     assert_eq!(found, (status, code.to_owned()), "{} {}: {:?}", reply.method, reply.path, reply.body);
 }
 
-/// Makes sure that a text is a time in RFC 3339, UTC, with milliseconds.
+/// Asserts that a text is a time in RFC 3339, UTC, with milliseconds.
 #[track_caller]
 pub fn assert_time(time: &Value) {
     let text = time.as_str().unwrap_or_else(|| panic!("{time} is no text"));
@@ -186,7 +186,7 @@ pub fn assert_time(time: &Value) {
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{text}");
 }
 
-/// Takes the times out of a body, so that the rest can be compared as a whole.
+/// Removes the times of a body, so that the rest can be compared as a whole.
 pub fn without_times(mut body: Value) -> Value {
     match &mut body {
         Value::Object(members) => {

@@ -11,7 +11,7 @@ use crate::harness::deadline::eventually;
 use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 
-/// Holds the log, so that nothing can be appended until it is dropped.
+/// Locks the log, so that nothing can be appended until the lock is released.
 fn lock_log(folder: &Path) -> LockedLog {
     let connection = Connection::open(folder.join("events.db")).expect("the log");
     connection.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
@@ -22,7 +22,7 @@ struct LockedLog(Connection);
 
 impl LockedLog {
     fn release(self) {
-        self.0.execute_batch("ROLLBACK").expect("the log is let go");
+        self.0.execute_batch("ROLLBACK").expect("the log is released");
     }
 }
 
@@ -33,7 +33,7 @@ async fn a_locked_log_is_reported_and_loses_no_number() {
     contract.message(&token, "one").await;
     let locked = lock_log(contract.folder());
     let messages = format!("{}/messages", chat_path(&token, 1));
-    // The log is waited for for some seconds before.
+    // The server waits for the lock for some seconds before it refuses.
     let refused = contract.post(messages, &json!({ "body": "two" })).await;
     assert_problem(&refused, 503, "event_store_unavailable");
     assert!(refused.has("retry-after"));
@@ -51,8 +51,8 @@ async fn a_command_that_times_out_has_an_unknown_outcome() {
     let late = contract.post(messages.clone(), &json!({ "body": "one" })).await;
     assert_problem(&late, 503, "outcome_unknown");
     locked.release();
-    // This time it was: the log was free again before the writer gave up.
-    eventually("the late message is there", async || {
+    // This command was stored, because the lock was released before the writer timed out.
+    eventually("the late message exists", async || {
         let read = contract.client().get(messages.clone()).send().await.json();
         (read["messages"].as_array()?.len() == 1).then_some(())
     })
@@ -68,7 +68,7 @@ async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
     let body = json!({ "body": "one of two" });
     let mut one = Box::pin(contract.post(messages.clone(), &body));
     let mut other = Box::pin(contract.post(messages, &body));
-    // Whichever comes first waits for the log, and the other is answered.
+    // The first of them waits for the log, and the other is refused.
     let (refused, waiting) = tokio::select! {
         refused = &mut one => (refused, other),
         refused = &mut other => (refused, one),
@@ -87,7 +87,7 @@ async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to
     let token = create_app(&server.client(), "an app").await;
     let chat = create_chat(&server.client(), &token).await;
     create_message(&server.client(), &token, chat, "secret text").await;
-    server.end().await;
+    server.shut_down().await;
     let log = Connection::open(folder.path().join("events.db")).expect("the log");
     log.execute("UPDATE events SET data = '{}' WHERE event_type = 'MessageCreated'", []).expect("an update");
     drop(log);
@@ -99,7 +99,7 @@ async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to
     assert_problem(&refused, 500, "internal");
     let body = String::from_utf8_lossy(&refused.body).into_owned();
     assert!(!body.contains("payload") && !body.contains("events"), "{body}");
-    // Other streams go on.
+    // Other streams are not affected.
     client.post(format!("{}/chats", app_path(&token)), &json!({})).send().await.expect(201);
 }
 
@@ -117,5 +117,5 @@ async fn queries_before_the_first_projection_get_a_retry_after() {
     let projector = ProcessOptions::new("projector", folder.path()).start().await;
     queries.wait_until_ready().await;
     client.get(format!("{API}/apps")).send().await.expect(200);
-    projector.end().await;
+    projector.shut_down().await;
 }

@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on everything that creates something.
+//! `Idempotency-Key` on every route that creates something.
 
 use http::Method;
 use rusqlite::Connection;
@@ -11,7 +11,7 @@ use crate::harness::deadline::eventually;
 
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
-/// `POST`s JSON under a key.
+/// Sends a `POST` of JSON with a key.
 async fn post(contract: &Contract, path: &str, key: &str, body: &Value) -> Reply {
     contract.send(contract.client().post(path, body).header("idempotency-key", key)).await
 }
@@ -24,7 +24,7 @@ fn messages(token: &str, chat: u64) -> String {
     format!("{}/messages", chat_path(token, chat))
 }
 
-/// Makes sure that the second answer is the first one again.
+/// Asserts that the second response repeats the first one.
 #[track_caller]
 fn assert_replayed(first: &Reply, again: &Reply) {
     assert_eq!((again.status, &again.body), (first.status, &first.body), "{}", again.path);
@@ -189,12 +189,12 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     let token = contract.app_with_chat().await;
     let path = messages(&token, 1);
     let body = json!({ "body": "Hi" });
-    // Nothing can be appended until the log is let go.
+    // Nothing can be appended until the lock is released.
     let log = Connection::open(contract.folder().join("events.db")).expect("the log");
     log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
     let first = post(&contract, &path, KEY, &body);
     let meanwhile = async {
-        // Either may come first; whichever does is in flight.
+        // Either may arrive first, and is then in flight.
         eventually("in flight", async || {
             let refused = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
@@ -211,7 +211,7 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
             422,
             "idempotency_key_reused",
         );
-        log.execute_batch("ROLLBACK").expect("the log is let go");
+        log.execute_batch("ROLLBACK").expect("the log is released");
     };
     let (first, ()) = tokio::join!(first, meanwhile);
     if first.status != 409 {

@@ -1,5 +1,5 @@
-//! The HTTP contract, checked against the real binary in one process with the embedded engines: every route, every error,
-//! and every answer against the OpenAPI document that the server itself gives out.
+//! The HTTP contract, checked against the real binary in one process with the embedded engines: every route, every
+//! error, and every response against the OpenAPI document of the server.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -32,7 +32,7 @@ mod text;
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
-/// The line-up that this suite is run against.
+/// The deployment that this suite runs against.
 async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
     Deployment::serve_with(more).await
 }

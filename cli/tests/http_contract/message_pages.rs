@@ -16,7 +16,7 @@ fn numbers(page: &Reply) -> Vec<u64> {
         .collect()
 }
 
-/// Follows a relation from a page to the end; the numbers of each page.
+/// Follows a link relation from a page to the end, and returns the numbers of each page.
 async fn follow(contract: &Contract, last: &Reply, start: String, relation: &str) -> Vec<Vec<u64>> {
     let mut pages = Vec::new();
     let mut next = Some(start);
@@ -24,7 +24,7 @@ async fn follow(contract: &Contract, last: &Reply, start: String, relation: &str
         let page = contract.get_after(last, path).await.expect(200);
         pages.push(numbers(&page));
         next = page.links().remove(relation);
-        assert!(pages.len() < 100, "the links go round in circles");
+        assert!(pages.len() < 100, "the links form a cycle");
     }
     pages
 }
@@ -59,7 +59,7 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
     assert!(!newest.links().contains_key("next"), "nothing is newer than the newest page");
     let all = contract.get_after(&last, messages).await;
     assert_eq!(numbers(&all).len(), 10);
-    assert!(!all.has("link"), "a page of everything leads nowhere");
+    assert!(!all.has("link"), "a page with all messages has no links");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Holds answers against an OpenAPI 3.1 document.
+//! Checks responses against an OpenAPI 3.1 document.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::harness::client::Reply;
 
-/// Headers that the document must name wherever a successful answer carries them.
+/// Headers that the document must describe for each successful response that has them.
 const NAMED: [&str; 6] =
     ["location", "etag", "link", "consistency-token", "read-model-lag", "idempotency-replayed"];
 
@@ -17,7 +17,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// The document.
+    /// Wraps a document.
     pub fn new(document: Value) -> Self {
         Self { document }
     }
@@ -39,10 +39,10 @@ impl Document {
         operations.collect()
     }
 
-    /// Makes sure that the answer is one that the document describes.
+    /// Asserts that the document describes a response.
     #[track_caller]
     pub fn check(&self, reply: &Reply) {
-        // Of what is not served at all nothing is said.
+        // Paths that are not served are not described.
         let Some((template, item)) = self.path_item(&reply.path) else {
             assert!(
                 reply.status == 404 || !reply.path.starts_with("/api/"),
@@ -142,8 +142,9 @@ impl Document {
 
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let Some(reference) = value["$ref"].as_str() else { return value };
-        let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} leads elsewhere"));
-        self.document.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere"))
+        let pointer =
+            reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} points outside the document"));
+        self.document.pointer(pointer).unwrap_or_else(|| panic!("{reference} does not resolve"))
     }
 }
 

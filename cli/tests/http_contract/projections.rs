@@ -1,4 +1,4 @@
-//! Operators' questions about projections, parked events, and whether events can be read.
+//! The operator routes of projections, dead letters and the check of events.
 
 use serde_json::{Value, json};
 
@@ -27,8 +27,8 @@ async fn a_system_without_findings_is_reported_as_ok() {
     assert_eq!(live.collect::<Vec<_>>(), ["read_model", "search_index"], "{generations}");
 
     for query in ["", "?all=true", "?all=false&projection=read_model&limit=1&after=0", "?stream=chat-x-1"] {
-        let letters = data(&contract, &format!("/dead-letters{query}")).await;
-        assert_eq!((&letters["letters"], &letters["more"]), (&json!([]), &false.into()), "{query}");
+        let dead_letters = data(&contract, &format!("/dead-letters{query}")).await;
+        assert_eq!((&dead_letters["letters"], &dead_letters["more"]), (&json!([]), &false.into()), "{query}");
     }
     for none in ["1", "999999999999", "x", "-1"] {
         let refused = contract.get(format!("{ADMIN}/dead-letters/{none}")).await;

@@ -1,4 +1,4 @@
-//! The limit on each app's requests.
+//! The rate limit of each app.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::harness::api::{app_path, create_app};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_over_its_limit_gets_a_retry_after() {
-    // Hardly anything grows back while the test runs.
+    // The quota hardly refills while the test runs.
     let contract = Contract::start_with(|options| options.with("--rate-limit", "5/h")).await;
     let token = contract.app().await;
     let chats = format!("{}/chats", app_path(&token));
@@ -38,7 +38,7 @@ async fn one_apps_limit_is_not_anothers() {
         contract.post(chats.clone(), &json!({})).await.expect(201);
         let refused = contract.post(chats, &json!({})).await;
         assert_problem(&refused, 429, "rate_limited");
-        assert!(refused.has("consistency-token"), "every answer to a command says how far to read");
+        assert!(refused.has("consistency-token"), "every response to a command has a consistency token");
     }
     contract.get("/readyz").await.expect(200);
 }

@@ -1,4 +1,4 @@
-//! The same chat API made of one process a role.
+//! The chat API with one process for each role.
 
 use serde_json::json;
 

@@ -68,9 +68,9 @@ async fn a_search_in_an_app_names_each_hits_chat() {
     for call in [get, post] {
         let body = contract.send(call).await.expect(200).json();
         let hits = body["messages"].as_array().expect("hits");
-        let places: Vec<_> =
+        let locations: Vec<_> =
             hits.iter().map(|hit| (number(hit, "chat_number"), number(hit, "message_number"))).collect();
-        assert_eq!(places, [(2, 1), (1, 1)]);
+        assert_eq!(locations, [(2, 1), (1, 1)]);
         assert_eq!(body["total"], 2);
     }
 }

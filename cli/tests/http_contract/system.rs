@@ -42,7 +42,7 @@ async fn metrics_are_prometheus_text() {
     let text = contract.metrics_of_all().await;
     assert!(text.contains("http_requests_total{"), "{text}");
     assert!(text.contains("projection_position"), "{text}");
-    assert!(!text.contains(&token), "a metric gives an app's token away");
+    assert!(!text.contains(&token), "a metric contains an app's token");
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let value = line.rsplit(' ').next().expect("a value");
         assert!(value.parse::<f64>().is_ok(), "{line}");
@@ -98,7 +98,10 @@ async fn the_api_reference_loads_nothing_from_other_servers() {
         .map(|value| value.trim_matches(['"', '\'', '/']))
         .collect();
     for target in loaded {
-        assert!(!target.contains("://") && !target.starts_with("//"), "{target} is loaded from elsewhere");
+        assert!(
+            !target.contains("://") && !target.starts_with("//"),
+            "{target} is loaded from another server"
+        );
         if target.starts_with("docs/") {
             contract.client().get(format!("/{target}")).send().await.expect(200);
         }

@@ -1,5 +1,5 @@
-//! The HTTP contract, unchanged, checked against processes of their own: three command APIs, a projector and two query APIs,
-//! with numbers from Redis, the read model in Postgres, and one log.
+//! The same HTTP contract, checked against several processes: three command APIs, a projector and two query APIs, with
+//! numbers from Redis, the read model in Postgres, and one log.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -52,7 +52,7 @@ mod text;
 use harness::deployment::Deployment;
 use harness::process::ProcessOptions;
 
-/// The line-up that this suite is run against.
+/// The deployment that this suite runs against.
 async fn deployment(more: impl Fn(ProcessOptions) -> ProcessOptions) -> Deployment {
     Deployment::at_scale_with(more).await
 }

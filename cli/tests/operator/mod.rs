@@ -1,4 +1,4 @@
-//! Helpers for tests of operators' commands: a log on either engine with known events, and the program's answers.
+//! Helpers for tests of operator commands: a log with known events on either engine, and the output of the program.
 
 #![allow(dead_code, reason = "each suite uses its own part of it")]
 
@@ -18,10 +18,10 @@ use uuid::Uuid;
 use crate::harness::deployment::folder;
 use crate::harness::process::program;
 
-/// Events of the log.
+/// The number of events of the log.
 pub const EVENTS: u64 = 12;
 
-/// A token that an app may have.
+/// A well-formed app token.
 pub const TOKEN: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
 /// A log, and a folder for files.
@@ -31,7 +31,7 @@ pub struct TestLog {
     pub server: Option<FakeKurrentDb>,
 }
 
-/// What a command came to.
+/// The output of a command.
 #[derive(Debug)]
 pub struct CommandOutput {
     pub code: Option<i32>,
@@ -40,14 +40,14 @@ pub struct CommandOutput {
 }
 
 impl TestLog {
-    /// A log in a file.
+    /// Creates a log in a file.
     pub async fn sqlite() -> Self {
         let test_log = Self { name: "sqlite", folder: folder(), server: None };
         fill(&*test_log.log().await, EVENTS).await;
         test_log
     }
 
-    /// A log in the stand-in for KurrentDB.
+    /// Creates a log in the fake KurrentDB.
     pub async fn kurrentdb() -> Self {
         let server = FakeKurrentDb::start().expect("a server");
         let test_log = Self { name: "kurrentdb", folder: folder(), server: Some(server) };
@@ -55,12 +55,12 @@ impl TestLog {
         test_log
     }
 
-    /// Both.
+    /// Creates a log of each kind.
     pub async fn both() -> [Self; 2] {
         [Self::sqlite().await, Self::kurrentdb().await]
     }
 
-    /// The log.
+    /// Opens the log.
     pub async fn log(&self) -> Box<dyn EventStore> {
         match &self.server {
             None => Box::new(SqliteEventStore::open(&self.path("events.db")).expect("a log")),
@@ -71,7 +71,7 @@ impl TestLog {
         }
     }
 
-    /// All events.
+    /// Reads all events.
     pub async fn events(&self) -> Vec<RecordedEvent> {
         self.log().await.read_all(Position::START, 1_000_000).await.expect("the log")
     }
@@ -84,7 +84,7 @@ impl TestLog {
         self.path(name).to_str().expect("a path").to_owned()
     }
 
-    /// The arguments that say where the log is.
+    /// The arguments that locate the log.
     pub fn log_arguments(&self) -> Vec<String> {
         match &self.server {
             None => vec!["--data-dir".to_owned(), self.folder.path().to_str().expect("a path").to_owned()],
@@ -104,14 +104,14 @@ impl TestLog {
 }
 
 impl CommandOutput {
-    /// Makes sure of the exit code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
         self
     }
 
-    /// Both outputs, with what changes each time replaced by what it is.
+    /// Both outputs, with the parts that differ between runs replaced by names.
     pub fn redacted(&self, test_log: &TestLog, secrets: &[(&str, &str)]) -> String {
         let mut redacted = format!("{}--\n{}", self.stdout, self.stderr);
         let folder = test_log.folder.path().to_str().expect("a path");
@@ -136,7 +136,7 @@ impl From<Output> for CommandOutput {
     }
 }
 
-/// Appends `count` events, the same ones each time: by turns to an app's three chats.
+/// Appends `count` fixed events to the three chats of an app, in turn.
 pub async fn fill(log: &dyn EventStore, count: u64) {
     const AT_ONCE: u64 = 3_000;
     let event = |index: u64| {
@@ -154,7 +154,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
     };
     let mut done = 0;
     while done < count {
-        // A few at a time by turns, many at a time stream by stream.
+        // Few events are appended one by one to alternating streams, many in large appends stream by stream.
         let next = if count < AT_ONCE { 1 } else { AT_ONCE.min(count - done) };
         let chats = 3.min(next);
         let appends = (0..chats).map(|offset| {

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that keeps what it was sent and answers as it was told.
+//! An HTTP endpoint that records requests and gives prepared responses.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// A request, as far as tests look at it.
+/// The parts of a request that tests check.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub key: String,
@@ -29,7 +29,7 @@ struct State {
     requests: Vec<Received>,
 }
 
-/// The endpoint. It ends with the test's runtime.
+/// The endpoint. It stops with the test's runtime.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -37,7 +37,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Answers with each of these, a status or a status and one header, and with 200 after that.
+    /// Starts an endpoint that gives these responses in order (a status, or a status and one header), and then 200.
     pub async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -54,12 +54,12 @@ impl Receiver {
         Self { address, state }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address)
     }
 
-    /// What it was sent.
+    /// The received requests.
     pub fn requests(&self) -> Vec<Received> {
         lock(&self.state).requests.clone()
     }

@@ -26,7 +26,7 @@ pub(crate) struct ReservedKey {
     key: IdempotencyKeyId,
     fingerprint: PayloadFingerprint,
     lease_timer: LeaseTimer,
-    requires_lookup: bool,
+    requires_search: bool,
     /// No event of the command was recorded before this time.
     not_before: Timestamp,
     /// Retention of keys: an older event belongs to an expired use of the key.
@@ -49,7 +49,7 @@ impl ReservedKey {
             key,
             fingerprint,
             lease_timer,
-            requires_lookup: lease.claim == Claim::Doubtful,
+            requires_search: lease.claim == Claim::Doubtful,
             not_before: lease.hint.since,
             key_retention,
             generation: 0,
@@ -65,16 +65,16 @@ impl ReservedKey {
         self.key.event_id(self.generation)
     }
 
-    pub(crate) fn can_skip_lookup(&self) -> bool {
-        !self.requires_lookup && self.lease_timer.is_valid()
+    pub(crate) fn can_skip_search(&self) -> bool {
+        !self.requires_search && self.lease_timer.is_valid()
     }
 
     pub(crate) fn may_append_after(&self, end: ExpectedRevision) -> bool {
-        self.absent_as_of == Some(end) || self.can_skip_lookup()
+        self.absent_as_of == Some(end) || self.can_skip_search()
     }
 
-    pub(crate) fn require_lookup(&mut self) {
-        self.requires_lookup = true;
+    pub(crate) fn require_search(&mut self) {
+        self.requires_search = true;
     }
 
     pub(crate) fn existing_event_query(&self, stream: &StreamId, now: Timestamp) -> ExistingEventQuery {

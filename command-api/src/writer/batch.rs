@@ -185,7 +185,7 @@ impl Writer {
             request.reserved_key.as_ref().is_some_and(|key| !keys.insert(key.key()))
         };
         for mut duplicate in commands.requests.extract_if(.., |request| is_duplicate(request)) {
-            duplicate.require_lookup();
+            duplicate.require_search();
             self.deferred.push(duplicate);
         }
     }
@@ -232,11 +232,11 @@ impl Writer {
             Err(AppendError::Conflict) => {
                 metrics::counter!("command_conflicts_total").increment(1);
                 let DecidedStream { stream, decisions, numbers, waited_for_predecessor, .. } = decided;
-                let with_required_lookup = |(mut request, _): (CommandRequest, Decision)| {
-                    request.require_lookup();
+                let with_required_search = |(mut request, _): (CommandRequest, Decision)| {
+                    request.require_search();
                     request
                 };
-                let requests = decisions.into_iter().map(with_required_lookup).collect();
+                let requests = decisions.into_iter().map(with_required_search).collect();
                 self.retry(StreamCommands {
                     stream,
                     requests,

@@ -30,8 +30,8 @@ impl CommandRequest {
     }
 
     /// Whether the command can be decided without a search for its event.
-    pub(super) fn can_skip_lookup(&self) -> bool {
-        self.reserved_key.as_ref().is_none_or(ReservedKey::can_skip_lookup)
+    pub(super) fn can_skip_search(&self) -> bool {
+        self.reserved_key.as_ref().is_none_or(ReservedKey::can_skip_search)
     }
 
     /// Whether the command's event may be appended to a stream with this end.
@@ -40,14 +40,14 @@ impl CommandRequest {
     }
 
     /// Requires a search for the command's event before it is appended.
-    pub(super) fn require_lookup(&mut self) {
+    pub(super) fn require_search(&mut self) {
         if let Some(key) = &mut self.reserved_key {
-            key.require_lookup();
+            key.require_search();
         }
     }
 
     pub(super) fn existing_event_query(&self, now: Timestamp) -> Option<ExistingEventQuery> {
-        let key = self.reserved_key.as_ref().filter(|key| !key.can_skip_lookup())?;
+        let key = self.reserved_key.as_ref().filter(|key| !key.can_skip_search())?;
         Some(key.existing_event_query(&self.command.stream(), now))
     }
 

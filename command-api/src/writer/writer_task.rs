@@ -143,7 +143,7 @@ impl Writer {
         if let Some(entry) = batch.entries.get_mut(&stream) {
             let (commands, observed) = &mut batch.ready[entry.index];
             // Reserved numbers suffice only for the requests that they were reserved for.
-            let fits = observed.state.suffices_for(&request.command) && request.can_skip_lookup();
+            let fits = observed.state.suffices_for(&request.command) && request.can_skip_search();
             if commands.numbers.is_none() && fits && entry.reserve_bytes(&request) {
                 commands.requests.push(request);
             } else {
@@ -151,10 +151,10 @@ impl Writer {
             }
             return;
         }
-        let (cached, can_skip_lookup) = (self.take_cached_state(&request), request.can_skip_lookup());
+        let (cached, can_skip_search) = (self.take_cached_state(&request), request.can_skip_search());
         let mut commands = StreamCommands::new(stream, vec![request]);
         match cached {
-            Some(observed) if can_skip_lookup => batch.push(commands, observed),
+            Some(observed) if can_skip_search => batch.push(commands, observed),
             cached => {
                 commands.cached_state = cached.map(|observed| observed.state);
                 self.start_loading(commands);

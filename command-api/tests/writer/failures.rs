@@ -59,7 +59,7 @@ async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    let writer = Client::of(WriterHandle::spawn(config).0);
+    let writer = Client::new(WriterHandle::spawn(config).0);
     let app = writer.create_app().await;
     log.inject_always(AppendFault::NeverSent);
     let waiting = async { tokio::join!(writer.create_chat(app), writer.create_chat(app)) };
@@ -87,7 +87,7 @@ async fn the_writer_ends_after_the_last_handle_is_dropped_and_all_commands_are_a
         head: Position::START,
     };
     let (handle, task) = WriterHandle::spawn(config);
-    let writer = Client::of(handle);
+    let writer = Client::new(handle);
     let app = writer.create_app().await;
     let last = tokio::spawn({
         let writer = writer.clone();

@@ -64,7 +64,7 @@ pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) 
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head: Position::START,
     };
-    Client::of(WriterHandle::spawn(config).0)
+    Client::new(WriterHandle::spawn(config).0)
 }
 
 /// Sends commands without idempotency keys to one writer.
@@ -74,7 +74,7 @@ pub struct Client(pub CommandService);
 pub type Outcome = Result<CommandOutcome, CommandError>;
 
 impl Client {
-    pub fn of(writer: WriterHandle) -> Self {
+    pub fn new(writer: WriterHandle) -> Self {
         // The file is created with the first key, and none is sent.
         let no_keys = SqliteIdempotencyStore::new(Path::new("unused.db"), LogId(Uuid::nil())).unwrap();
         Self(CommandService::new(writer, Arc::new(no_keys)))

@@ -1,20 +1,20 @@
 //! The idempotency port: reservations of idempotency keys, and the answers given under them.
 //!
-//! A client marks a repeated command with the same key. The process that executes the command *reserves* the key first, in
-//! a store that all processes share, and *completes* it with the answer. A reservation is a lease: its owner renews it
-//! while the command runs, so that a crashed owner blocks the key for [`IdempotencyTerms::lease`] at most.
+//! A client marks a repeated command with the same key. The process that executes the command *reserves* the key first,
+//! in a store that all processes share, and *completes* it with the answer. A reservation is a lease: its owner renews
+//! it while the command runs, so that a crashed owner blocks the key for [`IdempotencyTerms::lease`] at most.
 //!
 //! The store may lose its state, so the log decides: the event of a command with a key has an id that derives from the
-//! key ([`IdempotencyKeyId::event_id`]), and an owner whose claim is doubtful searches for that event before it appends.
-//! The store only says when the search can be skipped. Promises of every adapter:
+//! key ([`IdempotencyKeyId::event_id`]), and an owner whose claim is doubtful searches for that event before it
+//! appends. The store only says when the search can be skipped. Promises of every adapter:
 //!
 //! - **One owner at a time.** While a lease runs, the key is granted to no other owner. An owner that counts the lease
 //!   from *before* its call never assumes a longer lease than the store does.
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
-//!   [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that lost
-//!   its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
-//! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no key
-//!   that it has no record of: an owner from before may still be at work.
+//! [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
+//! lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
+//! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no
+//!   key that it has no record of: an owner from before may still be at work.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
 //! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
@@ -38,18 +38,20 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// [`IdempotencyStore::reserve`] returned [`ReserveOutcome::NotInitialized`].
     async fn initialize(&self, log: LogContent) -> Result<(), IdempotencyStoreError>;
 
-    /// Reserves a key, or returns why it can't be reserved. A repeated request of the same owner is granted the same lease.
+    /// Reserves a key, or returns why it can't be reserved. A repeated request of the same owner is granted the same
+    /// lease.
     async fn reserve(&self, request: &KeyRequest) -> Result<ReserveOutcome, IdempotencyStoreError>;
 
-    /// Restarts the lease from now, if the owner still holds the key. An expired lease can be renewed until another owner
-    /// takes the key over.
+    /// Restarts the lease from now, if the owner still holds the key. An expired lease can be renewed until another
+    /// owner takes the key over.
     async fn renew(
         &self,
         key: IdempotencyKeyId,
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError>;
 
-    /// Stores the answer of an executed command. Any process that knows the event may call this, including a former owner.
+    /// Stores the answer of an executed command. Any process that knows the event may call this, including a former
+    /// owner.
     async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
 
     /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If the key had been
@@ -73,7 +75,7 @@ impl Default for IdempotencyTerms {
     }
 }
 
-/// Whether the log holds events, which an uninitialized store has to know.
+/// Whether the log has events. An uninitialized store depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogContent {
     /// The log has no event yet, so there were no reservations.
@@ -147,7 +149,7 @@ pub enum ReserveOutcome {
     /// The owner holds the key until the lease expires.
     Granted(KeyLease),
     /// The lease of another owner runs, or may still run.
-    InFlight(LookupHint),
+    InFlight(SearchHint),
     /// The command was executed before.
     Completed(StoredAnswer),
     /// The key was used with another payload.
@@ -162,7 +164,7 @@ pub struct KeyLease {
     /// Whether the key's event may be in the log already.
     pub claim: Claim,
     /// Where to search for the command's event.
-    pub hint: LookupHint,
+    pub hint: SearchHint,
 }
 
 /// Whether an earlier owner may have executed the command.
@@ -176,7 +178,7 @@ pub enum Claim {
 
 /// Where to search for the event of a command that may have been executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LookupHint {
+pub struct SearchHint {
     /// The token that the first owner generated for a new app, if known.
     pub app: Option<AppToken>,
     /// The earliest time, by the store's clock, at which an owner may have executed the command.
@@ -188,7 +190,7 @@ pub struct LookupHint {
 pub struct CompletedCommand {
     /// The key.
     pub key: IdempotencyKeyId,
-    /// Of its payload.
+    /// The fingerprint of the payload.
     pub fingerprint: PayloadFingerprint,
     /// The answer.
     pub answer: StoredAnswer,

@@ -17,7 +17,7 @@ use crate::{Pipeline, RedisConnection, RedisUnavailable, Script, key_parts};
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
     Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError,
-    IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome,
+    IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint,
     StoredAnswer,
 };
 
@@ -264,7 +264,7 @@ fn parse_outcome(reply: &[String]) -> Option<ReserveOutcome> {
         if text.is_empty() { Some(None) } else { AppToken::parse(text).ok().map(Some) }
     };
     let hint = |since: &str, token: &str| {
-        Some(LookupHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
+        Some(SearchHint { app: app(token)?, since: Timestamp::from_millis(since.parse().ok()?) })
     };
     let granted = |claim, hint| ReserveOutcome::Granted(KeyLease { claim, hint });
     Some(match *reply {

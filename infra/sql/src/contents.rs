@@ -43,7 +43,7 @@ pub const ENTITY_TABLES: [EntityTable; 5] = [
         column_count: 6,
         id_column: 2,
     },
-    // Without reason and time, which differ between two builds.
+    // Reason and time are left out: they differ between two builds.
     EntityTable {
         kind: EntityKind::DeadLetter,
         select_sql: "SELECT position, stream, event_type, discarded, acknowledged FROM dead_letters",

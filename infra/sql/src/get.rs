@@ -10,7 +10,7 @@ use crate::{app_columns, chat_row_columns, message_row_columns};
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, Missing, Snapshot};
 
 /// The entity with the position of its snapshot.
-type LookupResult<T> = Option<Snapshot<Result<T, Missing>>>;
+type EntitySnapshot<T> = Option<Snapshot<Result<T, Missing>>>;
 
 /// Gets the position of the read model.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Query for GetPosition {
 /// Gets an app.
 pub struct GetApp {
     token: AppToken,
-    result: LookupResult<AppRow>,
+    result: EntitySnapshot<AppRow>,
 }
 
 impl GetApp {
@@ -84,7 +84,7 @@ impl Query for GetApp {
 pub struct GetChat {
     token: AppToken,
     chat: ChatNumber,
-    result: LookupResult<ChatRow>,
+    result: EntitySnapshot<ChatRow>,
 }
 
 impl GetChat {
@@ -135,7 +135,7 @@ pub struct GetMessage {
     token: AppToken,
     chat: ChatNumber,
     message: MessageNumber,
-    result: LookupResult<MessageRow>,
+    result: EntitySnapshot<MessageRow>,
 }
 
 impl GetMessage {

@@ -1,4 +1,4 @@
-//! The messages of a page: which rows to fetch, and how to cut the page out of them.
+//! Selects the rows to fetch for a page of messages, and cuts the page out of them.
 
 use super::row;
 use chat_ports::MAX_PAGE_BYTES;
@@ -50,8 +50,8 @@ impl FetchRange {
         }
     }
 
-    /// Cuts the page out of the fetched messages: `older` downwards and `newer` upwards from the pivot. `None` if the page
-    /// exceeds the range.
+    /// Cuts the page out of the fetched messages: `older` downwards and `newer` upwards from the pivot. `None` if the
+    /// page exceeds the range.
     pub(super) fn cut_page(
         self,
         mut older: Vec<MessageRow>,

@@ -25,7 +25,7 @@ pub trait SqlEngine: Send + Sync + 'static {
     /// first used; the read model need not exist yet.
     fn new(location: Self::Location) -> Self;
 
-    /// The same with a limited number of connections: further queries wait for one of them.
+    /// As above, with a limited number of connections: further queries wait for a free one.
     fn with_connections(location: Self::Location, connections: usize) -> Self;
 
     /// Runs a query.
@@ -43,13 +43,13 @@ pub trait SqlEngine: Send + Sync + 'static {
 pub struct SqlReadModel<E>(E);
 
 impl<E: SqlEngine> SqlReadModel<E> {
-    /// The read model at `location`. It need not exist yet: until a projector has created it, queries result
+    /// The read model at `location`. It need not exist yet: until a projector has created it, queries return
     /// [`ReadModelError::Unavailable`].
     pub fn new(location: impl Into<E::Location>) -> Self {
         Self(E::new(location.into()))
     }
 
-    /// The same with a limited number of connections: further queries wait for one of them.
+    /// As above, with a limited number of connections: further queries wait for a free one.
     pub fn with_connections(location: impl Into<E::Location>, connections: usize) -> Self {
         Self(E::with_connections(location.into(), connections))
     }

@@ -75,7 +75,7 @@ fn flip_one(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
 fn make_room(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position - 1 WHERE position >= ?", [at])
-        .expect("out of the way");
+        .expect("moved positions");
     connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
 }
 
@@ -83,7 +83,7 @@ fn make_room(connection: &Connection, at: u64) {
 fn close_up(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position + 1 WHERE position > ?", [at])
-        .expect("out of the way");
+        .expect("moved positions");
     connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
 }
 
@@ -119,15 +119,15 @@ async fn finds_a_flipped_byte() {
         let altered = signed.altered(|connection| flip(connection, column, at, &mut random));
         let verdict = signed.verify(&*altered.log).await;
         assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
-        let named = verdict.altered.expect("what was altered");
+        let named = verdict.altered.expect("an alteration");
         let fits = match (column, &named) {
             // All events of the stream are altered; its first one is among the first five.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
-            // An event of no stream is not read at all.
+            // An event without a stream is not read.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
                 position.get() == at
             }
-            // A number that none can be.
+            // A number that is not a valid position.
             ("schema_version" | "revision", Alteration::Unreadable { position, .. })
             | (_, Alteration::Changed { position, .. }) => position.get() == at,
             _ => false,
@@ -149,7 +149,7 @@ async fn finds_a_deleted_event() {
             }
         });
         let verdict = signed.verify(&*altered.log).await;
-        let named = verdict.altered.expect("what was altered");
+        let named = verdict.altered.expect("an alteration");
         if at == EVENTS && round % 2 == 1 {
             // The record of signing has moved to its position.
             assert!(
@@ -243,7 +243,7 @@ async fn finds_an_event_before_the_first_position() {
             }
             other => panic!("{at}: {other:?}"),
         }
-        let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a look");
+        let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
         assert!(!found.faults.is_empty(), "{at}");
     }
 }

@@ -96,7 +96,7 @@ impl Signed {
             .execute_batch(
                 "PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF; DROP INDEX events_in_stream;",
             )
-            .expect("no index in the way");
+            .expect("the indexes are dropped");
         alter(&connection);
         drop(connection);
         Altered { log: Arc::new(open(folder.path())), _folder: folder }

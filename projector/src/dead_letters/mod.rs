@@ -3,19 +3,19 @@
 //! An event that can't be applied is recorded as a dead letter, together with all later events of its stream, so that
 //! nothing is applied out of order: the stream is blocked. Other streams continue.
 //!
-//! An operator action on dead letters is an event of the operators' stream ([`chat_domain::operator_action`]). A projection
-//! folds the events before it, then applies the action in the commit that moves its checkpoint past the action: exactly
-//! once in effect, and a rebuilt projection gets the same content.
+//! An operator action on dead letters is an event of the operators' stream ([`chat_domain::operator_action`]). A
+//! projection folds the events before it, then applies the action in the commit that moves its checkpoint past the
+//! action: exactly once in effect, and a rebuilt projection gets the same content.
 //!
-//! - **Retry** reads the events of a stream's dead letters from the log again, in order, and applies them. The retry stops
-//!   at the first event that still can't be applied: its dead letter gets the new reason, and the rest of the stream stays
-//!   blocked.
-//! - **Discard** gives up the first dead letter of a stream: it is marked as discarded, and the same action retries the
+//! - **Retry** reads the events of a stream's dead letters from the log again, in order, and applies them. The retry
+//!   stops at the first event that still can't be applied: its dead letter gets the new reason, and the rest of the
+//!   stream stays blocked.
+//! - **Discard** excludes the first dead letter of a stream: it is marked as discarded, and the same action retries the
 //!   rest of the stream. A dead letter behind another one can't be discarded.
 //! - **Acknowledge** records that an operator has seen a discarded event.
 //!
-//! An action that does not apply changes nothing: a program that can apply the event in the first place has no dead letter
-//! of it.
+//! An action that does not apply changes nothing: a program that can apply the event in the first place has no dead
+//! letter of it.
 
 mod action;
 mod apply;

@@ -1,7 +1,8 @@
-//! Generations: the built versions of each projection, and everything that follows from there being several.
+//! Generations: the built versions of each projection, their locations, their projectors, and the switch-over of
+//! queries.
 //!
-//! A rebuild builds a new generation beside the live one, from which queries are answered; a promotion makes the new one
-//! live. [`Generations`] folds these operator actions from the log, and [`ProjectionLocations`] knows where each
+//! A rebuild builds a new generation beside the live one, from which queries are answered; a promotion makes the new
+//! one live. [`Generations`] folds these operator actions from the log, and [`ProjectionLocations`] knows where each
 //! generation is stored. In a serving process, two parts follow the live generation, independently of each other and of
 //! other processes: [`ProjectorSupervisor`] runs its projectors, and [`QuerySwitchOver`] moves queries to it.
 //! [`BoundedLog`] holds a build at a position for a comparison, and [`HeartbeatStore`]s show which projectors run.

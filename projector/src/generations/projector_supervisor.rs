@@ -20,28 +20,29 @@ const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
 
-/// What all supervised projections share.
+/// The context that all supervised projections share.
 #[derive(Clone)]
 pub struct SupervisorContext {
     /// The log that the projectors follow.
     pub event_store: Arc<dyn EventStore>,
-    /// Where the generations are stored.
+    /// The locations of the generations.
     pub locations: ProjectionLocations,
-    /// The operators' actions on generations, as [`Generations::follow`] publishes them.
+    /// The generations, as [`Generations::follow`] publishes them.
     pub generations: watch::Receiver<Generations>,
     /// Becomes true when the projectors are to stop.
     pub shutdown: watch::Receiver<bool>,
-    /// How long the projector of a superseded generation runs on: longer than a query may wait for one of its positions,
-    /// and longer than other processes take to switch over, which may have to build a search index of their own first.
+    /// How long the projector of a superseded generation runs on: longer than a query may wait for one of its
+    /// positions, and longer than other processes take to switch over, which may have to build a search index of their
+    /// own first.
     pub linger: Duration,
 }
 
 /// Supervises the projectors of this process.
 ///
-/// For each projection, it runs the projector of the live generation. After a promotion, the projector of the generation
-/// before runs on for a while, because queries and other processes may still use that one. Where the live generation is
-/// missing or behind, as after a promotion while this machine was off, the one before it is projected too, until the
-/// live one has caught up.
+/// For each projection, it runs the projector of the live generation. After a promotion, the projector of the
+/// generation before runs on for a while, because queries and other processes may still use that one. Where the live
+/// generation is missing or behind, as after a promotion while this machine was off, the one before it is projected
+/// too, until the live one has caught up.
 pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
@@ -126,7 +127,7 @@ struct ProjectionSupervisor {
 struct RunningProjector {
     handle: ProjectorHandle,
     stop: watch::Sender<bool>,
-    /// Since when another generation is live and has caught up with this one.
+    /// The time since which another generation is live and has caught up with this one.
     superseded_at: Option<Instant>,
 }
 

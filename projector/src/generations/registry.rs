@@ -1,7 +1,7 @@
 //! The registry of generations: a fold of operator actions that says which generations exist and which are live.
 //!
-//! The actions are events of one stream ([`operator_action::STREAM`]), so every process sees switch-overs in the same order,
-//! and one event can switch the read model and the search index together.
+//! The actions are events of one stream ([`operator_action::STREAM`]), so every process sees switch-overs in the same
+//! order, and one event can switch the read model and the search index together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct GenerationHistory {
     pub previously_live: Vec<Generation>,
     /// The generation that is being built.
     pub building: Option<Generation>,
-    /// Generations that were rolled back or whose build was given up, and that were not removed.
+    /// Generations that were rolled back or whose build was abandoned, and that were not removed.
     pub left_over: BTreeSet<Generation>,
     /// The highest number in use so far. Numbers are not reused.
     highest: Generation,
@@ -248,8 +248,8 @@ impl Generations {
         Ok(generations)
     }
 
-    /// Polls the operators' stream on a task of its own, and publishes changes until all receivers are dropped. While the
-    /// event store is unavailable, nothing changes.
+    /// Polls the operators' stream on a task of its own, and publishes changes until all receivers are dropped. While
+    /// the event store is unavailable, nothing changes.
     pub fn follow(self, event_store: Arc<dyn EventStore>) -> watch::Receiver<Self> {
         let (sender, receiver) = watch::channel(self);
         tokio::spawn(async move {

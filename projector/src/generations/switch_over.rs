@@ -18,8 +18,8 @@ use crate::status::ProjectorStatus;
 /// The interval at which the positions of new generations are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long the new generations may take to reach the position of the old ones. If they take longer, they are being built
-/// or have stopped, and the positions are compared anew.
+/// How long the new generations may take to reach the position of the old ones. If they take longer, they are being
+/// built or have stopped, and the positions are compared anew.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pause before the next attempt to switch over.
@@ -27,7 +27,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The query side of a process: it answers queries, from the readers that a switch-over gives it.
 pub trait QuerySide: Send + Sync + 'static {
-    /// Returns the newest positions that answers have shown.
+    /// Returns the newest positions that queries were answered from.
     fn answered_positions(&self) -> PositionSet;
 
     /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task, and not
@@ -78,7 +78,7 @@ impl QuerySwitchOver {
         projector_statuses: ProjectorStatuses,
     ) -> Self {
         let known = generations.borrow().clone();
-        // Each projection is decided by itself: an old generation without a projector may be days behind.
+        // Chosen for each projection separately: an old generation without a projector may be days behind.
         let initial = async |projection| {
             locations.initial_generation(projection, known.for_projection(projection)).await
         };
@@ -95,7 +95,7 @@ impl QuerySwitchOver {
         self.active.subscribe()
     }
 
-    /// Switches queries over after each promotion and rollback, until the generations are not followed any more.
+    /// Switches queries over after each promotion and rollback, until the sender of the generations is dropped.
     pub async fn run(mut self, query_side: impl QuerySide) {
         loop {
             let wanted = self.generations.borrow_and_update().live();
@@ -121,8 +121,8 @@ impl QuerySwitchOver {
         }
     }
 
-    /// Waits until the next generations have reached every position that was answered from the ones in use. `None` if they
-    /// do not within the timeout, or if their projectors have not started.
+    /// Waits until the next generations have reached every position that was answered from the ones in use. `None` if
+    /// they do not within the timeout, or if their projectors have not started.
     async fn wait_until_caught_up(
         &self,
         query_side: &impl QuerySide,

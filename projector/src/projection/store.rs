@@ -22,16 +22,16 @@ use crate::generations::heartbeats::HeartbeatStore;
 ///
 /// # Promises
 ///
-/// - **One writer at a time**, across all processes. The lock ends when the projection is dropped, once a commit in progress
-///   has ended, and when the process dies. [`open`](Self::open), [`recreate`](Self::recreate) and
-///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that open
-///   at once, at most one succeeds and the others get `InUse`.
-/// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong together.
-///   A commit is visible to each read that begins after it.
-/// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return [`ProjectionError::Unavailable`]
-///   while nothing is stored, and create nothing.
-/// - **Commits are durable and whole.** After a crash or a dropped future, the content is that of the log up to the stored
-///   checkpoint.
+/// - **One writer at a time**, across all processes. The lock ends when the projection is dropped, once a commit in
+///   progress has ended, and when the process dies. [`open`](Self::open), [`recreate`](Self::recreate) and
+///   [`remove`](Self::remove) return [`ProjectionError::InUse`] until then, and change nothing. Of several callers that
+///   open at once, at most one succeeds and the others get `InUse`.
+/// - **Readers work beside the writer.** Each read is of one commit: content, dead letters and position belong
+///   together. A commit is visible to each read that begins after it.
+/// - **Missing is not damaged.** Reads, and [`open_dry_run`](Self::open_dry_run), return
+///   [`ProjectionError::Unavailable`] while nothing is stored, and create nothing.
+/// - **Commits are durable and whole.** After a crash or a dropped future, the content is that of the log up to the
+///   stored checkpoint.
 /// - **Every step can be interrupted.** After a crash in [`open`](Self::open) or [`recreate`](Self::recreate), the next
 ///   `open` finds the earlier projection or creates an empty one. A [`remove`](Self::remove) that was interrupted is
 ///   completed by the next one.
@@ -42,15 +42,15 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Returns the projection that is stored here.
     fn projection(&self) -> ProjectionName;
 
-    /// Returns how events are batched for it.
+    /// Returns the limits and pauses of batches.
     fn pacing(&self) -> BatchPacing;
 
-    /// Returns where the projectors of this generation publish their heartbeats. A heartbeat that is published while
+    /// Returns the store of the heartbeats of this generation's projectors. A heartbeat that is published while
     /// nothing is stored may be lost.
     fn heartbeats(&self) -> Box<dyn HeartbeatStore>;
 
-    /// Opens the projection for writing, and creates it where nothing is stored. [`ProjectionError::Damaged`] if it can't
-    /// be read or has another version; then [`recreate`](Self::recreate) helps. Storage of another program is
+    /// Opens the projection for writing, and creates it if nothing is stored. [`ProjectionError::Damaged`] if it can't
+    /// be read or has another version; then [`recreate`](Self::recreate) replaces it. Storage of another program is
     /// [`ProjectionError::Unavailable`], and is left as it is.
     async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError>;
 
@@ -58,15 +58,15 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// projection that was quarantined last is kept.
     async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the writer
-    /// waits until the dry run is dropped.
+    /// Opens the projection beside its writer to preview operator actions; nothing is stored. In a SQL engine the
+    /// writer waits until the dry run is dropped.
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError>;
 
-    /// Deletes the stored projection, its quarantined copy and its heartbeats; does nothing where nothing is stored.
+    /// Deletes the stored projection, its quarantined copy and its heartbeats; does nothing if nothing is stored.
     async fn remove(&self) -> Result<(), ProjectionError>;
 
-    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show. Stores
-    /// whose `open` reads everything need not implement it. Dropping the future ends the check.
+    /// Reads everything that is stored. [`ProjectionError::Damaged`] if it finds damage that opening did not show.
+    /// Stores whose `open` reads everything need not implement it. Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ProjectionError> {
         Ok(())
     }
@@ -99,8 +99,9 @@ pub struct BatchPacing {
     pub max_events: usize,
     /// The size of the events in bytes from which on a batch is full.
     pub max_bytes: usize,
-    /// After a batch, events are gathered for this many times as long as the batch took to apply, so that applying takes
-    /// only a share of the time. An event that arrives later is applied at once. Finite and not negative; 0: no pause.
+    /// After a batch, events are gathered for this many times as long as the batch took to apply, so that applying
+    /// takes only a share of the time. An event that arrives later is applied at once. Finite and not negative; 0: no
+    /// pause.
     pub rest_factor: f64,
     /// The longest pause.
     pub max_rest: Duration,

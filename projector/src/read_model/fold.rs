@@ -32,8 +32,8 @@ pub struct RowsToLoad {
     pub apps: Vec<AppToken>,
     /// Chats.
     pub chats: Vec<ChatKey>,
-    /// Messages that are edited or deleted, including those that the batch itself creates: [`StoredChat::last_message`] of
-    /// the chat's row tells which of them are stored.
+    /// Messages that are edited or deleted, including those that the batch itself creates: [`StoredChat::last_message`]
+    /// of the chat's row tells which of them are stored.
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
@@ -221,7 +221,7 @@ impl FoldState {
             self.apps.insert(token, TrackedRow::new(row));
             return Ok(());
         }
-        // Always there: only a present app evolves by any other event.
+        // The app exists: `evolve` accepts other events only for an existing app.
         let Some(app) = self.apps.get_mut(&token) else { return Ok(()) };
         app.is_changed = true;
         app.row.version = app.row.version.next();
@@ -357,8 +357,8 @@ fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64
     }
 }
 
-/// Whether a row at `version` contains the event already. The version is the number of the stream's events, so it equals
-/// the revision of the next event.
+/// Whether a row at `version` contains the event already. The version is the number of the stream's events, so it
+/// equals the revision of the next event.
 fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
     let (found, expected) = (event.revision.get(), version.get());
     if found > expected {

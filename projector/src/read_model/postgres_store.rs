@@ -36,7 +36,7 @@ impl ProjectionStore for PostgresReadModelStore {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit takes a handful of round trips: under load, more events share them.
+        // A commit takes several round trips. Under load, more events share them.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,

@@ -22,8 +22,8 @@ use crate::decoded_batch::DecodedBatch;
 use crate::projection::blocking::run_inline_or_blocking;
 use crate::projection::{Projection, ProjectionError};
 
-/// The numbers of rows that are cached between batches. A chat's row is read and written with every message, so caching it
-/// pays; messages are written once and seldom change.
+/// The numbers of rows that are cached between batches. A chat's row is read and written with every message, so caching
+/// it pays; messages are written once and seldom change.
 const MAX_CACHED_APPS: usize = 4_096;
 const MAX_CACHED_CHATS: usize = 16_384;
 
@@ -47,8 +47,8 @@ struct BatchRange {
     to: Position,
 }
 
-/// A chunk that is being stored. Dropping it aborts the commit: whether the chunk was stored shows when the projection is
-/// opened again.
+/// A chunk that is being stored. Dropping it aborts the commit: whether the chunk was stored shows when the projection
+/// is opened again.
 struct PendingCommit {
     dead_letters: Vec<DeadLetter>,
     checkpoint: ProjectionCheckpoint,
@@ -76,8 +76,8 @@ impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
         })
     }
 
-    /// Folds events that follow `range.from`, while the chunk before may still be on its way into storage. Caches and counts
-    /// include the changes from here on: if they can't be stored, this projection must be dropped.
+    /// Folds events that follow `range.from`, while the chunk before may still be on its way into storage. Caches and
+    /// counts include the changes from here on: if they can't be stored, this projection must be dropped.
     async fn fold_chunk(
         &mut self,
         range: BatchRange,
@@ -211,7 +211,7 @@ impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
                 _ => up_to,
             };
             let folded = self.fold_chunk(BatchRange { log, from, to }, chunk, &mut pending).await;
-            // Also after an error: the checkpoint says how much is stored.
+            // The checkpoint moves after an error, too: it shows how much is stored.
             self.wait_for_commit(&mut pending).await?;
             let changes = folded?;
             let dead_letters = changes.new_dead_letters.clone();

@@ -39,7 +39,7 @@ fn retry(projection: ProjectionName, stream: StreamId) -> OperatorAction {
 }
 
 fn discard(projection: ProjectionName, position: u64) -> OperatorAction {
-    let (position, reason) = (Position::new(position), "nobody can read it".to_owned());
+    let (position, reason) = (Position::new(position), "no program can read it".to_owned());
     DeadLetterDiscarded { projection, position, reason }.into()
 }
 
@@ -66,7 +66,7 @@ struct Fixture {
 
 impl Fixture {
     /// Writes a log of these events: the first is at position 1, and so on.
-    async fn of(builder: &LogBuilder) -> Self {
+    async fn with_log(builder: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -121,7 +121,7 @@ impl Fixture {
         }
     }
 
-    /// Folds the log in batches of these sizes, with a restart after those that ask for one.
+    /// Folds the log in batches of these sizes; after a batch with `true`, the projection is opened again.
     async fn project(&self, store: &dyn ProjectionStore, cuts: &[(usize, bool)]) {
         let id = self.log.log_id().await.unwrap();
         let mut projection = open_when_free(store).await;
@@ -177,7 +177,7 @@ impl Fixture {
 
 /// Folds a log, and returns its read model.
 async fn read_model_of(builder: &LogBuilder) -> (Fixture, SqliteReadModel) {
-    let fixture = Fixture::of(builder).await;
+    let fixture = Fixture::with_log(builder).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     let model = SqliteReadModel::new(fixture.read_model_store().path);
     (fixture, model)
@@ -201,7 +201,7 @@ async fn a_retry_applies_events_that_this_program_can_decode() {
         .append(chat(1, 1), created(2, "two"))
         .append(chat(1, 1), edited(1, "one again"))
         .append(chat(1, 1), deleted(2));
-    let fixture = Fixture::of(&builder).await;
+    let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
     fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
     assert_eq!(positions(&fixture.pending_dead_letters().await), [3, 4, 5, 6]);
@@ -229,7 +229,7 @@ async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
         .append(app(1), chat_created(1))
         .append(chat(1, 1), created(1, "one"))
         .append(app(1), app_renamed("two"));
-    let fixture = Fixture::of(&builder).await;
+    let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[2]).await;
     fixture.project(&fixture.search_index_store(), &[]).await;
     assert_eq!(positions(&fixture.pending_dead_letters().await), [2, 3, 4]);
@@ -238,7 +238,7 @@ async fn a_chats_events_apply_only_after_its_apps_stream_was_retried() {
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(READ_MODEL, app(1)));
     fixture.write(&builder.events[before..]).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
-    assert_eq!(positions(&fixture.pending_dead_letters().await), [3], "the chat was not there yet");
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [3], "the chat did not exist yet");
     let before = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1)));
     fixture.write(&builder.events[before..]).await;
@@ -254,7 +254,7 @@ async fn a_retry_stops_at_the_first_event_that_still_fails() {
         .append(chat(1, 1), created(1, "one"))
         .append_raw(&chat(1, 1).to_string(), "MessageEdited", "{}")
         .append(chat(1, 1), created(2, "two"));
-    let fixture = Fixture::of(&builder).await;
+    let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
     let before = builder.events.len();
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append(chat(1, 1), created(3, "three"));
@@ -285,7 +285,7 @@ async fn a_discarded_message_uses_up_its_number() {
     let two = model.message(token(1), chat_number(1), message_number(2)).await.unwrap().value;
     assert_eq!(two, Err(Missing::Message));
     let row = model.chat(token(1), chat_number(1)).await.unwrap().value.unwrap();
-    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count what the log holds");
+    assert_eq!((row.message_count, row.version.get()), (3, 6), "versions count all events of the log");
 
     let projection = open_when_free(&fixture.read_model_store()).await;
     assert_eq!((projection.dead_letter_count(), projection.discarded_count()), (0, 1));
@@ -304,7 +304,7 @@ async fn a_discarded_chat_uses_up_its_number() {
         .append_action(retry(READ_MODEL, chat(1, 2)))
         .append(app(1), chat_created(4));
     let (fixture, model) = read_model_of(&builder).await;
-    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "its chat will never be");
+    assert_eq!(positions(&fixture.pending_dead_letters().await), [5], "its chat is never created");
     let app = model.app(token(1)).await.unwrap().value.unwrap();
     assert_eq!((app.chat_count, app.last_chat, app.version.get()), (3, Some(chat_number(4)), 5));
     let chats = model.chats(token(1), None, 10).await.unwrap().value.unwrap();
@@ -340,7 +340,7 @@ async fn a_discarded_event_is_counted_until_it_is_acknowledged() {
     let dead_letter = projection.dead_letter_queue().dead_letter(Position::new(3)).await.unwrap().unwrap();
     let discarded = dead_letter.discarded.unwrap();
     assert_eq!((discarded.by.get(), discarded.at, discarded.acknowledged), (4, at(40), None));
-    assert_eq!(discarded.reason, "nobody can read it");
+    assert_eq!(discarded.reason, "no program can read it");
     drop(projection);
 
     let before = builder.events.len();
@@ -360,7 +360,7 @@ async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() 
     for number in 1..=messages {
         builder.append(chat(1, 1), created(number, &format!("message {number}")));
     }
-    let fixture = Fixture::of(&builder).await;
+    let fixture = Fixture::with_log(&builder).await;
     fixture.project_unable_to_read(&fixture.read_model_store(), &[3]).await;
     fixture.project_unable_to_read(&fixture.search_index_store(), &[3]).await;
     let before = builder.events.len();
@@ -392,7 +392,7 @@ async fn a_discard_resumes_after_a_crash_between_its_chunks() {
     for number in 2..=messages {
         builder.append(chat(1, 1), created(number, &format!("message {number}")));
     }
-    let fixture = Fixture::of(&builder).await;
+    let fixture = Fixture::with_log(&builder).await;
     fixture.project(&fixture.read_model_store(), &[]).await;
     let before = builder.events.len();
     builder.append_action(discard(READ_MODEL, 3));
@@ -515,7 +515,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let fixture = Fixture::of(&build_log(&broken, &actions)).await;
+            let fixture = Fixture::with_log(&build_log(&broken, &actions)).await;
             fixture.project(&fixture.read_model_store(), &cuts).await;
             fixture.project(&fixture.search_index_store(), &cuts).await;
             fixture.assert_equals_a_rebuild().await;

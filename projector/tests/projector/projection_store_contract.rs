@@ -220,7 +220,7 @@ async fn folded_events_are_read_back_with_their_position_and_outlive_the_writer(
         assert_eq!((projection.checkpoint(), projection.dead_letter_count()), (checkpoint, 1));
         assert_eq!(store.position().await.unwrap(), log.head());
         let (position, contents) = store.contents().await.unwrap();
-        assert_eq!((position, contents.count(EntityKind::Parked)), (log.head(), 1));
+        assert_eq!((position, contents.count(EntityKind::DeadLetter)), (log.head(), 1));
         assert_eq!(contents.count(EntityKind::Message), 2);
         assert_eq!(store.dead_letter_count().await.unwrap(), 1);
         let page = store.dead_letter_page(page_query()).await.unwrap();

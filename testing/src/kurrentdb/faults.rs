@@ -30,8 +30,8 @@ pub enum Fault {
     NoDeduplication,
 }
 
-/// Random faults: each rate is one in so many appends, or 0 for none. The same seed injects the same faults into the same
-/// sequence of appends.
+/// Random faults. A rate of n means one fault in n appends, 0 means none. The same seed injects the same faults into
+/// the same sequence of appends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
     /// The seed of the random numbers.

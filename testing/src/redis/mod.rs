@@ -79,7 +79,7 @@ impl Redis {
         self.instance.restart(RestartData::Empty)
     }
 
-    /// Copies the server's data aside for [`Redis::restart_from_copy`].
+    /// Copies the server's data for [`Redis::restart_from_copy`].
     pub fn copy_data(&mut self) -> io::Result<()> {
         let copy = tempfile::Builder::new().prefix("chat-redis-copy-").tempdir()?;
         self.instance.copy_data(copy.path())?;
@@ -87,8 +87,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server, starts it with the data that was copied last, or none, and waits until it answers. This is what a
-    /// failover to a replica that is behind looks like.
+    /// Kills the server, starts it with the data that was copied last, or none, and waits until it answers. This is
+    /// what a failover to a replica that is behind looks like.
     pub fn restart_from_copy(&mut self) -> io::Result<()> {
         let data = self.copy.as_ref().map_or(RestartData::Empty, |copy| RestartData::Copied(copy.path()));
         self.instance.restart(data)

@@ -28,7 +28,7 @@ pub(crate) enum ExplainCommand {
 #[derive(Args)]
 pub(crate) struct ExplainEventArgs {
     /// The event's position in the log, or its id
-    #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::which)]
+    #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::parse_event_selector)]
     which: EventSelector,
     #[command(flatten)]
     common: CommonArgs,

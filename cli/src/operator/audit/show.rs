@@ -18,14 +18,14 @@ use crate::operator::context::{CommandContext, event_store_failure};
 #[derive(Args)]
 pub(crate) struct ShowArgs {
     /// The event's position in the log, or its id
-    #[arg(value_name = "POSITION|EVENT_ID", value_parser = which)]
+    #[arg(value_name = "POSITION|EVENT_ID", value_parser = parse_event_selector)]
     which: EventSelector,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
 /// Parses a position or an event id.
-pub(super) fn which(text: &str) -> Result<EventSelector, &'static str> {
+pub(super) fn parse_event_selector(text: &str) -> Result<EventSelector, &'static str> {
     EventSelector::parse(text).ok_or("neither a position, a whole number, nor an event's id, a UUID")
 }
 

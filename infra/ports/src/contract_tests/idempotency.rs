@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::idempotency::{
     Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyTerms, KeyLease,
-    KeyRequest, LeaseOwner, LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer, fingerprint,
+    KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer, fingerprint,
 };
 use chat_domain::metadata::PayloadFingerprint;
 use chat_domain::{AppToken, Position};
@@ -110,7 +110,7 @@ pub async fn reserve_when_free(store: &Store, request: &KeyRequest) -> ReserveOu
     }
 }
 
-async fn take_over(store: &Store, request: &KeyRequest) -> LookupHint {
+async fn take_over(store: &Store, request: &KeyRequest) -> SearchHint {
     match reserve_when_free(store, request).await {
         ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint }) => hint,
         other => panic!("{other:?}"),

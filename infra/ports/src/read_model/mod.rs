@@ -1,14 +1,14 @@
 //! The read model port: apps, chats and messages as rows, folded from the log.
 //!
-//! [`ReadModel`] is what queries read; [`ReadModelWriter`] is what the projection writes. Promises of every adapter:
+//! Queries use [`ReadModel`], the projection uses [`ReadModelWriter`]. Promises of every adapter:
 //!
 //! - **One snapshot a query.** A call reads at one position of the log, and returns that position with its result.
 //! - **Exactly once in effect.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
 //!   and changes nothing if the checkpoint is not where the changes start.
 //! - **Durability is optional.** A crash may lose the last commits, rows and checkpoint together; the projector folds
 //!   their events again.
-//! - **Ids from the log.** The internal id of an app, chat or message is the position of its creation event: the same in
-//!   every adapter and after every rebuild.
+//! - **Ids from the log.** The internal id of an app, chat or message is the position of its creation event: the same
+//!   in every adapter and after every rebuild.
 //! - **Retryable.** All errors but [`ReadModelError::Damaged`] are worth a retry.
 
 mod writer;

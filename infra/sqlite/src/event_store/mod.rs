@@ -1,9 +1,9 @@
 //! The event store in one SQLite file: the embedded default.
 //!
-//! A writer thread owns the only writing connection. Appends reach it over a channel, and those that wait together share
-//! one transaction and one fsync. Reads run on a few read-only connections. Other processes may read and append at the
-//! same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A second thread
-//! checkpoints the WAL, so that no append waits for it.
+//! A writer thread owns the only writing connection. Appends reach it over a channel, and those that wait together
+//! share one transaction and one fsync. Reads run on a few read-only connections. Other processes may read and append
+//! at the same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A
+//! second thread checkpoints the WAL, so that no append waits for it.
 
 mod error;
 mod incarnations;
@@ -38,7 +38,7 @@ pub use log_copy::{check_event_log_file, copy_event_log};
 /// Concurrent reads of single streams.
 const CONCURRENT_STREAM_READS: usize = 4;
 
-/// Concurrent reads of the whole log. They feed the projections and do not queue behind reads of long streams.
+/// Concurrent reads of the whole log. Projections use them, and they do not queue behind reads of long streams.
 const CONCURRENT_LOG_READS: usize = 2;
 
 /// An event log in a SQLite file.

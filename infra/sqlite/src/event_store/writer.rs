@@ -116,7 +116,7 @@ impl Writer {
     fn append_all(&mut self, appends: &[&StreamAppend]) -> Vec<AppendResult> {
         match self.transact(appends) {
             Ok(outcomes) => outcomes,
-            // Retried one by one, so that only the append with the stored id fails.
+            // The appends are retried one by one, so that only the one with the stored id fails.
             Err(TransactionError::DuplicateId) if appends.len() > 1 => {
                 appends.iter().flat_map(|append| self.append_all(&[append])).collect()
             }
@@ -173,7 +173,8 @@ impl TransactionError {
     }
 }
 
-/// Writes the appends that do not conflict. Returns the outcome of each append, and the head of the log before and after.
+/// Writes the appends that do not conflict. Returns the outcome of each append, and the head of the log before and
+/// after.
 fn write_appends(
     transaction: &Transaction<'_>,
     streams: &mut Cache<Arc<str>, CachedStream>,

@@ -1,11 +1,11 @@
 //! The idempotency store in one SQLite file: the embedded default, for all processes of one machine.
 //!
 //! A worker thread owns the only connection. Calls reach it over a channel, and those that wait together share one
-//! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the last
-//! ones, which the changed boot id reveals.
+//! transaction. With `synchronous=NORMAL`, commits survive a crash of the process; a crash of the machine may lose the
+//! last ones, which the changed boot id reveals.
 //!
-//! Times are the system time, which the processes of a machine share. A clock that is set forward ends leases early; their
-//! owners notice, since they check the monotonic clock as well.
+//! Times are the system time, which the processes of a machine share. A clock that is set forward ends leases early;
+//! their owners notice, since they check the monotonic clock as well.
 
 mod reservations_table;
 mod schema;
@@ -172,7 +172,7 @@ impl Worker {
         };
         let connection = self.connection.insert(connection);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read under the write lock, so that times rise in the order of transactions across processes.
+        // The clock is read under the write lock, so that times rise in the order of transactions across processes.
         let now = clock::now();
         let table = ReservationsTable { transaction: &transaction, log: self.log, terms: self.terms, now };
         table.remove_expired(calls.len())?;

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use chat_ports::event_store::LogId;
 use chat_ports::idempotency::{
     Claim, CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyTerms, KeyLease, KeyRequest, LeaseOwner,
-    LogContent, LookupHint, RenewOutcome, ReserveOutcome, StoredAnswer,
+    LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
 };
 
 /// Expired rows that a transaction removes for each of its calls: more than are added, so that their number shrinks.
@@ -76,7 +76,7 @@ impl ReservationsTable<'_> {
                 Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
             }
             None if later(complete_since, self.terms.lease) > self.now => {
-                Ok(ReserveOutcome::InFlight(LookupHint {
+                Ok(ReserveOutcome::InFlight(SearchHint {
                     app: None,
                     since: earlier(self.now, self.terms.retention),
                 }))
@@ -88,7 +88,7 @@ impl ReservationsTable<'_> {
                 } else {
                     (Claim::First, self.now)
                 };
-                let lease = KeyLease { claim, hint: LookupHint { app: request.app, since } };
+                let lease = KeyLease { claim, hint: SearchHint { app: request.app, since } };
                 self.insert(request, &lease)?;
                 Ok(ReserveOutcome::Granted(lease))
             }
@@ -103,7 +103,7 @@ impl ReservationsTable<'_> {
             )?
             .query_row(params![key.0, self.now.millis()], |row| {
                 let app = parse_app_token(row)?;
-                let hint = LookupHint { app, since: Timestamp::from_millis(row.get(2)?) };
+                let hint = SearchHint { app, since: Timestamp::from_millis(row.get(2)?) };
                 let position: Option<u64> = row.get(4)?;
                 let number: Option<u64> = row.get(5)?;
                 let created = number.map(CreatedId::Number).or(app.map(CreatedId::App));
