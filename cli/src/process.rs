@@ -11,7 +11,7 @@ use chat_domain::projection::ProjectionName;
 use chat_operations::projections::Projections;
 use chat_ports::clock;
 use chat_ports::counters::Counters;
-use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_ports::event_store::{EventStore, EventStoreError, LogId, LogLineage};
 use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
@@ -90,8 +90,13 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
         start_projectors(role, options, &event_store, &locations, generations.clone(), is_shutting_down);
     let writer = if role.takes_commands() {
         Some(
-            start_writer(&event_store, options, coordination.counters(), coordination.idempotency_store()?)
-                .await?,
+            start_writer(
+                (&event_store, log_id),
+                options,
+                coordination.counters(),
+                coordination.idempotency_store()?,
+            )
+            .await?,
         )
     } else {
         None
@@ -122,17 +127,24 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     let (drain, draining) = watch::channel(false);
     let mut apis = ApiSet::default();
-    let writer_task = writer.map(|(commands, task)| {
-        let handler = commands.writer().clone();
-        let routes = chat_command_api::routes::router(commands);
-        let api = ApiRoutes::commands(routes);
-        apis.served.push(
-            api.with_outer_layer(|routes| chat_command_api::routes::with_consistency_tokens(routes, handler)),
-        );
-        task
-    });
+    let writer_task =
+        writer.map(|(commands, task)| {
+            let routes = chat_command_api::routes::router(commands.clone());
+            let api = ApiRoutes::commands(routes);
+            apis.served.push(api.with_outer_layer(|routes| {
+                chat_command_api::routes::with_consistency_tokens(routes, commands)
+            }));
+            task
+        });
     if let Some(switch_over) = switch_over {
-        add_query_and_admin_apis(&mut apis, switch_over, event_store, &locations, options, draining);
+        add_query_and_admin_apis(
+            &mut apis,
+            switch_over,
+            (Arc::clone(&event_store), read_lineage(&event_store).await?),
+            &locations,
+            options,
+            draining,
+        );
     } else {
         apis.documents_of_other_roles.push(chat_query_api::openapi_document());
         apis.admin_documents_of_other_roles.push(chat_admin_api::openapi_document());
@@ -218,7 +230,7 @@ fn http_options(
 fn add_query_and_admin_apis(
     apis: &mut ApiSet,
     switch_over: QuerySwitchOver,
-    event_store: Arc<dyn EventStore>,
+    (event_store, lineage): (Arc<dyn EventStore>, LogLineage),
     locations: &StorageLocations,
     options: &ServeOptions,
     draining: watch::Receiver<bool>,
@@ -229,6 +241,7 @@ fn add_query_and_admin_apis(
         read_model: readers.read_model,
         search: readers.search,
         event_store: Arc::clone(&event_store),
+        lineage,
     };
     let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
     let api = QueryApi::new(ports, progress, access.clone());
@@ -252,6 +265,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+/// Reads the incarnations of the log, which tell the tokens of lost events.
+async fn read_lineage(event_store: &Arc<dyn EventStore>) -> Result<LogLineage, Failure> {
+    let read = || event_store.lineage();
+    let lineage = retry_until_available("the event store", read, EventStoreError::is_retryable).await;
+    lineage.map_err(|error| Failure::because("the incarnations of the log can't be read", &error))
+}
+
 /// Loads the generations of the projections, and follows the operators' actions on them.
 async fn follow_generations(
     event_store: &Arc<dyn EventStore>,
@@ -264,7 +284,7 @@ async fn follow_generations(
 }
 
 async fn start_writer(
-    event_store: &Arc<dyn EventStore>,
+    (event_store, log): (&Arc<dyn EventStore>, LogId),
     options: &ServeOptions,
     counters: Arc<dyn Counters>,
     idempotency_store: Arc<dyn IdempotencyStore>,
@@ -280,7 +300,7 @@ async fn start_writer(
         cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
         head,
     });
-    let commands = CommandService::new(handler, idempotency_store);
+    let commands = CommandService::new(handler, idempotency_store, log);
     if let Err(error) = commands.initialize_idempotency_store().await {
         // The first command with a key tries again; commands without a key don't need the store.
         tracing::warn!(

@@ -25,7 +25,7 @@
 //!     cache_bytes: WriterConfig::DEFAULT_CACHE_BYTES,
 //!     head: Position::START,
 //! });
-//! let service = CommandService::new(writer, Arc::new(idempotency_store));
+//! let service = CommandService::new(writer, Arc::new(idempotency_store), log_id);
 //! let app = AppToken::generate(|bytes| bytes.fill(7));
 //! let create = Command::CreateApp { app, name: AppName::parse("first_app".to_owned())? };
 //! let outcome = service.execute(create, Metadata::default(), None).await?;

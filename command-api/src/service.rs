@@ -11,11 +11,12 @@ use std::time::Duration;
 use chat_domain::event::{AppCreated, ChatCreated, MessageCreated};
 use chat_domain::metadata;
 use chat_domain::{ChatNumber, Event, MessageNumber, Metadata, Position, StreamId};
-use chat_ports::event_store::EventStoreError;
+use chat_ports::event_store::{EventStoreError, LogId};
 use chat_ports::idempotency::{
     CompletedCommand, CreatedId, IdempotencyKeyId, IdempotencyStore, IdempotencyStoreError, KeyLease,
     KeyRequest, LeaseOwner, LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
 };
+use chat_web::consistency::{ConsistencyToken, LogTag};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -34,6 +35,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 pub struct CommandService {
     writer: WriterHandle,
     idempotency_store: Arc<dyn IdempotencyStore>,
+    log: LogTag,
 }
 
 /// The idempotency store reports that it is not initialized right after its initialization.
@@ -52,9 +54,15 @@ struct ExecutionPanicked;
 struct MismatchedAnswer;
 
 impl CommandService {
-    /// Creates a service that passes commands to `writer` and keeps their keys in `idempotency_store`.
-    pub fn new(writer: WriterHandle, idempotency_store: Arc<dyn IdempotencyStore>) -> Self {
-        Self { writer, idempotency_store }
+    /// Creates a service that passes commands to `writer`, which appends to the log `log`, and keeps their keys in
+    /// `idempotency_store`.
+    pub fn new(writer: WriterHandle, idempotency_store: Arc<dyn IdempotencyStore>, log: LogId) -> Self {
+        Self { writer, idempotency_store, log: log.into() }
+    }
+
+    /// Returns the consistency token of a position of the log.
+    pub(crate) fn consistency_token(&self, position: Position) -> ConsistencyToken {
+        ConsistencyToken::new(self.log, position)
     }
 
     /// The writer, for its queue and its position.

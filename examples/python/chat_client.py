@@ -76,6 +76,8 @@ class ChatClient:
                 failure, delay = error, min(0.1 * 2**attempt, 5)
                 if isinstance(error, HTTPError):
                     delay = float(error.headers.get("Retry-After", 0))
+                    if error.code == 400:  # The log of the server may have been restored: it does not know the token.
+                        self._consistency_token = error.headers.get("Consistency-Token", "")
                 if not delay:
                     raise
             time.sleep(delay)

@@ -72,8 +72,9 @@ class ChatClient {
         const options = { method, headers, body: JSON.stringify(body), signal: AbortSignal.timeout(30_000) };
         const response = await fetch(this.#url + path, options);
         const content = await response.text();
+        // After a 400, the log of the server may have been restored: it does not know the token.
+        if (response.ok || response.status === 400) this.#consistencyToken = response.headers.get("Consistency-Token");
         if (!response.ok) throw new ChatApiError(content, { cause: response });
-        this.#consistencyToken = response.headers.get("Consistency-Token");
         if (response.headers.has("Idempotency-Replayed")) this.replays++;
         return { headers: response.headers, body: JSON.parse(content) };
       } catch (error) {

@@ -3,17 +3,19 @@
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use axum::extract::FromRef;
-use chat_domain::Position;
-use chat_ports::event_store::EventStore;
-use chat_ports::read_model::{ReadModel, ReadModelError, Snapshot};
+use chat_domain::{AppToken, Position};
+use chat_ports::event_store::{EventStore, LogLineage};
+use chat_ports::read_model::{Missing, ReadModel, ReadModelError, Snapshot};
 use chat_ports::search_index::SearchIndex;
 use chat_web::Problem;
 use chat_web::admin_auth::AdminAccess;
-use chat_web::consistency::Freshness;
+use chat_web::consistency::{Freshness, LogTag};
 use tokio::sync::watch;
 
 use crate::consistency_wait::ConsistencyWaiter;
+use crate::fair_share::Party;
 use crate::lag::LagMeter;
+use crate::log_head::LogHead;
 use crate::monotonic_reads::{AnsweredPositions, MinimumPositions, NewestPosition, raise_freshness};
 use crate::search::SearchExecutor;
 
@@ -26,6 +28,8 @@ pub struct QueryPorts {
     pub search: Arc<dyn SearchIndex>,
     /// The event store, for histories and the head of the log.
     pub event_store: Arc<dyn EventStore>,
+    /// The incarnations of the event store's log.
+    pub lineage: LogLineage,
 }
 
 /// Positions published by projectors of the same process. They wake a query that waits for a position as soon as it is
@@ -62,6 +66,9 @@ pub struct QueryApi {
 /// State that stays the same across switch-overs.
 pub(crate) struct SharedState {
     pub(crate) event_store: Arc<dyn EventStore>,
+    pub(crate) log: LogTag,
+    lineage: Arc<LogLineage>,
+    pub(crate) log_head: Arc<LogHead>,
     pub(crate) lag_meter: LagMeter,
     pub(crate) consistency_waiter: ConsistencyWaiter,
     /// The newest positions that responses of any generation have shown.
@@ -91,7 +98,8 @@ pub(crate) struct QueryContext {
 impl QueryApi {
     /// Creates the query API from its ports.
     pub fn new(ports: QueryPorts, progress: ProjectionProgress, admin: AdminAccess) -> Self {
-        let QueryPorts { read_model, search, event_store } = ports;
+        let QueryPorts { read_model, search, event_store, lineage } = ports;
+        let log_head = Arc::new(LogHead::new(Arc::clone(&event_store)));
         let projections = LiveProjections {
             read_model,
             search: SearchExecutor::new(search),
@@ -100,9 +108,12 @@ impl QueryApi {
             previous: Vec::new(),
         };
         let shared = SharedState {
-            lag_meter: LagMeter::new(Arc::clone(&event_store)),
+            lag_meter: LagMeter::new(Arc::clone(&event_store), Arc::clone(&log_head)),
             event_store,
-            consistency_waiter: ConsistencyWaiter::new(),
+            log: lineage.current().into(),
+            lineage: Arc::new(lineage),
+            consistency_waiter: ConsistencyWaiter::new(Arc::clone(&log_head)),
+            log_head,
             answered_positions: AnsweredPositions::default(),
             admin,
         };
@@ -137,10 +148,24 @@ impl QueryApi {
 }
 
 impl QueryContext {
-    /// Queries the read model for a snapshot that is fresh enough.
+    /// Queries the read model for a snapshot of something of an app that is fresh enough.
+    pub(crate) async fn query_app<T, F>(
+        &self,
+        app: AppToken,
+        freshness: Freshness,
+        query: impl Fn() -> F,
+    ) -> Result<Snapshot<Result<T, Missing>>, Problem>
+    where
+        F: Future<Output = Result<Snapshot<Result<T, Missing>>, ReadModelError>>,
+    {
+        self.query_read_model(freshness, |found| Party::of(app, found), query).await
+    }
+
+    /// Queries the read model for a snapshot that is fresh enough. A wait for it counts for the party that `party_of` names.
     pub(crate) async fn query_read_model<T, F>(
         &self,
         freshness: Freshness,
+        party_of: impl FnOnce(&T) -> Party,
         query: impl Fn() -> F,
     ) -> Result<Snapshot<T>, Problem>
     where
@@ -150,7 +175,7 @@ impl QueryContext {
         let snapshot = self
             .shared
             .consistency_waiter
-            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), query)
+            .query_when_fresh(freshness, self.projections.progress.read_model.as_ref(), party_of, query)
             .await?;
         self.record_read_model_answer(snapshot.position);
         Ok(snapshot)
@@ -177,6 +202,12 @@ impl FromRef<QueryApi> for QueryContext {
         let minimum_positions =
             MinimumPositions::new(&api.shared.answered_positions, &live.answered_positions, previous_in_use);
         Self { projections: Arc::clone(&live), minimum_positions, shared: Arc::clone(&api.shared) }
+    }
+}
+
+impl FromRef<QueryApi> for Arc<LogLineage> {
+    fn from_ref(api: &QueryApi) -> Self {
+        Self::clone(&api.shared.lineage)
     }
 }
 

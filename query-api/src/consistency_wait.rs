@@ -1,5 +1,6 @@
 //! Consistency waits: repeats a query until its snapshot has reached the position that its client requires.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chat_domain::Position;
@@ -7,8 +8,11 @@ use chat_ports::read_model::Snapshot;
 use chat_web::consistency::Freshness;
 use chat_web::{ErrorCode, Problem};
 use metrics::{counter, histogram};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::fair_share::{Party, SharedPlaces};
+use crate::log_head::LogHead;
 
 /// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
 const MAX_WAITING_QUERIES: usize = 512;
@@ -19,21 +23,26 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How often it polls although a projector of this process wakes it: that projector may be a standby of another process.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs queries that may have to wait, a bounded number at a time.
-pub(crate) struct ConsistencyWaiter(Semaphore);
+/// Runs queries that may have to wait, a bounded number at a time. The apps share the places to wait.
+pub(crate) struct ConsistencyWaiter {
+    places: SharedPlaces,
+    log_head: Arc<LogHead>,
+}
 
 impl ConsistencyWaiter {
-    pub(crate) fn new() -> Self {
-        Self(Semaphore::new(MAX_WAITING_QUERIES))
+    pub(crate) fn new(log_head: Arc<LogHead>) -> Self {
+        Self { places: SharedPlaces::new(MAX_WAITING_QUERIES), log_head }
     }
 
-    /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`.
+    /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`. The wait
+    /// counts for the party that `party_of` names. Rejects a position that the log has not reached.
     ///
     /// The query runs before the position is known: mostly it is fresh enough, and no separate read was needed.
     pub(crate) async fn query_when_fresh<T, E, F>(
         &self,
         freshness: Freshness,
         progress: Option<&watch::Receiver<Position>>,
+        party_of: impl FnOnce(&T) -> Party,
         query: impl Fn() -> F,
     ) -> Result<Snapshot<T>, Problem>
     where
@@ -44,8 +53,10 @@ impl ConsistencyWaiter {
         let Some(min_position) = freshness.min_position.filter(|position| first.position < *position) else {
             return Ok(first);
         };
+        let party = party_of(&first.value);
         drop(first);
-        let _waiting = self.0.try_acquire().map_err(|_| {
+        self.log_head.require(min_position).await?;
+        let _place = self.places.try_take(party).ok_or_else(|| {
             Problem::new(
                 ErrorCode::ReadModelBehind,
                 "too many queries are waiting for their consistency token",

@@ -9,6 +9,8 @@ use chat_ports::event_store::{EventStore, EventStoreError};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
+use crate::log_head::LogHead;
+
 /// How long a head that was read is used.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
@@ -21,6 +23,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Measures lags. Reads the head of the log a few times a second, however many queries there are.
 pub(crate) struct LagMeter {
     event_store: Arc<dyn EventStore>,
+    log_head: Arc<LogHead>,
     cache: Mutex<CachedHead>,
     /// Held by the query that reads the head. The others wait for its result.
     refresh_lock: AsyncMutex<()>,
@@ -36,9 +39,9 @@ struct CachedHead {
 }
 
 impl LagMeter {
-    pub(crate) fn new(event_store: Arc<dyn EventStore>) -> Self {
+    pub(crate) fn new(event_store: Arc<dyn EventStore>, log_head: Arc<LogHead>) -> Self {
         let cache = CachedHead { head: None, valid_until: Instant::now(), first_after: None };
-        Self { event_store, cache: Mutex::new(cache), refresh_lock: AsyncMutex::new(()) }
+        Self { event_store, log_head, cache: Mutex::new(cache), refresh_lock: AsyncMutex::new(()) }
     }
 
     /// Returns the milliseconds since the first event after `position` was recorded, 0 if there is none, or `None` if the
@@ -80,7 +83,7 @@ impl LagMeter {
         if let Some(cache) = self.valid_cache() {
             return Ok(cache.head);
         }
-        let head = self.event_store.head().await?;
+        let head = self.log_head.read().await?;
         let mut cache = self.lock_cache();
         (cache.head, cache.valid_until) = (Some(head), Instant::now() + HEAD_CACHE_TTL);
         Ok(Some(head))

@@ -3,11 +3,13 @@
 //! Apps, chats and messages are read from the read model, hits from the search index, histories from the log itself.
 //! [`QueryApi`] holds these ports and [`router`] creates the routes. Every response comes from one snapshot, and its headers
 //! contain the snapshot's position (`Consistency-Token`) and age (`Read-Model-Lag`). A query that sends a token waits until
-//! the snapshot has reached it.
+//! the snapshot has reached it. A token that the log never issued is refused.
 
 mod api;
 mod consistency_wait;
+mod fair_share;
 mod lag;
+mod log_head;
 mod message_history;
 mod monotonic_reads;
 mod pagination;

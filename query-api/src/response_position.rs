@@ -12,26 +12,26 @@ use crate::api::QueryContext;
 /// The position of a response's snapshot, and its lag behind the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponsePosition {
-    position: Position,
+    token: ConsistencyToken,
     /// In milliseconds. `None` if the event store does not respond.
     lag: Option<u64>,
 }
 
 impl ResponsePosition {
     /// Creates the position of a response that was read from the log itself, up to `position`.
-    pub(crate) fn for_log(position: Position) -> Self {
-        Self { position, lag: Some(0) }
+    pub(crate) fn for_log(context: &QueryContext, position: Position) -> Self {
+        Self { token: ConsistencyToken::new(context.shared.log, position), lag: Some(0) }
     }
 
     /// Creates the position of a response from a projection that is at `position`.
     pub(crate) async fn for_projection(context: &QueryContext, position: Position) -> Self {
-        Self { position, lag: context.shared.lag_meter.lag_millis(position).await }
+        let token = ConsistencyToken::new(context.shared.log, position);
+        Self { token, lag: context.shared.lag_meter.lag_millis(position).await }
     }
 
     /// Creates a problem that was determined from the snapshot.
     pub(crate) fn to_problem(self, code: ErrorCode) -> Problem {
-        let problem =
-            Problem::from_code(code).with_header(CONSISTENCY_TOKEN, ConsistencyToken(self.position).into());
+        let problem = Problem::from_code(code).with_header(CONSISTENCY_TOKEN, self.token.into());
         match self.lag {
             Some(lag) => problem.with_header(READ_MODEL_LAG, HeaderValue::from(lag)),
             None => problem,
@@ -43,7 +43,7 @@ impl IntoResponseParts for ResponsePosition {
     type Error = std::convert::Infallible;
 
     fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Self::Error> {
-        response.headers_mut().insert(CONSISTENCY_TOKEN, ConsistencyToken(self.position).into());
+        response.headers_mut().insert(CONSISTENCY_TOKEN, self.token.into());
         if let Some(lag) = self.lag {
             response.headers_mut().insert(READ_MODEL_LAG, HeaderValue::from(lag));
         }

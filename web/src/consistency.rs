@@ -1,11 +1,13 @@
 //! Consistency tokens: read-your-writes across processes with `Consistency-Token` and `Prefer: wait`.
 
-use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, iter};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use chat_domain::Position;
+use chat_ports::event_store::{LogId, LogLineage};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
@@ -29,18 +31,70 @@ pub const MAX_WAIT: Duration = Duration::from_secs(10);
 
 const TOKEN_PREFIX: &str = "v1-";
 
-/// A position of the log as clients send it back: opaque to them, `v1-` and base 36 to the server.
+/// The number of bits of a [`LogTag`]. Two logs have the same tag with a probability of 1 in 2^48.
+const LOG_TAG_BITS: u32 = 48;
+
+/// A short value derived from the identity of the log's incarnation, the same in all processes on the log. It tells the
+/// tokens of this log from those of another log, or of this log before a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogTag(u64);
+
+impl LogTag {
+    const MAX: u64 = (1 << LOG_TAG_BITS) - 1;
+}
+
+impl From<LogId> for LogTag {
+    fn from(log: LogId) -> Self {
+        // The identity is a random UUID, whose last bits are random.
+        let (_, last_bits) = log.0.as_u64_pair();
+        Self(last_bits & Self::MAX)
+    }
+}
+
+/// A position of one log as clients send it back: opaque to them, `v1-`, the log's tag and the position in base 36 to the
+/// server.
 ///
 /// ```
 /// use chat_domain::Position;
-/// use chat_web::consistency::ConsistencyToken;
+/// use chat_ports::event_store::{LogId, LogLineage};
+/// use chat_web::consistency::{ConsistencyToken, LogTag};
+/// use uuid::Uuid;
 ///
-/// let token = ConsistencyToken(Position::new(1_000));
-/// assert_eq!(token.to_string(), "v1-rs");
-/// assert_eq!("v1-rs".parse(), Ok(token));
+/// let log = LogTag::from(LogId(Uuid::from_u128(82)));
+/// let token = ConsistencyToken::new(log, Position::new(1_000));
+/// assert_eq!(token.to_string(), "v1-2a.rs");
+/// assert_eq!("v1-2a.rs".parse(), Ok(token));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConsistencyToken(pub Position);
+pub struct ConsistencyToken {
+    /// `None` in a token of version 0.1, which had no tag.
+    log: Option<LogTag>,
+    position: Position,
+}
+
+impl ConsistencyToken {
+    /// Creates the token of a position of a log.
+    pub fn new(log: LogTag, position: Position) -> Self {
+        Self { log: Some(log), position }
+    }
+
+    /// Returns the token's position in its log.
+    pub fn position(self) -> Position {
+        self.position
+    }
+
+    /// Whether all events up to the token's position are part of the log, by its lineage. The log may end before them.
+    fn is_part_of(self, lineage: &LogLineage) -> bool {
+        let incarnations = lineage.later().iter().map(|incarnation| incarnation.log);
+        let mut logs = iter::once(lineage.original()).chain(incarnations);
+        let log = match self.log {
+            Some(tag) => logs.find(|log| LogTag::from(*log) == tag),
+            // Version 0.1 knew no later incarnations.
+            None => Some(lineage.original()),
+        };
+        log.is_some_and(|log| lineage.check(log, self.position, Position::new(u64::MAX)).is_ok())
+    }
+}
 
 /// Text that is not a consistency token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -51,42 +105,62 @@ impl FromStr for ConsistencyToken {
     type Err = InvalidConsistencyToken;
 
     fn from_str(text: &str) -> Result<Self, InvalidConsistencyToken> {
-        let digits = text.strip_prefix(TOKEN_PREFIX).ok_or(InvalidConsistencyToken)?;
-        if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'z')) {
+        let text = text.strip_prefix(TOKEN_PREFIX).ok_or(InvalidConsistencyToken)?;
+        let (log, position) = match text.split_once('.') {
+            Some((tag, position)) => (Some(parse_base36(tag)?), position),
+            None => (None, text),
+        };
+        if log.is_some_and(|tag| tag > LogTag::MAX) {
             return Err(InvalidConsistencyToken);
         }
-        let position = u64::from_str_radix(digits, 36).map_err(|_| InvalidConsistencyToken)?;
-        Ok(Self(Position::new(position)))
+        Ok(Self { log: log.map(LogTag), position: Position::new(parse_base36(position)?) })
     }
+}
+
+fn parse_base36(digits: &str) -> Result<u64, InvalidConsistencyToken> {
+    if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'z')) {
+        return Err(InvalidConsistencyToken);
+    }
+    u64::from_str_radix(digits, 36).map_err(|_| InvalidConsistencyToken)
 }
 
 impl fmt::Display for ConsistencyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // 13 digits hold every u64.
-        let mut digits = [0; 13];
-        let mut start = digits.len();
-        let mut rest = self.0.get();
-        loop {
-            start -= 1;
-            digits[start] =
-                b"0123456789abcdefghijklmnopqrstuvwxyz"[usize::try_from(rest % 36).unwrap_or_default()];
-            rest /= 36;
-            if rest == 0 {
-                break;
-            }
+        f.write_str(TOKEN_PREFIX)?;
+        if let Some(LogTag(tag)) = self.log {
+            write_base36(f, tag)?;
+            f.write_str(".")?;
         }
-        write!(f, "{TOKEN_PREFIX}{}", std::str::from_utf8(&digits[start..]).unwrap_or_default())
+        write_base36(f, self.position.get())
     }
+}
+
+fn write_base36(f: &mut fmt::Formatter<'_>, value: u64) -> fmt::Result {
+    // 13 digits hold every u64.
+    let mut digits = [0; 13];
+    let mut start = digits.len();
+    let mut rest = value;
+    loop {
+        start -= 1;
+        digits[start] =
+            b"0123456789abcdefghijklmnopqrstuvwxyz"[usize::try_from(rest % 36).unwrap_or_default()];
+        rest /= 36;
+        if rest == 0 {
+            break;
+        }
+    }
+    f.write_str(std::str::from_utf8(&digits[start..]).unwrap_or_default())
 }
 
 impl From<ConsistencyToken> for HeaderValue {
     fn from(token: ConsistencyToken) -> Self {
-        // Letters, digits and a hyphen are a valid header value, so the fallback is never used.
+        // Letters, digits, a hyphen and a full stop are a valid header value, so the fallback is never used.
         Self::try_from(token.to_string()).unwrap_or_else(|_| Self::from_static("v1-0"))
     }
 }
 
-/// The freshness that a query requires of its snapshot. An extractor.
+/// The freshness that a query requires of its snapshot. An extractor: it refuses tokens of another log, and of events
+/// that an earlier incarnation of the log has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The snapshot must be at this position or later.
@@ -95,21 +169,28 @@ pub struct Freshness {
     pub max_wait: Duration,
 }
 
-impl<S: Sync> FromRequestParts<S> for Freshness {
+impl<S: Sync> FromRequestParts<S> for Freshness
+where
+    Arc<LogLineage>: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        Ok(Self { min_position: newest_token(&parts.headers)?, max_wait: preferred_wait(&parts.headers) })
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let min_position = newest_position(&parts.headers, &Arc::<LogLineage>::from_ref(state))?;
+        Ok(Self { min_position, max_wait: preferred_wait(&parts.headers) })
     }
 }
 
-/// Returns the newest of the tokens sent: a client may have written through several connections.
-fn newest_token(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+/// Returns the newest position of the tokens sent: a client may have written through several connections.
+fn newest_position(headers: &HeaderMap, lineage: &LogLineage) -> Result<Option<Position>, Problem> {
     let mut newest = None;
     for value in headers.get_all(CONSISTENCY_TOKEN) {
         for text in value.to_str().map_err(|_| malformed_token())?.split(',') {
             let token: ConsistencyToken = text.trim().parse().map_err(|_| malformed_token())?;
-            newest = newest.max(Some(token.0));
+            if !token.is_part_of(lineage) {
+                return Err(ErrorCode::ConsistencyTokenUnknown.into());
+            }
+            newest = newest.max(Some(token.position));
         }
     }
     Ok(newest)
@@ -118,7 +199,7 @@ fn newest_token(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
 fn malformed_token() -> Problem {
     Problem::new(
         ErrorCode::MalformedQuery,
-        "the header Consistency-Token must be a token that this server issued",
+        "the header Consistency-Token must be the token of a response, unchanged",
     )
 }
 
@@ -151,6 +232,10 @@ fn parse_wait_preference(preference: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use chat_domain::Timestamp;
+    use chat_ports::event_store::NewIncarnation;
+    use uuid::Uuid;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -160,30 +245,87 @@ mod tests {
             .collect()
     }
 
+    /// A log with the tag `100` that was set back to position 40 and then had the tag `2s`.
+    fn lineage() -> LogLineage {
+        let later = NewIncarnation {
+            log: LogId(Uuid::from_u128(100)),
+            began_at: Timestamp::from_millis(0),
+            reason: "a test".to_owned(),
+            replaces: Vec::new(),
+        };
+        LogLineage::new(LogId(Uuid::from_u128(1_296)), vec![later.begun_after(Position::new(40))])
+    }
+
+    fn newest(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+        newest_position(headers, &lineage())
+    }
+
     #[test]
     fn tokens_round_trip() {
         for position in [0, 1, 35, 36, 1_000_000, u64::MAX] {
-            let token = ConsistencyToken(Position::new(position));
-            assert_eq!(token.to_string().parse(), Ok(token));
+            for log in [Some(LogTag(0)), Some(LogTag(LogTag::MAX)), None] {
+                let token = ConsistencyToken { log, position: Position::new(position) };
+                assert_eq!(token.to_string().parse(), Ok(token));
+            }
         }
     }
 
     #[test]
     fn rejects_other_text() {
-        for wrong in ["", "v1-", "v1", "1000", "v2-rs", "v1-RS", "v1-+1", "v1- 1", "v1-zzzzzzzzzzzzzz"] {
+        for wrong in [
+            "",
+            "v1-",
+            "v1",
+            "1000",
+            "v2-rs",
+            "v1-RS",
+            "v1-+1",
+            "v1- 1",
+            "v1-zzzzzzzzzzzzzz",
+            "v1-.1",
+            "v1-1.",
+            "v1-1.1.1",
+            "v1-+1.1",
+            "v1-zzzzzzzzzz.1",
+        ] {
             assert_eq!(wrong.parse::<ConsistencyToken>(), Err(InvalidConsistencyToken), "{wrong}");
         }
     }
 
     #[test]
     fn the_newest_of_several_tokens_counts() {
-        let headers = headers(&[("consistency-token", "v1-a, v1-1"), ("consistency-token", "v1-9")]);
-        assert_eq!(newest_token(&headers).unwrap(), Some(Position::new(10)));
+        let headers = headers(&[("consistency-token", "v1-2s.a, v1-2s.1"), ("consistency-token", "v1-9")]);
+        assert_eq!(newest(&headers).unwrap(), Some(Position::new(10)));
+    }
+
+    #[test]
+    fn a_token_of_another_log_is_unknown() {
+        for tokens in ["v1-101.1", "v1-2s.1, v1-101.1", "v1-0.1"] {
+            let problem = newest(&headers(&[("consistency-token", tokens)])).unwrap_err();
+            assert_eq!(problem.code(), ErrorCode::ConsistencyTokenUnknown, "{tokens}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_version_before_is_accepted() {
+        let headers = headers(&[("consistency-token", "v1-12")]);
+        assert_eq!(newest(&headers).unwrap(), Some(Position::new(38)));
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_incarnation_is_good_up_to_the_fork() {
+        let newest = |token| newest(&headers(&[("consistency-token", token)]));
+        for (token, position) in [("v1-100.14", 40), ("v1-14", 40), ("v1-2s.15", 41), ("v1-2s.zz", 1_295)] {
+            assert_eq!(newest(token).unwrap(), Some(Position::new(position)), "{token}");
+        }
+        for token in ["v1-100.15", "v1-15"] {
+            assert_eq!(newest(token).unwrap_err().code(), ErrorCode::ConsistencyTokenUnknown, "{token}");
+        }
     }
 
     #[test]
     fn names_the_header_of_a_malformed_token() {
-        let problem = newest_token(&headers(&[("consistency-token", "yesterday")])).unwrap_err();
+        let problem = newest(&headers(&[("consistency-token", "yesterday")])).unwrap_err();
         assert_eq!(problem.code(), ErrorCode::MalformedQuery);
         assert!(problem.detail().contains("Consistency-Token"));
     }

@@ -56,6 +56,9 @@ error_codes! {
     /// A query parameter or a header is malformed.
     MalformedQuery = "malformed_query", BAD_REQUEST, "Malformed query",
         "the query string can't be understood";
+    /// The log never issued the consistency token.
+    ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
+        "the log of this server never issued this consistency token";
     /// A request to an admin route has no credentials.
     AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
         "this route needs `Authorization: Bearer` with the admin token";

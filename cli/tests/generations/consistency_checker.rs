@@ -91,7 +91,7 @@ struct Worker {
 /// The position of a response.
 fn position(reply: &Reply) -> Position {
     let token: ConsistencyToken = reply.header("consistency-token").parse().expect("a token");
-    token.0
+    token.position()
 }
 
 /// The newest position of the responses of one kind from one process. No later response may have an earlier position.

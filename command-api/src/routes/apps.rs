@@ -94,7 +94,7 @@ pub(super) async fn create_app(
         message: "App created successfully",
         data: NewApp { app_token: token.to_owned(), name: name.into_string() },
     };
-    Ok(created_response(&uri, token, &outcome, Json(body)))
+    Ok(created_response(&service, &uri, token, &outcome, Json(body)))
 }
 
 /// Rename an app
@@ -116,7 +116,7 @@ pub(super) async fn rename_app(
     let command = Command::RenameApp { app, name: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
-    Ok((consistency_token_header(outcome.position), Json(Done::new("App renamed successfully"))))
+    Ok((consistency_token_header(&service, &outcome), Json(Done::new("App renamed successfully"))))
 }
 
 fn generate_token() -> Result<AppToken, Problem> {

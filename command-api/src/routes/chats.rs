@@ -64,5 +64,5 @@ pub(super) async fn create_chat(
     };
     let chat_number = event.chat_number.get();
     let body = ChatCreated { message: "Chat created successfully", chat_number };
-    Ok(created_response(&uri, chat_number, &outcome, Json(body)))
+    Ok(created_response(&service, &uri, chat_number, &outcome, Json(body)))
 }

@@ -87,7 +87,7 @@ pub(super) async fn create_message(
     };
     let message_number = event.message_number.get();
     let body = MessageCreated { message: "Message created successfully", message_number };
-    Ok(created_response(&uri, message_number, &outcome, Json(body)))
+    Ok(created_response(&service, &uri, message_number, &outcome, Json(body)))
 }
 
 /// Edit a message
@@ -110,7 +110,7 @@ pub(super) async fn edit_message(
     let command = Command::EditMessage { app, chat, message, body: body.parse()?, precondition };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
-    Ok((consistency_token_header(outcome.position), Json(Done::new("Message edited successfully"))))
+    Ok((consistency_token_header(&service, &outcome), Json(Done::new("Message edited successfully"))))
 }
 
 /// Delete a message
@@ -132,5 +132,5 @@ pub(super) async fn delete_message(
     let command = Command::DeleteMessage { app, chat, message };
     let metadata = context.metadata(command.name(), ActorKind::App);
     let outcome = service.execute(command, metadata, None).await?;
-    Ok((StatusCode::NO_CONTENT, consistency_token_header(outcome.position)))
+    Ok((StatusCode::NO_CONTENT, consistency_token_header(&service, &outcome)))
 }

@@ -9,14 +9,13 @@ mod responses;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken};
+use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::openapi;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::service::CommandService;
-use crate::writer::WriterHandle;
 
 /// All command routes and their part of the OpenAPI document. Mount them under the API's prefix.
 pub fn router(service: CommandService) -> OpenApiRouter {
@@ -45,13 +44,17 @@ fn routes() -> OpenApiRouter<CommandService> {
 
 /// Adds a `Consistency-Token` to every response of these routes, including errors: at its position, a reader sees the state
 /// that the decision was based on. Apply it outside of every layer that may reject a request.
-pub fn with_consistency_tokens(routes: OpenApiRouter, writer: WriterHandle) -> OpenApiRouter {
-    routes.layer(from_fn_with_state(writer, add_consistency_token))
+pub fn with_consistency_tokens(routes: OpenApiRouter, service: CommandService) -> OpenApiRouter {
+    routes.layer(from_fn_with_state(service, add_consistency_token))
 }
 
-async fn add_consistency_token(State(writer): State<WriterHandle>, request: Request, next: Next) -> Response {
+async fn add_consistency_token(
+    State(service): State<CommandService>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = next.run(request).await;
-    let token = || ConsistencyToken(writer.observed_position()).into();
+    let token = || service.consistency_token(service.writer().observed_position()).into();
     response.headers_mut().entry(CONSISTENCY_TOKEN).or_insert_with(token);
     response
 }

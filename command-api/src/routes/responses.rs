@@ -2,8 +2,7 @@
 
 use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
-use chat_domain::Position;
-use chat_web::consistency::{CONSISTENCY_TOKEN, ConsistencyToken};
+use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::extract::IDEMPOTENCY_REPLAYED;
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -11,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::command::{CommandOutcome, ExecutionKind};
+use crate::service::CommandService;
 
 /// The response to a command that has no result but its success.
 #[derive(Serialize, ToSchema)]
@@ -28,12 +28,13 @@ impl Done {
 
 pub(super) type HeaderPairs<const N: usize> = [(HeaderName, HeaderValue); N];
 
-pub(super) fn consistency_token_header(position: Position) -> HeaderPairs<1> {
-    [(CONSISTENCY_TOKEN, ConsistencyToken(position).into())]
+pub(super) fn consistency_token_header(service: &CommandService, outcome: &CommandOutcome) -> HeaderPairs<1> {
+    [(CONSISTENCY_TOKEN, service.consistency_token(outcome.position).into())]
 }
 
 /// A 201 response, with the location of the new resource below the collection that the request named.
 pub(super) fn created_response(
+    service: &CommandService,
     collection: &OriginalUri,
     member: impl std::fmt::Display,
     outcome: &CommandOutcome,
@@ -41,7 +42,7 @@ pub(super) fn created_response(
 ) -> Response {
     let location = format!("{}/{member}", collection.path().trim_end_matches('/'));
     let mut response =
-        (StatusCode::CREATED, consistency_token_header(outcome.position), body).into_response();
+        (StatusCode::CREATED, consistency_token_header(service, outcome), body).into_response();
     if outcome.execution == ExecutionKind::Replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }

@@ -76,8 +76,9 @@ pub type Outcome = Result<CommandOutcome, CommandError>;
 impl Client {
     pub fn new(writer: WriterHandle) -> Self {
         // The file is created with the first key, and none is sent.
-        let no_keys = SqliteIdempotencyStore::new(Path::new("unused.db"), LogId(Uuid::nil())).unwrap();
-        Self(CommandService::new(writer, Arc::new(no_keys)))
+        let log = LogId(Uuid::nil());
+        let no_keys = SqliteIdempotencyStore::new(Path::new("unused.db"), log).unwrap();
+        Self(CommandService::new(writer, Arc::new(no_keys), log))
     }
 
     pub async fn send(&self, command: Command) -> Outcome {

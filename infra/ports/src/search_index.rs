@@ -115,6 +115,14 @@ pub enum Scope {
     Chat(AppToken, ChatNumber),
 }
 
+impl Scope {
+    /// The app whose messages are searched.
+    pub fn app(self) -> AppToken {
+        let (Self::App(app) | Self::Chat(app, _)) = self;
+        app
+    }
+}
+
 /// The order of hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
@@ -147,7 +155,7 @@ pub struct SearchRequest {
     /// Starts the page after the one that returned this cursor.
     pub cursor: Option<SearchCursor>,
     /// A position that the answer should include. The index looks for newer commits until it includes the position or
-    /// there are none; the answer may still be older.
+    /// there are none. An answer that is still older has no hits.
     pub min_position: Option<Position>,
 }
 
@@ -171,6 +179,13 @@ pub struct SearchPage {
     pub total: u64,
     /// The cursor of the next page, if there is one.
     pub next: Option<SearchCursor>,
+}
+
+impl SearchPage {
+    /// A page without hits.
+    pub fn empty(position: Position) -> Self {
+        Self { position, hits: Vec::new(), total: 0, next: None }
+    }
 }
 
 /// A message that matches.

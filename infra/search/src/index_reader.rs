@@ -62,9 +62,13 @@ impl SearchIndex for SearchIndexReader {
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError> {
         let index = self.index()?;
         index.try_refresh()?;
-        if request.min_position.is_some_and(|min_position| index.position() < min_position) {
+        let is_behind = || request.min_position.is_some_and(|min_position| index.position() < min_position);
+        if is_behind() {
             // The commit may be one that another search is loading.
             index.refresh()?;
+        }
+        if is_behind() {
+            return Ok(SearchPage::empty(index.position()));
         }
         index.search(request)
     }
@@ -76,9 +80,9 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use chat_domain::AppToken;
+    use chat_domain::{AppToken, ChatNumber, MessageNumber, Timestamp, Version};
     use chat_ports::event_store::LogId;
-    use chat_ports::search_index::{IndexChanges, Scope, Sort};
+    use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, Sort};
     use uuid::Uuid;
 
     use super::*;
@@ -147,6 +151,26 @@ mod tests {
             });
             assert_eq!(answers.recv_timeout(PATIENCE), Ok(Position::new(1)));
         });
+    }
+
+    #[test]
+    fn a_search_for_a_position_that_is_not_reached_finds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, reader) = writer_and_remote_reader(folder.path());
+        let app = AppToken::parse(&"k".repeat(AppToken::LENGTH)).unwrap();
+        let mut changes = IndexChanges::empty(LogId(Uuid::from_u128(1)), Position::START, Position::new(1));
+        let key = MessageKey { app, chat: ChatNumber::FIRST, message: MessageNumber::try_from(1).unwrap() };
+        changes.add.push(Document {
+            key,
+            created_position: Position::new(1),
+            body: "a word".to_owned(),
+            version: Version::new(1),
+            created_at: Timestamp::from_millis(1),
+            updated_at: Timestamp::from_millis(1),
+        });
+        writer.commit(changes).unwrap();
+        assert_eq!(reader.search(&request(Some(1))).unwrap().total, 1);
+        assert_eq!(reader.search(&request(Some(2))).unwrap(), SearchPage::empty(Position::new(1)));
     }
 
     #[test]

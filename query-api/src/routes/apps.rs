@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::responses::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
+use crate::fair_share::Party;
 use crate::pagination::{Cursor, POSITION_PARAMETERS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 
@@ -63,7 +64,7 @@ pub(super) struct ListParams {
 }
 
 problem_responses!(pub(super) ListAppsProblems:
-    MalformedQuery, AdminTokenMissing, AdminTokenWrong, ReadModelUnavailable, ReadModelBehind);
+    MalformedQuery, ConsistencyTokenUnknown, AdminTokenMissing, AdminTokenWrong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List all apps
 ///
@@ -90,8 +91,8 @@ pub(super) async fn list_apps(
         Some(cursor) => Position::new(Cursor::<1>::parse('a', cursor)?.key[0]),
         None => Position::START,
     };
-    let snapshot =
-        context.query_read_model(freshness, || context.projections.read_model.apps(after, limit + 1)).await?;
+    let query = || context.projections.read_model.apps(after, limit + 1);
+    let snapshot = context.query_read_model(freshness, |_| Party::Operators, query).await?;
     let position = ResponsePosition::for_projection(&context, snapshot.position).await;
     let mut rows = snapshot.value;
     let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
@@ -106,7 +107,7 @@ pub(super) async fn list_apps(
     Ok((position, links.into_header(), Json(apps)).into_response())
 }
 
-problem_responses!(pub(super) ShowAppProblems: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ShowAppProblems: MalformedQuery, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show an app
 #[utoipa::path(
@@ -128,8 +129,8 @@ pub(super) async fn show_app(
     freshness: Freshness,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let snapshot =
-        context.query_read_model(freshness, || context.projections.read_model.app(path.app_token)).await?;
+    let query = || context.projections.read_model.app(path.app_token);
+    let snapshot = context.query_app(path.app_token, freshness, query).await?;
     let (position, row) = require_existing(&context, snapshot).await?;
     Ok(versioned_response(position, &if_none_match, row.version, App::from(row)))
 }

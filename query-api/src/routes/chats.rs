@@ -57,7 +57,7 @@ pub(super) struct Chats {
     chats: Vec<Chat>,
 }
 
-problem_responses!(pub(super) ListChatsProblems: MalformedQuery, AppNotFound, ReadModelUnavailable, ReadModelBehind);
+problem_responses!(pub(super) ListChatsProblems: MalformedQuery, ConsistencyTokenUnknown, AppNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List an app's chats
 ///
@@ -82,7 +82,7 @@ pub(super) async fn list_chats(
     let limit = PageLimits::LIST.parse(params.limit.as_deref())?;
     let after = params.cursor.as_deref().map(parse_cursor).transpose()?;
     let snapshot = context
-        .query_read_model(freshness, || {
+        .query_app(path.app_token, freshness, || {
             context.projections.read_model.chats(path.app_token, after, limit + 1)
         })
         .await?;
@@ -105,7 +105,7 @@ fn parse_cursor(cursor: &str) -> Result<ChatNumber, Problem> {
 }
 
 problem_responses!(pub(super) ShowChatProblems:
-    MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Show a chat
 #[utoipa::path(
@@ -129,6 +129,6 @@ pub(super) async fn show_chat(
 ) -> Result<Response, Problem> {
     let query = || context.projections.read_model.chat(path.app_token, path.chat_number);
     let (position, row) =
-        require_existing(&context, context.query_read_model(freshness, query).await?).await?;
+        require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
     Ok(versioned_response(position, &if_none_match, row.version, Chat::from(row)))
 }

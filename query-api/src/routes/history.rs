@@ -60,7 +60,7 @@ pub(super) struct HistoryParams {
 }
 
 problem_responses!(pub(super) ShowHistoryProblems:
-    MalformedQuery, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable);
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, EventStoreUnavailable);
 
 /// Show a message's history
 ///
@@ -81,12 +81,15 @@ pub(super) async fn show_history(
     State(context): State<QueryContext>,
     path: MessagePath,
     OriginalUri(uri): OriginalUri,
-    // Validated but not needed: the log contains every position that a token can name.
-    _: Freshness,
+    freshness: Freshness,
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {
     let limit = PageLimits::HISTORY.parse(params.limit.as_deref())?;
     let after = params.cursor.map(|cursor| parse_cursor(&path, &cursor)).transpose()?;
+    if let Some(position) = freshness.min_position {
+        // The log itself contains every position that a token can name.
+        context.shared.log_head.require(position).await?;
+    }
     let id = MessageId { app: path.app_token, chat: path.chat_number, number: path.message_number };
     let history =
         read_history(&*context.shared.event_store, id, after, limit).await.map_err(|error| match error {
@@ -102,7 +105,8 @@ pub(super) async fn show_history(
     }
     let versions = history.entries.into_iter().map(MessageVersion::from).collect();
     let body = MessageHistory { message_number: path.message_number.get(), versions };
-    Ok((ResponsePosition::for_log(history.position), links.into_header(), Json(body)).into_response())
+    Ok((ResponsePosition::for_log(&context, history.position), links.into_header(), Json(body))
+        .into_response())
 }
 
 fn parse_cursor(path: &MessagePath, cursor: &str) -> Result<Revision, Problem> {

@@ -97,7 +97,7 @@ impl PageParams {
 const MESSAGE_OVERHEAD_BYTES: usize = 144;
 
 problem_responses!(pub(super) ListMessagesProblems:
-    MalformedQuery, AppNotFound, ChatNotFound, ReadModelUnavailable, ReadModelBehind);
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// List a chat's messages
 ///
@@ -124,7 +124,7 @@ pub(super) async fn list_messages(
     let window = params.window()?;
     let query = || context.projections.read_model.messages(path.app_token, path.chat_number, window, limit);
     let (position, page) =
-        require_existing(&context, context.query_read_model(freshness, query).await?).await?;
+        require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
     let links = page_links(&uri, window, &page).into_header();
     let bytes = page.messages.iter().map(|message| message.body.len() + MESSAGE_OVERHEAD_BYTES).sum();
     let messages = page.messages.into_iter().map(Message::from).collect();
@@ -157,7 +157,7 @@ fn page_links<'a>(uri: &'a Uri, window: MessageWindow, page: &MessagePage) -> Pa
 }
 
 problem_responses!(pub(super) ShowMessageProblems:
-    MalformedQuery, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, ReadModelUnavailable,
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, MessageNotFound, MessageDeleted, EventStoreUnavailable, ReadModelUnavailable,
     ReadModelBehind);
 
 /// Show a message
@@ -183,6 +183,6 @@ pub(super) async fn show_message(
     let query =
         || context.projections.read_model.message(path.app_token, path.chat_number, path.message_number);
     let (position, row) =
-        require_existing(&context, context.query_read_model(freshness, query).await?).await?;
+        require_existing(&context, context.query_app(path.app_token, freshness, query).await?).await?;
     Ok(versioned_response(position, &if_none_match, row.version, Message::from(row)))
 }

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::responses::serialize_rfc3339;
 use crate::api::QueryContext;
+use crate::fair_share::Party;
 use crate::monotonic_reads::raise_freshness;
 use crate::pagination::{Cursor, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
@@ -240,7 +241,8 @@ impl QueryContext {
     {
         let started = Instant::now();
         self.projections.search.check_query(&request.query)?;
-        require_existing(self, self.query_read_model(freshness, find_scope).await?).await?;
+        let app = request.scope.app();
+        require_existing(self, self.query_app(app, freshness, find_scope).await?).await?;
         // The client's maximum wait applies to both projections together.
         let freshness =
             Freshness { max_wait: freshness.max_wait.saturating_sub(started.elapsed()), ..freshness };
@@ -248,7 +250,12 @@ impl QueryContext {
         let request = SearchRequest { min_position: freshness.min_position, ..request };
         let progress = self.projections.progress.search.as_ref();
         let search = || self.projections.search.search(&request);
-        let page = self.shared.consistency_waiter.query_when_fresh(freshness, progress, search).await?.value;
+        let page = self
+            .shared
+            .consistency_waiter
+            .query_when_fresh(freshness, progress, |_| Party::App(app), search)
+            .await?
+            .value;
         self.record_search_answer(page.position);
         let position = ResponsePosition::for_projection(self, page.position).await;
         let next =
@@ -279,15 +286,15 @@ impl QueryContext {
 }
 
 problem_responses!(pub(super) SearchChatProblems:
-    MalformedQuery, AppNotFound, ChatNotFound, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) PostSearchChatProblems:
-    MalformedJson, MalformedQuery, AppNotFound, ChatNotFound, RequestTimeout, PayloadTooLarge,
-    UnsupportedMediaType, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
+    MalformedJson, MalformedQuery, ConsistencyTokenUnknown, AppNotFound, ChatNotFound, RequestTimeout, PayloadTooLarge,
+    UnsupportedMediaType, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) SearchAppProblems:
-    MalformedQuery, AppNotFound, QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
+    MalformedQuery, ConsistencyTokenUnknown, AppNotFound, QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 problem_responses!(pub(super) PostSearchAppProblems:
-    MalformedJson, MalformedQuery, AppNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
-    QueryBlank, QueryTooLong, ReadModelUnavailable, ReadModelBehind);
+    MalformedJson, MalformedQuery, ConsistencyTokenUnknown, AppNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType,
+    QueryBlank, QueryTooLong, EventStoreUnavailable, ReadModelUnavailable, ReadModelBehind);
 
 /// Search a chat
 ///

@@ -1,8 +1,13 @@
 //! Consistency: `Consistency-Token`, `Prefer: wait`, `Read-Model-Lag`.
 
+use chat_domain::{Position, StreamId};
+use chat_ports::event_store::LogId;
 use chat_ports::search_index::SearchPage;
 use chat_web::consistency::ConsistencyToken;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::fixture::*;
 
@@ -12,7 +17,7 @@ async fn a_query_waits_for_its_token() {
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
     let position = fixture.append(app(), vec![app_renamed("renamed")]).await;
-    let token = ConsistencyToken(position).to_string();
+    let token = consistency_token(position);
     let path = path("");
     let headers = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
     let query = fixture.get_with(&path, &headers);
@@ -28,12 +33,85 @@ async fn a_query_waits_for_its_token() {
 #[tokio::test]
 async fn a_query_fails_if_its_token_is_not_reached_in_time() {
     let fixture = Fixture::live();
-    let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
-    let ahead = ConsistencyToken(chat_domain::Position::new(position.get() + 1)).to_string();
+    let ahead = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
     let reply = fixture.get_with(&path(""), &[("consistency-token", &ahead), ("prefer", "wait=0")]).await;
     assert_eq!(reply.problem(), (503, "read_model_behind"));
     assert_eq!(reply.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
+    let fixture = Fixture::live();
+    let head = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await.get();
+    *fixture.index.page.lock().unwrap() = Some(SearchPage::empty(Position::new(head)));
+    fixture.append_and_project(chat(1), vec![created(1, "Hi")]).await;
+    let made_up = [consistency_token(Position::new(head + 2)), "v1-zzzzzzzzzzzz".to_owned()];
+    for token in made_up {
+        for route in ["", "/chats", "/chats/1", "/chats/1/messages", "/chats/1/messages/1/history"] {
+            // Longer than the deadline of the test's requests.
+            let headers = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
+            let reply = fixture.get_with(&path(route), &headers).await;
+            assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{route} {token}");
+        }
+        let search = path("/chats/1/messages/search?query=fox");
+        let reply = fixture.get_with(&search, &[("consistency-token", token.as_str())]).await;
+        assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{token}");
+    }
+    assert!(fixture.index.requests.lock().unwrap().is_empty(), "refused before the search");
+}
+
+#[tokio::test]
+async fn refuses_a_token_of_another_log() {
+    let fixture = Fixture::live();
+    let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    let elsewhere = ConsistencyToken::new(LogId(Uuid::from_u128(83)).into(), position).to_string();
+    for route in ["", "/chats/1/messages/1/history", "/messages/search?query=fox"] {
+        let reply = fixture.get_with(&path(route), &[("consistency-token", &elsewhere)]).await;
+        assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn accepts_a_token_without_a_tag_up_to_the_head() {
+    let fixture = Fixture::live();
+    let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    assert!(position.get() < 36, "one digit");
+    let token = format!("v1-{position}");
+    let reply = fixture.get_with(&path(""), &[("consistency-token", &token)]).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("consistency-token")),
+        (200, consistency_token(position).as_str())
+    );
+}
+
+#[tokio::test]
+async fn queries_of_one_app_do_not_take_all_places_to_wait() {
+    let fixture = Fixture::live();
+    fixture.append_and_project(app(), vec![app_created("first_app")]).await;
+    fixture.append_and_project(StreamId::App(other_token()), vec![app_created("second_app")]).await;
+    fixture.stop_projector().await;
+    let ahead = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
+    let first_app = path("");
+    let waiting = [("consistency-token", ahead.as_str()), ("prefer", "wait=10")];
+    let mut crowd: FuturesUnordered<_> = (0..300).map(|_| fixture.get_with(&first_app, &waiting)).collect();
+    let too_many = "too many queries are waiting for their consistency token";
+    for _ in 256..300 {
+        // The other queries of the app wait.
+        let refused = crowd.next().await.unwrap();
+        assert_eq!(refused.problem(), (503, "read_model_behind"));
+        assert_eq!(refused.body["detail"], too_many);
+    }
+    let second_app = format!("/api/v1/apps/{}", other_token().expose());
+    let headers = [("consistency-token", ahead.as_str()), ("prefer", "wait=0")];
+    let reply = fixture.get_with(&second_app, &headers).await;
+    assert_eq!(reply.problem(), (503, "read_model_behind"));
+    assert_ne!(reply.body["detail"], too_many, "it had a place to wait");
+    fixture.start_projector();
+    while let Some(reply) = crowd.next().await {
+        assert_eq!(reply.body["name"], "renamed");
+    }
 }
 
 #[tokio::test]
@@ -44,7 +122,7 @@ async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
     fixture.append(app(), vec![app_renamed("renamed")]).await;
     let reply = fixture.get(&path("")).await;
     assert_eq!(reply.body["name"], "first_app");
-    assert_eq!(reply.header("consistency-token"), ConsistencyToken(position).to_string());
+    assert_eq!(reply.header("consistency-token"), consistency_token(position));
     let recorded_at = at(1).millis();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let age = i64::try_from(now).unwrap() - recorded_at;
@@ -64,9 +142,9 @@ async fn rejects_a_malformed_token() {
 async fn a_search_waits_for_the_index() {
     let fixture = Fixture::live();
     let position = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    let page = |position| SearchPage { position, hits: Vec::new(), total: 0, next: None };
-    *fixture.index.page.lock().unwrap() = Some(page(chat_domain::Position::START));
-    let token = ConsistencyToken(position).to_string();
+    let page = SearchPage::empty;
+    *fixture.index.page.lock().unwrap() = Some(page(Position::START));
+    let token = consistency_token(position);
     let path = path("/chats/1/messages/search?query=fox");
     let behind = fixture.get_with(&path, &[("consistency-token", &token), ("prefer", "wait=0")]).await;
     assert_eq!(behind.problem(), (503, "read_model_behind"));

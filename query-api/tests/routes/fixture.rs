@@ -15,7 +15,7 @@ use chat_domain::{
     AppName, AppToken, ChatNumber, Event, ExpectedRevision, MessageBody, MessageNumber, Position, Revision,
     StreamId, Timestamp, Version,
 };
-use chat_ports::event_store::{EventStore, NewEvent, StreamAppend};
+use chat_ports::event_store::{EventStore, LogId, LogLineage, NewEvent, StreamAppend};
 use chat_ports::search_index::{
     Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
 };
@@ -25,6 +25,7 @@ use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPor
 use chat_sqlite::SqliteEventStore;
 use chat_sqlite::SqliteReadModel;
 use chat_web::admin_auth::{AdminAccess, AdminToken};
+use chat_web::consistency::ConsistencyToken;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
@@ -39,6 +40,9 @@ use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 pub const ADMIN: &str = "let-me-in";
+
+/// The identity of the log, as the query API knows it.
+pub const LOG: LogId = LogId(Uuid::from_u128(82));
 
 pub struct Fixture {
     folder: TempDir,
@@ -102,6 +106,7 @@ impl Fixture {
             read_model: Arc::new(SqliteReadModel::new(folder.path().join("read-model.db"))),
             search: Arc::clone(&index) as Arc<dyn SearchIndex>,
             event_store: Arc::clone(&event_store),
+            lineage: LogLineage::new(LOG, Vec::new()),
         };
         let admin = AdminAccess::Token(AdminToken::parse(ADMIN).unwrap());
         let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin);
@@ -231,8 +236,18 @@ pub fn hit(message: u64, body: &str, snippet: &str) -> Hit {
     Hit { document, snippet: snippet.to_owned(), score: 7 }
 }
 
+/// The consistency token of a position, as the fixture answers it.
+pub fn consistency_token(position: Position) -> String {
+    ConsistencyToken::new(LOG.into(), position).to_string()
+}
+
 pub fn token() -> AppToken {
     AppToken::parse(&"k".repeat(36)).unwrap()
+}
+
+/// The token of a second app.
+pub fn other_token() -> AppToken {
+    AppToken::parse(&"m".repeat(36)).unwrap()
 }
 
 /// Returns a path below the app.

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use chat_domain::Position;
 use chat_ports::search_index::SearchPage;
-use chat_web::consistency::ConsistencyToken;
 
 use crate::fixture::*;
 
 fn set_position(index: &StubIndex, position: u64) {
-    let page = SearchPage { position: Position::new(position), hits: Vec::new(), total: 0, next: None };
+    let page = SearchPage::empty(Position::new(position));
     *index.page.lock().unwrap() = Some(page);
 }
 
 fn token(position: u64) -> String {
-    ConsistencyToken(Position::new(position)).to_string()
+    consistency_token(Position::new(position))
 }
 
 const WITHOUT_WAIT: [(&str, &str); 1] = [("prefer", "wait=0")];

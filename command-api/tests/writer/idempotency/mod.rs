@@ -142,8 +142,8 @@ impl Cluster {
             head: Position::START,
         };
         let (writer, _) = WriterHandle::spawn(config);
-        let commands =
-            CommandService::new(writer, Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>);
+        let keys = Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>;
+        let commands = CommandService::new(writer, keys, LogId(Uuid::nil()));
         commands.initialize_idempotency_store().await.unwrap();
         Process { commands, log, idempotency_store }
     }

@@ -80,7 +80,8 @@ pub trait EventStore: Send + Sync + 'static {
     async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError>;
 
     /// Returns the position of the last event, or [`Position::START`] if there is none. In a store that is shared with
-    /// other applications this may be an event of theirs. Never below an [`EventBatch::up_to`] that a subscription
+    /// other applications this may be an event of theirs. Never below the position of an append that was acknowledged
+    /// before the call, by whichever process: a position beyond it was never returned to a client. Never below an [`EventBatch::up_to`] that a subscription
     /// returned: a head below a projection's checkpoint means that the log lost events.
     async fn head(&self) -> Result<Position, EventStoreError>;
 

@@ -1,0 +1,217 @@
+//! The head of the log: tells whether the log has reached a position that a client names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_ports::event_store::{EventStore, EventStoreError};
+use chat_web::{ErrorCode, Problem};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
+
+use crate::monotonic_reads::NewestPosition;
+
+/// How long a query waits for the head, before the event store counts as unavailable.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The head of the log. Reads it once at a time, however many queries ask: those that come during a read share the next.
+pub(crate) struct LogHead {
+    event_store: Arc<dyn EventStore>,
+    /// The newest head that any read has returned.
+    newest: NewestPosition,
+    reads_begun: AtomicU64,
+    /// Held by the query that reads. The others wait for its result.
+    last_read: AsyncMutex<CompletedRead>,
+}
+
+/// The last read for [`LogHead::require`] that was completed.
+#[derive(Default)]
+struct CompletedRead {
+    /// Counts from 1.
+    number: u64,
+    is_failed: bool,
+}
+
+impl LogHead {
+    pub(crate) fn new(event_store: Arc<dyn EventStore>) -> Self {
+        Self {
+            event_store,
+            newest: NewestPosition::default(),
+            reads_begun: AtomicU64::new(0),
+            last_read: AsyncMutex::default(),
+        }
+    }
+
+    /// Reads the head from the event store.
+    pub(crate) async fn read(&self) -> Result<Position, EventStoreError> {
+        let head = self.event_store.head().await?;
+        self.newest.raise(head);
+        Ok(head)
+    }
+
+    /// Rejects a position beyond the head. Reads the head if the position is beyond the newest one that is known.
+    pub(crate) async fn require(&self, position: Position) -> Result<(), Problem> {
+        if position <= self.newest.get() {
+            return Ok(());
+        }
+        // A position that was given to a client before this call is at most the head that a later read returns.
+        match timeout(READ_TIMEOUT, self.read_after(self.reads_begun.load(Ordering::SeqCst))).await {
+            Ok(read) => read?,
+            Err(elapsed) => {
+                return Err(Problem::from_code(ErrorCode::EventStoreUnavailable).caused_by(elapsed));
+            }
+        }
+        if position <= self.newest.get() { Ok(()) } else { Err(ErrorCode::ConsistencyTokenUnknown.into()) }
+    }
+
+    /// Returns once a read is completed that began later than the first `begun` reads.
+    async fn read_after(&self, begun: u64) -> Result<(), Problem> {
+        let mut last_read = self.last_read.lock().await;
+        if last_read.number > begun {
+            return if last_read.is_failed { Err(ErrorCode::EventStoreUnavailable.into()) } else { Ok(()) };
+        }
+        let number = self.reads_begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let read = self.read().await;
+        *last_read = CompletedRead { number, is_failed: read.is_err() };
+        read?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use chat_ports::event_store::{
+        AppendError, AppendReceipt, EventLookup, Incarnation, LogId, LogLineage, NewIncarnation,
+        RecordedEvent, StreamAppend, StreamRead, Subscription,
+    };
+    use futures::future::join_all;
+
+    use super::*;
+
+    /// An event store that has only a head.
+    #[derive(Default)]
+    struct HeadOnly {
+        head: AtomicU64,
+        reads: AtomicU64,
+        is_unavailable: AtomicBool,
+    }
+
+    #[async_trait::async_trait]
+    impl EventStore for HeadOnly {
+        async fn head(&self) -> Result<Position, EventStoreError> {
+            let head = Position::new(self.head.load(Ordering::SeqCst));
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            if self.is_unavailable.load(Ordering::SeqCst) {
+                return Err(EventStoreError::Unavailable("away".into()));
+            }
+            Ok(head)
+        }
+
+        async fn log_id(&self) -> Result<LogId, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn begin_incarnation(&self, _: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn append(&self, _: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+            unimplemented!()
+        }
+
+        async fn read_stream(&self, _: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn read_all(&self, _: Position, _: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn read_all_backwards(
+            &self,
+            _: Option<Position>,
+            _: usize,
+        ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn find_event(&self, _: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+            unimplemented!()
+        }
+
+        async fn subscribe(&self, _: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+            unimplemented!()
+        }
+    }
+
+    fn log_with_head(head: u64) -> (Arc<HeadOnly>, LogHead) {
+        let log = Arc::new(HeadOnly { head: AtomicU64::new(head), ..HeadOnly::default() });
+        (Arc::clone(&log), LogHead::new(log))
+    }
+
+    fn code(result: Result<(), Problem>) -> Option<ErrorCode> {
+        result.err().map(|problem| problem.code())
+    }
+
+    #[tokio::test]
+    async fn many_unknown_positions_cost_one_read_of_the_head() {
+        let (log, head) = log_with_head(7);
+        let unknown = (0..512).map(|number| head.require(Position::new(8 + number)));
+        for result in join_all(unknown).await {
+            assert_eq!(code(result), Some(ErrorCode::ConsistencyTokenUnknown));
+        }
+        // One for those that came before the first read had begun, and one for those that came during it.
+        assert!(log.reads.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[tokio::test]
+    async fn a_position_up_to_the_known_head_needs_no_read() {
+        let (log, head) = log_with_head(7);
+        for position in [7, 3, 7] {
+            assert_eq!(code(head.require(Position::new(position)).await), None);
+        }
+        assert_eq!(log.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_position_that_was_appended_during_a_read_is_looked_up_in_the_next_one() {
+        let (log, head) = log_with_head(7);
+        let early = std::pin::pin!(head.require(Position::new(8)));
+        let mut early = early;
+        assert!(futures::poll!(early.as_mut()).is_pending(), "reading");
+        log.head.store(9, Ordering::SeqCst);
+        let (early, late) = tokio::join!(early, head.require(Position::new(9)));
+        assert_eq!(code(early), Some(ErrorCode::ConsistencyTokenUnknown));
+        assert_eq!(code(late), None);
+    }
+
+    #[tokio::test]
+    async fn an_unavailable_event_store_is_asked_once_for_all() {
+        let (log, head) = log_with_head(7);
+        log.is_unavailable.store(true, Ordering::SeqCst);
+        for result in join_all((0..512).map(|_| head.require(Position::new(5)))).await {
+            assert_eq!(code(result), Some(ErrorCode::EventStoreUnavailable));
+        }
+        assert!(log.reads.load(Ordering::SeqCst) <= 2);
+        log.is_unavailable.store(false, Ordering::SeqCst);
+        assert_eq!(code(head.require(Position::new(5)).await), None);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_read_is_begun_again_by_the_next_query() {
+        let (_, head) = log_with_head(7);
+        {
+            let mut cancelled = std::pin::pin!(head.require(Position::new(5)));
+            assert!(futures::poll!(cancelled.as_mut()).is_pending());
+        }
+        assert_eq!(code(head.require(Position::new(5)).await), None);
+    }
+}
