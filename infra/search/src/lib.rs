@@ -1,8 +1,8 @@
 //! The search index in tantivy: messages found by whole words, prefixes, substrings and phrases, in every script.
 //!
 //! A search passes these modules: `query_parser` turns the user's text into clauses, `query_plan` turns clauses into
-//! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences` and `snippet` mark
-//! where a message matches. `text` normalizes and tokenizes queries and bodies, and `terms` says which terms a word has in
+//! tantivy queries (`best_match_query` for a word), `top_hits` collects the page, and `occurrences`, `likely_places` and
+//! `snippet` mark where a message matches. `text` normalizes and tokenizes queries and bodies, and `terms` says which terms a word has in
 //! the index.
 //!
 //! On disk: `writer` commits changes (`merge_policy`), `index` reads snapshots, `index_reader` implements the port for
@@ -17,6 +17,7 @@ mod error;
 mod folder;
 mod index;
 mod index_reader;
+mod likely_places;
 mod merge_policy;
 mod occurrences;
 mod query_parser;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::query_parser::{Clause, Phrase, QueryWord};
+use crate::query_parser::{Clause, MAX_QUERY_WORDS, Phrase, QueryWord};
 use crate::text::tokenize::{TokenizedText, is_part_joiner, word_parts};
 
 /// The maximum number of occurrences of one clause.
-const MAX_OCCURRENCES: usize = 512;
+pub(crate) const MAX_OCCURRENCES: usize = 512;
 
 /// The number of bytes at the start of a text in which fuzzy occurrences are found. Comparing every word of a long text is
 /// too expensive for a snippet. Whether a message matches does not depend on this.
@@ -39,6 +39,20 @@ pub(crate) enum MatchKind {
     /// A whole word or phrase.
     Whole = 8,
 }
+
+/// The score of a snippet: the sum of the scores of each clause's best occurrence in it.
+pub(crate) fn score_visible(visible: impl Iterator<Item = (usize, MatchKind)>) -> u32 {
+    let mut scores = [0_u8; MAX_QUERY_WORDS];
+    for (clause, kind) in visible.take(MAX_NEARBY_OCCURRENCES) {
+        if let Some(score) = scores.get_mut(clause) {
+            *score = (*score).max(kind as u8);
+        }
+    }
+    scores.iter().map(|score| u32::from(*score)).sum()
+}
+
+/// The maximum number of occurrences that count for one anchor.
+const MAX_NEARBY_OCCURRENCES: usize = 64;
 
 /// Finds the occurrences of all clauses, in text order.
 pub(crate) fn find_occurrences(text: &TokenizedText, clauses: &[Clause], fuzzy: bool) -> Vec<Occurrence> {

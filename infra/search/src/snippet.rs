@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::occurrences::{Occurrence, find_occurrences};
-use crate::query_parser::{Clause, MAX_QUERY_WORDS};
+use crate::likely_places::find_likely_places;
+use crate::occurrences::{Occurrence, find_occurrences, score_visible};
+use crate::query_parser::Clause;
 use crate::text::normalize::bounded_clusters;
 use crate::text::tokenize::TokenizedText;
 
@@ -13,47 +14,115 @@ const SNIPPET_CHARS: usize = 160;
 /// The approximate number of clusters before the match.
 const LEADING_CHARS: usize = 40;
 
+/// The approximate number of clusters from the start of the match to the end of the snippet.
+const SHOWN_AFTER_ANCHOR: usize = SNIPPET_CHARS - LEADING_CHARS;
+
 /// The maximum number of clusters that a cut moves to fall between words.
 const MAX_CUT_SHIFT: usize = 20;
+
+/// The size of a text that is tokenized as a whole, in bytes. Of a longer text, only excerpts are.
+const MAX_WHOLE_BYTES: usize = 4 << 10;
+
+/// The bytes of an excerpt before and after the place that it was made for. A snippet needs a tenth of them in most scripts.
+const EXCERPT_MARGIN: usize = 2 << 10;
+
+/// The number of excerpts of a text that are compared.
+const MAX_EXCERPTS: usize = 4;
+
+/// The bytes at the ends of an excerpt in which it is cut between words.
+const MAX_EXCERPT_CUT_SHIFT: usize = 256;
 
 const ELLIPSIS: char = '…';
 
 /// The escaped text around the best match, with `<mark>` around what matched.
+///
+/// Of a long text, only the parts are tokenized where a search for the query's words finds the most. Typing errors are
+/// found at its start.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
-    let occurrences = find_occurrences(&TokenizedText::new(body), clauses, fuzzy);
-    let clusters: Vec<(usize, &str)> = bounded_clusters(body).collect();
-    let anchor = best_anchor(&occurrences, &clusters);
-    let window = visible_range(body, &clusters, anchor);
-    let marks = merge_ranges(occurrences.into_iter().map(|occurrence| occurrence.bytes).collect());
-    render(body, &window, &marks)
+    if body.len() <= MAX_WHOLE_BYTES {
+        return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);
+    }
+    let places = find_likely_places(body, clauses, SHOWN_AFTER_ANCHOR, MAX_EXCERPTS);
+    let mut best: Option<Excerpt<'_>> = None;
+    if fuzzy || places.is_empty() {
+        best = Some(Excerpt::new(body, excerpt_range(body, 0), clauses, fuzzy));
+    }
+    for place in places {
+        if best.as_ref().is_some_and(|best| best.score >= place.score) {
+            break;
+        }
+        let excerpt = Excerpt::new(body, excerpt_range(body, place.byte), clauses, false);
+        if best.as_ref().is_none_or(|best| best.score < excerpt.score) {
+            best = Some(excerpt);
+        }
+    }
+    best.map(|excerpt| excerpt.render(body)).unwrap_or_default()
 }
 
-/// The byte offset of the occurrence whose snippet matches most of the query; the first of equals.
-fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> usize {
+/// The bytes around a place, cut between words if there are spaces.
+fn excerpt_range(body: &str, byte: usize) -> Range<usize> {
+    let cut = |from: usize, to: usize| {
+        let space = body.as_bytes()[from..to].iter().position(u8::is_ascii_whitespace);
+        body.floor_char_boundary(space.map_or(from, |space| from + space + 1))
+    };
+    let start = match byte.saturating_sub(EXCERPT_MARGIN) {
+        0 => 0,
+        start => cut(start, start + MAX_EXCERPT_CUT_SHIFT),
+    };
+    let end = byte + EXCERPT_MARGIN;
+    let end = if end >= body.len() { body.len() } else { cut(end - MAX_EXCERPT_CUT_SHIFT, end) };
+    start..end
+}
+
+/// A tokenized part of a text.
+struct Excerpt<'a> {
+    /// The bytes of the text.
+    range: Range<usize>,
+    clusters: Vec<(usize, &'a str)>,
+    occurrences: Vec<Occurrence>,
+    /// The byte offset in the part of the occurrence whose snippet matches most of the query.
+    anchor: usize,
+    /// How much of the query that snippet matches.
+    score: u32,
+}
+
+impl<'a> Excerpt<'a> {
+    fn new(body: &'a str, range: Range<usize>, clauses: &[Clause], fuzzy: bool) -> Self {
+        let text = &body[range.clone()];
+        let occurrences = find_occurrences(&TokenizedText::new(text), clauses, fuzzy);
+        let clusters: Vec<(usize, &str)> = bounded_clusters(text).collect();
+        let (score, anchor) = best_anchor(&occurrences, &clusters);
+        Self { range, clusters, occurrences, anchor, score }
+    }
+
+    fn render(self, body: &str) -> String {
+        let offset = self.range.start;
+        let window = visible_range(&body[self.range], &self.clusters, self.anchor);
+        let marks = self.occurrences.into_iter().map(|occurrence| shift(&occurrence.bytes, offset)).collect();
+        render(body, &shift(&window, offset), &merge_ranges(marks))
+    }
+}
+
+fn shift(range: &Range<usize>, offset: usize) -> Range<usize> {
+    range.start + offset..range.end + offset
+}
+
+/// The score, and the byte offset, of the occurrence whose snippet matches most of the query; the first of equals.
+fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> (u32, usize) {
     let cluster_at = |byte: usize| clusters.partition_point(|(offset, _)| *offset < byte);
     let mut best = (0, 0);
     for (index, anchor) in occurrences.iter().enumerate() {
         let end = clusters
-            .get(cluster_at(anchor.bytes.start) + SNIPPET_CHARS - LEADING_CHARS)
+            .get(cluster_at(anchor.bytes.start) + SHOWN_AFTER_ANCHOR)
             .map_or(usize::MAX, |(offset, _)| *offset);
-        // The score of each clause's best occurrence in the snippet.
-        let mut scores = [0_u8; MAX_QUERY_WORDS];
         let visible = occurrences[index..].iter().take_while(|occurrence| occurrence.bytes.end <= end);
-        for occurrence in visible.take(MAX_NEARBY_OCCURRENCES) {
-            if let Some(score) = scores.get_mut(occurrence.clause) {
-                *score = (*score).max(occurrence.match_kind as u8);
-            }
-        }
-        let score: u32 = scores.iter().map(|score| u32::from(*score)).sum();
+        let score = score_visible(visible.map(|occurrence| (occurrence.clause, occurrence.match_kind)));
         if score > best.0 {
             best = (score, anchor.bytes.start);
         }
     }
-    best.1
+    best
 }
-
-/// The maximum number of occurrences that count for one anchor.
-const MAX_NEARBY_OCCURRENCES: usize = 64;
 
 /// The bytes to show around an anchor: cut between clusters, and between words if a word ends nearby.
 fn visible_range(body: &str, clusters: &[(usize, &str)], anchor: usize) -> Range<usize> {
@@ -130,6 +199,8 @@ fn escape(html: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::query_parser::parse_query;
 
@@ -199,5 +270,90 @@ mod tests {
     #[test]
     fn marks_a_word_with_a_typing_error() {
         assert_eq!(build_snippet("a serach box", &parse_query("search"), true), "a <mark>serach</mark> box");
+    }
+
+    /// The snippet of a text that is tokenized as a whole, however long it is.
+    fn snippet_of_whole(body: &str, query: &str, fuzzy: bool) -> String {
+        Excerpt::new(body, 0..body.len(), &parse_query(query), fuzzy).render(body)
+    }
+
+    fn assert_same_snippet(body: &str, query: &str) {
+        assert!(body.len() > MAX_WHOLE_BYTES);
+        assert_eq!(snippet_for(body, query), snippet_of_whole(body, query, false), "{query}");
+    }
+
+    #[test]
+    fn shows_the_best_match_of_a_long_text_wherever_it_is() {
+        let filler = "A platform in the middle of a quiet reform, and e\u{301}tudes. ".repeat(90);
+        for needle in ["a form", "Formular", "FO\u{301}RM", "the big -- CAT", "l'homme", "我喜欢吃苹果", "😀"]
+        {
+            for place in [0, 60, 3_000, filler.len() - 3] {
+                let place =
+                    filler[..filler.floor_char_boundary(place)].rfind(' ').map_or(0, |space| space + 1);
+                let body = format!("{}{needle} {}", &filler[..place], &filler[place..]);
+                for query in [
+                    "form",
+                    "form middle",
+                    "\"big cat\"",
+                    "big cat the",
+                    "homme",
+                    "吃苹",
+                    "😀",
+                    "of",
+                    "nothing",
+                ] {
+                    assert_same_snippet(&body, query);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shows_a_short_word_among_many_words_that_contain_it() {
+        let body = format!("{} of {}", "soft ".repeat(2_000), "often ".repeat(2_000));
+        assert_same_snippet(&body, "of");
+        assert!(snippet_for(&body, "of").contains(" <mark>of</mark> "));
+    }
+
+    #[test]
+    fn finds_typing_errors_at_the_start_of_a_long_text() {
+        let body = format!("a serach box {}", "and more of it ".repeat(1_000));
+        let clauses = parse_query("search");
+        assert_eq!(build_snippet(&body, &clauses, true), snippet_of_whole(&body, "search", true));
+        assert!(build_snippet(&body, &clauses, true).contains("<mark>serach</mark>"));
+    }
+
+    #[test]
+    fn a_long_text_without_spaces_has_a_snippet() {
+        for unit in ["漢字", "กขค", "a", "\u{301}", "😀", "e\u{301}\u{302}\u{303}"] {
+            let half = unit.repeat(3_000 / unit.len());
+            let body = format!("{half}苹果{half}");
+            for query in ["苹果", "漢字", "กข", "aaa", "😀", "e"] {
+                let html = snippet_for(&body, query);
+                assert_eq!(html.contains("<mark>"), snippet_of_whole(&body, query, false).contains("<mark>"));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn a_long_text_of_ordinary_words_has_the_snippet_of_the_whole(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "fox", "Fox,", "foxes", "outfox", "brown", "brown-fox", "fo_x", "bröwn", "лиса", "Лисы", "quick!\n",
+                    "的狐狸很快", "😀", "<b>", "it's", "an", "and", "band", "3.14", "...",
+                ]),
+                900..2_500,
+            ),
+            query in prop::sample::select(vec![
+                "fox", "brown fox", "\"brown fox\"", "лис", "狐狸", "an", "it's", "\"it's an\"", "😀 quick", "3.14 fox",
+                "quick лиса 狐狸", "\"fox brown\" band",
+            ]),
+        ) {
+            let body = words.join(" ");
+            prop_assert!(body.len() > MAX_WHOLE_BYTES);
+            prop_assert_eq!(snippet_for(&body, query), snippet_of_whole(&body, query, false));
+        }
     }
 }
