@@ -48,6 +48,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Compare the chat API with a bare handler, Postgres and SQLite, and write a report.
     Compare(compare::CompareArgs),
+    /// Compare two builds of the chat API, measured in turn: posts, reads and memory.
+    CompareVersions(compare::CompareVersionsArgs),
     /// Serve the bare handler that `compare` measures as its baseline.
     #[command(name = "bare", hide = true)]
     Baseline(compare::BaselineArgs),
@@ -74,6 +76,7 @@ fn run(command: Command) -> Result<Verdict, RunError> {
             Command::Load(arguments) => load::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Compare(arguments) => compare::run(arguments).await,
+            Command::CompareVersions(arguments) => compare::run_versions(arguments).await,
             Command::Baseline(arguments) => compare::run_baseline(arguments).await,
         }
     });

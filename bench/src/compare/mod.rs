@@ -22,6 +22,7 @@ mod seeded_log;
 mod server_process;
 mod system_under_test;
 mod text_generator;
+mod versions;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use figure::{Figure, FigureResults, ReportSection};
 use report::Report;
 use run_config::RunConfig;
 use text_generator::TextGenerator;
+pub use versions::{CompareVersionsArgs, run as run_versions};
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]

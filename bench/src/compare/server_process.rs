@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 /// The time in which a server must listen, or end.
 const START_STOP_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The unit of CPU time in `/proc`, on every Linux of the last decades.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// The process of a running server. Dropping it kills the process.
 pub struct ServerProcess {
     child: Child,
@@ -85,6 +88,16 @@ impl ServerProcess {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// The CPU time of the process so far, in all threads, as Linux reports it.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name of the program, in brackets, may contain spaces. After it come 11 other fields.
+        let fields =
+            stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
     }
 
     /// The memory of the process, as Linux reports it.

@@ -18,7 +18,7 @@ const MEBIBYTE: f64 = 1_048_576.0;
 /// The time after which a process without requests counts as idle.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 
-pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
+pub(in crate::compare) async fn measure(config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     let system = SystemUnderTest::start(config, config.chats(), &[]).await?;
     tokio::time::sleep(IDLE_TIME.min(config.duration)).await;
     let idle = system.server.memory()?;

@@ -3,10 +3,10 @@
 mod freshness;
 mod growth;
 mod latency;
-mod memory;
+pub(super) mod memory;
 mod postgres_and_redis;
 mod posts;
-mod reads;
+pub(super) mod reads;
 mod rebuild;
 mod search;
 

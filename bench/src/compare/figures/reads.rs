@@ -31,7 +31,7 @@ pub(super) async fn measure(config: &RunConfig, results: &mut FigureResults) -> 
 }
 
 /// The paths of the first messages of each chat.
-pub(super) fn message_paths(system: &SystemUnderTest) -> Vec<String> {
+pub(in crate::compare) fn message_paths(system: &SystemUnderTest) -> Vec<String> {
     system
         .paths
         .iter()
@@ -40,7 +40,7 @@ pub(super) fn message_paths(system: &SystemUnderTest) -> Vec<String> {
 }
 
 /// The paths of the last page of each chat.
-pub(super) fn page_paths(system: &SystemUnderTest) -> Vec<String> {
+pub(in crate::compare) fn page_paths(system: &SystemUnderTest) -> Vec<String> {
     system.paths.iter().map(|path| format!("{path}?limit={PAGE_SIZE}")).collect()
 }
 

@@ -1,0 +1,179 @@
+//! `chat-bench compare-versions`: measures two builds of the chat API in turn, to find what a change costs.
+//!
+//! Both builds run at the same time, and each is loaded in every other part of a round. So other load on the machine affects
+//! both. The CPU time for a request is the more reliable figure on a busy machine.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::closed_loop::RequestSource;
+use super::figure::{FigureResults, Measurements};
+use super::figures::{memory, reads};
+use super::parse_seconds;
+use super::requests::Gets;
+use super::rounds::median;
+use super::run_config::{PAGE_SIZE, RunConfig};
+use super::system_under_test::SystemUnderTest;
+use super::text_generator::TextGenerator;
+use crate::corpus::Corpus;
+use crate::error::RunError;
+use crate::output::write_stdout;
+use crate::verdict::Verdict;
+
+/// The messages that are stored for reads: a page in each of 1,000 chats.
+const STORED_MESSAGES: u64 = 1_000 * PAGE_SIZE;
+
+/// Arguments of `compare-versions`.
+#[derive(Debug, Args)]
+pub struct CompareVersionsArgs {
+    /// The corpus whose messages are posted: JSON lines of {"app","chat","body"}.
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+    /// The program before the change.
+    #[arg(long, value_name = "FILE")]
+    before: PathBuf,
+    /// The program after the change.
+    #[arg(long, value_name = "FILE")]
+    after: PathBuf,
+    /// The folder for the data of the servers, on the disk to measure.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    folder: PathBuf,
+    /// The rounds of each figure.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// The seconds for which each program is measured in a round.
+    #[arg(long, default_value = "3", value_parser = parse_seconds)]
+    seconds: Duration,
+}
+
+/// Measures the figures 1, 2, 5 and 10 of both programs, and prints each.
+pub async fn run(arguments: CompareVersionsArgs) -> Result<Verdict, RunError> {
+    let corpus = Corpus::read(&arguments.corpus, None)?;
+    let texts = TextGenerator::new(corpus.chats.into_iter().flat_map(|chat| chat.bodies).collect());
+    let config = |program: PathBuf| {
+        Ok(RunConfig {
+            program: program.canonicalize()?,
+            folder: arguments.folder.canonicalize()?,
+            texts: texts.clone(),
+            rounds: usize::from(arguments.rounds),
+            duration: arguments.seconds,
+            messages: STORED_MESSAGES,
+            max_growth_messages: 0,
+        })
+    };
+    let configs = config(arguments.before).and_then(|before| Ok([before, config(arguments.after)?]));
+    measure(&configs.map_err(RunError::Environment)?).await.map_err(RunError::Environment)?;
+    Ok(Verdict::Passed)
+}
+
+async fn measure(configs: &[RunConfig; 2]) -> io::Result<()> {
+    posts(configs, "1  POST of messages to 1000 chats", 1_000).await?;
+    posts(configs, "2  POST of messages to one chat", 1).await?;
+    gets(configs).await?;
+    memory(configs).await
+}
+
+/// What one program needed in one part of a round.
+struct Cost {
+    /// Requests per second.
+    rate: f64,
+    /// CPU time of the server for a request, in microseconds.
+    cpu: f64,
+}
+
+async fn start(configs: &[RunConfig; 2], chats: u64) -> io::Result<[SystemUnderTest; 2]> {
+    Ok([
+        SystemUnderTest::start(&configs[0], chats, &[]).await?,
+        SystemUnderTest::start(&configs[1], chats, &[]).await?,
+    ])
+}
+
+async fn posts(configs: &[RunConfig; 2], name: &str, chats: u64) -> io::Result<()> {
+    let systems = start(configs, chats).await?;
+    let sources = [0, 1].map(|side| configs[side].endless_posts(&systems[side].paths));
+    compare(configs, &systems, name, 201, &sources).await
+}
+
+async fn gets(configs: &[RunConfig; 2]) -> io::Result<()> {
+    let systems = start(configs, configs[0].chats()).await?;
+    for (config, system) in configs.iter().zip(&systems) {
+        config.post_all(&system.server.address, &system.paths, STORED_MESSAGES).await?;
+        system.catch_up().await?;
+    }
+    let source = |paths| Arc::new(Gets { paths });
+    let sources = [0, 1].map(|side| source(reads::message_paths(&systems[side])));
+    compare(configs, &systems, "5  GET of a message", 200, &sources).await?;
+    let sources = [0, 1].map(|side| source(reads::page_paths(&systems[side])));
+    compare(configs, &systems, "5  GET of a page of 50 messages", 200, &sources).await
+}
+
+/// Loads both systems in turn, and prints the medians. The first load of each warms it up and is not measured.
+async fn compare<S: RequestSource>(
+    configs: &[RunConfig; 2],
+    systems: &[SystemUnderTest; 2],
+    name: &str,
+    expected: u16,
+    sources: &[Arc<S>; 2],
+) -> io::Result<()> {
+    let mut costs: [Vec<Cost>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..=configs[0].rounds {
+        for side in [0, 1] {
+            let server = &systems[side].server;
+            let cpu_before = server.cpu_time()?;
+            let source = Arc::clone(&sources[side]) as Arc<dyn RequestSource>;
+            let outcome = configs[side].run_closed_loop(&server.address, expected, source).await?;
+            // The projections of what was posted belong to its cost.
+            systems[side].catch_up().await?;
+            let cpu = server.cpu_time()?.saturating_sub(cpu_before);
+            if round > 0 {
+                let cpu = cpu.as_secs_f64() * 1e6 / outcome.answered as f64;
+                costs[side].push(Cost { rate: outcome.rate(), cpu });
+            }
+        }
+    }
+    let rate = row(&costs, |cost| cost.rate);
+    let cpu = row(&costs, |cost| cost.cpu);
+    write_stdout(&format!("{name}\n   requests/s      {rate}\n   us CPU/request  {cpu}\n"))
+}
+
+/// Prints the medians of both sides, and the ratios after/before of the rounds: median, lowest and highest.
+fn row(costs: &[Vec<Cost>; 2], value: impl Fn(&Cost) -> f64) -> String {
+    let [before, after] = [0, 1].map(|side| costs[side].iter().map(&value).collect::<Vec<f64>>());
+    let mut ratios: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after / before).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    format!(
+        "before {:>9.1}  after {:>9.1}  ratio {:.2} ({:.2}-{:.2})",
+        median(&before),
+        median(&after),
+        median(&ratios),
+        ratios.first().copied().unwrap_or_default(),
+        ratios.last().copied().unwrap_or_default()
+    )
+}
+
+/// Prints the memory of both programs, one after the other.
+async fn memory(configs: &[RunConfig; 2]) -> io::Result<()> {
+    let mut results = [FigureResults::default(), FigureResults::default()];
+    for (config, results) in configs.iter().zip(&mut results) {
+        memory::measure(config, results).await?;
+    }
+    let [before, after] = results;
+    for (before, after) in before.figures.iter().zip(&after.figures) {
+        if let (Measurements::Absolute(before_values), Measurements::Absolute(after_values)) =
+            (&before.measured, &after.measured)
+        {
+            let (old, new) = (median(before_values), median(after_values));
+            write_stdout(&format!(
+                "10 {}\n   {:<15} before {old:>9.1}  after {new:>9.1}  ratio {:.2}\n",
+                before.name,
+                before.unit,
+                new / old
+            ))?;
+        }
+    }
+    Ok(())
+}
