@@ -52,7 +52,7 @@ screenshot() {
   echo "docs/images/$2: $(wc -c <"$root/docs/images/$2") bytes"
 }
 
-# The line-up, with no settings of the caller.
+# Starts the deployment without environment variables of the caller.
 unset DATABASE_URL EVENT_STORE_URL LISTEN_ADDR RATE_LIMIT REDIS_URL SEARCH_INDEX_DIR
 export DATA_DIR=$work/data TRUSTED_PROXIES=127.0.0.1
 port=$((20000 + RANDOM % 12000))
