@@ -7,12 +7,11 @@ use std::mem;
 use std::time::Duration;
 
 use chat_domain::Position;
+use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::event_store::{EventBatch, EventStoreError, RecordedEvent, Subscription};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-
-use crate::projection::BatchPacing;
 
 /// The number of chunks that are read ahead: half of the read model's largest batch.
 const MAX_CHUNKS_AHEAD: usize = 32;

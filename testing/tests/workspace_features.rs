@@ -1,4 +1,4 @@
-//! The tests of each package are compiled with the features of the whole workspace.
+//! The features that packages are compiled with: their tests with those of the whole workspace, the binary with its own.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,4 +38,18 @@ fn each_package_is_tested_with_the_features_of_the_workspace() {
              Add the crates that enable the others to `workspace-features` in testing/Cargo.toml: {differences:#?}"
         );
     }
+}
+
+#[test]
+fn a_build_without_features_links_no_client_of_a_server() {
+    let linked = |features: &[&str]| {
+        let tree = ["--package", "chat-api", "--edges", "normal,no-proc-macro", "--format", "{p}"];
+        let packages = cargo_tree(&[tree.as_slice(), features].concat());
+        let names: BTreeSet<_> =
+            packages.iter().filter_map(|package| Some(package.split(' ').next()?.to_owned())).collect();
+        ["sqlx-postgres", "redis", "kurrentdb"].map(|client| names.contains(client))
+    };
+    assert_eq!(linked(&["--no-default-features"]), [false; 3]);
+    assert_eq!(linked(&["--no-default-features", "--features", "postgres"]), [true, false, false]);
+    assert_eq!(linked(&[]), [true; 3]);
 }

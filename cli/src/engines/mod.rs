@@ -7,14 +7,17 @@ mod retry;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[cfg(feature = "kurrentdb")]
 use chat_kurrentdb::KurrentDbUrl;
+use chat_ports::read_model::ReadModelStorage;
 #[cfg(feature = "postgres")]
-use chat_postgres::PostgresUrl;
-use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
+use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
+use chat_projector::generations::ProjectionLocations;
 #[cfg(feature = "redis")]
 use chat_redis::RedisUrl;
+use chat_sqlite::SqliteReadModelStorage;
 
 use crate::failure::Failure;
 
@@ -44,6 +47,14 @@ pub(crate) enum EventStoreLocation {
     KurrentDb(Box<KurrentDbUrl>),
 }
 
+/// Location of the read model's first generation.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadModelLocation {
+    Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresUrl>),
+}
+
 impl StorageLocations {
     /// Reads the locations from the options. `redis_url` is `None` for the commands of operators, which need no Redis.
     pub(crate) fn from_options(options: &EngineOptions, redis_url: Option<&str>) -> Result<Self, Failure> {
@@ -59,7 +70,7 @@ impl StorageLocations {
             },
             read_model: match &options.database_url {
                 None => ReadModelLocation::Sqlite(in_data_dir("read-model.db")),
-                Some(url) => read_model_location(url)?,
+                Some(url) => ReadModelLocation::from_url(url)?,
             },
             #[cfg(feature = "redis")]
             redis: redis_url.map(str::parse).transpose().map_err(|error: chat_redis::InvalidRedisUrl| {
@@ -72,7 +83,7 @@ impl StorageLocations {
 
     /// Locations of the projections' generations.
     pub(crate) fn projection_locations(&self) -> ProjectionLocations {
-        ProjectionLocations { read_model: self.read_model.clone(), search_index: self.search_index.clone() }
+        ProjectionLocations { read_model: self.read_model.storage(), search_index: self.search_index.clone() }
     }
 
     /// Describes where numbers are reserved.
@@ -103,20 +114,31 @@ impl EventStoreLocation {
     }
 }
 
-/// Reads the location of the read model from a URL.
-fn read_model_location(url: &str) -> Result<ReadModelLocation, Failure> {
-    const FLAG: &str = "--database-url (DATABASE_URL)";
-    match scheme(url) {
-        "sqlite" => sqlite_path(url)
-            .map(ReadModelLocation::Sqlite)
-            .ok_or_else(|| no_file_in_url(FLAG, "read-model.db")),
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => PostgresUrl::parse(url)
-            .map(|url| ReadModelLocation::Postgres(Box::new(url)))
-            .map_err(|error| invalid_url(FLAG, &error)),
-        #[cfg(not(feature = "postgres"))]
-        scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
-        other => Err(unknown_scheme(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
+impl ReadModelLocation {
+    fn from_url(url: &str) -> Result<Self, Failure> {
+        const FLAG: &str = "--database-url (DATABASE_URL)";
+        match scheme(url) {
+            "sqlite" => {
+                sqlite_path(url).map(Self::Sqlite).ok_or_else(|| no_file_in_url(FLAG, "read-model.db"))
+            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => PostgresUrl::parse(url)
+                .map(|url| Self::Postgres(Box::new(url)))
+                .map_err(|error| invalid_url(FLAG, &error)),
+            #[cfg(not(feature = "postgres"))]
+            scheme @ ("postgres" | "postgresql") => Err(missing_feature(scheme, "postgres")),
+            other => {
+                Err(unknown_scheme(FLAG, other, "sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE"))
+            }
+        }
+    }
+
+    fn storage(&self) -> Arc<dyn ReadModelStorage> {
+        match self {
+            Self::Sqlite(path) => Arc::new(SqliteReadModelStorage::new(path)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Arc::new(PostgresReadModelStorage::new(PostgresUrl::clone(url))),
+        }
     }
 }
 
@@ -126,6 +148,16 @@ impl fmt::Display for EventStoreLocation {
             Self::Sqlite(path) => path.display().fmt(f),
             #[cfg(feature = "kurrentdb")]
             Self::KurrentDb(url) => url.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ReadModelLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -184,8 +216,8 @@ mod tests {
     fn rejects_urls_of_other_engines() {
         assert!(EventStoreLocation::from_url("postgres://db/chat").is_err());
         assert!(EventStoreLocation::from_url("sqlite://").is_err());
-        assert!(read_model_location("kurrentdb://db:2113").is_err());
-        assert!(read_model_location("read-model.db").is_err());
+        assert!(ReadModelLocation::from_url("kurrentdb://db:2113").is_err());
+        assert!(ReadModelLocation::from_url("read-model.db").is_err());
     }
 
     #[cfg(feature = "kurrentdb")]
@@ -203,14 +235,14 @@ mod tests {
     #[cfg(feature = "postgres")]
     #[test]
     fn postgres_urls_are_shown_without_their_secrets() {
-        let location = read_model_location("postgres://u:secret@db/chat").unwrap();
+        let location = ReadModelLocation::from_url("postgres://u:secret@db/chat").unwrap();
         assert!(!format!("{location} {location:?}").contains("secret"), "{location}");
     }
 
     #[cfg(not(feature = "postgres"))]
     #[test]
     fn a_url_of_an_engine_that_was_left_out_is_refused_with_the_name_of_its_feature() {
-        let refused = read_model_location("postgres://db/chat").unwrap_err().to_string();
+        let refused = ReadModelLocation::from_url("postgres://db/chat").unwrap_err().to_string();
         assert!(refused.contains("without the cargo feature `postgres`"), "{refused}");
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use chat_domain::projection::ProjectionName;
 use chat_ports::event_store::{EventStore, EventStoreError};
-use chat_ports::read_model::ReadModel;
+use chat_ports::read_model::ReadModelStorage;
 use chat_projector::generations::Generations;
-use chat_projector::generations::ReadModelLocation;
 
 use super::common_args::CommonArgs;
-use crate::engines::{StorageLocations, open_existing_event_store};
+use crate::engines::{ReadModelLocation, StorageLocations, open_existing_event_store};
 use crate::failure::Failure;
 
 /// The storage locations, and the opened event store.
@@ -25,21 +24,21 @@ impl CommandContext {
         Ok(Self { locations, event_store })
     }
 
-    /// Opens the live generation of the read model, and returns its location with it.
-    pub(super) async fn read_model(&self) -> Result<(Arc<dyn ReadModel>, ReadModelLocation), Failure> {
+    /// Returns the live generation of the read model.
+    pub(super) async fn read_model(&self) -> Result<Arc<dyn ReadModelStorage>, Failure> {
         let generations = Generations::load(&*self.event_store).await;
         let generations =
             generations.map_err(|error| Failure::because("the operators' actions can't be read", &error))?;
         let live = generations.for_projection(ProjectionName::ReadModel).live;
-        let location = self.locations.projection_locations().read_model(live);
-        if let ReadModelLocation::Sqlite(path) = &location
-            && !path.exists()
+        let storage = self.locations.projection_locations().read_model(live);
+        if matches!(self.locations.read_model, ReadModelLocation::Sqlite(_))
+            && storage.size_in_bytes().await.is_none()
         {
             return Err(Failure::new(format!(
-                "there is no read model at {location}; set --data-dir or --database-url to where it is"
+                "there is no read model at {storage}; set --data-dir or --database-url to where it is"
             )));
         }
-        Ok((location.reader(), location))
+        Ok(storage)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Retries of events that an older program could not read and this one can.
 
 use chat_ports::event_store::EventStore;
-use chat_postgres::PostgresUrl;
+use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::read_model::ReadModelStore;
 use chat_projector::search::SearchIndexStore;
+use chat_sqlite::SqliteReadModelStorage;
 
 use crate::damage::{events, log};
 use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
@@ -36,11 +37,11 @@ async fn upgraded(topology: Topology) -> (TestSystem, String) {
     match system.flag("--database-url") {
         None => {
             let path = system.folder().join("read-model.db");
-            fold_as_an_older_program(&SqliteReadModelStore { path }, &*log).await;
+            fold_as_an_older_program(&ReadModelStore::new(SqliteReadModelStorage::new(path)), &*log).await;
         }
         Some(url) => {
             let url = PostgresUrl::parse(url).expect("a URL");
-            fold_as_an_older_program(&PostgresReadModelStore { url }, &*log).await;
+            fold_as_an_older_program(&ReadModelStore::new(PostgresReadModelStorage::new(url)), &*log).await;
         }
     }
     let dir = system.folder().join("search-index");

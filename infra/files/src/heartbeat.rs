@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use async_trait::async_trait;
+use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
+use tokio::task::spawn_blocking;
 
 use crate::durable_fs::path_with_suffix;
 
@@ -41,6 +43,24 @@ impl FileHeartbeats {
 
     fn heartbeat_path(&self, role: ProjectorRole, suffix: &str) -> PathBuf {
         path_with_suffix(&self.path, &format!(".{}.json{suffix}", role.as_str()))
+    }
+}
+
+#[async_trait]
+impl HeartbeatStore for FileHeartbeats {
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
+        let files = self.clone();
+        let _ = spawn_blocking(move || files.post(role, &heartbeat)).await;
+    }
+
+    async fn remove(&mut self, role: ProjectorRole) {
+        let files = self.clone();
+        let _ = spawn_blocking(move || Self::remove(&files, role)).await;
+    }
+
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
+        let files = self.clone();
+        spawn_blocking(move || Self::read(&files, role)).await.ok()?
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chat_domain::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,19 @@ impl ProjectorRole {
             Self::Standby => "stand-by",
         }
     }
+}
+
+/// Stores one heartbeat a role. Errors are ignored: the next heartbeat follows a second later.
+#[async_trait]
+pub trait HeartbeatStore: Send + 'static {
+    /// Replaces the heartbeat of a role.
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat);
+
+    /// Removes the heartbeat of a role.
+    async fn remove(&mut self, role: ProjectorRole);
+
+    /// Reads the last heartbeat of a role; `None` if there is none or it can't be read.
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat>;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! them. The adapters are in separate crates, one for each engine.
 
 pub mod backoff;
+pub mod batch_pacing;
 pub mod clock;
 pub mod content_digest;
 #[cfg(feature = "contract-tests")]

@@ -1,11 +1,12 @@
 //! Heartbeats of projectors, in a table of the read model's schema.
 
+use async_trait::async_trait;
 use sqlx::{PgConnection, query, query_scalar, raw_sql};
 
 use super::error::classify_error;
 use super::session;
 use super::url::PostgresUrl;
-use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
 use chat_ports::read_model::ReadModelError;
 
 /// Created on demand: the table is not part of the read model.
@@ -98,5 +99,20 @@ impl PostgresHeartbeats {
             raw_sql(CREATE_TABLE).execute(&mut session).await.map_err(classify_error)?;
         }
         Ok(Some(session))
+    }
+}
+
+#[async_trait]
+impl HeartbeatStore for PostgresHeartbeats {
+    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
+        let _ = Self::post(self, role, &heartbeat).await;
+    }
+
+    async fn remove(&mut self, role: ProjectorRole) {
+        let _ = Self::remove(self, role).await;
+    }
+
+    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
+        Self::read(self, role).await.ok()?
     }
 }

@@ -25,10 +25,12 @@ mod reader;
 mod row;
 mod schema;
 mod session;
+mod storage;
 mod url;
 mod writer;
 
 pub use heartbeats::PostgresHeartbeats;
 pub use reader::{PostgresEngine, PostgresReadModel};
+pub use storage::PostgresReadModelStorage;
 pub use url::{InvalidPostgresUrl, PostgresUrl};
 pub use writer::PostgresReadModelWriter;

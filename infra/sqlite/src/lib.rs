@@ -8,4 +8,4 @@ mod wal_checkpointer;
 
 pub use event_store::{SqliteEventStore, check_event_log_file, copy_event_log};
 pub use idempotency::SqliteIdempotencyStore;
-pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelWriter};
+pub use read_model::{SqliteEngine, SqliteReadModel, SqliteReadModelStorage, SqliteReadModelWriter};

@@ -1,6 +1,7 @@
 //! Verification: compares a live projection with a scratch build of the log.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
 use chat_domain::{ChatNumber, Event, MessageNumber, Position};
@@ -8,7 +9,8 @@ use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
 use chat_ports::read_model::ReadModel;
 use chat_projector::RecoveryPolicy;
-use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
+use chat_projector::generations::ProjectionLocations;
+use chat_sqlite::SqliteReadModelStorage;
 use rand::RngExt as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -64,9 +66,9 @@ pub async fn full(
     };
     let folder = folder.map_err(ProjectionsError::ScratchFolder)?;
     let scratch = Projections {
-        log: std::sync::Arc::clone(&projections.log),
+        log: Arc::clone(&projections.log),
         locations: ProjectionLocations {
-            read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
+            read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
             search_index: folder.path().join("search-index"),
         },
     };

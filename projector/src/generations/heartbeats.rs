@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chat_files::heartbeat::FileHeartbeats;
 use chat_ports::clock;
-use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
-use chat_postgres::PostgresHeartbeats;
+use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::status::{ProjectorState, ProjectorStatus};
@@ -16,52 +12,6 @@ use crate::status::{ProjectorState, ProjectorStatus};
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time that publishing or removing a heartbeat may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Stores one heartbeat a role. Errors are ignored: the next heartbeat follows a second later.
-#[async_trait]
-pub trait HeartbeatStore: Send + 'static {
-    /// Replaces the heartbeat of a role.
-    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat);
-
-    /// Removes the heartbeat of a role.
-    async fn remove(&mut self, role: ProjectorRole);
-
-    /// Reads the last heartbeat of a role; `None` if there is none or it can't be read.
-    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat>;
-}
-
-#[async_trait]
-impl HeartbeatStore for FileHeartbeats {
-    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
-        let files = self.clone();
-        let _ = spawn_blocking(move || files.post(role, &heartbeat)).await;
-    }
-
-    async fn remove(&mut self, role: ProjectorRole) {
-        let files = self.clone();
-        let _ = spawn_blocking(move || Self::remove(&files, role)).await;
-    }
-
-    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
-        let files = self.clone();
-        spawn_blocking(move || Self::read(&files, role)).await.ok()?
-    }
-}
-
-#[async_trait]
-impl HeartbeatStore for PostgresHeartbeats {
-    async fn publish(&mut self, role: ProjectorRole, heartbeat: Heartbeat) {
-        let _ = Self::post(self, role, &heartbeat).await;
-    }
-
-    async fn remove(&mut self, role: ProjectorRole) {
-        let _ = Self::remove(self, role).await;
-    }
-
-    async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat> {
-        Self::read(self, role).await.ok()?
-    }
-}
 
 /// Publishes the heartbeats of a projector until it ends: at once when its state changes, otherwise every second.
 pub(crate) async fn publish_heartbeats(

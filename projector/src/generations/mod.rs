@@ -5,7 +5,7 @@
 //! one live. [`Generations`] folds these operator actions from the log, and [`ProjectionLocations`] knows where each
 //! generation is stored. In a serving process, two parts follow the live generation, independently of each other and of
 //! other processes: [`ProjectorSupervisor`] runs its projectors, and [`QuerySwitchOver`] moves queries to it.
-//! [`BoundedLog`] holds a build at a position for a comparison, and [`HeartbeatStore`]s show which projectors run.
+//! [`BoundedLog`] holds a build at a position for a comparison, and heartbeats show which projectors run.
 
 mod bounded_log;
 pub(crate) mod heartbeats;
@@ -15,8 +15,7 @@ mod registry;
 mod switch_over;
 
 pub use bounded_log::BoundedLog;
-pub use heartbeats::HeartbeatStore;
-pub use locations::{ProjectionLocations, ReadModelLocation};
+pub use locations::ProjectionLocations;
 pub use projector_supervisor::{ProjectorStatuses, ProjectorSupervisor, SupervisorContext};
 pub use registry::{GenerationHistory, GenerationSet, GenerationState, Generations};
 pub use switch_over::{ActiveReaders, PositionSet, QuerySide, QuerySwitchOver};

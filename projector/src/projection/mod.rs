@@ -12,7 +12,7 @@ use chat_ports::projection_checkpoint::ProjectionCheckpoint;
 use crate::dead_letters::queue::DeadLetterQueue;
 
 pub use error::ProjectionError;
-pub use store::{BatchPacing, ProjectionStore};
+pub use store::ProjectionStore;
 
 /// A projection, open for writing.
 ///

@@ -1,19 +1,18 @@
 //! The storage of one generation of a projection.
 
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
-use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
+use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::projection_contents::ProjectionContents;
 
 use super::Projection;
 use super::error::ProjectionError;
-use crate::generations::heartbeats::HeartbeatStore;
 
 /// The storage of one generation of one projection: a SQLite file, a Postgres schema, or a folder of a search index.
 ///
@@ -90,19 +89,4 @@ pub trait ProjectionStore: fmt::Display + fmt::Debug + Send + Sync + 'static {
     async fn heartbeat(&self, role: ProjectorRole) -> Option<Heartbeat> {
         self.heartbeats().read(role).await
     }
-}
-
-/// Limits of a batch, and the pause between two batches.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BatchPacing {
-    /// The largest number of events in a batch.
-    pub max_events: usize,
-    /// The size of the events in bytes from which on a batch is full.
-    pub max_bytes: usize,
-    /// After a batch, events are gathered for this many times as long as the batch took to apply, so that applying
-    /// takes only a share of the time. An event that arrives later is applied at once. Finite and not negative; 0: no
-    /// pause.
-    pub rest_factor: f64,
-    /// The longest pause.
-    pub max_rest: Duration,
 }

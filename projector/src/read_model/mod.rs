@@ -1,11 +1,9 @@
 //! The projection of the read model: its fold, its storage, and the commits in between.
 
 mod fold;
-mod postgres_store;
 mod projection;
-mod sqlite_store;
+mod store;
 
 pub use fold::{FoldOutput, LoadedRows, RowsToLoad, fold};
-pub use postgres_store::PostgresReadModelStore;
 pub use projection::ReadModelProjection;
-pub use sqlite_store::SqliteReadModelStore;
+pub use store::ReadModelStore;

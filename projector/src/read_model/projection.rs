@@ -31,8 +31,8 @@ const MAX_CACHED_CHATS: usize = 16_384;
 const CHUNK_EVENTS: usize = 8_192;
 
 /// The read model's projection, for any storage engine.
-pub struct ReadModelProjection<W> {
-    writer: Arc<W>,
+pub struct ReadModelProjection {
+    writer: Arc<dyn ReadModelWriter>,
     checkpoint: ProjectionCheckpoint,
     blocked_streams: BlockedStreams,
     apps: Cache<AppToken, AppRow>,
@@ -61,14 +61,14 @@ impl Drop for PendingCommit {
     }
 }
 
-impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
+impl ReadModelProjection {
     /// Loads the checkpoint and the dead letters of a read model.
-    pub async fn load(writer: W) -> Result<Self, ReadModelError> {
+    pub async fn load(writer: Arc<dyn ReadModelWriter>) -> Result<Self, ReadModelError> {
         let checkpoint = writer.checkpoint().await?;
         let blocked_streams =
             BlockedStreams::load(writer.blocked_streams().await?, writer.dead_letter_counts().await?);
         Ok(Self {
-            writer: Arc::new(writer),
+            writer,
             checkpoint,
             blocked_streams,
             apps: Cache::new(MAX_CACHED_APPS),
@@ -166,7 +166,7 @@ impl<W: ReadModelWriter + 'static> ReadModelProjection<W> {
 }
 
 #[async_trait]
-impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
+impl Projection for ReadModelProjection {
     fn checkpoint(&self) -> ProjectionCheckpoint {
         self.checkpoint
     }
@@ -231,7 +231,7 @@ impl<W: ReadModelWriter + 'static> Projection for ReadModelProjection<W> {
 }
 
 #[async_trait]
-impl<W: ReadModelWriter + 'static> DeadLetterQueue for ReadModelProjection<W> {
+impl DeadLetterQueue for ReadModelProjection {
     fn projection(&self) -> ProjectionName {
         ProjectionName::ReadModel
     }

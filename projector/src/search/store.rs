@@ -9,16 +9,17 @@ use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_files::heartbeat::FileHeartbeats;
+use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
+use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::search_index::SearchError;
 use chat_search::{TantivyIndex, TantivyIndexWriter};
 
 use super::projection::SearchProjection;
-use crate::generations::heartbeats::HeartbeatStore;
 use crate::projection::blocking::run_blocking;
-use crate::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
+use crate::projection::{Projection, ProjectionError, ProjectionStore};
 
 /// The search index in a folder.
 #[derive(Clone, Debug)]

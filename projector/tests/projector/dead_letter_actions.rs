@@ -12,14 +12,13 @@ use chat_ports::content_digest::ContentDigest;
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::{EventStore, NewEvent, RecordedEvent, StreamAppend};
 use chat_ports::read_model::{MessageWindow, Missing, ReadModel};
-use chat_postgres::{PostgresReadModel, PostgresUrl};
+use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
 use chat_projector::dead_letters::{DeadLetterAction, RETRY_CHUNK_EVENTS, advance_projection, apply_action};
 use chat_projector::projection::ProjectionStore;
-use chat_projector::read_model::{PostgresReadModelStore, SqliteReadModelStore};
+use chat_projector::read_model::ReadModelStore;
 use chat_projector::search::SearchIndexStore;
 use chat_search::TantivyIndex;
-use chat_sqlite::SqliteEventStore;
-use chat_sqlite::SqliteReadModel;
+use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use chat_testing::Postgres;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -97,8 +96,8 @@ impl Fixture {
         }
     }
 
-    fn read_model_store(&self) -> SqliteReadModelStore {
-        SqliteReadModelStore { path: self.path("read-model.db") }
+    fn read_model_store(&self) -> ReadModelStore {
+        ReadModelStore::new(SqliteReadModelStorage::new(self.path("read-model.db")))
     }
 
     fn search_index_store(&self) -> SearchIndexStore {
@@ -439,7 +438,9 @@ async fn actions_give_the_same_result_in_postgres() {
     let (fixture, sqlite) = read_model_of(&builder).await;
     let database = Postgres::shared().create_database();
     let url = PostgresUrl::parse(&database).unwrap();
-    fixture.project(&PostgresReadModelStore { url: url.clone() }, &[(2, false), (3, false)]).await;
+    fixture
+        .project(&ReadModelStore::new(PostgresReadModelStorage::new(url.clone())), &[(2, false), (3, false)])
+        .await;
     let postgres = PostgresReadModel::new(url);
     assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
     assert_eq!(positions(&postgres.dead_letters(10).await.unwrap().0), [11]);

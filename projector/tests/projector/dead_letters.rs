@@ -1,6 +1,7 @@
 //! Dead letters of a read model.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chat_ports::dead_letter::DeadLetter;
 use chat_ports::read_model::{Missing, ReadModel};
@@ -10,9 +11,9 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 
 use crate::log_builder::*;
 
-async fn open(folder: &Path) -> ReadModelProjection<SqliteReadModelWriter> {
+async fn open(folder: &Path) -> ReadModelProjection {
     let (writer, _) = SqliteReadModelWriter::open(&folder.join("read-model.db")).unwrap();
-    ReadModelProjection::load(writer).await.unwrap()
+    ReadModelProjection::load(Arc::new(writer)).await.unwrap()
 }
 
 async fn apply(projection: &mut impl Projection, builder: &LogBuilder) {

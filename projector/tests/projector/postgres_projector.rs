@@ -6,8 +6,8 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
-use chat_postgres::{PostgresReadModel, PostgresUrl};
-use chat_projector::read_model::PostgresReadModelStore;
+use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
+use chat_projector::read_model::ReadModelStore;
 use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
@@ -38,7 +38,7 @@ impl Fixture {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(PostgresReadModelStore { url: self.url.clone() });
+        let store = Arc::new(ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())));
         let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
         Running { handle, _stop: stop }
     }

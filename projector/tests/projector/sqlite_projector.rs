@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
 use chat_ports::event_store::{EventStore, LogId, NewIncarnation, RecordedEvent};
+use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::projection_contents::ProjectionContents;
 use chat_ports::read_model::ReadModel;
 use chat_projector::dead_letters::DeadLetterQueue;
-use chat_projector::generations::HeartbeatStore;
-use chat_projector::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
-use chat_projector::read_model::SqliteReadModelStore;
+use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
+use chat_projector::read_model::ReadModelStore;
 use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
-use chat_sqlite::SqliteEventStore;
-use chat_sqlite::SqliteReadModel;
+use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -49,7 +49,10 @@ impl Fixture {
 
     fn start(&self) -> Running {
         let (stop, stopped) = watch::channel(false);
-        Running { handle: self.spawn(SqliteReadModelStore { path: self.path() }, stopped), stop }
+        Running {
+            handle: self.spawn(ReadModelStore::new(SqliteReadModelStorage::new(self.path())), stopped),
+            stop,
+        }
     }
 
     fn spawn(&self, store: impl ProjectionStore, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
@@ -172,7 +175,7 @@ async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     std::fs::write(fixture.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(fixture.path()).unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let store = Arc::new(SqliteReadModelStore { path: fixture.path() });
+    let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(fixture.path())));
     let handle = spawn_projector(store, Arc::clone(&fixture.log), RecoveryPolicy::Stop, stopped);
     within("ending", handle.join).await.unwrap();
     let status = handle.status.borrow().clone();
@@ -377,7 +380,7 @@ async fn a_database_of_another_kind_is_not_changed() {
     let fixture = Fixture::new();
     append_chat(&fixture.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let store = SqliteReadModelStore { path: fixture.folder.path().join("events.db") };
+    let store = ReadModelStore::new(SqliteReadModelStorage::new(fixture.folder.path().join("events.db")));
     let handle = fixture.spawn(store, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
@@ -393,7 +396,8 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
     let blocked = fixture.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let handle = fixture.spawn(SqliteReadModelStore { path: blocked.join("read-model.db") }, stopped);
+    let handle = fixture
+        .spawn(ReadModelStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db"))), stopped);
     let mut status = handle.status.clone();
     within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
     assert!(status.borrow().last_error.is_some());
@@ -407,7 +411,7 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
 /// A store whose first opened projection panics at its first batch.
 #[derive(Debug)]
 struct FragileStore {
-    inner: SqliteReadModelStore,
+    inner: ReadModelStore,
     is_fragile: AtomicBool,
 }
 
@@ -506,7 +510,7 @@ async fn a_panic_shows_in_the_status_and_is_retried() {
     let fixture = Fixture::new();
     let head = append_chat(&fixture.log, 1, 5).await;
     let (_stop, stopped) = watch::channel(false);
-    let inner = SqliteReadModelStore { path: fixture.path() };
+    let inner = ReadModelStore::new(SqliteReadModelStorage::new(fixture.path()));
     let handle = fixture.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
     let mut status = handle.status.clone();
     let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_postgres::PostgresUrl;
-use chat_projector::generations::{ProjectionLocations, ReadModelLocation};
+use chat_ports::read_model::ReadModelStorage;
+use chat_postgres::{PostgresReadModelStorage, PostgresUrl};
+use chat_projector::generations::ProjectionLocations;
 use chat_projector::projection::ProjectionStore;
+use chat_sqlite::SqliteReadModelStorage;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query_scalar, raw_sql};
 use tempfile::TempDir;
@@ -37,9 +39,9 @@ impl Stores {
     }
 
     pub fn generation(&self, number: u32) -> Arc<dyn ProjectionStore> {
-        let read_model = match &self.database {
-            None => ReadModelLocation::Sqlite(self.path("read-model.db")),
-            Some(url) => ReadModelLocation::Postgres(Box::new(PostgresUrl::parse(url).unwrap())),
+        let read_model: Arc<dyn ReadModelStorage> = match &self.database {
+            None => Arc::new(SqliteReadModelStorage::new(self.path("read-model.db"))),
+            Some(url) => Arc::new(PostgresReadModelStorage::new(PostgresUrl::parse(url).unwrap())),
         };
         let locations = ProjectionLocations { read_model, search_index: self.path("search-index") };
         locations.store(ProjectionGeneration { projection: self.projection, generation: Generation(number) })

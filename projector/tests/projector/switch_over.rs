@@ -10,9 +10,9 @@ use chat_ports::event_store::EventStore;
 use chat_projector::ProjectorState;
 use chat_projector::generations::{
     ActiveReaders, GenerationSet, Generations, PositionSet, ProjectionLocations, ProjectorSupervisor,
-    QuerySide, QuerySwitchOver, ReadModelLocation, SupervisorContext,
+    QuerySide, QuerySwitchOver, SupervisorContext,
 };
-use chat_sqlite::SqliteEventStore;
+use chat_sqlite::{SqliteEventStore, SqliteReadModelStorage};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -69,7 +69,7 @@ impl Process {
         let log: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
         let locations = ProjectionLocations {
-            read_model: ReadModelLocation::Sqlite(folder.path().join("read-model.db")),
+            read_model: Arc::new(SqliteReadModelStorage::new(folder.path().join("read-model.db"))),
             search_index: folder.path().join("search-index"),
         };
         let generations = Generations::load(&*log).await.unwrap().follow(Arc::clone(&log));

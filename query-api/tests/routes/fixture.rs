@@ -19,11 +19,10 @@ use chat_ports::event_store::{EventStore, LogId, LogLineage, NewEvent, StreamApp
 use chat_ports::search_index::{
     Document, Hit, MessageKey, QueryTooLong, SearchError, SearchIndex, SearchPage, SearchRequest,
 };
-use chat_projector::read_model::SqliteReadModelStore;
+use chat_projector::read_model::ReadModelStore;
 use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi, QueryPorts, router};
-use chat_sqlite::SqliteEventStore;
-use chat_sqlite::SqliteReadModel;
+use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::consistency::ConsistencyToken;
 use chat_web::metrics::Metrics;
@@ -130,7 +129,9 @@ impl Fixture {
 
     pub fn start_projector(&self) {
         let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(SqliteReadModelStore { path: self.folder.path().join("read-model.db") });
+        let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(
+            self.folder.path().join("read-model.db"),
+        )));
         let handle = spawn_projector(store, Arc::clone(&self.event_store), RecoveryPolicy::Rebuild, stopped);
         *self.projector.lock().unwrap() = Some((handle, stop));
     }

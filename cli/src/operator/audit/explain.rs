@@ -52,12 +52,14 @@ pub(super) async fn run(arguments: &ExplainCommand) -> Result<Answer, Failure> {
 
 async fn explain_row(about: &SubjectCommand) -> Result<Answer, Failure> {
     let context = CommandContext::open(about.common()).await?;
-    let (read_model, location) = context.read_model().await?;
+    let read_model = context.read_model().await?;
     let explained =
-        explain(&*context.event_store, &*read_model, about.subject()).await.map_err(|error| match error {
-            ExplainError::EventStore(error) => event_store_failure(error),
-            ExplainError::ReadModel(error) => {
-                Failure::because(format!("the read model {location} can't be read"), &error)
+        explain(&*context.event_store, &*read_model.reader(), about.subject()).await.map_err(|error| {
+            match error {
+                ExplainError::EventStore(error) => event_store_failure(error),
+                ExplainError::ReadModel(error) => {
+                    Failure::because(format!("the read model {read_model} can't be read"), &error)
+                }
             }
         })?;
     Answer::from_report(&explained, row_text(&explained))

@@ -1,6 +1,7 @@
 //! The read model port: apps, chats and messages as rows, folded from the log.
 //!
-//! Queries use [`ReadModel`], the projection uses [`ReadModelWriter`]. Promises of every adapter:
+//! Queries use [`ReadModel`], the projection uses [`ReadModelWriter`], and [`ReadModelStorage`] opens both. Promises of
+//! every adapter:
 //!
 //! - **One snapshot a query.** A call reads at one position of the log, and returns that position with its result.
 //! - **Exactly once in effect.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
@@ -11,6 +12,7 @@
 //!   in every adapter and after every rebuild.
 //! - **Retryable.** All errors but [`ReadModelError::Damaged`] are worth a retry.
 
+mod storage;
 mod writer;
 
 use std::error::Error as StdError;
@@ -23,6 +25,7 @@ use crate::content_digest::ContentDigest;
 use crate::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
 use crate::projection_contents::ProjectionContents;
 
+pub use storage::ReadModelStorage;
 pub use writer::{
     ChatKey, EditedMessage, MessageState, NewMessage, ReadModelChanges, ReadModelWriter, StoredChat,
     StoredMessage, Tombstone,

@@ -17,8 +17,10 @@ mod load;
 mod read_latency;
 mod reader;
 mod row;
+mod storage;
 mod worker_read_limiter;
 mod writer;
 
 pub use reader::{SqliteEngine, SqliteReadModel};
+pub use storage::SqliteReadModelStorage;
 pub use writer::SqliteReadModelWriter;

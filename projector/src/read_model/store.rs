@@ -1,101 +1,101 @@
-//! The storage of a read model in a Postgres schema.
+//! The storage of a read model, for its projector.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
+use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
+use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::StorageOrigin;
 use chat_ports::projection_contents::ProjectionContents;
-use chat_ports::read_model::ReadModel;
-use chat_postgres::{PostgresHeartbeats, PostgresReadModel, PostgresReadModelWriter, PostgresUrl};
+use chat_ports::read_model::ReadModelStorage;
 
 use super::projection::ReadModelProjection;
-use crate::generations::heartbeats::HeartbeatStore;
-use crate::projection::{BatchPacing, Projection, ProjectionError, ProjectionStore};
+use crate::projection::{Projection, ProjectionError, ProjectionStore};
 
-/// The read model in a schema of a Postgres database.
+/// The read model in the storage of any engine.
 #[derive(Clone, Debug)]
-pub struct PostgresReadModelStore {
-    /// The database and the schema.
-    pub url: PostgresUrl,
+pub struct ReadModelStore {
+    storage: Arc<dyn ReadModelStorage>,
 }
 
-impl PostgresReadModelStore {
-    fn reader(&self) -> PostgresReadModel {
-        PostgresReadModel::new(self.url.clone())
+impl ReadModelStore {
+    /// The read model in this storage.
+    pub fn new(storage: impl ReadModelStorage) -> Self {
+        Self { storage: Arc::new(storage) }
+    }
+}
+
+impl From<Arc<dyn ReadModelStorage>> for ReadModelStore {
+    fn from(storage: Arc<dyn ReadModelStorage>) -> Self {
+        Self { storage }
     }
 }
 
 #[async_trait]
-impl ProjectionStore for PostgresReadModelStore {
+impl ProjectionStore for ReadModelStore {
     fn projection(&self) -> ProjectionName {
         ProjectionName::ReadModel
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit takes several round trips. Under load, more events share them.
-        BatchPacing {
-            max_events: 32_768,
-            max_bytes: 24 << 20,
-            rest_factor: 4.0,
-            max_rest: Duration::from_millis(8),
-        }
+        self.storage.pacing()
     }
 
     fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
-        Box::new(PostgresHeartbeats::new(self.url.clone()))
+        self.storage.heartbeats()
     }
 
     async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError> {
-        let (writer, origin) = PostgresReadModelWriter::open(&self.url).await?;
+        let (writer, origin) = self.storage.open().await?;
         Ok((Box::new(ReadModelProjection::load(writer).await?), origin))
     }
 
     async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError> {
-        let writer = PostgresReadModelWriter::recreate(&self.url).await?;
+        let writer = self.storage.recreate().await?;
         Ok(Box::new(ReadModelProjection::load(writer).await?))
     }
 
     async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
-        let writer = PostgresReadModelWriter::open_dry_run(&self.url).await?;
+        let writer = self.storage.open_dry_run().await?;
         Ok(Box::new(ReadModelProjection::load(writer).await?))
     }
 
     async fn remove(&self) -> Result<(), ProjectionError> {
-        Ok(PostgresReadModelWriter::remove(&self.url).await?)
+        Ok(self.storage.remove().await?)
     }
 
     async fn verify(&self) -> Result<(), ProjectionError> {
-        Ok(self.reader().verify().await?)
+        Ok(self.storage.verify().await?)
     }
 
     async fn position(&self) -> Result<Position, ProjectionError> {
-        Ok(self.reader().position().await?)
+        Ok(self.storage.reader().position().await?)
     }
 
     async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
-        Ok(self.reader().dead_letters(0).await?.1)
+        Ok(self.storage.reader().dead_letters(0).await?.1)
     }
 
     async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
-        Ok(self.reader().dead_letter_page(query).await?)
+        Ok(self.storage.reader().dead_letter_page(query).await?)
     }
 
     async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
-        let snapshot = self.reader().contents().await?;
+        let snapshot = self.storage.reader().contents().await?;
         Ok((snapshot.position, snapshot.value))
     }
 
     async fn size_in_bytes(&self) -> Option<u64> {
-        self.reader().disk_bytes().await.ok()?
+        self.storage.size_in_bytes().await
     }
 }
 
-impl fmt::Display for PostgresReadModelStore {
+impl fmt::Display for ReadModelStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, namespace {}", self.url, self.url.schema_name())
+        self.storage.fmt(f)
     }
 }

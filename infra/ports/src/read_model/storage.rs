@@ -1,0 +1,53 @@
+//! The storage of a read model: where it is, and opening, replacing and removing it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chat_domain::operator_action::Generation;
+
+use super::{ReadModel, ReadModelError, ReadModelWriter};
+use crate::batch_pacing::BatchPacing;
+use crate::heartbeat::HeartbeatStore;
+use crate::projection_checkpoint::StorageOrigin;
+
+/// The storage of one generation of the read model, for example a file or a schema.
+///
+/// Shown as its location, without secrets. One writer at a time has it open; readers work beside the writer.
+#[async_trait]
+pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
+    /// Returns the storage of a generation, given that of the first one. Generations are stored beside each other.
+    fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage>;
+
+    /// Returns how events are batched for it.
+    fn pacing(&self) -> BatchPacing;
+
+    /// Returns where the projectors of this generation publish their heartbeats.
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore>;
+
+    /// Returns the read model for queries. It need not be created yet.
+    fn reader(&self) -> Arc<dyn ReadModel>;
+
+    /// Opens the read model for writing, and creates it where nothing is stored.
+    ///
+    /// Fails with [`ReadModelError::InUse`] while another writer has it open, with [`ReadModelError::Damaged`] if it is of
+    /// another version or unreadable, and with [`ReadModelError::Unavailable`] if it belongs to another program.
+    async fn open(&self) -> Result<(Arc<dyn ReadModelWriter>, StorageOrigin), ReadModelError>;
+
+    /// Quarantines the read model, and opens an empty one. Readers of the old one switch to the new one.
+    async fn recreate(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
+
+    /// Opens the read model beside its writer. Changes are rolled back on drop, and until then the writer can't commit.
+    async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
+
+    /// Deletes the read model; does nothing where none is stored. Fails with [`ReadModelError::InUse`] while a writer has it
+    /// open.
+    async fn remove(&self) -> Result<(), ReadModelError>;
+
+    /// Reads everything that is stored. Fails with [`ReadModelError::Damaged`] if it finds damage that opening did not show.
+    /// Dropping the future ends the check.
+    async fn verify(&self) -> Result<(), ReadModelError>;
+
+    /// Returns the size on disk; `None` if it is not known.
+    async fn size_in_bytes(&self) -> Option<u64>;
+}

@@ -1,0 +1,90 @@
+//! The storage of a read model in a schema.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chat_domain::operator_action::Generation;
+use chat_ports::batch_pacing::BatchPacing;
+use chat_ports::heartbeat::HeartbeatStore;
+use chat_ports::projection_checkpoint::StorageOrigin;
+use chat_ports::read_model::{ReadModel, ReadModelError, ReadModelStorage, ReadModelWriter};
+
+use super::heartbeats::PostgresHeartbeats;
+use super::reader::PostgresReadModel;
+use super::url::PostgresUrl;
+use super::writer::PostgresReadModelWriter;
+
+/// The read model in a schema of a Postgres database.
+#[derive(Clone, Debug)]
+pub struct PostgresReadModelStorage {
+    url: PostgresUrl,
+}
+
+impl PostgresReadModelStorage {
+    /// The read model in the schema of `url`, which need not exist.
+    pub fn new(url: PostgresUrl) -> Self {
+        Self { url }
+    }
+}
+
+#[async_trait]
+impl ReadModelStorage for PostgresReadModelStorage {
+    fn for_generation(&self, generation: Generation) -> Arc<dyn ReadModelStorage> {
+        let url = match generation {
+            Generation::FIRST => self.url.clone(),
+            Generation(number) => self.url.for_generation(number),
+        };
+        Arc::new(Self { url })
+    }
+
+    fn pacing(&self) -> BatchPacing {
+        // A commit takes several round trips. Under load, more events share them.
+        BatchPacing {
+            max_events: 32_768,
+            max_bytes: 24 << 20,
+            rest_factor: 4.0,
+            max_rest: Duration::from_millis(8),
+        }
+    }
+
+    fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
+        Box::new(PostgresHeartbeats::new(self.url.clone()))
+    }
+
+    fn reader(&self) -> Arc<dyn ReadModel> {
+        Arc::new(PostgresReadModel::new(self.url.clone()))
+    }
+
+    async fn open(&self) -> Result<(Arc<dyn ReadModelWriter>, StorageOrigin), ReadModelError> {
+        let (writer, origin) = PostgresReadModelWriter::open(&self.url).await?;
+        Ok((Arc::new(writer), origin))
+    }
+
+    async fn recreate(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
+        Ok(Arc::new(PostgresReadModelWriter::recreate(&self.url).await?))
+    }
+
+    async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError> {
+        Ok(Arc::new(PostgresReadModelWriter::open_dry_run(&self.url).await?))
+    }
+
+    async fn remove(&self) -> Result<(), ReadModelError> {
+        PostgresReadModelWriter::remove(&self.url).await
+    }
+
+    async fn verify(&self) -> Result<(), ReadModelError> {
+        PostgresReadModel::new(self.url.clone()).verify().await
+    }
+
+    async fn size_in_bytes(&self) -> Option<u64> {
+        PostgresReadModel::new(self.url.clone()).disk_bytes().await.ok()?
+    }
+}
+
+impl fmt::Display for PostgresReadModelStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, namespace {}", self.url, self.url.schema_name())
+    }
+}
