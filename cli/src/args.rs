@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::operator;
-use crate::serve_options::{ProjectionArg, Role, ServeOptions};
+use crate::projection_name::ProjectionNameArg;
+use crate::serve_options::{Role, ServeOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,11 +42,11 @@ enum Command {
     #[command(after_help = "Example:\n  chat-api query-api --data-dir ./data --listen-addr 127.0.0.1:8002")]
     QueryApi(ServeOptions),
     /// Project the log into the read model and the search index
-    #[command(after_help = "Example:\n  chat-api projector --data-dir ./data --only search")]
+    #[command(after_help = "Example:\n  chat-api projector --data-dir ./data --only search-index")]
     Projector {
         /// Run only this projection
         #[arg(long, value_name = "PROJECTION")]
-        only: Option<ProjectionArg>,
+        only: Option<ProjectionNameArg>,
         #[command(flatten)]
         options: ServeOptions,
     },
@@ -68,7 +69,7 @@ impl Arguments {
             Some(Command::Serve(options)) => (Role::Serve, options),
             Some(Command::CommandApi(options)) => (Role::CommandApi, options),
             Some(Command::QueryApi(options)) => (Role::QueryApi, options),
-            Some(Command::Projector { only, options }) => (Role::Projector(only), options),
+            Some(Command::Projector { only, options }) => (Role::Projector(only.map(Into::into)), options),
             Some(Command::Operate(command)) => return Task::Operate(Box::new(command)),
         };
         Task::Run(role, Box::new(options))

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use chat_domain::projection::ProjectionName;
+
 use crate::engines::StorageLocations;
-use crate::serve_options::{LogFormat, ProjectionArg, Role, ServeOptions};
+use crate::serve_options::{LogFormat, Role, ServeOptions};
 
 /// Prints the addresses and locations in use, and a first request to try. With JSON logs, writes one log line instead.
 pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) {
@@ -24,10 +26,10 @@ fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addres
     };
     let limit = options.rate_limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} for each app"));
     let mut rows = vec![("event log", locations.event_store.to_string())];
-    if role.answers_queries() || role.projects(ProjectionArg::ReadModel) {
+    if role.answers_queries() || role.projects(ProjectionName::ReadModel) {
         rows.push(("read model", locations.read_model.to_string()));
     }
-    if role.answers_queries() || role.projects(ProjectionArg::Search) {
+    if role.answers_queries() || role.projects(ProjectionName::SearchIndex) {
         rows.push(("search index", locations.search_index.display().to_string()));
     }
     if role.takes_commands() {

@@ -10,6 +10,7 @@ mod failure;
 mod logging;
 mod operator;
 mod process;
+mod projection_name;
 mod query_side;
 mod readiness;
 mod serve_options;

@@ -31,7 +31,7 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
-use crate::serve_options::{ProjectionArg, Role, ServeOptions};
+use crate::serve_options::{Role, ServeOptions};
 use crate::signals;
 
 /// How long the writer, and then the projectors, may take to stop.
@@ -202,11 +202,8 @@ fn start_projectors(
         shutdown,
         linger: options.keep_previous_for(role),
     });
-    if role.projects(ProjectionArg::ReadModel) {
-        supervisor.supervise(ProjectionName::ReadModel);
-    }
-    if role.projects(ProjectionArg::Search) {
-        supervisor.supervise(ProjectionName::SearchIndex);
+    for projection in ProjectionName::ALL.into_iter().filter(|projection| role.projects(*projection)) {
+        supervisor.supervise(projection);
     }
     supervisor
 }

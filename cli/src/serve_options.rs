@@ -3,21 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chat_domain::projection::ProjectionName;
 use chat_web::admin_auth::AdminToken;
 use chat_web::client_address::TrustedProxies;
 use chat_web::rate_limit::RateLimit;
 use clap::{Args, ValueEnum};
 
 use crate::engines::EngineOptions;
-
-/// A projection that a projector can be restricted to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProjectionArg {
-    /// Apps, chats and messages as rows
-    ReadModel,
-    /// The full-text index
-    Search,
-}
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,7 +83,7 @@ pub(crate) enum Role {
     Serve,
     CommandApi,
     QueryApi,
-    Projector(Option<ProjectionArg>),
+    Projector(Option<ProjectionName>),
 }
 
 impl ServeOptions {
@@ -136,7 +128,7 @@ impl Role {
         matches!(self, Self::Serve | Self::QueryApi)
     }
 
-    pub(crate) fn projects(self, projection: ProjectionArg) -> bool {
+    pub(crate) fn projects(self, projection: ProjectionName) -> bool {
         match self {
             Self::Serve => true,
             Self::Projector(only) => only.is_none_or(|only| only == projection),

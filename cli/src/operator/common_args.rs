@@ -36,6 +36,19 @@ pub(super) struct ActionArgs {
     reason: Option<String>,
 }
 
+/// Arguments of commands that are dry runs without `--execute`.
+#[derive(Args)]
+pub(super) struct ExecutionArgs {
+    /// Execute the action; without this, only print what would be done
+    #[arg(long)]
+    pub(super) execute: bool,
+    /// Only print what would be done (the default)
+    #[arg(long, conflicts_with = "execute")]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) action: ActionArgs,
+}
+
 impl ActionArgs {
     /// The operator to record.
     pub(super) fn operator(&self) -> Operator {

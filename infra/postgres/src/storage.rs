@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chat_domain::operator_action::Generation;
+use chat_domain::projection::Generation;
 use chat_ports::batch_pacing::BatchPacing;
 use chat_ports::heartbeat::HeartbeatStore;
 use chat_ports::projection_checkpoint::StorageOrigin;

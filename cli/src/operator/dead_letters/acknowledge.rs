@@ -1,16 +1,15 @@
 //! `dead-letters acknowledge`
 
-use std::time::Duration;
-
 use chat_domain::Position;
 use chat_operations::dead_letters::resolve::{acknowledge, unacknowledged_discards};
 use clap::Args;
 use serde_json::json;
 
 use super::render::dead_letters_table;
-use super::scope::{ExecutionArgs, ScopeArgs, note_unreadable};
+use super::scope::{ScopeArgs, WaitArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
+use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
 
 #[derive(Args)]
@@ -19,6 +18,8 @@ pub(crate) struct Options {
     selection: SelectionArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
@@ -49,8 +50,8 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let listed = dead_letters_table(&found);
     let answer = if execute {
         let (operator, reason) = (options.execution.action.operator(), options.execution.action.reason()?);
-        let timeout = Duration::from_secs(options.execution.wait);
-        let recorded = acknowledge(&scope.projections, &operator, &reason, &found, timeout).await;
+        let recorded =
+            acknowledge(&scope.projections, &operator, &reason, &found, options.wait.timeout()).await;
         let answer = Answer::new(&data, format!("acknowledged:\n{listed}"))?;
         if recorded.map_err(projections_failure)? {
             answer

@@ -11,9 +11,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::render::{dry_run_text, outcome_text};
-use super::scope::{ExecutionArgs, Scope, ScopeArgs, note_unreadable};
+use super::scope::{Scope, ScopeArgs, WaitArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
+use crate::operator::common_args::ExecutionArgs;
 use crate::operator::projections::common::projections_failure;
 
 #[derive(Args)]
@@ -22,6 +23,8 @@ pub(crate) struct RetryOptions {
     selection: SelectionArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
@@ -46,6 +49,8 @@ pub(crate) struct DiscardOptions {
     position: u64,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     pub(super) scope: ScopeArgs,
 }
@@ -73,22 +78,24 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
             &scope.unreadable,
         ));
     }
-    execute_or_dry_run(scope, steps, &options.execution).await
+    execute_or_dry_run(scope, steps, &options.execution, options.wait.timeout()).await
 }
 
 pub(super) async fn discard(options: &DiscardOptions) -> Result<Answer, Failure> {
     let scope = options.scope.open().await?;
     let steps = plan_discard(&scope.projections, &scope.names, Position::new(options.position)).await;
-    execute_or_dry_run(scope, steps.map_err(projections_failure)?, &options.execution).await
+    execute_or_dry_run(scope, steps.map_err(projections_failure)?, &options.execution, options.wait.timeout())
+        .await
 }
 
 async fn execute_or_dry_run(
     scope: Scope,
     steps: Vec<Resolution>,
     execution: &ExecutionArgs,
+    timeout: Duration,
 ) -> Result<Answer, Failure> {
     let answer = if execution.execute {
-        execute_steps(&scope, steps, execution).await?
+        execute_steps(&scope, steps, execution, timeout).await?
     } else {
         dry_run_steps(&scope, &steps).await?
     };
@@ -115,9 +122,9 @@ async fn execute_steps(
     scope: &Scope,
     steps: Vec<Resolution>,
     execution: &ExecutionArgs,
+    timeout: Duration,
 ) -> Result<Answer, Failure> {
     let (operator, reason) = (execution.action.operator(), execution.action.reason()?);
-    let timeout = Duration::from_secs(execution.wait);
     let all =
         resolve(&scope.projections, &operator, &reason, steps, timeout).await.map_err(projections_failure)?;
     let text: String = all.iter().map(outcome_text).collect();

@@ -1,5 +1,7 @@
 //! Arguments and helpers that the dead-letter commands share.
 
+use std::time::Duration;
+
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{ListOptions, ProjectionDeadLetters, list};
@@ -8,8 +10,9 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::common_args::{ActionArgs, CommonArgs};
-use crate::operator::projections::common::{ProjectionNameArg, open_projections, projections_failure};
+use crate::operator::common_args::CommonArgs;
+use crate::operator::projections::common::{open_projections, projections_failure};
+use crate::projection_name::ProjectionNameArg;
 
 /// Arguments that select projections.
 #[derive(Args)]
@@ -21,20 +24,18 @@ pub(super) struct ScopeArgs {
     pub(super) common: CommonArgs,
 }
 
-/// Arguments of commands that are dry runs without `--execute`.
+/// How long a command waits for the effect of an action that it has recorded.
 #[derive(Args)]
-pub(super) struct ExecutionArgs {
-    /// Execute the action; without this, only print what would be done
-    #[arg(long)]
-    pub(super) execute: bool,
-    /// Only print what would be done (the default)
-    #[arg(long, conflicts_with = "execute")]
-    dry_run: bool,
+pub(super) struct WaitArgs {
     /// Seconds to wait until the projections have applied the action
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(super) wait: u64,
-    #[command(flatten)]
-    pub(super) action: ActionArgs,
+    wait: u64,
+}
+
+impl WaitArgs {
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
 }
 
 /// The selected projections that can be read from this machine.

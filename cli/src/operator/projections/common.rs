@@ -2,31 +2,12 @@
 
 use chat_domain::projection::ProjectionName;
 use chat_operations::projections::{Projections, ProjectionsError};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::failure::Failure;
-use crate::operator::common_args::{ActionArgs, CommonArgs};
+use crate::operator::common_args::CommonArgs;
 use crate::operator::context::CommandContext;
-
-/// Name of a projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::operator) enum ProjectionNameArg {
-    /// Apps, chats and messages as rows
-    #[value(alias = "read_model")]
-    ReadModel,
-    /// The full-text index
-    #[value(aliases = ["search_index", "search"])]
-    SearchIndex,
-}
-
-impl From<ProjectionNameArg> for ProjectionName {
-    fn from(name: ProjectionNameArg) -> Self {
-        match name {
-            ProjectionNameArg::ReadModel => Self::ReadModel,
-            ProjectionNameArg::SearchIndex => Self::SearchIndex,
-        }
-    }
-}
+use crate::projection_name::ProjectionNameArg;
 
 /// Arguments that select one projection or all.
 #[derive(Args)]
@@ -45,16 +26,6 @@ impl ProjectionSelection {
             _ => ProjectionName::ALL.to_vec(),
         }
     }
-}
-
-/// Arguments of commands that are dry runs without `--execute`.
-#[derive(Args)]
-pub(super) struct ExecutionArgs {
-    /// Execute the action; without this, only print what would be done
-    #[arg(long)]
-    pub(super) execute: bool,
-    #[command(flatten)]
-    pub(super) action: ActionArgs,
 }
 
 pub(in crate::operator) async fn open_projections(common: &CommonArgs) -> Result<Projections, Failure> {

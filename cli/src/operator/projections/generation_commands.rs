@@ -6,14 +6,12 @@ use chat_operations::projections::drop_generations;
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
 use clap::Args;
 
-use super::common::{
-    ExecutionArgs, ProjectionSelection, cancel_on_signal, open_projections, projections_failure,
-};
+use super::common::{ProjectionSelection, cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
 use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::common_args::CommonArgs;
+use crate::operator::common_args::{CommonArgs, ExecutionArgs};
 use crate::operator::table::untruncated_table;
 
 #[derive(Args)]

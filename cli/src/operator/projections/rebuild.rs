@@ -7,15 +7,14 @@ use chat_domain::{Position, Timestamp};
 use chat_operations::projections::rebuild::{self, RebuildEnd, RebuildOptions, RebuildPlan, RebuildReport};
 use clap::Args;
 
-use super::common::{
-    ExecutionArgs, ProjectionNameArg, cancel_on_signal, open_projections, projections_failure,
-};
+use super::common::{cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
 use super::render::{comparison_text, format_bytes, generation_list, or_dash, switch_over_text};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
-use crate::operator::common_args::CommonArgs;
+use crate::operator::common_args::{CommonArgs, ExecutionArgs};
 use crate::operator::table::untruncated_table;
+use crate::projection_name::ProjectionNameArg;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -3,12 +3,13 @@
 use chat_operations::projections::verify::{VerificationReport, full, sample};
 use clap::Args;
 
-use super::common::{ProjectionNameArg, cancel_on_signal, open_projections, projections_failure};
+use super::common::{cancel_on_signal, open_projections, projections_failure};
 use super::progress::ProgressDisplay;
 use super::render::differences_text;
 use crate::failure::Failure;
 use crate::operator::answer::Answer;
 use crate::operator::common_args::CommonArgs;
+use crate::projection_name::ProjectionNameArg;
 
 /// Chats in a sample unless `--sample` is given.
 const DEFAULT_SAMPLE_CHATS: usize = 20;

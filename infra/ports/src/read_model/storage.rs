@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chat_domain::operator_action::Generation;
+use chat_domain::projection::Generation;
 
 use super::{ReadModel, ReadModelError, ReadModelWriter};
 use crate::batch_pacing::BatchPacing;

@@ -50,8 +50,8 @@ impl ReadModelStorage for SqliteReadModelStorage {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit writes a page for each chat that it touches, so that small commits cost several times as much an event.
-        // Under load, events are gathered for as long as no reader notices the delay.
+        // A commit writes a page for each chat that it changes, so small commits cost several times as much for each
+        // event. Under load, events are gathered for a time too short for a client to notice.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,
