@@ -7,17 +7,17 @@ use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_ports::read_model::{ReadModel, Snapshot};
 use chat_postgres::{PostgresReadModel, PostgresReadModelStorage, PostgresUrl};
+use chat_projector::ProjectorState;
 use chat_projector::read_model::ReadModelStore;
-use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio::task::block_in_place;
 
 use crate::deadline::within;
 use crate::log_builder::*;
+use crate::running::Running;
 use crate::scratch_build::compute_scratch_digests;
 
 struct Fixture {
@@ -37,10 +37,15 @@ impl Fixture {
     }
 
     fn start(&self) -> Running {
-        let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())));
-        let handle = spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped);
-        Running { handle, _stop: stop }
+        Running::start(ReadModelStore::new(PostgresReadModelStorage::new(self.url.clone())), &self.log)
+    }
+
+    /// Appends a chat with messages, and starts a projector that has folded them.
+    async fn start_with_chat(&self, messages: u64) -> (Running, Position) {
+        let head = append_chat(&self.log, 1, messages).await;
+        let running = self.start();
+        running.wait_for_position(head).await;
+        (running, head)
     }
 
     /// Waits until the rows equal those of a rebuild into SQLite.
@@ -65,28 +70,10 @@ impl Fixture {
     }
 }
 
-struct Running {
-    handle: ProjectorHandle,
-    _stop: watch::Sender<bool>,
-}
-
-impl Running {
-    async fn wait_for_position(&self, position: Position) {
-        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
-    }
-
-    async fn wait_for_state(&self, state: ProjectorState) {
-        let mut status = self.handle.status.clone();
-        within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn catches_up_and_then_follows() {
     let fixture = Fixture::on(Postgres::shared());
-    let backlog = append_chat(&fixture.log, 1, 6_000).await;
-    let running = fixture.start();
-    running.wait_for_position(backlog).await;
+    let (running, backlog) = fixture.start_with_chat(6_000).await;
     running.wait_for_state(ProjectorState::Live).await;
     fixture.wait_until_equal_to_a_rebuild(backlog).await;
     let next = append(&fixture.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
@@ -97,9 +84,7 @@ async fn catches_up_and_then_follows() {
 #[tokio::test]
 async fn a_second_projector_stands_by_and_takes_over() {
     let fixture = Fixture::on(Postgres::shared());
-    let first = append_chat(&fixture.log, 1, 5).await;
-    let active = fixture.start();
-    active.wait_for_position(first).await;
+    let (active, _) = fixture.start_with_chat(5).await;
     let standby = fixture.start();
     standby.wait_for_state(ProjectorState::StandingBy).await;
 
@@ -112,9 +97,7 @@ async fn a_second_projector_stands_by_and_takes_over() {
 #[tokio::test]
 async fn damage_found_while_running_causes_a_rebuild() {
     let fixture = Fixture::on(Postgres::shared());
-    let first = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(first).await;
+    let (running, _) = fixture.start_with_chat(50).await;
     // Deletes a row that the projection has in its cache.
     fixture.execute("DELETE FROM chat_read_model.chats").await;
     let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
@@ -125,9 +108,7 @@ async fn damage_found_while_running_causes_a_rebuild() {
 #[tokio::test]
 async fn damage_in_unused_rows_is_found_at_the_start() {
     let fixture = Fixture::on(Postgres::shared());
-    let head = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (running, head) = fixture.start_with_chat(50).await;
     running.handle.join.abort();
     fixture.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await;
     let _running = fixture.start();
@@ -137,9 +118,7 @@ async fn damage_in_unused_rows_is_found_at_the_start() {
 #[tokio::test]
 async fn a_dropped_schema_is_rebuilt_without_new_events() {
     let fixture = Fixture::on(Postgres::shared());
-    let head = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (_running, head) = fixture.start_with_chat(50).await;
     fixture.execute("DROP SCHEMA chat_read_model CASCADE").await;
     fixture.wait_until_equal_to_a_rebuild(head).await;
 }
@@ -148,11 +127,9 @@ async fn a_dropped_schema_is_rebuilt_without_new_events() {
 async fn recovers_from_a_restart_or_kill_of_postgres_without_new_events() {
     let mut postgres = block_in_place(Postgres::start);
     let fixture = Fixture::on(&postgres);
-    let mut head = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (running, _) = fixture.start_with_chat(50).await;
     for (app, end) in [(2, Postgres::stop as fn(&mut Postgres)), (3, Postgres::kill)] {
-        head = append_chat(&fixture.log, app, 50).await;
+        let head = append_chat(&fixture.log, app, 50).await;
         running.wait_for_position(head).await;
         block_in_place(|| {
             end(&mut postgres);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_projector::search::SearchIndexStore;
-use chat_projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use chat_search::TantivyIndex;
 use chat_sqlite::SqliteEventStore;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
-use crate::deadline::within;
 use crate::log_builder::*;
+use crate::running::Running;
 use crate::scratch_build::compute_scratch_digests;
 
 struct Fixture {
@@ -31,10 +29,8 @@ impl Fixture {
         SearchIndexStore { dir: self.folder.path().join("search") }
     }
 
-    fn start(&self) -> (ProjectorHandle, watch::Sender<bool>) {
-        let (stop, stopped) = watch::channel(false);
-        let store = Arc::new(self.store());
-        (spawn_projector(store, Arc::clone(&self.log), RecoveryPolicy::Rebuild, stopped), stop)
+    fn start(&self) -> Running {
+        Running::start(self.store(), &self.log)
     }
 
     async fn assert_equals_a_rebuild(&self, position: Position) {
@@ -45,29 +41,24 @@ impl Fixture {
     }
 }
 
-async fn stop((handle, stop): (ProjectorHandle, watch::Sender<bool>)) {
-    stop.send_replace(true);
-    within("stopping", handle.join).await.unwrap();
-}
-
 #[tokio::test]
 async fn catches_up_follows_and_resumes_after_a_restart() {
     let fixture = Fixture::new();
     let backlog = append_chat(&fixture.log, 1, 3_000).await;
     let running = fixture.start();
-    assert!(within("the backlog", running.0.wait_for_position(backlog)).await);
+    running.wait_for_position(backlog).await;
     fixture.assert_equals_a_rebuild(backlog).await;
     append(&fixture.log, chat(1, 1), 3_000, &edited(1, "another text")).await;
     let next = append(&fixture.log, chat(1, 1), 3_001, &deleted(2)).await;
-    assert!(within("the new events", running.0.wait_for_position(next)).await);
+    running.wait_for_position(next).await;
     fixture.assert_equals_a_rebuild(next).await;
-    stop(running).await;
+    running.stop().await;
 
     let last =
         append_raw(&fixture.log, &chat(1, 1).to_string(), 3_002, "MessageEdited", "{}".to_owned()).await;
     let running = fixture.start();
-    assert!(within("the dead letter", running.0.wait_for_position(last)).await);
-    assert_eq!(running.0.status.borrow().dead_letters, 1);
+    running.wait_for_position(last).await;
+    assert_eq!(running.status().dead_letters, 1);
     fixture.assert_equals_a_rebuild(last).await;
 }
 
@@ -76,11 +67,11 @@ async fn a_damaged_index_is_quarantined_and_rebuilt() {
     let fixture = Fixture::new();
     let head = append_chat(&fixture.log, 1, 100).await;
     let running = fixture.start();
-    assert!(within("the backlog", running.0.wait_for_position(head)).await);
-    stop(running).await;
+    running.wait_for_position(head).await;
+    running.stop().await;
     std::fs::write(fixture.store().dir.join("meta.json"), "not JSON").unwrap();
 
     let running = fixture.start();
-    assert!(within("the rebuild", running.0.wait_for_position(head)).await);
+    running.wait_for_position(head).await;
     fixture.assert_equals_a_rebuild(head).await;
 }

@@ -1,31 +1,25 @@
 //! The projector of a read model in SQLite, with failures of the log and of the file.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use chat_domain::Position;
-use chat_domain::projection::ProjectionName;
-use chat_ports::batch_pacing::BatchPacing;
-use chat_ports::dead_letter::{DeadLetterPage, DeadLetterQuery};
-use chat_ports::event_store::{EventStore, LogId, NewIncarnation, RecordedEvent};
-use chat_ports::heartbeat::HeartbeatStore;
-use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
-use chat_ports::projection_contents::ProjectionContents;
+use chat_ports::event_store::{EventStore, LogId, NewIncarnation};
 use chat_ports::read_model::ReadModel;
-use chat_projector::dead_letters::DeadLetterQueue;
-use chat_projector::projection::{Projection, ProjectionError, ProjectionStore};
 use chat_projector::read_model::ReadModelStore;
-use chat_projector::{ProjectorHandle, ProjectorState, RecoveryPolicy, spawn_projector};
+use chat_projector::{ProjectorState, RecoveryPolicy};
 use chat_sqlite::{SqliteEventStore, SqliteReadModel, SqliteReadModelStorage};
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use crate::deadline::within;
+use crate::fragile_store::FragileStore;
 use crate::log_builder::*;
+use crate::running::Running;
 use crate::scratch_build::compute_scratch_digests;
+
+/// Resets a read model, as a remote engine that lost its last commits.
+const RESET: &str = "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
+    UPDATE checkpoint SET log = NULL, position = 0; COMMIT;";
 
 struct Fixture {
     folder: TempDir,
@@ -47,16 +41,25 @@ impl Fixture {
         SqliteReadModel::new(self.path())
     }
 
-    fn start(&self) -> Running {
-        let (stop, stopped) = watch::channel(false);
-        Running {
-            handle: self.spawn(ReadModelStore::new(SqliteReadModelStorage::new(self.path())), stopped),
-            stop,
-        }
+    fn store(&self) -> ReadModelStore {
+        ReadModelStore::new(SqliteReadModelStorage::new(self.path()))
     }
 
-    fn spawn(&self, store: impl ProjectionStore, shutdown: watch::Receiver<bool>) -> ProjectorHandle {
-        spawn_projector(Arc::new(store), Arc::clone(&self.log), RecoveryPolicy::Rebuild, shutdown)
+    fn start(&self) -> Running {
+        Running::start(self.store(), &self.log)
+    }
+
+    /// Appends a chat with messages, and starts a projector that has folded them.
+    async fn start_with_chat(&self, messages: u64) -> (Running, Position) {
+        let head = append_chat(&self.log, 1, messages).await;
+        let running = self.start();
+        running.wait_for_position(head).await;
+        (running, head)
+    }
+
+    /// Changes the read model behind the projector's back.
+    fn execute(&self, statements: &str) {
+        rusqlite::Connection::open(self.path()).unwrap().execute_batch(statements).unwrap();
     }
 
     async fn assert_equals_a_rebuild(&self, position: Position) {
@@ -72,40 +75,17 @@ fn open_log(folder: &Path, name: &str) -> Arc<dyn EventStore> {
     Arc::new(SqliteEventStore::open(&folder.join(name)).unwrap())
 }
 
-struct Running {
-    handle: ProjectorHandle,
-    stop: watch::Sender<bool>,
-}
-
-impl Running {
-    async fn wait_for_position(&self, position: Position) {
-        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
-    }
-
-    async fn wait_for_state(&self, state: ProjectorState) {
-        let mut status = self.handle.status.clone();
-        within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap();
-    }
-
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        within("stopping", self.handle.join).await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn catches_up_and_then_follows() {
     let fixture = Fixture::new();
-    let backlog = append_chat(&fixture.log, 1, 6_000).await;
-    let running = fixture.start();
-    running.wait_for_position(backlog).await;
+    let (running, backlog) = fixture.start_with_chat(6_000).await;
     running.wait_for_state(ProjectorState::Live).await;
     fixture.assert_equals_a_rebuild(backlog).await;
 
     let next = append(&fixture.log, chat(1, 1), 6_000, &created(6_001, "live")).await;
     running.wait_for_position(next).await;
     fixture.assert_equals_a_rebuild(next).await;
-    let status = running.handle.status.borrow().clone();
+    let status = running.status();
     assert_eq!((status.position, status.head, status.lag_events()), (next, next, 0));
     assert_eq!((status.behind_since, status.dead_letters, status.last_error), (None, 0, None));
     running.stop().await;
@@ -114,9 +94,7 @@ async fn catches_up_and_then_follows() {
 #[tokio::test]
 async fn resumes_where_it_was_stopped() {
     let fixture = Fixture::new();
-    let first = append_chat(&fixture.log, 1, 100).await;
-    let running = fixture.start();
-    running.wait_for_position(first).await;
+    let (running, _) = fixture.start_with_chat(100).await;
     let status = running.handle.status.clone();
     running.stop().await;
     assert_eq!(status.borrow().state, ProjectorState::Stopped);
@@ -174,26 +152,20 @@ async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     append_chat(&fixture.log, 1, 5).await;
     std::fs::write(fixture.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(fixture.path()).unwrap();
-    let (_stop, stopped) = watch::channel(false);
-    let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(fixture.path())));
-    let handle = spawn_projector(store, Arc::clone(&fixture.log), RecoveryPolicy::Stop, stopped);
-    within("ending", handle.join).await.unwrap();
-    let status = handle.status.borrow().clone();
-    assert_eq!(status.state, ProjectorState::Stopped);
-    assert!(status.last_error.is_some());
+    let running = Running::start_with_policy(fixture.store(), &fixture.log, RecoveryPolicy::Stop);
+    assert!(running.wait_for_state(ProjectorState::Stopped).await.last_error.is_some());
+    within("ending", running.handle.join).await.unwrap();
     assert_eq!(std::fs::read(fixture.path()).unwrap(), damaged);
 }
 
 #[tokio::test]
 async fn damage_found_while_running_causes_a_rebuild() {
     let fixture = Fixture::new();
-    let first = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(first).await;
+    let (running, first) = fixture.start_with_chat(50).await;
     let reader = fixture.model();
     assert_eq!(reader.position().await.unwrap(), first);
     // Deletes a row that the projection has in its cache.
-    rusqlite::Connection::open(fixture.path()).unwrap().execute("DELETE FROM chats", []).unwrap();
+    fixture.execute("DELETE FROM chats");
 
     let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
     running.wait_for_position(second).await;
@@ -204,9 +176,7 @@ async fn damage_found_while_running_causes_a_rebuild() {
 #[tokio::test]
 async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
     let fixture = Fixture::new();
-    let head = append_chat(&fixture.log, 1, 5_000).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (running, head) = fixture.start_with_chat(5_000).await;
     running.stop().await;
     let mut bytes = std::fs::read(fixture.path()).unwrap();
     let middle = bytes.len() / 2 / 4_096 * 4_096;
@@ -215,8 +185,7 @@ async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
     assert!(fixture.model().verify().await.is_err());
 
     let running = fixture.start();
-    let mut status = running.handle.status.clone();
-    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    running.wait_for_error().await;
     running.wait_for_state(ProjectorState::Live).await;
     running.wait_for_position(head).await;
     fixture.assert_equals_a_rebuild(head).await;
@@ -225,16 +194,8 @@ async fn damage_in_unused_pages_is_found_and_causes_a_rebuild() {
 #[tokio::test]
 async fn a_moved_checkpoint_is_loaded_again() {
     let fixture = Fixture::new();
-    let first = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(first).await;
-    rusqlite::Connection::open(fixture.path())
-        .unwrap()
-        .execute_batch(
-            "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
-             UPDATE checkpoint SET log = NULL, position = 0; COMMIT;",
-        )
-        .unwrap();
+    let (running, _) = fixture.start_with_chat(50).await;
+    fixture.execute(RESET);
 
     let second = append(&fixture.log, chat(1, 1), 50, &created(51, "after the reset")).await;
     running.wait_for_position(second).await;
@@ -244,19 +205,9 @@ async fn a_moved_checkpoint_is_loaded_again() {
 #[tokio::test]
 async fn a_reset_projection_is_folded_again_without_new_events() {
     let fixture = Fixture::new();
-    let head = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
-    // As a remote engine that lost its last commits.
-    rusqlite::Connection::open(fixture.path())
-        .unwrap()
-        .execute_batch(
-            "BEGIN; DELETE FROM apps; DELETE FROM chats; DELETE FROM messages;
-             UPDATE checkpoint SET log = NULL, position = 0; COMMIT;",
-        )
-        .unwrap();
-    let mut status = running.handle.status.clone();
-    within("finding the damage", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    let (running, head) = fixture.start_with_chat(50).await;
+    fixture.execute(RESET);
+    running.wait_for_error().await;
     running.wait_for_state(ProjectorState::Live).await;
     fixture.assert_equals_a_rebuild(head).await;
 }
@@ -264,9 +215,7 @@ async fn a_reset_projection_is_folded_again_without_new_events() {
 #[tokio::test]
 async fn a_read_model_of_another_log_is_rebuilt() {
     let mut fixture = Fixture::new();
-    let other = append_chat(&fixture.log, 1, 500).await;
-    let running = fixture.start();
-    running.wait_for_position(other).await;
+    let (running, _) = fixture.start_with_chat(500).await;
     running.stop().await;
 
     fixture.log = open_log(fixture.folder.path(), "another.db");
@@ -280,15 +229,10 @@ async fn a_read_model_of_another_log_is_rebuilt() {
 #[tokio::test]
 async fn a_read_model_ahead_of_its_log_is_rebuilt() {
     let fixture = Fixture::new();
-    let head = append_chat(&fixture.log, 1, 5).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (running, head) = fixture.start_with_chat(5).await;
     running.stop().await;
     // As if the log had been restored from an older backup.
-    rusqlite::Connection::open(fixture.path())
-        .unwrap()
-        .execute("UPDATE checkpoint SET position = position + 100", [])
-        .unwrap();
+    fixture.execute("UPDATE checkpoint SET position = position + 100");
 
     let running = fixture.start();
     running.wait_for_state(ProjectorState::Live).await;
@@ -298,11 +242,10 @@ async fn a_read_model_ahead_of_its_log_is_rebuilt() {
 #[tokio::test]
 async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
     let fixture = Fixture::new();
-    let head = append_chat(&fixture.log, 1, 5).await;
-    let running = fixture.start();
-    running.wait_for_position(head).await;
+    let (running, _) = fixture.start_with_chat(5).await;
     running.stop().await;
-    mark(&fixture.path());
+    // A rebuild does not create this table.
+    fixture.execute("CREATE TABLE mark (id INTEGER)");
     begin_incarnation(&fixture.log, 8).await;
 
     let next = append(&fixture.log, chat(1, 1), 5, &created(6, "new")).await;
@@ -312,16 +255,14 @@ async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
     begin_incarnation(&fixture.log, 9).await;
     let next = append(&fixture.log, chat(1, 1), 6, &created(7, "newer")).await;
     running.wait_for_position(next).await;
-    assert!(is_marked(&fixture.path()), "it was rebuilt");
+    fixture.execute("SELECT id FROM mark");
     fixture.assert_equals_a_rebuild(next).await;
 }
 
 #[tokio::test]
 async fn a_read_model_of_given_up_events_is_rebuilt() {
     let mut fixture = Fixture::new();
-    let lost = append_chat(&fixture.log, 1, 50).await;
-    let running = fixture.start();
-    running.wait_for_position(lost).await;
+    let (running, _) = fixture.start_with_chat(50).await;
     running.stop().await;
 
     // As if the log had been restored from a backup of its first events.
@@ -351,21 +292,10 @@ async fn begin_incarnation(log: &Arc<dyn EventStore>, number: u128) {
     log.begin_incarnation(incarnation).await.unwrap();
 }
 
-/// Adds a table that a rebuild does not create.
-fn mark(path: &Path) {
-    rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE mark (id INTEGER)").unwrap();
-}
-
-fn is_marked(path: &Path) -> bool {
-    rusqlite::Connection::open(path).unwrap().execute_batch("SELECT id FROM mark").is_ok()
-}
-
 #[tokio::test]
 async fn a_second_projector_stands_by_and_takes_over() {
     let fixture = Fixture::new();
-    let first = append_chat(&fixture.log, 1, 5).await;
-    let active = fixture.start();
-    active.wait_for_position(first).await;
+    let (active, _) = fixture.start_with_chat(5).await;
     let standby = fixture.start();
     standby.wait_for_state(ProjectorState::StandingBy).await;
 
@@ -379,12 +309,9 @@ async fn a_second_projector_stands_by_and_takes_over() {
 async fn a_database_of_another_kind_is_not_changed() {
     let fixture = Fixture::new();
     append_chat(&fixture.log, 1, 5).await;
-    let (_stop, stopped) = watch::channel(false);
     let store = ReadModelStore::new(SqliteReadModelStorage::new(fixture.folder.path().join("events.db")));
-    let handle = fixture.spawn(store, stopped);
-    let mut status = handle.status.clone();
-    let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
-    let error = within("waiting", waiting).await.unwrap().last_error.clone().unwrap();
+    let running = Running::start(store, &fixture.log);
+    let error = running.wait_for_state(ProjectorState::Waiting).await.last_error.unwrap();
     assert_eq!(error, "its storage can't be reached now", "causes are only logged");
     assert_eq!(fixture.log.read_all(Position::START, 100).await.unwrap().len(), 7);
 }
@@ -395,128 +322,23 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
     let head = append_chat(&fixture.log, 1, 5).await;
     let blocked = fixture.folder.path().join("blocked");
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
-    let (_stop, stopped) = watch::channel(false);
-    let handle = fixture
-        .spawn(ReadModelStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db"))), stopped);
-    let mut status = handle.status.clone();
-    within("waiting", status.wait_for(|status| status.state == ProjectorState::Waiting)).await.unwrap();
-    assert!(status.borrow().last_error.is_some());
+    let store = ReadModelStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db")));
+    let running = Running::start(store, &fixture.log);
+    assert!(running.wait_for_state(ProjectorState::Waiting).await.last_error.is_some());
 
     std::fs::remove_file(&blocked).unwrap();
-    assert!(within("recovering", handle.wait_for_position(head)).await);
-    within("live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
-    assert_eq!(status.borrow().last_error, None);
-}
-
-/// A store whose first opened projection panics at its first batch.
-#[derive(Debug)]
-struct FragileStore {
-    inner: ReadModelStore,
-    is_fragile: AtomicBool,
-}
-
-impl fmt::Display for FragileStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-#[async_trait]
-impl ProjectionStore for FragileStore {
-    fn projection(&self) -> ProjectionName {
-        self.inner.projection()
-    }
-
-    fn pacing(&self) -> BatchPacing {
-        self.inner.pacing()
-    }
-
-    fn heartbeats(&self) -> Box<dyn HeartbeatStore> {
-        self.inner.heartbeats()
-    }
-
-    async fn open(&self) -> Result<(Box<dyn Projection>, StorageOrigin), ProjectionError> {
-        let (projection, origin) = self.inner.open().await?;
-        if self.is_fragile.swap(false, Ordering::SeqCst) {
-            return Ok((Box::new(PanickingProjection(projection)), origin));
-        }
-        Ok((projection, origin))
-    }
-
-    async fn recreate(&self) -> Result<Box<dyn Projection>, ProjectionError> {
-        self.inner.recreate().await
-    }
-
-    async fn open_dry_run(&self) -> Result<Box<dyn Projection>, ProjectionError> {
-        self.inner.open_dry_run().await
-    }
-
-    async fn remove(&self) -> Result<(), ProjectionError> {
-        self.inner.remove().await
-    }
-
-    async fn position(&self) -> Result<Position, ProjectionError> {
-        self.inner.position().await
-    }
-
-    async fn dead_letter_count(&self) -> Result<u64, ProjectionError> {
-        self.inner.dead_letter_count().await
-    }
-
-    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ProjectionError> {
-        self.inner.dead_letter_page(query).await
-    }
-
-    async fn contents(&self) -> Result<(Position, ProjectionContents), ProjectionError> {
-        self.inner.contents().await
-    }
-
-    async fn size_in_bytes(&self) -> Option<u64> {
-        self.inner.size_in_bytes().await
-    }
-}
-
-struct PanickingProjection(Box<dyn Projection>);
-
-#[async_trait]
-impl Projection for PanickingProjection {
-    fn checkpoint(&self) -> ProjectionCheckpoint {
-        self.0.checkpoint()
-    }
-
-    fn dead_letter_count(&self) -> u64 {
-        self.0.dead_letter_count()
-    }
-
-    fn discarded_count(&self) -> u64 {
-        self.0.discarded_count()
-    }
-
-    fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue {
-        self.0.dead_letter_queue()
-    }
-
-    async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {
-        self.0.adopt_log(log).await
-    }
-
-    async fn fold(&mut self, _: LogId, _: Vec<RecordedEvent>, _: Position) -> Result<(), ProjectionError> {
-        panic!("a defect in the fold")
-    }
+    running.wait_for_position(head).await;
+    assert_eq!(running.wait_for_state(ProjectorState::Live).await.last_error, None);
 }
 
 #[tokio::test]
 async fn a_panic_shows_in_the_status_and_is_retried() {
     let fixture = Fixture::new();
     let head = append_chat(&fixture.log, 1, 5).await;
-    let (_stop, stopped) = watch::channel(false);
-    let inner = ReadModelStore::new(SqliteReadModelStorage::new(fixture.path()));
-    let handle = fixture.spawn(FragileStore { inner, is_fragile: AtomicBool::new(true) }, stopped);
-    let mut status = handle.status.clone();
-    let waiting = status.wait_for(|status| status.state == ProjectorState::Waiting);
-    let error = within("waiting", waiting).await.unwrap().last_error.clone();
+    let running = Running::start(FragileStore::new(fixture.store()), &fixture.log);
+    let error = running.wait_for_state(ProjectorState::Waiting).await.last_error;
     assert_eq!(error.as_deref(), Some("the projector panicked"));
-    assert!(within("recovering", handle.wait_for_position(head)).await);
+    running.wait_for_position(head).await;
     fixture.assert_equals_a_rebuild(head).await;
 }
 
@@ -527,9 +349,9 @@ async fn dead_letters_show_in_the_status() {
     let bad = append_raw(&fixture.log, &chat(1, 1).to_string(), 1, "MessageCreated", "{}".to_owned()).await;
     let running = fixture.start();
     running.wait_for_position(bad).await;
-    assert_eq!(running.handle.status.borrow().dead_letters, 1);
+    assert_eq!(running.status().dead_letters, 1);
     running.stop().await;
     let running = fixture.start();
     running.wait_for_state(ProjectorState::Live).await;
-    assert_eq!(running.handle.status.borrow().dead_letters, 1);
+    assert_eq!(running.status().dead_letters, 1);
 }

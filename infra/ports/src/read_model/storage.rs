@@ -40,7 +40,7 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Opens the read model beside its writer. Changes are rolled back on drop, and until then the writer can't commit.
     async fn open_dry_run(&self) -> Result<Arc<dyn ReadModelWriter>, ReadModelError>;
 
-    /// Deletes the read model; does nothing where none is stored. Fails with [`ReadModelError::InUse`] while a writer has it
+    /// Deletes the read model, its quarantined copy and its heartbeats; does nothing where none is stored. Fails with [`ReadModelError::InUse`] while a writer has it
     /// open.
     async fn remove(&self) -> Result<(), ReadModelError>;
 
@@ -48,6 +48,6 @@ pub trait ReadModelStorage: fmt::Display + fmt::Debug + Send + Sync + 'static {
     /// Dropping the future ends the check.
     async fn verify(&self) -> Result<(), ReadModelError>;
 
-    /// Returns the size on disk; `None` if it is not known.
+    /// Returns the size on disk; `None` if nothing is stored, or if the size is not known.
     async fn size_in_bytes(&self) -> Option<u64>;
 }

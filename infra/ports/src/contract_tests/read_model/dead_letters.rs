@@ -1,0 +1,141 @@
+//! Dead letters, and dry runs.
+
+use chat_domain::Position;
+
+use super::rows::{Sides, changes, dead_letter, discarded};
+use crate::dead_letter::{
+    BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
+};
+use crate::read_model::{ReadModelChanges, ReadModelError, ReadModelWriter};
+
+pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "y"), dead_letter(9, "x"));
+    let dead_letters = vec![one.clone(), two.clone(), three];
+    sides.writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
+    assert_eq!(sides.reader.dead_letters(2).await.unwrap(), (vec![one, two], 3));
+    assert_eq!(sides.reader.dead_letters(0).await.unwrap(), (vec![], 3));
+    assert_eq!(
+        sides.writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 3, unacknowledged_discards: 0 }
+    );
+    let mut streams = sides.writer.blocked_streams().await.unwrap();
+    streams.sort();
+    assert_eq!(streams, ["x", "y"]);
+}
+
+/// Checks that the changes of a dry run are visible to the dry run only.
+pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run: W) {
+    let before = sides.reader.digest().await.unwrap();
+    let from = before.position.get();
+    let (one, two) = (dead_letter(from + 1, "x"), dead_letter(from + 2, "x"));
+    let dead_letters = vec![one.clone(), two.clone()];
+    dry_run
+        .commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(from, from + 5) })
+        .await
+        .unwrap();
+    let resolved = vec![one.position];
+    dry_run
+        .commit(ReadModelChanges { resolved_dead_letters: resolved, ..changes(from + 5, from + 5) })
+        .await
+        .unwrap();
+    assert_eq!(dry_run.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [two]);
+    assert_eq!(dry_run.checkpoint().await.unwrap().position, Position::new(from + 5));
+    assert_eq!(sides.reader.digest().await.unwrap(), before, "changes of a dry run are visible to others");
+    drop(dry_run);
+    sides.writer.commit(changes(from, from + 1)).await.unwrap();
+    assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
+}
+
+fn list(filter: DeadLetterFilter) -> DeadLetterQuery {
+    DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None }
+}
+
+/// The positions on a page.
+fn positions(page: &DeadLetterPage) -> Vec<u64> {
+    page.dead_letters.iter().map(|listed| listed.dead_letter.position.get()).collect()
+}
+
+pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
+    let Sides { writer, reader } = open();
+    let (one, two, three) = (dead_letter(3, "x"), dead_letter(5, "x"), dead_letter(9, "y"));
+    let dead_letters = vec![one.clone(), two.clone(), three.clone()];
+    writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap().as_ref(), Some(&two));
+    assert_eq!(writer.dead_letter(Position::new(4)).await.unwrap(), None);
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
+
+    let discarded_dead_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
+    let reworded = DeadLetter { reason: "another".to_owned(), ..three };
+    let changed = vec![discarded_dead_letter.clone(), reworded.clone()];
+    let resolved = vec![Position::new(3)];
+    writer
+        .commit(ReadModelChanges {
+            resolved_dead_letters: resolved,
+            changed_dead_letters: changed,
+            ..changes(9, 12)
+        })
+        .await
+        .unwrap();
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(discarded_dead_letter.clone()));
+    assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), []);
+    assert_eq!(writer.blocked_streams().await.unwrap(), ["y"]);
+    assert_eq!(
+        writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 1, unacknowledged_discards: 1 }
+    );
+    assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
+
+    let mut seen = discarded_dead_letter;
+    seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
+    writer
+        .commit(ReadModelChanges { changed_dead_letters: vec![seen.clone()], ..changes(12, 13) })
+        .await
+        .unwrap();
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(seen));
+    assert_eq!(
+        writer.dead_letter_counts().await.unwrap(),
+        DeadLetterCounts { pending: 1, unacknowledged_discards: 0 }
+    );
+    let gone = writer
+        .commit(ReadModelChanges { resolved_dead_letters: vec![Position::new(3)], ..changes(13, 14) })
+        .await;
+    assert!(matches!(gone, Err(ReadModelError::Damaged(_))), "{gone:?}");
+}
+
+pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> Sides) {
+    let Sides { writer, reader } = open();
+    let waiting = |position, stream| DeadLetter {
+        reason: BEHIND_DEAD_LETTER.to_owned(),
+        ..dead_letter(position, stream)
+    };
+    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..dead_letter(1, "x") };
+    acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
+    let dead_letters = vec![
+        acknowledged,
+        DeadLetter { discarded: Some(discarded(20)), ..dead_letter(2, "x") },
+        dead_letter(3, "x"),
+        dead_letter(4, "y"),
+        waiting(5, "x"),
+        waiting(6, "x"),
+    ];
+    writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
+
+    let needing_attention = reader.dead_letter_page(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
+    assert_eq!(
+        (positions(&needing_attention), needing_attention.position),
+        (vec![2, 3, 4], Position::new(9))
+    );
+    let behind: Vec<_> = needing_attention.dead_letters.iter().map(|listed| listed.waiting_behind).collect();
+    assert_eq!(behind, [0, 2, 0]);
+    assert_eq!(needing_attention.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
+
+    let all = reader.dead_letter_page(list(DeadLetterFilter::All)).await.unwrap();
+    assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(all.dead_letters[4].waiting_behind, 0);
+    let of_x = DeadLetterQuery { stream: Some("x".to_owned()), ..list(DeadLetterFilter::All) };
+    assert_eq!(positions(&reader.dead_letter_page(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
+    let page = DeadLetterQuery { after: Position::new(2), limit: 2, ..of_x };
+    assert_eq!(positions(&reader.dead_letter_page(page).await.unwrap()), [3, 5]);
+}

@@ -1,0 +1,157 @@
+//! Queries of apps, chats and messages.
+
+use chat_domain::{ChatNumber, Position, Version};
+
+use super::rows::{
+    LOG, Sides, app, at, changes, chat, chat_number, delete, message, message_number, page, token, tombstone,
+    with_messages,
+};
+use crate::projection_checkpoint::ProjectionCheckpoint;
+use crate::read_model::{MessageRow, MessageState, MessageWindow, Missing, NewMessage, ReadModelChanges};
+
+pub async fn a_new_read_model_is_empty_and_at_the_start(open: impl Fn() -> Sides) {
+    let sides = open();
+    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(sides.reader.position().await.unwrap(), Position::START);
+    let apps = sides.reader.apps(Position::START, 10).await.unwrap();
+    assert_eq!((apps.position, apps.value), (Position::START, Vec::new()));
+    assert_eq!(sides.reader.dead_letters(10).await.unwrap(), (Vec::new(), 0));
+    assert_eq!(sides.reader.digest().await.unwrap().value.entity_count(), 0);
+}
+
+pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (app, chat, messages) = with_messages(&sides, 2).await;
+    let reader = &sides.reader;
+    let position = Position::new(1_000);
+    assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint { log: Some(LOG), position });
+
+    let found = reader.app(app.token).await.unwrap();
+    assert_eq!((found.position, found.value), (position, Ok(app.clone())));
+    assert_eq!(reader.chat(app.token, chat.row.number).await.unwrap().value, Ok(chat.row.clone()));
+    let row = MessageRow {
+        number: message_number(2),
+        body: "message 2".to_owned(),
+        version: Version::new(1),
+        created_at: at(5),
+        updated_at: at(6),
+    };
+    let found = reader.message(app.token, chat.row.number, message_number(2)).await.unwrap();
+    assert_eq!(found.value, Ok(row));
+
+    assert_eq!(sides.writer.apps(vec![app.token]).await.unwrap(), [app]);
+    assert_eq!(sides.writer.chats(vec![chat.key()]).await.unwrap(), std::slice::from_ref(&chat));
+    let loaded = sides.writer.messages(vec![(chat.id, message_number(1))]).await.unwrap();
+    let state = MessageState::Present { id: messages[0].id, version: Version::new(1), created_at: at(5) };
+    assert_eq!((loaded.len(), loaded[0].state), (1, state));
+}
+
+pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> Sides) {
+    let sides = open();
+    with_messages(&sides, 1).await;
+    let reader = &sides.reader;
+    let (a, b) = (token('a'), token('b'));
+    let (one, two) = (chat_number(1), chat_number(2));
+    let first = message_number(1);
+    assert_eq!(reader.app(b).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.chat(b, one).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.chat(a, two).await.unwrap().value, Err(Missing::Chat));
+    assert_eq!(reader.chats(b, None, 10).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.message(b, one, first).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.message(a, two, first).await.unwrap().value, Err(Missing::Chat));
+    assert_eq!(reader.message(a, one, message_number(2)).await.unwrap().value, Err(Missing::Message));
+    assert_eq!(reader.messages(b, one, MessageWindow::Newest, 10).await.unwrap().value, Err(Missing::App));
+    assert_eq!(reader.messages(a, two, MessageWindow::Newest, 10).await.unwrap().value, Err(Missing::Chat));
+    let largest = ChatNumber::try_from(i64::MAX as u64).unwrap();
+    assert_eq!(reader.chat(a, largest).await.unwrap().value, Err(Missing::Chat));
+}
+
+pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (app, chat, messages) = with_messages(&sides, 3).await;
+    delete(&sides, &messages, [2]).await;
+    let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
+    assert_eq!(found.value, Err(Missing::Deleted));
+    assert_eq!(page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
+    let loaded = sides.writer.messages(vec![(chat.id, message_number(2))]).await.unwrap();
+    assert_eq!(loaded[0].state, MessageState::Deleted);
+}
+
+pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (app, chat, _) = with_messages(&sides, 1).await;
+    let gone = tombstone(&message(1_001, &chat, 2), false);
+    let all = ReadModelChanges { deleted_messages: vec![gone], ..changes(1_000, 1_002) };
+    sides.writer.commit(all).await.unwrap();
+    let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
+    assert_eq!(found.value, Err(Missing::Deleted));
+}
+
+pub async fn apps_are_listed_in_the_order_of_their_creation(open: impl Fn() -> Sides) {
+    let sides = open();
+    let rows = [app(10, 'c'), app(20, 'a'), app(30, 'b')];
+    sides.writer.commit(ReadModelChanges { new_apps: rows.to_vec(), ..changes(0, 30) }).await.unwrap();
+    let list = |after, limit| sides.reader.apps(Position::new(after), limit);
+    assert_eq!(list(0, 10).await.unwrap().value, rows);
+    assert_eq!(list(0, 2).await.unwrap().value, rows[..2]);
+    assert_eq!(list(20, 2).await.unwrap().value, rows[2..]);
+    assert_eq!(list(30, 2).await.unwrap().value, []);
+}
+
+pub async fn chats_are_listed_by_number(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (first, second) = (app(1, 'a'), app(2, 'b'));
+    let chats: Vec<_> = (1..=3).map(|n| chat(10 + n, &first, n)).collect();
+    let other = chat(20, &second, 1);
+    let new_chats = chats.iter().cloned().chain([other.clone()]).collect();
+    let new_apps = vec![first, second];
+    sides.writer.commit(ReadModelChanges { new_apps, new_chats, ..changes(0, 30) }).await.unwrap();
+    let rows: Vec<_> = chats.into_iter().map(|chat| chat.row).collect();
+    let list = |app, after, limit| sides.reader.chats(token(app), after, limit);
+    assert_eq!(list('a', None, 10).await.unwrap().value.unwrap(), rows);
+    assert_eq!(list('a', None, 2).await.unwrap().value.unwrap(), rows[..2]);
+    assert_eq!(list('a', Some(chat_number(2)), 2).await.unwrap().value.unwrap(), rows[2..]);
+    assert_eq!(list('b', None, 2).await.unwrap().value.unwrap(), [other.row]);
+}
+
+/// Reads pages while messages are written, one a commit: the newest message always matches the position.
+pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
+    let Sides { writer, reader } = open();
+    let app = app(1, 'a');
+    let chat = chat(2, &app, 1);
+    let (token, number) = (app.token, chat.row.number);
+    let first = ReadModelChanges { new_apps: vec![app], new_chats: vec![chat.clone()], ..changes(0, 10) };
+    writer.commit(first).await.unwrap();
+    let writing = tokio::spawn(async move {
+        for n in 1..=300 {
+            let new_messages = vec![message(10 + n, &chat, n)];
+            writer.commit(ReadModelChanges { new_messages, ..changes(9 + n, 10 + n) }).await.unwrap();
+        }
+    });
+    loop {
+        let page = reader.messages(token, number, MessageWindow::Newest, 1).await.unwrap();
+        let newest = page.value.unwrap().messages.first().map_or(0, |message| message.number.get());
+        assert_eq!(newest, page.position.get() - 10);
+        if newest == 300 {
+            break;
+        }
+    }
+    writing.await.unwrap();
+}
+
+pub async fn the_largest_body_and_odd_text_are_kept(open: impl Fn() -> Sides) {
+    let sides = open();
+    let (app, chat, _) = with_messages(&sides, 0).await;
+    let bodies =
+        ["x".repeat(65_536), " \u{202e}e\u{301}\u{1F468}\u{200D}\u{1F469}\u{feff}'\"\\%_\n".to_owned()];
+    let new_messages = bodies
+        .iter()
+        .zip(1..)
+        .map(|(body, n)| NewMessage { body: body.clone(), ..message(1_000 + n, &chat, n) })
+        .collect();
+    sides.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_002) }).await.unwrap();
+    for (body, n) in bodies.iter().zip(1..) {
+        let found = sides.reader.message(app.token, chat_number(1), message_number(n)).await.unwrap();
+        assert_eq!(&found.value.unwrap().body, body);
+    }
+}

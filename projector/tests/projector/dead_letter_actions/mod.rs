@@ -1,0 +1,6 @@
+//! Operator actions on dead letters, on a real event store and in each engine.
+
+mod discard;
+mod equal_results;
+mod retry;
+mod test_log;

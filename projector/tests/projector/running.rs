@@ -1,0 +1,56 @@
+//! A projector that runs, and waits for what it does.
+
+use std::sync::Arc;
+
+use chat_domain::Position;
+use chat_ports::event_store::EventStore;
+use chat_projector::projection::ProjectionStore;
+use chat_projector::{ProjectorHandle, ProjectorState, ProjectorStatus, RecoveryPolicy, spawn_projector};
+use tokio::sync::watch;
+
+use crate::deadline::within;
+
+/// A projector that rebuilds damaged projections. Dropping it stops it.
+pub struct Running {
+    pub handle: ProjectorHandle,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    pub fn start(store: impl ProjectionStore, log: &Arc<dyn EventStore>) -> Self {
+        Self::start_with_policy(store, log, RecoveryPolicy::Rebuild)
+    }
+
+    pub fn start_with_policy(
+        store: impl ProjectionStore,
+        log: &Arc<dyn EventStore>,
+        policy: RecoveryPolicy,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let handle = spawn_projector(Arc::new(store), Arc::clone(log), policy, stopped);
+        Self { handle, stop }
+    }
+
+    pub fn status(&self) -> ProjectorStatus {
+        self.handle.status.borrow().clone()
+    }
+
+    pub async fn wait_for_position(&self, position: Position) {
+        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
+    }
+
+    pub async fn wait_for_state(&self, state: ProjectorState) -> ProjectorStatus {
+        let mut status = self.handle.status.clone();
+        within(state.as_str(), status.wait_for(|status| status.state == state)).await.unwrap().clone()
+    }
+
+    pub async fn wait_for_error(&self) {
+        let mut status = self.handle.status.clone();
+        within("a failure", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
+    }
+
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        within("stopping", self.handle.join).await.unwrap();
+    }
+}
