@@ -156,9 +156,9 @@ async fn a_program_that_ends_early_has_a_checkpoint_before_the_unread_events() {
     let early = test_log.run(&feed).expect(2);
     assert!(early.stderr.contains("ended before it had read all events"), "{}", early.stderr);
     let read = positions(&fs::read_to_string(test_log.path("out")).expect("the events that it read"));
-    let bookmark: Value =
+    let checkpoint: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
-    let kept = bookmark["position"].as_u64().expect("a position");
+    let kept = checkpoint["position"].as_u64().expect("a position");
     assert!(kept > 0, "nothing is known to have been read");
     assert!(read.contains(&kept), "{kept} was not read; {} was the last", read[read.len() - 1]);
     fs::write(test_log.path("feed"), "cat").expect("a script");
@@ -250,10 +250,10 @@ async fn follow_lists_new_events_until_it_is_stopped() {
         let output = wait_for_exit(child);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(positions(&fs::read_to_string(&file).expect("the file")), all(&test_log).await);
-        let bookmark: Value =
+        let checkpoint: Value =
             serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint"))
                 .expect("JSON");
-        assert_eq!(bookmark["events"], EVENTS + 1);
+        assert_eq!(checkpoint["events"], EVENTS + 1);
     }
 }
 
@@ -271,9 +271,9 @@ async fn ctrl_c_lets_a_program_finish_the_events_it_has_received() {
     assert!(sent.success());
     let output = wait_for_exit(child);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let bookmark: Value =
+    let checkpoint: Value =
         serde_json::from_slice(&fs::read(test_log.path("position")).expect("a checkpoint")).expect("JSON");
-    assert_eq!(bookmark["position"], EVENTS);
+    assert_eq!(checkpoint["position"], EVENTS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,8 +17,9 @@ const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
 /// The limits of a process that its requests share.
 ///
-/// When something runs short, the request that has waited longest for its client makes room, if it has waited 250 ms: for
-/// the rest of its body, or until its response is read. So clients that stop reading or sending don't keep others out.
+/// When something runs short, the request that has waited longest for its client makes room, if it has waited 250 ms:
+/// for the rest of its body, or until its response is read. So clients that stop reading or sending don't keep others
+/// out.
 pub struct HttpLimits {
     free_slots: AtomicUsize,
     pub(crate) request_bodies: Arc<MemoryBudget>,
@@ -27,7 +28,7 @@ pub struct HttpLimits {
     max_unsent_of_connection: usize,
 }
 
-/// What is in use of the limits.
+/// The current use of the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpUsage {
     /// Slots for API requests that are free.
@@ -48,8 +49,8 @@ impl HttpLimits {
     /// The memory for bodies by default, in bytes.
     pub const DEFAULT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
-    /// Creates limits: the number of API requests that run concurrently, and the bytes of memory for bodies, one half for
-    /// those of requests, one half for responses that are not sent yet.
+    /// Creates limits: the number of API requests that run concurrently, and the bytes of memory for bodies, one half
+    /// for those of requests, one half for responses that are not sent yet.
     pub fn new(max_in_flight: usize, memory_bytes: usize) -> Arc<Self> {
         let budget = memory_bytes / 2;
         Arc::new(Self {

@@ -19,12 +19,12 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::problem::Problem;
 use crate::server::connection::{ClientConnection, InFlightRequest};
 
-/// The most bytes that a connection takes at a time. An abort can't release what it has taken: with HTTP/2 one chunk of each
-/// stream, even while the client's window is closed.
+/// The most bytes that a connection takes at a time. An abort can't release what it has taken: with HTTP/2 one chunk of
+/// each stream, even while the client's window is closed.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Responses up to this size are sent even if the memory is used up: the outcome of a command, errors, health. The number
-/// of requests bounds them.
+/// Responses up to this size are sent even if the memory is used up: the outcome of a command, errors, health. The
+/// number of requests bounds them.
 const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// A response whose client has not read all of it.
@@ -38,7 +38,7 @@ struct UnsentResponse {
 }
 
 struct State {
-    /// What the connection has not taken yet.
+    /// The data that the connection has not accepted yet.
     rest: Bytes,
     /// Whether chunks of `rest` are copied, because a slice of it would keep all of it in memory.
     copies_chunks: bool,

@@ -51,7 +51,7 @@ impl Load {
         Self { token, acknowledged, stop, writers }
     }
 
-    /// What was acknowledged so far.
+    /// The acknowledged events so far.
     pub fn acknowledged(&self) -> Acknowledged {
         lock(&self.acknowledged).clone()
     }

@@ -21,76 +21,78 @@ fn names(folder: &std::path::Path) -> Vec<String> {
     names
 }
 
-fn manifest(setting: &TestLog, backup: &str) -> Value {
-    serde_json::from_slice(&fs::read(setting.path(backup).join("manifest.json")).expect("a manifest"))
+fn manifest(test_log: &TestLog, backup: &str) -> Value {
+    serde_json::from_slice(&fs::read(test_log.path(backup).join("manifest.json")).expect("a manifest"))
         .expect("JSON")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_a_sound_copy_and_a_manifest_that_only_their_owner_can_read() {
-    let setting = TestLog::sqlite().await;
-    let made = setting.run(&["backup", "--out", "backups/first"]).expect(0);
-    let backup = setting.path("backups/first");
+    let test_log = TestLog::sqlite().await;
+    let made = test_log.run(&["backup", "--out", "backups/first"]).expect(0);
+    let backup = test_log.path("backups/first");
     assert_eq!(names(&backup), ["events.db", "manifest.json"]);
     assert_eq!(fs::metadata(&backup).expect("a folder").permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(backup.join("events.db")).expect("a copy").permissions().mode() & 0o777, 0o600);
-    let manifest = manifest(&setting, "backups/first");
-    let log = setting.log().await;
+    let manifest = manifest(&test_log, "backups/first");
+    let log = test_log.log().await;
     assert_eq!(manifest["log"], log.log_id().await.expect("an id").0.to_string());
     assert_eq!((&manifest["events"], &manifest["position"]), (&EVENTS.into(), &EVENTS.into()));
-    let verified = setting.run(&["audit", "verify"]).expect(0);
+    let verified = test_log.run(&["audit", "verify"]).expect(0);
     let root = manifest["root"].as_str().expect("a root");
     assert!(made.stdout.contains(root) && verified.stdout.contains(root), "{made:?} {verified:?}");
     let copy = SqliteEventStore::open_read_only(&backup.join("events.db")).expect("a log");
-    assert_eq!(copy.read_all(Position::START, 100).await.expect("the copy"), setting.events().await);
+    assert_eq!(copy.read_all(Position::START, 100).await.expect("the copy"), test_log.events().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_compared_with_a_backup() {
-    let setting = TestLog::sqlite().await;
-    setting.run(&["backup", "--out", "backup"]).expect(0);
+    let test_log = TestLog::sqlite().await;
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
     // It may have grown since.
     let one = ["audit", "keygen", "--out", "audit.key"];
-    setting.run_without_log(&one).expect(0);
-    setting.run(&["audit", "checkpoint", "--key", "audit.key", "--out", "signed", "--reason", "x"]).expect(0);
+    test_log.run_without_log(&one).expect(0);
+    test_log
+        .run(&["audit", "checkpoint", "--key", "audit.key", "--out", "signed", "--reason", "x"])
+        .expect(0);
     let verify = ["audit", "verify", "--backup", "backup"];
-    let holds = setting.run(&verify).expect(0);
+    let holds = test_log.run(&verify).expect(0);
     assert!(holds.stdout.contains("the log holds every event of the backup"), "{holds:?}");
 
-    let file = rusqlite::Connection::open(setting.path("events.db")).expect("the file");
+    let file = rusqlite::Connection::open(test_log.path("events.db")).expect("the file");
     file.execute("DELETE FROM events WHERE position = 12", []).expect("one event less");
-    let lost = setting.run(&verify).expect(1);
+    let lost = test_log.run(&verify).expect(1);
     assert!(lost.stdout.contains("does not hold the events of the backup"), "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_never_replaces_another() {
-    let setting = TestLog::sqlite().await;
-    setting.run(&["backup", "--out", "backup"]).expect(0);
-    let before = manifest(&setting, "backup");
-    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    let test_log = TestLog::sqlite().await;
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    let before = manifest(&test_log, "backup");
+    let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("is not empty"), "{refused:?}");
-    assert_eq!(manifest(&setting, "backup"), before);
+    assert_eq!(manifest(&test_log, "backup"), before);
     // An empty folder is taken.
-    fs::create_dir(setting.path("mounted")).expect("a folder");
-    setting.run(&["backup", "--out", "mounted"]).expect(0);
+    fs::create_dir(test_log.path("mounted")).expect("a folder");
+    test_log.run(&["backup", "--out", "mounted"]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_log_leaves_no_backup() {
-    let setting = TestLog::sqlite().await;
-    fill_more(&setting).await;
-    let path = setting.path("events.db");
+    let test_log = TestLog::sqlite().await;
+    fill_more(&test_log).await;
+    let path = test_log.path("events.db");
     let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
     let size = file.metadata().expect("its size").len();
     file.write_all_at(&vec![0xa5; usize::try_from(size / 3).expect("a size")], size / 3).expect("damage");
-    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("there is no backup"), "{refused:?}");
-    assert!(!setting.path("backup").exists());
+    assert!(!test_log.path("backup").exists());
 }
 
 /// Makes the log large enough for several pages.
-async fn fill_more(setting: &TestLog) {
+async fn fill_more(test_log: &TestLog) {
     let other = TestLog { name: "large", folder: folder(), server: None };
     fill(&*other.log().await, 3_000).await;
     rusqlite::Connection::open(other.path("events.db"))
@@ -98,17 +100,17 @@ async fn fill_more(setting: &TestLog) {
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         .expect("one file");
     for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(setting.path(&format!("events.db{suffix}")));
+        let _ = fs::remove_file(test_log.path(&format!("events.db{suffix}")));
     }
-    fs::copy(other.path("events.db"), setting.path("events.db")).expect("a copy");
+    fs::copy(other.path("events.db"), test_log.path("events.db")).expect("a copy");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_in_kurrentdb_is_left_to_the_tools_of_kurrentdb() {
-    let setting = TestLog::kurrentdb().await;
-    let refused = setting.run(&["backup", "--out", "backup"]).expect(2);
+    let test_log = TestLog::kurrentdb().await;
+    let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
-    assert!(!setting.path("backup").exists());
+    assert!(!test_log.path("backup").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

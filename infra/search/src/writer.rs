@@ -23,9 +23,9 @@ use crate::schema::{Fields, schema};
 /// The number of indexing threads. Each writes a segment of its own, so a small commit uses only one of them.
 const INDEXING_THREADS: usize = 2;
 
-/// Bytes of memory per indexing thread for terms that are not on disk yet. A commit that needs more is written as several
-/// segments. A rebuild commits as much as fits, because larger segments are cheaper per message. Between commits, the
-/// memory is free.
+/// Bytes of memory per indexing thread for terms that are not on disk yet. A commit that needs more is written as
+/// several segments. A rebuild commits as much as fits, because larger segments are cheaper per message. Between
+/// commits, the memory is free.
 const MEMORY_PER_THREAD: usize = 64_000_000;
 
 /// Messages per call of tantivy's `run`. tantivy checks its memory budget after each call.
@@ -71,12 +71,12 @@ impl BoxedDocument {
 }
 
 impl TantivyIndexWriter {
-    /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the index to
-    /// verify their checksums (about a second per gigabyte in the page cache).
+    /// Opens the index in a folder for writing, and creates folder and index if missing. Reads all files of the index
+    /// to verify their checksums (about a second per gigabyte in the page cache).
     ///
     /// # Errors
-    /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or has
-    /// another version; then [`Self::recreate`] helps.
+    /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
+    /// has another version; then [`Self::recreate`] helps.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
         let (index, mut origin) = match folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
@@ -94,8 +94,8 @@ impl TantivyIndexWriter {
         Ok((Self { dir: dir.to_owned(), fields: schema().1, reader, writer: Some(writer) }, origin))
     }
 
-    /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and creates
-    /// a new index. Readers keep the old snapshot until they refresh.
+    /// Quarantines the folder as `<dir>.damaged-<unix milliseconds>`, in place of the one quarantined before, and
+    /// creates a new index. Readers keep the old snapshot until they refresh.
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open.
@@ -177,7 +177,7 @@ impl TantivyIndexWriter {
         Ok(())
     }
 
-    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation. Durable and atomic.
+    /// Replaces the log id of the checkpoint: the log continues as a new incarnation. Durable and atomic.
     pub fn adopt_log(&mut self, log: LogId) -> Result<(), SearchError> {
         self.recover()?;
         let next = ProjectionCheckpoint { log: Some(log), ..self.checkpoint() };
@@ -256,12 +256,12 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
 ///
 /// A new writer gives its first operation the number (opstamp) of the last commit. Two things would go wrong:
 ///
-/// - tantivy would take a deletion with that number for part of the last commit. A merge that was interrupted and starts
-///   again with the first documents skips it in segments whose deletions are as of that commit, applies it in the others,
-///   and marks the merged segment as having it applied: deleted documents come back. So an empty operation uses the number
-///   up.
-/// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they exist
-///   already. It would fail on every retry. So files that no commit lists are removed.
+/// - tantivy would take a deletion with that number for part of the last commit. A merge that was interrupted and
+///   starts again with the first documents skips it in segments whose deletions are as of that commit, applies it in
+///   the others, and marks the merged segment as having it applied: deleted documents come back. So an empty operation
+///   uses the number up.
+/// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they
+///   exist already. It would fail on every retry. So files that no commit lists are removed.
 fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {
     let no_operations: [UserOperation<BoxedDocument>; 0] = [];
     writer.run(no_operations).map_err(classify_error)?;

@@ -20,9 +20,9 @@ use crate::proof::log_root::LogRoot;
 
 /// Copies a log into the new or empty folder `out`, and verifies the copy.
 ///
-/// `log_file` is the file of `log`. The copy is a snapshot of one moment; processes go on appending. It is then opened and
-/// checked, and its events are compared with those of the log. `on_progress` receives the number of events read so far:
-/// each is read twice. After a failure, the copy is removed.
+/// `log_file` is the file of `log`. The copy is a snapshot of one moment; processes continue to append. It is then
+/// opened and checked, and its events are compared with those of the log. `on_progress` receives the number of events
+/// read so far: each is read twice. After a failure, the copy is removed.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,

@@ -56,7 +56,7 @@ pub enum BackupError {
     Altered {
         /// The name of the file.
         file: &'static str,
-        /// What differs.
+        /// The difference.
         property: &'static str,
     },
     /// The copy and the log differ up to the end of the copy.

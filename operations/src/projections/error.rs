@@ -35,7 +35,7 @@ pub enum ProjectionsError {
     /// The operator action could not be recorded.
     #[error(transparent)]
     OperatorAction(#[from] OperatorActionError),
-    /// What the command refers to does not exist.
+    /// The subject of the command does not exist.
     #[error("{0}")]
     NotFound(String),
     /// Another process works on the generation.

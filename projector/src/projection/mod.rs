@@ -32,17 +32,18 @@ pub trait Projection: Send + 'static {
     /// Returns the dead letters, on which operator actions are applied.
     fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue;
 
-    /// Checks that the stored checkpoint is still the one in memory. A remote engine may have lost its last commits, and
-    /// while no event arrives, nothing else would detect that.
+    /// Checks that the stored checkpoint is still the one in memory. A remote engine may have lost its last commits,
+    /// and while no event arrives, nothing else would detect that.
     async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation, which has all events that are folded in.
+    /// Replaces the log id of the checkpoint: the log continues as a new incarnation, which has all events that are
+    /// folded in.
     async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError>;
 
-    /// Folds the events that follow the checkpoint, and moves the checkpoint to `up_to`, in one commit. A long batch may
-    /// be committed in chunks, of which each moves the checkpoint to its end.
+    /// Folds the events that follow the checkpoint, and moves the checkpoint to `up_to`, in one commit. A long batch
+    /// may be committed in chunks, of which each moves the checkpoint to its end.
     ///
     /// Ignores operator actions: callers that read the log use
     /// [`advance_projection`](crate::dead_letters::advance_projection), which applies them.
@@ -54,8 +55,8 @@ pub trait Projection: Send + 'static {
     ) -> Result<(), ProjectionError>;
 }
 
-/// Checks that a projection was folded from this log or from an earlier incarnation of it, and adopts the log's current id
-/// in the latter case. Returns the log's id.
+/// Checks that a projection was folded from this log or from an earlier incarnation of it, and adopts the log's current
+/// id in the latter case. Returns the log's id.
 pub async fn ensure_log_matches(
     projection: &mut dyn Projection,
     event_store: &dyn EventStore,

@@ -51,7 +51,7 @@ impl Stores {
         self.generation(1)
     }
 
-    /// Damages the first generation, which nobody has open and which holds a thousand messages.
+    /// Damages the first generation, which no process has open and which holds a thousand messages.
     pub async fn damage(&self) {
         match (&self.database, self.projection) {
             (Some(_), _) => self.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await,
@@ -78,8 +78,8 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
-    /// Leaves what a crash leaves after the stored projection was quarantined, and before a new one exists. In Postgres,
-    /// both are one transaction.
+    /// Leaves what a crash leaves after the stored projection was quarantined, and before a new one exists. In
+    /// Postgres, both are one transaction.
     pub async fn crash_in_recreate(&self) {
         match (&self.database, self.projection) {
             (Some(_), _) => {

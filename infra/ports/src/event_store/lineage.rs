@@ -1,8 +1,9 @@
 //! The incarnations of a log.
 //!
-//! A log that is set back to an earlier state, by a restore or because it lost events, goes on as a new incarnation with a
-//! [`LogId`] of its own. Its lineage says which events it shares with the incarnations before it. So positions that were
-//! taken from the lost events are recognized and refused: they don't match the events that get these positions now.
+//! A log that is set back to an earlier state, by a restore or because it lost events, continues as a new incarnation
+//! with a [`LogId`] of its own. Its lineage says which events it shares with the incarnations before it. So positions
+//! that were taken from the lost events are recognized and refused: they don't match the events that get these
+//! positions now.
 
 use chat_domain::{Position, Timestamp};
 use thiserror::Error;
@@ -123,8 +124,8 @@ impl LogLineage {
         }
     }
 
-    /// The last position of a log whose events this log kept: the highest possible one for the current incarnation. `None`
-    /// for a log that this one neither descends from nor replaces.
+    /// The last position of a log whose events this log kept: the highest possible one for the current incarnation.
+    /// `None` for a log that this one neither descends from nor replaces.
     fn kept_up_to(&self, log: LogId) -> Option<Position> {
         let after = match self.later.iter().position(|incarnation| incarnation.log == log) {
             Some(index) => &self.later[index + 1..],

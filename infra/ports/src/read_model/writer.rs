@@ -1,4 +1,5 @@
-//! The write side of the port: the rows that a projection loads before it folds events, and the changes that it commits.
+//! The write side of the port: the rows that a projection loads before it folds events, and the changes that it
+//! commits.
 
 use async_trait::async_trait;
 use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Timestamp, Version};
@@ -49,7 +50,7 @@ pub trait ReadModelWriter: Send + Sync + 'static {
     /// stores nothing if the checkpoint is not at [`ReadModelChanges::from`] of [`ReadModelChanges::log`].
     async fn commit(&self, changes: ReadModelChanges) -> Result<(), ReadModelError>;
 
-    /// Replaces the log id of the checkpoint: the log goes on as a new incarnation. Returns
+    /// Replaces the log id of the checkpoint: the log continues as a new incarnation. Returns
     /// [`ReadModelError::CheckpointMoved`] and stores nothing if the checkpoint is not `from`.
     async fn adopt_log(&self, from: ProjectionCheckpoint, log: LogId) -> Result<(), ReadModelError>;
 }
