@@ -99,7 +99,7 @@ problem_responses!(pub(crate) ShowFails:
 /// tried in a transaction that is rolled back.
 #[utoipa::path(
     get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
-    params(("position" = u64, Path, description = "The event's position in the log", example = 42)),
+    params(("position" = u64, Path, description = "The event's position in the log", example = 1)),
     security(("admin" = [])),
     responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowFails),
 )]

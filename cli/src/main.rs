@@ -9,6 +9,7 @@ mod engines;
 mod failure;
 mod logging;
 mod operator;
+mod private_files;
 mod process;
 mod projection_name;
 mod query_side;
@@ -26,6 +27,7 @@ use crate::args::{Arguments, Task};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    private_files::restrict_new_files();
     // rustls can't choose between the two linked providers. Installing one fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().task() {

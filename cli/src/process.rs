@@ -15,7 +15,6 @@ use chat_ports::event_store::{EventStore, EventStoreError, LogId, LogLineage};
 use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
-use chat_web::admin_auth::AdminAccess;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
@@ -29,6 +28,7 @@ use crate::banner;
 use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
 use crate::failure::Failure;
 use crate::logging;
+use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
 use crate::readiness::ReadinessChecks;
 use crate::serve_options::{Role, ServeOptions};
@@ -71,6 +71,7 @@ fn check_exposure(options: &ServeOptions, address: SocketAddr) -> Result<(), Fai
 async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Result<(), Failure> {
     let stop = signals::shutdown_signal()?;
     let locations = StorageLocations::from_options(&options.engines, options.redis_url.as_deref())?;
+    private_files::restrict_existing(&locations);
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
     tokio::spawn(metrics.clone().run_upkeep());
@@ -129,7 +130,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     let mut apis = ApiSet::default();
     let writer_task =
         writer.map(|(commands, task)| {
-            let routes = chat_command_api::routes::router(commands.clone());
+            let routes = chat_command_api::routes::router(commands.clone(), options.app_creation_access());
             let api = ApiRoutes::commands(routes);
             apis.served.push(api.with_outer_layer(|routes| {
                 chat_command_api::routes::with_consistency_tokens(routes, commands)
@@ -219,6 +220,7 @@ fn http_options(
         shared_rate_limits: coordination.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
         deadline: Duration::from_secs(options.request_timeout),
+        host_policy: options.host_policy(),
         ..HttpOptions::default()
     }
 }
@@ -240,7 +242,7 @@ fn add_query_and_admin_apis(
         event_store: Arc::clone(&event_store),
         lineage,
     };
-    let access = options.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token);
+    let access = options.admin_access();
     let api = QueryApi::new(ports, progress, access.clone());
     apis.served.push(ApiRoutes::queries(chat_query_api::router(api.clone())));
     let active = switch_over.active();

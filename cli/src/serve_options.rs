@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chat_domain::projection::ProjectionName;
-use chat_web::admin_auth::AdminToken;
+use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::client_address::TrustedProxies;
+use chat_web::host_policy::{AllowedHosts, HostPolicy};
 use chat_web::rate_limit::RateLimit;
 use clap::{Args, ValueEnum};
 
@@ -18,6 +19,15 @@ pub(crate) enum LogFormat {
     Pretty,
     /// One JSON object a line
     Json,
+}
+
+/// Who may create apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AppCreation {
+    /// Everyone who reaches the server
+    Open,
+    /// Holders of the admin token
+    Admin,
 }
 
 /// Options of a serving process. Not `Debug`: URLs and the admin token are secrets.
@@ -33,6 +43,19 @@ pub(crate) struct ServeOptions {
     /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
     pub(crate) admin_token: Option<AdminToken>,
+    /// Hosts that requests may be for besides loopback ones while there is no admin token, as chat.example,10.0.0.7; with
+    /// an admin token any host is answered [default: none]
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "HOSTS", conflicts_with = "admin_token")]
+    pub(crate) allowed_hosts: Option<AllowedHosts>,
+    /// Who may create apps: everyone, or only holders of the admin token
+    #[arg(
+        long,
+        env = "APP_CREATION",
+        value_name = "WHO",
+        default_value = "open",
+        requires_if("admin", "admin_token")
+    )]
+    pub(crate) app_creation: AppCreation,
     /// Requests that one app may send: 100/s, 600/m or 10000/h [default: no limit]
     #[arg(long, env = "RATE_LIMIT", value_name = "LIMIT")]
     pub(crate) rate_limit: Option<RateLimit>,
@@ -87,6 +110,27 @@ pub(crate) enum Role {
 }
 
 impl ServeOptions {
+    /// Who may use admin routes.
+    pub(crate) fn admin_access(&self) -> AdminAccess {
+        self.admin_token.clone().map_or(AdminAccess::Open, AdminAccess::Token)
+    }
+
+    /// Who may create apps.
+    pub(crate) fn app_creation_access(&self) -> AdminAccess {
+        match self.app_creation {
+            AppCreation::Open => AdminAccess::Open,
+            AppCreation::Admin => self.admin_access(),
+        }
+    }
+
+    /// The hosts that requests may be for.
+    pub(crate) fn host_policy(&self) -> HostPolicy {
+        match self.admin_token {
+            Some(_) => HostPolicy::Any,
+            None => HostPolicy::LoopbackAnd(self.allowed_hosts.clone().unwrap_or_default()),
+        }
+    }
+
     /// How long a role runs the projector of a superseded generation. With everything in one process, only its own
     /// queries may still need that generation.
     pub(crate) fn keep_previous_for(&self, role: Role) -> Duration {

@@ -59,6 +59,12 @@ error_codes! {
     /// The log never issued the consistency token.
     ConsistencyTokenUnknown = "consistency_token_unknown", BAD_REQUEST, "Consistency token unknown",
         "the log of this server never issued this consistency token";
+    /// The request does not have exactly one valid host.
+    HostInvalid = "host_invalid", BAD_REQUEST, "Host invalid",
+        "the request needs one valid `Host`, or `:authority` in HTTP/2";
+    /// The request's `Host`, `Origin` or `Sec-Fetch-Site` is that of another site.
+    OriginRefused = "origin_refused", FORBIDDEN, "Origin refused",
+        "without an admin token the server refuses requests of pages of other sites";
     /// A request to an admin route has no credentials.
     AdminTokenMissing = "admin_token_missing", UNAUTHORIZED, "Admin token missing",
         "this route needs `Authorization: Bearer` with the admin token";

@@ -31,6 +31,7 @@ pub mod consistency;
 mod docs;
 pub mod error_code;
 pub mod extract;
+pub mod host_policy;
 pub mod http_limits;
 mod load_limits;
 mod log_throttle;

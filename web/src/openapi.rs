@@ -70,7 +70,16 @@ pub use utoipa::IntoResponses;
 pub type ResponseMap = BTreeMap<String, RefOr<Response>>;
 
 /// Errors that any API route may return.
-const COMMON_ERRORS: &[ErrorCode] = &[ErrorCode::RateLimited, ErrorCode::Internal, ErrorCode::Overloaded];
+const COMMON_ERRORS: &[ErrorCode] = &[
+    ErrorCode::HostInvalid,
+    ErrorCode::OriginRefused,
+    ErrorCode::RateLimited,
+    ErrorCode::Internal,
+    ErrorCode::Overloaded,
+];
+
+/// Errors that any route may return, also those outside the APIs.
+const HOST_ERRORS: &[ErrorCode] = &[ErrorCode::HostInvalid, ErrorCode::OriginRefused];
 
 #[doc(hidden)]
 pub fn problem_responses(codes: &[ErrorCode]) -> ResponseMap {
@@ -148,6 +157,16 @@ impl Modify for AdminScheme {
     }
 }
 
+/// Describes the problems that the check of the host may return, for every operation in `document`.
+pub(crate) fn add_host_problems(document: &mut utoipa::openapi::OpenApi) {
+    for operation in document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
+        for code in HOST_ERRORS {
+            let status = code.status().as_u16().to_string();
+            operation.responses.responses.entry(status).or_insert_with(|| problem_response(&[*code]).into());
+        }
+    }
+}
+
 /// Describes a header of every response with status 2xx or 304 in `document`, unless the response describes it itself.
 pub fn add_success_header<T: PartialSchema>(
     document: &mut utoipa::openapi::OpenApi,
@@ -167,16 +186,18 @@ pub fn add_success_header<T: PartialSchema>(
     }
 }
 
+// Optional parameters have no examples: the reference at `/docs` would fill them in and send them.
+
 /// The request headers of every query, for its `params(…)`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documentation only: the extractor `Freshness` reads the headers")]
 pub struct FreshnessHeaders {
     /// From an earlier response: this response reflects at least the same state. Waits until it can.
-    #[param(rename = "Consistency-Token", example = "v1-rs")]
+    #[param(rename = "Consistency-Token")]
     consistency_token: Option<String>,
     /// `wait=SECONDS`: how long to wait for the token. 2 by default, 10 at most.
-    #[param(rename = "Prefer", example = "wait=5")]
+    #[param(rename = "Prefer")]
     prefer: Option<String>,
 }
 
@@ -186,7 +207,7 @@ pub struct FreshnessHeaders {
 #[expect(dead_code, reason = "documentation only: the extractor `IfNoneMatch` reads the header")]
 pub struct IfNoneMatchHeader {
     /// `ETag`s of the versions that the client has cached.
-    #[param(rename = "If-None-Match", example = "\"1\"")]
+    #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
 
@@ -197,6 +218,6 @@ pub struct IfNoneMatchHeader {
 pub struct IdempotencyKeyHeader {
     /// 1 to 255 visible ASCII characters, bare or as a quoted string, for example a random UUID for each command. A command
     /// with the same key, payload and path is executed once in 24 hours and gets the same response each time.
-    #[param(rename = "Idempotency-Key", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
+    #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
 }

@@ -11,11 +11,13 @@ use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method};
 use tower::{Layer, Service};
 use tracing::debug;
 
 use crate::client_address::TrustedProxies;
+use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::metrics::http::HttpMetrics;
 use crate::problem::Problem;
@@ -24,13 +26,14 @@ use crate::request_context::{RequestContext, X_REQUEST_ID};
 use crate::server::connection::ClientConnection;
 use crate::unsent_response;
 
-/// The layer that creates the [`RequestContext`], turns panics into problems, renders problems, accounts for the memory of
-/// bodies, and logs and counts requests.
+/// The layer that creates the [`RequestContext`], checks the host, turns panics into problems, renders problems, accounts
+/// for the memory of bodies, and logs and counts requests.
 #[derive(Clone)]
 pub(crate) struct RequestMiddlewareLayer(Arc<SharedState>);
 
 struct SharedState {
     trusted_proxies: TrustedProxies,
+    host_policy: HostPolicy,
     limits: Arc<HttpLimits>,
     http_metrics: HttpMetrics,
 }
@@ -47,8 +50,13 @@ pub(crate) struct RequestMiddleware<S> {
 pub(crate) struct CustomErrorBody;
 
 impl RequestMiddlewareLayer {
-    pub(crate) fn new(trusted_proxies: TrustedProxies, limits: Arc<HttpLimits>) -> Self {
-        Self(Arc::new(SharedState { trusted_proxies, limits, http_metrics: HttpMetrics::default() }))
+    pub(crate) fn new(
+        trusted_proxies: TrustedProxies,
+        host_policy: HostPolicy,
+        limits: Arc<HttpLimits>,
+    ) -> Self {
+        let http_metrics = HttpMetrics::default();
+        Self(Arc::new(SharedState { trusted_proxies, host_policy, limits, http_metrics }))
     }
 }
 
@@ -88,17 +96,21 @@ where
         }
         let memory = RequestMemory::new(&self.shared.limits);
         request.extensions_mut().insert(Arc::clone(&memory));
-        let call = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let call = self.shared.host_policy.check(&request).and_then(|()| {
+            catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|panic| panicked(&*panic))
+        });
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let result = match call {
-                Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
-                Err(panic) => Err(panic),
+                Ok(future) => {
+                    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| panicked(&*panic))
+                }
+                Err(problem) => Err(problem),
             };
             let mut response = match result {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
-                Err(panic) => Problem::internal(panic_message(&*panic)).into_response(),
+                Err(problem) => problem.into_response(),
             };
             // The body of the request is done with.
             drop(memory);
@@ -140,6 +152,11 @@ fn finish_response(context: &RequestContext, response: &mut Response) {
         problem.log(context.request_id());
         problem.render(context.request_id(), response);
     }
+    // Bodies, `Location` and `Link` hold the credentials of apps: caches store only what is the same for everyone.
+    let is_public = |control: &HeaderValue| control.as_bytes().starts_with(b"public");
+    if !response.headers().get(CACHE_CONTROL).is_some_and(is_public) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     if let Ok(id) = HeaderValue::from_str(context.request_id()) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -159,8 +176,8 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Problem {
     let message =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a handler panicked: {}", message.unwrap_or("no message"))
+    Problem::internal(format!("a handler panicked: {}", message.unwrap_or("no message")))
 }

@@ -1,8 +1,8 @@
 //! The router of a process: API routes, system routes and the middleware around them.
 //!
-//! From the outside in: the request middleware (request id, problems, panics, metrics, memory of bodies), the body limit, then, around API
-//! routes only, the rate limit, the concurrency limit and the deadline. So health checks and metrics are served however
-//! busy the APIs are.
+//! From the outside in: the request middleware (request id, host check, problems, panics, metrics, memory of bodies), the
+//! body limit, then, around API routes only, the rate limit, the concurrency limit and the deadline. So health checks and
+//! metrics are served however busy the APIs are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::client_address::TrustedProxies;
 use crate::error_code::ErrorCode;
+use crate::host_policy::HostPolicy;
 use crate::http_limits::HttpLimits;
 use crate::load_limits::{Deadline, LoadLimits};
 use crate::openapi;
@@ -40,6 +41,8 @@ pub struct HttpOptions {
     pub shared_rate_limits: Option<Arc<dyn SharedRateLimiter>>,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
+    /// The hosts that requests may be for.
+    pub host_policy: HostPolicy,
 }
 
 impl Default for HttpOptions {
@@ -51,6 +54,7 @@ impl Default for HttpOptions {
             rate_limit: None,
             shared_rate_limits: None,
             trusted_proxies: TrustedProxies::default(),
+            host_policy: HostPolicy::default(),
         }
     }
 }
@@ -161,7 +165,11 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     };
     // Each call of `layer` boxes every route again, and each request clones all boxes of its route: so one call for both.
     routes.layer((
-        RequestMiddlewareLayer::new(options.trusted_proxies.clone(), Arc::clone(&options.limits)),
+        RequestMiddlewareLayer::new(
+            options.trusted_proxies.clone(),
+            options.host_policy.clone(),
+            Arc::clone(&options.limits),
+        ),
         DefaultBodyLimit::max(options.max_body_bytes),
     ))
 }

@@ -16,7 +16,7 @@ use utoipa::{OpenApi, ToSchema};
 use crate::docs;
 use crate::error_code::ErrorCode;
 use crate::metrics::Metrics;
-use crate::openapi::SYSTEM;
+use crate::openapi::{self, SYSTEM};
 use crate::problem::{Problem, ProblemBody};
 
 /// Reports the health of the process's parts, for `/readyz`.
@@ -109,7 +109,9 @@ impl SystemServices {
 
 /// Returns the OpenAPI document of the system routes.
 pub(crate) fn openapi_document() -> utoipa::openapi::OpenApi {
-    SystemApiDoc::openapi()
+    let mut document = SystemApiDoc::openapi();
+    openapi::add_host_problems(&mut document);
+    document
 }
 
 #[derive(OpenApi)]

@@ -273,7 +273,7 @@ async fn a_request_over_the_memory_for_bodies_is_refused_with_retry_after() {
 async fn an_unfinished_upload_gives_its_slot_to_the_next_request() {
     let server = start(HttpLimits::new(1, 8 * MIB), Duration::from_hours(1)).await;
     let mut upload = server.connect().await;
-    upload.write_all(b"POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
+    upload.write_all(b"POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
     server.wait_for(|usage| usage.free_slots == 0).await;
     while server.status("GET", "/small", "").await != 200 {}
     assert_eq!(read_status(&mut upload).await, 408);

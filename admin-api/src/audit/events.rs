@@ -26,7 +26,6 @@ use crate::query_params::{malformed_parameter, parse_number};
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
     /// `newest` (the default) or `oldest` first.
-    #[param(example = "newest")]
     order: Option<String>,
     /// The most events on a page, 1 to 1,000; 50 by default.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1_000)]
@@ -83,7 +82,7 @@ pub(super) async fn list_events(
 #[expect(dead_code, reason = "only for the OpenAPI document: `load_event` reads the path")]
 pub(super) struct EventPath {
     /// The event's position in the log, or its id.
-    #[param(example = "17")]
+    #[param(example = "1")]
     event: String,
 }
 

@@ -12,18 +12,15 @@ use crate::query_params::malformed_parameter;
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FilterParams {
-    /// Events of this stream.
-    #[param(example = "chat-operations")]
+    /// Events of this stream: `chat-operations`, `app-TOKEN` or `chat-TOKEN-NUMBER`.
     stream: Option<String>,
     /// Events of this app and its chats.
-    #[param(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT")]
     app: Option<String>,
     /// Events of this chat of the app.
     #[param(value_type = Option<u64>, minimum = 1)]
     chat: Option<String>,
-    /// Events of one of these types, separated by commas.
+    /// Events of one of these types, separated by commas: `MessageEdited,MessageDeleted`.
     #[serde(rename = "type")]
-    #[param(example = "MessageEdited,MessageDeleted")]
     types: Option<String>,
     /// Events caused by this kind of actor (app, admin, operator, anonymous, system), or by the operator of this name.
     actor: Option<String>,
@@ -31,11 +28,9 @@ pub(super) struct FilterParams {
     address: Option<String>,
     /// Events of this request or trace.
     correlation: Option<String>,
-    /// Events not older than this.
-    #[param(example = "2h")]
+    /// Events not older than this: `30m`, `2h`.
     since: Option<String>,
     /// Events recorded at this time or later: RFC 3339, or a date.
-    #[param(example = "2026-09-21T14:13:20Z")]
     from: Option<String>,
     /// Events recorded at this time or earlier.
     to: Option<String>,

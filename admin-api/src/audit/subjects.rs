@@ -34,7 +34,7 @@ pub(super) struct PointParams {
 #[into_params(parameter_in = Query)]
 pub(super) struct RangeParams {
     /// The start of the difference: after the event at this position, or the last one recorded by this time.
-    #[param(value_type = String, required, example = "17")]
+    #[param(value_type = String, required, example = "1")]
     from: Option<String>,
     /// The end of the difference: with the event at this position, or the last one recorded by this time.
     #[param(value_type = String, required, example = "2026-09-21T14:13:20Z")]

@@ -44,7 +44,7 @@ pub(super) struct TailParams {
 pub(super) struct LastEventId {
     /// The `id` of the last received event. The tail continues after it, regardless of `last` and `after`. Browsers send it
     /// automatically.
-    #[param(rename = "Last-Event-ID", value_type = Option<u64>, example = 17)]
+    #[param(rename = "Last-Event-ID", value_type = Option<u64>)]
     last_event_id: Option<String>,
 }
 

@@ -67,7 +67,7 @@ impl RawConnection {
 
     /// Gets a path. Another status than 200 is an error.
     pub fn get(&mut self, path: &str) -> io::Result<&[u8]> {
-        let response = self.exchange(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").as_bytes())?;
+        let response = self.exchange(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
         if response.status == 200 { Ok(response.body) } else { Err(unexpected_status(response.status)) }
     }
 }

@@ -41,7 +41,7 @@ pub struct Gets {
 impl RequestSource for Gets {
     fn write(&self, nth: u64, request: &mut Vec<u8>) -> bool {
         // Writing to a Vec can't fail.
-        let _ = write!(request, "GET {} HTTP/1.1\r\nhost: bench\r\n\r\n", cycled(&self.paths, nth));
+        let _ = write!(request, "GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", cycled(&self.paths, nth));
         true
     }
 }
@@ -51,7 +51,7 @@ pub fn write_post(request: &mut Vec<u8>, path: &str, body: &str) {
     // Writing to a Vec can't fail.
     let _ = write!(
         request,
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
 }

@@ -86,6 +86,22 @@ impl StorageLocations {
         ProjectionLocations { read_model: self.read_model.storage(), search_index: self.search_index.clone() }
     }
 
+    /// The paths of the data that is on this machine.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let event_store = match &self.event_store {
+            EventStoreLocation::Sqlite(path) => Some(path),
+            #[cfg(feature = "kurrentdb")]
+            EventStoreLocation::KurrentDb(_) => None,
+        };
+        let read_model = match &self.read_model {
+            ReadModelLocation::Sqlite(path) => Some(path),
+            #[cfg(feature = "postgres")]
+            ReadModelLocation::Postgres(_) => None,
+        };
+        let folders = [&self.search_index, &self.idempotency_keys];
+        folders.into_iter().chain(event_store).chain(read_model).cloned().collect()
+    }
+
     /// Describes where numbers are reserved.
     pub(crate) fn describe_counters(&self) -> String {
         #[cfg(feature = "redis")]

@@ -13,7 +13,7 @@ pub(super) fn escaped(text: &str) -> String {
             '\n' => shown.push_str("\\n"),
             '\t' => shown.push_str("\\t"),
             '\r' => shown.push_str("\\r"),
-            character if character.is_control() || is_bidi_or_invisible(character) => {
+            character if character.is_control() || is_misleading(character) => {
                 shown.extend(character.escape_unicode());
             }
             character => shown.push(character),
@@ -37,10 +37,15 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
     }
 }
 
-/// Whether the character changes the direction of text or is invisible, so that the text is not what it seems.
-fn is_bidi_or_invisible(character: char) -> bool {
+/// Whether a character is invisible or changes the order of others, so that what is read is not what is there: Unicode's
+/// default-ignorable characters, its direction and annotation controls, and the separators of lines and paragraphs. Joiners
+/// and variation selectors of emoji are among them.
+fn is_misleading(character: char) -> bool {
     matches!(character,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Cuts the text to a number of columns, with an ellipsis if something is cut.
@@ -86,6 +91,26 @@ mod tests {
         assert_eq!(escaped("\u{1b}[31m\u{7f}\u{9b}"), "\\u{1b}[31m\\u{7f}\\u{9b}");
         assert_eq!(escaped("admin\u{202e}nimda"), "admin\\u{202e}nimda");
         assert_eq!(escaped("Grüße, 世界 🦊"), "Grüße, 世界 🦊");
+    }
+
+    #[test]
+    fn characters_that_mislead_are_escaped() {
+        let direction = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter().chain('\u{202a}'..='\u{202e}');
+        let direction = direction.chain('\u{2066}'..='\u{2069}').chain('\u{206a}'..='\u{206f}');
+        let zero_width = ['\u{ad}', '\u{34f}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
+        let blank = ['\u{115f}', '\u{1160}', '\u{180e}', '\u{2028}', '\u{2029}', '\u{3164}', '\u{ffa0}'];
+        let tags_and_selectors = ('\u{e0000}'..='\u{e0fff}').chain('\u{fe00}'..='\u{fe0f}');
+        let annotations = ('\u{fff9}'..='\u{fffb}').chain('\u{1d173}'..='\u{1d17a}');
+        for character in direction.chain(zero_width).chain(blank).chain(tags_and_selectors).chain(annotations)
+        {
+            let shown = escaped(&format!("a{character}b"));
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(character)));
+        }
+        // Letters, marks and visible signs of every script are shown.
+        for text in ["مرحبا ٣", "שלום", "नमस्ते", "ภาษาไทย", "ខ្មែរ", "ᠮᠣᠩᠭᠣᠯ", "e\u{301}", "۝١"]
+        {
+            assert_eq!(escaped(text), text);
+        }
     }
 
     #[test]

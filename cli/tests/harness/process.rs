@@ -13,10 +13,12 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 14] = [
+const ENVIRONMENT: [&str; 16] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_TOKEN",
+    "ALLOWED_HOSTS",
+    "APP_CREATION",
     "RATE_LIMIT",
     "EVENT_STORE_URL",
     "DATABASE_URL",

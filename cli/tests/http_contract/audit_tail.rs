@@ -129,7 +129,7 @@ async fn a_tail_over_the_limit_is_refused() {
         let address = url.strip_prefix("http://")?.split('/').next()?.to_owned();
         let mut connection = TcpStream::connect(address).ok()?;
         connection.set_read_timeout(Some(TIMEOUT)).ok()?;
-        write!(connection, "GET {AUDIT}/tail HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        write!(connection, "GET {AUDIT}/tail HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
         let mut line = String::new();
         BufReader::new(connection).read_line(&mut line).ok()?;
         line.contains("200").then_some(())

@@ -14,6 +14,7 @@ mod bodies;
 mod chats;
 mod consistency;
 mod contract;
+mod exposure;
 mod failures;
 mod history;
 mod idempotency;

@@ -119,6 +119,8 @@ async fn every_error_code_has_a_page_at_its_type() {
     for code in [
         "malformed_json",
         "malformed_query",
+        "host_invalid",
+        "origin_refused",
         "admin_token_missing",
         "admin_token_wrong",
         "app_not_found",

@@ -22,6 +22,8 @@ mod chats;
 mod consistency;
 #[path = "../http_contract/contract.rs"]
 mod contract;
+#[path = "../http_contract/exposure.rs"]
+mod exposure;
 #[path = "../http_contract/failures.rs"]
 mod failures;
 #[path = "../http_contract/history.rs"]

@@ -5,6 +5,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppName, AppToken};
+use chat_web::admin_auth::{AdminAccess, AuthorizedAdmin};
 use chat_web::extract::{AppPath, IdempotencyKey, IfMatch, JsonBody};
 use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
@@ -53,7 +54,7 @@ struct NewApp {
 }
 
 problem_responses!(
-    CreateFails: MalformedJson, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
+    CreateFails: MalformedJson, AdminTokenMissing, AdminTokenWrong, IdempotencyInFlight, PayloadTooLarge, UnsupportedMediaType, RequestTimeout, NameBlank,
     NameTooLong, TextInvalid, IdempotencyKeyInvalid, IdempotencyKeyReused, EventStoreUnavailable, CountersUnavailable,
     OutcomeUnknown
 );
@@ -65,9 +66,11 @@ problem_responses!(
 /// Create an app
 ///
 /// The response holds the app's token, its only credential. A repetition with the same `Idempotency-Key` and name returns
-/// the same token, so the key must be as hard to guess as the token.
+/// the same token, so the key must be as hard to guess as the token. A server with `--app-creation admin` requires the admin
+/// token.
 #[utoipa::path(
     post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = NewName,
+    security((), ("admin" = [])),
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
             ("Location" = String, description = "The location of the app"),
@@ -77,6 +80,8 @@ problem_responses!(
     ),
 )]
 pub(super) async fn create_app(
+    _: AuthorizedAdmin,
+    State(app_creation): State<AdminAccess>,
     State(service): State<CommandService>,
     context: RequestContext,
     uri: OriginalUri,
@@ -86,7 +91,11 @@ pub(super) async fn create_app(
     let name = body.parse()?;
     let key = key.map(|key| FingerprintedKey::new(key, name.as_str()));
     let command = Command::CreateApp { app: generate_token()?, name: name.clone() };
-    let metadata = context.metadata(command.name(), ActorKind::Anonymous);
+    let actor = match app_creation {
+        AdminAccess::Open => ActorKind::Anonymous,
+        AdminAccess::Token(_) => ActorKind::Admin,
+    };
+    let metadata = context.metadata(command.name(), actor);
     let outcome = service.execute(command, metadata, key).await?;
     let token = outcome.app.expose();
     let body = AppCreated {

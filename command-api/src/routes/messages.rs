@@ -23,7 +23,7 @@ use crate::service::CommandService;
 #[derive(Deserialize, ToSchema)]
 pub(super) struct NewBody {
     /// 1 to 65,536 bytes of UTF-8, not blank. Stored unchanged.
-    #[schema(example = "Hi")]
+    #[schema(example = "The quick brown fox")]
     body: String,
 }
 

@@ -6,9 +6,10 @@ mod messages;
 mod problem;
 mod responses;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use chat_web::admin_auth::AdminAccess;
 use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::openapi;
 use utoipa::openapi::OpenApi;
@@ -17,9 +18,29 @@ use utoipa_axum::routes;
 
 use crate::service::CommandService;
 
-/// All command routes and their part of the OpenAPI document. Mount them under the API's prefix.
-pub fn router(service: CommandService) -> OpenApiRouter {
-    routes().with_state(service)
+/// The state of the command routes.
+#[derive(Clone)]
+struct CommandApi {
+    service: CommandService,
+    app_creation: AdminAccess,
+}
+
+impl FromRef<CommandApi> for CommandService {
+    fn from_ref(api: &CommandApi) -> Self {
+        api.service.clone()
+    }
+}
+
+impl FromRef<CommandApi> for AdminAccess {
+    fn from_ref(api: &CommandApi) -> Self {
+        api.app_creation.clone()
+    }
+}
+
+/// All command routes and their part of the OpenAPI document. Mount them under the API's prefix. `app_creation` says who
+/// may create apps.
+pub fn router(service: CommandService, app_creation: AdminAccess) -> OpenApiRouter {
+    routes().with_state(CommandApi { service, app_creation })
 }
 
 /// The OpenAPI document of [`router`], for processes that do not serve it: every process documents the whole API.
@@ -27,7 +48,7 @@ pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }
 
-fn routes() -> OpenApiRouter<CommandService> {
+fn routes() -> OpenApiRouter<CommandApi> {
     let mut routes = OpenApiRouter::new()
         .routes(routes!(apps::create_app))
         .routes(routes!(apps::rename_app))

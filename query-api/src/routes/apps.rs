@@ -29,7 +29,7 @@ pub(super) struct App {
     #[schema(example = "9vFRRV7QaTDRcVtWjbSMWCQGQnHJAZKBPXyT", min_length = 36, max_length = 36)]
     app_token: String,
     /// The number of chats in the app.
-    #[schema(example = 2)]
+    #[schema(example = 1)]
     chat_count: u64,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]

@@ -25,7 +25,7 @@ pub(super) struct Chat {
     #[schema(example = 1, minimum = 1)]
     chat_number: u64,
     /// The number of messages, without deleted ones.
-    #[schema(example = 3)]
+    #[schema(example = 1)]
     message_count: u64,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]

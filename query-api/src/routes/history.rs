@@ -32,7 +32,7 @@ pub(super) struct MessageHistory {
 pub(super) struct MessageVersion {
     /// The message's text. Omitted if the event is the deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Hi")]
+    #[schema(example = "The quick brown fox")]
     body: Option<String>,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]

@@ -24,7 +24,7 @@ pub(super) struct Message {
     #[schema(example = 1, minimum = 1)]
     message_number: u64,
     /// The message's text.
-    #[schema(example = "Hi")]
+    #[schema(example = "The quick brown fox")]
     body: String,
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schema(value_type = String, format = DateTime, example = "2026-09-21T14:13:20.007Z")]

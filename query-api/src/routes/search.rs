@@ -23,6 +23,7 @@ use crate::response_position::{ResponsePosition, require_existing};
 
 /// A search request.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({ "query": "fox" }))]
 pub(super) struct SearchBody {
     /// Words, all of which must match. `"two words"` is a phrase. At most 1,024 bytes and 32 words.
     #[schema(example = "fox")]
@@ -92,7 +93,7 @@ pub(super) struct Hits {
     /// In the requested order.
     messages: Vec<FoundMessage>,
     /// The number of matching messages on all pages.
-    #[schema(example = 3)]
+    #[schema(example = 1)]
     total: u64,
     /// The `cursor` of the next page, or null on the last page.
     #[schema(required)]

@@ -28,7 +28,7 @@ use chat_web::consistency::ConsistencyToken;
 use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,7 +196,8 @@ impl Fixture {
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    async fn send(&self, request: Request<Body>) -> Reply {
+    async fn send(&self, mut request: Request<Body>) -> Reply {
+        request.headers_mut().insert("host", HeaderValue::from_static("localhost"));
         let response = timeout(DEADLINE, self.app.clone().oneshot(request)).await.unwrap().unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
