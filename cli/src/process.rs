@@ -8,10 +8,11 @@ use chat_admin_api::{AdminApi, AdminPorts};
 use chat_command_api::service::CommandService;
 use chat_command_api::writer::{WriterConfig, WriterHandle};
 use chat_domain::projection::ProjectionName;
+use chat_operations::log_checker::{self, LogCheckStatus};
 use chat_operations::projections::Projections;
 use chat_ports::clock;
 use chat_ports::counters::Counters;
-use chat_ports::event_store::{EventStore, EventStoreError, LogId, LogLineage};
+use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore, LogId, LogLineage};
 use chat_ports::idempotency::IdempotencyStore;
 use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchOver, SupervisorContext};
 use chat_query_api::{QueryApi, QueryPorts};
@@ -84,6 +85,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
         () = &mut stop => return Ok(()),
     };
     let coordination = CoordinationServices::for_log(&locations, log_id)?;
+    let (event_store, log_check) = start_log_check(role, event_store, options);
 
     let (shutdown, is_shutting_down) = watch::channel(false);
     let generations = follow_generations(&event_store).await?;
@@ -102,20 +104,10 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     } else {
         None
     };
-    let switch_over = if role.answers_queries() {
-        Some(
-            QuerySwitchOver::open(
-                locations.projection_locations(),
-                generations,
-                supervisor.projector_statuses(),
-            )
-            .await,
-        )
-    } else {
-        None
-    };
+    let switch_over = open_switch_over(role, &locations, generations, &supervisor).await;
     let readiness = ReadinessChecks {
         event_store: Arc::clone(&event_store),
+        log_check,
         writer: writer.as_ref().map(|(commands, _)| commands.writer().clone()),
         #[cfg(feature = "redis")]
         redis: coordination.redis().filter(|_| role.takes_commands()),
@@ -207,6 +199,37 @@ fn start_projectors(
         supervisor.supervise(projection);
     }
     supervisor
+}
+
+/// Starts to check the log for damage, if the role takes commands. A damaged log takes no appends.
+fn start_log_check(
+    role: Role,
+    event_store: Arc<dyn EventStore>,
+    options: &ServeOptions,
+) -> (Arc<dyn EventStore>, Option<watch::Receiver<LogCheckStatus>>) {
+    if !role.takes_commands() {
+        return (event_store, None);
+    }
+    let gate = AppendGate::default();
+    let event_store: Arc<dyn EventStore> = Arc::new(GatedEventStore::new(event_store, gate.clone()));
+    let (status, current) = watch::channel(LogCheckStatus::default());
+    let interval = Duration::from_secs(options.log_check_interval);
+    tokio::spawn(log_checker::run(Arc::clone(&event_store), interval, gate, status));
+    (event_store, Some(current))
+}
+
+/// Opens the readers of a role that answers queries.
+async fn open_switch_over(
+    role: Role,
+    locations: &StorageLocations,
+    generations: watch::Receiver<Generations>,
+    supervisor: &ProjectorSupervisor,
+) -> Option<QuerySwitchOver> {
+    if !role.answers_queries() {
+        return None;
+    }
+    let statuses = supervisor.projector_statuses();
+    Some(QuerySwitchOver::open(locations.projection_locations(), generations, statuses).await)
 }
 
 fn http_options(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chat_command_api::writer::WriterHandle;
 use chat_domain::Position;
+use chat_operations::log_checker::LogCheckStatus;
 use chat_ports::clock;
 use chat_ports::dead_letter::{DeadLetterCounts, DeadLetterFilter, DeadLetterQuery};
 use chat_ports::event_store::EventStore;
@@ -35,6 +36,8 @@ const LAG_WARNING_THRESHOLD: Duration = Duration::from_secs(10);
 /// The parts of this process that are checked.
 pub(crate) struct ReadinessChecks {
     pub(crate) event_store: Arc<dyn EventStore>,
+    /// The background check of the log, if this process takes commands.
+    pub(crate) log_check: Option<watch::Receiver<LogCheckStatus>>,
     /// The writer, if this process takes commands.
     pub(crate) writer: Option<WriterHandle>,
     /// The Redis that reserves numbers, if there is one.
@@ -51,6 +54,9 @@ impl Readiness for ReadinessChecks {
     async fn parts(&self) -> Vec<Part> {
         let head = with_timeout(self.event_store.head()).await;
         let mut parts = vec![part("event_store", head.as_ref().map(|_| None).map_err(Clone::clone))];
+        if let Some(log_check) = &self.log_check {
+            parts.push(part("event_log", log_check_reason(&log_check.borrow())));
+        }
         if let Some(writer) = &self.writer {
             let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
             parts.push(part("command_writer", Ok(full)));
@@ -154,6 +160,14 @@ fn projector_part(status: &chat_projector::ProjectorStatus, ended: bool, lag_eve
         last_error: status.last_error.clone(),
     };
     Part { projection: Some(projection), ..part(status.name, reason) }
+}
+
+fn log_check_reason(status: &LogCheckStatus) -> Result<Option<String>, String> {
+    match (&status.loss, status.undecodable) {
+        (Some(loss), _) => Err(loss.clone()),
+        (None, 0) => Ok(None),
+        (None, events) => Ok(Some(format!("{events} events of the log can't be decoded"))),
+    }
 }
 
 fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {

@@ -87,6 +87,11 @@ pub(crate) struct ServeOptions {
     /// query hosts need to build search folders of their own [default: 900; 12 for `serve`]
     #[arg(long, env = "KEEP_PREVIOUS", value_name = "SECONDS")]
     pub(crate) keep_previous: Option<u64>,
+    /// Seconds between two checks of the whole event log for damage, by processes that take commands; the first is at
+    /// start
+    #[arg(long, env = "LOG_CHECK_INTERVAL", value_name = "SECONDS", default_value_t = 86_400,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) log_check_interval: u64,
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub(crate) drain_timeout: u64,

@@ -50,7 +50,7 @@ existing "$port" | sort -u >"$work/existing"
 # The metrics that alerts and dashboard use, recognized by their prefixes.
 used() {
   { queries; awk '/alert:/ { rule = 1 } rule' "$here/prometheus/alerts.yml" | sed -n '/expr:/,/for:\|labels:/p'; } |
-    grep -oE '\b(up|(http|commands?|counter|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
+    grep -oE '\b(up|(http|commands?|counter|event_log|query|rate_limit|projection|haproxy)_[a-z_]+)\b' | sort -u
 }
 missing=$(used | comm -23 - "$work/existing")
 if [[ -n $missing ]]; then

@@ -1,10 +1,13 @@
-//! Checks that this program can decode every event of the log. Read-only; useful before a rebuild.
+//! Checks that every event of the log can be read and decoded by this program, and that none is missing. Read-only; useful
+//! before a rebuild.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::sync::Arc;
 
 use chat_domain::event::DecodeError;
 use chat_domain::{Event, Metadata, OperatorAction, Position, Revision, StreamId, operator_action};
+use chat_ports::error_chain;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
@@ -13,7 +16,7 @@ use utoipa::ToSchema;
 use crate::envelope;
 
 /// The most events per read.
-const PAGE_EVENTS: usize = 1_024;
+const PAGE_EVENTS: usize = 256;
 /// Streams whose next revision is tracked to detect gaps. In a log with more streams, some gaps are not detected.
 const MAX_TRACKED_STREAMS: usize = 65_536;
 /// Event types that are counted individually.
@@ -90,6 +93,10 @@ pub enum EventProblem {
     BrokenMetadata,
     /// Revisions are missing before the event in its stream.
     Gap,
+    /// Positions before the event have no event.
+    Missing,
+    /// The event, or an index entry of it, can't be read. The finding has no stream, revision and type.
+    Unreadable,
 }
 
 impl EventProblem {
@@ -102,7 +109,26 @@ impl EventProblem {
             Self::BrokenPayload => "broken_payload",
             Self::BrokenMetadata => "broken_metadata",
             Self::Gap => "gap",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
         }
+    }
+
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::UnknownStream,
+        Self::UnknownType,
+        Self::UnknownVersion,
+        Self::BrokenPayload,
+        Self::BrokenMetadata,
+        Self::Gap,
+        Self::Missing,
+        Self::Unreadable,
+    ];
+
+    /// Whether the log has lost events, as opposed to having an event that this program can't decode.
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Gap | Self::Missing | Self::Unreadable)
     }
 }
 
@@ -125,29 +151,148 @@ pub async fn check(
     options: CheckOptions,
     mut on_progress: impl FnMut(u64),
 ) -> Result<EventsCheck, EventStoreError> {
-    let head = log.head().await?;
-    let mut checked = EventsCheck { position: options.after, ..EventsCheck::default() };
-    let mut next_revisions =
-        NextRevisions { from_start: options.after == Position::START, revisions: HashMap::new() };
-    loop {
-        let events = log.read_all(checked.position, PAGE_EVENTS).await?;
-        let events: Vec<_> = events.into_iter().filter(|event| event.position <= head).collect();
-        let Some(last) = events.last() else {
-            checked.position = checked.position.max(head);
-            return Ok(checked);
+    let mut checker = EventsChecker::new(log, options.after, options.max_findings).await?;
+    while checker.check_page().await? && checker.scanned < options.max_events {
+        on_progress(checker.scanned);
+    }
+    Ok(checker.checked)
+}
+
+/// A check of the log, page by page.
+pub struct EventsChecker<'a> {
+    log: &'a dyn EventStore,
+    max_findings: usize,
+    /// The head when the check began; `None` if it can't be read.
+    head: Option<Position>,
+    /// The events per read. One after a page could not be read, so that the events before the damaged one are.
+    page_events: usize,
+    next_revisions: NextRevisions,
+    checked: EventsCheck,
+    /// The events checked and the positions that can't be read.
+    scanned: u64,
+    /// The first position of the unreadable positions that end with the last one checked.
+    unreadable_since: Option<Position>,
+}
+
+impl<'a> EventsChecker<'a> {
+    /// Begins a check after a position. Lists at most `max_findings`.
+    pub async fn new(
+        log: &'a dyn EventStore,
+        after: Position,
+        max_findings: usize,
+    ) -> Result<Self, EventStoreError> {
+        let head = match log.head().await {
+            Ok(head) => Some(head),
+            Err(EventStoreError::Damaged(_)) => None,
+            Err(error) => return Err(error),
         };
-        checked.position = last.position;
+        Ok(Self {
+            log,
+            max_findings,
+            head,
+            page_events: PAGE_EVENTS,
+            next_revisions: NextRevisions { from_start: after == Position::START, revisions: HashMap::new() },
+            checked: EventsCheck { position: after, ..EventsCheck::default() },
+            scanned: 0,
+            unreadable_since: None,
+        })
+    }
+
+    /// The result so far.
+    pub fn checked(&self) -> &EventsCheck {
+        &self.checked
+    }
+
+    /// Checks the next page. Returns `false` at the end of the check. After an error, the same page can be tried again.
+    pub async fn check_page(&mut self) -> Result<bool, EventStoreError> {
+        let after = self.checked.position;
+        if self.head.is_some_and(|head| after >= head) {
+            return Ok(false);
+        }
+        let events = match self.log.read_all_checked(after, self.page_events).await {
+            Ok(events) => events,
+            Err(EventStoreError::Damaged(_)) if self.page_events > 1 => {
+                self.page_events = 1;
+                return Ok(true);
+            }
+            Err(EventStoreError::Damaged(error)) => return Ok(self.pass_over_unreadable(&*error)),
+            Err(error) => return Err(error),
+        };
+        self.page_events = (self.page_events * 2).min(PAGE_EVENTS);
+        let is_in_check = |event: &RecordedEvent| self.head.is_none_or(|head| event.position <= head);
+        let events: Vec<_> = events.into_iter().filter(is_in_check).collect();
+        if events.is_empty() {
+            self.checked.position = self.head.unwrap_or(after).max(after);
+            return Ok(false);
+        }
         for event in &events {
-            checked.count(event);
-            let problems =
-                [decoding_problem(event), metadata_problem(event), next_revisions.gap_before(event)];
+            let problems = [
+                self.missing_before(event),
+                decoding_problem(event),
+                metadata_problem(event),
+                self.next_revisions.gap_before(event),
+            ];
+            self.checked.count(event);
+            self.checked.position = event.position;
+            self.unreadable_since = None;
             for (problem, detail) in problems.into_iter().flatten() {
-                checked.report(options.max_findings, event, problem, detail);
+                self.checked.report(self.max_findings, event, problem, detail);
             }
         }
-        on_progress(checked.events);
-        if checked.events >= options.max_events {
-            return Ok(checked);
+        self.scanned += events.len() as u64;
+        Ok(true)
+    }
+
+    /// Positions without an event, in a log whose positions count events.
+    fn missing_before(&self, event: &RecordedEvent) -> Option<(EventProblem, String)> {
+        let expected = next_position(self.checked.position);
+        if !self.log.has_contiguous_positions() || event.position <= expected {
+            return None;
+        }
+        let last = event.position.get() - 1;
+        Some((EventProblem::Missing, format!("there are no events at the positions {expected} to {last}")))
+    }
+
+    /// Reports that the next position can't be read. Returns whether the check can go on after it.
+    fn pass_over_unreadable(&mut self, error: &(dyn Error + Send + Sync + 'static)) -> bool {
+        let position = next_position(self.checked.position);
+        // The streams of the events that are passed over are not known.
+        self.next_revisions.forget();
+        self.scanned += 1;
+        *self.checked.problems.entry(EventProblem::Unreadable).or_default() += 1;
+        let first = *self.unreadable_since.get_or_insert(position);
+        let detail = format!("up to position {position}: {}", error_chain(error));
+        let is_full = self.checked.findings.len() >= self.max_findings;
+        match self.checked.findings.last_mut() {
+            Some(last) if last.problem == EventProblem::Unreadable && last.position == first => {
+                last.detail = detail;
+            }
+            _ if is_full => {}
+            _ => self.checked.findings.push(EventFinding::unreadable(first, detail)),
+        }
+        // Without a head there is no end to the positions that can't be read.
+        let goes_on = self.log.has_contiguous_positions() && self.head.is_some();
+        if goes_on {
+            self.checked.position = position;
+        }
+        goes_on
+    }
+}
+
+fn next_position(position: Position) -> Position {
+    Position::new(position.get().saturating_add(1))
+}
+
+impl EventFinding {
+    fn unreadable(position: Position, detail: String) -> Self {
+        Self {
+            position,
+            problem: EventProblem::Unreadable,
+            detail,
+            stream: String::new(),
+            revision: Revision::FIRST,
+            event_type: String::new(),
+            schema_version: 0,
         }
     }
 }
@@ -212,14 +357,18 @@ struct NextRevisions {
 }
 
 impl NextRevisions {
+    fn forget(&mut self) {
+        self.revisions.clear();
+        self.from_start = false;
+    }
+
     fn gap_before(&mut self, event: &RecordedEvent) -> Option<(EventProblem, String)> {
         let next = event.revision.next();
         let expected = if let Some(expected) = self.revisions.get_mut(&event.stream) {
             std::mem::replace(expected, next)
         } else {
             if self.revisions.len() >= MAX_TRACKED_STREAMS {
-                self.revisions.clear();
-                self.from_start = false;
+                self.forget();
             }
             self.revisions.insert(Arc::clone(&event.stream), next);
             self.from_start.then_some(Revision::FIRST)?

@@ -1,17 +1,18 @@
 //! Making a backup.
 
 use std::fs;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
 use chat_sqlite::SqliteEventStore;
 use serde_json::Value;
 
+use crate::damaged_log::{large_log, overwrite_a_third};
 use crate::harness::deployment::folder;
 use crate::harness::process::{ProcessOptions, program};
 use crate::load::{Acknowledged, Load};
-use crate::operator::{CommandOutput, EVENTS, TestLog, fill};
+use crate::operator::{CommandOutput, EVENTS, TestLog};
 
 fn names(folder: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
@@ -80,29 +81,11 @@ async fn a_backup_never_replaces_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_log_leaves_no_backup() {
-    let test_log = TestLog::sqlite().await;
-    fill_more(&test_log).await;
-    let path = test_log.path("events.db");
-    let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
-    let size = file.metadata().expect("its size").len();
-    file.write_all_at(&vec![0xa5; usize::try_from(size / 3).expect("a size")], size / 3).expect("damage");
+    let test_log = large_log().await;
+    overwrite_a_third(&test_log);
     let refused = test_log.run(&["backup", "--out", "backup"]).expect(2);
     assert!(refused.stderr.contains("there is no backup"), "{refused:?}");
     assert!(!test_log.path("backup").exists());
-}
-
-/// Makes the log large enough for several pages.
-async fn fill_more(test_log: &TestLog) {
-    let other = TestLog { name: "large", folder: folder(), server: None };
-    fill(&*other.log().await, 3_000).await;
-    rusqlite::Connection::open(other.path("events.db"))
-        .expect("a log")
-        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        .expect("one file");
-    for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(test_log.path(&format!("events.db{suffix}")));
-    }
-    fs::copy(other.path("events.db"), test_log.path("events.db")).expect("a copy");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::deadline::{TIMEOUT, eventually};
 
 /// The environment variables that the program reads. They are removed, so that those of the test run do not reach it.
-const ENVIRONMENT: [&str; 16] = [
+const ENVIRONMENT: [&str; 17] = [
     "DATA_DIR",
     "LISTEN_ADDR",
     "ADMIN_TOKEN",
@@ -30,6 +30,7 @@ const ENVIRONMENT: [&str; 16] = [
     "MAX_IN_FLIGHT",
     "REQUEST_TIMEOUT",
     "DRAIN_TIMEOUT",
+    "LOG_CHECK_INTERVAL",
 ];
 
 /// The program, with a clean environment.

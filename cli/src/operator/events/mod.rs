@@ -18,7 +18,8 @@ use crate::operator::context::CommandContext;
 /// The events commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Read every event and list those that this program can't read; changes nothing
+    /// Read every event, and list those that this program can't read or decode, and where events are missing; changes
+    /// nothing
     #[command(after_help = "\
 Examples:
   chat-api events check
@@ -47,10 +48,11 @@ pub(super) async fn run(command: Command) -> ExitCode {
 async fn run_check(options: &Options) -> Result<Answer, Failure> {
     let context = CommandContext::open(&options.common).await?;
     let unreadable = |error| Failure::because("the event log can't be read", &error);
-    let head = context.event_store.head().await.map_err(unreadable)?;
     let after = Position::new(options.from.unwrap_or(1).saturating_sub(1));
-    let total =
-        context.event_store.has_contiguous_positions().then(|| head.get().saturating_sub(after.get()));
+    // The head of a damaged log may be unreadable, which the check reports.
+    let head = context.event_store.head().await.ok();
+    let head = head.filter(|_| context.event_store.has_contiguous_positions());
+    let total = head.map(|head| head.get().saturating_sub(after.get()));
     let mut progress = Progress::start("Checking events", total);
     let asked = CheckOptions { after, max_findings: options.limit, max_events: u64::MAX };
     let checked =

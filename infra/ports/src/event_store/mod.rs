@@ -14,6 +14,7 @@
 //! - **Retryable.** [`EventStoreError::Unavailable`] and [`AppendError::Unavailable`] are worth a retry. After
 //!   [`AppendError::OutcomeUnknown`], a retry of the same append returns its outcome.
 
+mod append_gate;
 pub mod creation_lookup;
 mod lineage;
 
@@ -27,6 +28,8 @@ use chat_domain::{Event, ExpectedRevision, Position, Revision, Timestamp};
 use thiserror::Error;
 
 pub use lineage::{Incarnation, LogId, LogLineage, LogMismatch, NewIncarnation};
+
+pub use append_gate::{AppendGate, GatedEventStore};
 
 /// The largest size of one [`StreamAppend`], payloads and metadata together. A message of 65,536 bytes fits even if JSON
 /// escapes each byte as six. KurrentDB refuses more than 1 MiB by default.
@@ -59,6 +62,18 @@ pub trait EventStore: Send + Sync + 'static {
     /// Reads up to `limit` events of all streams after `after`, in order of position. May return fewer, to bound its
     /// memory, but returns none only at the end of the log.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError>;
+
+    /// Reads as [`EventStore::read_all`] does, from the storage rather than from a cache, and checks what lookups of these
+    /// events depend on, such as indexes. Fails with [`EventStoreError::Damaged`] where a check fails.
+    ///
+    /// By default it only reads: a server checks its own files.
+    async fn read_all_checked(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.read_all(after, limit).await
+    }
 
     /// Reads up to `limit` events of all streams before `before` (or before the end of the log), the latest first. May
     /// return fewer, to bound its memory, but returns none only at the start of the log.

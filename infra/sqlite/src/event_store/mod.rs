@@ -5,6 +5,7 @@
 //! at the same time: WAL mode does not block readers, and each append checks its stream inside its transaction. A
 //! second thread checkpoints the WAL, so that no append waits for it.
 
+mod checked_read;
 mod error;
 mod incarnations;
 mod log_copy;
@@ -145,6 +146,17 @@ impl EventStore for SqliteEventStore {
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
         self.log_readers.run(move |connection| reader::read_all(connection, after, limit)).await
+    }
+
+    async fn read_all_checked(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let path = self.path.clone();
+        let read = move || checked_read::read_all(&path, after, limit);
+        let unavailable = |error: tokio::task::JoinError| EventStoreError::Unavailable(error.into());
+        tokio::task::spawn_blocking(read).await.map_err(unavailable)?
     }
 
     async fn read_all_backwards(

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checked_read;
 mod event_store;
 mod event_store_streams;
 mod idempotency;
+mod log_copy;
 mod read_model;

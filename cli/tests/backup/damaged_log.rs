@@ -1,0 +1,157 @@
+//! Damage of the log is found at start and while the server runs, and no command is taken from then on.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::harness::api::{API, create_app, create_chat, create_message};
+use crate::harness::client::Client;
+use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::{Process, ProcessOptions};
+use crate::operator::{TestLog, fill};
+
+/// A log of several hundred pages, in one file.
+pub async fn large_log() -> TestLog {
+    let test_log = TestLog { name: "sqlite", folder: folder(), server: None };
+    fill(&*test_log.log().await, 6_000).await;
+    checkpoint(&test_log);
+    test_log
+}
+
+/// Copies the write-ahead log into the file.
+fn checkpoint(test_log: &TestLog) {
+    let file = Connection::open(test_log.path("events.db")).expect("the file");
+    file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+}
+
+/// Overwrites the pages in the middle of the log's file.
+pub fn overwrite_a_third(test_log: &TestLog) {
+    const PAGE: u64 = 4_096;
+    let file = fs::OpenOptions::new().write(true).open(test_log.path("events.db")).expect("the file");
+    let third = file.metadata().expect("its size").len() / PAGE / 3 * PAGE;
+    file.write_all_at(&vec![0xa5; usize::try_from(third).expect("a size")], third).expect("damage");
+}
+
+fn alter(test_log: &TestLog, sql: &str) {
+    Connection::open(test_log.path("events.db")).expect("the file").execute_batch(sql).expect(sql);
+}
+
+fn options(test_log: &TestLog) -> ProcessOptions {
+    ProcessOptions::new("serve", test_log.folder.path()).with("--log-check-interval", "1")
+}
+
+/// What `/readyz` says of the log.
+async fn event_log_part(client: &Client) -> Option<Value> {
+    let ready = client.get("/readyz").try_send().await.ok()?.json();
+    ready["parts"].as_array()?.iter().find(|part| part["name"] == "event_log").cloned()
+}
+
+/// Waits until `/readyz` reports a status of the log; the reason.
+async fn wait_for(client: &Client, status: &str) -> String {
+    let reason = async || {
+        let part = event_log_part(client).await?;
+        (part["status"] == status).then(|| part["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    eventually(&format!("the log is {status}"), reason).await
+}
+
+/// Waits until a check was complete.
+async fn wait_until_checked(process: &Process) {
+    eventually("a check ends", async || process.stderr().contains("the event log was checked").then_some(()))
+        .await;
+}
+
+/// Makes sure that no command is taken, and that this is in `/readyz`, the metrics and one line of the log.
+async fn assert_closed(process: &Process, problem: &str) {
+    let client = process.client();
+    let reason = wait_for(&client, "down").await;
+    assert!(reason.contains("the event log is damaged") && reason.contains("events check"), "{reason}");
+    client.get("/readyz").send().await.expect(503);
+    let refused = client.post(format!("{API}/apps"), &json!({ "name": "late" })).send().await.expect(503);
+    assert_eq!(refused.code(), "event_store_unavailable");
+    let metrics = client.get("/metrics").send().await.expect(200);
+    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let found = metrics.lines().any(|line| {
+        line.starts_with(&format!("event_log_findings{{problem=\"{problem}\"}}")) && !line.ends_with(" 0")
+    });
+    assert!(found, "{metrics}");
+    let stderr = process.stderr();
+    let lines =
+        stderr.lines().filter(|line| line.contains("ERROR") && line.contains("the event log is damaged"));
+    assert_eq!(lines.count(), 1, "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_which_a_third_is_overwritten_is_not_ready_and_takes_no_commands() {
+    let test_log = large_log().await;
+    overwrite_a_third(&test_log);
+    let mut process = options(&test_log).spawn();
+    process.wait_for_address().await;
+    assert_closed(&process, "unreadable").await;
+    process.kill();
+    let listed = test_log.run(&["events", "check"]).expect(1);
+    assert!(listed.stdout.contains("unreadable"), "{listed:?}");
+    assert!(!listed.stdout.contains("gap"), "a page that can't be read is no gap: {listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_comes_while_the_server_runs_is_found_by_the_next_check() {
+    let test_log = large_log().await;
+    let process = options(&test_log).start().await;
+    wait_until_checked(&process).await;
+    overwrite_a_third(&test_log);
+    assert_closed(&process, "unreadable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_events_close_the_log() {
+    for (problem, sql) in [
+        ("missing", "DELETE FROM events WHERE position = 3000"),
+        // Positions without a hole.
+        (
+            "gap",
+            "DELETE FROM events WHERE position = 3000;
+             UPDATE events SET position = 3000 WHERE position = 6000",
+        ),
+    ] {
+        let test_log = large_log().await;
+        alter(&test_log, sql);
+        let mut process = options(&test_log).spawn();
+        process.wait_for_address().await;
+        assert_closed(&process, problem).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_can_not_be_decoded_degrades_the_log_and_blocks_no_other_stream() {
+    let test_log = TestLog::sqlite().await;
+    alter(&test_log, "UPDATE events SET data = 'torn' WHERE position = 5");
+    let mut process = options(&test_log).spawn();
+    process.wait_for_address().await;
+    let client = process.client();
+    let reason = wait_for(&client, "degraded").await;
+    assert_eq!(reason, "1 events of the log can't be decoded");
+    client.get("/readyz").send().await.expect(200);
+    let token = create_app(&client, "another").await;
+    let chat = create_chat(&client, &token).await;
+    create_message(&client, &token, chat, "one").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_log_is_checked_again_and_again_while_commands_are_taken() {
+    let test_log = large_log().await;
+    let process = options(&test_log).start().await;
+    let client = process.client();
+    let token = create_app(&client, "an app").await;
+    let chat = create_chat(&client, &token).await;
+    let checks = || process.stderr().matches("the event log was checked").count();
+    eventually("three checks", async || {
+        create_message(&client, &token, chat, "one").await;
+        (checks() >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(event_log_part(&client).await.expect("a part")["status"], "ok");
+}

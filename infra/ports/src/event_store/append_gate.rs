@@ -1,0 +1,116 @@
+//! The append gate: closes a log to appends once it is known to be damaged or to have lost events.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use chat_domain::Position;
+use thiserror::Error;
+
+use super::{
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+};
+
+/// A switch that closes a log to the appends of this process. Closed once, it stays closed until the process ends. Clones
+/// are the same switch.
+#[derive(Clone, Debug, Default)]
+pub struct AppendGate {
+    reason: Arc<OnceLock<String>>,
+}
+
+impl AppendGate {
+    /// Closes the log, for a reason in one sentence. The first reason stays.
+    pub fn close(&self, reason: impl Into<String>) {
+        // Fails if the gate is closed already.
+        let _ = self.reason.set(reason.into());
+    }
+
+    /// The reason for which the log is closed; `None` while it is open.
+    pub fn closed_because(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+}
+
+/// The log takes no appends.
+#[derive(Debug, Error)]
+#[error("the log takes no appends: {0}")]
+struct LogClosed(String);
+
+/// A log that takes appends while its gate is open, and can always be read.
+pub struct GatedEventStore {
+    event_store: Arc<dyn EventStore>,
+    gate: AppendGate,
+}
+
+impl GatedEventStore {
+    /// Puts a gate before a log.
+    pub fn new(event_store: Arc<dyn EventStore>, gate: AppendGate) -> Self {
+        Self { event_store, gate }
+    }
+}
+
+#[async_trait]
+impl EventStore for GatedEventStore {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.event_store.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.event_store.lineage().await
+    }
+
+    /// Regardless of the gate: it is an operator's answer to a loss.
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.event_store.begin_incarnation(incarnation).await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        let Some(reason) = self.gate.closed_because() else { return self.event_store.append(appends).await };
+        let refuse = |_| Err(AppendError::Unavailable(LogClosed(reason.to_owned()).into()));
+        appends.into_iter().map(refuse).collect()
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.event_store.read_stream(read).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.event_store.read_all(after, limit).await
+    }
+
+    async fn read_all_checked(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.event_store.read_all_checked(after, limit).await
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.event_store.read_all_backwards(before, limit).await
+    }
+
+    async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.event_store.event_at(position).await
+    }
+
+    async fn find_event(&self, lookup: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.event_store.find_event(lookup).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        self.event_store.head().await
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.event_store.subscribe(after).await
+    }
+
+    fn has_contiguous_positions(&self) -> bool {
+        self.event_store.has_contiguous_positions()
+    }
+}

@@ -1,0 +1,68 @@
+//! Reads that look for damage of the log's file.
+//!
+//! `PRAGMA quick_check` would hold one snapshot of the file for as long as it takes, and the WAL would grow meanwhile. So
+//! the file is checked slice by slice: reading the events of a slice reads their pages of the table, and looking each of
+//! them up reads its pages of the indexes.
+
+use std::path::Path;
+
+use chat_domain::Position;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::classify;
+use super::{reader, schema};
+use chat_ports::event_store::{EventStoreError, RecordedEvent};
+
+/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite look into that
+/// index, whatever it deems cheaper.
+const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
+    SELECT e.position FROM events e
+    WHERE e.position > ?1 AND e.position <= ?2 AND NOT (
+        EXISTS (SELECT 1 FROM events i INDEXED BY events_in_stream
+            WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position)
+        AND EXISTS (SELECT 1 FROM events i INDEXED BY sqlite_autoindex_events_1
+            WHERE i.id = e.id AND i.position = e.position)
+        AND (e.event_type = 'MessageCreated' OR EXISTS (SELECT 1 FROM events i INDEXED BY events_changing
+            WHERE i.stream = e.stream AND i.revision = e.revision AND i.position = e.position
+            AND i.event_type <> 'MessageCreated'))
+        AND EXISTS (SELECT 1 FROM streams s JOIN streams n INDEXED BY sqlite_autoindex_streams_1 ON n.name = s.name
+            WHERE s.id = e.stream AND n.id = s.id)
+    ) ORDER BY e.position LIMIT 1
+";
+
+/// An event that can't be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("an index of the log lacks the event at position {0}")]
+struct MissingFromIndex(u64);
+
+/// Reads up to `limit` events after `after`, and looks each of them up in every index. Blocks.
+///
+/// Opens the file anew: the pages that an open connection has cached hide damage.
+pub(super) fn read_all(
+    path: &Path,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, EventStoreError> {
+    let connection = schema::open_for_reading(path).map_err(classify)?;
+    schema::check_format(&connection)?;
+    let (events, missing) = read_snapshot(&connection, after, limit).map_err(classify)?;
+    match missing {
+        None => Ok(events),
+        Some(position) => Err(EventStoreError::Damaged(MissingFromIndex(position).into())),
+    }
+}
+
+fn read_snapshot(
+    connection: &Connection,
+    after: Position,
+    limit: usize,
+) -> rusqlite::Result<(Vec<RecordedEvent>, Option<u64>)> {
+    let snapshot = connection.unchecked_transaction()?;
+    let events = reader::read_all(&snapshot, after, limit)?;
+    let Some(last) = events.last() else { return Ok((events, None)) };
+    let up_to = last.position.get();
+    let missing = snapshot
+        .query_row(FIRST_EVENT_THAT_AN_INDEX_LACKS, params![after.get(), up_to], |row| row.get(0))
+        .optional()?;
+    Ok((events, missing))
+}

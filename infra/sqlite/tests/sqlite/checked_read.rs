@@ -1,0 +1,69 @@
+//! Reads of the event log that look for damage.
+
+use std::path::Path;
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use chat_ports::event_store::{EventStore, EventStoreError, NewEvent, StreamAppend};
+use chat_sqlite::SqliteEventStore;
+use rusqlite::Connection;
+use uuid::Uuid;
+
+fn append(stream: u32) -> StreamAppend {
+    let event = |event_type| NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        event_type,
+        schema_version: SchemaVersion::CURRENT,
+        recorded_at: Timestamp::from_millis(1_790_000_000_000),
+        data: "{}".to_owned(),
+        metadata: "{}".into(),
+    };
+    let events = vec![event("MessageCreated"), event("MessageDeleted")];
+    let expected_revision = ExpectedRevision::NoStream;
+    StreamAppend { stream: format!("chat-T-{stream}").into(), expected_revision, events }
+}
+
+/// Inserts an event while the schema lacks an index, which therefore lacks the event.
+fn insert_without_index(path: &Path, index: &str) {
+    let file = Connection::open(path).unwrap();
+    let of_index = "FROM sqlite_schema WHERE type = 'index' AND name = ?1";
+    file.execute_batch("PRAGMA writable_schema = ON; CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema")
+        .unwrap();
+    assert_eq!(file.execute(&format!("DELETE {of_index}"), [index]).unwrap(), 1);
+    file.execute_batch("PRAGMA schema_version = 1000").unwrap();
+    let other = Connection::open(path).unwrap();
+    other
+        .execute(
+            "INSERT INTO events SELECT 21, stream, 9, randomblob(16), event_type, schema_version, recorded_at, data, metadata
+             FROM events WHERE position = 20",
+            [],
+        )
+        .unwrap();
+    drop(other);
+    file.execute("INSERT INTO sqlite_schema SELECT * FROM kept WHERE name = ?1", [index]).unwrap();
+    file.execute_batch("PRAGMA schema_version = 1001").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_an_index_lacks_is_damage() {
+    for index in ["events_in_stream", "events_changing"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.db");
+        let log = SqliteEventStore::open(&path).unwrap();
+        log.append((0..10).map(append).collect()).await;
+        assert_eq!(
+            log.read_all_checked(Position::new(5), 100).await.unwrap(),
+            log.read_all(Position::new(5), 100).await.unwrap()
+        );
+        insert_without_index(&path, index);
+        assert_eq!(log.read_all_checked(Position::START, 20).await.unwrap().len(), 20, "{index}");
+        let found = log.read_all_checked(Position::new(15), 20).await;
+        assert!(
+            matches!(&found, Err(EventStoreError::Damaged(error))
+            if error.to_string().contains("position 21")),
+            "{index}: {found:?}"
+        );
+        assert_eq!(log.read_all(Position::new(15), 20).await.unwrap().len(), 6, "{index}");
+    }
+}

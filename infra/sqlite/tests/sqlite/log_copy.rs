@@ -1,0 +1,72 @@
+//! Copies of an event log.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+
+use chat_domain::event::SchemaVersion;
+use chat_domain::metadata::EventId;
+use chat_domain::{ExpectedRevision, Position, Timestamp};
+use chat_ports::event_store::{AppendError, EventStore, EventStoreError, NewEvent, StreamAppend};
+use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
+use uuid::Uuid;
+
+fn append(stream: u32) -> StreamAppend {
+    let event = NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        event_type: "MessageCreated",
+        schema_version: SchemaVersion::CURRENT,
+        recorded_at: Timestamp::from_millis(1_790_000_000_000),
+        data: format!(r#"{{"body":"{}"}}"#, "x".repeat(500)),
+        metadata: "{}".into(),
+    };
+    let expected_revision = ExpectedRevision::NoStream;
+    StreamAppend { stream: format!("chat-T-{stream}").into(), expected_revision, events: vec![event] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_holds_the_log_and_can_only_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("events.db"), folder.path().join("copy.db"));
+    let log = SqliteEventStore::open(&path).unwrap();
+    log.append((0..100).map(append).collect()).await;
+    copy_event_log(&path, &copy).unwrap();
+    assert!(copy_event_log(&path, &copy).is_err(), "a copy was overwritten");
+    log.append(vec![append(100)]).await;
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    check_event_log_file(&copy).unwrap();
+
+    let read = SqliteEventStore::open_read_only(&copy).unwrap();
+    assert_eq!(read.log_id().await.unwrap(), log.log_id().await.unwrap());
+    assert_eq!(read.head().await.unwrap(), Position::new(100));
+    let all = read.read_all(Position::START, 1_000).await.unwrap();
+    assert_eq!(all, log.read_all(Position::START, 100).await.unwrap());
+    let refused = read.append(vec![append(101)]).await.remove(0);
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    drop(read);
+    let mut names: Vec<_> =
+        folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["copy.db", "events.db", "events.db-shm", "events.db-wal"]);
+}
+
+#[test]
+fn a_missing_log_is_not_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("events.db"), folder.path().join("copy.db"));
+    assert!(copy_event_log(&path, &copy).is_err());
+    assert!(SqliteEventStore::open_read_only(&path).is_err());
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_a_copy_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("events.db"), folder.path().join("copy.db"));
+    let log = SqliteEventStore::open(&path).unwrap();
+    log.append((0..500).map(append).collect()).await;
+    copy_event_log(&path, &copy).unwrap();
+    let file = OpenOptions::new().write(true).open(&copy).unwrap();
+    file.write_all_at(&[0xa5; 12_288], 40_960).unwrap();
+    let found = check_event_log_file(&copy).unwrap_err();
+    assert!(matches!(found, EventStoreError::Damaged(_)), "{found:?}");
+}

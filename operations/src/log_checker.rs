@@ -1,0 +1,141 @@
+//! The background check of the log: reads every event now and then, so that damage is found before the event is needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_domain::Position;
+use chat_ports::clock;
+use chat_ports::event_store::{AppendGate, EventStore, EventStoreError};
+use metrics::{Unit, describe_gauge, gauge};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::events_check::{EventFinding, EventProblem, EventsCheck, EventsChecker};
+
+/// The pause after each page, as a multiple of the time that the page took: a check uses a fifth of one core, or of the
+/// disk, at most.
+const PAUSE_FACTOR: u32 = 4;
+
+/// The pause after an error of the event store that may pass.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most findings that one check keeps.
+const MAX_FINDINGS: usize = 64;
+
+/// The result of the checks so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogCheckStatus {
+    /// Why the log is closed to appends: it has lost events.
+    pub loss: Option<String>,
+    /// The number of events that the last complete check could read, but not decode.
+    pub undecodable: u64,
+    /// The position up to which the last complete check went; `None` before the first one is complete.
+    pub checked_up_to: Option<Position>,
+}
+
+/// Checks a log at once, and again after each `interval`, until a check finds that the log has lost events. Then it closes
+/// the gate.
+///
+/// One line is logged for each check, and the metrics `event_log_findings` and `event_log_checked_timestamp_seconds` are
+/// recorded.
+pub async fn run(
+    log: Arc<dyn EventStore>,
+    interval: Duration,
+    gate: AppendGate,
+    status: watch::Sender<LogCheckStatus>,
+) {
+    describe_metrics();
+    loop {
+        let checked = match check_once(&*log).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the event log can't be checked now"
+                );
+                sleep(RETRY_PAUSE.max(interval / 10)).await;
+                continue;
+            }
+        };
+        record_metrics(&checked);
+        if let Some(finding) = loss(&checked) {
+            let reason = describe_loss(finding);
+            tracing::error!(
+                position = finding.position.get(),
+                problem = finding.problem.as_str(),
+                detail = finding.detail,
+                "{reason}"
+            );
+            gate.close(reason.clone());
+            status.send_modify(|status| status.loss = Some(reason));
+            return;
+        }
+        let undecodable = checked.finding_count();
+        let (events, position) = (checked.events, checked.position.get());
+        if undecodable > 0 {
+            tracing::warn!(events, position, undecodable, "the event log has events that can't be decoded");
+        } else {
+            tracing::info!(events, position, "the event log was checked");
+        }
+        status.send_replace(LogCheckStatus {
+            loss: None,
+            undecodable,
+            checked_up_to: Some(checked.position),
+        });
+        sleep(interval).await;
+    }
+}
+
+/// Checks the whole log, or as much of it as there is before a loss.
+async fn check_once(log: &dyn EventStore) -> Result<EventsCheck, EventStoreError> {
+    let mut checker = EventsChecker::new(log, Position::START, MAX_FINDINGS).await?;
+    loop {
+        let started = Instant::now();
+        let goes_on = match checker.check_page().await {
+            Ok(goes_on) => goes_on,
+            Err(error) if error.is_retryable() => {
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if !goes_on || checker.checked().problems.keys().any(|problem| problem.is_loss()) {
+            return Ok(checker.checked().clone());
+        }
+        sleep(started.elapsed() * PAUSE_FACTOR).await;
+    }
+}
+
+/// The finding that shows a loss.
+fn loss(checked: &EventsCheck) -> Option<&EventFinding> {
+    checked.findings.iter().find(|finding| finding.problem.is_loss())
+}
+
+fn describe_loss(finding: &EventFinding) -> String {
+    let position = finding.position;
+    let found = match finding.problem {
+        EventProblem::Missing => format!("there are no events before position {position}"),
+        EventProblem::Gap => format!("the stream of the event at position {position} lacks events before it"),
+        _ => format!("the event at position {position} can't be read"),
+    };
+    format!("the event log is damaged: {found}; `chat-api events check` lists the damage")
+}
+
+fn record_metrics(checked: &EventsCheck) {
+    for problem in EventProblem::ALL {
+        let count = checked.problems.get(&problem).copied().unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "a count of events is far below 2^53")]
+        gauge!("event_log_findings", "problem" => problem.as_str()).set(count as f64);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a time in seconds is far below 2^53")]
+    gauge!("event_log_checked_timestamp_seconds").set((clock::now().millis() / 1_000) as f64);
+}
+
+fn describe_metrics() {
+    describe_gauge!("event_log_findings", "Problems that the last check of the event log found");
+    describe_gauge!(
+        "event_log_checked_timestamp_seconds",
+        Unit::Seconds,
+        "When the last check of the event log ended, in seconds since 1970"
+    );
+}
