@@ -1,21 +1,21 @@
 //! The verdict of a run.
 
-/// Whether everything that a run checked is right.
+/// The result of all checks of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everything is right: exit code 0.
+    /// All checks passed: exit code 0.
     Passed,
     /// There are findings: exit code 1.
     Failed,
 }
 
 impl Verdict {
-    /// Passes where `passed` holds.
+    /// Returns [`Self::Passed`] if `passed` is true.
     pub fn from_passed(passed: bool) -> Self {
         if passed { Self::Passed } else { Self::Failed }
     }
 
-    /// Passes where both pass.
+    /// Returns [`Self::Passed`] if both verdicts are [`Self::Passed`].
     pub fn and(self, other: Self) -> Self {
         if self == Self::Passed { other } else { self }
     }

@@ -1,4 +1,4 @@
-//! The command line: options, roles and the commands of operators.
+//! The command line: options, roles and operator commands.
 
 use clap::{Parser, Subcommand};
 
@@ -51,15 +51,15 @@ enum Command {
         options: ServeOptions,
     },
     #[command(flatten)]
-    Operate(operator::Command),
+    Operator(operator::Command),
 }
 
 /// The task that the command line selects.
 pub(crate) enum Task {
     /// Serve until a signal stops the process.
     Run(Role, Box<ServeOptions>),
-    /// Run a command of an operator.
-    Operate(Box<operator::Command>),
+    /// Run an operator command.
+    Operator(Box<operator::Command>),
 }
 
 impl Arguments {
@@ -70,7 +70,7 @@ impl Arguments {
             Some(Command::CommandApi(options)) => (Role::CommandApi, options),
             Some(Command::QueryApi(options)) => (Role::QueryApi, options),
             Some(Command::Projector { only, options }) => (Role::Projector(only.map(Into::into)), options),
-            Some(Command::Operate(command)) => return Task::Operate(Box::new(command)),
+            Some(Command::Operator(command)) => return Task::Operator(Box::new(command)),
         };
         Task::Run(role, Box::new(options))
     }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         },
-        Task::Operate(command) => operator::run(*command, Arguments::command()),
+        Task::Operator(command) => operator::run(*command, Arguments::command()),
     }
 }
 

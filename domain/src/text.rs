@@ -5,10 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The reason why a text is not a valid name or body.
+/// The reason why text is not a valid app name or message body.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidText {
-    /// The text consists of white space.
+    /// The text is empty or has only white space.
     #[error("nothing but white space")]
     Blank,
     /// The text is longer than the limit for its type.
@@ -40,12 +40,12 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// The unchanged text.
+            /// Returns the text, unchanged.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The unchanged text.
+            /// Returns the text, unchanged.
             pub fn into_string(self) -> String {
                 self.0
             }
@@ -78,15 +78,16 @@ text! {
     AppName
 }
 text! {
-    /// A message's text: 1 to 65,536 bytes, not blank, without a NUL. `Debug` does not show it.
+    /// A message's text: 1 to 65,536 bytes, not blank, without a NUL. `Debug` shows only its length.
     MessageBody
 }
 
 impl AppName {
-    /// The longest name, in characters. It may be raised but never lowered, so that stored events stay readable.
+    /// The maximal length of a name, in characters. It may be raised but never lowered, so that stored events stay
+    /// readable.
     pub const MAX_CHARS: usize = 255;
 
-    /// Checks that a text is a valid name.
+    /// Returns the text as a name, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
         check(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
         Ok(Self(text))
@@ -94,10 +95,11 @@ impl AppName {
 }
 
 impl MessageBody {
-    /// The longest body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay readable.
+    /// The maximal length of a body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay
+    /// readable.
     pub const MAX_BYTES: usize = 65_536;
 
-    /// Checks that a text is a valid message body.
+    /// Returns the text as a message body, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
         check(&text, text.len() > Self::MAX_BYTES)?;
         Ok(Self(text))

@@ -1,7 +1,7 @@
 //! `chat-bench compare`: compares the chat API with a bare handler, Postgres and SQLite on the same machine.
 //!
-//! Most figures are ratios of two sides that are measured in turn in the same run, and the median of several rounds. Other
-//! load on the machine and changes of its clock rate affect both sides.
+//! Most figures are ratios: each round measures two sides one after the other, and the figure is the median of the
+//! rounds' ratios. So other load on the machine and changes of its clock rate affect both sides.
 
 #![expect(clippy::cast_precision_loss, reason = "counts and microseconds of a run are far below 2^52")]
 
@@ -80,14 +80,14 @@ pub struct CompareArgs {
     report: Option<PathBuf>,
 }
 
-/// Measures until all figures are measured or Ctrl-C is pressed. Either way, the servers end and their folders are removed,
-/// and the figures measured so far are in the report.
+/// Measures until all figures are measured or Ctrl-C is pressed. In both cases the servers are stopped, their folders
+/// are removed, and the figures measured so far are in the report.
 pub async fn run(arguments: CompareArgs) -> Result<Verdict, RunError> {
     tokio::select! {
         verdict = measure(arguments) => verdict,
-        pressed = tokio::signal::ctrl_c() => {
+        signal = tokio::signal::ctrl_c() => {
             let interrupted = io::Error::from(io::ErrorKind::Interrupted);
-            Err(RunError::Environment(pressed.err().unwrap_or(interrupted)))
+            Err(RunError::Environment(signal.err().unwrap_or(interrupted)))
         }
     }
 }
@@ -144,7 +144,7 @@ impl CompareArgs {
         })
     }
 
-    /// Whether a figure is to be measured. Figure 11 also measures a part of figure 10.
+    /// Whether the arguments select a figure. The measurement of figure 11 includes a part of figure 10.
     fn includes(&self, number: u32) -> bool {
         self.only.is_empty() || self.only.contains(&number) || (number == 11 && self.only.contains(&10))
     }

@@ -1,24 +1,24 @@
-//! A generator of more texts than a corpus has.
+//! Generates any number of message texts from a corpus.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// The distance in the corpus of the two messages that a text is made of. Near messages are often of the same conversation
-/// or language.
+/// The maximal distance in the corpus between the two messages that a text combines. Messages close to each other often
+/// belong to the same conversation, or have the same language.
 const NEIGHBOUR_RANGE: u64 = 100;
 
 /// Generates texts from a corpus.
 ///
-/// The first texts are those of the corpus. Each other text has the first half of the words of one message and the second
-/// half of the words of another one nearby, and every fourth ends in a unique number. Words are as frequent as in the
-/// corpus, and few texts are equal.
+/// The first texts are those of the corpus. Each other text combines the first half of the words of one message with
+/// the second half of the words of a message nearby. Every fourth text ends in a unique number. Words are as frequent
+/// as in the corpus, and few texts are equal.
 #[derive(Clone, Debug)]
 pub struct TextGenerator {
     corpus: Arc<[String]>,
 }
 
 impl TextGenerator {
-    /// A generator from a corpus of at least one text.
+    /// Creates a generator from a corpus of at least one text.
     pub fn new(corpus: Vec<String>) -> Self {
         Self { corpus: corpus.into() }
     }
@@ -28,7 +28,7 @@ impl TextGenerator {
         &self.corpus
     }
 
-    /// The `nth` text, from 0. It depends on the corpus and `nth` only.
+    /// Returns the text number `nth`, counted from 0. The text depends on the corpus and `nth` only.
     pub fn text(&self, nth: u64) -> String {
         let corpus = self.corpus.len() as u64;
         if nth < corpus {
@@ -53,16 +53,16 @@ impl TextGenerator {
     }
 }
 
-/// Splits a text at the middle space. A single word is both halves.
+/// Splits a text at the middle space. If the text is a single word, both halves are this word.
 fn halves(text: &str) -> (&str, &str) {
-    let spaces: Vec<usize> = text.match_indices(' ').map(|(at, _)| at).collect();
+    let spaces: Vec<usize> = text.match_indices(' ').map(|(index, _)| index).collect();
     match spaces.get(spaces.len() / 2) {
         Some(middle) => (text[..*middle].trim_end(), text[*middle..].trim_start()),
         None => (text, text),
     }
 }
 
-/// A pseudo-random number of a seed (SplitMix64, Steele, Lea, Flood 2014).
+/// Returns the pseudo-random number of a seed (SplitMix64, Steele, Lea, Flood 2014).
 fn split_mix64(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generates_few_equal_texts_and_the_same_ones_each_time() {
+    fn texts_are_reproducible_and_mostly_distinct() {
         let corpus = (0..500).map(|line| format!("one {line} two three {line} four")).collect();
         let texts = TextGenerator::new(corpus);
         let many: Vec<String> = (0..5_000).map(|nth| texts.text(nth)).collect();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_a_text_between_words() {
+    fn splits_a_text_at_the_middle_space() {
         assert_eq!(halves("one two three"), ("one two", "three"));
         assert_eq!(halves("one"), ("one", "one"));
     }

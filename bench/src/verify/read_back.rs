@@ -1,4 +1,4 @@
-//! The check of reads: reads each chat page by page, forwards and backwards, and compares it with the posted messages.
+//! The read-back check: reads each chat page by page, forwards and backwards, and compares it with the posted messages.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,11 @@ async fn check_counts(app: &App, client: &mut RetryingClient, report: &mut AppRe
     let (body, _): (AppBody, _) = get(client, &path).await?;
     if body.chat_count != app.chats.len() as u64 {
         let findings = &mut report.findings;
-        findings.push(format!("chat_count is {}, {} chats were created", body.chat_count, app.chats.len()));
+        findings.push(format!(
+            "chat_count is {}, but {} chats were created",
+            body.chat_count,
+            app.chats.len()
+        ));
     }
     let mut counts = BTreeMap::new();
     let mut page = Some(format!("{path}/chats?limit={PAGE_SIZE}"));
@@ -69,15 +73,15 @@ async fn check_counts(app: &App, client: &mut RetryingClient, report: &mut AppRe
         page = response.link("next");
     }
     if !counts.keys().eq(app.chats.keys()) || !counts.keys().copied().eq(1..=counts.len() as u64) {
-        report.findings.push(format!("the chats listed are {:?}", counts.keys()));
+        report.findings.push(format!("the list of chats has the numbers {:?}", counts.keys()));
     }
     for (number, chat) in &app.chats {
         let acknowledged = chat.messages.len() as u64;
         let possible = acknowledged..=acknowledged + chat.uncertain.len() as u64;
         if let Some(count) = counts.get(number).filter(|count| !possible.contains(count)) {
-            report
-                .findings
-                .push(format!("chat {number}: message_count is {count}, {acknowledged} were acknowledged"));
+            report.findings.push(format!(
+                "chat {number}: message_count is {count}, but {acknowledged} messages were acknowledged"
+            ));
         }
     }
     Ok(())
@@ -133,7 +137,7 @@ fn compare(number: u64, posted: &Chat, read: &[Message], findings: &mut Vec<Stri
     for (expected, message) in (1..).zip(read) {
         if message.message_number != expected {
             let found = message.message_number;
-            findings.push(format!("chat {number}: message {found} is in the position of message {expected}"));
+            findings.push(format!("chat {number}: message {found} is listed instead of message {expected}"));
             return;
         }
         match posted.messages.get(&expected) {
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_missing_changed_moved_and_foreign_messages() {
+    fn finds_missing_changed_moved_and_extra_messages() {
         let chat = posted(&[(1, "a"), (2, "b")], &[]);
         for read in [
             &[(1, "a")][..],

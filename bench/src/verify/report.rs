@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::output::{OutputFormat, write_json};
 use crate::verdict::Verdict;
 
-/// Findings of one app in a table. JSON has all of them.
+/// The maximal number of findings of one app in a table. JSON output has all findings.
 const MAX_FINDINGS_PER_APP: usize = 5;
 
 /// The result of a verification.
@@ -43,7 +43,7 @@ pub struct AppReport {
 }
 
 impl VerifyReport {
-    /// Passes where there are no findings.
+    /// Returns [`Verdict::Passed`] if there are no findings.
     pub fn verdict(&self) -> Verdict {
         Verdict::from_passed(self.apps.iter().all(|app| app.findings.is_empty()))
     }
@@ -58,7 +58,7 @@ impl VerifyReport {
     }
 }
 
-/// Writes a row for each app, their sum, and the first findings of each app.
+/// Writes a row for each app, a row with the totals, and the first findings of each app.
 pub fn write_verification_table(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     let width = report.apps.iter().map(|app| app.app.chars().count()).max().unwrap_or(0).max(5);
     writeln!(

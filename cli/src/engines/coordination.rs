@@ -1,7 +1,7 @@
 //! Services that the processes on one log share: counters, reserved idempotency keys and rate limits.
 //!
-//! With Redis they are in Redis. Without it, counters and rate limits are local to each process, and idempotency keys
-//! are in a SQLite file beside the log.
+//! If Redis is configured, all of them are in Redis. Otherwise, counters and rate limits are local to each process, and
+//! idempotency keys are in a SQLite file beside the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl CoordinationServices {
         self.redis.clone()
     }
 
-    /// The counters that reserve numbers of chats and messages.
+    /// Returns the counters that reserve numbers of chats and messages.
     pub(crate) fn counters(&self) -> Arc<dyn Counters> {
         #[cfg(feature = "redis")]
         if let Some(connection) = self.redis() {
@@ -56,7 +56,7 @@ impl CoordinationServices {
         Arc::new(InProcessCounters::default())
     }
 
-    /// The store of reserved idempotency keys.
+    /// Returns the store of reserved idempotency keys.
     pub(crate) fn idempotency_store(&self) -> Result<Arc<dyn IdempotencyStore>, Failure> {
         #[cfg(feature = "redis")]
         if let Some(connection) = self.redis() {
@@ -68,7 +68,7 @@ impl CoordinationServices {
         Ok(Arc::new(store))
     }
 
-    /// The rate limits that processes share; `None` where each process has its own.
+    /// Returns the rate limits that processes share; `None` if each process has its own.
     pub(crate) fn rate_limits(&self) -> Option<Arc<dyn SharedRateLimiter>> {
         #[cfg(feature = "redis")]
         if let Some(connection) = self.redis() {

@@ -12,7 +12,7 @@ use chat_sqlite::SqliteEventStore;
 use super::{EventStoreLocation, retry_until_available};
 use crate::failure::Failure;
 
-/// How long a command of an operator waits for the event store.
+/// The time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the event store and reads the log's id, retrying while the store is unavailable.
@@ -30,7 +30,7 @@ pub(crate) async fn open_event_store(
     opened.map_err(|error| Failure::because(format!("{name} can't be used"), &error))
 }
 
-/// Opens an event store that exists, for a command of an operator: gives up after a few seconds, and creates nothing.
+/// Opens an existing event store for an operator command. Creates nothing, and fails after [`OPEN_TIMEOUT`].
 pub(crate) async fn open_existing_event_store(
     location: &EventStoreLocation,
 ) -> Result<Arc<dyn EventStore>, Failure> {
@@ -38,7 +38,7 @@ pub(crate) async fn open_existing_event_store(
         && !path.exists()
     {
         return Err(Failure::new(format!(
-            "there is no event log at {location}; set --data-dir or --event-store-url to where it is"
+            "there is no event log at {location}; set --data-dir or --event-store-url to its location"
         )));
     }
     match tokio::time::timeout(OPEN_TIMEOUT, open_event_store(location)).await {
@@ -61,7 +61,7 @@ async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreErr
     Ok(Arc::new(store))
 }
 
-/// Whether the error stays however long one waits, such as a folder that can't be created.
+/// Whether waiting can't resolve the error, for example because a folder can't be created.
 fn is_permanent(error: &EventStoreError) -> bool {
     use std::io::ErrorKind as Kind;
     let EventStoreError::Unavailable(source) = error else { return false };

@@ -35,7 +35,7 @@ impl CommandContext {
             && storage.size_in_bytes().await.is_none()
         {
             return Err(Failure::new(format!(
-                "there is no read model at {storage}; set --data-dir or --database-url to where it is"
+                "there is no read model at {storage}; set --data-dir or --database-url to its location"
             )));
         }
         Ok(storage)

@@ -1,4 +1,4 @@
-//! Paths of the generations of a projection, beside each other.
+//! Paths of the generations of a projection, all in one folder.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_is_before_the_extension_and_the_first_generation_has_none() {
+    fn adds_the_number_of_later_generations_before_the_extension() {
         let path = |first: &str, number| generation_path(Path::new(first), Generation(number));
         assert_eq!(path("data/read-model.db", 1), Path::new("data/read-model.db"));
         assert_eq!(path("data/read-model.db", 2), Path::new("data/read-model.2.db"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chat_domain::Position;
-use kurrentdb::{SubscribeToAllOptions, Subscription as RequestSource, SubscriptionEvent};
+use kurrentdb::{SubscribeToAllOptions, Subscription as ServerSubscription, SubscriptionEvent};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ const READ_AHEAD_EVENTS: usize = 128;
 /// other applications rarely, and older servers never.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The number of consecutive checks that find an undelivered event, after which the subscription fails.
+/// The subscription fails after this number of consecutive checks that find an undelivered event.
 const MAX_MISSED_CHECKS: u32 = 5;
 
 /// A message from the read-ahead task.
@@ -77,8 +77,8 @@ impl KurrentDbSubscription {
 impl Subscription for KurrentDbSubscription {
     async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
         loop {
-            if let Some(failed) = self.error.take() {
-                return Err(failed);
+            if let Some(error) = self.error.take() {
+                return Err(error);
             }
             let mut messages = Vec::new();
             if self.messages.recv_many(&mut messages, max.max(1)).await == 0 {
@@ -136,15 +136,15 @@ impl From<Damage> for StopReason {
 }
 
 impl SubscriptionReader {
-    async fn run(mut self, mut source: RequestSource, first: SubscriptionEvent) {
+    async fn run(mut self, mut source: ServerSubscription, first: SubscriptionEvent) {
         let Err(StopReason::Failed(failure)) = self.follow(&mut source, first).await else { return };
-        // The receiver may have been dropped.
+        // The subscription may have been dropped.
         let _ = self.send(ReaderMessage::Failed(failure.into())).await;
     }
 
     async fn follow(
         &mut self,
-        source: &mut RequestSource,
+        source: &mut ServerSubscription,
         first: SubscriptionEvent,
     ) -> Result<Infallible, StopReason> {
         self.handle_event(first).await?;
@@ -175,12 +175,11 @@ impl SubscriptionReader {
                 return self.send(ReaderMessage::Event(event)).await;
             }
             SubscriptionEvent::Checkpoint(position) => Some(position),
-            SubscriptionEvent::CaughtUp(wait_until_caught_up) => {
-                wait_until_caught_up.and_then(|wait_until_caught_up| wait_until_caught_up.position)
-            }
+            SubscriptionEvent::CaughtUp(caught_up) => caught_up.and_then(|caught_up| caught_up.position),
             _ => None,
         };
-        // A progress position with two different numbers belongs to no event, and is before the next event.
+        // The commit and the prepare number of an event are equal. A progress position in which they differ belongs to
+        // no event and precedes the next one.
         match progress {
             Some(reached) if reached.commit == reached.prepare => {
                 self.advance(Position::new(reached.commit)).await
@@ -189,7 +188,7 @@ impl SubscriptionReader {
         }
     }
 
-    /// Reads the head of an idle log: if no event of this system precedes it, the subscription advances to the head.
+    /// Reads the head of an idle log. Advances the subscription to the head if no event of this system is undelivered.
     async fn check_head(&mut self) -> Result<(), StopReason> {
         let Ok(head) = self.log.head().await else { return Ok(()) };
         if head <= self.up_to {
@@ -197,7 +196,8 @@ impl SubscriptionReader {
         }
         match self.log.read_all(self.up_to, 1).await {
             Ok(events) if events.is_empty() => self.advance(head).await,
-            // A live subscription will deliver the event. One on a node that is cut off from the cluster will not.
+            // A working subscription will deliver the event. A subscription to a node that has lost its cluster will
+            // not.
             Ok(_) => {
                 self.missed_checks += 1;
                 if self.missed_checks < MAX_MISSED_CHECKS {

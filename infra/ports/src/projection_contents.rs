@@ -27,13 +27,13 @@ pub enum EntityKind {
 /// The key of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityKey {
-    /// Its kind.
+    /// The entity's kind.
     pub kind: EntityKind,
     /// The position of the event that created it, or of the dead-lettered event.
     pub position: Position,
 }
 
-/// The digest of a projection, and a hash of each entity: 24 bytes an entity.
+/// The digest of a projection, and a 64-bit hash of each entity. Takes 24 bytes of memory for each entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProjectionContents {
     /// The digest of all entities.
@@ -45,22 +45,22 @@ pub struct ProjectionContents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
-    /// Only the first projection has it.
+    /// Only the first projection has the entity.
     OnlyFirst,
-    /// Only the second projection has it.
+    /// Only the second projection has the entity.
     OnlySecond,
-    /// Both have it, with different content.
+    /// Both projections have the entity, with different content.
     Content,
 }
 
 impl ProjectionContents {
-    /// Adds an entity by its fields.
+    /// Adds an entity with the hash of its fields.
     pub fn add(&mut self, key: EntityKey, fields: &[&[u8]]) {
         let hash = hash_fields(fields);
         self.digest.add_hash(hash);
-        let mut start = [0; 8];
-        start.copy_from_slice(&hash[..8]);
-        self.entities.push((key, u64::from_le_bytes(start)));
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&hash[..8]);
+        self.entities.push((key, u64::from_le_bytes(prefix)));
     }
 
     /// Sorts the entities by key, after all are added.
@@ -81,23 +81,24 @@ impl ProjectionContents {
         if self.digest == second.digest {
             return Vec::new();
         }
-        let (mut ours, mut theirs) = (self.entities.iter().peekable(), second.entities.iter().peekable());
-        let mut found = Vec::new();
+        let (mut first_entities, mut second_entities) =
+            (self.entities.iter().peekable(), second.entities.iter().peekable());
+        let mut differences = Vec::new();
         loop {
-            let order = match (ours.peek(), theirs.peek()) {
-                (None, None) => return found,
+            let order = match (first_entities.peek(), second_entities.peek()) {
+                (None, None) => return differences,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((ours, _)), Some((theirs, _))) => ours.cmp(theirs),
+                (Some((first, _)), Some((second, _))) => first.cmp(second),
             };
-            let first = if order == Ordering::Greater { None } else { ours.next() };
-            let other = if order == Ordering::Less { None } else { theirs.next() };
-            match (first, other) {
+            let first = if order == Ordering::Greater { None } else { first_entities.next() };
+            let second = if order == Ordering::Less { None } else { second_entities.next() };
+            match (first, second) {
                 (Some((key, first)), Some((_, second))) if first != second => {
-                    found.push((*key, Difference::Content));
+                    differences.push((*key, Difference::Content));
                 }
-                (Some((key, _)), None) => found.push((*key, Difference::OnlyFirst)),
-                (None, Some((key, _))) => found.push((*key, Difference::OnlySecond)),
+                (Some((key, _)), None) => differences.push((*key, Difference::OnlyFirst)),
+                (None, Some((key, _))) => differences.push((*key, Difference::OnlySecond)),
                 _ => {}
             }
         }

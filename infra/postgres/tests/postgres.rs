@@ -1,4 +1,4 @@
-//! Contract suite and own tests of the Postgres read model.
+//! The contract suite of the read model on Postgres, and further tests of this adapter.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,10 +20,10 @@ use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
 use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
 use chat_ports::read_model_contract;
 
-/// The time limit of waiting, long enough for a busy machine.
+/// The time limit of retries, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Opens the database of a test. Its URL is stored in the test's folder.
+/// Opens the database of a test, and creates it on the first call. The database's URL is stored in the test's folder.
 fn open(folder: &Path) -> Sides {
     let url_file = folder.join("url");
     let url = std::fs::read_to_string(&url_file).unwrap_or_else(|_| Postgres::shared().create_database());
@@ -35,7 +35,8 @@ fn open(folder: &Path) -> Sides {
 
 read_model_contract!(open);
 
-/// Opens the writer once the previous one is gone, which Postgres detects after a moment.
+/// Opens the writer, retrying while the previous writer holds the lock: Postgres releases it shortly after the
+/// connection closes.
 async fn open_writer(url: &PostgresUrl) -> Result<PostgresReadModelWriter, ReadModelError> {
     within("the lock", async || match PostgresReadModelWriter::open(url).await {
         Err(ReadModelError::InUse) => None,
@@ -174,14 +175,14 @@ async fn only_one_of_many_concurrent_starts_creates_the_read_model() {
 
 #[tokio::test]
 async fn another_version_and_missing_tables_are_damage() {
-    for harm in
+    for damage in
         ["UPDATE chat_read_model.checkpoint SET layout = 99", "DROP TABLE chat_read_model.dead_letters"]
     {
         let (text, url) = database();
         drop(PostgresReadModelWriter::open(&url).await.unwrap());
-        run_sql(&text, harm).await;
+        run_sql(&text, damage).await;
         let opened = open_writer(&url).await.map(drop);
-        assert!(is_damaged(&opened), "{harm}: {opened:?}");
+        assert!(is_damaged(&opened), "{damage}: {opened:?}");
         let recreated = within("the lock", async || PostgresReadModelWriter::recreate(&url).await.ok()).await;
         assert_eq!(recreated.checkpoint().await.unwrap().position, Position::START);
     }
@@ -202,7 +203,7 @@ async fn a_reader_refuses_tables_of_another_version() {
 }
 
 #[tokio::test]
-async fn a_foreign_schema_is_left_alone_and_an_empty_one_is_used() {
+async fn refuses_a_foreign_schema_and_uses_an_empty_one() {
     let (text, url) = database();
     run_sql(&text, "CREATE SCHEMA chat_read_model; CREATE TABLE chat_read_model.diary (day text)").await;
     let opened = open_writer(&url).await.map(drop);
@@ -281,19 +282,19 @@ async fn a_reader_and_a_new_writer_work_after_a_restart_or_kill_of_postgres() {
     let reader = PostgresReadModel::new(url.clone());
     let mut writer = open_writer(&url).await.unwrap();
     let mut checkpoint = Position::START;
-    for (end, may_lose) in [(Postgres::stop as fn(&mut Postgres), false), (Postgres::kill, true)] {
+    for (stop, may_lose_commits) in [(Postgres::stop as fn(&mut Postgres), false), (Postgres::kill, true)] {
         let next = Position::new(checkpoint.get() + 10);
         writer.commit(changes(checkpoint.get(), next.get())).await.unwrap();
         assert_eq!(reader.position().await.unwrap(), next);
-        block_in_place(|| end(&mut postgres));
+        block_in_place(|| stop(&mut postgres));
         assert!(is_unavailable(&reader.position().await));
         assert!(is_unavailable(&writer.checkpoint().await));
-        let away = PostgresReadModelWriter::open(&url).await.map(drop);
-        assert!(is_unavailable(&away), "{away:?}");
+        let opened = PostgresReadModelWriter::open(&url).await.map(drop);
+        assert!(is_unavailable(&opened), "{opened:?}");
         block_in_place(|| postgres.restart());
         // The first query runs on the lost connection. A kill may lose the last commits.
         let found = reader.position().await.unwrap();
-        assert!(found == next || (may_lose && found == checkpoint), "{found}");
+        assert!(found == next || (may_lose_commits && found == checkpoint), "{found}");
         writer = open_writer(&url).await.unwrap();
         assert_eq!(writer.checkpoint().await.unwrap().position, found);
         checkpoint = found;
@@ -324,7 +325,7 @@ async fn queries_survive_lost_idle_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unresponsive_postgres_is_unavailable_soon() {
+async fn an_unresponsive_postgres_is_reported_as_unavailable_within_seconds() {
     let postgres = block_in_place(Postgres::start);
     let url = PostgresUrl::parse(&postgres.create_database()).unwrap();
     drop(open_writer(&url).await.unwrap());

@@ -1,4 +1,4 @@
-//! Single events, traces, tails, statistics and exports.
+//! Tests of single events, traces, tails, statistics and exports.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::fixture::*;
 
-/// Events of two correlations.
+/// Appends events of the correlations `a` and `b`.
 async fn append_two_correlations(log: &Log) -> Vec<Position> {
     log.append_all([
         TestEvent::new(app(1), app_created("one")).in_request("a"),
@@ -51,10 +51,10 @@ async fn shows_neighbours_and_events_of_the_same_correlation() {
 async fn finds_an_event_by_id() {
     for log in on_both_engines().await {
         let appended = append_two_correlations(&log).await;
-        let of = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
-        let found = find_event(&*log.log, of(2), u64::MAX).await.unwrap();
+        let by_id = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
+        let found = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
         assert_eq!(found.map(|event| event.position), Some(appended[1]));
-        assert_eq!(find_event(&*log.log, of(77), u64::MAX).await.unwrap(), None);
+        assert_eq!(find_event(&*log.log, by_id(77), u64::MAX).await.unwrap(), None);
     }
 }
 
@@ -76,11 +76,11 @@ async fn finds_operator_actions_by_actor() {
         let operator = Operator { name: "alice@ops-1".to_owned(), program: "test".to_owned() };
         let reason = "counts looked wrong".to_owned();
         let action = OperatorAction::from(operator_action::RebuildStarted { copies: Vec::new(), reason });
-        let done = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
+        let recorded = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);
         let found = scan.next_batch(&*log.log).await.unwrap().unwrap();
-        assert_eq!(found.events.iter().map(|event| event.position).collect::<Vec<_>>(), [done.position]);
+        assert_eq!(found.events.iter().map(|event| event.position).collect::<Vec<_>>(), [recorded.position]);
     }
 }
 
@@ -97,11 +97,11 @@ async fn a_tail_has_no_gap_between_past_and_new_events() {
                 .await;
             expected.push(log.append(TestEvent::new(app(1), chat_created(number))).await);
         }
-        let mut come = Vec::new();
-        while come.len() < expected.len() {
-            come.extend(tail.next_batch().await.unwrap().events.iter().map(|event| event.position));
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            received.extend(tail.next_batch().await.unwrap().events.iter().map(|event| event.position));
         }
-        assert_eq!(come, expected);
+        assert_eq!(received, expected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Alterations of the log by direct SQL, many of them random.
+//! Tests that verification finds alterations of the log, which are made by direct SQL and mostly at random.
 
 use chat_domain::Position;
 use chat_operations::proof::alteration::Alteration;
@@ -11,8 +11,8 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use crate::signed_log::{EVENTS, Signed};
 
-/// Random alterations of each kind.
-const EACH: usize = 50;
+/// The number of random alterations of each kind.
+const ROUNDS: usize = 50;
 
 /// The columns of the events and streams tables in which a byte is flipped.
 const COLUMNS: [&str; 9] =
@@ -20,10 +20,7 @@ const COLUMNS: [&str; 9] =
 
 fn random_generator() -> StdRng {
     let seed = rand::random();
-    #[expect(
-        clippy::print_stdout,
-        reason = "a failure shows it, and with it the alterations can be drawn again"
-    )]
+    #[expect(clippy::print_stdout, reason = "a failed test shows the seed, which reproduces the alterations")]
     {
         println!("seed {seed}");
     }
@@ -52,12 +49,12 @@ fn flip(connection: &Connection, column: &str, at: u64, random: &mut StdRng) {
             let mask = i64::from(mask) << (8 * random.random_range(0..8));
             ("?", Value::Integer(number ^ mask))
         }
-        Value::Blob(_) => ("?", Value::Blob(flip_one(bytes, mask, random))),
-        _ => ("CAST(? AS TEXT)", Value::Blob(flip_one(bytes, mask, random))),
+        Value::Blob(_) => ("?", Value::Blob(flip_byte(bytes, mask, random))),
+        _ => ("CAST(? AS TEXT)", Value::Blob(flip_byte(bytes, mask, random))),
     };
     let update = format!("UPDATE {table} SET {column} = {cast} WHERE {key} = ?");
     match connection.execute(&update, params![flipped, row]) {
-        // The flipped name is that of another stream, and names are unique: flips another bit.
+        // Stream names are unique, and the flipped name is that of another stream: flips another bit.
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             flip(connection, column, at, random);
         }
@@ -65,22 +62,22 @@ fn flip(connection: &Connection, column: &str, at: u64, random: &mut StdRng) {
     }
 }
 
-fn flip_one(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
-    let place = random.random_range(0..bytes.len());
-    bytes[place] ^= mask;
+fn flip_byte(mut bytes: Vec<u8>, mask: u8, random: &mut StdRng) -> Vec<u8> {
+    let index = random.random_range(0..bytes.len());
+    bytes[index] ^= mask;
     bytes
 }
 
-/// Makes room at a position: the event there and all later ones move back by one.
-fn make_room(connection: &Connection, at: u64) {
+/// Moves the event at a position and all later events to the next position.
+fn shift_from(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position - 1 WHERE position >= ?", [at])
         .expect("moved positions");
     connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
 }
 
-/// Moves all events after a position up by one.
-fn close_up(connection: &Connection, at: u64) {
+/// Moves all events after a position to the position before, which closes a gap.
+fn close_gap(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position + 1 WHERE position > ?", [at])
         .expect("moved positions");
@@ -106,66 +103,66 @@ async fn accepts_an_unaltered_log_that_has_grown() {
     let copy = signed.altered(|_| ());
     let verdict = signed.verify(&*copy.log).await;
     assert!(verdict.is_valid(), "{verdict:?}");
-    // The record of signing follows the signed events.
+    // The event that records the signing follows the signed events.
     assert_eq!((verdict.events, signed.checkpoint.position), (EVENTS, position(EVENTS)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_flipped_byte() {
     let (signed, mut random) = (Signed::new().await, random_generator());
-    for round in 0..2 * EACH {
+    for round in 0..2 * ROUNDS {
         let column = COLUMNS[round % COLUMNS.len()];
         let at = random.random_range(1..=EVENTS);
         let altered = signed.altered(|connection| flip(connection, column, at, &mut random));
         let verdict = signed.verify(&*altered.log).await;
         assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
-        let named = verdict.altered.expect("an alteration");
-        let fits = match (column, &named) {
-            // All events of the stream are altered; its first one is among the first five.
+        let alteration = verdict.altered.expect("an alteration");
+        let is_expected = match (column, &alteration) {
+            // All events of the stream are altered. The first of them is among the first five events of the log.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
             // An event without a stream is not read.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
                 position.get() == at
             }
-            // A number that is not a valid position.
+            // The altered number is not a valid version or revision.
             ("schema_version" | "revision", Alteration::Unreadable { position, .. })
             | (_, Alteration::Changed { position, .. }) => position.get() == at,
             _ => false,
         };
-        assert!(fits, "{column} of {at}: {named:?}");
+        assert!(is_expected, "{column} of {at}: {alteration:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_deleted_event() {
     let (signed, mut random) = (Signed::new().await, random_generator());
-    for round in 0..EACH {
+    for round in 0..ROUNDS {
         let at = if round % 5 == 0 { EVENTS } else { random.random_range(1..EVENTS) };
         let altered = signed.altered(|connection| {
             delete(connection, at);
-            // The gap may be closed, too.
+            // Half of the rounds also close the gap in the positions.
             if round % 2 == 1 {
-                close_up(connection, at);
+                close_gap(connection, at);
             }
         });
         let verdict = signed.verify(&*altered.log).await;
-        let named = verdict.altered.expect("an alteration");
+        let alteration = verdict.altered.expect("an alteration");
         if at == EVENTS && round % 2 == 1 {
-            // The record of signing has moved to its position.
+            // The event that records the signing has moved to this position.
             assert!(
-                matches!(named, Alteration::Changed { position, .. } if position.get() == at),
-                "{named:?}"
+                matches!(alteration, Alteration::Changed { position, .. } if position.get() == at),
+                "{alteration:?}"
             );
         } else {
-            assert_eq!(named, Alteration::Removed { position: position(at) }, "round {round}");
+            assert_eq!(alteration, Alteration::Removed { position: position(at) }, "round {round}");
         }
-        // The gap in its stream identifies the event.
+        // The revisions of the event's stream have a gap, unless it was the last one.
         let stream = format!("chat-token-{}", (at - 1) % 5);
-        let hole = verdict
+        let has_gap = verdict
             .faults
             .iter()
             .any(|fault| matches!(fault, Fault::Revision { stream: found, .. } if *found == stream));
-        assert_eq!(hole, at + 5 <= EVENTS, "{at}: {:?}", verdict.faults);
+        assert_eq!(has_gap, at + 5 <= EVENTS, "{at}: {:?}", verdict.faults);
     }
 }
 
@@ -185,7 +182,7 @@ async fn finds_a_truncated_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_two_swapped_events() {
     let (signed, mut random) = (Signed::new().await, random_generator());
-    for _ in 0..EACH {
+    for _ in 0..ROUNDS {
         let one = random.random_range(1..EVENTS);
         let other = random.random_range(one + 1..=EVENTS);
         let altered = signed.altered(|connection| swap(connection, one, other));
@@ -201,10 +198,10 @@ async fn finds_two_swapped_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_an_inserted_event() {
     let (signed, mut random) = (Signed::new().await, random_generator());
-    for _ in 0..EACH {
+    for _ in 0..ROUNDS {
         let at = random.random_range(1..=EVENTS);
         let altered = signed.altered(|connection| {
-            make_room(connection, at);
+            shift_from(connection, at);
             connection
                 .execute(
                     "INSERT INTO events SELECT ?1, stream, 1000, randomblob(16), event_type, schema_version, \
@@ -214,10 +211,10 @@ async fn finds_an_inserted_event() {
                 .expect("an insertion");
         });
         let verdict = signed.verify(&*altered.log).await;
-        let Some(Alteration::Inserted { position: named, now }) = verdict.altered else {
+        let Some(Alteration::Inserted { position: found, now }) = verdict.altered else {
             panic!("at {at}: {verdict:?}");
         };
-        assert_eq!((named, now.revision.get()), (position(at), 1_000));
+        assert_eq!((found, now.revision.get()), (position(at), 1_000));
     }
 }
 
@@ -249,7 +246,7 @@ async fn finds_an_event_before_the_first_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_impossible_position_is_after_the_end() {
+async fn reads_from_a_position_beyond_the_head() {
     let signed = Signed::new().await;
     let copy = signed.altered(|_| ());
     let after = copy.log.read_all(position(u64::MAX), 10).await.expect("a read");

@@ -5,7 +5,7 @@
 //!
 //! An operator action on dead letters is an event of the operators' stream ([`chat_domain::operator_action`]). A
 //! projection folds the events before it, then applies the action in the commit that moves its checkpoint past the
-//! action: exactly once in effect, and a rebuilt projection gets the same content.
+//! action. So an action takes effect exactly once, and a rebuilt projection gets the same content.
 //!
 //! - **Retry** reads the events of a stream's dead letters from the log again, in order, and applies them. The retry
 //!   stops at the first event that still can't be applied: its dead letter gets the new reason, and the rest of the
@@ -14,8 +14,8 @@
 //!   rest of the stream. A dead letter behind another one can't be discarded.
 //! - **Acknowledge** records that an operator has seen a discarded event.
 //!
-//! An action that does not apply changes nothing: a program that can apply the event in the first place has no dead
-//! letter of it.
+//! An action on a dead letter that does not exist changes nothing. Such actions occur in a rebuild: a newer version may
+//! apply an event that was a dead letter before.
 
 mod action;
 mod apply;

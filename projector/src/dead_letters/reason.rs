@@ -6,8 +6,7 @@ use chat_domain::event::DecodeError;
 use chat_domain::{Event, EvolveError};
 use chat_ports::dead_letter::BEHIND_DEAD_LETTER;
 
-/// The reason why an event can't be applied, as a sentence for operators. Contains no message text and no token: payloads
-/// stay in the log.
+/// The reason why an event can't be applied, as a sentence for operators. Contains no message text and no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterReason(Cow<'static, str>);
 
@@ -16,7 +15,7 @@ impl DeadLetterReason {
     pub const BEHIND_DEAD_LETTER: Self = Self(Cow::Borrowed(BEHIND_DEAD_LETTER));
     /// The stream is neither an app's nor a chat's.
     pub const UNKNOWN_STREAM: Self = Self(Cow::Borrowed("its stream is neither an app's nor a chat's"));
-    /// The chat does not exist: its creation is missing or a dead letter itself.
+    /// The chat does not exist: the event that created it is missing, or is a dead letter.
     pub const CHAT_MISSING: Self =
         Self(Cow::Borrowed("its chat is not there: the event that created it is missing or parked"));
     /// An edit or deletion of a message that does not exist.
@@ -26,12 +25,12 @@ impl DeadLetterReason {
     /// The event of a retried dead letter is no longer in the log.
     pub const NOT_IN_LOG: Self = Self(Cow::Borrowed("it is not found in the log any more"));
 
-    /// The projection has not seen all earlier events of the stream.
+    /// The event does not follow the last applied event of its stream.
     pub fn unexpected_revision(found: u64, expected: u64) -> Self {
         Self(format!("it is at revision {found} of its stream where {expected} was expected").into())
     }
 
-    /// The message number is higher than the number of events before it allows.
+    /// The message number is higher than the event's revision allows: each message has a creation event of its own.
     pub fn number_too_high(revision: u64) -> Self {
         Self(format!("its number is higher than revision {revision} of its stream allows").into())
     }

@@ -22,12 +22,12 @@ use crate::decoded_batch::DecodedBatch;
 use crate::projection::blocking::run_inline_or_blocking;
 use crate::projection::{Projection, ProjectionError};
 
-/// The numbers of rows that are cached between batches. A chat's row is read and written with every message, so caching
-/// it pays; messages are written once and seldom change.
+/// The numbers of rows that are cached between batches. Apps and chats are cached because every message changes its
+/// chat's row. Messages are not cached because they seldom change.
 const MAX_CACHED_APPS: usize = 4_096;
 const MAX_CACHED_CHATS: usize = 16_384;
 
-/// Longer batches are committed in chunks of this many events: while one chunk is stored, the next one is folded.
+/// The maximal number of events of a chunk. While one chunk of a batch is stored, the next one is folded.
 const CHUNK_EVENTS: usize = 8_192;
 
 /// The read model's projection, for any storage engine.
@@ -47,8 +47,8 @@ struct BatchRange {
     to: Position,
 }
 
-/// A chunk that is being stored. Dropping it aborts the commit: whether the chunk was stored shows when the projection
-/// is opened again.
+/// A chunk that is being stored. Dropping it aborts the commit. The chunk may be stored nevertheless: the checkpoint
+/// shows it when the projection is opened again.
 struct PendingCommit {
     dead_letters: Vec<DeadLetter>,
     checkpoint: ProjectionCheckpoint,
@@ -76,8 +76,8 @@ impl ReadModelProjection {
         })
     }
 
-    /// Folds events that follow `range.from`, while the chunk before may still be on its way into storage. Caches and
-    /// counts include the changes from here on: if they can't be stored, this projection must be dropped.
+    /// Folds events that follow `range.from`, also while the previous chunk (`pending`) is not stored yet. Afterwards
+    /// the caches and counts include the changes. If the changes can't be stored, this projection must be dropped.
     async fn fold_chunk(
         &mut self,
         range: BatchRange,
@@ -106,7 +106,7 @@ impl ReadModelProjection {
         Ok(())
     }
 
-    /// Loads the rows that exist. Rows that are not in the cache are read once the pending chunk is stored.
+    /// Loads the existing rows among `wanted`. Rows that are not cached are read after the pending chunk is stored.
     async fn load_rows(
         &mut self,
         wanted: RowsToLoad,
@@ -211,7 +211,7 @@ impl Projection for ReadModelProjection {
                 _ => up_to,
             };
             let folded = self.fold_chunk(BatchRange { log, from, to }, chunk, &mut pending).await;
-            // The checkpoint moves after an error, too: it shows how much is stored.
+            // Also after an error, so that the checkpoint includes the stored chunk.
             self.wait_for_commit(&mut pending).await?;
             let changes = folded?;
             let dead_letters = changes.new_dead_letters.clone();

@@ -1,4 +1,4 @@
-//! Consistency: `Consistency-Token`, `Prefer: wait`, `Read-Model-Lag`.
+//! Tests of the consistency headers `Consistency-Token`, `Prefer: wait` and `Read-Model-Lag`.
 
 use chat_domain::{Position, StreamId};
 use chat_ports::event_store::LogId;
@@ -35,8 +35,8 @@ async fn a_query_fails_if_its_token_is_not_reached_in_time() {
     let fixture = Fixture::live();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
-    let ahead = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
-    let reply = fixture.get_with(&path(""), &[("consistency-token", &ahead), ("prefer", "wait=0")]).await;
+    let token = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
+    let reply = fixture.get_with(&path(""), &[("consistency-token", &token), ("prefer", "wait=0")]).await;
     assert_eq!(reply.problem(), (503, "read_model_behind"));
     assert_eq!(reply.header("retry-after"), "1");
 }
@@ -47,10 +47,10 @@ async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
     let head = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await.get();
     *fixture.index.page.lock().unwrap() = Some(SearchPage::empty(Position::new(head)));
     fixture.append_and_project(chat(1), vec![created(1, "Hi")]).await;
-    let made_up = [consistency_token(Position::new(head + 2)), "v1-zzzzzzzzzzzz".to_owned()];
-    for token in made_up {
+    let tokens_beyond_the_head = [consistency_token(Position::new(head + 2)), "v1-zzzzzzzzzzzz".to_owned()];
+    for token in tokens_beyond_the_head {
         for route in ["", "/chats", "/chats/1", "/chats/1/messages", "/chats/1/messages/1/history"] {
-            // Longer than the deadline of the test's requests.
+            // A query that waited for its token would answer 503 after 10 s.
             let headers = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
             let reply = fixture.get_with(&path(route), &headers).await;
             assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{route} {token}");
@@ -66,9 +66,9 @@ async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
 async fn refuses_a_token_of_another_log() {
     let fixture = Fixture::live();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
-    let elsewhere = ConsistencyToken::new(LogId(Uuid::from_u128(83)).into(), position).to_string();
+    let foreign_token = ConsistencyToken::new(LogId(Uuid::from_u128(83)).into(), position).to_string();
     for route in ["", "/chats/1/messages/1/history", "/messages/search?query=fox"] {
-        let reply = fixture.get_with(&path(route), &[("consistency-token", &elsewhere)]).await;
+        let reply = fixture.get_with(&path(route), &[("consistency-token", &foreign_token)]).await;
         assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{route}");
     }
 }
@@ -77,7 +77,7 @@ async fn refuses_a_token_of_another_log() {
 async fn accepts_a_token_without_a_tag_up_to_the_head() {
     let fixture = Fixture::live();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
-    assert!(position.get() < 36, "one digit");
+    assert!(position.get() < 36, "the position is one base-36 digit");
     let token = format!("v1-{position}");
     let reply = fixture.get_with(&path(""), &[("consistency-token", &token)]).await;
     assert_eq!(
@@ -87,29 +87,30 @@ async fn accepts_a_token_without_a_tag_up_to_the_head() {
 }
 
 #[tokio::test]
-async fn queries_of_one_app_do_not_take_all_places_to_wait() {
+async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
     let fixture = Fixture::live();
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.append_and_project(StreamId::App(other_token()), vec![app_created("second_app")]).await;
     fixture.stop_projector().await;
-    let ahead = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
+    let token = consistency_token(fixture.append(app(), vec![app_renamed("renamed")]).await);
     let first_app = path("");
-    let waiting = [("consistency-token", ahead.as_str()), ("prefer", "wait=10")];
-    let mut crowd: FuturesUnordered<_> = (0..300).map(|_| fixture.get_with(&first_app, &waiting)).collect();
+    let waiting = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
+    let mut first_app_queries: FuturesUnordered<_> =
+        (0..300).map(|_| fixture.get_with(&first_app, &waiting)).collect();
     let too_many = "too many queries are waiting for their consistency token";
     for _ in 256..300 {
-        // The other queries of the app wait.
-        let refused = crowd.next().await.unwrap();
+        // 256 queries of the app wait, the others are refused at once.
+        let refused = first_app_queries.next().await.unwrap();
         assert_eq!(refused.problem(), (503, "read_model_behind"));
         assert_eq!(refused.body["detail"], too_many);
     }
     let second_app = format!("/api/v1/apps/{}", other_token().expose());
-    let headers = [("consistency-token", ahead.as_str()), ("prefer", "wait=0")];
+    let headers = [("consistency-token", token.as_str()), ("prefer", "wait=0")];
     let reply = fixture.get_with(&second_app, &headers).await;
     assert_eq!(reply.problem(), (503, "read_model_behind"));
-    assert_ne!(reply.body["detail"], too_many, "it had a place to wait");
+    assert_ne!(reply.body["detail"], too_many, "the query was allowed to wait");
     fixture.start_projector();
-    while let Some(reply) = crowd.next().await {
+    while let Some(reply) = first_app_queries.next().await {
         assert_eq!(reply.body["name"], "renamed");
     }
 }
@@ -159,7 +160,7 @@ async fn a_search_waits_for_the_index() {
 }
 
 #[tokio::test]
-async fn queries_are_unavailable_before_the_first_projection() {
+async fn queries_are_unavailable_until_a_projector_has_started() {
     let fixture = Fixture::without_projector();
     let reply = fixture.get(&path("")).await;
     assert_eq!(reply.problem(), (503, "read_model_unavailable"));

@@ -5,10 +5,10 @@ use std::io;
 use super::instance::{RedisInstance, wait_until};
 use crate::port;
 
-/// The smallest number of servers of which a majority survives one failure.
+/// The smallest number of servers that still has a majority when one of them fails.
 const NODES: usize = 3;
 
-/// The slots of a cluster.
+/// The number of hash slots of a Redis Cluster.
 const SLOTS: usize = 16_384;
 
 /// The offset of a server's cluster bus port from its port.
@@ -21,7 +21,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts the servers and waits until they are a cluster.
+    /// Starts the servers and waits until they have formed a cluster.
     pub fn start() -> io::Result<Self> {
         let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--save", ""];
         let bus_is_free = |port: u16| port.checked_add(BUS_PORT_OFFSET).is_some_and(port::is_free);
@@ -33,24 +33,24 @@ impl RedisCluster {
             let add: Vec<&str> =
                 ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
             node.command(&add)?;
-            // Servers of the same epoch would first have to agree on another one.
+            // With distinct config epochs, the servers need not resolve a conflict first.
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])?;
         }
         for node in &nodes[1..] {
             nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()])?;
         }
-        let whole = |node: &RedisInstance| {
+        let is_formed = |node: &RedisInstance| {
             let info = node.command(&["CLUSTER", "INFO"])?.concat();
             let wanted = ["cluster_state:ok".to_owned(), format!("cluster_size:{NODES}")];
             Ok(wanted.iter().all(|wanted| info.contains(wanted)))
         };
         for node in &nodes {
-            wait_until("the cluster is whole", || whole(node))?;
+            wait_until("the cluster is formed", || is_formed(node))?;
         }
         Ok(Self { nodes })
     }
 
-    /// The URL: the addresses of all servers.
+    /// Returns the cluster's URL, with the addresses of all servers.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(RedisInstance::address).collect();
         format!("redis+cluster://{}", addresses.join(","))
@@ -61,7 +61,7 @@ impl RedisCluster {
         self.nodes.iter().try_for_each(|node| node.command(&["FLUSHALL"]).map(drop))
     }
 
-    /// The number of keys of each server.
+    /// Returns the number of keys of each server.
     pub fn key_counts(&self) -> io::Result<Vec<u64>> {
         let keys = |node: &RedisInstance| Ok(node.command(&["DBSIZE"])?.concat().parse().unwrap_or(0));
         self.nodes.iter().map(keys).collect()

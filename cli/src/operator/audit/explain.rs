@@ -1,4 +1,5 @@
-//! `audit explain`
+//! `audit explain`: shows each field of a row with the event that set it, or the rows and documents that an event
+//! changed.
 
 use chat_operations::audit::{
     AffectedProjection, Effect, EventEffects, EventSelector, ExplainError, Explanation, event_effects,
@@ -29,7 +30,7 @@ pub(crate) enum ExplainCommand {
 pub(crate) struct ExplainEventArgs {
     /// The event's position in the log, or its id
     #[arg(value_name = "POSITION|EVENT_ID", value_parser = show::parse_event_selector)]
-    which: EventSelector,
+    event: EventSelector,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -37,44 +38,46 @@ pub(crate) struct ExplainEventArgs {
 impl ExplainCommand {
     pub(super) fn output(&self) -> OutputFormat {
         match self {
-            Self::Subject(about) => about.common().output,
-            Self::Event(event) => event.common.output,
+            Self::Subject(command) => command.common().output,
+            Self::Event(arguments) => arguments.common.output,
         }
     }
 }
 
 pub(super) async fn run(arguments: &ExplainCommand) -> Result<Answer, Failure> {
     match arguments {
-        ExplainCommand::Subject(about) => explain_row(about).await,
-        ExplainCommand::Event(event) => explain_event(event).await,
+        ExplainCommand::Subject(command) => explain_row(command).await,
+        ExplainCommand::Event(arguments) => explain_event(arguments).await,
     }
 }
 
-async fn explain_row(about: &SubjectCommand) -> Result<Answer, Failure> {
-    let context = CommandContext::open(about.common()).await?;
+async fn explain_row(command: &SubjectCommand) -> Result<Answer, Failure> {
+    let context = CommandContext::open(command.common()).await?;
     let read_model = context.read_model().await?;
-    let explained =
-        explain(&*context.event_store, &*read_model.reader(), about.subject()).await.map_err(|error| {
-            match error {
-                ExplainError::EventStore(error) => event_store_failure(error),
-                ExplainError::ReadModel(error) => {
-                    Failure::because(format!("the read model {read_model} can't be read"), &error)
-                }
+    let explanation = explain(&*context.event_store, &*read_model.reader(), command.subject())
+        .await
+        .map_err(|error| match error {
+            ExplainError::EventStore(error) => event_store_failure(error),
+            ExplainError::ReadModel(error) => {
+                Failure::because(format!("the read model {read_model} can't be read"), &error)
             }
         })?;
-    Answer::from_report(&explained, row_text(&explained))
+    Answer::from_report(&explanation, row_text(&explanation))
 }
 
-fn row_text(explained: &Explanation) -> String {
-    let (row, log) = (describe_existence(explained.row), describe_existence(explained.log));
-    let state =
-        if row == log { row.to_owned() } else { format!("{row} in the read model, {log} in the log") };
-    let mut text = format!("{}: {state}\n", describe_subject(&explained.subject));
-    if explained.fields.is_empty() {
+fn row_text(explanation: &Explanation) -> String {
+    let (in_row, in_log) = (describe_existence(explanation.row), describe_existence(explanation.log));
+    let state = if in_row == in_log {
+        in_row.to_owned()
+    } else {
+        format!("{in_row} in the read model, {in_log} in the log")
+    };
+    let mut text = format!("{}: {state}\n", describe_subject(&explanation.subject));
+    if explanation.fields.is_empty() {
         return text;
     }
     let row = |field: &chat_operations::audit::ExplainedField| {
-        let differs = match &field.by_the_log {
+        let value_in_log = match &field.by_the_log {
             Some(value) => format!("{} in the log; ", render::value_text(field.name, value)),
             None => String::new(),
         };
@@ -82,44 +85,44 @@ fn row_text(explained: &Explanation) -> String {
         [
             field.name.to_owned(),
             super::super::terminal_text::truncated(&render::value_text(field.name, &field.value), 40),
-            differs + &set_by,
+            value_in_log + &set_by,
         ]
     };
-    let rows: Vec<[String; 3]> = explained.fields.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = explanation.fields.iter().map(row).collect();
     text.push_str(&table(["FIELD", "VALUE", "SET BY"], &rows));
     text
 }
 
 async fn explain_event(arguments: &ExplainEventArgs) -> Result<Answer, Failure> {
     let context = CommandContext::open(&arguments.common).await?;
-    let event = show::find_event(&context, arguments.which).await?;
-    let touched = event_effects(&*context.event_store, &event).await.map_err(event_store_failure)?;
-    Answer::from_report(&touched, event_text(&touched))
+    let event = show::find_event(&context, arguments.event).await?;
+    let event_effects = event_effects(&*context.event_store, &event).await.map_err(event_store_failure)?;
+    Answer::from_report(&event_effects, event_text(&event_effects))
 }
 
-fn event_text(touched: &EventEffects) -> String {
-    let mut text = show::event_text(&touched.event);
-    if touched.effects.is_empty() {
+fn event_text(event_effects: &EventEffects) -> String {
+    let mut text = show::event_text(&event_effects.event);
+    if event_effects.effects.is_empty() {
         return text;
     }
-    let row = |touch: &chat_operations::audit::EntityEffect| {
-        let what = match touch.projection {
+    let row = |effect: &chat_operations::audit::EntityEffect| {
+        let entity = match effect.projection {
             AffectedProjection::ReadModel => "row",
             AffectedProjection::SearchIndex => "document",
         };
-        let effect = match touch.effect {
+        let verb = match effect.effect {
             Effect::Created => "created",
             Effect::Changed => "changed",
             Effect::Removed => "removed",
         };
         // An asterisk marks a field that no later event has set.
         let field = |name: &&str| {
-            if touch.current_fields.contains(name) { format!("{name}*") } else { (*name).to_owned() }
+            if effect.current_fields.contains(name) { format!("{name}*") } else { (*name).to_owned() }
         };
-        let fields: Vec<String> = touch.fields.iter().map(field).collect();
-        [format!("{what} of {}", describe_subject(&touch.subject)), effect.to_owned(), fields.join(" ")]
+        let fields: Vec<String> = effect.fields.iter().map(field).collect();
+        [format!("{entity} of {}", describe_subject(&effect.subject)), verb.to_owned(), fields.join(" ")]
     };
-    let rows: Vec<[String; 3]> = touched.effects.iter().map(row).collect();
+    let rows: Vec<[String; 3]> = event_effects.effects.iter().map(row).collect();
     text.push('\n');
     text.push_str(&table(["TOUCHES", "EFFECT", "SETS (*: still current)"], &rows));
     text

@@ -1,4 +1,4 @@
-//! `audit export`
+//! `audit export`: writes events as JSON lines or CSV to a file or to standard output.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ async fn to_file(arguments: &ExportArgs, path: PathBuf) -> Result<Answer, Failur
     let unwritable = |error: &(dyn std::error::Error + 'static)| {
         Failure::because(format!("{} can't be written", path.display()), error)
     };
-    // The file contains people's messages.
+    // The file contains message texts.
     let mut file = NewFile::create(&path, FileAccess::OwnerOnly).map_err(|error| unwritable(&error))?;
     let written = write(arguments, &mut file).await?.map_err(|error| match error {
         ExportError::EventStore(error) => event_store_failure(error),
@@ -92,5 +92,5 @@ async fn write(
     };
     let mut progress = Progress::start("Exporting", None);
     let scan = Scan::new(filter, arguments.order.into());
-    Ok(export(&*context.event_store, scan, format, out, |looked_at| progress.set_done(looked_at)).await)
+    Ok(export(&*context.event_store, scan, format, out, |scanned| progress.set_done(scanned)).await)
 }

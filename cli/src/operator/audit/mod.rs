@@ -1,4 +1,4 @@
-//! `chat-api audit`: reads the history of the log, and proves it.
+//! `chat-api audit`: reads the history of the log, and proves that it is unaltered.
 
 mod explain;
 mod export;

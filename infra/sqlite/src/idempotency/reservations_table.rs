@@ -1,4 +1,4 @@
-//! The table of reservations: the reads and writes of each call of the port.
+//! The reservations table: one method for each call of the port.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use chat_ports::idempotency::{
     LogContent, RenewOutcome, ReserveOutcome, SearchHint, StoredAnswer,
 };
 
-/// Expired rows that a transaction removes for each of its calls: more than are added, so that their number shrinks.
+/// The number of expired rows that a transaction removes for each of its calls. A call adds at most one row, so the
+/// number of expired rows shrinks.
 const REMOVALS_PER_CALL: usize = 4;
 
-/// The reservations within one transaction.
+/// The reservations table within one transaction.
 pub(super) struct ReservationsTable<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) log: LogId,
@@ -24,7 +25,7 @@ pub(super) struct ReservationsTable<'a> {
     pub(super) now: Timestamp,
 }
 
-/// A row.
+/// A row of the table.
 struct ReservationRow {
     fingerprint: PayloadFingerprint,
     owner: Vec<u8>,
@@ -42,8 +43,8 @@ impl ReservationsTable<'_> {
         Ok(())
     }
 
-    pub(super) fn initialize(&self, log: LogContent) -> rusqlite::Result<()> {
-        let since = match log {
+    pub(super) fn initialize(&self, content: LogContent) -> rusqlite::Result<()> {
+        let since = match content {
             LogContent::Empty => 0,
             LogContent::HasEvents => self.now.millis(),
         };
@@ -123,7 +124,7 @@ impl ReservationsTable<'_> {
     }
 
     fn insert(&self, request: &KeyRequest, lease: &KeyLease) -> rusqlite::Result<()> {
-        // Replaces a row that has expired and is not yet removed.
+        // Replaces an expired row of this key that is not removed yet.
         let mut insert = self.transaction.prepare_cached(
             "INSERT OR REPLACE INTO reservations
              (key, fingerprint, owner, app, since, leased_until, doubtful, taken_over, expires)
