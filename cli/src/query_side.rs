@@ -1,4 +1,4 @@
-//! Connects the query API to the projections: the readers that it answers from, and their switch-over.
+//! Connects the query API to the projections: its readers, and the switch-over to those of other generations.
 
 use chat_domain::Position;
 use chat_projector::ProjectorStatus;
@@ -6,7 +6,7 @@ use chat_projector::generations::{ActiveReaders, PositionSet, QuerySide};
 use chat_query_api::{ProjectionProgress, PromotedProjections, QueryApi};
 use tokio::sync::watch;
 
-/// The query API as the query side of a switch-over.
+/// The query API as the participant of a switch-over: reports its positions and takes new readers.
 pub(crate) struct ApiQuerySide(pub(crate) QueryApi);
 
 impl QuerySide for ApiQuerySide {
@@ -25,7 +25,7 @@ impl QuerySide for ApiQuerySide {
     }
 }
 
-/// The positions of the readers' projections, as far as projectors of this process publish them.
+/// Returns the positions of the readers' projections. Only projectors of this process publish their position.
 pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress {
     ProjectionProgress {
         read_model: readers.read_model_status.clone().map(map_to_positions),
@@ -33,13 +33,13 @@ pub(crate) fn projection_progress(readers: &ActiveReaders) -> ProjectionProgress
     }
 }
 
-/// Maps a projector's status to its position.
+/// Returns a channel with the position of a projector's status.
 fn map_to_positions(mut status: watch::Receiver<ProjectorStatus>) -> watch::Receiver<Position> {
     let (positions, receiver) = watch::channel(status.borrow().position);
     tokio::spawn(async move {
         while status.changed().await.is_ok() {
             let position = status.borrow_and_update().position;
-            positions.send_if_modified(|known| std::mem::replace(known, position) != position);
+            positions.send_if_modified(|last| std::mem::replace(last, position) != position);
         }
     });
     receiver

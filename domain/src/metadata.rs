@@ -11,10 +11,10 @@ use uuid::Uuid;
 pub struct Actor {
     /// The kind of actor.
     pub kind: ActorKind,
-    /// The actor's name, if it is known: an operator's name.
+    /// The operator's name; `None` for actors of other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The client's network address, if there is one.
+    /// The client's network address; `None` for actors without one, such as the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The client's `User-Agent`, truncated to [`Actor::MAX_USER_AGENT_CHARS`] characters.
@@ -51,11 +51,11 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or else the request's id.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id without this header.
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,
-    /// The fingerprint that identifies a repetition of the command, if it came with an idempotency key.
+    /// The data that identifies a repetition of the command, if the command came with an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyMetadata>,
 }
@@ -111,7 +111,7 @@ impl TryFrom<String> for PayloadFingerprint {
     }
 }
 
-/// The id of an event, assigned by its writer, so that a repeated append is recognised.
+/// The id of an event. The writer assigns it, so that the event store recognises a repeated append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(Uuid);
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn reads_metadata_without_an_idempotency_key() -> Result<(), serde_json::Error> {
-        let older =
+        let stored =
             r#"{"command":"CreateMessage","actor":{"kind":"app"},"correlation_id":"c","causation_id":"r"}"#;
-        let read: Metadata = serde_json::from_str(older)?;
+        let read: Metadata = serde_json::from_str(stored)?;
         assert_eq!(read.idempotency, None);
-        assert_eq!(serde_json::to_string(&read)?, older);
+        assert_eq!(serde_json::to_string(&read)?, stored);
         Ok(())
     }
 

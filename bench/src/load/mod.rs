@@ -130,7 +130,7 @@ async fn post(
         .collect();
     let mut outcomes = Vec::with_capacity(workers.len());
     for worker in workers {
-        // A worker that panicked counts as one that did nothing: its messages are reported as not sent.
+        // The messages of a worker that panicked are reported as not sent.
         outcomes.push(worker.await.unwrap_or_else(|_| WorkerOutcome::new()));
     }
     let acknowledgements = outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref());

@@ -1,5 +1,5 @@
-//! The check of searches: searches for words of posted messages, and compares the hits with those that must and may be
-//! found.
+//! The search check: searches for parts of posted messages. Compares the hits with the messages that must be found and
+//! the messages that may be found.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -60,7 +60,7 @@ impl Scope {
     }
 }
 
-/// Searches for up to `samples` queries of each kind, in each spelling, in their chat and in the app.
+/// Runs up to `samples` queries of each kind, in each spelling, in the chat of the sampled message and in the app.
 pub async fn check(
     app: &App,
     client: &mut RetryingClient,
@@ -74,7 +74,7 @@ pub async fn check(
         .flat_map(|(chat, content)| content.messages.iter().map(|(number, body)| ((*chat, *number), body)))
         .map(|(key, body)| PostedMessage { key, body, strict: strict_form(body), loose: loose_form(body) })
         .collect();
-    // A message that may be stored or not may be a hit or not: a comparison would prove nothing.
+    // A message with an unknown outcome may or may not be a hit, so no expectation is possible.
     if app.chats.values().any(|chat| !chat.uncertain.is_empty()) {
         report.findings.push("not searched: the responses to some messages were lost".to_owned());
         return;
@@ -112,11 +112,11 @@ pub async fn check(
     }
 }
 
-/// The spellings in which people may type a text: as it is, in the other case, without diacritics.
+/// Returns the distinct spellings of a text: unchanged, in the other case, and without diacritics.
 fn spellings(text: &str) -> Vec<String> {
     let mut spellings = vec![text.to_owned()];
     let upper = text.to_uppercase();
-    // Some letters change in the other case: the capital of the Turkish dotless i is also that of another letter.
+    // Some letters become another letter in the other case: the capital of the Turkish dotless ı is also that of i.
     let other_case = if upper == text { text.to_lowercase() } else { upper };
     if strict_form(&other_case) == strict_form(text) {
         spellings.push(other_case);
@@ -165,7 +165,7 @@ impl SearchCheck<'_> {
             }
         }
         if total != Some(found.len() as u64) {
-            return Err(format!("total is {total:?}, the pages hold {}", found.len()));
+            return Err(format!("total is {total:?}, but the pages have {} hits", found.len()));
         }
         self.compare(&found)
     }
@@ -203,7 +203,7 @@ impl SearchCheck<'_> {
         }
     }
 
-    /// Compares the hits with the messages that must be found and those that may be.
+    /// Compares the hits with the messages that must be found and those that may be found.
     fn compare(&self, found: &BTreeMap<MessageKey, String>) -> Result<usize, String> {
         let (required, permitted) = (strict_form(&self.query.text), loose_form(self.spelling));
         let in_scope = self.posted.iter().filter(|posted| self.scope.contains(posted.key));

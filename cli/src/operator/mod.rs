@@ -1,4 +1,5 @@
-//! Operator commands: arguments and output. Each noun has a module. `chat-operations` implements the commands.
+//! Operator commands: their arguments and output, with a module for each noun. The crate `chat-operations` implements
+//! the commands.
 //!
 //! Answers go to standard output, everything else to standard error. The process exits with 0 on success, 1 with a
 //! finding that needs attention, and 2 if the usage or the environment is wrong.

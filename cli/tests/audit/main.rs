@@ -1,5 +1,5 @@
-//! The `audit` commands that read: with a log in a file and a read model in a file, and with a log in the fake
-//! KurrentDB and a read model in Postgres.
+//! Tests of the `audit` commands that read, on two topologies: embedded (log and read model in SQLite), and at scale
+//! (log in the fake KurrentDB, read model in Postgres).
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -8,7 +8,7 @@ use chat_ports::event_store::{EventLookup, EventStore, EventStoreError, Recorded
 use chat_ports::idempotency::IdempotencyKeyId;
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// How far apart the clocks of the machines that stamp events and reservations may be.
+/// The maximal difference between the clocks of the machines that set the times of events and of reservations.
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// The number of concurrent searches for the commands of one stream.
@@ -17,7 +17,7 @@ const MAX_CONCURRENT_LOOKUPS: usize = 16;
 /// A query for the event of a repeated command.
 pub(crate) struct ExistingEventQuery {
     pub(crate) key: IdempotencyKeyId,
-    /// The first use of the key to try; earlier uses have expired.
+    /// The first use of the key to search for, counted from 0. Earlier uses have expired.
     pub(crate) generation: u32,
     pub(crate) stream: Arc<str>,
     pub(crate) not_before: Timestamp,
@@ -27,7 +27,7 @@ pub(crate) struct ExistingEventQuery {
 
 /// The result of an [`ExistingEventQuery`].
 pub(crate) enum ExistingEvent {
-    /// The log holds no event of an unexpired use of the key. A new event belongs to this generation of the key.
+    /// The log has no event of an unexpired use of the key. A new event gets the id of this use.
     Absent {
         generation: u32,
     },
@@ -35,7 +35,7 @@ pub(crate) enum ExistingEvent {
 }
 
 impl ExistingEventQuery {
-    /// Searches for the event, skipping those of expired uses of the key.
+    /// Searches for the event. Skips events of expired uses of the key.
     pub(crate) async fn find_existing_event(
         self,
         event_store: &dyn EventStore,

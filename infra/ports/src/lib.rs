@@ -1,6 +1,6 @@
 //! The ports of the chat API: traits, their types and errors.
 //!
-//! [`event_store`] is the log, the only source of truth. [`counters`] hand out chat and message numbers. [`idempotency`]
+//! [`event_store`] is the log, the only source of truth. [`counters`] reserve chat and message numbers. [`idempotency`]
 //! stores reserved keys and their answers. [`read_model`] and [`search_index`] are projections of the log. The docs of a
 //! port state the promises of every adapter, and its contract suite (`contract_tests`) checks each adapter against
 //! them. The adapters are in separate crates, one for each engine.
@@ -25,6 +25,6 @@ pub mod search_index;
 
 pub use error_chain::error_chain;
 
-/// The most text on one page of messages, hits, versions or events, in bytes. A page ends before the item that would
-/// exceed it, but always holds at least one item.
+/// The maximal size of the texts on one page of messages, hits, versions or events, in bytes. A page ends before the
+/// item that would exceed it, but always holds at least one item.
 pub const MAX_PAGE_BYTES: usize = 1024 * 1024;

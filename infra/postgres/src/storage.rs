@@ -1,4 +1,4 @@
-//! The storage of a read model in a schema.
+//! The storage of a read model in a Postgres schema.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct PostgresReadModelStorage {
 }
 
 impl PostgresReadModelStorage {
-    /// The read model in the schema of `url`, which need not exist.
+    /// Creates the storage in the schema of `url`. The schema need not exist.
     pub fn new(url: PostgresUrl) -> Self {
         Self { url }
     }
@@ -40,7 +40,7 @@ impl ReadModelStorage for PostgresReadModelStorage {
     }
 
     fn pacing(&self) -> BatchPacing {
-        // A commit takes several round trips. Under load, more events share them.
+        // A commit takes several round trips. Larger batches share them among more events.
         BatchPacing {
             max_events: 32_768,
             max_bytes: 24 << 20,

@@ -1,4 +1,4 @@
-//! Redis URLs.
+//! Redis URLs, parsed into the kind of deployment and its addresses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ pub struct RedisUrl {
     pub(super) topology: RedisTopology,
 }
 
-/// The kind of deployment.
+/// The kind of deployment, with its addresses.
 #[derive(Clone)]
 pub(super) enum RedisTopology {
     Single(ConnectionInfo),
@@ -32,27 +32,27 @@ pub(super) enum RedisTopology {
 /// An error of parsing a Redis URL. Does not repeat the text, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidRedisUrl {
-    /// The scheme is not one of Redis.
+    /// The scheme is not a Redis scheme.
     #[error(
         "a Redis URL starts with redis://, rediss://, valkey:// or valkeys://, or has +cluster or +sentinel before ://"
     )]
     Scheme,
     /// A host, port or database is invalid, or the user or password is not percent-encoded.
-    #[error("a Redis URL holds HOST:PORT, a number as the database, and a percent-encoded user and password")]
+    #[error("a Redis URL needs HOST:PORT, a number as the database, and a percent-encoded user and password")]
     Server,
     /// Several servers without `+cluster` or `+sentinel`.
-    #[error("several Redis servers are a redis+cluster:// or are watched by redis+sentinel://")]
+    #[error("several Redis servers need a redis+cluster:// or redis+sentinel:// URL")]
     SeveralServers,
     /// The name of the master is missing.
     #[error(
         "a redis+sentinel:// URL ends with the name of the master, as in redis+sentinel://HOST:PORT/NAME"
     )]
     NoMaster,
-    /// A cluster has no databases.
-    #[error("a redis+cluster:// URL ends after its servers")]
+    /// A cluster URL has a database, which Redis Cluster does not support.
+    #[error("a redis+cluster:// URL has no database: it ends with the last server")]
     ClusterDatabase,
     /// The URL contains a `?` or `#`.
-    #[error("a Redis URL has no options")]
+    #[error("a Redis URL has no query (?) and no fragment (#)")]
     Options,
 }
 

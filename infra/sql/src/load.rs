@@ -1,4 +1,4 @@
-//! Statements of the write side: the loads of a projection, and moving its checkpoint.
+//! Statements of the projector: loading rows and dead letters, and moving the checkpoint.
 
 use super::tables::schema_version;
 use crate::dead_letter_columns;
@@ -7,14 +7,15 @@ use crate::dead_letter_columns;
 pub const CHECKPOINT: &str =
     concat!("SELECT k.log, k.position FROM checkpoint k WHERE k.layout = ", schema_version!());
 
-/// Moves the checkpoint of the log `$1` to `$2` if it is at `$3`.
+/// Moves the checkpoint to position `$2` of the log `$1`, if the checkpoint is at position `$3` of this log. A
+/// checkpoint at position 0 may have no log yet.
 pub const MOVE_CHECKPOINT: &str = concat!(
     "UPDATE checkpoint SET log = $1, position = $2 WHERE position = $3
      AND (log = $1 OR (log IS NULL AND position = 0)) AND layout = ",
     schema_version!()
 );
 
-/// Sets the log of the checkpoint to `$1` if it is `$2` at position `$3`.
+/// Replaces the log `$2` of the checkpoint with `$1`, if the checkpoint is at position `$3`.
 pub const ADOPT_LOG: &str = concat!(
     "UPDATE checkpoint SET log = $1 WHERE log = $2 AND position = $3 AND layout = ",
     schema_version!()
@@ -23,7 +24,8 @@ pub const ADOPT_LOG: &str = concat!(
 /// Selects the blocked streams.
 pub const BLOCKED_STREAMS: &str = "SELECT DISTINCT stream FROM dead_letters WHERE discarded = 0";
 
-/// The numbers of dead letters, for [`super::row::read_dead_letter_counts`].
+/// The columns with the numbers of pending and of unacknowledged discarded dead letters, for
+/// [`super::row::read_dead_letter_counts`].
 macro_rules! dead_letter_counts {
     () => {
         "(SELECT count(*) FROM dead_letters WHERE discarded = 0),
@@ -34,7 +36,7 @@ macro_rules! dead_letter_counts {
 /// Counts the dead letters.
 pub const DEAD_LETTER_COUNTS: &str = concat!("SELECT ", dead_letter_counts!());
 
-/// Selects the dead letter at `$1`.
+/// Selects the dead letter at position `$1`.
 pub const DEAD_LETTER: &str =
     concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE position = $1");
 
@@ -45,11 +47,11 @@ pub const DEAD_LETTERS_OF_STREAM: &str = concat!(
     " FROM dead_letters WHERE stream = $1 AND discarded = 0 ORDER BY position LIMIT $2"
 );
 
-/// Updates reason and state of the dead letter at `$6`.
+/// Updates the reason and the state of the dead letter at position `$6`.
 pub const UPDATE_DEAD_LETTER: &str = "UPDATE dead_letters SET reason = $1, discarded = $2, discarded_at = $3,
                                discard_reason = $4, acknowledged = $5 WHERE position = $6";
 
-/// Selects the apps of `$keys`, which has the column `token`, for [`super::row::app`].
+/// Selects apps, for [`super::row::app`]. `$keys` is a table expression named `k` with the column `token`.
 #[macro_export]
 macro_rules! load_apps {
     ($keys:literal) => {
@@ -57,7 +59,8 @@ macro_rules! load_apps {
     };
 }
 
-/// Selects the chats of `$keys`, which has the columns `token` and `number`, for [`super::row::read_stored_chat`].
+/// Selects chats, for [`super::row::read_stored_chat`]. `$keys` is a table expression named `k` with the columns
+/// `token` and `number`.
 #[macro_export]
 macro_rules! load_chats {
     ($keys:literal) => {
@@ -71,8 +74,8 @@ macro_rules! load_chats {
     };
 }
 
-/// Selects the messages and tombstones of `$keys`, which has the columns `chat_id` and `number`, for
-/// [`super::row::read_stored_message`].
+/// Selects messages and tombstones, for [`super::row::read_stored_message`]. `$keys` is a table expression named `k`
+/// with the columns `chat_id` and `number`.
 #[macro_export]
 macro_rules! load_messages {
     ($keys:literal) => {

@@ -14,10 +14,10 @@ use super::time::{parse_duration, parse_time};
 
 /// A filter that selects the events matching all of its parts. The default selects all events.
 ///
-/// Times are those of the events' writers, whose clocks may differ, so an event may have an earlier time than its
+/// The writer of an event sets its time. Clocks of writers may differ, so an event may have an earlier time than its
 /// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
-/// read ends at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`; a forward read, at one
-/// recorded that much after `to`.
+/// read stops at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`. A forward read stops at
+/// an event recorded more than this time after `to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Events of this stream.
@@ -84,7 +84,7 @@ pub struct EventFilterParams {
 pub struct InvalidFilter {
     /// The name of the part, as in [`EventFilterParams`].
     pub part: &'static str,
-    /// The values that it accepts.
+    /// The values that the part accepts.
     pub must: &'static str,
 }
 
@@ -165,9 +165,9 @@ impl EventFilter {
 fn belongs_to(event: &RecordedEvent, app: AppToken, chat: Option<ChatNumber>) -> bool {
     match (StreamId::parse(&event.stream), chat) {
         (Ok(stream), None) => *stream.app() == app,
-        (Ok(StreamId::Chat(of, number)), Some(chat)) => of == app && number == chat,
-        (Ok(StreamId::App(of)), Some(chat)) => {
-            of == app
+        (Ok(StreamId::Chat(owner, number)), Some(chat)) => owner == app && number == chat,
+        (Ok(StreamId::App(owner)), Some(chat)) => {
+            owner == app
                 && matches!(event.decode(), Ok(Event::ChatCreated(created)) if created.chat_number == chat)
         }
         (Err(_), _) => false,
@@ -185,12 +185,13 @@ pub fn actor_kind_name(kind: ActorKind) -> &'static str {
     }
 }
 
-/// A text that is searched for in payloads, ignoring case. Matches the values of JSON strings, not their escaped form.
+/// The text that a filter searches for in payloads, ignoring case. Compares the values of JSON strings, not their
+/// escaped form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Needle(String);
 
 impl Needle {
-    /// Creates a search for this text.
+    /// Creates a needle from a text.
     pub fn new(text: &str) -> Self {
         Self(text.to_lowercase())
     }
@@ -217,7 +218,7 @@ impl Needle {
     }
 }
 
-/// Omits the text, which may be personal, because log lines show filters.
+/// Omits the text, because it may be personal and log lines contain filters.
 impl fmt::Debug for Needle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Needle(…)")
@@ -228,10 +229,10 @@ fn parse_part<T>(
     part: &'static str,
     text: Option<String>,
     must: &'static str,
-    read: impl FnOnce(&str) -> Option<T>,
+    parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, InvalidFilter> {
     let Some(text) = text else { return Ok(None) };
-    read(&text).map(Some).ok_or(InvalidFilter { part, must })
+    parse(&text).map(Some).ok_or(InvalidFilter { part, must })
 }
 
 fn parse_non_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, InvalidFilter> {
@@ -290,8 +291,8 @@ mod tests {
         for found in ["grüße", "GRÜ", "an \"alle\"", "e\nan"] {
             assert!(Needle::new(found).matches_payload(payload), "{found}");
         }
-        for not in ["body", "u00fc", "\\n", "1"] {
-            assert!(!Needle::new(not).matches_payload(payload), "{not}");
+        for absent in ["body", "u00fc", "\\n", "1"] {
+            assert!(!Needle::new(absent).matches_payload(payload), "{absent}");
         }
         assert!(Needle::new("TORN").matches_payload(b"{\"body\":\"torn \xff"));
     }

@@ -1,4 +1,4 @@
-//! The manifest of a backup: what it holds, to be compared with the files and with a log.
+//! The manifest of a backup. It describes the copied log and the files, so that both can be verified later.
 
 use std::fs;
 use std::io;
@@ -33,7 +33,7 @@ pub struct Manifest {
     pub position: Position,
     /// The number of events.
     pub events: u64,
-    /// The root of their Merkle tree.
+    /// The root of the Merkle tree of the events.
     pub root: Hash,
     /// The files beside the manifest.
     pub files: Vec<BackupFile>,
@@ -42,11 +42,11 @@ pub struct Manifest {
 /// A file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
-    /// Its name in the folder.
+    /// The file's name in the folder.
     pub name: String,
-    /// Its length.
+    /// The file's length.
     pub bytes: u64,
-    /// Its SHA-256.
+    /// The SHA-256 of the file.
     pub sha256: Hash,
 }
 
@@ -62,7 +62,7 @@ impl Manifest {
             _ => BackupError::file_error(&path)(error),
         })?;
         let invalid = |source| BackupError::InvalidManifest { path: path.clone(), source };
-        // A newer format may have other fields.
+        // The version is read first, because a newer format may have other fields.
         let Version { version } = serde_json::from_slice(&text).map_err(invalid)?;
         if version > Self::VERSION {
             return Err(BackupError::NewerFormat { found: version, known: Self::VERSION });
@@ -70,7 +70,7 @@ impl Manifest {
         serde_json::from_slice(&text).map_err(invalid)
     }
 
-    /// Writes the manifest: the last step of a backup.
+    /// Writes the manifest. This is the last step of a backup.
     pub(super) fn write(&self, backup: &Path) -> Result<(), BackupError> {
         let path = backup.join(MANIFEST_FILE);
         let write = || {
@@ -81,12 +81,12 @@ impl Manifest {
         write().map_err(BackupError::file_error(&path))
     }
 
-    /// The content of the log.
+    /// Returns the number of events, the last position and the root of the log.
     pub fn log_root(&self) -> LogRoot {
         LogRoot { events: self.events, position: self.position, root: self.root }
     }
 
-    /// The copy of the log.
+    /// Returns the entry of the log's copy.
     pub fn log_file(&self) -> Result<&BackupFile, BackupError> {
         self.files.iter().find(|file| file.name == LOG_FILE).ok_or(BackupError::NoLogFile)
     }

@@ -173,7 +173,7 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
     let digest = cut.digest().await.unwrap();
     prop_assert_eq!(&digest, &whole.digest().await.unwrap());
     prop_assert_eq!(digest.position, builder.head());
-    prop_assert_eq!(reference::ask(&cut).await, reference::fold(&builder.events));
+    prop_assert_eq!(reference::read_all(&cut).await, reference::fold(&builder.events));
     prop_assert_eq!(cut.dead_letters(10).await.unwrap(), (Vec::new(), 0));
 
     let (documents, parked) = search(&builder.events, &cuts);
@@ -257,7 +257,7 @@ async fn same_in_postgres(
         .await;
     let (sqlite, postgres) = (SqliteReadModel::new(path), PostgresReadModel::new(url));
     prop_assert_eq!(sqlite.digest().await.unwrap(), postgres.digest().await.unwrap());
-    prop_assert_eq!(reference::ask(&sqlite).await, reference::ask(&postgres).await);
+    prop_assert_eq!(reference::read_all(&sqlite).await, reference::read_all(&postgres).await);
     prop_assert_eq!(sqlite.dead_letters(0).await.unwrap(), postgres.dead_letters(0).await.unwrap());
     prop_assert!(postgres.verify().await.is_ok());
     Ok(())
@@ -395,5 +395,5 @@ async fn a_read_model_of_an_empty_log_is_at_its_start() {
     project(&path, &[], &[]).await;
     let model = SqliteReadModel::new(path);
     assert_eq!(model.position().await.unwrap(), Position::START);
-    assert_eq!(reference::ask(&model).await, reference::Everything::default());
+    assert_eq!(reference::read_all(&model).await, reference::AllRows::default());
 }

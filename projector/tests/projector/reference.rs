@@ -6,17 +6,18 @@ use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position, StreamId
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::read_model::{AppRow, ChatRow, MessageRow, MessageWindow, Missing, ReadModel};
 
-/// The content that queries can read.
+/// The rows that queries can read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Everything {
+pub struct AllRows {
     pub apps: BTreeMap<Position, AppRow>,
     pub chats: BTreeMap<(AppToken, ChatNumber), ChatRow>,
-    /// `None` if deleted.
+    /// `None` for a deleted message.
     pub messages: BTreeMap<(AppToken, ChatNumber, MessageNumber), Option<MessageRow>>,
 }
 
-pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everything {
-    let mut all = Everything::default();
+/// Folds a log.
+pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows {
+    let mut all = AllRows::default();
     for recorded in events {
         let at = recorded.recorded_at;
         match (StreamId::parse(&recorded.stream).unwrap(), recorded.decode().unwrap()) {
@@ -89,9 +90,9 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> Everythi
     all
 }
 
-/// Reads the content of a read model through its queries.
-pub async fn ask(model: &impl ReadModel) -> Everything {
-    let mut all = Everything::default();
+/// Reads all rows of a read model through its queries.
+pub async fn read_all(model: &impl ReadModel) -> AllRows {
+    let mut all = AllRows::default();
     for app in model.apps(Position::START, 1_000).await.unwrap().value {
         assert_eq!(model.app(app.token).await.unwrap().value.as_ref(), Ok(&app));
         for chat in model.chats(app.token, None, 1_000).await.unwrap().value.unwrap() {
@@ -108,12 +109,12 @@ pub async fn ask(model: &impl ReadModel) -> Everything {
                 }
                 number = MessageNumber::next_after(Some(number));
             }
-            let alone: Vec<_> = all
+            let read_singly: Vec<_> = all
                 .messages
                 .range((app.token, chat.number, MessageNumber::FIRST)..(app.token, chat.number, number))
                 .filter_map(|(_, message)| message.clone())
                 .collect();
-            assert_eq!(listed, alone, "lists contain all messages in order");
+            assert_eq!(listed, read_singly, "the list contains all messages in order");
             all.chats.insert((app.token, chat.number), chat);
         }
         all.apps.insert(app.created_position, app);

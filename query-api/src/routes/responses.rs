@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::response_position::ResponsePosition;
 
-/// Creates the response for a versioned resource: 304 if the client has this version.
+/// Creates the response for a versioned resource: 304 if the client already has this version.
 pub(super) fn versioned_response<T: Serialize>(
     position: ResponsePosition,
     if_none_match: &IfNoneMatch,
@@ -31,7 +31,7 @@ pub(super) fn serialize_rfc3339<S: Serializer>(time: &Timestamp, serializer: S) 
     serializer.serialize_str(time.to_rfc3339().as_str())
 }
 
-/// Creates a JSON response. `capacity` is its approximate size in bytes, so that the buffer need not grow.
+/// Creates a JSON response. `capacity` is its approximate size in bytes, so that the buffer is allocated once.
 pub(super) fn json_response<T: Serialize>(capacity: usize, body: &T) -> Result<Response, Problem> {
     let mut json = Vec::with_capacity(capacity);
     serde_json::to_writer(&mut json, body).map_err(Problem::internal)?;

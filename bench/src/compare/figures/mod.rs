@@ -18,7 +18,7 @@ use super::run_config::RunConfig;
 /// The numbers of all figures. The measurement of 11 includes the growth of memory, which counts as figure 10.
 pub const ALL: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
-/// Measures the figures of a number. After a failure, `results` has the figures measured before it.
+/// Measures all figures under a number. After a failure, `results` has the figures that were measured before.
 pub async fn measure(number: u32, config: &RunConfig, results: &mut FigureResults) -> io::Result<()> {
     match number {
         1 => posts::many_chats(config, results).await,

@@ -1,4 +1,4 @@
-//! `audit stats`
+//! `audit stats`: counts events by type, app, actor, stream and hour.
 
 use chat_domain::StreamId;
 use chat_operations::audit::{Counts, HourCount, Stats, stats};
@@ -14,13 +14,13 @@ use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// Hours in the chart.
+/// The number of hours in the chart.
 const CHART_HOURS: usize = 24;
 
-/// Width of the chart's longest bar, in columns.
+/// The width of the chart's longest bar, in columns.
 const MAX_BAR_COLUMNS: u64 = 40;
 
-/// Maximum width of a name, in columns.
+/// The maximal width of a name, in columns.
 const MAX_NAME_COLUMNS: usize = 48;
 
 /// `audit stats`
@@ -38,16 +38,16 @@ pub(crate) struct StatsArgs {
 pub(super) async fn run(arguments: &StatsArgs) -> Result<Answer, Failure> {
     let filter = arguments.filter.parse()?;
     let context = CommandContext::open(&arguments.common).await?;
-    let most = usize::try_from(arguments.top).unwrap_or(usize::MAX);
+    let top = usize::try_from(arguments.top).unwrap_or(usize::MAX);
     let mut progress = Progress::start("Counting", None);
-    let counted =
-        stats(&*context.event_store, filter, most, u64::MAX, |looked_at| progress.set_done(looked_at)).await;
+    let result =
+        stats(&*context.event_store, filter, top, u64::MAX, |scanned| progress.set_done(scanned)).await;
     drop(progress);
-    let counted = counted.map_err(event_store_failure)?;
-    Answer::from_report(&counted, text(&counted))
+    let stats = result.map_err(event_store_failure)?;
+    Answer::from_report(&stats, stats_text(&stats))
 }
 
-fn text(stats: &Stats) -> String {
+fn stats_text(stats: &Stats) -> String {
     let mut text = key_value_lines(&[
         ("events", stats.events.to_string()),
         ("bytes", stats.bytes.to_string()),
@@ -57,27 +57,34 @@ fn text(stats: &Stats) -> String {
     if stats.events == 0 {
         return text;
     }
-    text.push_str(&counts("TYPE", &stats.types, escaped));
-    text.push_str(&counts("APP", &stats.apps, |token| format!("{}…", token.get(..4).unwrap_or(token))));
-    text.push_str(&counts("BY", &stats.actors, escaped));
-    text.push_str(&counts("BIGGEST STREAM", &stats.biggest_streams, stream));
-    text.push_str(&counts("FASTEST GROWING STREAM, LAST HOUR", &stats.fastest_growing_streams, stream));
-    text.push_str(&chart(&stats.hours));
+    text.push_str(&counts_table("TYPE", &stats.types, escaped));
+    text.push_str(&counts_table("APP", &stats.apps, |token| format!("{}…", token.get(..4).unwrap_or(token))));
+    text.push_str(&counts_table("BY", &stats.actors, escaped));
+    text.push_str(&counts_table("BIGGEST STREAM", &stats.biggest_streams, stream_label));
+    text.push_str(&counts_table(
+        "FASTEST GROWING STREAM, LAST HOUR",
+        &stats.fastest_growing_streams,
+        stream_label,
+    ));
+    text.push_str(&hours_chart(&stats.hours));
     text
 }
 
-fn stream(name: &str) -> String {
+fn stream_label(name: &str) -> String {
     if StreamId::parse(name).is_ok() { render::abbreviated_stream(name) } else { escaped(name) }
 }
 
-fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String {
+fn counts_table(title: &str, counts: &Counts, label: impl Fn(&str) -> String) -> String {
     if counts.most.is_empty() {
         return String::new();
     }
     let mut rows: Vec<[String; 2]> = Vec::new();
     for counted in &counts.most {
-        let about = if counted.at_most_too_high > 0 { "at most " } else { "" };
-        rows.push([truncated(&name(&counted.key), MAX_NAME_COLUMNS), format!("{about}{}", counted.events)]);
+        let qualifier = if counted.at_most_too_high > 0 { "at most " } else { "" };
+        rows.push([
+            truncated(&label(&counted.key), MAX_NAME_COLUMNS),
+            format!("{qualifier}{}", counted.events),
+        ]);
     }
     if counts.others > 0 {
         rows.push([format!("({} others)", counts.others), String::new()]);
@@ -86,7 +93,7 @@ fn counts(title: &str, counts: &Counts, name: impl Fn(&str) -> String) -> String
 }
 
 /// Formats a chart of the events by hour, for the last hours that have any.
-fn chart(hours: &[HourCount]) -> String {
+fn hours_chart(hours: &[HourCount]) -> String {
     let shown = &hours[hours.len().saturating_sub(CHART_HOURS)..];
     let most = shown.iter().map(|hour| hour.events).max().unwrap_or_default().max(1);
     let row = |hour: &HourCount| {

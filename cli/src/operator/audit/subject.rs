@@ -1,4 +1,4 @@
-//! Apps, chats and messages as arguments.
+//! The subject of an audit command: an app, a chat or a message.
 
 use chat_domain::{AppToken, ChatNumber, MessageNumber};
 use chat_operations::audit::{Existence, Subject, SubjectKind, SubjectName};
@@ -79,7 +79,7 @@ impl SubjectCommand {
     }
 }
 
-/// Describes the subject of a command.
+/// Describes the subject of a command, with an abbreviated token.
 pub(super) fn describe_subject(name: &SubjectName) -> String {
     let app = format!("{}…", &name.app_token[..4]);
     let (chat, message) = (name.chat_number.unwrap_or_default(), name.message_number.unwrap_or_default());
@@ -90,7 +90,7 @@ pub(super) fn describe_subject(name: &SubjectName) -> String {
     }
 }
 
-/// Describes in a word whether a subject exists.
+/// Returns the word for the existence of a subject.
 pub(super) fn describe_existence(existence: Existence) -> &'static str {
     match existence {
         Existence::Absent => "absent",

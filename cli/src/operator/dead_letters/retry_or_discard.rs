@@ -64,17 +64,17 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
         SelectionArgs { stream: Some(stream), .. } => DeadLetterSelection::Stream(stream.clone()),
         SelectionArgs { .. } => DeadLetterSelection::All,
     };
-    let parked = blocked_streams(&scope.projections, &scope.names, &dead_letters)
+    let blocked_streams = blocked_streams(&scope.projections, &scope.names, &dead_letters)
         .await
         .map_err(projections_failure)?;
-    let steps: Vec<_> = parked
+    let steps: Vec<_> = blocked_streams
         .into_iter()
-        .map(|parked| Resolution { blocked_stream: parked, discards_first: false })
+        .map(|blocked_stream| Resolution { blocked_stream, discards_first: false })
         .collect();
     if steps.is_empty() {
-        let nothing = json!({ "executed": false, "steps": [] });
+        let no_steps = json!({ "executed": false, "steps": [] });
         return Ok(note_unreadable(
-            Answer::new(&nothing, "there is no such dead letter\n")?,
+            Answer::new(&no_steps, "there is no such dead letter\n")?,
             &scope.unreadable,
         ));
     }
@@ -103,15 +103,15 @@ async fn execute_or_dry_run(
 }
 
 async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Failure> {
-    let all = dry_run(&scope.projections, steps).await.map_err(projections_failure)?;
-    let text: String = all.iter().map(dry_run_text).collect();
-    let mut answer = Answer::new(&json!({ "executed": false, "steps": all }), text)?
-        .with_finding(all.iter().any(|dry_run_text| dry_run_text.would_stop.is_some()))
+    let dry_runs = dry_run(&scope.projections, steps).await.map_err(projections_failure)?;
+    let text: String = dry_runs.iter().map(dry_run_text).collect();
+    let mut answer = Answer::new(&json!({ "executed": false, "steps": dry_runs }), text)?
+        .with_finding(dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some()))
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
-    if all.len() < steps.len() {
+    if dry_runs.len() < steps.len() {
         let more = format!(
-            "{} more streams have dead letters; {MAX_STREAMS} of a projection are tried at once",
-            steps.len() - all.len()
+            "{} more streams have dead letters; a dry run tries {MAX_STREAMS} streams of a projection",
+            steps.len() - dry_runs.len()
         );
         answer = answer.with_diagnostic(Severity::Note, more);
     }
@@ -125,15 +125,16 @@ async fn execute_steps(
     timeout: Duration,
 ) -> Result<Answer, Failure> {
     let (operator, reason) = (execution.action.operator(), execution.action.reason()?);
-    let all =
+    let outcomes =
         resolve(&scope.projections, &operator, &reason, steps, timeout).await.map_err(projections_failure)?;
-    let text: String = all.iter().map(outcome_text).collect();
-    let held_up = |done: &ResolutionOutcome| done.outcome.as_ref().is_none_or(|left| left.stopped.is_some());
-    let mut answer =
-        Answer::new(&json!({ "executed": true, "steps": all }), text)?.with_finding(all.iter().any(held_up));
-    if all.iter().any(|done| done.outcome.is_none()) {
-        let waits = "the action is recorded; the projection has not applied it yet; `dead-letters list` shows when it has";
-        answer = answer.with_diagnostic(Severity::Warning, waits);
+    let text: String = outcomes.iter().map(outcome_text).collect();
+    let is_incomplete =
+        |step: &ResolutionOutcome| step.outcome.as_ref().is_none_or(|outcome| outcome.stopped.is_some());
+    let mut answer = Answer::new(&json!({ "executed": true, "steps": outcomes }), text)?
+        .with_finding(outcomes.iter().any(is_incomplete));
+    if outcomes.iter().any(|step| step.outcome.is_none()) {
+        let not_applied = "the action is recorded; the projection has not applied it yet; `dead-letters list` shows when it has";
+        answer = answer.with_diagnostic(Severity::Warning, not_applied);
     }
     Ok(answer)
 }

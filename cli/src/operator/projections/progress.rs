@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// Time between two redraws of the bar.
+/// The time between two redraws of the bar.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
-/// Time between two lines without a terminal.
+/// The time between two lines in a pipe.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows progress until it is dropped.
@@ -41,7 +41,7 @@ impl Drop for ProgressDisplay {
     }
 }
 
-/// Measures the rate since the first progress.
+/// Measures the mean rate of folding since its start.
 struct RateMeter {
     since: Instant,
     from: u64,
@@ -62,23 +62,23 @@ fn folded_events(progress: &Progress) -> u64 {
     progress.generations.iter().map(|(_, status)| status.events_processed).sum()
 }
 
-/// Returns the positions folded and the positions in total.
+/// Returns the number of folded positions and the number of all positions, summed over the generations.
 fn folded_positions(progress: &Progress) -> (u64, u64) {
-    progress.generations.iter().fold((0, 0), |(done, all), (_, status)| {
-        (done + status.position.get(), all + status.head.get().max(status.position.get()))
+    progress.generations.iter().fold((0, 0), |(folded, total), (_, status)| {
+        (folded + status.position.get(), total + status.head.get().max(status.position.get()))
     })
 }
 
 async fn draw_bar(mut watched: watch::Receiver<Progress>, bar: ProgressBar) {
-    // The template is a constant, so the fallback is not used.
+    // The template is a valid constant, so the fallback is never used.
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let rate_meter = RateMeter::start(&watched.borrow_and_update().clone());
     loop {
         let progress = watched.borrow_and_update().clone();
-        let (done, all) = folded_positions(&progress);
-        bar.set_length(all);
-        bar.set_position(done);
+        let (folded, total) = folded_positions(&progress);
+        bar.set_length(total);
+        bar.set_position(folded);
         bar.set_message(format!("{} {}/s", progress.phase.as_str(), rate_meter.rate(&progress)));
         sleep(REDRAW_INTERVAL).await;
     }
@@ -100,7 +100,7 @@ async fn write_lines(mut watched: watch::Receiver<Progress>) {
     }
 }
 
-/// `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`
+/// Formats a line such as `folding: read_model 2 at 5000 of 20000, search_index 2 at 4000 of 20000; 9000/s, 3 s left`
 fn progress_line(progress: &Progress, rate: u64) -> String {
     let generations: Vec<_> = progress
         .generations
@@ -110,11 +110,11 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
             format!("{name} {generation} at {} of {}", status.position, status.head)
         })
         .collect();
-    let (done, all) = folded_positions(progress);
-    let left = match (progress.phase, all - done, rate) {
+    let (folded, total) = folded_positions(progress);
+    let rate_and_time = match (progress.phase, total - folded, rate) {
         (_, 0, _) | (_, _, 0) => String::new(),
         (Phase::Folding, left, rate) => format!("; {rate}/s, {} s left", left.div_ceil(rate)),
         (_, _, rate) => format!("; {rate}/s"),
     };
-    format!("{}: {}{left}", progress.phase.as_str(), generations.join(", "))
+    format!("{}: {}{rate_and_time}", progress.phase.as_str(), generations.join(", "))
 }

@@ -1,4 +1,4 @@
-//! The outcomes of commands that are sent repeatedly, without faults.
+//! The outcomes of repeated commands without faults of the engines or processes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,14 +33,17 @@ async fn answers_a_repeated_command_with_the_first_outcome(engines: Engines) {
         let created = first.create_message(app, key).await.unwrap();
         assert_eq!((number(&created), created.execution), (sent as u64 + 1, ExecutionKind::New));
         for process in [&first, &second] {
-            let again = process.create_message(app, key).await.unwrap();
-            assert_eq!(again, CommandOutcome { app, execution: ExecutionKind::Replayed, ..created.clone() });
+            let repeated = process.create_message(app, key).await.unwrap();
+            assert_eq!(
+                repeated,
+                CommandOutcome { app, execution: ExecutionKind::Replayed, ..created.clone() }
+            );
         }
     }
     let chat = first.create_chat(app, "a").await.unwrap();
-    let again = second.create_chat(app, "a").await.unwrap();
+    let repeated = second.create_chat(app, "a").await.unwrap();
     assert_eq!(
-        (number(&chat), chat.execution, number(&again), again.execution),
+        (number(&chat), chat.execution, number(&repeated), repeated.execution),
         (2, ExecutionKind::New, 2, ExecutionKind::Replayed)
     );
     assert_eq!(cluster.bodies().await, ["a", "b", "c"]);
@@ -51,8 +54,8 @@ async fn answers_a_repeated_creation_of_an_app_with_the_same_token(engines: Engi
     let (first, second) = (cluster.process().await, cluster.process().await);
     let created = first.create_app("a").await.unwrap();
     for process in [&first, &second] {
-        let again = process.create_app("a").await.unwrap();
-        assert_eq!(again, CommandOutcome { execution: ExecutionKind::Replayed, ..created.clone() });
+        let repeated = process.create_app("a").await.unwrap();
+        assert_eq!(repeated, CommandOutcome { execution: ExecutionKind::Replayed, ..created.clone() });
     }
     assert_ne!(second.create_app("b").await.unwrap().app, created.app);
     assert_eq!(cluster.events().await.len(), 2);
@@ -117,7 +120,8 @@ async fn scopes_a_key_to_its_path(engines: Engines) {
 }
 
 async fn accepts_an_expired_key_for_another_command(engines: Engines) {
-    // The retention ends, not the lease: each use is granted as the first, and finds the event id of the use before.
+    // The retention ends before the lease. So the store grants each use of the key as a first use, although the log has
+    // the event of the previous use.
     let terms = IdempotencyTerms { retention: Duration::from_millis(200), lease: Duration::from_secs(20) };
     let cluster = Cluster::on_terms(engines, terms);
     let process = cluster.process().await;
@@ -145,7 +149,8 @@ async fn create_after_expiry(process: &Process, app: AppToken, body: &str) -> Co
 }
 
 async fn the_log_alone_prevents_duplicates_if_leases_expire_at_once(engines: Engines) {
-    // With an expired lease, every repetition is granted the key. They meet in one batch or in several writers.
+    // Leases expire at once, so the store grants the key to every repetition. The repetitions are decided in one batch
+    // or by several writers.
     let cluster = Cluster::on_terms(engines, IdempotencyTerms { lease: Duration::ZERO, ..TERMS });
     let processes = [cluster.process().await, cluster.process().await];
     let app = processes[0].create_app_with_chat().await;
@@ -173,14 +178,14 @@ async fn finds_a_key_in_the_log_after_the_store_lost_its_data(engines: Engines) 
     process.create_message(app, "a").await.unwrap();
     process.create_chat(app, "a").await.unwrap();
     cluster.wipe_idempotency_store();
-    // Without delay, although the store grants no key yet.
-    let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
-    let fresh = process.create_message_with_retries(app, "b").await.unwrap();
-    assert_eq!((number(&fresh), fresh.execution), (2, ExecutionKind::New));
-    let again = process.create_chat(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (2, ExecutionKind::Replayed));
-    let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
+    // The event is found at once, although the store grants no keys yet.
+    let repeated = process.create_message(app, "a").await.unwrap();
+    assert_eq!((number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
+    let new = process.create_message_with_retries(app, "b").await.unwrap();
+    assert_eq!((number(&new), new.execution), (2, ExecutionKind::New));
+    let repeated = process.create_chat(app, "a").await.unwrap();
+    assert_eq!((number(&repeated), repeated.execution), (2, ExecutionKind::Replayed));
+    let repeated = process.create_message(app, "a").await.unwrap();
+    assert_eq!((number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
     assert_eq!(cluster.bodies().await, ["a", "b"]);
 }

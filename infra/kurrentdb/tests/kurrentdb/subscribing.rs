@@ -45,9 +45,9 @@ async fn the_position_advances_while_other_applications_write() {
     log.fill("s", &["A"]).await;
     let mut subscription = log.subscribe(log.start).await.unwrap();
     log.receive(&mut subscription, 1).await;
-    // The server reports progress past many events; past a few, the subscription reads the head itself.
-    for many in [1_000, 1_000, 3] {
-        server.append_foreign_events("orders-1", many);
+    // The server reports progress past many events, but not past a few. Then the subscription reads the head itself.
+    for count in [1_000, 1_000, 3] {
+        server.append_foreign_events("orders-1", count);
         let up_to = reach_the_head(&log, &mut subscription).await;
         let mut again = log.subscribe(up_to).await.unwrap();
         let (received, ()) = tokio::join!(log.receive(&mut again, 1), async {
@@ -60,7 +60,7 @@ async fn the_position_advances_while_other_applications_write() {
 }
 
 #[tokio::test]
-async fn a_subscription_from_the_last_own_event_reaches_the_head() {
+async fn a_subscription_from_the_last_event_of_this_system_reaches_the_head() {
     let (server, log) = server().await;
     log.fill("s", &["A"; 3]).await;
     let last = log.all().await.pop().unwrap().position;
@@ -78,10 +78,10 @@ async fn a_broken_subscription_fails_and_a_new_one_continues_from_its_position()
     }];
     let (server, log) = server().await;
     let (mut up_to, mut received) = (log.start, Vec::new());
-    for (round, broken) in breaks.iter().enumerate() {
+    for (round, break_subscription) in breaks.iter().enumerate() {
         let mut subscription = log.subscribe(up_to).await.unwrap();
         log.fill(&round.to_string(), &["A"; 5]).await;
-        broken(&server);
+        break_subscription(&server);
         let failed = loop {
             match within_deadline(subscription.next(3)).await {
                 Ok(batch) => {
@@ -117,7 +117,7 @@ async fn a_slow_subscriber_does_not_block_other_calls() {
     for _ in 0..4 {
         subscriptions.push(log.subscribe(log.start).await.unwrap());
     }
-    // Events in flight arrive, and then the server delivers no more.
+    // Waits until the server has delivered no further event for 500 ms.
     let mut seen = (server.delivered_count(), Instant::now());
     while seen.1.elapsed() < Duration::from_millis(500) {
         log.head().await.unwrap();
@@ -126,12 +126,12 @@ async fn a_slow_subscriber_does_not_block_other_calls() {
         }
     }
     // About 15 MB each: the channel's 128 events, the connection's window, and the buffers of sockets and pipes.
-    assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were taken", seen.0, EVENTS * 4);
+    assert!(seen.0 < EVENTS * 4 / 2, "{} events of {} were delivered", seen.0, EVENTS * 4);
     assert_eq!(log.receive(&mut subscriptions[0], usize::try_from(EVENTS).unwrap()).await, log.all().await);
 }
 
 #[tokio::test]
-async fn a_foreign_event_in_an_own_stream_is_read_with_schema_version_zero() {
+async fn a_foreign_event_in_a_stream_of_this_system_has_schema_version_zero() {
     let (server, log) = server().await;
     server.append_foreign_events(&log.name("s"), 1);
     let event = log.all().await.pop().unwrap();
@@ -147,7 +147,7 @@ async fn a_search_by_id_stops_at_the_earliest_possible_time() {
     let first = log.all().await.remove(0);
     let search = |since| EventLookup { id: first.id, stream: log.name("s").into(), since };
     let recorded = first.recorded_at.millis();
-    // Clocks may differ slightly.
+    // A start time slightly after the event still finds it, because clocks may differ.
     let close = log.find_event(search(Timestamp::from_millis(recorded + 10_000))).await.unwrap();
     assert_eq!(close, Some(first.clone()));
     assert_eq!(log.find_event(search(Timestamp::from_millis(recorded + 600_000))).await.unwrap(), None);

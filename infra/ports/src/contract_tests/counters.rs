@@ -1,5 +1,5 @@
 //! The contract suite of the counters port. An adapter runs it with `counters_contract!(open)`, where `open()` returns a
-//! function that opens handles on the same counters, like several processes.
+//! function that opens a handle on the same counters at each call, as each of several processes does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ macro_rules! counters_contract {
             two_requests_for_one_counter_get_two_ranges
             each_app_and_chat_has_its_own_counter
             no_requests_return_no_ranges
-            rewound_numbers_are_handed_out_again
-            a_counter_that_has_moved_on_is_not_rewound
+            rewound_numbers_are_reserved_again
+            a_counter_that_has_changed_is_not_rewound
             an_unused_counter_is_not_rewound
             racing_handles_get_disjoint_ranges
             racing_handles_raise_a_counter_once
@@ -60,7 +60,7 @@ pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
     let (counters, app) = (open(), random_app());
     assert_eq!(take(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
     assert_eq!(take(&*counters, messages(app, 1), 5, 41).await, 42);
-    // The range is longer than the floor.
+    // A count above the floor.
     assert_eq!(take(&*counters, messages(app, 2), 100, 3).await, 4);
 }
 
@@ -101,11 +101,14 @@ pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
             requests.push(ReservationRequest { key: messages(app, chat), count: chat, floor: index });
         }
     }
-    let follows = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
+    let first_numbers = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
         requests.iter().map(|request| last(request) + 1).collect()
     };
-    assert_eq!(counters.reserve(&requests).await.unwrap(), follows(&|request| request.floor));
-    assert_eq!(counters.reserve(&requests).await.unwrap(), follows(&|request| request.floor + request.count));
+    assert_eq!(counters.reserve(&requests).await.unwrap(), first_numbers(&|request| request.floor));
+    assert_eq!(
+        counters.reserve(&requests).await.unwrap(),
+        first_numbers(&|request| request.floor + request.count)
+    );
 }
 
 pub async fn two_requests_for_one_counter_get_two_ranges(open: impl Fn() -> Handle) {
@@ -140,7 +143,7 @@ pub async fn no_requests_return_no_ranges(open: impl Fn() -> Handle) {
     assert!(open().reserve(&[]).await.unwrap().is_empty());
 }
 
-pub async fn rewound_numbers_are_handed_out_again(open: impl Fn() -> Handle) {
+pub async fn rewound_numbers_are_reserved_again(open: impl Fn() -> Handle) {
     let (one, other, key) = (open(), open(), messages(random_app(), 1));
     take(&*one, key, 8, 0).await;
     one.rewind(key, 8, 3).await.unwrap();
@@ -149,7 +152,7 @@ pub async fn rewound_numbers_are_handed_out_again(open: impl Fn() -> Handle) {
     assert_eq!(take(&*one, key, 1, 0).await, 1);
 }
 
-pub async fn a_counter_that_has_moved_on_is_not_rewound(open: impl Fn() -> Handle) {
+pub async fn a_counter_that_has_changed_is_not_rewound(open: impl Fn() -> Handle) {
     let (one, other, key) = (open(), open(), messages(random_app(), 1));
     take(&*one, key, 8, 0).await;
     take(&*other, key, 1, 0).await;
@@ -163,7 +166,8 @@ pub async fn an_unused_counter_is_not_rewound(open: impl Fn() -> Handle) {
     assert_eq!(take(&*counters, key, 1, 0).await, 1);
 }
 
-/// Takes ranges of distinct sizes with several handles at once, checks that they are disjoint, and returns all numbers.
+/// Reserves ranges of different sizes with several handles at once, checks that they are disjoint, and returns all
+/// numbers.
 async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeSet<u64> {
     const RANGES: u64 = 40;
     let racer = |counters: Handle| {
@@ -180,7 +184,7 @@ async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeS
     let racers: Vec<_> = (0..6).map(|_| racer(open())).collect();
     let numbers: Vec<u64> = join_all(racers).await.into_iter().flat_map(Result::unwrap).collect();
     let distinct: BTreeSet<u64> = numbers.iter().copied().collect();
-    assert_eq!(distinct.len(), numbers.len(), "a number was handed out twice");
+    assert_eq!(distinct.len(), numbers.len(), "a number was reserved twice");
     distinct
 }
 
@@ -192,5 +196,5 @@ pub async fn racing_handles_get_disjoint_ranges(open: impl Fn() -> Handle) {
 pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
     const FLOOR: u64 = 1_000;
     let numbers = race(&open, messages(random_app(), 1), FLOOR).await;
-    assert!(numbers.first().is_some_and(|first| *first > FLOOR), "a number of the log was handed out");
+    assert!(numbers.first().is_some_and(|first| *first > FLOOR), "a number of the log was reserved");
 }

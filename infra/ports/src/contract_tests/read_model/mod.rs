@@ -36,7 +36,7 @@ macro_rules! read_model_contract {
             chats_are_listed_by_number
             pages_report_whether_older_and_newer_messages_exist
             a_page_around_a_message_fills_up_from_the_other_side
-            pages_step_over_deleted_messages
+            pages_skip_deleted_messages
             an_empty_page_reports_the_messages_beyond_its_window
             a_page_of_large_messages_ends_early_and_reports_the_others
             changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_nothing

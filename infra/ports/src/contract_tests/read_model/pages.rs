@@ -1,4 +1,4 @@
-//! Pages of messages.
+//! Contract cases of message pages.
 
 use super::rows::{Sides, changes, delete, message, message_number, page, with_messages};
 use crate::MAX_PAGE_BYTES;
@@ -40,7 +40,7 @@ pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn(
     }
 }
 
-pub async fn pages_step_over_deleted_messages(open: impl Fn() -> Sides) {
+pub async fn pages_skip_deleted_messages(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, _, messages) = with_messages(&sides, 100).await;
     delete(&sides, &messages, 3..99).await;
@@ -63,7 +63,7 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
 pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, chat, mut messages) = with_messages(&sides, 0).await;
-    // Four fit on a page.
+    // Four of these messages fit on a page.
     messages.extend((1..=10).map(|number| NewMessage {
         body: "x".repeat(MAX_PAGE_BYTES / 4),
         ..message(10 + number, &chat, number)
