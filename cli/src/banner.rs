@@ -2,24 +2,29 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
 
 use chat_domain::projection::ProjectionName;
 
 use crate::engines::StorageLocations;
+use crate::listeners::Addresses;
 use crate::serve_options::{LogFormat, Role, ServeOptions};
 
 /// Prints the addresses and locations in use, and a first request to try. With JSON logs, writes one log line instead.
-pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) {
+pub(crate) fn print(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) {
+    let address = addresses.public;
     tracing::info!(role = role.name(), %address, "listening on http://{address}");
+    if let Some(address) = addresses.admin {
+        tracing::info!(%address, "listening for operators on http://{address}");
+    }
     if options.log_format == LogFormat::Json {
         return;
     }
     // Standard error may be closed.
-    let _ = std::io::stderr().write_all(text(role, options, locations, address).as_bytes());
+    let _ = std::io::stderr().write_all(text(role, options, locations, addresses).as_bytes());
 }
 
-fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, address: SocketAddr) -> String {
+fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addresses: Addresses) -> String {
+    let address = addresses.public;
     let admin = match &options.admin_token {
         Some(_) => "protected by the admin token",
         None => "open to this machine (set ADMIN_TOKEN to close them)",
@@ -39,6 +44,9 @@ fn text(role: Role, options: &ServeOptions, locations: &StorageLocations, addres
         rows.push(("admin routes", admin.to_owned()));
         rows.push(("rate limit", limit));
         rows.push(("reference", format!("http://{address}/docs")));
+    }
+    if let Some(address) = addresses.admin {
+        rows.push(("for operators", format!("http://{address}")));
     }
     rows.push(("health", format!("http://{address}/readyz")));
 

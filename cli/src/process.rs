@@ -18,16 +18,16 @@ use chat_projector::generations::{Generations, ProjectorSupervisor, QuerySwitchO
 use chat_query_api::{QueryApi, QueryPorts};
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
-use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
-use chat_web::server::{DrainOutcome, ServerOptions, serve};
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions};
+use chat_web::server::DrainOutcome;
 use chat_web::system_routes::SystemServices;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::banner;
 use crate::engines::{CoordinationServices, StorageLocations, open_event_store, retry_until_available};
 use crate::failure::Failure;
+use crate::listeners::Listeners;
 use crate::logging;
 use crate::private_files;
 use crate::query_side::{ApiQuerySide, projection_progress};
@@ -42,6 +42,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn run(role: Role, options: &ServeOptions) -> Result<(), Failure> {
     let address = options.listen_addr.unwrap_or_else(|| role.default_address());
     check_exposure(options, address)?;
+    if let Some(admin_address) = options.admin_listen_addr {
+        check_exposure(options, admin_address)?;
+    }
     logging::init(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -76,9 +79,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     let metrics =
         Metrics::install().map_err(|error| Failure::because("metrics could not be set up", &error))?;
     tokio::spawn(metrics.clone().run_upkeep());
-    let listener = bind(address).await?;
-    let address =
-        listener.local_addr().map_err(|error| Failure::because("the listener has no address", &error))?;
+    let listeners = Listeners::bind(options, address).await?;
     tokio::pin!(stop);
     let (event_store, log_id) = tokio::select! {
         opened = open_event_store(&locations.event_store) => opened?,
@@ -145,15 +146,10 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     if !role.takes_commands() {
         apis.documents_of_other_roles.push(chat_command_api::routes::openapi_document());
     }
-    let limits = HttpLimits::new(options.max_in_flight, options.http_memory.saturating_mul(1024 * 1024));
-    let http = http_options(options, &coordination, Arc::clone(&limits));
-    let app = build_router(apis, SystemServices::new(Arc::new(readiness), metrics), &http);
-    banner::print(role, options, &locations, address);
-
-    let server = ServerOptions {
-        drain_timeout: Duration::from_secs(options.drain_timeout),
-        ..ServerOptions::default()
-    };
+    let http = http_options(options, &coordination);
+    let system = SystemServices::new(Arc::new(readiness), metrics);
+    banner::print(role, options, &locations, listeners.addresses());
+    let (public_server, admin_server) = listeners.mount(apis, system, &http)?;
     let mut writer_task = writer_task.unwrap_or_else(|| tokio::spawn(std::future::pending()));
     let stop = async {
         stop.await;
@@ -161,7 +157,7 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
         drain.send_replace(true);
     };
     let outcome = tokio::select! {
-        drained = serve(listener, app, limits, server, stop) => {
+        drained = public_server.serve(stop) => {
             // The listener dropped the handlers' senders, so the writer ends once all accepted commands are in the log.
             if role.takes_commands() && tokio::time::timeout(SHUTDOWN_TIMEOUT, writer_task).await.is_err() {
                 tracing::warn!("stopped before all commands were answered");
@@ -175,6 +171,8 @@ async fn run_role(role: Role, options: &ServeOptions, address: SocketAddr) -> Re
     };
     shutdown.send_replace(true);
     stop_projectors(supervisor).await;
+    // Last, so that health and metrics show the shutdown.
+    admin_server.stop().await;
     tracing::info!("stopped");
     outcome
 }
@@ -232,13 +230,9 @@ async fn open_switch_over(
     Some(QuerySwitchOver::open(locations.projection_locations(), generations, statuses).await)
 }
 
-fn http_options(
-    options: &ServeOptions,
-    coordination: &CoordinationServices,
-    limits: Arc<HttpLimits>,
-) -> HttpOptions {
+fn http_options(options: &ServeOptions, coordination: &CoordinationServices) -> HttpOptions {
     HttpOptions {
-        limits,
+        limits: HttpLimits::new(options.max_in_flight, options.http_memory.saturating_mul(1024 * 1024)),
         rate_limit: options.rate_limit,
         shared_rate_limits: coordination.rate_limits(),
         trusted_proxies: options.trusted_proxies.clone().unwrap_or_default(),
@@ -276,15 +270,6 @@ fn add_query_and_admin_apis(
     };
     apis.served.push(ApiRoutes::admin(chat_admin_api::router(AdminApi::new(ports, access, draining))));
     tokio::spawn(switch_over.run(ApiQuerySide(api)));
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => Failure::new(format!(
-            "{address} is in use by another process; stop that one, or choose another address with --listen-addr"
-        )),
-        _ => Failure::because(format!("{address} can't be listened on"), &error),
-    })
 }
 
 /// Reads the incarnations of the log, which tell the tokens of lost events.

@@ -8,9 +8,11 @@ use chat_web::admin_auth::{AdminAccess, AdminToken};
 use chat_web::client_address::TrustedProxies;
 use chat_web::host_policy::{AllowedHosts, HostPolicy};
 use chat_web::rate_limit::RateLimit;
+use chat_web::server::ConnectionLimits;
 use clap::{Args, ValueEnum};
 
 use crate::engines::EngineOptions;
+use crate::open_files;
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +41,10 @@ pub(crate) struct ServeOptions {
     /// query-api, 8003 for projector]
     #[arg(long, env = "LISTEN_ADDR", value_name = "IP:PORT")]
     pub(crate) listen_addr: Option<SocketAddr>,
+    /// Address for admin routes, metrics and health, with connections of its own; --listen-addr then serves no admin routes
+    /// and no metrics [default: none]
+    #[arg(long, env = "ADMIN_LISTEN_ADDR", value_name = "IP:PORT")]
+    pub(crate) admin_listen_addr: Option<SocketAddr>,
     /// Token that admin routes require (`Authorization: Bearer`); without one they are open, and the process only
     /// listens on loopback addresses
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = AdminToken::parse)]
@@ -73,6 +79,13 @@ pub(crate) struct ServeOptions {
     /// Format of the log
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) log_format: LogFormat,
+    /// Connections at a time; if more come, those that have been idle for the longest time are closed. The limit of open
+    /// files may allow fewer
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "CONNECTIONS", default_value_t = ConnectionLimits::DEFAULT_CONNECTIONS, value_parser = parse_connections)]
+    pub(crate) max_connections: usize,
+    /// Connections of one client address at a time, except those in TRUSTED_PROXIES [default: half of all]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS", value_parser = parse_connections)]
+    pub(crate) max_connections_per_address: Option<usize>,
     /// API requests in flight at a time; more are answered 503 `overloaded` at once
     #[arg(long, env = "MAX_IN_FLIGHT", value_name = "REQUESTS", default_value_t = 4_096)]
     pub(crate) max_in_flight: usize,
@@ -95,6 +108,11 @@ pub(crate) struct ServeOptions {
     /// Seconds that requests in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 20)]
     pub(crate) drain_timeout: u64,
+}
+
+/// Parses a number of connections.
+fn parse_connections(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number of connections, from 1".to_owned())
 }
 
 /// Parses `--http-memory`. Each half must hold the largest body and the largest page.
@@ -133,6 +151,24 @@ impl ServeOptions {
         match self.admin_token {
             Some(_) => HostPolicy::Any,
             None => HostPolicy::LoopbackAnd(self.allowed_hosts.clone().unwrap_or_default()),
+        }
+    }
+
+    /// The limits of connections, with so many files that may be open.
+    pub(crate) fn connection_limits(&self, open_files: usize) -> ConnectionLimits {
+        let allowed = open_files::max_connections(open_files);
+        if allowed < self.max_connections {
+            tracing::warn!(
+                open_files,
+                connections = allowed,
+                "the limit of open files allows fewer connections than --max-connections"
+            );
+        }
+        let limits = ConnectionLimits::new(self.max_connections.min(allowed));
+        ConnectionLimits {
+            max_per_address: self.max_connections_per_address.unwrap_or(limits.max_per_address),
+            trusted_proxies: self.trusted_proxies.clone().unwrap_or_default(),
+            ..limits
         }
     }
 

@@ -36,7 +36,8 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Whether the address is one of a trusted proxy.
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+pub use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use chat_ports::rate_limit::SharedRateLimiter;
@@ -119,6 +119,36 @@ impl ApiRoutes {
         self.outer_layer = Some(Box::new(layer));
         self
     }
+}
+
+/// Builds two routers of a process: one for clients, and one for operators with the admin routes, the metrics and the other
+/// system routes. `admin_options` are those of the second one.
+pub fn build_separate_routers(
+    apis: ApiSet,
+    system: SystemServices,
+    options: &HttpOptions,
+    admin_options: &HttpOptions,
+) -> (Router, Router) {
+    let ApiSet { served, documents_of_other_roles, admin_documents_of_other_roles } = apis;
+    let (admin, public): (Vec<_>, Vec<_>) =
+        served.into_iter().partition(|api| api.audience == Audience::Operators);
+    // Both serve the document of the whole API.
+    let with_documents = |documents: &[OpenApi], served: &[ApiRoutes]| {
+        documents.iter().cloned().chain(served.iter().map(|api| api.routes.get_openapi().clone())).collect()
+    };
+    let public_apis = ApiSet {
+        admin_documents_of_other_roles: with_documents(&admin_documents_of_other_roles, &admin),
+        documents_of_other_roles: documents_of_other_roles.clone(),
+        served: Vec::new(),
+    };
+    let admin_apis = ApiSet {
+        documents_of_other_roles: with_documents(&documents_of_other_roles, &public),
+        admin_documents_of_other_roles,
+        served: admin,
+    };
+    let public_apis = ApiSet { served: public, ..public_apis };
+    let public_router = build_router(public_apis, system.clone().without_metrics(), options);
+    (public_router, build_router(admin_apis, system, admin_options))
 }
 
 /// Builds the router of a process from its APIs and the system routes.

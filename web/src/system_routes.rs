@@ -97,13 +97,20 @@ pub(crate) struct Alive {
 #[derive(Clone)]
 pub struct SystemServices {
     readiness: Arc<dyn Readiness>,
-    metrics: Metrics,
+    /// `None` if another listener serves them.
+    metrics: Option<Metrics>,
 }
 
 impl SystemServices {
     /// Creates the services from their ports.
     pub fn new(readiness: Arc<dyn Readiness>, metrics: Metrics) -> Self {
-        Self { readiness, metrics }
+        Self { readiness, metrics: Some(metrics) }
+    }
+
+    /// The same without the route of metrics.
+    #[must_use]
+    pub(crate) fn without_metrics(self) -> Self {
+        Self { metrics: None, ..self }
     }
 }
 
@@ -125,6 +132,10 @@ struct SystemState {
 
 /// Creates the system routes. They serve `document`, which describes all routes.
 pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenApi) -> Router {
+    let metrics_route = match services.metrics.clone() {
+        Some(metrics) => Router::new().route("/metrics", get(prometheus)).with_state(metrics),
+        None => Router::new(),
+    };
     let state = SystemState {
         services,
         // A document of strings, numbers and lists always serializes, so the default is never used.
@@ -135,12 +146,12 @@ pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenA
         .route("/up", get(livez))
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
-        .route("/metrics", get(prometheus))
         .route("/openapi.json", get(openapi_json))
         .route("/docs", get(reference))
         .route("/docs/assets/{file}", get(asset))
         .route("/docs/errors/{code}", get(error_page))
         .with_state(Arc::new(state))
+        .merge(metrics_route)
 }
 
 const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -188,9 +199,9 @@ async fn readyz(State(state): State<Arc<SystemState>>) -> Response {
     (status = 200, description = "Every metric of the process.", body = String,
         content_type = "text/plain; version=0.0.4; charset=utf-8"),
 ))]
-async fn prometheus(State(state): State<Arc<SystemState>>) -> Response {
+async fn prometheus(State(metrics): State<Metrics>) -> Response {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, content_type), NO_STORE, NOSNIFF], state.services.metrics.render()).into_response()
+    ([(CONTENT_TYPE, content_type), NO_STORE, NOSNIFF], metrics.render()).into_response()
 }
 
 /// This document

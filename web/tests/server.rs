@@ -4,23 +4,37 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::get;
 use chat_web::http_limits::HttpLimits;
+use chat_web::metrics::Metrics;
 use chat_web::request_context::PeerAddr;
-use chat_web::server::{DrainOutcome, ServerOptions, serve};
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
+use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
+use chat_web::system_routes::{Part, Readiness, SystemServices};
 use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use utoipa_axum::router::OpenApiRouter;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+struct AlwaysReady;
+
+#[async_trait]
+impl Readiness for AlwaysReady {
+    async fn parts(&self) -> Vec<Part> {
+        Vec::new()
+    }
+}
 
 struct TestServer {
     address: SocketAddr,
@@ -39,8 +53,8 @@ async fn start(options: ServerOptions) -> TestServer {
     let (arrived, slow_arrived) = mpsc::channel(10);
     let (release_slow, released) = mpsc::channel::<()>(1);
     let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
-    let app = Router::new()
-        .route("/", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
+    let routes = OpenApiRouter::new()
+        .route("/peer", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
         .route("/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
         .route(
             "/slow",
@@ -51,6 +65,9 @@ async fn start(options: ServerOptions) -> TestServer {
             }),
         );
     let limits = HttpLimits::new(1_000, HttpLimits::DEFAULT_MEMORY_BYTES);
+    let http = HttpOptions { limits: Arc::clone(&limits), ..HttpOptions::default() };
+    let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
+    let app = build_router(apis, SystemServices::new(Arc::new(AlwaysReady), Metrics::detached()), &http);
     let outcome = tokio::spawn(serve(listener, app, limits, options, async {
         let _ = stopped.await;
     }));
@@ -64,7 +81,7 @@ async fn tick(number: u32) -> Option<(Result<String, Infallible>, u32)> {
 }
 
 async fn send_get(stream: &mut TcpStream, path: &str) {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("GET /api/v1{path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
 }
 
 /// Reads until the text received contains `expected`.
@@ -90,7 +107,7 @@ async fn a_handler_receives_the_peer_address() {
     let server = start(ServerOptions::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let own = stream.local_addr().unwrap().to_string();
-    send_get(&mut stream, "/").await;
+    send_get(&mut stream, "/peer").await;
     assert!(read_until(&mut stream, &own).await.starts_with("HTTP/1.1 200"));
 }
 
@@ -98,7 +115,7 @@ async fn a_handler_receives_the_peer_address() {
 async fn shutdown_waits_for_requests_in_flight() {
     let mut server = start(ServerOptions::default()).await;
     let mut idle = TcpStream::connect(server.address).await.unwrap();
-    send_get(&mut idle, "/").await;
+    send_get(&mut idle, "/peer").await;
     read_until(&mut idle, "127.0.0.1").await;
     let mut busy = TcpStream::connect(server.address).await.unwrap();
     send_get(&mut busy, "/slow").await;
@@ -138,7 +155,7 @@ async fn closes_idle_connections_whatever_they_sent_before() {
         wait_until_closed(&mut stream).await;
     }
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    send_get(&mut stream, "/").await;
+    send_get(&mut stream, "/peer").await;
     read_until(&mut stream, "127.0.0.1").await;
     wait_until_closed(&mut stream).await;
 }
@@ -168,16 +185,41 @@ async fn a_connection_with_an_active_stream_is_not_idle() {
 }
 
 #[tokio::test]
-async fn a_connection_over_the_limit_waits_until_another_closes() {
-    let options = ServerOptions { max_connections: 1, ..ServerOptions::default() };
-    let server = start(options).await;
-    let mut first = TcpStream::connect(server.address).await.unwrap();
-    send_get(&mut first, "/").await;
-    read_until(&mut first, "127.0.0.1").await;
-    let mut second = TcpStream::connect(server.address).await.unwrap();
-    send_get(&mut second, "/").await;
-    let mut byte = [0];
-    assert!(timeout(Duration::from_millis(200), second.peek(&mut byte)).await.is_err());
-    drop(first);
-    read_until(&mut second, "127.0.0.1").await;
+async fn a_new_connection_takes_the_place_of_the_one_that_was_idle_for_the_longest_time() {
+    let options = ServerOptions {
+        connections: ConnectionLimits { max_per_address: 2, ..ConnectionLimits::new(2) },
+        ..ServerOptions::default()
+    };
+    let mut server = start(options).await;
+    let mut busy = TcpStream::connect(server.address).await.unwrap();
+    send_get(&mut busy, "/slow").await;
+    server.slow_arrived.recv().await.unwrap();
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    send_get(&mut idle, "/peer").await;
+    read_until(&mut idle, "127.0.0.1").await;
+    let mut third = TcpStream::connect(server.address).await.unwrap();
+    send_get(&mut third, "/peer").await;
+    read_until(&mut third, "127.0.0.1").await;
+    wait_until_closed(&mut idle).await;
+    server.release_slow.send(()).await.unwrap();
+    read_until(&mut busy, "slow").await;
+}
+
+#[tokio::test]
+async fn requests_are_answered_while_clients_hold_all_connections_idle() {
+    let connections = ConnectionLimits { max_per_address: 100, ..ConnectionLimits::new(100) };
+    let server = start(ServerOptions { connections, ..ServerOptions::default() }).await;
+    let mut idle = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // Nothing, or half of a request's head.
+        let sent = if number % 2 == 0 { "" } else { "GET / HTTP/1.1\r\nhost:" };
+        let _ = stream.write_all(sent.as_bytes()).await;
+        idle.push(stream);
+        if number % 50 == 49 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            send_get(&mut stream, "/peer").await;
+            read_until(&mut stream, "127.0.0.1").await;
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod harness;
 
 mod admin;
+mod admin_listener;
 mod apps;
 mod audit;
 mod audit_tail;

@@ -51,6 +51,17 @@ impl ClientConnection {
         )
     }
 
+    /// Returns when the connection was last active, or `None` while a request is in flight.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let last_active = Duration::from_millis(self.last_active_millis.load(Ordering::Relaxed));
+        (self.in_flight.load(Ordering::Relaxed) == 0).then(|| self.opened + last_active)
+    }
+
+    /// Closes the connection at once.
+    pub(crate) fn close(&self) {
+        self.must_close.notify_one();
+    }
+
     /// Closes the connection after a response on it was aborted. With HTTP/2, only the stream is reset while other requests
     /// of the connection are in flight.
     pub(crate) fn close_after_abort(&self, version: Version) {
@@ -58,7 +69,7 @@ impl ClientConnection {
             && self.in_flight.load(Ordering::Relaxed) > 0
             && self.unsent.used_bytes() <= MAX_STUCK_BYTES;
         if !others_go_on {
-            self.must_close.notify_one();
+            self.close();
         }
     }
 

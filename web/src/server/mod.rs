@@ -1,6 +1,7 @@
-//! The HTTP server: accepts a bounded number of connections and drains them on shutdown.
+//! The HTTP server: accepts connections, closes idle ones where there are too many, and drains them on shutdown.
 
 pub(crate) mod connection;
+mod connection_table;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,15 +18,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use metrics::gauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tower::Service;
 use tracing::{debug, info, warn};
 
+pub use self::connection_table::ConnectionLimits;
+
 use self::connection::{ClientConnection, InFlightRequest};
+use self::connection_table::{ConnectionTable, Place};
 use crate::http_limits::HttpLimits;
 use crate::request_context::PeerAddr;
 
@@ -33,10 +36,10 @@ use crate::request_context::PeerAddr;
 const MAX_OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits and timeouts of connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Connections served at a time. Others wait in the listener's backlog.
-    pub max_connections: usize,
+    /// The most connections at a time. If they are reached, those that have been idle for the longest time make room.
+    pub connections: ConnectionLimits,
     /// How long a connection may be idle: before its first request, between requests, or inside a request's head.
     pub idle_timeout: Duration,
     /// How long a response may make no progress because its client does not read it.
@@ -48,7 +51,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            connections: ConnectionLimits::default(),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
@@ -74,26 +77,37 @@ pub async fn serve(
     options: ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> DrainOutcome {
-    let connection_permits = Arc::new(Semaphore::new(options.max_connections));
+    let table = ConnectionTable::new(options.connections.clone());
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     let mut acceptor = Acceptor { listener, is_failing: false };
     let mut overdue_checks = interval((options.write_timeout / 4).min(MAX_OVERDUE_CHECK_INTERVAL));
     loop {
-        let (stream, peer, permit) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
             _ = overdue_checks.tick() => {
                 limits.abort_overdue(options.write_timeout);
+                table.log_report();
                 continue;
             }
-            accepted = acceptor.accept(&connection_permits) => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        let connection = ClientConnection::new(&limits);
-        let client = Client { stream, peer, connection };
-        connections.spawn(serve_connection(client, app.clone(), options, stopped.clone(), permit));
+        let Some((stream, peer)) = accepted else {
+            // Most likely, no file descriptors are left.
+            table.make_room();
+            continue;
+        };
+        let client = ClientConnection::new(&limits);
+        let Some(place) = table.admit(peer.ip(), &client) else {
+            // The next connection may find a place.
+            limits.make_room();
+            continue;
+        };
+        let connection = Connection { stream, peer, client, _place: place };
+        connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
     }
     drop(acceptor);
     stopping.send_replace(true);
@@ -121,38 +135,27 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Waits for a permit, then for the next connection.
-    async fn accept(&mut self, permits: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    /// Waits for the next connection. Returns `None` after a failure that is not one of a single connection.
+    async fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
         loop {
-            let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-                // The semaphore is never closed.
-                std::future::pending::<()>().await;
-                continue;
-            };
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok(accepted) => {
                     if std::mem::take(&mut self.is_failing) {
                         info!("accepting connections again");
                     }
-                    return (stream, peer, permit);
+                    return Some(accepted);
                 }
-                Err(error) => self.back_off(&error).await,
+                Err(error) if is_closed_by_client(&error) => {}
+                Err(error) => {
+                    self.back_off(&error).await;
+                    return None;
+                }
             }
         }
     }
 
-    /// Pauses after an error of the listener. A connection that the client closed before it was accepted needs no pause;
-    /// any other error (most likely no file descriptors are left) lasts for a while.
+    /// Pauses after an error of the listener, which most likely lasts for a while.
     async fn back_off(&mut self, error: &io::Error) {
-        let closed_by_client = matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::ConnectionReset
-        );
-        if closed_by_client {
-            return;
-        }
         if !std::mem::replace(&mut self.is_failing, true) {
             warn!(%error, "accepting connections fails");
         }
@@ -160,67 +163,71 @@ impl Acceptor {
     }
 }
 
-/// An accepted connection.
-struct Client {
-    stream: TcpStream,
-    peer: SocketAddr,
-    connection: Arc<ClientConnection>,
+/// Whether the client closed the connection before it was accepted.
+fn is_closed_by_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
-/// Serves one connection until it is closed.
-async fn serve_connection(
-    client: Client,
-    app: Router,
-    options: ServerOptions,
-    mut stopped: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-) {
-    let Client { stream, peer, connection: client } = client;
-    let _open_connection = OpenConnection::count();
-    // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
-    let _ = stream.set_nodelay(true);
-    let service = {
-        let client = Arc::clone(&client);
-        service_fn(move |request: Request<Incoming>| {
-            serve_request(request, peer, app.clone(), Arc::clone(&client))
-        })
-    };
-    let builder = connection_builder(options);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    debug!(%peer, %error, "a connection failed");
-                }
-                return;
-            }
-            () = client.must_close() => {
-                debug!(%peer, "closing a connection whose client does not read");
-                return;
-            }
-            _ = stopped.wait_for(|stopped| *stopped), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            // hyper's own timers don't cover a client that never sends the first byte, or one that reads nothing.
-            () = sleep(options.idle_timeout.saturating_sub(client.idle_time())) => {
-                if client.idle_time() < options.idle_timeout {
-                    continue;
-                }
-                if std::mem::replace(&mut closing, true) {
-                    debug!(%peer, "closing an idle connection");
+/// An accepted connection.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    client: Arc<ClientConnection>,
+    _place: Place,
+}
+
+impl Connection {
+    /// Serves the connection until it is closed.
+    async fn serve(self, app: Router, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
+        let Self { stream, peer, client, _place } = self;
+        // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
+        let _ = stream.set_nodelay(true);
+        let service = {
+            let client = Arc::clone(&client);
+            service_fn(move |request: Request<Incoming>| {
+                serve_request(request, peer, app.clone(), Arc::clone(&client))
+            })
+        };
+        let builder = connection_builder(&options);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%peer, %error, "a connection failed");
+                    }
                     return;
                 }
-                connection.as_mut().graceful_shutdown();
-                client.touch();
+                () = client.must_close() => {
+                    debug!(%peer, "closing a connection before its time");
+                    return;
+                }
+                _ = stopped.wait_for(|stopped| *stopped), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // hyper's own timers don't cover a client that never sends the first byte, or one that reads nothing.
+                () = sleep(options.idle_timeout.saturating_sub(client.idle_time())) => {
+                    if client.idle_time() < options.idle_timeout {
+                        continue;
+                    }
+                    if std::mem::replace(&mut closing, true) {
+                        debug!(%peer, "closing an idle connection");
+                        return;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    client.touch();
+                }
             }
         }
     }
 }
 
-fn connection_builder(options: ServerOptions) -> auto::Builder<TokioExecutor> {
+fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -252,20 +259,4 @@ async fn serve_request(
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     app.call(request).await
-}
-
-/// A guard that counts a connection in `http_connections` until it is dropped.
-struct OpenConnection;
-
-impl OpenConnection {
-    fn count() -> Self {
-        gauge!("http_connections").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        gauge!("http_connections").decrement(1.0);
-    }
 }
