@@ -59,7 +59,8 @@ impl Readiness for ReadinessChecks {
         }
         if let Some(writer) = &self.writer {
             let full = (writer.available_capacity() == 0).then(|| "its queue is full".to_owned());
-            parts.push(part("command_writer", Ok(full)));
+            let reason = full.or_else(|| refused_commands_reason(&writer.refused_positions()));
+            parts.push(part("command_writer", Ok(reason)));
         }
         #[cfg(feature = "redis")]
         if let Some(redis) = &self.redis {
@@ -175,6 +176,17 @@ fn dead_letter_reason(dead_letters: DeadLetterCounts) -> Option<String> {
     let waits = (parked > 0).then(|| format!("{parked} events could not be applied and are dead letters"));
     let unacknowledged = || format!("{discarded} events were discarded and not acknowledged");
     waits.or_else(|| (discarded > 0).then(unacknowledged))
+}
+
+/// Names the events because of which commands are refused. Not the streams: their names hold tokens of apps.
+fn refused_commands_reason(positions: &[Position]) -> Option<String> {
+    const MAX_NAMED: usize = 3;
+    let named: Vec<String> = positions.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = if positions.len() > MAX_NAMED { ", …" } else { "" };
+    (!named.is_empty()).then(|| {
+        let named = named.join(", ");
+        format!("commands on some streams are refused: the events at positions {named}{more} can't be read")
+    })
 }
 
 fn lag_reason(lag: Duration) -> Option<String> {

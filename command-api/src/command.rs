@@ -152,7 +152,10 @@ pub enum CommandError {
     /// The event store's response was lost: the event may or may not be in the log.
     #[error("the event store's response was lost")]
     OutcomeUnknown(#[source] Cause),
-    /// The log is inconsistent, or the writer has stopped; in the second case the event may be in the log.
+    /// An event of the stream can't be read, and no operator has discarded it. Nothing was appended.
+    #[error("an event of the stream can't be read")]
+    UnreadableEvent(#[source] Cause),
+    /// The log is inconsistent, or the writer has stopped: the event may be in the log.
     #[error("the command could not be decided")]
     Internal(#[source] Cause),
 }

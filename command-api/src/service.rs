@@ -279,6 +279,7 @@ fn outcome_label(outcome: &Result<CommandOutcome, CommandError>) -> &'static str
             | CommandError::IdempotencyStoreUnavailable(_),
         ) => "unavailable",
         Err(CommandError::OutcomeUnknown(_)) => "unknown",
+        Err(CommandError::UnreadableEvent(_)) => "unreadable",
         Err(CommandError::Internal(_)) => "internal",
     }
 }
@@ -293,8 +294,10 @@ fn nothing_was_appended(error: &CommandError) -> bool {
         | CommandError::IdempotencyStoreUnavailable(_)
         | CommandError::KeyInFlight
         | CommandError::KeyReused => true,
-        // A writer that stopped may have appended the event before.
-        CommandError::OutcomeUnknown(_) | CommandError::Internal(_) => false,
+        // A writer that stopped may have appended the event before, and the unreadable event may be the command's own.
+        CommandError::OutcomeUnknown(_) | CommandError::Internal(_) | CommandError::UnreadableEvent(_) => {
+            false
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chat_domain::event::DecodeError;
 use chat_domain::{Event, Metadata, OperatorAction, Position, Revision, StreamId, operator_action};
 use chat_ports::error_chain;
+use chat_ports::event_store::stream_reader::DiscardedEvents;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 use chat_projector::dead_letters::DeadLetterReason;
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct EventsCheck {
     /// The number of events by type.
     #[schema(value_type = Object)]
     pub types: BTreeMap<String, u64>,
+    /// The number of events that can't be decoded and that an operator has discarded. They are no findings.
+    pub discarded: u64,
     /// The number of findings by problem.
     #[schema(value_type = Object)]
     pub problems: BTreeMap<EventProblem, u64>,
@@ -162,6 +165,8 @@ pub async fn check(
 pub struct EventsChecker<'a> {
     log: &'a dyn EventStore,
     max_findings: usize,
+    /// The events that operators had discarded when the check began.
+    discarded: DiscardedEvents,
     /// The head when the check began; `None` if it can't be read.
     head: Option<Position>,
     /// The events per read. One after a page could not be read, so that the events before the damaged one are.
@@ -186,9 +191,15 @@ impl<'a> EventsChecker<'a> {
             Err(EventStoreError::Damaged(_)) => None,
             Err(error) => return Err(error),
         };
+        let discarded = match DiscardedEvents::load(log).await {
+            Ok(discarded) => discarded,
+            Err(EventStoreError::Damaged(_)) => DiscardedEvents::default(),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             log,
             max_findings,
+            discarded,
             head,
             page_events: PAGE_EVENTS,
             next_revisions: NextRevisions { from_start: after == Position::START, revisions: HashMap::new() },
@@ -226,12 +237,17 @@ impl<'a> EventsChecker<'a> {
             return Ok(false);
         }
         for event in &events {
-            let problems = [
+            let mut problems = [
                 self.missing_before(event),
                 decoding_problem(event),
                 metadata_problem(event),
                 self.next_revisions.gap_before(event),
             ];
+            if problems[1].is_some() && self.discarded.contains(event.position) {
+                // Its payload and its metadata are dealt with. A gap before it is not.
+                (problems[1], problems[2]) = (None, None);
+                self.checked.discarded += 1;
+            }
             self.checked.count(event);
             self.checked.position = event.position;
             self.unreadable_since = None;

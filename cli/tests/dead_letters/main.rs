@@ -12,4 +12,5 @@ mod check;
 mod commands;
 mod damage;
 mod redaction;
+mod refused_commands;
 mod retries;

@@ -108,8 +108,13 @@ impl TestSystem {
 
     /// A client for each process that answers queries. It sends commands to the command API.
     pub fn clients(&self) -> Vec<Client> {
-        let commands = self.processes[0].url();
+        let commands = self.taking_commands().url();
         self.answering().iter().map(|process| Client::routed([commands], [process.url()])).collect()
+    }
+
+    /// The process that takes commands.
+    pub fn taking_commands(&self) -> &Process {
+        &self.processes[0]
     }
 
     /// The process that runs the projectors.

@@ -275,9 +275,13 @@ fn collect_examples(value: &Value, found: &mut Vec<(String, Value)>) {
                 examples.filter(|_| !is_problem).map(|(name, example)| (name.clone(), example.clone()));
             found.extend(examples);
         }
-        members.values().for_each(|member| collect_examples(member, found));
+        for member in members.values() {
+            collect_examples(member, found);
+        }
     } else if let Some(elements) = value.as_array() {
-        elements.iter().for_each(|element| collect_examples(element, found));
+        for element in elements {
+            collect_examples(element, found);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chat_domain::metadata::{EventId, PayloadFingerprint};
 use chat_domain::{ExpectedRevision, Metadata, StreamId, Timestamp};
 use chat_ports::event_store::RecordedEvent;
+use chat_ports::event_store::stream_reader::UnreadableEvent;
 use chat_ports::idempotency::{Claim, IdempotencyKeyId, KeyLease};
 
 use super::existing_event::ExistingEventQuery;
@@ -109,7 +110,10 @@ pub(crate) fn replayed_outcome(
     if metadata.idempotency.map(|idempotency| idempotency.fingerprint) != Some(fingerprint) {
         return Err(CommandError::KeyReused);
     }
-    let event = recorded.decode().map_err(|error| internal(error.into()))?;
+    let event = recorded.decode().map_err(|error| {
+        let event = UnreadableEvent { position: recorded.position, cause: error.into() };
+        CommandError::UnreadableEvent(Arc::new(event))
+    })?;
     let stream = StreamId::parse(&recorded.stream).map_err(|error| internal(error.into()))?;
     Ok(CommandOutcome {
         event,

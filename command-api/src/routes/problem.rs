@@ -6,6 +6,12 @@ use crate::command::{CommandError, Rejection};
 
 const IDEMPOTENCY_STORE_UNAVAILABLE: &str = "idempotency keys can't be looked up now; nothing was changed";
 
+const UNREADABLE_EVENT: &str = "an event of this app or chat can't be read, so that it takes no such commands until an \
+                                operator has resolved it; nothing was changed";
+
+/// `Retry-After` while an operator has to act.
+const UNREADABLE_RETRY_SECONDS: u64 = 60;
+
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let code = match &error {
@@ -22,6 +28,11 @@ impl From<CommandError> for Problem {
                 return Self::from_code(ErrorCode::IdempotencyInFlight).with_retry_after(1);
             }
             CommandError::KeyReused => ErrorCode::IdempotencyKeyReused,
+            CommandError::UnreadableEvent(_) => {
+                return Self::new(ErrorCode::EventStoreUnavailable, UNREADABLE_EVENT)
+                    .with_retry_after(UNREADABLE_RETRY_SECONDS)
+                    .caused_by(error);
+            }
             CommandError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
             CommandError::Internal(_) => ErrorCode::Internal,
         };

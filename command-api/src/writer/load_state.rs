@@ -1,10 +1,13 @@
 //! Loading of stream states: reads as few events of the log as the decisions need.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_domain::event::DecodeError;
-use chat_domain::{AppToken, ChatNumber, Event, EvolveError, Revision, StreamId, Version, app, chat};
+use chat_domain::{AppToken, ChatNumber, MessageNumber, Position, Revision, StreamId, Version, app, chat};
+use chat_ports::event_store::stream_reader::{
+    StreamReadError, StreamReader, UnreadableCause, UnreadableEvent,
+};
 use chat_ports::event_store::{
     EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead,
 };
@@ -31,14 +34,19 @@ pub(super) enum LoadError {
     Rejected(#[from] Rejection),
     #[error(transparent)]
     Store(#[from] EventStoreError),
-    #[error("an event of the log can't be read")]
-    Decode(#[from] DecodeError),
-    #[error("the log is inconsistent")]
-    Evolve(#[from] EvolveError),
-    #[error("the event store returned an event of another type")]
-    UnexpectedEventType,
+    #[error(transparent)]
+    Unreadable(Arc<UnreadableEvent>),
     #[error("loading the stream panicked")]
     Panicked,
+}
+
+impl From<StreamReadError> for LoadError {
+    fn from(error: StreamReadError) -> Self {
+        match error {
+            StreamReadError::Store(error) => Self::Store(error),
+            StreamReadError::Unreadable(event) => Self::Unreadable(Arc::new(event)),
+        }
+    }
 }
 
 impl From<LoadError> for CommandError {
@@ -46,6 +54,7 @@ impl From<LoadError> for CommandError {
         match error {
             LoadError::Rejected(rejection) => Self::Rejected(rejection),
             LoadError::Store(error) if error.is_retryable() => Self::EventStoreUnavailable(Arc::new(error)),
+            LoadError::Unreadable(event) => Self::UnreadableEvent(event),
             error => Self::Internal(Arc::new(error)),
         }
     }
@@ -62,10 +71,13 @@ impl StreamState {
         match stream {
             StreamId::App(app) => load_app(event_store, app).await,
             StreamId::Chat(app, number) => {
-                if !chat_exists {
-                    require_chat(event_store, app, number).await?;
+                let reader = StreamReader::new(event_store);
+                match reader.last_event(stream.to_string()).await? {
+                    // A chat with messages exists, whether its app's stream can be read or not.
+                    Some(last) => load_chat(reader, last, depth).await,
+                    None if chat_exists => Ok(Self::empty_chat()),
+                    None => require_chat(event_store, app, number).await.map(|()| Self::empty_chat()),
                 }
-                load_chat(event_store, stream, depth).await
             }
         }
     }
@@ -96,21 +108,27 @@ impl StreamState {
         event_store: &dyn EventStore,
         stream: StreamId,
     ) -> Result<Option<Self>, LoadError> {
-        let last = last_event(event_store, stream).await?;
+        let last = StreamReader::new(event_store).last_event(stream.to_string()).await?;
         Ok((last.map(|event| event.revision) == self.last_revision).then_some(self))
     }
 }
 
 async fn load_app(event_store: &dyn EventStore, app: AppToken) -> Result<StreamState, LoadError> {
-    let Some(last) = last_event(event_store, StreamId::App(app)).await? else {
+    let mut reader = StreamReader::new(event_store);
+    let Some(last) = reader.last_event(StreamId::App(app).to_string()).await? else {
         return Ok(StreamState::ABSENT_APP);
     };
-    let last_chat = match last_of_type(event_store, &last, "ChatCreated").await? {
-        Some(Event::ChatCreated(created)) => Some(created.chat_number),
-        Some(_) => return Err(LoadError::UnexpectedEventType),
-        None => None,
+    let last_chat = reader.last_number(&last, "ChatCreated").await?;
+    let last_chat = last_chat.map(|number| ChatNumber::try_from(number).map_err(|_| number_too_high(&last)));
+    let state = if last.revision == Revision::FIRST && last.decode().is_err() {
+        // The creation of the app is discarded. Queries don't know the app either.
+        app::State::Absent
+    } else {
+        app::State::Present {
+            last_chat: last_chat.transpose()?,
+            version: Version::new(last.revision.next().get()),
+        }
     };
-    let state = app::State::Present { last_chat, version: Version::new(last.revision.next().get()) };
     Ok(StreamState {
         last_revision: Some(last.revision),
         position: last.position,
@@ -124,7 +142,7 @@ async fn require_chat(
     number: ChatNumber,
 ) -> Result<(), LoadError> {
     let StreamState { aggregate: AggregateState::App(state), .. } = load_app(event_store, app).await? else {
-        return Err(LoadError::UnexpectedEventType);
+        return Err(Rejection::AppNotFound.into());
     };
     match state {
         app::State::Absent => Err(Rejection::AppNotFound.into()),
@@ -134,24 +152,20 @@ async fn require_chat(
 }
 
 async fn load_chat(
-    event_store: &dyn EventStore,
-    stream: StreamId,
+    mut reader: StreamReader<'_>,
+    last: RecordedEvent,
     depth: FoldDepth,
 ) -> Result<StreamState, LoadError> {
-    let Some(last) = last_event(event_store, stream).await? else {
-        return Ok(StreamState::empty_chat());
-    };
-    let last_message = match last_of_type(event_store, &last, "MessageCreated").await? {
-        Some(Event::MessageCreated(created)) => Some(created.message_number),
-        Some(_) => return Err(LoadError::UnexpectedEventType),
-        None => None,
-    };
+    let last_message = reader.last_number(&last, "MessageCreated").await?;
+    let last_message =
+        last_message.map(|number| MessageNumber::try_from(number).map_err(|_| number_too_high(&last)));
+    let last_message = last_message.transpose()?;
     let state = chat::State::with_messages(last_message);
     // If there are as many messages as events, none was edited or deleted.
     let unchanged = last_message.is_some_and(|number| number.get() == last.revision.next().get());
     let (state, depth) = match depth {
         _ if unchanged => (state, FoldDepth::Full),
-        FoldDepth::Full => (fold_changes(event_store, &last, state).await?, FoldDepth::Full),
+        FoldDepth::Full => (fold_changes(&mut reader, &last, &state).await?, FoldDepth::Full),
         FoldDepth::LastNumber => (state, FoldDepth::LastNumber),
     };
     Ok(StreamState {
@@ -161,45 +175,39 @@ async fn load_chat(
     })
 }
 
-/// Folds the edits and deletions of a stream up to and including its event `last`.
+/// Folds the edits and deletions of a stream up to and including its event `last`, except discarded ones.
 async fn fold_changes(
-    event_store: &dyn EventStore,
+    reader: &mut StreamReader<'_>,
     last: &RecordedEvent,
-    mut state: chat::State,
+    initial: &chat::State,
 ) -> Result<chat::State, LoadError> {
-    let mut from = Revision::FIRST;
-    loop {
-        let read = StreamRead::all(last.stream.clone(), ReadStart::Forwards(from), READ_BATCH)
-            .filtered(EventTypeFilter::Except("MessageCreated"));
-        let events = event_store.read_stream(read).await?;
-        let Some(end) = events.last() else { return Ok(state) };
-        from = end.revision.next();
-        for event in events.iter().filter(|event| event.revision <= last.revision) {
-            state = chat::evolve(state, &event.decode()?)?;
+    let mut skipped: HashSet<Position> = HashSet::new();
+    // The fold consumes the state. After an event that does not follow from the events before it, it begins again.
+    'fold: loop {
+        let (mut state, mut from) = (initial.clone(), Revision::FIRST);
+        loop {
+            let read = StreamRead::all(last.stream.clone(), ReadStart::Forwards(from), READ_BATCH)
+                .filtered(EventTypeFilter::Except("MessageCreated"));
+            let events = reader.log().read_stream(read).await?;
+            let Some(end) = events.last() else { return Ok(state) };
+            from = end.revision.next();
+            let up_to_last = events.iter().filter(|event| event.revision <= last.revision);
+            for event in up_to_last.filter(|event| !skipped.contains(&event.position)) {
+                let Some(decoded) = reader.decode(event).await? else { continue };
+                state = match chat::evolve(state, &decoded) {
+                    Ok(state) => state,
+                    Err(error) => {
+                        reader.pass_over(event, error.into()).await?;
+                        skipped.insert(event.position);
+                        continue 'fold;
+                    }
+                };
+            }
         }
     }
 }
 
-async fn last_event(
-    event_store: &dyn EventStore,
-    stream: StreamId,
-) -> Result<Option<RecordedEvent>, EventStoreError> {
-    Ok(event_store.read_stream(StreamRead::last_event(stream.to_string())).await?.pop())
-}
-
-/// Finds the last event of one type in the stream up to and including its event `last`. Events that another process
-/// appends between the two reads are not part of the result.
-async fn last_of_type(
-    event_store: &dyn EventStore,
-    last: &RecordedEvent,
-    event_type: &'static str,
-) -> Result<Option<Event>, LoadError> {
-    // Decoded even if it has another type, so that a damaged event is an error.
-    let event = last.decode()?;
-    if last.event_type == event_type {
-        return Ok(Some(event));
-    }
-    let read = StreamRead::all(last.stream.clone(), ReadStart::Backwards(last.revision), 1)
-        .filtered(EventTypeFilter::Only(event_type));
-    Ok(event_store.read_stream(read).await?.pop().map(|event| event.decode()).transpose()?)
+fn number_too_high(event: &RecordedEvent) -> LoadError {
+    let cause = UnreadableCause::NumberTooHigh;
+    LoadError::Unreadable(Arc::new(UnreadableEvent { position: event.position, cause }))
 }

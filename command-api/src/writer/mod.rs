@@ -11,6 +11,7 @@ mod batch;
 mod command_request;
 mod config;
 mod load_state;
+mod refused_streams;
 mod stream_state;
 mod writer_task;
 
@@ -28,6 +29,7 @@ use crate::command::{Command, CommandError, CommandOutcome};
 use crate::idempotency::ReservedKey;
 use command_request::CommandRequest;
 pub use config::WriterConfig;
+use refused_streams::RefusedStreams;
 use writer_task::Writer;
 
 /// A handle that sends commands to the writer task. Cheap to clone.
@@ -38,6 +40,7 @@ pub struct WriterHandle {
     observed_position: Arc<AtomicU64>,
     event_store: Arc<dyn EventStore>,
     clock: fn() -> Timestamp,
+    refused_streams: Arc<RefusedStreams>,
 }
 
 /// The writer task ended while handles still exist.
@@ -54,8 +57,10 @@ impl WriterHandle {
         let permits = Arc::new(Semaphore::new(config.queue_capacity));
         let observed_position = Arc::new(AtomicU64::new(config.head.get()));
         let (event_store, clock) = (Arc::clone(&config.event_store), config.clock);
-        let writer = Writer::new(config, Arc::clone(&observed_position));
-        (Self { requests, permits, observed_position, event_store, clock }, tokio::spawn(writer.run(queue)))
+        let refused_streams = RefusedStreams::spawn(Arc::clone(&config.event_store));
+        let writer = Writer::new(config, Arc::clone(&observed_position), Arc::clone(&refused_streams));
+        let handle = Self { requests, permits, observed_position, event_store, clock, refused_streams };
+        (handle, tokio::spawn(writer.run(queue)))
     }
 
     /// The log that the writer appends to.
@@ -102,6 +107,16 @@ impl WriterHandle {
     /// effects of every answered command.
     pub fn observed_position(&self) -> Position {
         Position::new(self.observed_position.load(Ordering::Acquire))
+    }
+
+    /// The positions of unreadable events because of which commands are refused, up to 1,000 of them.
+    pub fn refused_positions(&self) -> Vec<Position> {
+        self.refused_streams.positions()
+    }
+
+    /// Loads the streams on which commands are refused again. Runs every five seconds by itself.
+    pub async fn recheck_refused_streams(&self) {
+        self.refused_streams.recheck().await;
     }
 
     /// The number of further commands that the queue accepts.

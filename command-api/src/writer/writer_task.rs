@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::command_request::{CommandRequest, StreamCommands};
 use super::config::WriterConfig;
 use super::load_state::LoadError;
+use super::refused_streams::RefusedStreams;
 use super::stream_state::{AggregateState, ByteWeighter, FoldDepth, StreamState};
 use crate::command::{Command, CommandError};
 use crate::idempotency::{ExistingEvent, find_existing_events};
@@ -83,6 +84,7 @@ type LoadResult = (StreamId, Instant, Result<LoadedStream, LoadError>);
 pub(super) struct Writer {
     pub(super) config: WriterConfig,
     pub(super) observed_position: Arc<AtomicU64>,
+    refused_streams: Arc<RefusedStreams>,
     states: Cache<StreamId, StreamState, ByteWeighter>,
     /// A stream is either here or in the current batch, never in both.
     loading: HashMap<StreamId, LoadingStream>,
@@ -92,13 +94,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(config: WriterConfig, observed_position: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(
+        config: WriterConfig,
+        observed_position: Arc<AtomicU64>,
+        refused_streams: Arc<RefusedStreams>,
+    ) -> Self {
         const ENTRY_BYTES: u64 = 200;
         let entries = usize::try_from(config.cache_bytes / ENTRY_BYTES).unwrap_or(usize::MAX);
         let states = Cache::with_weighter(entries, config.cache_bytes, ByteWeighter);
         Self {
             config,
             observed_position,
+            refused_streams,
             states,
             loading: HashMap::new(),
             load_tasks: JoinSet::new(),
@@ -233,6 +240,9 @@ impl Writer {
         };
         match loaded {
             Ok((state, existing_events)) => {
+                if !matches!(state.aggregate, AggregateState::Chat(_, FoldDepth::LastNumber)) {
+                    self.refused_streams.remove(&stream);
+                }
                 commands.waited_for_predecessor = commands.numbers.is_some();
                 let (requests, end) = (std::mem::take(&mut commands.requests), state.expected_revision());
                 commands.requests = requests
@@ -246,6 +256,9 @@ impl Writer {
                 }
             }
             Err(error) => {
+                if let LoadError::Unreadable(event) = &error {
+                    self.refused_streams.insert(stream, event);
+                }
                 let error = CommandError::from(error);
                 for request in commands.requests.into_iter().chain(arrived_since) {
                     // The app or chat may have been created after the load started.

@@ -15,3 +15,4 @@ mod many_writers;
 mod one_writer;
 mod redis_counters;
 mod test_log;
+mod unreadable_events;

@@ -6,7 +6,8 @@ use chat_ports::dead_letter::{DeadLetterFilter, DeadLetterQuery};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::DeadLetterView;
+use super::refused_commands::refused_commands;
+use super::{DeadLetterState, DeadLetterView};
 use crate::projections::{Projections, ProjectionsError};
 
 /// The dead letters to list.
@@ -111,6 +112,14 @@ pub async fn list(
         let found = listing.dead_letters.len();
         listing.dead_letters.retain(|dead_letter| dead_letter.position <= last);
         listing.more = listing.dead_letters.len() < found;
+    }
+    // Commands and the read model assign the same numbers, so that it decides for commands too.
+    let blocking = listing.dead_letters.iter_mut().filter(|dead_letter| {
+        dead_letter.projection == ProjectionName::ReadModel && dead_letter.state == DeadLetterState::Parked
+    });
+    for dead_letter in blocking {
+        dead_letter.refused_commands =
+            refused_commands(&*projections.log, &dead_letter.stream, dead_letter.position).await?;
     }
     Ok(listing)
 }

@@ -6,6 +6,7 @@
 
 pub mod dry_run;
 pub mod list;
+mod refused_commands;
 pub mod resolve;
 pub mod show;
 
@@ -17,6 +18,8 @@ use chat_ports::dead_letter::{
 use chat_projector::dead_letters::ActionOutcome;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub use refused_commands::RefusedCommands;
 
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
@@ -45,6 +48,9 @@ pub struct DeadLetterView {
     pub parked_at: String,
     /// The number of later events of its stream that wait behind it.
     pub waiting: u64,
+    /// The commands on the stream that are refused until it is resolved. Only in lists, for the read model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_commands: Option<RefusedCommands>,
     /// How it was discarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discarded: Option<DiscardView>,
@@ -123,6 +129,7 @@ impl DeadLetterView {
             reason: dead_letter.reason,
             parked_at: dead_letter.dead_lettered_at.to_string(),
             waiting: waiting_behind,
+            refused_commands: None,
             discarded: dead_letter.discarded.map(|discarded| DiscardView {
                 by: discarded.by,
                 at: discarded.at.to_string(),

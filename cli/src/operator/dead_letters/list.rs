@@ -4,7 +4,7 @@ use chat_domain::Position;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, ProjectionDeadLetters, list};
 use clap::Args;
 
-use super::render::{counts_line, dead_letters_table};
+use super::render::{counts_line, dead_letters_table, refused_commands_line};
 use super::scope::{ScopeArgs, note_unreadable};
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -55,6 +55,8 @@ fn text(listing: &DeadLetterListing) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
+    let refusals = listing.dead_letters.iter().filter_map(refused_commands_line);
+    text.extend(refusals);
     for of in listing.projections.iter().filter(|of| of.unreadable.is_none()) {
         text += &counts_line(of);
     }

@@ -3,7 +3,7 @@
 use chat_operations::dead_letters::dry_run::RetryDryRun;
 use chat_operations::dead_letters::list::ProjectionDeadLetters;
 use chat_operations::dead_letters::resolve::ResolutionOutcome;
-use chat_operations::dead_letters::{BlockingEvent, DeadLetterView};
+use chat_operations::dead_letters::{BlockingEvent, DeadLetterView, RefusedCommands};
 
 use crate::operator::projections::render::or_dash;
 use crate::operator::table::untruncated_table;
@@ -33,6 +33,17 @@ pub(super) fn dead_letters_table(dead_letters: &[DeadLetterView]) -> String {
         ["POSITION", "PROJECTION", "STATE", "EVENT", "SINCE", "BEHIND", "STREAM", "REASON"],
         &rows,
     )
+}
+
+/// Says which commands on the stream of a dead letter are refused, if any are.
+pub(super) fn refused_commands_line(dead_letter: &DeadLetterView) -> Option<String> {
+    let refused = match dead_letter.refused_commands? {
+        RefusedCommands::All => "all commands",
+        RefusedCommands::EditsAndDeletions => "edits and deletions",
+    };
+    let stream = abbreviated_stream(&dead_letter.stream);
+    let position = dead_letter.position;
+    Some(format!("{stream}: {refused} are refused until the event at {position} is retried or discarded\n"))
 }
 
 /// Formats the counts of a projection on one line.

@@ -62,8 +62,11 @@ async fn run_check(options: &Options) -> Result<Answer, Failure> {
 }
 
 fn text(checked: &EventsCheck) -> String {
-    let EventsCheck { position, events, types, findings, .. } = checked;
+    let EventsCheck { position, events, types, findings, discarded, .. } = checked;
     let mut text = match checked.finding_count() {
+        0 if *discarded > 0 => format!(
+            "{events} events up to position {position}: all can be read but {discarded} that operators discarded\n"
+        ),
         0 => format!("{events} events up to position {position}: all can be read\n"),
         1 => format!("{events} events up to position {position}: 1 finding\n"),
         found => format!("{events} events up to position {position}: {found} findings\n"),

@@ -17,6 +17,7 @@
 mod append_gate;
 pub mod creation_lookup;
 mod lineage;
+pub mod stream_reader;
 
 use std::error::Error as StdError;
 use std::sync::Arc;

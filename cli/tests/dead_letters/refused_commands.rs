@@ -1,0 +1,76 @@
+//! An unreadable event at the end of a stream: commands are refused until an operator discards it.
+
+use crate::damage::{append, log};
+use crate::harness::api::{chat_path, create_app, create_chat, create_message, message_path};
+use crate::harness::deadline::eventually;
+use crate::test_system::{TestSystem, Topology};
+use http::Method;
+use serde_json::json;
+
+async fn check_refused_commands(topology: Topology) {
+    let system = TestSystem::start(topology).await;
+    let client = system.client();
+    let token = create_app(client, "an app").await;
+    create_chat(client, &token).await;
+    create_chat(client, &token).await;
+    create_message(client, &token, 1, "one").await;
+    let message_log = log(&system).await;
+    // The process has the first chat's state in its cache, and finds the event when its append conflicts.
+    let broken = append(&*message_log, &format!("chat-{token}-1"), "MessageCreated", "not JSON").await;
+    let requests = [
+        (Method::POST, format!("{}/messages", chat_path(&token, 1))),
+        (Method::PUT, message_path(&token, 1, 1)),
+        (Method::DELETE, message_path(&token, 1, 1)),
+    ];
+    for (method, path) in &requests {
+        let call = client.request(method.clone(), path.clone()).json(&json!({ "body": "Hi" }));
+        let refused = call.send().await.expect(503);
+        assert_eq!(refused.code(), "event_store_unavailable");
+        assert_eq!(refused.header("retry-after"), "60");
+        assert!(refused.json()["detail"].as_str().expect("a detail").contains("operator"));
+    }
+    create_message(client, &token, 2, "other chats are not concerned").await;
+
+    let writer_part = async || {
+        let ready = system.taking_commands().client().get("/readyz").send().await.expect(200).json();
+        let parts = ready["parts"].as_array().expect("parts").clone();
+        parts.into_iter().find(|part| part["name"] == "command_writer").expect("the writer")
+    };
+    let part = writer_part().await;
+    assert_eq!(part["status"], "degraded");
+    assert!(part["reason"].as_str().is_some_and(|reason| reason.contains(&broken.to_string())), "{part}");
+    let position = broken.to_string();
+    let listed = eventually("it is a dead letter", async || {
+        let listed = system.run_json(&["dead-letters", "list"]).await;
+        (listed["data"]["letters"].as_array()?.len() == 2).then_some(listed)
+    })
+    .await;
+    assert_eq!(listed["data"]["letters"][0]["refused_commands"], "all", "{listed}");
+    let metrics = system.taking_commands().client().get("/metrics").send().await.expect(200);
+    assert!(String::from_utf8_lossy(&metrics.body).contains("command_streams_refused 1"));
+    let text = system.run(&["dead-letters", "list"]).await.expect(1).text();
+    let line = format!("all commands are refused until the event at {position} is retried or discarded");
+    assert!(text.contains(&line), "{text}");
+    system.run(&["events", "check"]).await.expect(1);
+
+    let discard = ["dead-letters", "discard", &position, "--execute", "--reason", "it is not JSON"];
+    system.run(&discard).await.expect(0);
+    let created = create_message(client, &token, 1, "three").await;
+    assert_eq!(created.json()["message_number"], 3, "the discarded message keeps number 2");
+    for (number, status) in [(1, 200), (2, 404), (3, 200)] {
+        client.get(message_path(&token, 1, number)).after(&created).send().await.expect(status);
+    }
+    client.delete(message_path(&token, 1, 1)).send().await.expect(204);
+    assert_eq!(writer_part().await["status"], "ok");
+    system.run(&["events", "check"]).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_refused_at_an_unreadable_event_until_it_is_discarded() {
+    check_refused_commands(Topology::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_refused_at_an_unreadable_event_until_it_is_discarded_at_scale() {
+    check_refused_commands(Topology::AtScale).await;
+}
