@@ -16,6 +16,7 @@ mod filter;
 mod progress;
 mod projections;
 mod replay;
+mod restore;
 mod table;
 mod terminal_text;
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Copy the log into a folder while the system runs, and verify the copy
     #[command(after_help = backup::EXAMPLES)]
     Backup(Box<backup::BackupArgs>),
+    /// Verify a backup, and put it in place where there is no log
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(Box<restore::RestoreArgs>),
     /// Send the log's events to another system: a program, a file, or an HTTP endpoint
     #[command(after_help = replay::EXAMPLES)]
     Replay(Box<replay::ReplayArgs>),
@@ -67,6 +71,7 @@ pub(crate) fn run(command: Command, chat_api: clap::Command) -> ExitCode {
             Command::DeadLetters(command) => dead_letters::run(command).await,
             Command::Events(command) => events::run(command).await,
             Command::Backup(arguments) => backup::run(*arguments).await,
+            Command::Restore(arguments) => restore::run(*arguments).await,
             Command::Replay(command) => replay::run(*command).await,
             Command::Completions(arguments) => completions_and_man::completions(&arguments, chat_api),
             Command::Man(arguments) => completions_and_man::man(&arguments, chat_api),

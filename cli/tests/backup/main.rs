@@ -11,3 +11,4 @@ mod operator;
 mod damaged_log;
 mod load;
 mod making;
+mod restoring;

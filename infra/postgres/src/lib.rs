@@ -26,6 +26,7 @@ mod row;
 mod schema;
 mod session;
 mod storage;
+mod stored_generations;
 mod url;
 mod writer;
 

@@ -121,7 +121,7 @@ async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<
 }
 
 /// Connects and takes the advisory lock of the schema. Advisory locks are separate for each database.
-async fn connect_and_lock(url: &PostgresUrl) -> Result<PgConnection, ReadModelError> {
+pub(super) async fn connect_and_lock(url: &PostgresUrl) -> Result<PgConnection, ReadModelError> {
     let mut session = session::connect(&session::writer_options(url)).await?;
     let taken =
         query_scalar("SELECT pg_try_advisory_lock(hashtextextended('chat-api read model ' || $1, 0))")

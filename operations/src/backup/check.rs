@@ -21,24 +21,20 @@ pub async fn check(backup: &Path, on_progress: ProgressCallback<'_>) -> Result<M
     let copy = run_blocking(move || {
         let (bytes, sha256) = measure_file(&path)?;
         if bytes != expected.bytes {
-            return Err(altered("length"));
+            return Err(BackupError::altered("length"));
         }
         if sha256 != expected.sha256 {
-            return Err(altered("SHA-256"));
+            return Err(BackupError::altered("SHA-256"));
         }
         check_event_log_file(&path)?;
         Ok(SqliteEventStore::open_read_only(&path)?)
     })
     .await?;
     if copy.log_id().await? != manifest.log {
-        return Err(altered("log id"));
+        return Err(BackupError::altered("log id"));
     }
     if LogRoot::compute(&copy, None, on_progress).await? != manifest.log_root() {
-        return Err(altered("Merkle root"));
+        return Err(BackupError::altered("Merkle root"));
     }
     Ok(manifest)
-}
-
-fn altered(property: &'static str) -> BackupError {
-    BackupError::Altered { file: LOG_FILE, property }
 }

@@ -7,6 +7,7 @@ use chat_ports::event_store::EventStoreError;
 use thiserror::Error;
 
 use super::files::{LOG_FILE, MANIFEST_FILE};
+use super::leftovers::LeftoverError;
 use crate::proof::ProofError;
 
 /// Why a backup could not be made, or is not to be used.
@@ -67,6 +68,18 @@ pub enum BackupError {
         /// The content of the log.
         log: String,
     },
+    /// A log is where the backup would be restored.
+    #[error("{} exists, and a restore replaces no log; move the log, with every file whose name begins with its name, to \
+             another folder first", .0.display())]
+    LogExists(PathBuf),
+    /// A leftover of the log can't be moved aside.
+    #[error("{leftover}")]
+    Leftover {
+        /// The leftover.
+        leftover: String,
+        /// Why.
+        source: LeftoverError,
+    },
     /// A blocking task ended without a result.
     #[error("the work on a file ended early")]
     Ended(#[source] tokio::task::JoinError),
@@ -76,5 +89,10 @@ impl BackupError {
     /// Adds the file to an error.
     pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), source }
+    }
+
+    /// The copy of the log was altered.
+    pub(super) fn altered(property: &'static str) -> Self {
+        Self::Altered { file: LOG_FILE, property }
     }
 }

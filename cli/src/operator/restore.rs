@@ -1,0 +1,165 @@
+//! `chat-api restore`: a backup becomes the log again, where there is none.
+
+#[cfg(feature = "postgres")]
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[cfg(feature = "postgres")]
+use async_trait::async_trait;
+#[cfg(feature = "postgres")]
+use chat_domain::Timestamp;
+#[cfg(feature = "postgres")]
+use chat_operations::backup::LeftoverError;
+use chat_operations::backup::{FileLeftover, Leftover, Manifest, RestorePlan, Restored};
+#[cfg(feature = "postgres")]
+use chat_ports::read_model::ReadModelError;
+#[cfg(feature = "postgres")]
+use chat_postgres::PostgresUrl;
+use clap::Args;
+use serde_json::json;
+
+use super::answer::{self, Answer, Severity};
+use super::backup::describe;
+use super::progress::Progress;
+use super::table::key_value_lines;
+use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
+use crate::failure::Failure;
+use crate::operator::common_args::{CommonArgs, ExecutionArgs};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  chat-api restore --from /backup/2026-11-24
+  chat-api restore --from /backup/2026-11-24 --execute --reason 'the disk of chat-1 failed'";
+
+/// Arguments of `restore`.
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// Folder of the backup
+    #[arg(long, value_name = "FOLDER")]
+    from: PathBuf,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(super) async fn run(arguments: RestoreArgs) -> ExitCode {
+    answer::print(arguments.common.output, restore(&arguments).await)
+}
+
+async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
+    let RestoreArgs { from, execution, common } = arguments;
+    let executed_by = match execution.execute {
+        true => Some((execution.action.operator(), execution.action.reason()?)),
+        false => None,
+    };
+    let locations = StorageLocations::from_options(&common.engines, None)?;
+    let log_file = log_file(&locations)?;
+    let leftovers = find_leftovers(&locations).await?;
+    // The number of events is in the manifest, whose absence the plan reports.
+    let total = Manifest::read(from).ok().map(|manifest| manifest.events);
+    let mut progress = Progress::start("Verifying the backup", total);
+    let plan = RestorePlan::new(from, log_file, leftovers, &mut |events| progress.set_done(events)).await;
+    drop(progress);
+    let plan = plan.map_err(|error| Failure::because("nothing was restored", &error))?;
+    let manifest = plan.manifest.clone();
+    let leftovers: Vec<String> = plan.leftovers.iter().map(ToString::to_string).collect();
+    let Some((operator, reason)) = executed_by else {
+        let mut text = describe(&manifest);
+        text += &key_value_lines(&[("restore", log_file.display().to_string())]);
+        for leftover in &leftovers {
+            text += &key_value_lines(&[("aside", leftover.clone())]);
+        }
+        let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": null });
+        return Ok(Answer::new(&data, text)?
+            .with_diagnostic(Severity::Note, "the backup is sound; nothing was done, --execute does it"));
+    };
+    let restored = plan.execute(&operator, &reason).await;
+    let restored = restored.map_err(|error| Failure::because("the log was not restored", &error))?;
+    let Restored { log, position, moved } = &restored;
+    let mut text = describe(&manifest);
+    text += &key_value_lines(&[("restored", log_file.display().to_string()), ("new log", log.0.to_string())]);
+    for leftover in moved {
+        text += &key_value_lines(&[("aside", format!("{} -> {}", leftover.from, leftover.to))]);
+    }
+    let note = format!(
+        "the log goes on as a new incarnation: whatever was taken from the old one after position {position} is refused, \
+         such as consistency tokens, checkpoints of replays and keys in Redis"
+    );
+    let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": restored });
+    Ok(Answer::new(&data, text)?.with_diagnostic(Severity::Note, note))
+}
+
+/// The file of the log that the options name.
+fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
+    match &locations.event_store {
+        EventStoreLocation::Sqlite(path) => Ok(path),
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(_) => Err(Failure::new(
+            "a backup can't be restored into KurrentDB: restore that with KurrentDB's own tools, as \
+             docs/operations/backup-and-restore.md describes",
+        )),
+    }
+}
+
+/// Finds what was derived from a log that was there before.
+async fn find_leftovers(locations: &StorageLocations) -> Result<Vec<Box<dyn Leftover>>, Failure> {
+    let generations = |first: &Path| {
+        FileLeftover::find_generations(first).map_err(|error| {
+            Failure::because(format!("the folder of {} can't be read", first.display()), &error)
+        })
+    };
+    let mut files = generations(&locations.search_index)?;
+    let mut found: Vec<Box<dyn Leftover>> = Vec::new();
+    match &locations.read_model {
+        ReadModelLocation::Sqlite(first) => files.append(&mut generations(first)?),
+        #[cfg(feature = "postgres")]
+        ReadModelLocation::Postgres(first) => {
+            let stored = first.stored_generations().await;
+            let stored =
+                stored.map_err(|error| Failure::because(format!("{first} can't be read"), &error))?;
+            found.extend(stored.into_iter().map(|url| Box::new(SchemaLeftover(url)) as Box<dyn Leftover>));
+        }
+    }
+    files.extend(FileLeftover::find(&locations.idempotency_keys));
+    found.extend(files.into_iter().map(|file| Box::new(file) as Box<dyn Leftover>));
+    Ok(found)
+}
+
+/// A generation of the read model in a schema of a Postgres database.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+struct SchemaLeftover(PostgresUrl);
+
+#[cfg(feature = "postgres")]
+impl SchemaLeftover {
+    fn error(error: ReadModelError) -> LeftoverError {
+        match error {
+            ReadModelError::InUse => LeftoverError::InUse,
+            error => LeftoverError::Failed(error.into()),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl Leftover for SchemaLeftover {
+    async fn check_unused(&self) -> Result<(), LeftoverError> {
+        self.0.check_unused().await.map_err(Self::error)
+    }
+
+    /// To `<name>_log_<unix seconds>`.
+    async fn move_aside(&self, now: Timestamp) -> Result<String, LeftoverError> {
+        let name = format!("{}_log_{}", self.0.schema_name(), now.millis() / 1_000);
+        self.0.rename_schema(&name).await.map_err(Self::error)?;
+        Ok(name)
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl fmt::Display for SchemaLeftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, schema {}", self.0, self.0.schema_name())
+    }
+}

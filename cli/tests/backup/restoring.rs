@@ -1,0 +1,327 @@
+//! Restoring a backup.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use chat_domain::Position;
+use chat_ports::event_store::EventStore;
+use chat_sqlite::SqliteEventStore;
+use chat_testing::postgres::Postgres;
+use chat_testing::redis::Redis;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::api::{
+    API, app_path, chat_path, create_app, create_chat, create_message, message_path, number,
+};
+use crate::harness::client::{Client, Reply};
+use crate::harness::deadline::eventually;
+use crate::harness::deployment::folder;
+use crate::harness::process::{ProcessOptions, program};
+use crate::load::{Acknowledged, Load};
+use crate::operator::{CommandOutput, EVENTS, TestLog};
+
+const REASON: [&str; 3] = ["--execute", "--reason", "the disk failed"];
+
+/// Runs a command on the log in a folder.
+async fn run(data: &Path, arguments: &[&str]) -> CommandOutput {
+    let mut command = program();
+    command.args(arguments).arg("--data-dir").arg(data).env("CHAT_OPERATOR", "alice@ops-1");
+    let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs"));
+    output.await.expect("its end").into()
+}
+
+async fn back_up(data: &Path, backup: &Path) {
+    run(data, &["backup", "--out", backup.to_str().expect("a path")]).await.expect(0);
+}
+
+async fn restore(data: &Path, backup: &Path, more: &[&str]) -> CommandOutput {
+    let from = ["restore", "--from", backup.to_str().expect("a path")];
+    run(data, &[&from, &REASON[..], more].concat()).await
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    names.sort();
+    names
+}
+
+/// The messages of an app that a server has.
+async fn messages(client: &Client, token: &str) -> Acknowledged {
+    let mut found = BTreeMap::new();
+    let chats = client.get(format!("{}/chats?limit=100", app_path(token))).send().await.expect(200).json();
+    for chat in chats["chats"].as_array().expect("chats") {
+        let chat = number(chat, "chat_number");
+        let mut path = format!("{}/messages?after=0&limit=100", chat_path(token, chat));
+        loop {
+            let page = client.get(path).send().await.expect(200);
+            for message in page.json()["messages"].as_array().expect("messages") {
+                let body = message["body"].as_str().expect("a body").to_owned();
+                found.insert((chat, number(message, "message_number")), body);
+            }
+            match page.links().remove("next") {
+                Some(next) => path = next,
+                None => break,
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_load_is_restored_on_another_machine_and_nothing_of_it_is_missing() {
+    let (lost, backups, other) = (folder(), folder(), folder());
+    let backup = backups.path().join("hourly");
+    let server = ProcessOptions::new("serve", lost.path()).start().await;
+    let load = Load::start(&server.client()).await;
+    load.write_more(150).await;
+    let before = load.acknowledged();
+    back_up(lost.path(), &backup).await;
+    load.write_more(50).await;
+    server.kill();
+    let token = load.token.clone();
+    let all = load.stop().await;
+    drop(lost);
+
+    let data = other.path().join("data");
+    let checked = run(&data, &["restore", "--from", backup.to_str().expect("a path")]).await.expect(0);
+    assert!(checked.stderr.contains("nothing was done") && !data.exists(), "{checked:?}");
+    restore(&data, &backup, &[]).await.expect(0);
+    let server = ProcessOptions::new("serve", &data).start().await;
+    let verify = ["audit", "verify", "--backup", backup.to_str().expect("a path")];
+    let verified = run(&data, &verify).await.expect(0);
+    assert!(verified.stdout.contains("holds every event of the backup"), "{verified:?}");
+    run(&data, &["audit", "verify"]).await.expect(0);
+    server.wait_until_folded(manifest(&backup)["position"].as_u64().expect("a position")).await;
+    let restored = messages(&server.client(), &token).await;
+    for (message, body) in &before {
+        assert_eq!(restored.get(message), Some(body), "{message:?} was acknowledged before the backup");
+    }
+    for (message, body) in &restored {
+        assert_eq!(all.get(message).unwrap_or(body), body, "{message:?} is another message");
+    }
+    // Numbers go on without a gap.
+    let ((chat, last), _) = restored.last_key_value().expect("a message");
+    let next = create_message(&server.client(), &token, *chat, "after the restore").await;
+    assert_eq!(number(&next.json(), "message_number"), last + 1);
+}
+
+fn manifest(backup: &Path) -> Value {
+    serde_json::from_slice(&fs::read(backup.join("manifest.json")).expect("a manifest")).expect("JSON")
+}
+
+/// A backup, and a server that has gone on after it: a message, an app, keys and a second generation that the backup does
+/// not know.
+struct LostFuture {
+    data: TempDir,
+    backups: TempDir,
+    options: ProcessOptions,
+    engines: Vec<String>,
+    kept: String,
+    lost: String,
+    /// The token of the last command.
+    token: String,
+}
+
+impl LostFuture {
+    /// The log and the projections of the future are left behind, without the log.
+    async fn create(engines: &[(&str, &str)]) -> Self {
+        let (data, backups) = (folder(), folder());
+        let mut options = ProcessOptions::new("serve", data.path());
+        for (flag, url) in engines {
+            options = options.with(flag, url);
+        }
+        let engines = engines.iter().filter(|(flag, _)| *flag != "--redis-url");
+        let engines: Vec<String> =
+            engines.flat_map(|(flag, url)| [(*flag).to_owned(), (*url).to_owned()]).collect();
+        let server = options.start().await;
+        let client = server.client();
+        let kept = create_app(&client, "kept").await;
+        create_chat(&client, &kept).await;
+        create_message(&client, &kept, 1, "kept").await;
+        back_up(data.path(), &backups.path().join("b")).await;
+        keyed_message(&client, &kept).await.expect(201);
+        let lost = create_app(&client, "lost").await;
+        create_chat(&client, &lost).await;
+        let rebuild = ["projections", "rebuild", "--all", "--accept-differences"];
+        let flags: Vec<&str> = engines.iter().map(String::as_str).collect();
+        run(data.path(), &[&rebuild, &REASON[..], &flags].concat()).await.expect(0);
+        let last = create_message(&client, &lost, 1, "lost").await;
+        client.get(message_path(&lost, 1, 1)).after(&last).send().await.expect(200);
+        server.shut_down().await;
+        // The log is lost, and nothing else.
+        for name in names(data.path()).iter().filter(|name| name.starts_with("events.db")) {
+            fs::remove_file(data.path().join(name)).expect("the log");
+        }
+        let token = last.header("consistency-token").to_owned();
+        Self { data, backups, options, engines, kept, lost, token }
+    }
+
+    fn backup(&self) -> std::path::PathBuf {
+        self.backups.path().join("b")
+    }
+
+    fn engines(&self) -> Vec<&str> {
+        self.engines.iter().map(String::as_str).collect()
+    }
+
+    /// Restores, starts a server, and makes sure that it knows nothing of the lost future.
+    async fn assert_forgotten_after_a_restore(&self) -> CommandOutput {
+        let restored = restore(self.data.path(), &self.backup(), &self.engines()).await.expect(0);
+        let server = self.options.start().await;
+        let client = server.client();
+        client.get(app_path(&self.lost)).send().await.expect(404);
+        let created = client.post(format!("{}/chats", app_path(&self.lost)), &json!({})).send().await;
+        created.expect(404);
+        let read = client.get(app_path(&self.kept)).header("consistency-token", &self.token).send().await;
+        assert_eq!(read.expect(400).code(), "consistency_token_unknown");
+        // The key was used in the lost future only, for the message that was number 2 there.
+        let created = keyed_message(&client, &self.kept).await.expect(201);
+        assert!(!created.has("idempotency-replayed"), "{created:?}");
+        assert_eq!(number(&created.json(), "message_number"), 2);
+        let read = client.get(message_path(&self.kept, 1, 2)).after(&created).send().await.expect(200);
+        assert_eq!(read.json()["body"], "with a key");
+        let apps = client.get(format!("{API}/apps")).after(&created).send().await.expect(200).json();
+        assert_eq!(apps.as_array().expect("apps").len(), 1, "{apps}");
+        let search = format!("{}/messages/search?query=lost", app_path(&self.lost));
+        client.get(search).after(&created).send().await.expect(404);
+        let backup = self.backup();
+        let verify = ["audit", "verify", "--backup", backup.to_str().expect("a path")];
+        run(self.data.path(), &verify).await.expect(0);
+        server.shut_down().await;
+        restored
+    }
+}
+
+/// Creates a message with a key. Where the keys are new, the first answer may be that the key is in use.
+async fn keyed_message(client: &Client, token: &str) -> Reply {
+    let path = format!("{}/messages", chat_path(token, 1));
+    eventually("the key is free", async || {
+        let call = client.post(path.clone(), &json!({ "body": "with a key" }));
+        let reply = call.header("idempotency-key", "key-of-2").send().await;
+        (reply.status != 409).then_some(reply)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generations_and_keys_of_the_lost_future_are_moved_aside_and_never_served() {
+    let future = LostFuture::create(&[]).await;
+    let backup = future.backup();
+    let left = ["idempotency.db", "read-model.2.db", "read-model.db", "search-index", "search-index.2"];
+    let from = ["restore", "--from", backup.to_str().expect("a path")];
+    let before = names(future.data.path());
+    let planned = run(future.data.path(), &from).await.expect(0);
+    for name in left {
+        assert!(planned.stdout.contains(&format!("/{name}\n")), "{name} is not named: {planned:?}");
+    }
+    assert_eq!(names(future.data.path()), before, "a dry run changed something");
+    let restored = future.assert_forgotten_after_a_restore().await;
+    for name in left {
+        let aside = format!("{name}.other-log-");
+        assert!(restored.stdout.contains(&aside), "{restored:?}");
+        assert!(names(future.data.path()).iter().any(|name| name.starts_with(&aside)), "{name} is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_and_redis_keys_of_the_lost_future_are_never_served() {
+    let (database, redis) = (Postgres::shared().create_database(), Redis::shared().url());
+    let future = LostFuture::create(&[("--database-url", &database), ("--redis-url", &redis)]).await;
+    let restored = future.assert_forgotten_after_a_restore().await;
+    for schema in ["chat_read_model_log_", "chat_read_model_2_log_"] {
+        assert!(restored.stdout.contains(schema), "{restored:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_replaces_no_log_and_no_part_of_one() {
+    let test_log = TestLog::sqlite().await;
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    let backup = test_log.path("backup");
+    let events = test_log.events().await;
+    let refused = restore(test_log.folder.path(), &backup, &[]).await.expect(2);
+    assert!(refused.stderr.contains("a restore replaces no log"), "{refused:?}");
+    assert_eq!(test_log.events().await, events);
+    for left in ["events.db-wal", "events.db-journal", "events.db"] {
+        let other = folder();
+        fs::write(other.path().join(left), "").expect("a file");
+        restore(other.path(), &backup, &[]).await.expect(2);
+        assert_eq!(names(other.path()), [left]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_or_incomplete_backup_is_not_restored() {
+    let altered_number = |name: &'static str| {
+        move |backup: &Path| {
+            let mut manifest = manifest(backup);
+            manifest[name] = 11.into();
+            fs::write(backup.join("manifest.json"), manifest.to_string()).expect("a manifest");
+        }
+    };
+    type Alteration = Box<dyn Fn(&Path)>;
+    let alterations: [(&str, Alteration); 6] = [
+        ("SHA-256", Box::new(|backup| flip_a_byte(&backup.join("events.db")))),
+        ("length", Box::new(|backup| fs::write(backup.join("events.db"), "").expect("a file"))),
+        (
+            "no manifest.json",
+            Box::new(|backup| fs::remove_file(backup.join("manifest.json")).expect("a file")),
+        ),
+        ("no manifest of a backup", Box::new(|backup| flip_a_byte(&backup.join("manifest.json")))),
+        ("Merkle root", Box::new(altered_number("events"))),
+        ("format 11", Box::new(altered_number("version"))),
+    ];
+    for (finding, alter) in alterations {
+        let (test_log, other) = (TestLog::sqlite().await, folder());
+        test_log.run(&["backup", "--out", "backup"]).expect(0);
+        let backup = test_log.path("backup");
+        alter(&backup);
+        let refused = restore(other.path(), &backup, &[]).await.expect(2);
+        assert!(refused.stderr.contains(finding), "{finding}: {refused:?}");
+        assert!(names(other.path()).is_empty(), "{finding}");
+    }
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x80;
+    fs::write(path, bytes).expect("a file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_log_is_a_new_incarnation_with_the_same_events() {
+    let (test_log, other) = (TestLog::sqlite().await, folder());
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    let reasonless = ["restore", "--from", test_log.path("backup").to_str().expect("a path"), "--execute"]
+        .map(str::to_owned);
+    let reasonless: Vec<&str> = reasonless.iter().map(String::as_str).collect();
+    let refused = run(other.path(), &reasonless).await.expect(2);
+    assert!(refused.stderr.contains("--reason"), "{refused:?}");
+    restore(other.path(), &test_log.path("backup"), &[]).await.expect(0);
+    assert_eq!(names(other.path()), ["events.db"]);
+    let restored = SqliteEventStore::open_read_only(&other.path().join("events.db")).expect("a log");
+    let before = test_log.log().await;
+    let events = restored.read_all(Position::START, EVENTS as usize).await.expect("the log");
+    assert_eq!(events, test_log.events().await);
+    let lineage = restored.lineage().await.expect("a lineage");
+    let old = before.log_id().await.expect("an id");
+    assert_ne!(lineage.current(), old);
+    assert_eq!(lineage.original(), old);
+    assert_eq!(lineage.later()[0].began_after, Position::new(EVENTS));
+    assert!(lineage.later()[0].reason.contains("the disk failed"), "{lineage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_restored_into_kurrentdb() {
+    let test_log = TestLog::sqlite().await;
+    test_log.run(&["backup", "--out", "backup"]).expect(0);
+    let server = TestLog::kurrentdb().await;
+    let backup = test_log.file("backup");
+    let refused = server.run(&[&["restore", "--from", &backup], &REASON[..]].concat()).expect(2);
+    assert!(refused.stderr.contains("KurrentDB's own tools"), "{refused:?}");
+}

@@ -1,0 +1,41 @@
+//! Generations of a read model in a database: listing their schemas, and renaming one that is not to be read again.
+
+use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
+
+use super::error::classify_error;
+use super::url::PostgresUrl;
+use super::{session, writer};
+use chat_ports::read_model::ReadModelError;
+
+impl PostgresUrl {
+    /// Lists the schemas of all generations that are in the database, this one's and those with a number.
+    pub async fn stored_generations(&self) -> Result<Vec<Self>, ReadModelError> {
+        let first = self.schema_name();
+        let mut session = session::connect(&session::full_scan_options(self)).await?;
+        let names = query_scalar::<_, String>("SELECT nspname::text FROM pg_namespace ORDER BY 1");
+        let names = names.fetch_all(&mut session).await.map_err(classify_error)?;
+        // Names such as `chat_read_model_02` are of no generation.
+        let generation = |name: String| {
+            let of_number = |number: &str| Some(self.for_generation(number.parse().ok()?));
+            let found = match name.strip_prefix(first)? {
+                "" => Some(self.clone()),
+                rest => rest.strip_prefix('_').and_then(of_number),
+            };
+            found.filter(|found| found.schema_name() == name)
+        };
+        Ok(names.into_iter().filter_map(generation).collect())
+    }
+
+    /// Checks that no projector writes the schema. Fails with [`ReadModelError::InUse`].
+    pub async fn check_unused(&self) -> Result<(), ReadModelError> {
+        writer::connect_and_lock(self).await.map(drop)
+    }
+
+    /// Renames the schema, unless a projector writes it. The new name is made of the characters of schema names.
+    pub async fn rename_schema(&self, new_name: &str) -> Result<(), ReadModelError> {
+        let mut session = writer::connect_and_lock(self).await?;
+        let statement = format!("ALTER SCHEMA {} RENAME TO {new_name}", self.schema_name());
+        raw_sql(AssertSqlSafe(statement)).execute(&mut session).await.map_err(classify_error)?;
+        Ok(())
+    }
+}

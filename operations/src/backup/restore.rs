@@ -1,0 +1,167 @@
+//! Restores a backup where there is no log.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use chat_domain::{Position, Timestamp};
+use chat_files::durable_fs::{self, parent_dir, path_with_suffix};
+use chat_ports::clock;
+use chat_ports::event_store::{EventStore as _, LogId, NewIncarnation};
+use chat_sqlite::SqliteEventStore;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::blocking::{measure_file, run_blocking};
+use super::check::check;
+use super::error::BackupError;
+use super::files::LOG_FILE;
+use super::leftovers::Leftover;
+use super::manifest::Manifest;
+use crate::operator_actions::Operator;
+use crate::proof::ProgressCallback;
+
+/// The suffixes of the files that SQLite reads together with the log's file.
+const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+/// A backup that was checked, and what its restore would do.
+#[derive(Debug)]
+pub struct RestorePlan {
+    /// The manifest of the backup.
+    pub manifest: Manifest,
+    backup: PathBuf,
+    log_file: PathBuf,
+    /// What is moved aside.
+    pub leftovers: Vec<Box<dyn Leftover>>,
+}
+
+/// What a restore has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// The id of the log from here on.
+    pub log: LogId,
+    /// The last position of the backup, up to which the log is the one that was backed up.
+    pub position: Position,
+    /// What was moved aside.
+    pub moved: Vec<MovedLeftover>,
+}
+
+/// Something that was moved aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MovedLeftover {
+    /// What it was.
+    pub from: String,
+    /// Its new name.
+    pub to: String,
+}
+
+impl RestorePlan {
+    /// Checks a backup, and that it can be restored to `log_file`. Changes nothing. `leftovers` are what was derived from a
+    /// log that was there before.
+    ///
+    /// Fails with [`BackupError::LogExists`] if there is a log already, or a part of one, and with
+    /// [`BackupError::Leftover`] if a process writes one of the leftovers.
+    pub async fn new(
+        backup: &Path,
+        log_file: &Path,
+        leftovers: Vec<Box<dyn Leftover>>,
+        on_progress: ProgressCallback<'_>,
+    ) -> Result<Self, BackupError> {
+        let manifest = check(backup, on_progress).await?;
+        refuse_existing_log(log_file)?;
+        for leftover in &leftovers {
+            let unused = leftover.check_unused().await;
+            unused.map_err(|source| BackupError::Leftover { leftover: leftover.to_string(), source })?;
+        }
+        Ok(Self { manifest, backup: backup.to_owned(), log_file: log_file.to_owned(), leftovers })
+    }
+
+    /// Restores the backup as a new incarnation of the log: moves the leftovers aside, and puts the log in place.
+    ///
+    /// The log appears complete or not at all. After a failure the restore can be repeated.
+    pub async fn execute(self, operator: &Operator, reason: &str) -> Result<Restored, BackupError> {
+        let Self { manifest, backup, log_file, leftovers } = self;
+        let now = clock::now();
+        let draft = Draft(path_with_suffix(&log_file, &format!(".restoring-{}", now.millis())));
+        copy_log(&backup, &draft, &manifest).await?;
+        let reason =
+            format!("restored by {} from the backup of {}: {reason}", operator.name, manifest.created_at);
+        let log = begin_incarnation(&draft, reason, now).await?;
+        let mut moved = Vec::new();
+        for leftover in &leftovers {
+            let from = leftover.to_string();
+            let to = leftover.move_aside(now).await;
+            let to = to.map_err(|source| BackupError::Leftover { leftover: from.clone(), source })?;
+            moved.push(MovedLeftover { from, to });
+        }
+        // Checked again: a process may have started meanwhile.
+        refuse_existing_log(&log_file)?;
+        // A link, unlike a rename, replaces no file.
+        let place = || {
+            fs::hard_link(&draft.0, &log_file)?;
+            durable_fs::sync_parent_dir(&log_file)
+        };
+        place().map_err(BackupError::file_error(&log_file))?;
+        Ok(Restored { log, position: manifest.position, moved })
+    }
+}
+
+/// The log before it is in place. Removed when dropped.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        for suffix in LOG_SUFFIXES {
+            // What can't be removed is read by nothing.
+            let _ = fs::remove_file(path_with_suffix(&self.0, suffix));
+        }
+    }
+}
+
+fn refuse_existing_log(log_file: &Path) -> Result<(), BackupError> {
+    for suffix in LOG_SUFFIXES {
+        let path = path_with_suffix(log_file, suffix);
+        if path.symlink_metadata().is_ok() {
+            return Err(BackupError::LogExists(path));
+        }
+    }
+    Ok(())
+}
+
+/// Copies the log of a backup, and compares the copy with the manifest.
+async fn copy_log(backup: &Path, draft: &Draft, manifest: &Manifest) -> Result<(), BackupError> {
+    let (from, to, expected) = (backup.join(LOG_FILE), draft.0.clone(), manifest.log_file()?.sha256);
+    run_blocking(move || {
+        let failed = BackupError::file_error(&to);
+        durable_fs::create_dir_all(&parent_dir(&to)).map_err(&failed)?;
+        let copy = || {
+            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&to)?;
+            io::copy(&mut File::open(&from)?, &mut file)?;
+            file.sync_all()
+        };
+        copy().map_err(&failed)?;
+        let (_, sha256) = measure_file(&to)?;
+        if sha256 == expected { Ok(()) } else { Err(BackupError::altered("SHA-256")) }
+    })
+    .await
+}
+
+/// Begins a new incarnation of the log in a draft: positions, keys and checkpoints of the lost events are refused from the
+/// moment that the log is in place.
+async fn begin_incarnation(draft: &Draft, reason: String, now: Timestamp) -> Result<LogId, BackupError> {
+    let path = draft.0.clone();
+    let log = run_blocking(move || Ok(SqliteEventStore::open_read_only(&path)?)).await?;
+    let incarnation =
+        NewIncarnation { log: LogId(Uuid::new_v4()), began_at: now, reason, replaces: Vec::new() };
+    let begun = log.begin_incarnation(incarnation).await?;
+    drop(log);
+    // Only the file is put in place: nothing may be left in a WAL.
+    let wal = path_with_suffix(&draft.0, "-wal");
+    match fs::metadata(&wal) {
+        Ok(found) if found.len() > 0 => {
+            Err(BackupError::file_error(&wal)(io::ErrorKind::ResourceBusy.into()))
+        }
+        _ => Ok(begun.log),
+    }
+}
