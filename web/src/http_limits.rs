@@ -71,6 +71,12 @@ impl HttpLimits {
         }
     }
 
+    /// Whether a slot is free, or one becomes free because a request that waits for its client makes room.
+    pub(crate) fn has_free_slot(&self) -> bool {
+        let is_free = || self.free_slots.load(Ordering::Relaxed) > 0;
+        is_free() || (self.make_room() && is_free())
+    }
+
     /// Takes a slot for an API request.
     pub(crate) fn acquire_slot(self: &Arc<Self>) -> Option<Slot> {
         let slot =

@@ -37,6 +37,11 @@ impl MemoryBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether three quarters are in use.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.used_bytes() >= self.max_bytes / 4 * 3
+    }
+
     /// Whether so many bytes are left.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.max_bytes

@@ -39,7 +39,7 @@ pub struct RequestContext {
 impl RequestContext {
     pub(crate) fn new(request: &Request, proxies: &TrustedProxies) -> Self {
         let headers = request.headers();
-        let request_id: Arc<str> = client_request_id(headers).map_or_else(new_request_id, Arc::from);
+        let request_id = request_id(headers);
         let correlation_id = trace_id(headers).map_or_else(|| Arc::clone(&request_id), Arc::from);
         let user_agent = headers.get(USER_AGENT).map(|value| {
             String::from_utf8_lossy(value.as_bytes())
@@ -97,6 +97,11 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
         let context = parts.extensions.get::<Self>().cloned();
         context.ok_or_else(|| Problem::internal("the route is not behind the request middleware"))
     }
+}
+
+/// Returns the id of a request: the client's own if it sent a valid one, or else a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> Arc<str> {
+    client_request_id(headers).map_or_else(new_request_id, Arc::from)
 }
 
 /// Returns the client's request id if it is 1 to 128 visible ASCII characters.

@@ -25,7 +25,10 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Responses up to this size are sent even if the memory is used up: the outcome of a command, errors, health. The
 /// number of requests bounds them.
-const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
+const SMALL_RESPONSE_BYTES: usize = OVERHEAD_BYTES + 16 * 1024;
+
+/// The memory that a response needs besides its body: its task, its stream and its head.
+const OVERHEAD_BYTES: usize = 4 * 1024;
 
 /// A response whose client has not read all of it.
 struct UnsentResponse {
@@ -83,7 +86,7 @@ pub(crate) fn track(
     }
     // Constants, and bytes that other responses share, occupy no memory of their own.
     let bytes = if rest.is_unique() { rest.len() } else { 0 };
-    let Some(memory) = reserve(limits, budget, bytes) else {
+    let Some(memory) = reserve(limits, budget, bytes + OVERHEAD_BYTES) else {
         counter!("http_overloaded_total", "reason" => "response_memory").increment(1);
         return Err(ErrorCode::Overloaded.into());
     };
@@ -114,6 +117,9 @@ pub(crate) fn track(
 /// Reserves memory for a response. If there is none, responses that are not read make room.
 fn reserve(limits: &HttpLimits, budget: &Arc<MemoryBudget>, bytes: usize) -> Option<Reservation> {
     if bytes <= SMALL_RESPONSE_BYTES {
+        if !limits.unsent_responses.has_room(bytes) {
+            limits.make_room();
+        }
         return Some(budget.reserve(bytes));
     }
     loop {

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use chat_web::metrics::Metrics;
 use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router};
 use chat_web::server::{ServerOptions, serve};
 use chat_web::system_routes::{Part, Readiness, SystemServices};
+use futures::future::join_all;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response};
@@ -49,13 +51,23 @@ struct TestServer {
     limits: Arc<HttpLimits>,
     /// Lets the handler of `/slow` return.
     release_slow: Arc<Notify>,
+    /// Requests that reached the handler of `/small`.
+    small_requests: Arc<AtomicUsize>,
 }
 
 async fn start(limits: Arc<HttpLimits>, write_timeout: Duration) -> TestServer {
     let release_slow = Arc::new(Notify::new());
     let released = Arc::clone(&release_slow);
+    let small_requests = Arc::new(AtomicUsize::new(0));
+    let small = Arc::clone(&small_requests);
     let routes = OpenApiRouter::new()
-        .route("/small", get(async || "small"))
+        .route(
+            "/small",
+            get(async move || {
+                small.fetch_add(1, Ordering::Relaxed);
+                "small"
+            }),
+        )
         .route("/large", get(async || vec![b'x'; LARGE]))
         .route("/huge", get(async || vec![b'x'; HUGE]))
         .route(
@@ -77,7 +89,7 @@ async fn start(limits: Arc<HttpLimits>, write_timeout: Duration) -> TestServer {
     let address = listener.local_addr().unwrap();
     let options = ServerOptions { write_timeout, ..ServerOptions::default() };
     tokio::spawn(serve(listener, app, Arc::clone(&limits), options, std::future::pending()));
-    TestServer { address, limits, release_slow }
+    TestServer { address, limits, release_slow, small_requests }
 }
 
 impl TestServer {
@@ -109,11 +121,15 @@ impl TestServer {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// The status of a request on a connection of its own.
+    /// The status of an API request on a connection of its own.
     async fn status(&self, method: &str, path: &str, body: &str) -> u16 {
+        self.status_of(method, &format!("/api/v1{path}"), body).await
+    }
+
+    async fn status_of(&self, method: &str, path: &str, body: &str) -> u16 {
         let mut stream = self.connect().await;
         let head = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -158,10 +174,10 @@ async fn responses_that_nobody_reads_stay_within_their_memory() {
     // 4 MiB for unsent responses, an eighth of it for each connection.
     let server = start(HttpLimits::new(4_096, 8 * MIB), Duration::from_hours(1)).await;
     let mut connections = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..32 {
         let mut client = server.connect_h2(0).await;
         let mut held = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..10 {
             let response = send_get(&mut client, "/large").await;
             if response.status() == 200 {
                 held.push(response);
@@ -196,6 +212,34 @@ async fn a_slot_is_held_until_the_response_is_sent() {
 }
 
 #[tokio::test]
+async fn a_flood_without_free_slots_reaches_no_handler_and_health_is_answered() {
+    let server = start(HttpLimits::new(1, 256 * MIB), Duration::from_hours(1)).await;
+    let mut busy = server.connect_h2(65_535).await;
+    let slow = begin_get(&mut busy, "/slow");
+    server.wait_for(|usage| usage.free_slots == 0).await;
+    let mut flood = Vec::new();
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = server.connect_h2(65_535).await;
+        flood.extend((0..100).map(|_| begin_get(&mut client, "/small")));
+        clients.push(client);
+    }
+    let (responses, health) =
+        tokio::join!(timeout(DEADLINE, join_all(flood)), server.status_of("GET", "/livez", ""));
+    assert_eq!(health, 200);
+    for response in responses.unwrap() {
+        let (head, body) = response.unwrap().into_parts();
+        assert_eq!((head.status.as_u16(), &head.headers["retry-after"]), (503, &"1".parse().unwrap()));
+        assert!(head.headers.contains_key("x-request-id"));
+        assert!(read_all(body).await.unwrap() > 0, "a problem");
+    }
+    assert_eq!(server.small_requests.load(Ordering::Relaxed), 0);
+    server.release_slow.notify_one();
+    assert_eq!(timeout(DEADLINE, slow).await.unwrap().unwrap().status(), 200);
+    assert_eq!(server.status("GET", "/small", "").await, 200);
+}
+
+#[tokio::test]
 async fn a_response_that_is_not_read_gives_its_slot_to_the_next_request() {
     let server = start(HttpLimits::new(1, 8 * MIB), Duration::from_hours(1)).await;
     let mut client = server.connect_h2(0).await;
@@ -213,7 +257,7 @@ async fn a_response_that_is_not_read_is_aborted_after_the_write_timeout_and_othe
     let unread = send_get(&mut client, "/large").await;
     assert_eq!(unread.status(), 200);
     // The connection keeps the chunk that it has taken.
-    server.wait_for(|usage| usage.free_slots == 9 && usage.unsent_response_bytes <= 16 * 1024).await;
+    server.wait_for(|usage| usage.free_slots == 9 && usage.unsent_response_bytes <= 20 * 1024).await;
     server.release_slow.notify_one();
     assert_eq!(timeout(DEADLINE, slow).await.unwrap().unwrap().status(), 200);
 }

@@ -12,7 +12,7 @@ use crate::http_limits::HttpLimits;
 use crate::memory_budget::MemoryBudget;
 
 /// The most bytes that an HTTP/2 connection may keep of aborted responses. It can't release what it has taken.
-const MAX_STUCK_BYTES: usize = 256 * 1024;
+const MAX_STUCK_BYTES: usize = 1024 * 1024;
 
 /// The state of one connection, shared by its requests.
 pub(crate) struct ClientConnection {
@@ -55,6 +55,11 @@ impl ClientConnection {
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let last_active = Duration::from_millis(self.last_active_millis.load(Ordering::Relaxed));
         (self.in_flight.load(Ordering::Relaxed) == 0).then(|| self.opened + last_active)
+    }
+
+    /// Whether the client must read responses before it may send more requests.
+    pub(super) fn must_read_first(&self) -> bool {
+        self.unsent.is_nearly_full()
     }
 
     /// Closes the connection at once.

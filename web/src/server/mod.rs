@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 mod connection_table;
+mod refusal;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use self::connection_table::ConnectionLimits;
 
 use self::connection::{ClientConnection, InFlightRequest};
 use self::connection_table::{ConnectionTable, Place};
+use self::refusal::Refusals;
 use crate::http_limits::HttpLimits;
 use crate::request_context::PeerAddr;
 
@@ -78,6 +80,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> DrainOutcome {
     let table = ConnectionTable::new(options.connections.clone());
+    let refusals = Refusals::new(&limits);
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -106,7 +109,7 @@ pub async fn serve(
             limits.make_room();
             continue;
         };
-        let connection = Connection { stream, peer, client, _place: place };
+        let connection = Connection { stream, peer, client, refusals: Arc::clone(&refusals), _place: place };
         connections.spawn(connection.serve(app.clone(), options.clone(), stopped.clone()));
     }
     drop(acceptor);
@@ -176,19 +179,20 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     client: Arc<ClientConnection>,
+    refusals: Arc<Refusals>,
     _place: Place,
 }
 
 impl Connection {
     /// Serves the connection until it is closed.
     async fn serve(self, app: Router, options: ServerOptions, mut stopped: watch::Receiver<bool>) {
-        let Self { stream, peer, client, _place } = self;
+        let Self { stream, peer, client, refusals, _place } = self;
         // A response is one write, which Nagle's algorithm would only delay. A failure costs latency and nothing else.
         let _ = stream.set_nodelay(true);
         let service = {
             let client = Arc::clone(&client);
             service_fn(move |request: Request<Incoming>| {
-                serve_request(request, peer, app.clone(), Arc::clone(&client))
+                serve_request(request, peer, app.clone(), Arc::clone(&client), Arc::clone(&refusals))
             })
         };
         let builder = connection_builder(&options);
@@ -254,8 +258,12 @@ async fn serve_request(
     peer: SocketAddr,
     mut app: Router,
     client: Arc<ClientConnection>,
+    refusals: Arc<Refusals>,
 ) -> Result<Response, Infallible> {
     let _in_flight = InFlightRequest::begin(&client);
+    if let Some(refusal) = refusals.refuse(&request, &client).await {
+        return Ok(refusal);
+    }
     request.extensions_mut().insert(PeerAddr(peer));
     request.extensions_mut().insert(client);
     app.call(request).await

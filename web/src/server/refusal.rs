@@ -1,0 +1,145 @@
+//! Early refusal: requests that find no room are answered before any route or middleware sees them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Request};
+use metrics::counter;
+use tokio::time::{Instant, sleep};
+
+use super::connection::ClientConnection;
+use crate::error_code::ErrorCode;
+use crate::http_limits::HttpLimits;
+use crate::problem::Problem;
+use crate::request_context::{X_REQUEST_ID, request_id};
+use crate::unsent_response;
+
+/// Refusals that are answered at once, for each [`WINDOW`]. The others wait for [`PAUSE`].
+const IMMEDIATE_REFUSALS: u64 = 20;
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// How long other refusals are held back: as long as `Retry-After` says. Clients that repeat a refused request at once
+/// would otherwise take the processors from the requests that run.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Refusals that are held back at a time. Beyond that, connections are closed.
+const MAX_PAUSED: usize = 16_384;
+
+/// Path prefixes of the routes that need a slot.
+const PREFIXES_WITH_SLOTS: [&str; 2] = ["/api/", "/admin/"];
+
+/// Refuses requests, and holds back refusals if they are many.
+pub(super) struct Refusals {
+    limits: Arc<HttpLimits>,
+    started: Instant,
+    /// The number of the current window in the upper 32 bits, its refusals so far in the lower 32.
+    window: AtomicU64,
+    paused: AtomicUsize,
+}
+
+/// Counts a refusal as held back until it is dropped.
+struct Paused<'a>(&'a AtomicUsize);
+
+impl Refusals {
+    pub(super) fn new(limits: &Arc<HttpLimits>) -> Arc<Self> {
+        Arc::new(Self {
+            limits: Arc::clone(limits),
+            started: Instant::now(),
+            window: AtomicU64::new(0),
+            paused: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns the refusal of a request that finds no room: no slot is free, or its connection does not read its responses.
+    pub(super) async fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        client: &Arc<ClientConnection>,
+    ) -> Option<Response> {
+        let path = request.uri().path();
+        if !PREFIXES_WITH_SLOTS.iter().any(|prefix| path.starts_with(prefix)) {
+            return None;
+        }
+        let reason = if client.must_read_first() {
+            "response_memory"
+        } else if self.limits.has_free_slot() {
+            return None;
+        } else {
+            "in_flight"
+        };
+        counter!("http_overloaded_total", "reason" => reason).increment(1);
+        if !self.is_immediate() {
+            let Some(_paused) = self.pause() else {
+                client.close();
+                return Some(Response::default());
+            };
+            sleep(PAUSE).await;
+        }
+        Some(self.response(request, client))
+    }
+
+    fn response<B>(&self, request: &Request<B>, client: &Arc<ClientConnection>) -> Response {
+        let problem = Problem::from_code(ErrorCode::Overloaded);
+        let id = request_id(request.headers());
+        let mut response = problem.clone().into_response();
+        problem.render(&id, &mut response);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        // A response of this size always finds room.
+        unsent_response::track(response, &self.limits, Some(Arc::clone(client)), request.version())
+            .unwrap_or_default()
+    }
+
+    /// Whether few refusals have been answered in this window.
+    fn is_immediate(&self) -> bool {
+        let window =
+            u64::try_from(self.started.elapsed().as_millis() / WINDOW.as_millis()).unwrap_or(0) << 32;
+        let counted = self
+            .window
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counted| Some(counted.max(window) + 1))
+            .unwrap_or_default()
+            .max(window);
+        counted & u64::from(u32::MAX) < IMMEDIATE_REFUSALS
+    }
+
+    fn pause(&self) -> Option<Paused<'_>> {
+        let more = |paused: usize| (paused < MAX_PAUSED).then_some(paused + 1);
+        self.paused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Paused(&self.paused))
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn holds_back_refusals_beyond_a_few_so_that_repeating_clients_wait() {
+        let limits = HttpLimits::new(0, 64 * 1024 * 1024);
+        let refusals = Refusals::new(&limits);
+        let client = ClientConnection::new(&limits);
+        let request = Request::get("/api/v1/apps").body(()).unwrap();
+        let mut waits = Vec::new();
+        for _ in 0..IMMEDIATE_REFUSALS + 2 {
+            let started = Instant::now();
+            let response = refusals.refuse(&request, &client).await.unwrap();
+            assert_eq!(response.status(), 503);
+            waits.push(started.elapsed());
+        }
+        let (immediate, held_back) = waits.split_at(usize::try_from(IMMEDIATE_REFUSALS).unwrap());
+        assert!(immediate.iter().all(Duration::is_zero), "{immediate:?}");
+        assert!(held_back[0] >= PAUSE, "{held_back:?}");
+        assert!(held_back[1].is_zero(), "another window has begun: {held_back:?}");
+        let health = Request::get("/livez").body(()).unwrap();
+        assert!(refusals.refuse(&health, &client).await.is_none());
+    }
+}
