@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Creates a folder and its parents, and syncs each into its parent.
+/// Creates a folder and its parents, and syncs the parent of each, so that all are durable.
 pub fn create_dir_all(folder: &Path) -> io::Result<()> {
     if folder.try_exists()? {
         if !folder.is_dir() {
@@ -39,9 +39,9 @@ pub fn parent_dir(path: &Path) -> PathBuf {
     }
 }
 
-/// Renames a file or folder, if it exists, to `<name>.damaged-<unix milliseconds>`, and with it the files beside it whose
-/// names are its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that one copy
-/// is kept. Open file handles stay valid.
+/// Quarantines a file or folder, if it exists: renames it to `<name>.damaged-<unix milliseconds>`, and likewise the files
+/// beside it that have its name followed by one of `suffixes`. Then removes the copy that was quarantined before, so that
+/// only one copy is kept. Open file handles stay valid.
 pub fn quarantine(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     let mut quarantine_name = quarantine_prefix(path);
     let older = siblings_with_prefix(path, &quarantine_name)?;

@@ -24,7 +24,7 @@ pub(super) enum CallError {
     Refused(#[source] ClientError),
     #[error("the stream does not exist")]
     StreamNotFound,
-    #[error("the stream was deleted, and streams of this system must not be")]
+    #[error("the stream was deleted; streams of this system must never be deleted")]
     StreamDeleted,
     #[error("the stream does not end at the expected revision")]
     WrongExpectedRevision,
@@ -39,7 +39,7 @@ pub(super) enum Damage {
         "an event of this system was written in an explicit transaction (commit {commit}, prepare {prepare})"
     )]
     ExplicitTransaction { commit: u64, prepare: u64 },
-    #[error("the stream has event {found} where {expected} should be: events of it are missing")]
+    #[error("the stream has event {found} instead of {expected}: events are missing")]
     MissingEvents { expected: u64, found: u64 },
     #[error("the log's identity can't be read")]
     UnreadableLogId,
@@ -99,7 +99,7 @@ impl CallError {
         match self {
             Self::Timeout(_)
             | Self::Transient(ClientError::ConnectionClosed | ClientError::GrpcConnectionError(_)) => true,
-            // The client knows the new leader and reconnects to it.
+            // The error names the new leader, and the client reconnects to it.
             Self::Transient(ClientError::NotLeaderException(_)) => false,
             Self::Transient(_) => cluster,
             _ => false,

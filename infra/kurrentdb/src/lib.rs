@@ -1,14 +1,14 @@
 //! The event store in KurrentDB (formerly EventStoreDB).
 //!
 //! Streams, ids, types, payloads and revisions are native; a position is KurrentDB's commit position, a byte offset.
-//! All reads and appends go to the leader, so that every process reads what another one has appended. Only subscriptions
-//! may run on any node (`nodePreference` in the URL).
+//! All reads and appends go to the leader, so that every process reads the events that another one has appended. Only
+//! subscriptions may run on any node (`nodePreference` in the URL).
 //!
-//! An append without a reply is repeated for a few seconds: KurrentDB recognises ids that are stored at that revision of
-//! the stream. If no reply arrives, the append fails with [`AppendError::OutcomeUnknown`].
+//! An append without a reply is repeated for a few seconds: KurrentDB detects ids that are already stored at that revision
+//! of the stream. If no reply arrives in this time, the append fails with [`AppendError::OutcomeUnknown`].
 //!
-//! Streams of this system must never be deleted, truncated or given a maximum age or count; the adapter reports that as
-//! damage where it can. A soft-deleted stream can't be distinguished from one that never existed.
+//! Streams of this system must never be deleted, truncated or given a maximum age or count; the adapter reports
+//! this as damage where it can detect it. A soft-deleted stream can't be distinguished from one that never existed.
 
 mod append;
 mod call_error;
@@ -37,7 +37,7 @@ use subscription::KurrentDbSubscription;
 pub use connection::CallTimeouts;
 pub use url::{InvalidKurrentDbUrl, KurrentDbUrl};
 
-/// Concurrent appends: servers accept 100 calls on one connection, and reads need some of them.
+/// The number of concurrent appends: servers accept 100 calls on one connection, and reads need some of them.
 const CONCURRENT_APPENDS: usize = 64;
 
 /// An event log in KurrentDB.
@@ -54,7 +54,7 @@ impl KurrentDbEventStore {
         Self::open_with_timeouts(url, CallTimeouts::default()).await
     }
 
-    /// As [`Self::open`], with other time limits.
+    /// Like [`Self::open`], with other time limits.
     pub async fn open_with_timeouts(
         url: &KurrentDbUrl,
         timeouts: CallTimeouts,
@@ -67,7 +67,7 @@ impl KurrentDbEventStore {
 
 #[async_trait]
 impl EventStore for KurrentDbEventStore {
-    /// Read on each call: the server behind the URL may have been replaced.
+    /// Reads the id on each call, because the server behind the URL may have been replaced.
     async fn log_id(&self) -> Result<LogId, EventStoreError> {
         self.connection.log_id().await
     }
@@ -76,7 +76,7 @@ impl EventStore for KurrentDbEventStore {
         self.connection.lineage().await
     }
 
-    /// Appends of handles that were opened before are not refused: stop the processes that append first.
+    /// Does not refuse appends of handles that were opened before: stop the processes that append first.
     async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
         self.connection.begin_incarnation(incarnation).await
     }

@@ -1,5 +1,5 @@
-//! The identity of the log and its incarnations: events in a stream of their own. The first one is written by the first
-//! process that opens the log, later ones where an operator begins a new incarnation.
+//! The identity of the log and its incarnations: events in a stream of their own. The first process that opens the log
+//! writes the first event. An operator who begins a new incarnation writes the next one.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ use chat_ports::event_store::{
 /// The stream of the identity, which projections do not read.
 const IDENTITY_STREAM: &str = "log-identity";
 
-/// Its payload is the id.
+/// The type of the first event. The payload is the log's id.
 const LOG_CREATED: &str = "LogCreated";
 
-/// Its payload is a [`StoredIncarnation`].
+/// The type of an event that begins an incarnation. The payload is a [`StoredIncarnation`].
 const INCARNATION_BEGAN: &str = "LogIncarnationBegan";
 
-/// Events of the identity that are read at once.
+/// The number of identity events in one read.
 const PAGE_EVENTS: usize = 256;
 
-/// Attempts to begin an incarnation while other processes do the same.
+/// The maximum number of attempts to begin an incarnation while other processes begin others.
 const MAX_ATTEMPTS: usize = 8;
 
-/// The payload of an incarnation's event. Its time is that of the event.
+/// The payload of an incarnation's event. The incarnation has the time of the event.
 #[derive(Serialize, Deserialize)]
 struct StoredIncarnation {
     log: LogId,
@@ -42,7 +42,8 @@ struct StoredIncarnation {
 }
 
 impl Connection {
-    /// Reads the log's id, or generates and writes one. If several processes do so at once, one of them wins.
+    /// Reads the log's id, or generates and writes one. If several processes do so at once, all return the one that was
+    /// written first.
     pub(super) async fn log_id(&self) -> Result<LogId, EventStoreError> {
         if let Some(id) = self.read_log_id().await? {
             return Ok(id);
@@ -72,7 +73,7 @@ impl Connection {
         Ok(self.read_identity().await?.0)
     }
 
-    /// Begins an incarnation after the head of the log, or returns it where it has begun.
+    /// Begins an incarnation after the head of the log, or returns it if it has begun already.
     pub(super) async fn begin_incarnation(
         &self,
         incarnation: NewIncarnation,

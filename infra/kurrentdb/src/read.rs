@@ -22,7 +22,7 @@ const MAX_READ_BYTES: usize = 8 << 20;
 /// The largest page of a stream read, in events.
 const MAX_PAGE_EVENTS: usize = 4_096;
 
-/// The first page of a filtered read or a search, in events: a match is usually near.
+/// The first page of a filtered read or a search, in events: a match is usually among them.
 const FIRST_PAGE_EVENTS: usize = 32;
 
 /// The largest assumed difference between the clocks of writers, in milliseconds: a search by id continues this far

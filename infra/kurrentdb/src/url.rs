@@ -29,8 +29,9 @@ pub enum InvalidKurrentDbUrl {
     /// The user or password is not percent-encoded.
     #[error("characters such as @, / and : in the user or the password must be percent-encoded")]
     Credentials,
-    /// The client counts choosing a node as the first attempt, so with a single attempt it would never connect.
-    #[error("maxDiscoverAttempts must be 2 at least")]
+    /// `maxDiscoverAttempts` is below 2. The client counts the choice of a node as the first attempt, so with a single
+    /// attempt it would never connect.
+    #[error("maxDiscoverAttempts must be at least 2")]
     TooFewAttempts,
     /// An error of the client.
     #[error("{0}")]
@@ -69,7 +70,7 @@ impl KurrentDbUrl {
         Ok(Self { redacted: format!("{scheme}://{hosts}"), settings: read, credentials })
     }
 
-    /// Whether there may be other nodes.
+    /// Whether the URL may lead to several nodes.
     pub(super) fn is_cluster(&self) -> bool {
         self.settings.is_dns_discovery_enabled() || self.settings.hosts().len() > 1
     }

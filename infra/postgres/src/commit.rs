@@ -42,7 +42,7 @@ pub(super) async fn apply_changes(db: &mut PgConnection, changes: ReadModelChang
     Ok(true)
 }
 
-/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the checkpoint is another one.
+/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the stored checkpoint is not `from`.
 pub(super) async fn adopt_log(db: &mut PgConnection, from: ProjectionCheckpoint, log: LogId) -> Result<bool> {
     let adopted = query(ADOPT_LOG)
         .bind(log.0.to_string())
@@ -252,7 +252,7 @@ async fn delete_dead_letters(db: &mut PgConnection, positions: &[Position]) -> R
     expect_row_count("dead_letters", &deleted, positions.len())
 }
 
-/// One statement for each: an operator action updates two at most.
+/// Runs one statement for each dead letter: an operator action updates at most two.
 async fn update_dead_letters(db: &mut PgConnection, dead_letters: &[DeadLetter]) -> Result<()> {
     for dead_letter in dead_letters {
         let (discarded, discarded_at, discard_reason, acknowledged) = discarded_columns(dead_letter);

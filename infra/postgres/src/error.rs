@@ -46,9 +46,9 @@ pub(super) struct ForeignTables(pub String);
 #[error("tables of the read model are missing")]
 pub(super) struct MissingTables;
 
-/// A read model of another version of this program.
+/// The read model was created by another version of this program.
 #[derive(Debug, Error)]
-#[error("the read model has another version than {0}")]
+#[error("the version of the read model is not {0}")]
 pub(super) struct VersionMismatch(pub i32);
 
 /// An invariant of the read model is violated.
@@ -119,8 +119,8 @@ fn sqlstate(error: &Error) -> Option<&str> {
 /// Errors of the environment (out of memory or disk, no permission, shutdown) are transient. All others mean that the
 /// stored data is invalid: unreadable pages, missing or different tables, duplicate keys.
 fn is_damage(code: &str) -> bool {
-    /// `insufficient_privilege`, which Postgres classifies as a syntax error; and texts that the database's encoding can't
-    /// represent, which a rebuild would not repair: the encoding has to be UTF-8.
+    /// Errors of the environment that belong to the classes below: `insufficient_privilege`, and texts that the database's
+    /// encoding can't represent. A rebuild would not repair the latter: the encoding has to be UTF-8.
     const ENVIRONMENT: [&str; 3] = ["42501", "22021", "22P05"];
     /// `data_corrupted`, `index_corrupted`.
     const CORRUPTED: [&str; 2] = ["XX001", "XX002"];

@@ -9,7 +9,7 @@ use super::url::PostgresUrl;
 use chat_ports::heartbeat::{Heartbeat, HeartbeatStore, ProjectorRole};
 use chat_ports::read_model::ReadModelError;
 
-/// Created on demand: the table is not part of the read model.
+/// The statement that creates the table. It runs on demand, because the table is not part of the read model.
 const CREATE_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS projector_notices (capacity TEXT PRIMARY KEY, notice TEXT NOT NULL)";
 

@@ -1,20 +1,20 @@
 //! The read model in a schema of a Postgres database (14 or newer): one writer, and any number of readers.
 //!
 //! [`PostgresReadModelWriter`] is one connection. It holds an advisory lock, which Postgres releases when the connection
-//! ends for whatever reason; and since the same connection commits, a writer that lost the lock can't commit. A pooler
-//! between must not share connections among clients, as it does in transaction mode. [`PostgresReadModel`] has a few
+//! ends for any reason. The same connection commits, so a writer that lost the lock can't commit. A connection pooler in
+//! front of Postgres must not be in transaction mode, where clients share connections. [`PostgresReadModel`] has a few
 //! connections, each opened on demand and replaced when it is lost.
 //!
-//! Commits are not synced one by one (`synchronous_commit=off`): the checkpoint is in the transaction of its rows and the
-//! WAL of Postgres keeps the order of transactions, so after a crash of Postgres the projection folds the lost events,
-//! less than a second's commits, from the log again. Readers see an older state until then. A client that needs at least
-//! the state that it has seen sends the position of that answer: a position is read in the snapshot of its rows, and is
-//! never ahead of them. The crash ends the writer's connection, which the projector detects within a second even without
-//! new events, since it compares the checkpoint.
+//! Commits are not synced one by one (`synchronous_commit=off`), so a crash of Postgres may lose the commits of less than a
+//! second. The checkpoint is in the transaction of its rows, and the WAL of Postgres keeps the order of transactions, so
+//! the projection folds the lost events from the log again. Readers see an older state until then. A client that must not
+//! see an older state sends back the position of its last answer: a position is read in the same snapshot as its rows, so
+//! it is never ahead of them. A crash also ends the writer's connection. The projector compares the checkpoint every
+//! second, so it detects the crash even without new events.
 //!
-//! A damaged schema is renamed, and a new one created under the old name in the same transaction. Statements name their
-//! tables without a schema, which the session's `search_path` adds, so that an open session uses the new schema from its
-//! next statement on.
+//! A damaged schema is renamed, and a new one is created under the old name in the same transaction. Statements name their
+//! tables without a schema, and the session's `search_path` selects the schema. So an open session uses the new schema
+//! from its next statement on.
 
 mod commit;
 mod error;

@@ -24,7 +24,7 @@ use chat_sql::{SqlEngine, SqlReadModel};
 /// The time limit of waiting for the next row of a full scan.
 const ROW_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Invariants of the read model: a statement that returns `true`, and the violation otherwise.
+/// The invariants of the read model: a statement that returns whether the invariant holds, and the error if it does not.
 const INVARIANTS: [(&str, &str); 3] = [
     (
         "SELECT (SELECT coalesce(sum(chat_count), 0) FROM apps) = (SELECT count(*) FROM chats)",
@@ -66,8 +66,8 @@ impl PostgresEngine {
         Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
-    /// Checks all tables in the background, and returns [`ReadModelError::Damaged`] if a page is unreadable or an invariant
-    /// is violated. Dropping the future stops the check.
+    /// Checks the invariants, which reads all tables. Returns [`ReadModelError::Damaged`] if a page is unreadable or an
+    /// invariant is violated. Dropping the future stops the check.
     pub async fn verify(&self) -> Result<(), ReadModelError> {
         let mut connection = session::connect(&session::full_scan_options(&self.url)).await?;
         let mut snapshot = begin_snapshot(&mut connection).await?;

@@ -51,8 +51,8 @@ pub(super) async fn inspect(db: &mut PgConnection, schema_name: &SchemaName) -> 
     })
 }
 
-/// Refuses a schema that is not a read model of this version. A damaged one is quarantined and rebuilt; one of another
-/// program is left alone: it was given by mistake.
+/// Refuses a schema that is not a read model of this version. An incomplete or outdated read model is damage, which leads
+/// to quarantine and a rebuild. A schema of another program was configured by mistake, and is left alone.
 pub(super) async fn check(
     db: &mut PgConnection,
     schema_name: &SchemaName,
@@ -74,7 +74,7 @@ pub(super) async fn check(
     }
 }
 
-/// Creates the tables. Runs in a transaction, so that other sessions see all of them or none.
+/// Creates the tables. Must be called in a transaction, so that other sessions see all of them or none.
 pub(super) async fn create_tables(
     db: &mut PgConnection,
     schema_name: &SchemaName,
@@ -84,15 +84,19 @@ pub(super) async fn create_tables(
     if found == SchemaState::Absent {
         raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&mut *db).await?;
     }
-    let first = format!("INSERT INTO checkpoint (layout, position) VALUES ({SCHEMA_VERSION}, 0);");
-    let marks = TABLES.iter().map(|table| format!("COMMENT ON TABLE {table} IS '{TABLE_COMMENT}';"));
-    let statements: String =
-        [SCHEMA.to_owned(), FILL_FACTORS.to_owned(), first].into_iter().chain(marks).collect();
+    let initial_checkpoint =
+        format!("INSERT INTO checkpoint (layout, position) VALUES ({SCHEMA_VERSION}, 0);");
+    let comments = TABLES.iter().map(|table| format!("COMMENT ON TABLE {table} IS '{TABLE_COMMENT}';"));
+    let statements: String = [SCHEMA.to_owned(), FILL_FACTORS.to_owned(), initial_checkpoint]
+        .into_iter()
+        .chain(comments)
+        .collect();
     raw_sql(AssertSqlSafe(statements)).execute(db).await?;
     Ok(())
 }
 
-/// Renames the schema, and drops the one that was quarantined before. Runs in a transaction.
+/// Quarantines the schema: drops the one that was quarantined before, and renames this one. Must be called in a
+/// transaction.
 pub(super) async fn quarantine(db: &mut PgConnection, schema_name: &SchemaName) -> Result<()> {
     let (name, quarantined) = (schema_name.as_str(), schema_name.quarantine_name());
     let statements =

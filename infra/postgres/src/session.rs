@@ -13,9 +13,9 @@ use chat_ports::read_model::ReadModelError;
 /// The time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All statements but full scans look rows up by key. They have to use the indexes even if the planner's statistics are of
-/// empty tables, as before and during a catch-up. Plans are made once for each connection, and JIT compilation would take
-/// longer than the statements.
+/// The settings for statements that look rows up by key, which are all except full scans. These must use the indexes even
+/// while the planner's statistics show empty tables, as before and during a catch-up. Each connection plans a statement
+/// once, without JIT compilation, which would take longer than the statement.
 const INDEX_SCAN_SETTINGS: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -35,8 +35,8 @@ pub(super) fn full_scan_options(url: &PostgresUrl) -> PgConnectOptions {
     read_only_options(url).options([("jit", "off"), ("statement_timeout", "0")])
 }
 
-/// The options of a session that writes. Its end releases the lock, so Postgres has to detect a dead client soon: after
-/// about 20 seconds of silence.
+/// The options of a session that writes. Postgres ends the session of a dead client, and so releases its lock, after about
+/// 20 seconds of silence.
 pub(super) fn writer_options(url: &PostgresUrl) -> PgConnectOptions {
     schema_options(url).options(INDEX_SCAN_SETTINGS).options([
         ("synchronous_commit", "off"),

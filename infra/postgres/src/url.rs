@@ -39,7 +39,7 @@ pub enum InvalidPostgresUrl {
     #[error("the URL does not start with postgres:// or postgresql://")]
     Scheme,
     /// A parameter is unknown.
-    #[error("the URL has a parameter that is not known: {0}")]
+    #[error("the URL has an unknown parameter: {0}")]
     UnknownParameter(String),
     /// The text after `?` is no parameter, and may be the rest of a password.
     #[error(
@@ -47,11 +47,11 @@ pub enum InvalidPostgresUrl {
     )]
     MalformedParameter,
     /// The URL is malformed.
-    #[error("the URL can't be read")]
+    #[error("the URL is malformed")]
     Malformed(#[source] Box<dyn StdError + Send + Sync>),
     /// The schema name is invalid.
     #[error(
-        "a schema name is 1 to {} of a-z, 0-9 and _, starts with a letter, and not with pg_",
+        "a schema name has 1 to {} characters of a-z, 0-9 and _, and starts with a letter but not with pg_",
         SchemaName::MAX_LENGTH
     )]
     SchemaName,
@@ -129,7 +129,8 @@ impl fmt::Debug for PostgresUrl {
 pub(super) struct SchemaName(String);
 
 impl SchemaName {
-    /// Leaves room for the suffixes of generations and quarantined schemas; Postgres truncates names after 63 bytes.
+    /// The maximum length of a name. Leaves room for the suffixes of generations and quarantined schemas: Postgres
+    /// truncates names to 63 bytes.
     const MAX_LENGTH: usize = 44;
 
     fn parse(name: &str) -> Result<Self, InvalidPostgresUrl> {

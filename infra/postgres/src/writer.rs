@@ -46,17 +46,17 @@ impl PostgresReadModelWriter {
         let found = with_timeout(schema::inspect(&mut session, schema_name)).await?;
         let checked = timeout(RESPONSE_TIMEOUT, schema::check(&mut session, schema_name, found)).await;
         checked.map_err(|_| ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT))))??;
-        let opened = if found == SchemaState::ReadModel {
+        let origin = if found == SchemaState::ReadModel {
             StorageOrigin::Existing
         } else {
             with_timeout(create_tables(&mut session, schema_name, found)).await?;
             StorageOrigin::Created
         };
-        Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, opened))
+        Ok((Self { session: Mutex::new(Some(session)), is_dry_run: false }, origin))
     }
 
-    /// Renames the schema, if it exists, to `<name>_damaged` (the schema quarantined before is dropped), and creates a new,
-    /// empty one, in one transaction: readers see one or the other.
+    /// Renames the schema, if it exists, to `<name>_damaged`, in place of the schema quarantined before, and creates a new,
+    /// empty one. Uses one transaction: readers see either the old schema or the new one.
     pub async fn recreate(url: &PostgresUrl) -> Result<Self, ReadModelError> {
         let mut session = connect_and_lock(url).await?;
         with_timeout(recreate_tables(&mut session, url.schema())).await?;
@@ -101,20 +101,20 @@ impl PostgresReadModelWriter {
 
     async fn run<T>(
         &self,
-        work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
+        statements: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, ReadModelError> {
         let mut slot = self.session.lock().await;
         // Taken out, so that after an error or a cancellation no session in an unknown state is reused.
         let lost = || ReadModelError::Unavailable(Box::new(SessionLost));
         let mut session = slot.take().ok_or_else(lost)?;
-        let value = with_timeout(work(&mut session)).await?;
+        let value = with_timeout(statements(&mut session)).await?;
         *slot = Some(session);
         Ok(value)
     }
 }
 
-async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadModelError> {
-    match timeout(RESPONSE_TIMEOUT, work).await {
+async fn with_timeout<T>(future: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadModelError> {
+    match timeout(RESPONSE_TIMEOUT, future).await {
         Ok(result) => result.map_err(classify_error),
         Err(_) => Err(ReadModelError::Unavailable(Box::new(ResponseTimeout(RESPONSE_TIMEOUT)))),
     }

@@ -44,7 +44,7 @@ static RAISE_TO_FLOOR: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Sets a counter back unless it has moved on.
+/// Sets a counter back unless its value has changed.
 static REWIND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -60,7 +60,7 @@ static REWIND: LazyLock<Script> = LazyLock::new(|| {
 enum RedisCountersError {
     #[error(transparent)]
     Unavailable(#[from] RedisUnavailable),
-    #[error("Redis refused to count")]
+    #[error("Redis refused a command on a counter")]
     Refused(#[source] RedisError),
     #[error("unexpected counter value from Redis: {0:?}")]
     UnexpectedReply(Value),
@@ -76,8 +76,8 @@ impl RedisCounters {
     /// The time after which an unused counter expires.
     pub const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
-    /// The expiry of a counter is renewed each time it passes a multiple of this. A counter that is slower than that expires
-    /// although it is used, and restarts from its floor.
+    /// The expiry of a counter is renewed each time it passes a multiple of this. A counter that passes none within
+    /// the expiry expires although it is used, and restarts from its floor.
     const EXPIRY_RENEWAL_INTERVAL: u64 = 64;
 
     /// Creates the counters of a log.
@@ -119,8 +119,8 @@ impl RedisCounters {
         Ok(self.connection.run(&pipeline).await?)
     }
 
-    /// Raises stale counters to their floors and takes the ranges after them: the first number of each, with the index of its
-    /// request.
+    /// Raises stale counters to their floors and takes the ranges after them. Returns the first number of each range, with
+    /// the index of its request.
     async fn raise_to_floor(
         &self,
         stale: &[StaleCounter<'_>],

@@ -1,9 +1,10 @@
 //! The idempotency store in Redis or Valkey, for processes on any machine.
 //!
-//! Each call is one script and so atomic, and uses the server's clock. Redis may lose keys: by a flush, or by a restart or
-//! failover without the last writes. So each bucket of keys has a *memory* key with the time since which the bucket is
-//! complete and the run id of the server process; under another run id the bucket counts as not initialized. An eviction
-//! would go unnoticed, so the server must not evict keys (`maxmemory-policy noeviction`, Redis's default).
+//! Each call is one script, which is atomic and uses the server's clock. Redis may lose keys: in a flush, or in a
+//! restart or failover without the last writes. So each bucket of keys has a *memory* key. It holds the time since
+//! which the bucket is complete, and the run id of the server process. Under another run id, the bucket counts as not
+//! initialized. An eviction would not be detected, so the server must not evict keys (`maxmemory-policy noeviction`,
+//! Redis's default).
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -151,7 +152,7 @@ impl RedisIdempotencyStore {
         Self::with_terms(connection, log, IdempotencyTerms::default())
     }
 
-    /// As [`RedisIdempotencyStore::new`], with other durations.
+    /// Like [`RedisIdempotencyStore::new`], with other durations.
     pub fn with_terms(connection: RedisConnection, log: LogId, terms: IdempotencyTerms) -> Self {
         Self { connection, log_key_part: key_parts::for_log(log), terms }
     }

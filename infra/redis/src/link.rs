@@ -32,7 +32,7 @@ pub(super) enum Connector {
 
 impl Connector {
     pub(super) fn new(url: &RedisUrl) -> RedisResult<Self> {
-        // rustls needs one crypto provider for the whole process. Fails if one is installed already, which is fine.
+        // rustls needs one crypto provider for the whole process. An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(match &url.topology {
             RedisTopology::Single(server) => Self::Single(Client::open(server.clone())?),
@@ -151,7 +151,7 @@ fn is_server_failure(error: &RedisError) -> bool {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ReadOnly
         ),
-        // Error codes that the library does not know.
+        // Error codes for which the library has no kind.
         ErrorKind::Extension => false,
         _ => true,
     }

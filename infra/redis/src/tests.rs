@@ -146,7 +146,7 @@ async fn fails_fast_while_paused_and_recovers_on_resume() {
     redis.pause().unwrap();
     let bound = RedisConnection::TIMEOUT + GRACE;
     assert_takes_at_most(bound, connection.run(&increase(&["a"]))).await.unwrap_err();
-    // It is known to be unavailable now.
+    // The connection is reported as failed now, so later calls fail without a wait.
     let many = async {
         for _ in 0..20 {
             connection.run(&increase(&["a"])).await.unwrap_err();

@@ -9,8 +9,8 @@ use tantivy::{DocId, DocSet, Score, SeekDangerResult, SegmentReader, TERMINATED,
 /// Finds the documents that any alternative finds. The score is that of the best alternative that finds the document.
 ///
 /// tantivy's `DisjunctionMaxQuery` finds the same, but fills a window of 4,096 documents at a time. That is expensive for
-/// selective searches, as in one chat of many. This query seeks instead: it asks for one document at a time, the best
-/// alternative first, until one has it.
+/// selective searches, as in one chat of many. This query seeks instead: it tests one document at a time with each
+/// alternative, the best first, until one matches.
 #[derive(Clone, Debug)]
 pub(crate) struct BestMatchQuery(Arc<[Alternative<Box<dyn Query>>]>);
 
@@ -54,7 +54,7 @@ impl Query for BestMatchQuery {
 struct BestMatchWeight(Vec<Alternative<Box<dyn Weight>>>);
 
 impl BestMatchWeight {
-    /// A scorer without a current document, whose alternatives have been asked for `target`.
+    /// Creates a scorer without a current document. Its alternatives have sought `target`.
     fn scorer_from(
         &self,
         reader: &SegmentReader,
@@ -280,7 +280,7 @@ mod tests {
                 Box::new(BestMatchQuery::new(scored.iter().map(|(words, score)| (word_or_phrase_query(text, words), *score))));
             prop_assert_eq!(found(&searcher, &best_match), found(&searcher, &dismax));
 
-            // Next to other required queries, at each position among them.
+            // Combined with other required queries, at each position among them.
             for position in 0..=others.len() {
                 let with_others = |query: &dyn Query| {
                     let mut all: Vec<Box<dyn Query>> = others.iter().map(|words| word_or_phrase_query(text, words)).collect();

@@ -1,7 +1,7 @@
 //! The documents of the index: messages and dead letters, their terms, and how they are stored.
 //!
-//! A message has all fields but two. A dead letter is a document with a key, a position, tags to find it by, and itself as
-//! JSON. It has no app and no chat, so that no search finds it.
+//! A message has all fields except two. A dead letter has a key, a position, tags by which it is found, and its content as
+//! JSON. It has no app and no chat, so no search finds it.
 
 use std::error::Error as StdError;
 
@@ -136,7 +136,7 @@ impl Fields {
         Ok(stored)
     }
 
-    /// Decodes what [`Self::message_document`] or [`Self::dead_letter_document`] encoded.
+    /// Decodes a document that [`Self::message_document`] or [`Self::dead_letter_document`] encoded.
     pub fn read(&self, stored: &TantivyDocument) -> Result<StoredDocument, Box<dyn StdError + Send + Sync>> {
         let position = number(stored, self.position, POSITION).map(Position::new);
         if let Some(json) = text(stored, self.dead_letter) {
@@ -202,7 +202,7 @@ fn parse_dead_letter(position: Position, json: &str) -> Result<DeadLetter, serde
     })
 }
 
-/// Differs from the key of every message: no app token is this short.
+/// The key of a dead letter. It differs from the key of every message, because no app token is this short.
 fn dead_letter_key(position: Position) -> String {
     format!("letter/{position}")
 }

@@ -58,7 +58,7 @@ impl std::fmt::Debug for Inner {
 struct Loader {
     index: Index,
     reader: IndexReader,
-    /// The content of `meta.json` at the last load; tells whether there is a newer commit.
+    /// The content of `meta.json` at the last load. The file differs if there is a newer commit.
     meta_json: Vec<u8>,
 }
 
@@ -86,8 +86,8 @@ impl TantivyIndex {
         Self::share(dir, || Self::open(dir))
     }
 
-    /// The index for a new writer: the one that this process already has open in the folder, at the newest commit, or
-    /// else a new one.
+    /// Returns the index for a new writer, at the newest commit: the one that this process already has open in the folder,
+    /// or else a new one.
     pub(crate) fn for_writer(dir: &Path, index: Index) -> Result<Self, SearchError> {
         let shared = Self::share(dir, || Self::from_index(dir, index))?;
         shared.load_committed()?;
@@ -134,10 +134,10 @@ impl TantivyIndex {
         self.snapshot().checkpoint
     }
 
-    /// Loads the newest commit if there is one since the last load, also after the folder was replaced by another index.
-    /// Returns whether it loaded one. Waits while another thread loads.
+    /// Loads the newest commit unless it is loaded already, also after the folder was replaced by another index. Returns
+    /// whether it loaded one. Waits while another thread loads.
     ///
-    /// Cheap if there is no new commit: it reads one small file. After an error, or while the folder is missing, the
+    /// Cheap if there is no new commit: reads one small file. After an error, or while the folder is missing, the
     /// current snapshot stays in use.
     pub fn refresh(&self) -> Result<bool, SearchError> {
         self.refresh_with(self.lock_loader())
@@ -168,7 +168,8 @@ impl TantivyIndex {
         self.load(&mut loader, meta_json).map(|_| ())
     }
 
-    /// `meta_json` was read before the load: if a commit comes in between, the next refresh loads once more.
+    /// Loads the newest commit if `meta_json` has changed. `meta_json` was read before this load: if a commit comes in
+    /// between, the next refresh loads once more.
     fn load(&self, loader: &mut Loader, meta_json: Vec<u8>) -> Result<bool, SearchError> {
         if meta_json == loader.meta_json {
             return Ok(false);
@@ -273,8 +274,8 @@ impl Snapshot {
 }
 
 impl Loader {
-    /// The reader's segments together with the checkpoint of their commit. Another process may commit between the two
-    /// reads, so both are read again until they belong to the same commit.
+    /// Returns the reader's segments together with the checkpoint of their commit. Another process may commit between
+    /// the two reads, so both are read again until they belong to the same commit.
     ///
     /// Segments that the previous snapshot has too share their columns with it.
     fn snapshot(&self, previous: Option<&Snapshot>) -> Result<Snapshot, SearchError> {
@@ -305,7 +306,7 @@ fn open_columns(searcher: &Searcher, previous: Option<&Snapshot>) -> Result<Vec<
 
 #[cfg(test)]
 impl TantivyIndex {
-    /// Runs `action` while a commit is being loaded, as far as other threads can tell.
+    /// Runs `action` with the loader locked, as it is while a commit is being loaded.
     pub(crate) fn while_loading<T>(&self, action: impl FnOnce() -> T) -> T {
         let _loader = self.lock_loader();
         action()

@@ -1,4 +1,4 @@
-//! The port of queries: searches the index in a folder that this process or another one writes.
+//! The search port of queries, for the index in a folder that this process or another one writes.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,8 @@ use crate::query_parser::{MAX_QUERY_BYTES, MAX_QUERY_WORDS, count_query_words};
 
 /// The index in a folder, opened on first use. It shares the open index with a writer of the same process.
 ///
-/// A search loads the newest commit first, unless another search is doing that: then it uses the current snapshot.
+/// A search loads the newest commit first, unless another search is loading it: then it uses the current
+/// snapshot.
 #[derive(Debug)]
 pub struct SearchIndexReader {
     dir: PathBuf,
@@ -89,7 +90,7 @@ mod tests {
     use crate::TantivyIndexWriter;
 
     /// Longer than any search takes.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn request(min_position: Option<u64>) -> SearchRequest {
         SearchRequest {
@@ -110,7 +111,7 @@ mod tests {
         writer.commit(IndexChanges::empty(LogId(Uuid::from_u128(1)), from, to)).unwrap();
     }
 
-    /// A writer, and a reader as another process would have it.
+    /// A writer, and a reader that does not share its index, as in another process.
     fn writer_and_remote_reader(dir: &std::path::Path) -> (TantivyIndexWriter, SearchIndexReader) {
         let (writer, _) = TantivyIndexWriter::open(dir).unwrap();
         let index = TantivyIndex::open(dir).unwrap();
@@ -128,7 +129,7 @@ mod tests {
             reader.index().unwrap().while_loading(|| {
                 threads
                     .spawn(move || sender.send(searched.search(&request(None)).unwrap().position).unwrap());
-                assert_eq!(answers.recv_timeout(PATIENCE), Ok(Position::START));
+                assert_eq!(answers.recv_timeout(SEARCH_TIMEOUT), Ok(Position::START));
             });
         });
         assert_eq!(reader.search(&request(None)).unwrap().position, Position::new(1));
@@ -149,7 +150,7 @@ mod tests {
                 let early = answers.recv_timeout(Duration::from_millis(100));
                 assert_eq!(early, Err(RecvTimeoutError::Timeout));
             });
-            assert_eq!(answers.recv_timeout(PATIENCE), Ok(Position::new(1)));
+            assert_eq!(answers.recv_timeout(SEARCH_TIMEOUT), Ok(Position::new(1)));
         });
     }
 

@@ -14,7 +14,7 @@ use crate::text::tokenize::is_part_joiner;
 /// The maximum number of characters between two words of a phrase.
 const MAX_GAP_CHARS: usize = 64;
 
-/// The maximum number of places of a word where it most likely does not match.
+/// The maximum number of unlikely matches of a word: it matches there only if the estimate of the boundaries is wrong.
 const MAX_DOUBTFUL_MATCHES: usize = 4;
 
 /// A place where a snippet may be best.
@@ -35,8 +35,8 @@ struct LikelyMatch {
     end: usize,
 }
 
-/// Returns the best places of a snippet in a text, the best first; of equals, the first in the text. At most `limit`. A
-/// snippet shows `shown_chars` from the start of its match.
+/// Returns the best places of a snippet in a text, at most `limit`. The best comes first; among equals, the first in the
+/// text. A snippet shows `shown_chars` characters from the start of its match.
 pub(crate) fn find_likely_places(
     body: &str,
     clauses: &[Clause],
@@ -72,7 +72,7 @@ pub(crate) fn find_likely_places(
     places.map(|(score, start)| LikelyPlace { byte: text.source_byte(start), score }).collect()
 }
 
-/// A normalized text. Of a text in ASCII, each byte is a character.
+/// A normalized text. In an ASCII text, each byte is a character.
 enum SearchableText {
     Ascii(String),
     Unicode(NormalizedText),
@@ -103,7 +103,7 @@ impl SearchableText {
         }
     }
 
-    /// The byte offset in the original text of a character.
+    /// The byte offset of a character in the original text.
     fn source_byte(&self, char: usize) -> usize {
         match self {
             Self::Ascii(_) => char,

@@ -11,7 +11,8 @@ const SMALL_SEGMENT_DOCS: u32 = 1_000;
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
 /// The number of similar segments that are merged, except small ones. A merge rewrites its segments, so a message is
-/// rewritten each time its segment grows by this factor. More segments cost each search some microseconds apiece.
+/// rewritten each time its segment grows by this factor. Each additional segment costs a search some
+/// microseconds.
 const LARGE_SEGMENTS_PER_MERGE: usize = 16;
 
 /// Merges small segments early and large ones late.

@@ -132,8 +132,8 @@ impl QueryWord {
         terms::substring_terms(self.chars())
     }
 
-    /// The number of typing errors to forgive: none in short words, in numbers, and in scripts without spaces, where
-    /// another character is another word. `MAX_CHARS` bounds the size of tantivy's automaton.
+    /// The number of typing errors that are tolerated: none in short words, in numbers, and in scripts without spaces,
+    /// where another character makes another word. `MAX_CHARS` bounds the size of tantivy's automaton.
     pub fn max_typos(&self) -> u8 {
         const MAX_CHARS: usize = 64;
         if self.chars.iter().any(|c| c.is_numeric() || is_unspaced(*c)) {
@@ -177,8 +177,8 @@ impl Phrase {
         words.join(" ")
     }
 
-    /// Whether a match may start, and may end, inside a word of the text: if the phrase's first, or last, word is found
-    /// as a substring.
+    /// Whether a match may start inside a word of the text, and whether it may end inside one. That is so if the first or
+    /// the last word of the phrase, respectively, is found as a substring.
     pub fn open_ends(&self) -> (bool, bool) {
         let is_open = |word: Option<&(usize, Vec<char>)>| {
             word.is_some_and(|(_, chars)| is_run(chars) && !terms::substring_terms(chars).is_empty())

@@ -16,13 +16,13 @@ const PREFIX_SCORE: u16 = 4;
 const SUBSTRING_SCORE: u16 = 2;
 const FUZZY_SCORE: u16 = 1;
 
-/// The tantivy queries of a search. Both find the messages that match every clause.
+/// The tantivy queries of a search. Each finds the messages that match every clause.
 #[derive(Debug)]
 pub(crate) struct QueryPlan {
-    /// Finds and scores them.
+    /// Finds and scores the messages.
     pub scoring_query: Box<dyn Query>,
-    /// Finds them without scores, and reads less of the index. `None` if scores decide the order, and for fuzzy searches,
-    /// where running two queries is expensive.
+    /// Finds the messages without scores, and reads less of the index. `None` if scores decide the order, and for fuzzy
+    /// searches, where running two queries is expensive.
     pub matching_query: Option<Box<dyn Query>>,
 }
 
@@ -65,8 +65,9 @@ fn all_of(queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {
 /// A query and the score of its matches.
 type ScoredQuery = (Box<dyn Query>, u16);
 
-/// One query per match kind of a word, the narrowest first. A whole word starts with itself, and a word contains its
-/// prefixes, so the last query finds all matches; except that the fuzzy query comes after it and finds others.
+/// One query per match kind of a word, the narrowest first. A whole-word match is also a prefix match, and a prefix
+/// match is also a substring match. So the last query finds all matches, except in a fuzzy search, where the fuzzy
+/// query comes last and finds others.
 fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQuery> {
     let mut queries = Vec::new();
     if let Some(whole) = word.whole_word_term() {
@@ -85,7 +86,7 @@ fn match_kind_queries(body: Field, word: &QueryWord, fuzzy: bool) -> Vec<ScoredQ
     queries
 }
 
-/// Finds what any of the queries finds, with the score of the best.
+/// Finds the messages that any of the queries finds, with the score of the best one.
 fn best_of(mut queries: Vec<ScoredQuery>) -> Box<dyn Query> {
     match (queries.pop(), queries.is_empty()) {
         (Some((query, score)), true) => with_score(query, score),

@@ -20,7 +20,7 @@ const SHOWN_AFTER_ANCHOR: usize = SNIPPET_CHARS - LEADING_CHARS;
 /// The maximum number of clusters that a cut moves to fall between words.
 const MAX_CUT_SHIFT: usize = 20;
 
-/// The size of a text that is tokenized as a whole, in bytes. Of a longer text, only excerpts are.
+/// The maximum size of a text that is tokenized as a whole, in bytes. Of a longer text, only excerpts are tokenized.
 const MAX_WHOLE_BYTES: usize = 4 << 10;
 
 /// The bytes of an excerpt before and after the place that it was made for. A snippet needs a tenth of them in most scripts.
@@ -34,10 +34,10 @@ const MAX_EXCERPT_CUT_SHIFT: usize = 256;
 
 const ELLIPSIS: char = '…';
 
-/// The escaped text around the best match, with `<mark>` around what matched.
+/// Returns the escaped text around the best match, with `<mark>` around each match.
 ///
-/// Of a long text, only the parts are tokenized where a search for the query's words finds the most. Typing errors are
-/// found at its start.
+/// Of a long text, only excerpts are tokenized: those where a search for the query's words finds most of them. Typing
+/// errors are found only at the start of a long text.
 pub(crate) fn build_snippet(body: &str, clauses: &[Clause], fuzzy: bool) -> String {
     if body.len() <= MAX_WHOLE_BYTES {
         return Excerpt::new(body, 0..body.len(), clauses, fuzzy).render(body);
@@ -80,9 +80,9 @@ struct Excerpt<'a> {
     range: Range<usize>,
     clusters: Vec<(usize, &'a str)>,
     occurrences: Vec<Occurrence>,
-    /// The byte offset in the part of the occurrence whose snippet matches most of the query.
+    /// The start of the occurrence whose snippet matches most of the query, as a byte offset in this part.
     anchor: usize,
-    /// How much of the query that snippet matches.
+    /// The score of that snippet.
     score: u32,
 }
 
@@ -107,7 +107,7 @@ fn shift(range: &Range<usize>, offset: usize) -> Range<usize> {
     range.start + offset..range.end + offset
 }
 
-/// The score, and the byte offset, of the occurrence whose snippet matches most of the query; the first of equals.
+/// Returns the score and the byte offset of the occurrence whose snippet matches most of the query: the first of equals.
 fn best_anchor(occurrences: &[Occurrence], clusters: &[(usize, &str)]) -> (u32, usize) {
     let cluster_at = |byte: usize| clusters.partition_point(|(offset, _)| *offset < byte);
     let mut best = (0, 0);

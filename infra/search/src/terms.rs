@@ -1,4 +1,4 @@
-//! Terms: those that a word has in the index, and those that find whole words, prefixes and substrings.
+//! Terms: the terms of a word in the index, and the terms that find whole words, prefixes and substrings.
 //!
 //! All terms are in one field, so that a phrase can mix them. Their positions count characters
 //! ([`Word`](crate::text::tokenize::Word)). The first character of a term is its tag:
@@ -7,8 +7,8 @@
 //! - `s` + one or two characters: the prefix of a word or part;
 //! - `g` + three characters, or two if both are Han, Kana or Hangul: an n-gram anywhere in a word.
 //!
-//! A longer prefix or substring is then a phrase of overlapping terms at fixed distances: exact, and read from posting
-//! lists alone.
+//! A longer prefix or substring is found as a phrase of overlapping terms at fixed distances. This is exact and reads only
+//! posting lists.
 
 use std::ops::Range;
 
@@ -49,7 +49,7 @@ pub(crate) fn substring_terms(substring: &[char]) -> Vec<PositionedTerm> {
     }
 }
 
-/// As few n-grams as cover every character from `from` on.
+/// Returns a few n-grams that together cover every character from `from` on.
 fn covering_ngrams(chars: &[char], from: usize) -> Vec<PositionedTerm> {
     let mut terms = Vec::new();
     let mut covered = from;

@@ -45,7 +45,7 @@ pub(crate) struct PageRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(Reverse<u64>, u64);
 
-/// A match, with what it is sorted by.
+/// A match and the values that it is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Match {
     /// The address of its document.
@@ -99,13 +99,13 @@ impl PageRequest {
         Self { scores_matches: true, ..self }
     }
 
-    /// The number of matches to keep: one more than the page has, which tells whether there is another page.
+    /// The number of matches to keep: one more than the page has, to detect whether there is another page.
     fn capacity(&self) -> usize {
         self.limit.saturating_add(1)
     }
 
-    /// The range of ranks of a segment's documents, from the positions in it. `None` by relevance, where positions don't
-    /// bound the rank.
+    /// The range of ranks of a segment's documents, from the positions in it. `None` for an order by relevance, where
+    /// positions don't bound the rank.
     fn rank_range(&self, columns: &SortColumns) -> Option<RangeInclusive<Rank>> {
         let (lowest, highest) = (columns.positions.min_value(), columns.positions.max_value());
         let (first, last) = match self.sort {
@@ -194,8 +194,8 @@ impl TopHitsCollector {
         }
     }
 
-    /// Whether no document of a segment can be on this page. Never for a time range: there, counting needs each match's
-    /// own time.
+    /// Whether no document of a segment can be on this page. Always `false` with a time range, where the time of each match
+    /// has to be read to count it.
     fn can_skip_segment(&self, columns: &SortColumns) -> bool {
         self.page.created_range.is_none()
             && self.page.rank_range(columns).is_some_and(|ranks| {

@@ -23,15 +23,15 @@ use crate::schema::{Fields, schema};
 /// The number of indexing threads. Each writes a segment of its own, so a small commit uses only one of them.
 const INDEXING_THREADS: usize = 2;
 
-/// Bytes of memory per indexing thread for terms that are not on disk yet. A commit that needs more is written as
+/// The memory of an indexing thread for terms that are not on disk yet, in bytes. A commit that needs more is written as
 /// several segments. A rebuild commits as much as fits, because larger segments are cheaper per message. Between
 /// commits, the memory is free.
 const MEMORY_PER_THREAD: usize = 64_000_000;
 
-/// Messages per call of tantivy's `run`. tantivy checks its memory budget after each call.
+/// The number of messages in one call of tantivy's `run`. tantivy checks its memory budget after each call.
 const DOCUMENTS_PER_RUN: usize = 256;
 
-/// Bytes of bodies up to which a commit is handed over in one call, and so becomes one segment.
+/// The bytes of bodies up to which a commit is passed to tantivy in one call, and so becomes one segment.
 const SINGLE_SEGMENT_BYTES: usize = 512 << 10;
 
 /// The writer of an index. Holds the folder's writer lock while it lives.
@@ -76,7 +76,7 @@ impl TantivyIndexWriter {
     ///
     /// # Errors
     /// [`SearchError::InUse`] while another writer has the index open, [`SearchError::Damaged`] if it can't be read or
-    /// has another version; then [`Self::recreate`] helps.
+    /// has another version: [`Self::recreate`] replaces it.
     pub fn open(dir: &Path) -> Result<(Self, StorageOrigin), SearchError> {
         let (index, mut origin) = match folder::open(dir) {
             Ok(index) => (index, StorageOrigin::Existing),
@@ -161,7 +161,7 @@ impl TantivyIndexWriter {
     /// # Errors
     /// [`SearchError::CheckpointMoved`] if the changes don't start at the checkpoint or are of another log; nothing is
     /// stored then. After [`SearchError::Unavailable`] they may or may not be stored: call this method or
-    /// [`Self::recover`], and then [`Self::checkpoint`] tells.
+    /// [`Self::recover`], and then compare [`Self::checkpoint`].
     pub fn commit(&mut self, changes: IndexChanges) -> Result<(), SearchError> {
         self.recover()?;
         let current = self.checkpoint();
@@ -188,7 +188,8 @@ impl TantivyIndexWriter {
         Ok(())
     }
 
-    /// After a failed commit, discards what it left in memory and loads what it left on disk. Otherwise does nothing.
+    /// Recovers from a failed commit: discards its changes in memory, and loads the newest commit on disk. Does nothing
+    /// otherwise.
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
             let index = folder::open(&self.dir)?;
@@ -239,7 +240,7 @@ impl TantivyIndexWriter {
     }
 }
 
-/// Uses few threads: a projection is one sequence of commits, and the machine has other work.
+/// Opens tantivy's writer with few threads: a projection is one sequence of commits, and the machine has other work.
 fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
     let options = IndexWriterOptions::builder()
         .num_worker_threads(INDEXING_THREADS)
@@ -256,10 +257,10 @@ fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
 ///
 /// A new writer gives its first operation the number (opstamp) of the last commit. Two things would go wrong:
 ///
-/// - tantivy would take a deletion with that number for part of the last commit. A merge that was interrupted and
-///   starts again with the first documents skips it in segments whose deletions are as of that commit, applies it in
-///   the others, and marks the merged segment as having it applied: deleted documents come back. So an empty operation
-///   uses the number up.
+/// - tantivy would treat a deletion with that number as part of the last commit. If an interrupted merge starts again
+///   with the first documents, it would skip the deletion in segments whose deletions are as of that commit, apply it in
+///   the others, and mark the merged segment as having it applied: deleted documents would come back. So an empty
+///   operation uses that number.
 /// - A commit that was interrupted and is repeated has the same number, and can't create its deletion files if they
 ///   exist already. It would fail on every retry. So files that no commit lists are removed.
 fn clean_up_after_previous_writer(writer: &TantivyWriter) -> Result<(), SearchError> {

@@ -139,7 +139,8 @@ pub struct ListMessages {
 }
 
 impl ListMessages {
-    /// Fetches few messages. Returns `None` as the page if they don't suffice; then [`ListMessages::exhaustive`] does.
+    /// Fetches as few messages as usually suffice. The page is `None` if they don't suffice; use
+    /// [`ListMessages::exhaustive`] then.
     pub fn optimistic(token: AppToken, chat: ChatNumber, window: MessageWindow, limit: usize) -> Self {
         Self::with_fetch_range(FetchRange::optimistic(window, limit), token, chat, window, limit)
     }

@@ -59,23 +59,23 @@ impl FetchRange {
         window: MessageWindow,
         limit: usize,
     ) -> Option<MessagePage> {
-        let (want_older, want_newer) = match window {
+        let (max_older, max_newer) = match window {
             MessageWindow::Newest | MessageWindow::Before(_) => (limit, 0),
             MessageWindow::Oldest | MessageWindow::After(_) => (0, limit),
             MessageWindow::Around(_) => {
                 // Half the page each; a side that is too short leaves its rest to the other.
-                let want_older = (limit / 2).max(limit.saturating_sub(newer.len()));
-                (want_older, limit - want_older.min(older.len()))
+                let max_older = (limit / 2).max(limit.saturating_sub(newer.len()));
+                (max_older, limit - max_older.min(older.len()))
             }
         };
-        let (has_older, has_newer) = (older.len() > want_older, newer.len() > want_newer);
-        let exceeds_range = (!has_older && want_older > 0 && older.len() == self.older_limit)
-            || (!has_newer && want_newer > 0 && newer.len() == self.newer_limit);
+        let (has_older, has_newer) = (older.len() > max_older, newer.len() > max_newer);
+        let exceeds_range = (!has_older && max_older > 0 && older.len() == self.older_limit)
+            || (!has_newer && max_newer > 0 && newer.len() == self.newer_limit);
         if exceeds_range {
             return None;
         }
-        older.truncate(want_older);
-        newer.truncate(want_newer);
+        older.truncate(max_older);
+        newer.truncate(max_newer);
         let (kept_older, kept_newer) = nearest_within(MAX_PAGE_BYTES, &older, &newer);
         let has_older = has_older || kept_older < older.len();
         let has_newer = has_newer || kept_newer < newer.len();
@@ -87,8 +87,8 @@ impl FetchRange {
     }
 }
 
-/// Returns how many messages of each side, from the pivot on, have at most `max_bytes` of text together: at least one, and
-/// equally many of both sides while both last.
+/// Returns the numbers of messages to keep on both sides, counted from the pivot, so that all together have at most
+/// `max_bytes` of text. Keeps at least one message, and equally many on both sides until one side is used up.
 fn nearest_within(max_bytes: usize, older: &[MessageRow], newer: &[MessageRow]) -> (usize, usize) {
     let (mut kept_older, mut kept_newer, mut bytes) = (0, 0, 0);
     loop {

@@ -10,7 +10,7 @@ pub trait Query: Send + Sync + 'static {
     /// The statement. Parameters first occur in the order of their numbers, as SQLite requires.
     const SQL: &'static str;
 
-    /// Whether it reads at most a page of rows by their keys, whatever the size of the tables.
+    /// Whether the query reads at most a page of rows by their keys, independent of the size of the tables.
     const READS_FEW_ROWS: bool;
 
     /// The parameters.

@@ -21,11 +21,11 @@ pub trait SqlEngine: Send + Sync + 'static {
     /// The file or URL of a read model.
     type Location;
 
-    /// The engine of the read model at `location`, with as many connections as suit the machine. Connects when it is
-    /// first used; the read model need not exist yet.
+    /// Creates the engine of the read model at `location`, with a number of connections that suits the machine. Connects
+    /// when it is first used; the read model need not exist yet.
     fn new(location: Self::Location) -> Self;
 
-    /// As above, with a limited number of connections: further queries wait for a free one.
+    /// Like [`Self::new`], with a limited number of connections: further queries wait for a free one.
     fn with_connections(location: Self::Location, connections: usize) -> Self;
 
     /// Runs a query.
@@ -49,7 +49,7 @@ impl<E: SqlEngine> SqlReadModel<E> {
         Self(E::new(location.into()))
     }
 
-    /// As above, with a limited number of connections: further queries wait for a free one.
+    /// Like [`Self::new`], with a limited number of connections: further queries wait for a free one.
     pub fn with_connections(location: impl Into<E::Location>, connections: usize) -> Self {
         Self(E::with_connections(location.into(), connections))
     }

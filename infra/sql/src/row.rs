@@ -48,7 +48,8 @@ fn unexpected_value<R: SqlRow>(column: usize, value: Value<'_>) -> R::Error {
     R::decode_error(column, Box::new(UnexpectedValue(found)))
 }
 
-/// Converts a number for storage. Positions and numbers stay far below the limit; a bound above it means "all".
+/// Converts a number for storage. Positions and numbers stay far below the limit; a bound above it has no
+/// effect.
 pub fn to_sql_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

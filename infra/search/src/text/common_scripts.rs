@@ -1,5 +1,5 @@
-//! Tokenization of the scripts that most messages are in: the same words as by Unicode's word rules, without a table
-//! lookup per character.
+//! Fast tokenization of the most common scripts. It finds the same words as Unicode's word rules, without a table lookup
+//! per character.
 
 use std::iter::Peekable;
 use std::ops::Range;

@@ -65,7 +65,8 @@ impl NormalizedText {
         }
     }
 
-    /// Normalizes characters that are surely clusters of their own, and returns the offset of the first other one.
+    /// Normalizes characters from an offset on, while each is a cluster of its own. Returns the offset of the first
+    /// character that may not be.
     fn push_single_char_clusters(&mut self, text: &str, from: usize) -> usize {
         let mut chars =
             text[from..].char_indices().map(|(offset, c)| (from + offset, normalize_single_char(c)));
