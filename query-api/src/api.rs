@@ -120,8 +120,8 @@ impl QueryApi {
         Self { live: Arc::new(RwLock::new(Arc::new(projections))), shared: Arc::new(shared) }
     }
 
-    /// Answers later requests from the promoted projections. Requests that have begun end on the projections that they
-    /// began with. No later response is older than an earlier one.
+    /// Switches over to the promoted projections: answers later requests from them. Requests that have begun end on the
+    /// projections that they began with. No later response is older than an earlier one.
     pub fn switch_over(&self, promoted: PromotedProjections) {
         let PromotedProjections { read_model, search, progress, positions } = promoted;
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ impl QueryApi {
 }
 
 impl QueryContext {
-    /// Queries the read model for a snapshot of something of an app that is fresh enough.
+    /// Queries the read model for a resource of an app, in a snapshot that is fresh enough.
     pub(crate) async fn query_app<T, F>(
         &self,
         app: AppToken,
@@ -161,7 +161,8 @@ impl QueryContext {
         self.query_read_model(freshness, |found| Party::of(app, found), query).await
     }
 
-    /// Queries the read model for a snapshot that is fresh enough. A wait for it counts for the party that `party_of` names.
+    /// Queries the read model for a snapshot that is fresh enough. A wait for it is counted for the party that `party_of`
+    /// returns.
     pub(crate) async fn query_read_model<T, F>(
         &self,
         freshness: Freshness,

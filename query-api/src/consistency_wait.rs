@@ -17,10 +17,11 @@ use crate::log_head::LogHead;
 /// The number of queries that may wait at a time. Each polls the engine, so this also bounds the engine's load.
 const MAX_WAITING_QUERIES: usize = 512;
 
-/// How often a waiting query polls if another process projects.
+/// The time between two polls of a waiting query, if the projector runs in another process.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often it polls although a projector of this process wakes it: that projector may be a standby of another process.
+/// The time between two polls if a projector of this process wakes the query. The polls are still needed: this projector
+/// may be a standby while another process projects.
 const FALLBACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs queries that may have to wait, a bounded number at a time. The apps share the places to wait.
@@ -35,9 +36,9 @@ impl ConsistencyWaiter {
     }
 
     /// Runs `query` until its snapshot is at `freshness.min_position` or later, at most for `freshness.max_wait`. The wait
-    /// counts for the party that `party_of` names. Rejects a position that the log has not reached.
+    /// is counted for the party that `party_of` returns. Rejects a position that the log has not reached.
     ///
-    /// The query runs before the position is known: mostly it is fresh enough, and no separate read was needed.
+    /// The query runs first, without a separate read of the position: its snapshot is usually fresh enough.
     pub(crate) async fn query_when_fresh<T, E, F>(
         &self,
         freshness: Freshness,
@@ -90,7 +91,7 @@ async fn wait_for_retry(progress: &mut Option<watch::Receiver<Position>>, min_po
         () = sleep(FALLBACK_POLL_INTERVAL) => false,
     };
     if woken {
-        // The receiver has nothing more to report. If the reader does not see the position yet, it is polled.
+        // The projector has reached the position. The query polls until its reader has reached it too.
         *progress = None;
     }
 }

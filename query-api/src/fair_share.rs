@@ -7,7 +7,7 @@ use chat_domain::AppToken;
 use chat_ports::read_model::Missing;
 use tokio::sync::oneshot;
 
-/// Who a waiting query is counted for.
+/// The party that a waiting query is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Party {
     App(AppToken),
@@ -23,8 +23,8 @@ impl Party {
     }
 }
 
-/// Places that are taken at once or not at all. A party may take a place while it holds fewer than are free, so one party
-/// holds half of them at most, and n of them hold n/(n+1).
+/// A bounded number of places, which are taken without waiting. A party may take a place while it holds fewer than are
+/// free. So one party holds at most half of the places, and n parties hold at most n/(n+1) of them.
 pub(crate) struct SharedPlaces(Arc<Mutex<PlacesState>>);
 
 struct PlacesState {
@@ -32,7 +32,7 @@ struct PlacesState {
     taken: HashMap<Party, usize>,
 }
 
-/// A place, until it is dropped.
+/// A place that is taken until it is dropped.
 pub(crate) struct Place {
     places: Arc<Mutex<PlacesState>>,
     party: Party,
@@ -68,23 +68,23 @@ impl Drop for Place {
     }
 }
 
-/// Turns to run something, a bounded number at a time. Apps that wait get turns one after another, whatever the number of
+/// Turns for requests, a bounded number at a time. Waiting apps get turns one after another, independent of the number of
 /// requests that each has waiting.
 pub(crate) struct FairTurns(Arc<Mutex<TurnsState>>);
 
 struct TurnsState {
     /// No request waits while a turn is free.
     free: usize,
-    /// The requests that wait, of each app that has any.
+    /// The waiting requests of each app that has any.
     waiting: HashMap<AppToken, VecDeque<oneshot::Sender<Turn>>>,
     /// The apps that have requests waiting, in the order in which they get turns.
     order: VecDeque<AppToken>,
 }
 
-/// A turn, until it is dropped. Then the next app has it.
+/// A turn of one request. When it is dropped, the next app gets it.
 pub(crate) struct Turn(Arc<Mutex<TurnsState>>);
 
-/// The app has as many requests waiting as it may.
+/// The app has reached its limit of waiting requests.
 #[derive(Debug)]
 pub(crate) struct QueueFull;
 
@@ -111,7 +111,7 @@ impl FairTurns {
                 VecDeque::new()
             });
             if queue.len() >= max_waiting {
-                // Requests that were cancelled leave their entry.
+                // The entries of cancelled requests are still in the queue.
                 queue.retain(|request| !request.is_closed());
                 if queue.len() >= max_waiting {
                     return Err(QueueFull);
@@ -127,7 +127,7 @@ impl FairTurns {
 }
 
 impl TurnsState {
-    /// The request that is next, of the app that is next.
+    /// Removes and returns the next request of the next app.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         while let Some(app) = self.order.pop_front() {
             let Some(queue) = self.waiting.get_mut(&app) else { continue };

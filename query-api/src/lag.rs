@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::log_head::LogHead;
 
-/// How long a head that was read is used.
+/// How long a head that was read is cached.
 const HEAD_CACHE_TTL: Duration = Duration::from_millis(20);
 
 /// How long a response may wait for its lag. An event store that does not respond must not slow down queries of projections.
 const LAG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long an event store that did not respond is not asked again.
+/// The time before the next read from an event store that did not respond.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Measures lags. Reads the head of the log a few times a second, however many queries there are.
@@ -74,7 +74,8 @@ impl LagMeter {
         Ok(Some(u64::try_from(clock::now().millis() - recorded_at.millis()).unwrap_or(0)))
     }
 
-    /// Returns the head of the log from the cache or the event store, or `None` if the event store did not respond lately.
+    /// Returns the head of the log from the cache or the event store, or `None` if the event store did not respond
+    /// recently.
     async fn head(&self) -> Result<Option<Position>, EventStoreError> {
         if let Some(cache) = self.valid_cache() {
             return Ok(cache.head);

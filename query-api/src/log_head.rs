@@ -1,4 +1,4 @@
-//! The head of the log: tells whether the log has reached a position that a client names.
+//! The head of the log, and the check that the log has reached the position that a client requires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,8 @@ use crate::monotonic_reads::NewestPosition;
 /// How long a query waits for the head, before the event store counts as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The head of the log. Reads it once at a time, however many queries ask: those that come during a read share the next.
+/// The head of the log. There is one read at a time, however many queries need the head: those that come during a read
+/// share the next one.
 pub(crate) struct LogHead {
     event_store: Arc<dyn EventStore>,
     /// The newest head that any read has returned.
@@ -28,7 +29,7 @@ pub(crate) struct LogHead {
 /// The last read for [`LogHead::require`] that was completed.
 #[derive(Default)]
 struct CompletedRead {
-    /// Counts from 1.
+    /// The number of the read, counted from 1.
     number: u64,
     is_failed: bool,
 }
@@ -50,7 +51,7 @@ impl LogHead {
         Ok(head)
     }
 
-    /// Rejects a position beyond the head. Reads the head if the position is beyond the newest one that is known.
+    /// Rejects a position beyond the head. Reads the head if the position is beyond the newest head read so far.
     pub(crate) async fn require(&self, position: Position) -> Result<(), Problem> {
         if position <= self.newest.get() {
             return Ok(());
@@ -65,7 +66,7 @@ impl LogHead {
         if position <= self.newest.get() { Ok(()) } else { Err(ErrorCode::ConsistencyTokenUnknown.into()) }
     }
 
-    /// Returns once a read is completed that began later than the first `begun` reads.
+    /// Returns when a read has completed that began after the first `begun` reads.
     async fn read_after(&self, begun: u64) -> Result<(), Problem> {
         let mut last_read = self.last_read.lock().await;
         if last_read.number > begun {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unavailable_event_store_is_asked_once_for_all() {
+    async fn an_unavailable_event_store_is_read_once_for_all_queries() {
         let (log, head) = log_with_head(7);
         log.is_unavailable.store(true, Ordering::SeqCst);
         for result in join_all((0..512).map(|_| head.require(Position::new(5)))).await {

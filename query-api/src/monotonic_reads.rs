@@ -39,7 +39,8 @@ pub(crate) struct AnsweredPositions {
     pub(crate) search_index: NewestPosition,
 }
 
-/// The minimum positions of a response, whatever its client requires. Determined when a request begins.
+/// The minimum positions of a response, independent of the position that its client requires. Determined when a request
+/// begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MinimumPositions {
     pub(crate) read_model: Option<Position>,
@@ -47,9 +48,9 @@ pub(crate) struct MinimumPositions {
 }
 
 impl MinimumPositions {
-    /// `shown` holds the newest positions shown by any generation, and `shown_by_live` those of the live one, which is
-    /// raised first. `previous_in_use` must be read before the call: whether requests are in flight on a previous
-    /// generation.
+    /// Determines the minimum positions. `shown` holds the newest positions shown by any generation, and `shown_by_live`
+    /// those of the live one, which is raised first. `previous_in_use` is whether requests are in flight on a previous
+    /// generation; it must be read before the call.
     pub(crate) fn new(
         shown: &AnsweredPositions,
         shown_by_live: &AnsweredPositions,
@@ -71,7 +72,7 @@ pub(crate) fn raise_freshness(requested: Freshness, minimum: Option<Position>) -
     if minimum <= requested.min_position {
         return requested;
     }
-    // The client did not ask to wait. It must not get an error for a requirement that it does not know of.
+    // The client did not require this position, so it must not get an error without a wait.
     Freshness { min_position: minimum, max_wait: requested.max_wait.max(DEFAULT_WAIT) }
 }
 

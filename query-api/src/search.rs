@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::fair_share::FairTurns;
 
-/// The time that a search waits for its turn.
+/// The maximum time that a search waits for its turn.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The number of searches of one app that may wait for their turns.
@@ -35,7 +35,7 @@ impl SearchExecutor {
         Self { index, turns: Arc::clone(&self.turns) }
     }
 
-    /// Rejects a query that the index would not read to its end.
+    /// Rejects a query that is longer than the index reads.
     pub(crate) fn check_query(&self, query: &str) -> Result<(), Problem> {
         self.index.check_query(query).map_err(|_| ErrorCode::QueryTooLong.into())
     }

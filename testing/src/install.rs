@@ -113,7 +113,7 @@ fn install(program: &Program) -> String {
 /// Prints the installation before it starts.
 fn announce(program: &Program, command: &str) {
     let Program { name, title, .. } = program;
-    // Written to the stream itself: the test harness captures what `eprintln!` prints until the test has failed.
+    // Written to the stream itself: the test harness shows the output of `eprintln!` only after the test has failed.
     let message = format!("The tests need {title}, and {name} is missing. Installing it now: {command}\n");
     let _ = std::io::stderr().write_all(message.as_bytes());
 }

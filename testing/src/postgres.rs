@@ -24,7 +24,7 @@ const INITDB: Program = Program {
     search_folders: &["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/*/bin", "/usr/local/opt/*/bin"],
 };
 
-/// Long enough for a busy machine: a start takes a fraction of a second.
+/// The time limit of a start or an end, which take a fraction of a second. Long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

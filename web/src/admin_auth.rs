@@ -70,8 +70,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
-/// The extractor that authorizes a request to an admin route. It must be the handler's first, so that nothing else of an
-/// unauthorized request is read.
+/// The extractor that authorizes a request to an admin route. It must be the handler's first extractor, so that
+/// nothing else of an unauthorized request is read.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorizedAdmin;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The requests that wait for their client, the longest first. When memory or slots run short, or a deadline has passed,
-/// these are aborted: they occupy something and make no progress.
+/// these requests are aborted: they occupy memory or a slot and make no progress.
 #[derive(Default)]
 pub(crate) struct ClientWaits(Mutex<Waits>);
 
@@ -26,11 +26,11 @@ struct Wait {
 
 /// A request that can be aborted while it waits for its client.
 pub(crate) trait WaitsForClient: Send + Sync {
-    /// Releases what the request occupies. Its client receives an error.
+    /// Releases the request's memory and slot. Its client receives an error.
     fn abort(&self);
 }
 
-/// A request's entry in [`ClientWaits`]. Zero if it does not wait.
+/// The id of a request's entry in [`ClientWaits`]. Zero while the request does not wait.
 #[derive(Default)]
 pub(crate) struct WaitEntry(AtomicU64);
 
@@ -53,7 +53,7 @@ impl ClientWaits {
         }
     }
 
-    /// Aborts the request that has waited longest, if it has waited so long. Returns whether one was aborted.
+    /// Aborts the request that has waited longest, if it has waited at least `min_wait`. Returns whether one was aborted.
     pub(crate) fn abort_longest(&self, min_wait: Duration) -> bool {
         while let Some(request) = self.take_longest(min_wait) {
             if let Some(request) = request.upgrade() {

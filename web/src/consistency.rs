@@ -26,7 +26,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// How long a query waits for its token by default.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(2);
 
-/// The longest wait that a client may ask for.
+/// The longest wait that a client may request.
 pub const MAX_WAIT: Duration = Duration::from_secs(10);
 
 const TOKEN_PREFIX: &str = "v1-";
@@ -34,8 +34,8 @@ const TOKEN_PREFIX: &str = "v1-";
 /// The number of bits of a [`LogTag`]. Two logs have the same tag with a probability of 1 in 2^48.
 const LOG_TAG_BITS: u32 = 48;
 
-/// A short value derived from the identity of the log's incarnation, the same in all processes on the log. It tells the
-/// tokens of this log from those of another log, or of this log before a restore.
+/// A short value derived from the identity of the log's incarnation, the same in all processes on the log. It
+/// distinguishes the tokens of this log from those of another log, or of this log before a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogTag(u64);
 
@@ -51,8 +51,8 @@ impl From<LogId> for LogTag {
     }
 }
 
-/// A position of one log as clients send it back: opaque to them, `v1-`, the log's tag and the position in base 36 to the
-/// server.
+/// A position of one log, as clients send it back. Opaque to clients. Consists of `v1-`, the log's tag and the position in
+/// base 36.
 ///
 /// ```
 /// use chat_domain::Position;
@@ -89,7 +89,7 @@ impl ConsistencyToken {
         let mut logs = iter::once(lineage.original()).chain(incarnations);
         let log = match self.log {
             Some(tag) => logs.find(|log| LogTag::from(*log) == tag),
-            // Version 0.1 knew no later incarnations.
+            // Version 0.1 had no later incarnations.
             None => Some(lineage.original()),
         };
         log.is_some_and(|log| lineage.check(log, self.position, Position::new(u64::MAX)).is_ok())
@@ -159,8 +159,8 @@ impl From<ConsistencyToken> for HeaderValue {
     }
 }
 
-/// The freshness that a query requires of its snapshot. An extractor: it refuses tokens of another log, and of events
-/// that an earlier incarnation of the log has lost.
+/// The freshness that a query requires of its snapshot. An extractor that refuses tokens of another log, and
+/// tokens of events that the log has lost since an earlier incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The snapshot must be at this position or later.

@@ -1,9 +1,9 @@
 //! The checks of `Host`, `Origin` and `Sec-Fetch-Site`.
 //!
-//! A server without an admin token trusts every client that reaches its loopback address. A browser on that machine reaches
-//! it too, for any web page: from the page's own origin, or as that origin itself if the page's host name resolves to a
-//! loopback address (DNS rebinding). Such a server therefore answers only for names that can't belong to a page from
-//! elsewhere, and refuses requests that pages of other sites cause.
+//! A server without an admin token trusts every client that reaches its loopback address. Every web page in a browser
+//! on that machine can send requests to this address: from the page's own origin, or, if the page's host name resolves
+//! to a loopback address, to its own origin (DNS rebinding). So such a server answers only for host names that can't
+//! belong to other sites, and refuses requests that pages of other sites cause.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -83,7 +83,8 @@ impl AllowedHosts {
 }
 
 impl<'a> Host<'a> {
-    /// Parses a host with or without a port. Names are what a DNS resolver takes, so no percent-encoding.
+    /// Parses a host with or without a port. Names are in the form that a DNS resolver takes, without
+    /// percent-encoding.
     fn parse(authority: &'a str) -> Option<Self> {
         if let Some(bracketed) = authority.strip_prefix('[') {
             let (address, port) = bracketed.split_once(']')?;
@@ -191,7 +192,8 @@ fn is_from_foreign_page<B>(request: &Request<B>, is_allowed: impl Fn(Host<'_>) -
     has_foreign_origin || (is_cross_site && !is_followed_link(request))
 }
 
-/// Whether a request opens a page in a window of its own, as a link does. The page that it comes from can't read it.
+/// Whether a request opens a page in a window of its own, as a link does. The page with the link can't read the
+/// response.
 fn is_followed_link<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && header_is(request.headers(), &SEC_FETCH_MODE, "navigate")

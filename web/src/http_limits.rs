@@ -12,14 +12,14 @@ use crate::memory_budget::MemoryBudget;
 /// How long a request must have waited for its client before another one may take its place.
 const MIN_WAIT: Duration = Duration::from_millis(250);
 
-/// The part of the memory for unsent responses that one connection may occupy.
+/// The number of connections that may fill the memory for unsent responses. Each may occupy this fraction of it.
 const CONNECTIONS_THAT_FILL_THE_MEMORY: usize = 8;
 
 /// The limits of a process that its requests share.
 ///
-/// When something runs short, the request that has waited longest for its client makes room, if it has waited 250 ms:
-/// for the rest of its body, or until its response is read. So clients that stop reading or sending don't keep others
-/// out.
+/// When slots or memory run short, the request that has waited longest for its client is aborted, if it has waited at least
+/// 250 ms: for the rest of its body, or until its response is read. So clients that stop reading or sending don't block
+/// others.
 pub struct HttpLimits {
     free_slots: AtomicUsize,
     pub(crate) request_bodies: Arc<MemoryBudget>,
@@ -62,7 +62,7 @@ impl HttpLimits {
         })
     }
 
-    /// Returns what is in use.
+    /// Returns the current use.
     pub fn usage(&self) -> HttpUsage {
         HttpUsage {
             free_slots: self.free_slots.load(Ordering::Relaxed),
@@ -98,7 +98,7 @@ impl HttpLimits {
         self.client_waits.abort_longest(MIN_WAIT)
     }
 
-    /// Aborts all requests that have waited so long for their clients.
+    /// Aborts all requests that have waited for their clients for at least `max_wait`.
     pub(crate) fn abort_overdue(&self, max_wait: Duration) {
         while self.client_waits.abort_longest(max_wait) {}
     }

@@ -48,7 +48,7 @@ pub fn base_document() -> utoipa::openapi::OpenApi {
 /// async fn rename() {}
 /// ```
 ///
-/// `RateLimited`, `Internal` and `Overloaded` are added, since any route may return them.
+/// The errors that any API route may return, such as `Internal` and `Overloaded`, are added.
 #[macro_export]
 macro_rules! problem_responses {
     ($visibility:vis $name:ident: $($code:ident),+ $(,)?) => {

@@ -18,7 +18,7 @@ impl From<EventStoreError> for Problem {
     }
 }
 
-// A damaged projection is rebuilt, so a client may retry in either case; the operator has to know about the damage.
+// A damaged projection is rebuilt, so a client may retry in either case. Damage is logged as an error for the operator.
 
 impl From<ReadModelError> for Problem {
     fn from(error: ReadModelError) -> Self {

@@ -1,8 +1,8 @@
 //! Error responses: `application/problem+json` (RFC 9457).
 //!
-//! A handler returns a [`Problem`]. It travels in the response's extensions to the request middleware
-//! (`request_middleware.rs`), which knows the request id and renders it: every error has the same form, whichever layer
-//! it comes from. The cause ([`Problem::caused_by`]) is logged and never sent to the client.
+//! A handler returns a [`Problem`], which is stored in the response's extensions. The request middleware
+//! (`request_middleware.rs`) renders it with the request id, so that errors of all layers have the same form.
+//! The cause ([`Problem::caused_by`]) is logged and never sent to the client.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -29,7 +29,7 @@ pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/prob
 /// `Retry-After` of a 503 that does not set its own.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Shared by all requests: while an engine is down, every request fails alike.
+/// The log throttle of all requests: while an engine is down, every request fails with the same error.
 static OUTAGE_LOG_THROTTLE: LogThrottle = LogThrottle::new();
 
 /// An error response for the client, and its cause for the log.
@@ -67,7 +67,7 @@ impl Problem {
         self
     }
 
-    /// Marks the cause as one that does not go away by itself, so that it is logged as an error.
+    /// Marks the cause as one that an operator must resolve, so that it is logged as an error.
     pub(crate) fn needing_attention(mut self) -> Self {
         self.needs_attention = true;
         self
@@ -84,7 +84,7 @@ impl Problem {
         self
     }
 
-    /// Sets `Retry-After`, in seconds. Without it, a 503 says one second.
+    /// Sets `Retry-After`, in seconds. The default of a 503 is one second.
     pub fn with_retry_after(self, seconds: u64) -> Self {
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }

@@ -111,7 +111,7 @@ type AppLimiter<C> = Limiter<NotKeyed, InMemoryState, C, StateInformationMiddlew
 /// Counts the requests of each app against the limit.
 pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
     limit: RateLimit,
-    /// Counts for all processes together, if configured.
+    /// Counts the requests of all processes together, if configured.
     shared: Option<Arc<dyn SharedRateLimiter>>,
     clock: C,
     limiters: Cache<AppToken, Arc<AppLimiter<C>>>,

@@ -16,8 +16,8 @@ use crate::client_waits::{WaitEntry, WaitsForClient};
 use crate::http_limits::HttpLimits;
 use crate::memory_budget::Reservation;
 
-/// The first bytes of a body, which don't count against the budget: small requests run even while large ones fill it. The
-/// number of requests bounds them.
+/// The number of bytes at the start of a body that don't count against the budget, so that small requests run even while
+/// large ones fill it. The limit of requests in flight bounds their sum.
 const FREE_BYTES: usize = 8 * 1024;
 
 /// The memory of a request's body, until the request is dropped. The request middleware adds it to the extensions.
@@ -51,7 +51,7 @@ impl RequestMemory {
         })
     }
 
-    /// Whether the body could not be read because there was no memory for it.
+    /// Whether the body could not be read because no memory was left for it.
     pub(crate) fn exceeded_budget(&self) -> bool {
         self.exceeded_budget.load(Ordering::Relaxed)
     }

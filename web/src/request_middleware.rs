@@ -91,7 +91,7 @@ where
         let connection = request.extensions_mut().remove::<Arc<ClientConnection>>();
         let version = request.version();
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE) {
-            // No handler reads it, so that it would only fill the connection's buffers.
+            // No handler reads the body, which would only fill the connection's buffers.
             *request.body_mut() = Body::empty();
         }
         let memory = RequestMemory::new(&self.shared.limits);
@@ -112,7 +112,7 @@ where
                 Ok(Err(never)) => match never {},
                 Err(problem) => problem.into_response(),
             };
-            // The body of the request is done with.
+            // The handler no longer needs the body.
             drop(memory);
             finish_response(&context, &mut response);
             let response = unsent_response::track(response, &shared.limits, connection, version)
@@ -152,7 +152,8 @@ fn finish_response(context: &RequestContext, response: &mut Response) {
         problem.log(context.request_id());
         problem.render(context.request_id(), response);
     }
-    // Bodies, `Location` and `Link` hold the credentials of apps: caches store only what is the same for everyone.
+    // Bodies, `Location` and `Link` hold the credentials of apps: caches may store only responses that are the same for
+    // all clients.
     let is_public = |control: &HeaderValue| control.as_bytes().starts_with(b"public");
     if !response.headers().get(CACHE_CONTROL).is_some_and(is_public) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

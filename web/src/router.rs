@@ -2,7 +2,7 @@
 //!
 //! From the outside in: the request middleware (request id, host check, problems, panics, metrics, memory of bodies), the
 //! body limit, then, around API routes only, the rate limit, the concurrency limit and the deadline. So health checks and
-//! metrics are served however busy the APIs are.
+//! metrics are served even while the APIs are overloaded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,13 +187,14 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         .merge(system_routes::routes(system, &document))
         .fallback(async || Problem::from_code(ErrorCode::RouteNotFound))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
-    // A process that serves all APIs knows the methods of every path from the router itself.
+    // In a process that serves all APIs, the router itself has the methods of every path.
     let routes = if serves_all_apis {
         routes
     } else {
         routes.layer(from_fn_with_state(path_methods, answer_method_not_allowed))
     };
-    // Each call of `layer` boxes every route again, and each request clones all boxes of its route: so one call for both.
+    // Each call of `layer` boxes every route again, and each request clones all boxes of its route. So both
+    // layers are added in one call.
     routes.layer((
         RequestMiddlewareLayer::new(
             options.trusted_proxies.clone(),

@@ -1,4 +1,4 @@
-//! Routes of other roles: 405 responses that cover the whole API, whichever process answers.
+//! Routes of other roles: every process answers 405 for the whole API.
 //!
 //! A gateway routes requests by method and path. So a request with an unsupported method may reach a process that does
 //! not serve the path, or serves it with other methods. The response must be that of the whole API.

@@ -1,4 +1,5 @@
-//! Connections that can be cut: a task copies between each socket and a pipe, and its end closes the socket.
+//! Connections that can be cut: a task copies between each socket and a pipe, and the socket is closed when the task
+//! ends.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +15,7 @@ use tonic::transport::server::Connected;
 /// The capacity of a pipe.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// The id of a connection, which is an extension of its requests.
+/// The id of a connection, in the extensions of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionId(u64);
 

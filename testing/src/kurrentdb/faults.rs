@@ -36,19 +36,19 @@ pub enum Fault {
 pub struct FaultPlan {
     /// The seed of the random numbers.
     pub seed: u64,
-    /// [`Fault::CutAfter`].
+    /// The rate of [`Fault::CutAfter`].
     pub lost_answers: u64,
-    /// [`Fault::CutBefore`].
+    /// The rate of [`Fault::CutBefore`].
     pub dropped: u64,
-    /// [`Fault::NotLeader`].
+    /// The rate of [`Fault::NotLeader`].
     pub not_leader: u64,
-    /// [`Fault::NotReady`].
+    /// The rate of [`Fault::NotReady`].
     pub not_ready: u64,
-    /// [`Fault::DeadlineAfter`] and [`Fault::TimeoutAfter`].
+    /// The rate of [`Fault::DeadlineAfter`] and [`Fault::TimeoutAfter`] together.
     pub timed_out: u64,
-    /// [`Fault::Slow`], 20 ms.
+    /// The rate of [`Fault::Slow`] by 20 ms.
     pub slow: u64,
-    /// The end of all subscriptions.
+    /// The rate at which all subscriptions end.
     pub ended_subscriptions: u64,
 }
 
@@ -101,7 +101,7 @@ impl FaultInjector {
         one_in > 0 && drawn.is_multiple_of(one_in)
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014).
+    /// Returns the next number of SplitMix64 (Steele, Lea, Flood 2014).
     fn next_random(&mut self) -> u64 {
         self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random_state;

@@ -69,7 +69,7 @@ struct LogState {
     appends: u64,
 }
 
-/// The log with a signal of its growth.
+/// The log, and a channel with its length.
 #[derive(Debug)]
 pub(super) struct Log {
     state: Mutex<LogState>,
@@ -182,7 +182,7 @@ impl Log {
         self.lock_state().next_position
     }
 
-    /// Changes when the log grows.
+    /// Returns a receiver that is notified when the log grows.
     pub(super) fn watch_length(&self) -> watch::Receiver<usize> {
         self.length.subscribe()
     }

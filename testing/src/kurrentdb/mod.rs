@@ -1,4 +1,4 @@
-//! A fake KurrentDB: it implements the public gRPC protocol, keeps its events in memory, and fails on demand.
+//! The fake KurrentDB: implements the public gRPC protocol, keeps its events in memory, and fails on demand.
 //!
 //! It supports appends with an expected revision and KurrentDB's rules for repeated appends, reads of streams and `$all` in
 //! both directions, filtered subscriptions with checkpoints, and a leader with followers. As on a real server, positions
@@ -6,7 +6,7 @@
 //!
 //! It runs on threads of its own, so that tests without a runtime and processes that a test starts can use it.
 
-#![expect(clippy::result_large_err, reason = "tonic's `Status` is what the services return")]
+#![expect(clippy::result_large_err, reason = "the services return tonic's `Status`")]
 
 mod connections;
 mod faults;

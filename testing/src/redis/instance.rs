@@ -154,7 +154,7 @@ impl RedisInstance {
         copy_files(&self.folder.join(DATA), target)
     }
 
-    /// Kills the server, if it is still there, and starts it again on the same port.
+    /// Kills the server, if it still runs, and starts it again on the same port.
     pub(super) fn restart(&mut self, data: RestartData<'_>) -> io::Result<()> {
         // After the end, the process id may belong to another process.
         if !self.is_killed {
@@ -186,11 +186,14 @@ fn copy_files(source: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Waits until a condition holds.
-pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+pub(super) fn wait_until(condition: &str, mut holds: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     while !holds()? {
         if Instant::now() >= deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("timed out waiting until {what}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("timed out waiting until {condition}"),
+            ));
         }
         thread::sleep(POLL_INTERVAL);
     }

@@ -5,7 +5,7 @@ use std::iter;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The longest time to a connection or a reply.
+/// The time limit of connecting, and of each reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends one command to the server on a port. The reply is flat: the strings and numbers of nested arrays in order, without

@@ -15,7 +15,7 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// Starts the servers and waits until the sentinel knows both.
+    /// Starts the servers and waits until the sentinel monitors both.
     pub fn start() -> io::Result<Self> {
         let options = ["--repl-diskless-sync-delay", "0", "--save", ""];
         let master = RedisInstance::start(&options, |_| true)?;
@@ -29,7 +29,7 @@ impl RedisSentinel {
         }
         let started = Self { servers: [master, replica], sentinel };
         let address = started.servers[1].port().to_string();
-        wait_until("the sentinel knows the replica", || {
+        wait_until("the sentinel monitors the replica", || {
             Ok(started.sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?.contains(&address))
         })?;
         Ok(started)

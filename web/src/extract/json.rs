@@ -20,8 +20,8 @@ use crate::request_body::{MeteredBody, RequestMemory};
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A body that is a JSON object, with `Content-Type: application/json` or `application/…+json`. Browsers send neither for a
-/// page of another site without asking the server first.
+/// A body that is a JSON object, with `Content-Type: application/json` or `application/…+json`. For a page of another
+/// site, a browser sends such a body only after a preflight request.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 

@@ -244,7 +244,8 @@ fn connection_builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
         .max_header_list_size(32 * 1024)
-        // What a connection buffers of bodies that their handlers don't read, and of responses that it has not sent.
+        // These limit the buffers of a connection: for bodies that their handlers don't read, and for responses that are
+        // not sent yet.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(512 * 1024)
         .max_send_buf_size(64 * 1024)
