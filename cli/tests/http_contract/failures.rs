@@ -80,7 +80,7 @@ async fn one_request_more_than_may_be_in_flight_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to_clients() {
+async fn an_unreadable_event_refuses_commands_without_telling_clients_what_it_holds() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path());
     let server = options.start().await;
@@ -96,9 +96,9 @@ async fn a_log_that_contradicts_itself_is_the_servers_fault_and_not_explained_to
     let client = server.client();
     let messages = format!("{}/messages", chat_path(&token, chat));
     let refused = client.post(messages, &json!({ "body": "next" })).send().await;
-    assert_problem(&refused, 500, "internal");
+    assert_problem(&refused, 503, "event_store_unavailable");
     let body = String::from_utf8_lossy(&refused.body).into_owned();
-    assert!(!body.contains("payload") && !body.contains("events"), "{body}");
+    assert!(!body.contains("payload") && !body.contains("missing field"), "{body}");
     // Other streams are not affected.
     client.post(format!("{}/chats", app_path(&token)), &json!({})).send().await.expect(201);
 }
