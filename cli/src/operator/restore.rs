@@ -50,10 +50,8 @@ pub(super) async fn run(arguments: RestoreArgs) -> ExitCode {
 
 async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let RestoreArgs { from, execution, common } = arguments;
-    let executed_by = match execution.execute {
-        true => Some((execution.action.operator(), execution.action.reason()?)),
-        false => None,
-    };
+    let action = &execution.action;
+    let executed_by = if execution.execute { Some((action.operator(), action.reason()?)) } else { None };
     let locations = StorageLocations::from_options(&common.engines, None)?;
     let log_file = log_file(&locations)?;
     let leftovers = find_leftovers(&locations).await?;
