@@ -35,7 +35,7 @@ macro_rules! number {
                 self.0.get()
             }
 
-            /// The number that follows `last`, or the first one if there is none.
+            /// The number that follows `last`, or the first number if `last` is `None`.
             pub fn next_after(last: Option<Self>) -> Self {
                 last.map_or(Self::FIRST, |last| Self(last.0.saturating_add(1)))
             }
