@@ -51,7 +51,8 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if the request has no such header.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no
+    /// such header.
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,

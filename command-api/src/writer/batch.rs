@@ -132,8 +132,8 @@ impl Writer {
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();
         self.defer_duplicate_keys(&mut commands);
-        // The append expects the revision of this state. If another owner takes over a key after this check and appends
-        // first, the append is a conflict, however late it arrives.
+        // The append of these commands expects the revision of this state. If another owner takes over a key after this
+        // check and appends first, the append of these commands is a conflict, even if it arrives much later.
         if !commands.requests.iter().all(|request| request.may_append_after(expected)) {
             commands.cached_state = Some(observed.state);
             self.retry(commands);

@@ -16,7 +16,7 @@ const CAPACITY_BYTES: usize = 4 << 20;
 /// The approximate size of an event without payload and metadata.
 const EVENT_OVERHEAD_BYTES: usize = 192;
 
-/// The buffer. Its events are contiguous and are all in the file as well.
+/// A buffer of contiguous events, all of which are also in the file.
 #[derive(Debug, Default)]
 pub(super) struct RecentEvents(Mutex<Buffer>);
 
@@ -81,7 +81,7 @@ impl RecentEvents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the events of a committed transaction. `head` is the head of the log before it.
+    /// Adds the events of a committed transaction. `head` is the head of the log before the transaction.
     pub(super) fn record_commit(
         &self,
         head: Position,
@@ -110,7 +110,7 @@ impl RecentEvents {
             return;
         }
         let mut buffer = self.lock_buffer();
-        // Another process appended in between, or the file lost its last events.
+        // The heads differ if another process appended in between, or if the file lost its last events.
         if buffer.last_position() != Some(head) {
             buffer.clear();
         }
@@ -128,8 +128,8 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position. Empty at the end of the buffer; `None` if the buffer does not contain
-    /// the next event.
+    /// Returns up to `limit` events after a position. Returns no events at the end of the buffer, and `None` if the buffer
+    /// does not contain the next event.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
@@ -139,8 +139,8 @@ impl RecentEvents {
         Some(events.take(limit).map(|(position, event)| event.to_recorded(Position::new(position))).collect())
     }
 
-    /// The transactions with the next `limit` events after a position. Their events are copied after the lock is released,
-    /// since the writer thread waits for the lock.
+    /// Returns the transactions with the next `limit` events after a position. The caller copies the events after the lock
+    /// is released, because the writer thread waits for the lock.
     fn transactions_after(&self, after: Position, limit: usize) -> Option<Vec<Arc<CommittedTransaction>>> {
         let buffer = self.lock_buffer();
         let last = buffer.last_position()?;

@@ -1,4 +1,4 @@
-//! Copies of an event log.
+//! Tests of copies of an event log.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -35,14 +35,14 @@ async fn a_copy_holds_the_log_and_can_only_be_read() {
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     check_event_log_file(&copy).unwrap();
 
-    let read = SqliteEventStore::open_read_only(&copy).unwrap();
-    assert_eq!(read.log_id().await.unwrap(), log.log_id().await.unwrap());
-    assert_eq!(read.head().await.unwrap(), Position::new(100));
-    let all = read.read_all(Position::START, 1_000).await.unwrap();
-    assert_eq!(all, log.read_all(Position::START, 100).await.unwrap());
-    let refused = read.append(vec![append(101)]).await.remove(0);
+    let opened_copy = SqliteEventStore::open_read_only(&copy).unwrap();
+    assert_eq!(opened_copy.log_id().await.unwrap(), log.log_id().await.unwrap());
+    assert_eq!(opened_copy.head().await.unwrap(), Position::new(100));
+    let copied = opened_copy.read_all(Position::START, 1_000).await.unwrap();
+    assert_eq!(copied, log.read_all(Position::START, 100).await.unwrap());
+    let refused = opened_copy.append(vec![append(101)]).await.remove(0);
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    drop(read);
+    drop(opened_copy);
     let mut names: Vec<_> =
         folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();

@@ -1,12 +1,12 @@
 //! Contract cases of message pages.
 
-use super::rows::{Sides, changes, delete, message, message_number, page, with_messages};
+use super::rows::{Sides, changes, commit_messages, delete, message, message_number, page};
 use crate::MAX_PAGE_BYTES;
 use crate::read_model::{MessageWindow, NewMessage, ReadModelChanges};
 
 pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 5).await;
+    commit_messages(&sides, 5).await;
     let (before, after) =
         (|n| MessageWindow::Before(message_number(n)), |n| MessageWindow::After(message_number(n)));
     for (window, limit, expected) in [
@@ -26,7 +26,7 @@ pub async fn pages_report_whether_older_and_newer_messages_exist(open: impl Fn()
 
 pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 9).await;
+    commit_messages(&sides, 9).await;
     for (number, limit, expected) in [
         (5, 4, (vec![3, 4, 5, 6], true, true)),
         (5, 1, (vec![5], true, true)),
@@ -42,7 +42,7 @@ pub async fn a_page_around_a_message_fills_up_from_the_other_side(open: impl Fn(
 
 pub async fn pages_skip_deleted_messages(open: impl Fn() -> Sides) {
     let sides = open();
-    let (_, _, messages) = with_messages(&sides, 100).await;
+    let (_, _, messages) = commit_messages(&sides, 100).await;
     delete(&sides, &messages, 3..99).await;
     assert_eq!(page(&sides, MessageWindow::Newest, 2).await, (vec![99, 100], true, false));
     assert_eq!(page(&sides, MessageWindow::After(message_number(2)), 1).await, (vec![99], true, true));
@@ -52,7 +52,7 @@ pub async fn pages_skip_deleted_messages(open: impl Fn() -> Sides) {
 
 pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn() -> Sides) {
     let sides = open();
-    let (_, _, messages) = with_messages(&sides, 2).await;
+    let (_, _, messages) = commit_messages(&sides, 2).await;
     assert_eq!(page(&sides, MessageWindow::Before(message_number(1)), 5).await, (vec![], false, true));
     assert_eq!(page(&sides, MessageWindow::After(message_number(2)), 5).await, (vec![], true, false));
     delete(&sides, &messages, [1, 2]).await;
@@ -62,7 +62,7 @@ pub async fn an_empty_page_reports_the_messages_beyond_its_window(open: impl Fn(
 
 pub async fn a_page_of_large_messages_ends_early_and_reports_the_others(open: impl Fn() -> Sides) {
     let sides = open();
-    let (_, chat, mut messages) = with_messages(&sides, 0).await;
+    let (_, chat, mut messages) = commit_messages(&sides, 0).await;
     // Four of these messages fit on a page.
     messages.extend((1..=10).map(|number| NewMessage {
         body: "x".repeat(MAX_PAGE_BYTES / 4),
