@@ -55,10 +55,10 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
     const ROUNDS: usize = 20;
     const MESSAGES_PER_ROUND: usize = 12;
     let server = FakeKurrentDb::start().unwrap();
-    let shared = new_counters();
+    let shared_counters = new_counters();
     let writers = [
-        writer_on(open_log(&server).await, Arc::clone(&shared)),
-        writer_on(open_log(&server).await, shared),
+        writer_on(open_log(&server).await, Arc::clone(&shared_counters)),
+        writer_on(open_log(&server).await, shared_counters),
         writer_on(open_log(&server).await, new_counters()),
     ];
     let app = writers[0].create_app().await;

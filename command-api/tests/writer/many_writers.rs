@@ -80,14 +80,15 @@ async fn reuses_the_numbers_of_a_dead_writer() {
 #[tokio::test]
 async fn waits_for_the_append_of_the_number_before_its_own() {
     let test_log = TestLog::new();
-    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
-    let predecessor = writer_on(test_log.another_handle(), slow);
+    let (predecessor_counters, writer_counters) =
+        (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
+    let predecessor = writer_on(test_log.another_handle(), predecessor_counters);
     let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
     let key = CounterKey::Messages(app, chat);
-    fast.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
+    writer_counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let late = async {
         tokio::task::yield_now().await;
         predecessor.create_message(app, chat).await

@@ -56,7 +56,7 @@ fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
 }
 
 /// Decides the command of every step and applies the accepted events. Returns the stream and its state.
-fn run<D: Decider>(
+fn run_steps<D: Decider>(
     steps: Vec<Step<D::Command>>,
     next: impl Fn(&D::State) -> D::Command,
 ) -> Result<(Vec<Event>, D::State), TestCaseError> {
@@ -75,14 +75,14 @@ fn run<D: Decider>(
 }
 
 fn run_app(steps: Vec<Step<app::Command>>) -> Result<(Vec<Event>, app::State), TestCaseError> {
-    run::<App>(steps, |state| match state {
+    run_steps::<App>(steps, |state| match state {
         app::State::Absent => app::Command::Create { name: name("an app") },
         app::State::Present { .. } => app::Command::CreateChat { number: state.next_chat_number() },
     })
 }
 
 fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State), TestCaseError> {
-    run::<Chat>(steps, |state| chat::Command::CreateMessage {
+    run_steps::<Chat>(steps, |state| chat::Command::CreateMessage {
         number: state.next_message_number(),
         body: body("next"),
     })

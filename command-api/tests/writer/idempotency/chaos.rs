@@ -77,7 +77,7 @@ fn random_append_fault(random: &mut StdRng) -> AppendFault {
 /// The numbers in the answers to each key.
 type Answers = Arc<Mutex<BTreeMap<String, BTreeSet<u64>>>>;
 
-fn send(target: &KillableProcess, app: AppToken, key: String, answers: &Answers) {
+fn spawn_message(target: &KillableProcess, app: AppToken, key: String, answers: &Answers) {
     let (process, answers) = (target.process.clone(), Arc::clone(answers));
     target.runtime.spawn(async move {
         if let Ok(outcome) = process.create_message(app, &key).await {
@@ -86,7 +86,7 @@ fn send(target: &KillableProcess, app: AppToken, key: String, answers: &Answers)
     });
 }
 
-fn run(engines: Engines, seed: u64) {
+fn run_with_faults(engines: Engines, seed: u64) {
     eprintln!("IDEMPOTENCY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let cluster = Cluster::on_terms(engines, TERMS);
@@ -100,12 +100,12 @@ fn run(engines: Engines, seed: u64) {
     for round in 0..ROUNDS {
         for _ in 0..40 {
             let target = &processes[random.random_range(0..processes.len())];
-            send(target, app, format!("{round}-{}", random.random_range(0..KEYS)), &answers);
+            spawn_message(target, app, format!("{round}-{}", random.random_range(0..KEYS)), &answers);
             match random.random_range(0..40) {
                 0..=7 => std::thread::sleep(Duration::from_millis(random.random_range(0..20))),
                 8 | 9 => {
-                    let victim = random.random_range(0..processes.len());
-                    processes.swap_remove(victim).kill();
+                    let killed = random.random_range(0..processes.len());
+                    processes.swap_remove(killed).kill();
                     processes.push(KillableProcess::start(&cluster, &mut random));
                 }
                 10 => cluster.wipe_idempotency_store(),
@@ -147,10 +147,10 @@ fn seed_from_env() -> u64 {
 
 #[test]
 fn each_key_has_one_event_despite_faults_on_sqlite() {
-    run(Engines::Sqlite, seed_from_env());
+    run_with_faults(Engines::Sqlite, seed_from_env());
 }
 
 #[test]
 fn each_key_has_one_event_despite_faults_on_kurrentdb_and_redis() {
-    run(Engines::KurrentDbAndRedis, seed_from_env());
+    run_with_faults(Engines::KurrentDbAndRedis, seed_from_env());
 }

@@ -77,8 +77,8 @@ async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_
 async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_the_append(engines: Engines) {
     let cluster = Cluster::new(engines);
     let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
-    let held = Arc::new(Notify::new());
-    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = {
         let dying = dying.clone();
         tokio::spawn(async move { dying.create_app("a").await })
@@ -88,7 +88,7 @@ async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_th
     let taken_over = retry_in_flight(|| other.create_app("a")).await.unwrap();
     assert_eq!(taken_over.execution, ExecutionKind::New);
     // The first owner was slow, not dead.
-    held.notify_one();
+    release.notify_one();
     let late = first.await.unwrap().unwrap();
     assert_eq!(late.app, taken_over.app);
     assert_eq!(cluster.events().await.len(), 1);
@@ -131,8 +131,8 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     // The slow writer is busy with another command during the takeover, and decides this one afterwards.
-    let held = Arc::new(Notify::new());
-    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let before = slow.spawn_message(app, "before");
     slow.log.until_held().await;
     let late = slow.spawn_message(app, "a");
@@ -140,7 +140,7 @@ async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engin
     slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((created_number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
-    held.notify_one();
+    release.notify_one();
     let late = late.await.unwrap().unwrap();
     assert_eq!((created_number(&late), late.execution), (1, ExecutionKind::Replayed));
     before.await.unwrap().unwrap();
@@ -151,15 +151,15 @@ async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engi
     let cluster = Cluster::new(engines);
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    slow.log.hold_next_read(Arc::clone(&held));
+    let release = Arc::new(Notify::new());
+    slow.log.hold_next_read(Arc::clone(&release));
     let late = slow.spawn_message(app, "a");
     slow.log.until_held().await;
     slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((created_number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     // The delayed read includes the other process's message.
-    held.notify_one();
+    release.notify_one();
     let late = late.await.unwrap().unwrap();
     assert_eq!((created_number(&late), late.execution), (1, ExecutionKind::Replayed));
     assert_eq!(cluster.bodies().await, ["a"]);
@@ -171,8 +171,8 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
     let cluster = Cluster::on_terms(engines, terms);
     let (busy, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = busy.spawn_message(app, "a");
     busy.log.until_held().await;
     let started = Instant::now();
@@ -181,7 +181,7 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
         assert!(matches!(outcome, Err(CommandError::KeyInFlight)), "{outcome:?}");
         sleep(Duration::from_millis(20)).await;
     }
-    held.notify_one();
+    release.notify_one();
     assert_eq!(created_number(&first.await.unwrap().unwrap()), 1);
     assert_eq!(cluster.bodies().await, ["a"]);
 }
@@ -202,13 +202,13 @@ async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
     let cluster = Cluster::new(engines);
     let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     tokio::select! {
         _ = process.create_message(app, "a") => panic!("the append is held, so there is no outcome"),
         () = process.log.until_held() => {}
     }
-    held.notify_one();
+    release.notify_one();
     let repeated = process.create_message_with_retries(app, "a").await.unwrap();
     assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
 }
@@ -240,14 +240,14 @@ async fn a_store_that_loses_its_data_during_a_command_causes_no_second_event(eng
     let cluster = Cluster::new(engines);
     let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
+    let release = Arc::new(Notify::new());
     // The command is decided as the first one with its key, and its append is in flight.
-    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = slow.spawn_message(app, "a");
     slow.log.until_held().await;
     cluster.wipe_idempotency_store();
     let second = other.create_message_with_retries(app, "a").await.unwrap();
-    held.notify_one();
+    release.notify_one();
     let first = first.await.unwrap().unwrap();
     assert_eq!((created_number(&first), created_number(&second)), (1, 1));
     assert_eq!(cluster.bodies().await, ["a"]);

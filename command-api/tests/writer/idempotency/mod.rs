@@ -242,7 +242,7 @@ impl Process {
 
 /// Sends a command; retries while its key is in flight.
 pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) -> Outcome {
-    let answered = async {
+    let attempts = async {
         loop {
             match send().await {
                 Err(CommandError::KeyInFlight) => sleep(Duration::from_millis(5)).await,
@@ -250,7 +250,7 @@ pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) 
             }
         }
     };
-    within_timeout(answered).await
+    within_timeout(attempts).await
 }
 
 /// The number of the message or chat that a command created.

@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    fn append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
+    fn new_append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
         let event = |_| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "MessageCreated",
@@ -194,7 +194,7 @@ mod tests {
         let last = head + events as u64;
         recent.record_commit(
             Position::new(head),
-            &[&append("a", head.checked_sub(1), events, bytes)],
+            &[&new_append("a", head.checked_sub(1), events, bytes)],
             &[Ok(receipt(last, last - 1))],
         );
     }
@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn events_are_as_they_were_appended() {
         let recent = RecentEvents::default();
-        let (a, b, c) = (append("a", Some(4), 2, 3), append("b", None, 1, 5), append("c", None, 1, 7));
+        let (a, b, c) =
+            (new_append("a", Some(4), 2, 3), new_append("b", None, 1, 5), new_append("c", None, 1, 7));
         let outcomes = [Ok(receipt(12, 6)), Err(AppendError::Conflict), Ok(receipt(13, 0))];
         recent.record_commit(Position::new(10), &[&a, &b, &c], &outcomes);
         let events = recent.read_after(Position::new(10), 9).unwrap();
@@ -236,9 +237,9 @@ mod tests {
     fn does_not_buffer_a_repeated_append() {
         let recent = RecentEvents::default();
         record_commit(&recent, 0, 2, 9);
-        recent.record_commit(Position::new(2), &[&append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
+        recent.record_commit(Position::new(2), &[&new_append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
         assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
-        let (a, b) = (append("b", None, 2, 9), append("c", None, 1, 9));
+        let (a, b) = (new_append("b", None, 2, 9), new_append("c", None, 1, 9));
         let outcomes = [Ok(receipt(4, 1)), Ok(receipt(4, 1)), Ok(receipt(5, 0))];
         recent.record_commit(Position::new(2), &[&a, &a, &b], &outcomes);
         let events = recent.read_after(Position::new(2), 9).unwrap();

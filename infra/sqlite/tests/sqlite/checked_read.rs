@@ -10,7 +10,7 @@ use chat_sqlite::SqliteEventStore;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-fn append(stream: u32) -> StreamAppend {
+fn new_append(stream: u32) -> StreamAppend {
     let event = |event_type| NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type,
@@ -51,7 +51,7 @@ async fn an_event_that_an_index_lacks_is_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.db");
         let log = SqliteEventStore::open(&path).unwrap();
-        log.append((0..10).map(append).collect()).await;
+        log.append((0..10).map(new_append).collect()).await;
         assert_eq!(
             log.read_all_checked(Position::new(5), 100).await.unwrap(),
             log.read_all(Position::new(5), 100).await.unwrap()

@@ -176,14 +176,14 @@ pub async fn a_stream_reads_both_ways_from_any_revision(open: impl AsyncFn() -> 
     let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 5]).await;
     log.fill("other", &["A"; 5]).await;
-    let from = |revision| ReadStart::Forwards(Revision::new(revision));
-    let back = |revision| ReadStart::Backwards(Revision::new(revision));
+    let forwards_from = |revision| ReadStart::Forwards(Revision::new(revision));
+    let backwards_from = |revision| ReadStart::Backwards(Revision::new(revision));
     assert_eq!(log.read("s", START, EventTypeFilter::All, 3).await, [0, 1, 2]);
-    assert_eq!(log.read("s", from(3), EventTypeFilter::All, 10).await, [3, 4]);
-    assert_eq!(log.read("s", from(5), EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", forwards_from(3), EventTypeFilter::All, 10).await, [3, 4]);
+    assert_eq!(log.read("s", forwards_from(5), EventTypeFilter::All, 10).await, [0; 0]);
     assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 2).await, [4, 3]);
-    assert_eq!(log.read("s", back(1), EventTypeFilter::All, 10).await, [1, 0]);
-    assert_eq!(log.read("s", back(99), EventTypeFilter::All, 1).await, [4]);
+    assert_eq!(log.read("s", backwards_from(1), EventTypeFilter::All, 10).await, [1, 0]);
+    assert_eq!(log.read("s", backwards_from(99), EventTypeFilter::All, 1).await, [4]);
 }
 
 pub async fn a_read_filters_by_type(open: impl AsyncFn() -> Log) {

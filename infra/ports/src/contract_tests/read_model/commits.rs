@@ -4,8 +4,8 @@ use chat_domain::{AppName, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
-    LOG, Sides, app, changes, chat_number, commit_messages, dead_letter, discarded, message, message_number,
-    page, timestamp, token, tombstone,
+    LOG, Sides, app, changes, chat_number, commit_messages, dead_letter, discard_record, message,
+    message_number, read_page, timestamp, token, tombstone,
 };
 use crate::dead_letter::DeadLetter;
 use crate::event_store::LogId;
@@ -63,7 +63,7 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
 pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> Sides) {
     let sides = open();
     let (_, chat, messages) = commit_messages(&sides, 75).await;
-    assert_eq!(page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
+    assert_eq!(read_page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
     let digest = sides.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
     new_messages[40].number = messages[0].number;
@@ -145,7 +145,7 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) 
         ReadModelChanges { new_dead_letters: vec![dead_letter(1_004, "x")], ..changes(1_003, 1_004) },
         ReadModelChanges {
             changed_dead_letters: vec![DeadLetter {
-                discarded: Some(discarded(1_005)),
+                discarded: Some(discard_record(1_005)),
                 ..dead_letter(1_004, "x")
             }],
             ..changes(1_004, 1_005)

@@ -2,7 +2,7 @@
 
 use chat_domain::Position;
 
-use super::rows::{Sides, changes, dead_letter, discarded};
+use super::rows::{Sides, changes, dead_letter, discard_record};
 use crate::dead_letter::{
     BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
 };
@@ -66,7 +66,7 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
 
-    let discarded_dead_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
+    let discarded_dead_letter = DeadLetter { discarded: Some(discard_record(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
     let changed = vec![discarded_dead_letter.clone(), reworded.clone()];
     let resolved = vec![Position::new(3)];
@@ -110,11 +110,11 @@ pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl F
         reason: BEHIND_DEAD_LETTER.to_owned(),
         ..dead_letter(position, stream)
     };
-    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..dead_letter(1, "x") };
+    let mut acknowledged = DeadLetter { discarded: Some(discard_record(20)), ..dead_letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
     let dead_letters = vec![
         acknowledged,
-        DeadLetter { discarded: Some(discarded(20)), ..dead_letter(2, "x") },
+        DeadLetter { discarded: Some(discard_record(20)), ..dead_letter(2, "x") },
         dead_letter(3, "x"),
         dead_letter(4, "y"),
         waiting(5, "x"),

@@ -3,7 +3,7 @@
 use chat_domain::{ChatNumber, Position, Version};
 
 use super::rows::{
-    LOG, Sides, app, changes, chat, chat_number, commit_messages, delete, message, message_number, page,
+    LOG, Sides, app, changes, chat, chat_number, commit_messages, delete, message, message_number, read_page,
     timestamp, token, tombstone,
 };
 use crate::projection_checkpoint::ProjectionCheckpoint;
@@ -73,7 +73,7 @@ pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(open
     delete(&sides, &messages, [2]).await;
     let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
-    assert_eq!(page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
+    assert_eq!(read_page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
     let loaded = sides.writer.messages(vec![(chat.id, message_number(2))]).await.unwrap();
     assert_eq!(loaded[0].state, MessageState::Deleted);
 }

@@ -127,13 +127,13 @@ pub async fn delete(sides: &Sides, messages: &[NewMessage], numbers: impl IntoIt
 }
 
 /// Reads a page. Returns the numbers of its messages, whether older messages exist, and whether newer messages exist.
-pub async fn page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
+pub async fn read_page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
     let page = sides.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
     (numbers, page.has_older, page.has_newer)
 }
 
-pub fn discarded(by: u64) -> DiscardRecord {
+pub fn discard_record(by: u64) -> DiscardRecord {
     let reason = "it is \"broken\"".to_owned();
     DiscardRecord { by: Position::new(by), at: timestamp(11), reason, acknowledged: None }
 }
