@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position that
-/// a reader has seen. Positions need not be consecutive.
+/// a reader has read. Positions need not be consecutive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);

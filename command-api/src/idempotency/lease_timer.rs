@@ -23,7 +23,8 @@ pub(crate) struct ClockReading {
 }
 
 impl ClockReading {
-    /// Reads both clocks. Call it before the request to the store, so that the lease never seems longer than it is.
+    /// Reads both clocks. Must be called before the request to the store, so that the lease is never measured as longer than
+    /// in the store.
     pub(crate) fn now() -> Self {
         Self { monotonic: Instant::now(), time_of_day: SystemTime::now() }
     }

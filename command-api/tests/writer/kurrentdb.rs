@@ -26,10 +26,10 @@ fn new_counters() -> Arc<dyn Counters> {
 async fn read_stream_events(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
     let (mut events, mut after) = (Vec::new(), Position::START);
     loop {
-        let more = log.read_all(after, 1_000).await.unwrap();
-        let Some(last) = more.last() else { return events };
+        let batch = log.read_all(after, 1_000).await.unwrap();
+        let Some(last) = batch.last() else { return events };
         after = last.position;
-        events.extend(more.into_iter().filter(|event| *event.stream == *stream.to_string()));
+        events.extend(batch.into_iter().filter(|event| *event.stream == *stream.to_string()));
     }
 }
 

@@ -17,8 +17,8 @@ use crate::test_log::{Client, TestLog, writer_on};
 /// The pause of a client after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A writer with its own Redis connection and its own handle on the log, as in a separate process.
-async fn writer(test_log: &TestLog, redis: &Redis) -> Client {
+/// Starts a writer with a separate Redis connection and a separate handle on the log, as in another process.
+async fn start_writer(test_log: &TestLog, redis: &Redis) -> Client {
     let url: RedisUrl = redis.url().parse().unwrap();
     let log = test_log.another_handle();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), log.log_id().await.unwrap());
@@ -72,8 +72,11 @@ async fn lose_data_repeatedly(
 async fn writers_share_chats_while_redis_loses_data(lose_data: impl Fn(&mut Redis)) {
     let test_log = TestLog::new();
     let mut redis = Redis::start().unwrap();
-    let writers =
-        [writer(&test_log, &redis).await, writer(&test_log, &redis).await, writer(&test_log, &redis).await];
+    let writers = [
+        start_writer(&test_log, &redis).await,
+        start_writer(&test_log, &redis).await,
+        start_writer(&test_log, &redis).await,
+    ];
     let app = writers[0].create_app().await;
     let chats = [writers[1].create_chat(app).await.unwrap(), writers[2].create_chat(app).await.unwrap()];
     let created_count = AtomicUsize::new(0);
@@ -102,7 +105,7 @@ async fn creations_fail_within_a_second_and_edits_succeed_while_redis_is_paused(
     const MAX_WAIT: Duration = Duration::from_secs(1);
     let test_log = TestLog::new();
     let redis = Redis::start().unwrap();
-    let writer = writer(&test_log, &redis).await;
+    let writer = start_writer(&test_log, &redis).await;
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();

@@ -44,11 +44,11 @@ impl TestLog {
         let mut events: Vec<RecordedEvent> = Vec::new();
         loop {
             let after = events.last().map_or(Position::START, |event| event.position);
-            let more = self.log.read_all(after, 10_000).await.unwrap();
-            if more.is_empty() {
+            let batch = self.log.read_all(after, 10_000).await.unwrap();
+            if batch.is_empty() {
                 return events;
             }
-            events.extend(more);
+            events.extend(batch);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Dead letters: events that a projection could not apply.
 //!
-//! A dead letter is *pending* until a retry applies its event (then it is removed) or an operator discards it (then it is
-//! kept as *discarded*). A stream with a pending dead letter is *blocked*: the first pending dead letter of a stream is
-//! the event that could not be applied, and the later ones *wait* behind it.
+//! A dead letter is *pending* until a retry applies its event or an operator discards it. A retry that applies the event
+//! removes the dead letter; a discarded dead letter is kept. A stream with a pending dead letter is *blocked*: the first
+//! pending dead letter of a stream is the event that could not be applied, and the later ones *wait* behind it.
 
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};

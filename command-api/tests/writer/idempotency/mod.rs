@@ -173,11 +173,11 @@ impl Cluster {
         let mut events: Vec<RecordedEvent> = Vec::new();
         loop {
             let after = events.last().map_or(Position::START, |event| event.position);
-            let more = log.read_all(after, 1_000).await.unwrap();
-            if more.is_empty() {
+            let batch = log.read_all(after, 1_000).await.unwrap();
+            if batch.is_empty() {
                 return events.into_iter().map(|event| event.decode().unwrap()).collect();
             }
-            events.extend(more);
+            events.extend(batch);
         }
     }
 

@@ -68,13 +68,13 @@ pub const LONG_TERMS: IdempotencyTerms =
 /// A lease that expires almost at once.
 const SHORT_TERMS: IdempotencyTerms = IdempotencyTerms { lease: Duration::from_millis(20), ..LONG_TERMS };
 
-pub fn key(name: &str) -> IdempotencyKeyId {
+pub fn key_id(name: &str) -> IdempotencyKeyId {
     IdempotencyKeyId::derive("CreateMessage", "chat", name)
 }
 
 pub fn request(name: &str) -> KeyRequest {
     KeyRequest {
-        key: key(name),
+        key: key_id(name),
         fingerprint: fingerprint(b"payload"),
         owner: LeaseOwner::random(),
         app: None,
@@ -83,7 +83,7 @@ pub fn request(name: &str) -> KeyRequest {
 
 pub fn completed_command(name: &str, number: u64) -> CompletedCommand {
     let answer = StoredAnswer { position: Position::new(40 + number), created: CreatedId::Number(number) };
-    CompletedCommand { key: key(name), fingerprint: fingerprint(b"payload"), answer }
+    CompletedCommand { key: key_id(name), fingerprint: fingerprint(b"payload"), answer }
 }
 
 pub async fn open_initialized(test_store: &impl TestStore, terms: IdempotencyTerms) -> Store {
@@ -140,7 +140,7 @@ pub async fn a_repeated_request_of_the_owner_gets_the_same_lease(test_store: &im
     assert_eq!(reserve_granted(&store, &owner).await, first);
     let store = open_initialized(test_store, SHORT_TERMS).await;
     let other = request("a");
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
     let hint = take_over(&store, &other).await;
     assert_eq!(reserve_granted(&store, &other).await, KeyLease { claim: Claim::Doubtful, hint });
 }
@@ -179,7 +179,7 @@ pub async fn a_released_key_is_granted_as_first(test_store: &impl TestStore) {
     let store = open_initialized(test_store, LONG_TERMS).await;
     let first = request("a");
     reserve_granted(&store, &first).await;
-    store.release(key("a"), first.owner).await.unwrap();
+    store.release(key_id("a"), first.owner).await.unwrap();
     let other = KeyRequest { fingerprint: PayloadFingerprint::from_bytes([7; 16]), ..request("a") };
     assert_eq!(reserve_granted(&store, &other).await.claim, Claim::First);
 }
@@ -205,7 +205,7 @@ pub async fn a_renewed_lease_does_not_expire(test_store: &impl TestStore) {
     reserve_granted(&store, &owner).await;
     let started = Instant::now();
     while started.elapsed() < terms.lease * 3 / 2 {
-        assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+        assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
         let other = store.reserve(&request("a")).await.unwrap();
         assert!(matches!(other, ReserveOutcome::InFlight(_)), "{other:?}");
         sleep(Duration::from_millis(20)).await;
@@ -218,7 +218,7 @@ pub async fn an_expired_lease_can_be_renewed_until_it_is_taken_over(test_store: 
     reserve_granted(&store, &owner).await;
     let after_expiry = Instant::now() + SHORT_TERMS.lease * 2;
     tokio::time::sleep_until(after_expiry).await;
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_former_owner_can_neither_renew_nor_release(test_store: &impl TestStore) {
@@ -226,9 +226,9 @@ pub async fn a_former_owner_can_neither_renew_nor_release(test_store: &impl Test
     let (first, second) = (request("a"), request("a"));
     reserve_granted(&store, &first).await;
     take_over(&store, &second).await;
-    assert_eq!(store.renew(key("a"), first.owner).await.unwrap(), RenewOutcome::Lost);
-    store.release(key("a"), first.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), first.owner).await.unwrap(), RenewOutcome::Lost);
+    store.release(key_id("a"), first.owner).await.unwrap();
+    assert_eq!(store.renew(key_id("a"), second.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_key_that_was_taken_over_stays_doubtful_after_a_release(test_store: &impl TestStore) {
@@ -236,7 +236,7 @@ pub async fn a_key_that_was_taken_over_stays_doubtful_after_a_release(test_store
     let second = request("a");
     let first = reserve_granted(&store, &request("a")).await;
     take_over(&store, &second).await;
-    store.release(key("a"), second.owner).await.unwrap();
+    store.release(key_id("a"), second.owner).await.unwrap();
     let third = reserve_granted(&store, &request("a")).await;
     assert_eq!(third, KeyLease { claim: Claim::Doubtful, hint: first.hint });
 }
@@ -247,7 +247,7 @@ pub async fn a_former_owner_can_still_complete(test_store: &impl TestStore) {
     reserve_granted(&store, &request("a")).await;
     take_over(&store, &second).await;
     store.complete(&completed_command("a", 3)).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.renew(key_id("a"), second.owner).await.unwrap(), RenewOutcome::Lost);
     assert_eq!(
         store.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 3).answer)
@@ -259,8 +259,8 @@ pub async fn a_late_release_or_renewal_leaves_the_answer(test_store: &impl TestS
     let owner = request("a");
     reserve_granted(&store, &owner).await;
     store.complete(&completed_command("a", 3)).await.unwrap();
-    store.release(key("a"), owner.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    store.release(key_id("a"), owner.owner).await.unwrap();
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
     assert_eq!(
         store.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 3).answer)
@@ -325,7 +325,7 @@ pub async fn an_uninitialized_store_reserves_nothing(test_store: &impl TestStore
     let store = test_store.open(LONG_TERMS);
     let owner = request("a");
     assert_eq!(store.reserve(&owner).await.unwrap(), ReserveOutcome::NotInitialized);
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
     store.initialize(LogContent::Empty).await.unwrap();
     assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
 }

@@ -1,6 +1,6 @@
 //! The counters port: reserves the numbers of new chats and messages.
 //!
-//! A counter is fast and shared between processes, but it may lose its state: by a restart, a failover, or the restore
+//! A counter is fast and shared between processes, but it may lose its state in a restart, a failover, or the restore
 //! of an old copy. So the log decides: an event is appended only if its number follows the last number in the log. Each
 //! request carries the last number that the writer has read from the log ([`ReservationRequest::floor`]), and the counter
 //! never reserves a number at or below this floor.

@@ -178,7 +178,7 @@ pub enum MessageWindow {
 }
 
 /// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text. In this case
-/// it holds the messages nearest the start of the window.
+/// the page holds the messages nearest to the start of the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

@@ -2,7 +2,7 @@
 //! `Fixture::new` prepares storage for a log, or returns `None` to skip the suite, and `open` opens a handle on that log;
 //! opening twice gives two handles on the same log, like two processes.
 //!
-//! The storage may be a shared server with events of earlier runs, so each case uses stream names of its own
+//! The storage may be a shared server with events of earlier runs, so each case uses unique stream names
 //! ([`ScopedLog`]).
 
 pub mod scoped_log;
@@ -162,10 +162,10 @@ pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> L
     // The longest message in the worst case: JSON escapes each byte as six.
     let mut largest = event("A");
     largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
-    let mut rest = event("A");
-    let used_bytes = largest.data.len() + largest.metadata.len() + rest.metadata.len() + "\"\"".len();
-    rest.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
-    let sent = vec![largest, rest];
+    let mut filler = event("A");
+    let used_bytes = largest.data.len() + largest.metadata.len() + filler.metadata.len() + "\"\"".len();
+    filler.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
+    let sent = vec![largest, filler];
     log.append_one("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
     let stored = log.all().await;
     let payloads: Vec<&[u8]> = stored.iter().map(|event| &*event.data).collect();
@@ -246,12 +246,12 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
         let (mut backwards, mut from) = (Vec::new(), before);
         // The log may be shared and long, so this case reads backwards only to the start of its scope.
         loop {
-            let more = log.read_all_backwards(from, 4).await.unwrap();
-            assert!(more.len() <= 4);
-            let Some(last) = more.last() else { break };
+            let batch = log.read_all_backwards(from, 4).await.unwrap();
+            assert!(batch.len() <= 4);
+            let Some(last) = batch.last() else { break };
             from = Some(last.position);
             let is_at_start = last.position <= log.start;
-            backwards.extend(more.into_iter().filter(|event| log.owns(event)));
+            backwards.extend(batch.into_iter().filter(|event| log.owns(event)));
             if is_at_start {
                 break;
             }
@@ -351,11 +351,11 @@ pub async fn a_reader_never_finds_a_new_event_before_one_it_has_read(open: impl 
         })
         .collect();
     let mut subscription = handles[0].subscribe(handles[0].start).await.unwrap();
-    let seen = handles[0].receive(&mut subscription, STREAMS * EVENTS_EACH).await;
+    let received = handles[0].receive(&mut subscription, STREAMS * EVENTS_EACH).await;
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(seen, handles[1].all().await);
+    assert_eq!(received, handles[1].all().await);
 }
 
 pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {

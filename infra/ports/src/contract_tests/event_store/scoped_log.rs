@@ -106,10 +106,10 @@ impl ScopedLog {
     pub async fn all_after(&self, mut after: Position) -> Vec<RecordedEvent> {
         let mut events = Vec::new();
         loop {
-            let more = self.log.read_all(after, 100).await.unwrap();
-            let Some(last) = more.last() else { return events };
+            let batch = self.log.read_all(after, 100).await.unwrap();
+            let Some(last) = batch.last() else { return events };
             after = last.position;
-            events.extend(more.into_iter().filter(|event| self.owns(event)));
+            events.extend(batch.into_iter().filter(|event| self.owns(event)));
         }
     }
 
