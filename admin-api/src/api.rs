@@ -12,7 +12,8 @@ use chat_web::Problem;
 use chat_web::admin_auth::AdminAccess;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-/// About the most events scanned for one answer. Clients continue from there with another request.
+/// The approximate maximum of events scanned for one response. Clients continue after the last scanned event with
+/// another request.
 pub(crate) const MAX_SCANNED_EVENTS: u64 = 200_000;
 
 /// Concurrent scans of the log. Further requests wait for a permit.
@@ -21,7 +22,7 @@ const MAX_CONCURRENT_SCANS: usize = 4;
 /// Concurrent tails. Further requests are rejected.
 const MAX_CONCURRENT_TAILS: usize = 64;
 
-/// Returns the live read model, which changes when an operator promotes another one.
+/// Returns the live read model, which changes when an operator promotes another generation.
 pub type LiveReadModel = Arc<dyn Fn() -> Arc<dyn ReadModel> + Send + Sync>;
 
 /// The ports that the admin routes read from.

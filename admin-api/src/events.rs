@@ -1,4 +1,4 @@
-//! `GET /events/check`
+//! The route that checks whether all events can be decoded: `GET /events/check`.
 
 use axum::extract::State;
 use chat_domain::Position;

@@ -1,7 +1,7 @@
-//! The admin API under `/admin/v1`. Its answers are those of the command line with `-o json`.
+//! The admin API under `/admin/v1`. Its responses have the same JSON as the command line with `-o json`.
 //!
-//! Each noun has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]). The logic is in `chat-operations`. All
-//! routes require the admin token.
+//! Each group of routes has a module ([`audit`], [`projections`], [`dead_letters`], [`events`]). The logic is in
+//! `chat-operations`. All routes require the admin token.
 
 #![expect(unused_qualifications, reason = "utoipa's macro repeats the types it is given as paths of its own")]
 
@@ -22,7 +22,7 @@ pub fn router(api: AdminApi) -> OpenApiRouter {
     routes().with_state(api)
 }
 
-/// The OpenAPI document of [`router`], for processes that do not serve it.
+/// The OpenAPI document of [`router`], for processes that do not serve these routes.
 pub fn openapi_document() -> OpenApi {
     routes().into_openapi()
 }

@@ -1,4 +1,4 @@
-//! `GET /projections`
+//! The route that lists the generations of projections: `GET /projections`.
 
 use axum::extract::State;
 use chat_operations::envelope::{Envelope, Report};

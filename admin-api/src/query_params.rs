@@ -4,19 +4,19 @@ use chat_domain::Position;
 use chat_web::Problem;
 pub(crate) use chat_web::extract::malformed_parameter;
 
-/// Parses a whole number from `least` to `most`; `default` if absent.
+/// Parses a whole number from `min` to `max`. Returns `default` if the parameter is absent.
 pub(crate) fn parse_number(
     parameter: &str,
-    given: Option<&str>,
+    text: Option<&str>,
     default: usize,
-    (least, most): (usize, usize),
+    (min, max): (usize, usize),
 ) -> Result<usize, Problem> {
-    let Some(given) = given else { return Ok(default) };
-    let number = given.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {least} to {most}")))
+    let Some(text) = text else { return Ok(default) };
+    let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| malformed_parameter(parameter, &format!("a number from {min} to {max}")))
 }
 
-/// Parses a position, if present.
+/// Parses a position of the log. Returns `None` if the parameter is absent.
 pub(crate) fn parse_position(parameter: &str, text: Option<&str>) -> Result<Option<Position>, Problem> {
     let Some(text) = text else { return Ok(None) };
     text.parse()

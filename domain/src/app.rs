@@ -8,7 +8,7 @@ use crate::{AppName, ChatNumber, Event, EvolveError, Precondition, Version};
 /// The part of an app's state that decisions depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// No AppCreated yet.
+    /// The app was not created.
     #[default]
     Absent,
     /// The app exists.
@@ -25,7 +25,7 @@ pub enum State {
 pub enum Command {
     /// Create the app.
     Create {
-        /// Its name.
+        /// The app's name.
         name: AppName,
     },
     /// Rename the app.
@@ -45,7 +45,7 @@ pub enum Command {
 /// The reason why a command is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Rejection {
-    /// The token is taken.
+    /// An app with the token exists already.
     #[error("the app exists already")]
     AlreadyExists,
     /// No app has the token.

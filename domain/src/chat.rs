@@ -32,7 +32,7 @@ pub enum Command {
     CreateMessage {
         /// The message's number.
         number: MessageNumber,
-        /// Its text.
+        /// The message's text.
         body: MessageBody,
     },
     /// Replace the body of a message.
@@ -72,8 +72,8 @@ pub enum Rejection {
 }
 
 impl State {
-    /// The state of a chat with messages up to `last_message`, none of them edited or deleted. Folding the edits and
-    /// deletions into it gives the full state without reading every message.
+    /// The state of a chat with messages up to `last_message`, before any edit or deletion. Folding the edits and deletions
+    /// into this state gives the full state without reading every message.
     pub fn with_messages(last_message: Option<MessageNumber>) -> Self {
         Self { last_message, changed_messages: BTreeMap::new() }
     }

@@ -2,8 +2,8 @@
 //!
 //! An event is stored as the name of its type, a schema version and a JSON payload. Stored payloads are never changed:
 //! upcasters convert a payload of an older version, one version at a time, to the version that [`Event`] decodes.
-//! `golden/` holds one payload of every version of every type, and a test decodes them all. Operator actions are stored the
-//! same way, see [`crate::operator_action`].
+//! `golden/` holds one payload of every version of every type, and a test decodes them all. Operator actions are stored in
+//! the same way, see [`crate::operator_action`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -144,7 +144,7 @@ impl SchemaVersion {
 /// The reason why a stored event can't be decoded.
 #[derive(Debug, Error)]
 pub enum DecodeError {
-    /// There is no event type of this name.
+    /// No event type has this name.
     #[error("unknown event type")]
     UnknownType,
     /// The event was written by a newer program, or the version is invalid.
@@ -209,12 +209,12 @@ mod tests {
             Upcaster {
                 event_type: "A",
                 from_version: SchemaVersion(3),
-                upcast: |was| json!({ "from_3": was }),
+                upcast: |payload| json!({ "from_3": payload }),
             },
             Upcaster {
                 event_type: "A",
                 from_version: SchemaVersion(1),
-                upcast: |was| json!({ "from_1": was }),
+                upcast: |payload| json!({ "from_1": payload }),
             },
             Upcaster { event_type: "B", from_version: SchemaVersion(1), upcast: |_| json!("not this type") },
         ];

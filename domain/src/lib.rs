@@ -1,4 +1,4 @@
-//! The rules of the chat API, without I/O, async or a clock of their own.
+//! The rules of the chat API. This crate does no I/O, has no async code, and reads no clock.
 //!
 //! A decider checks a command against the state that is folded from one stream, and returns an event:
 //!
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! [`app`] and [`chat`] are the two deciders. [`event`] defines the events and their stored form, and [`stream`] the streams
-//! that hold them. [`operator_action`] defines the events of operators. The other modules hold types that can't hold an
+//! that hold them. [`operator_action`] defines the events of operators. The other modules define types that can't hold an
 //! invalid value.
 
 pub mod app;

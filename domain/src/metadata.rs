@@ -14,7 +14,7 @@ pub struct Actor {
     /// The operator's name; `None` for actors of other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The client's network address; `None` for actors without one, such as the system.
+    /// The client's network address; `None` for actors without an address, such as the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The client's `User-Agent`, truncated to [`Actor::MAX_USER_AGENT_CHARS`] characters.
@@ -51,7 +51,8 @@ pub struct Metadata {
     pub command: String,
     /// The actor who sent the command.
     pub actor: Actor,
-    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id without this header.
+    /// The trace that the command belongs to: the trace id of `traceparent`, or the request's id if it has no
+    /// such header.
     pub correlation_id: String,
     /// The direct cause of the event: the id of the request with the command.
     pub causation_id: String,

@@ -11,7 +11,7 @@ use thiserror::Error;
 #[error("a number is a whole number from 1 to {}", i64::MAX)]
 pub struct InvalidNumber;
 
-macro_rules! number {
+macro_rules! define_number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ macro_rules! number {
                 self.0.get()
             }
 
-            /// The number that follows `last`, or the first one if there is none.
+            /// The number that follows `last`, or the first number if `last` is `None`.
             pub fn next_after(last: Option<Self>) -> Self {
                 last.map_or(Self::FIRST, |last| Self(last.0.saturating_add(1)))
             }
@@ -67,11 +67,11 @@ macro_rules! number {
     };
 }
 
-number! {
+define_number! {
     /// The number of a chat in its app.
     ChatNumber
 }
-number! {
+define_number! {
     /// The number of a message in its chat.
     MessageNumber
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The position of an event in the whole log. Positions rise in commit order: no event is ever added before a position that
-/// a reader has seen. Positions need not be consecutive.
+/// a reader has read. Positions need not be consecutive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
@@ -63,7 +63,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The last revision that an append expects of its stream; any other is a conflict.
+/// The revision that an append expects its stream to end with. If the stream ends with another revision, the append is a
+/// conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExpectedRevision {
     /// The stream has no event yet.
@@ -73,7 +74,7 @@ pub enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// Expects `last` as the revision of the last event.
+    /// Expects `last` as the revision of the stream's last event.
     pub fn from_last_revision(last: Option<Revision>) -> Self {
         last.map_or(Self::NoStream, Self::Exact)
     }

@@ -47,6 +47,6 @@ impl Generation {
 pub struct ProjectionGeneration {
     /// The projection.
     pub projection: ProjectionName,
-    /// The generation of it.
+    /// The generation of the projection.
     pub generation: Generation,
 }

@@ -19,7 +19,7 @@ pub enum InvalidText {
     Nul,
 }
 
-fn check(text: &str, too_long: bool) -> Result<(), InvalidText> {
+fn check_text(text: &str, too_long: bool) -> Result<(), InvalidText> {
     if too_long {
         return Err(InvalidText::TooLong);
     }
@@ -32,7 +32,7 @@ fn check(text: &str, too_long: bool) -> Result<(), InvalidText> {
     Ok(())
 }
 
-macro_rules! text {
+macro_rules! define_text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,11 +73,11 @@ macro_rules! text {
     };
 }
 
-text! {
+define_text! {
     /// An app's name: 1 to 255 characters, not blank, without a NUL.
     AppName
 }
-text! {
+define_text! {
     /// A message's text: 1 to 65,536 bytes, not blank, without a NUL. `Debug` shows only its length.
     MessageBody
 }
@@ -89,7 +89,7 @@ impl AppName {
 
     /// Returns the text as a name, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
-        check(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
+        check_text(&text, text.chars().nth(Self::MAX_CHARS).is_some())?;
         Ok(Self(text))
     }
 }
@@ -101,7 +101,7 @@ impl MessageBody {
 
     /// Returns the text as a message body, if it is valid.
     pub fn parse(text: String) -> Result<Self, InvalidText> {
-        check(&text, text.len() > Self::MAX_BYTES)?;
+        check_text(&text, text.len() > Self::MAX_BYTES)?;
         Ok(Self(text))
     }
 }

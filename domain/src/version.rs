@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The version of a resource: for an app or a chat, the number of events in its stream; for a message, the number of its own
-/// events. It derives from the log alone, so commands and queries agree on it.
+/// events. The version depends only on the log, so it is the same for commands and queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
@@ -39,7 +39,7 @@ pub enum Precondition {
     Unconditional,
     /// `If-Match: *`: the resource exists. Deciders reject changes of missing resources in any case.
     Exists,
-    /// The version is one of these. An empty list never holds: no entity tag of the client was valid.
+    /// The version is one of these. An empty list, from a request without a valid entity tag, never holds.
     AnyOf(Vec<Version>),
 }
 

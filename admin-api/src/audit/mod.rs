@@ -1,4 +1,4 @@
-//! Audit endpoints.
+//! The audit routes: events, traces, counts, tails, and the histories of apps, chats and messages.
 
 mod events;
 mod filter;

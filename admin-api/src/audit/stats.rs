@@ -1,4 +1,4 @@
-//! `GET /audit/stats`
+//! The route that counts events: `GET /audit/stats`.
 
 use axum::extract::State;
 use chat_operations::audit::{Stats, stats};

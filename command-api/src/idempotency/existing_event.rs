@@ -20,6 +20,7 @@ pub(crate) struct ExistingEventQuery {
     /// The first use of the key to search for, counted from 0. Earlier uses have expired.
     pub(crate) generation: u32,
     pub(crate) stream: Arc<str>,
+    /// The earliest time at which the command may have been executed.
     pub(crate) not_before: Timestamp,
     pub(crate) key_retention: Duration,
     pub(crate) now: Timestamp,
@@ -27,7 +28,7 @@ pub(crate) struct ExistingEventQuery {
 
 /// The result of an [`ExistingEventQuery`].
 pub(crate) enum ExistingEvent {
-    /// The log has no event of an unexpired use of the key. A new event gets the id of this use.
+    /// The log has no event of an unexpired use of the key. A new event gets the id of the use `generation`.
     Absent {
         generation: u32,
     },

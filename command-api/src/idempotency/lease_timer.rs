@@ -23,7 +23,8 @@ pub(crate) struct ClockReading {
 }
 
 impl ClockReading {
-    /// Reads both clocks. Call it before the request to the store, so that the lease never seems longer than it is.
+    /// Reads both clocks. Must be called before the request to the store, so that the lease is never measured as longer than
+    /// in the store.
     pub(crate) fn now() -> Self {
         Self { monotonic: Instant::now(), time_of_day: SystemTime::now() }
     }
@@ -82,7 +83,10 @@ mod tests {
         let (short, long) = (Duration::from_secs(40), Duration::from_secs(55));
         assert!(lease_is_valid(short, short));
         assert!(!lease_is_valid(long, short), "the last eighth of the lease counts as expired");
-        assert!(!lease_is_valid(short, long), "the machine was suspended");
+        assert!(
+            !lease_is_valid(short, long),
+            "a lease is invalid if the monotonic clock stopped while the machine was suspended"
+        );
     }
 
     #[test]
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn a_renewal_does_not_revive_an_expired_lease() {
         let expired = Duration::from_secs(55);
-        // The monotonic clock of a machine that has just started does not reach back so far.
+        // On a machine that has just started, the monotonic clock cannot represent an instant so long ago.
         let Some(started) = reading_ago(expired, expired) else { return };
         let lease = LeaseTimer::new(started, MINUTE);
         lease.record_renewal(ClockReading::now());

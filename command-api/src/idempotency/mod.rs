@@ -1,7 +1,7 @@
-//! Appending the event of a command with an idempotency key once, however often and through whichever process the command
-//! is sent.
+//! Commands with idempotency keys: the log gets one event for each key, even if a client sends the command repeatedly and
+//! to several processes.
 //!
-//! The event's id derives from the key. `ReservedKey` decides when the event may be appended without searching for it
+//! The event's id is derived from the key. `ReservedKey` decides when the event may be appended without searching for it
 //! first, `ExistingEventQuery` searches for it, and `LeaseTimer` measures how long the reservation is valid.
 
 mod existing_event;

@@ -32,7 +32,7 @@ pub(super) fn consistency_token_header(service: &CommandService, outcome: &Comma
     [(CONSISTENCY_TOKEN, service.consistency_token(outcome.position).into())]
 }
 
-/// A 201 response, with the location of the new resource below the collection that the request named.
+/// Returns a 201 response. Its `Location` is the path of the request, which names the collection, followed by `member`.
 pub(super) fn created_response(
     service: &CommandService,
     collection: &OriginalUri,

@@ -62,13 +62,13 @@ impl Writer {
                 rewinds.extend(self.complete_append(decided, outcome));
             }
         }
-        // Last and concurrently, so that slow counters do not delay the replies.
+        // The counters are rewound last and concurrently, so that slow counters do not delay the replies.
         join_all(rewinds.into_iter().map(|rewind| self.rewind_counter(rewind))).await;
     }
 
     /// Reserves numbers for each stream that creates something, in one round trip. If a stream's numbers do not follow
-    /// its log directly, the stream waits for the owner of the numbers before them. After a timeout, the numbers continue
-    /// from the log.
+    /// its last event directly, the stream waits for the events of the numbers in between, which another writer may have
+    /// reserved. After a timeout, the numbers continue from the log.
     async fn reserve_numbers(
         &mut self,
         ready: Vec<(StreamCommands, ObservedState)>,
@@ -77,15 +77,15 @@ impl Writer {
         let mut reserving = Vec::new();
         let mut numbered = Vec::with_capacity(ready.len());
         for (mut commands, observed) in ready {
-            let creates =
+            let creation_count =
                 commands.requests.iter().filter(|request| request.command.takes_number()).count() as u64;
             let next = observed.state.next_number();
             commands.numbers =
-                commands.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creates);
-            if creates > 0 && commands.numbers.is_none() && observed.state.can_reserve_numbers() {
+                commands.numbers.filter(|numbers| numbers.first >= next && numbers.count >= creation_count);
+            if creation_count > 0 && commands.numbers.is_none() && observed.state.can_reserve_numbers() {
                 reservation_requests.push(ReservationRequest {
                     key: counter_key(&commands.stream),
-                    count: creates,
+                    count: creation_count,
                     floor: next - 1,
                 });
                 reserving.push((commands, observed));
@@ -116,8 +116,9 @@ impl Writer {
         }
         let mut in_sequence = Vec::with_capacity(numbered.len());
         for (commands, observed) in numbered {
-            let ahead = commands.numbers.is_some_and(|numbers| numbers.first > observed.state.next_number());
-            if ahead && !commands.waited_for_predecessor {
+            let is_ahead =
+                commands.numbers.is_some_and(|numbers| numbers.first > observed.state.next_number());
+            if is_ahead && !commands.waited_for_predecessor {
                 self.start_loading(commands);
             } else {
                 in_sequence.push((commands, observed));
@@ -131,8 +132,8 @@ impl Writer {
     fn decide(&mut self, mut commands: StreamCommands, observed: ObservedState) -> Option<DecidedStream> {
         let expected = observed.state.expected_revision();
         self.defer_duplicate_keys(&mut commands);
-        // From here on the append expects this end of the stream. That, not the speed of the append, excludes an owner
-        // who takes a key over after this moment.
+        // The append of these commands expects the revision of this state. If another owner takes over a key after this
+        // check and appends first, the append of these commands is a conflict, even if it arrives much later.
         if !commands.requests.iter().all(|request| request.may_append_after(expected)) {
             commands.cached_state = Some(observed.state);
             self.retry(commands);
@@ -268,11 +269,11 @@ impl Writer {
         let counter_was_ahead =
             decided.numbers.is_some_and(|numbers| numbers.first > decided.last_number + 1);
         if counter_was_ahead {
-            tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log; its numbers continue from the log again");
+            tracing::info!(stream = ?decided.stream, last, "a counter was ahead of the log and was corrected; numbers continue from the log");
             metrics::counter!("counter_repairs_total").increment(1);
         }
-        let unused = decided.numbers.is_some_and(|numbers| numbers.last() > last);
-        let rewind = if unused { decided.rewind_to(last) } else { None };
+        let has_unused_numbers = decided.numbers.is_some_and(|numbers| numbers.last() > last);
+        let rewind = if has_unused_numbers { decided.rewind_to(last) } else { None };
         for (request, decision) in decided.decisions {
             match decision {
                 Decision::Event(event) => {

@@ -1,4 +1,4 @@
-//! Commands in the writer's queue, alone and grouped by stream.
+//! Commands in the writer's queue, single and grouped by stream.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl CommandRequest {
         self.reserved_key.as_ref().is_none_or(ReservedKey::can_skip_search)
     }
 
-    /// Whether the command's event may be appended to a stream with this end.
+    /// Whether the command's event may be appended to its stream after the revision `end`.
     pub(super) fn may_append_after(&self, end: ExpectedRevision) -> bool {
         self.reserved_key.as_ref().is_none_or(|key| key.may_append_after(end))
     }
@@ -51,8 +51,8 @@ impl CommandRequest {
         Some(key.existing_event_query(&self.command.stream(), now))
     }
 
-    /// Replies with the replay if the command's event exists; returns the request if its event is absent from the stream
-    /// up to `end`, or if no search was needed.
+    /// Replies with the outcome of the existing event, if the search found one. Otherwise returns the request: the stream
+    /// has no event of the command up to `end`, or no search was needed.
     pub(super) fn reply_if_already_executed(
         mut self,
         existing_event: Option<ExistingEvent>,
@@ -95,7 +95,7 @@ pub(super) struct StreamCommands {
     /// Numbers that were reserved for the requests before the stream was loaded again. There may be more numbers than
     /// requests, because some requests may have been answered since.
     pub(super) numbers: Option<NumberRange>,
-    /// Whether the stream has already been reloaded to wait for the numbers before these.
+    /// Whether the stream was already loaded again to wait for the events of the preceding numbers.
     pub(super) waited_for_predecessor: bool,
     /// The state from the cache, to be reused if the stream has not changed since.
     pub(super) cached_state: Option<StreamState>,

@@ -11,11 +11,11 @@ use chat_ports::event_store::EventStore;
 pub struct WriterConfig {
     /// The log.
     pub event_store: Arc<dyn EventStore>,
-    /// The counters that assign numbers to chats and messages.
+    /// The counters that propose the numbers of new chats and messages.
     pub counters: Arc<dyn Counters>,
     /// The clock that stamps events.
     pub clock: fn() -> Timestamp,
-    /// The number of unanswered commands; a command beyond it fails with [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
+    /// The maximal number of unanswered commands. A further command fails with [`CommandError::Overloaded`](crate::command::CommandError::Overloaded).
     pub queue_capacity: usize,
     /// The size of the cache of stream states, in bytes.
     pub cache_bytes: u64,

@@ -12,7 +12,7 @@ use crate::command::{Command, Rejection};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StreamState {
     pub(super) last_revision: Option<Revision>,
-    /// The position of the last event, or of one of the same append.
+    /// The position of the last event, or of another event of the same append.
     pub(super) position: Position,
     pub(super) aggregate: AggregateState,
 }
@@ -62,7 +62,7 @@ impl StreamState {
         }
     }
 
-    /// Whether numbers may be reserved: not for an app that does not exist.
+    /// Whether numbers may be reserved; false if the app does not exist.
     pub(super) fn can_reserve_numbers(&self) -> bool {
         !matches!(self.aggregate, AggregateState::App(app::State::Absent))
     }
@@ -85,7 +85,7 @@ impl StreamState {
             }
             (AggregateState::App(app), Command::CreateChat { .. }) => {
                 let number = ChatNumber::try_from(number).map_err(out_of_order);
-                // Without an app, no number was reserved. Any number leads to the rejection that there is no app.
+                // No number is reserved for an absent app, and the app rejects the command with any number.
                 let number = if self.can_reserve_numbers() { number? } else { ChatNumber::FIRST };
                 Ok(app::decide(app, app::Command::CreateChat { number })?)
             }
@@ -100,7 +100,7 @@ impl StreamState {
             (AggregateState::Chat(chat, _), Command::DeleteMessage { message, .. }) => {
                 Ok(chat::decide(chat, chat::Command::DeleteMessage { number: message })?)
             }
-            // Unreachable: a command is decided on the stream that it names.
+            // Unreachable: a command is decided on its own stream.
             (AggregateState::App(_), _) => Err(Rejection::ChatNotFound),
             (AggregateState::Chat(..), _) => Err(Rejection::AppNotFound),
         }

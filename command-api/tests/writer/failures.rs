@@ -1,4 +1,4 @@
-//! A log that fails: clients get the right error, and no event is lost, duplicated or renumbered.
+//! The writer on a failing log: clients get the right error, and no event is lost, duplicated or renumbered.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ async fn reports_a_lost_response_as_unknown_and_does_not_reuse_its_number() {
     let unknown = writer.create_message(app, chat).await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     log.inject_always(AppendFault::None);
-    // The append did arrive, so number 1 is taken.
+    // The append was stored, so number 1 is in use.
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
 }
 
@@ -70,7 +70,7 @@ async fn rejects_a_command_beyond_the_queue_capacity_at_once() {
         writer.create_chat(app).await
     };
     tokio::select! {
-        _ = waiting => panic!("the appends never return"),
+        _ = waiting => panic!("the appends should not return"),
         refused = third => assert!(matches!(refused, Err(CommandError::Overloaded)), "{refused:?}"),
     }
 }

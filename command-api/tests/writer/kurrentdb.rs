@@ -1,4 +1,4 @@
-//! Writers on a KurrentDB with faults, played by a fake server.
+//! Writers on a fake KurrentDB that injects faults.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use futures::future::join_all;
 
 use crate::test_log::{Client, writer_on};
 
-async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
+async fn open_log(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     let url = KurrentDbUrl::parse(&server.url()).unwrap();
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
 
-fn counters() -> Arc<dyn Counters> {
+fn new_counters() -> Arc<dyn Counters> {
     Arc::new(InProcessCounters::default())
 }
 
-/// The events of a stream, read without faults.
-async fn events_of(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
+/// Reads the events of a stream. The server should inject no faults.
+async fn read_stream_events(log: &dyn EventStore, stream: StreamId) -> Vec<RecordedEvent> {
     let (mut events, mut after) = (Vec::new(), Position::START);
     loop {
-        let more = log.read_all(after, 1_000).await.unwrap();
-        let Some(last) = more.last() else { return events };
+        let batch = log.read_all(after, 1_000).await.unwrap();
+        let Some(last) = batch.last() else { return events };
         after = last.position;
-        events.extend(more.into_iter().filter(|event| *event.stream == *stream.to_string()));
+        events.extend(batch.into_iter().filter(|event| *event.stream == *stream.to_string()));
     }
 }
 
@@ -55,11 +55,11 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
     const ROUNDS: usize = 20;
     const MESSAGES_PER_ROUND: usize = 12;
     let server = FakeKurrentDb::start().unwrap();
-    let shared = counters();
+    let shared_counters = new_counters();
     let writers = [
-        writer_on(open(&server).await, Arc::clone(&shared)),
-        writer_on(open(&server).await, shared),
-        writer_on(open(&server).await, counters()),
+        writer_on(open_log(&server).await, Arc::clone(&shared_counters)),
+        writer_on(open_log(&server).await, shared_counters),
+        writer_on(open_log(&server).await, new_counters()),
     ];
     let app = writers[0].create_app().await;
     let chats = [writers[0].create_chat(app).await.unwrap(), writers[1].create_chat(app).await.unwrap()];
@@ -87,9 +87,9 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
         }
     }
     server.set_fault_plan(FaultPlan::default());
-    let log = open(&server).await;
+    let log = open_log(&server).await;
     for (chat, acknowledged) in chats.into_iter().zip(acknowledged) {
-        let stored = message_numbers(&events_of(&*log, StreamId::Chat(app, chat)).await);
+        let stored = message_numbers(&read_stream_events(&*log, StreamId::Chat(app, chat)).await);
         assert_eq!(stored, (1..=stored.len() as u64).collect::<Vec<_>>());
         let distinct: BTreeSet<u64> = acknowledged.iter().copied().collect();
         assert_eq!(distinct.len(), acknowledged.len(), "a number was acknowledged twice");
@@ -100,15 +100,15 @@ async fn each_acknowledged_number_is_one_event_despite_server_faults() {
     }
     // Appends are retried until they are answered, so hardly any command fails.
     let sent = ROUNDS * MESSAGES_PER_ROUND * chats.len();
-    assert!(failed * 20 < sent, "{failed} of {sent} failed");
+    assert!(failed * 20 < sent, "{failed} of {sent} commands failed");
 }
 
 #[tokio::test]
 async fn splits_large_messages_to_one_chat_into_appends_that_the_server_accepts() {
     const MESSAGES: u64 = 40;
     let server = FakeKurrentDb::start().unwrap();
-    let log = open(&server).await;
-    let writer = writer_on(Arc::clone(&log), counters());
+    let log = open_log(&server).await;
+    let writer = writer_on(Arc::clone(&log), new_counters());
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -116,6 +116,6 @@ async fn splits_large_messages_to_one_chat_into_appends_that_the_server_accepts(
     let create = |body| writer.send(Command::CreateMessage { app, chat, body });
     let outcomes = join_all((0..MESSAGES).map(|_| create(body.clone()))).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    let stored = message_numbers(&events_of(&*log, StreamId::Chat(app, chat)).await);
+    let stored = message_numbers(&read_stream_events(&*log, StreamId::Chat(app, chat)).await);
     assert_eq!(stored, (1..=MESSAGES + 1).collect::<Vec<_>>());
 }

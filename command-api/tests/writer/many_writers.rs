@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use crate::test_log::{Client, TestLog, rejection_name, writer_on};
 
-async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
+async fn create_messages(writers: &[Client], app: AppToken, chat: ChatNumber, count: usize) -> BTreeSet<u64> {
     let creates = (0..count).map(|index| writers[index % writers.len()].create_message(app, chat));
     join_all(creates).await.into_iter().map(Result::unwrap).collect()
 }
@@ -23,7 +23,7 @@ async fn writers_with_shared_counters_share_a_chat() {
     let writers = [test_log.writer(), writer_on(test_log.another_handle(), counters)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
-    assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
+    assert_eq!(create_messages(&writers, app, chat, 200).await, (1..=200).collect());
     assert_eq!(test_log.events().await.len(), 202);
 }
 
@@ -41,11 +41,11 @@ async fn finds_an_app_that_another_writer_created_after_the_first_search() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_with_separate_counters_share_a_chat() {
     let test_log = TestLog::new();
-    let own = Arc::new(InProcessCounters::default());
-    let writers = [test_log.writer(), writer_on(test_log.another_handle(), own)];
+    let separate_counters = Arc::new(InProcessCounters::default());
+    let writers = [test_log.writer(), writer_on(test_log.another_handle(), separate_counters)];
     let app = writers[0].create_app().await;
     let chat = writers[1].create_chat(app).await.unwrap();
-    assert_eq!(fill(&writers, app, chat, 200).await, (1..=200).collect());
+    assert_eq!(create_messages(&writers, app, chat, 200).await, (1..=200).collect());
     let chats: BTreeSet<u64> = join_all((0..100).map(|index| writers[index % 2].create_chat(app)))
         .await
         .into_iter()
@@ -67,8 +67,12 @@ async fn reuses_the_numbers_of_a_dead_writer() {
 
     let started = Instant::now();
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 2);
-    assert!(started.elapsed() < Duration::from_secs(1), "waited {:?} for a dead writer", started.elapsed());
-    // The counter was rewound to the log, so the next number is the right one.
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "the writer waited {:?} for a dead writer",
+        started.elapsed()
+    );
+    // The counter was rewound to the log, so the next reserved number follows the last event.
     let next = test_log.counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     assert_eq!(next, [3]);
 }
@@ -76,14 +80,15 @@ async fn reuses_the_numbers_of_a_dead_writer() {
 #[tokio::test]
 async fn waits_for_the_append_of_the_number_before_its_own() {
     let test_log = TestLog::new();
-    let (slow, fast) = (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
-    let predecessor = writer_on(test_log.another_handle(), slow);
+    let (predecessor_counters, writer_counters) =
+        (Arc::new(InProcessCounters::default()), Arc::clone(&test_log.counters));
+    let predecessor = writer_on(test_log.another_handle(), predecessor_counters);
     let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     // Number 1 is reserved. The predecessor appends it while the writer waits with number 2.
     let key = CounterKey::Messages(app, chat);
-    fast.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
+    writer_counters.reserve(&[ReservationRequest { key, count: 1, floor: 0 }]).await.unwrap();
     let late = async {
         tokio::task::yield_now().await;
         predecessor.create_message(app, chat).await
@@ -98,17 +103,17 @@ async fn counters_that_lost_their_data_continue_from_the_log() {
     let writer = test_log.writer();
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
-    fill(&[writer], app, chat, 10).await;
-    let empty = Arc::new(InProcessCounters::default());
-    let writer = writer_on(Arc::clone(&test_log.log), Arc::clone(&empty) as Arc<dyn Counters>);
+    create_messages(&[writer], app, chat, 10).await;
+    let empty_counters = Arc::new(InProcessCounters::default());
+    let writer = writer_on(Arc::clone(&test_log.log), Arc::clone(&empty_counters) as Arc<dyn Counters>);
     assert_eq!(writer.create_message(app, chat).await.unwrap(), 11);
 }
 
 #[tokio::test]
 async fn accepts_a_command_that_another_writer_has_just_made_valid() {
     let test_log = TestLog::new();
-    let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
+    let separate_counters = Arc::new(InProcessCounters::default());
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), separate_counters));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -130,8 +135,8 @@ async fn accepts_a_command_that_another_writer_has_just_made_valid() {
 #[tokio::test]
 async fn rejects_a_command_that_another_writer_has_just_made_invalid() {
     let test_log = TestLog::new();
-    let own = Arc::new(InProcessCounters::default());
-    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), own));
+    let separate_counters = Arc::new(InProcessCounters::default());
+    let (writer, other) = (test_log.writer(), writer_on(test_log.another_handle(), separate_counters));
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();

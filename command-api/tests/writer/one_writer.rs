@@ -108,10 +108,10 @@ async fn rejects_a_stale_version() {
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
-    let at = |version| Precondition::AnyOf(vec![Version::new(version)]);
-    writer.edit(app, chat, 1, at(1)).await.unwrap();
-    assert_eq!(rejection_name(writer.edit(app, chat, 1, at(1)).await), "PreconditionFailed");
-    writer.edit(app, chat, 1, at(2)).await.unwrap();
+    let at_version = |version| Precondition::AnyOf(vec![Version::new(version)]);
+    writer.edit(app, chat, 1, at_version(1)).await.unwrap();
+    assert_eq!(rejection_name(writer.edit(app, chat, 1, at_version(1)).await), "PreconditionFailed");
+    writer.edit(app, chat, 1, at_version(2)).await.unwrap();
     writer.edit(app, chat, 1, Precondition::Exists).await.unwrap();
 
     let rename = |precondition| {
@@ -119,8 +119,8 @@ async fn rejects_a_stale_version() {
         writer.send(Command::RenameApp { app, name, precondition })
     };
     // The app's stream holds AppCreated and ChatCreated.
-    assert_eq!(rejection_name(rename(at(1)).await), "PreconditionFailed");
-    rename(at(2)).await.unwrap();
+    assert_eq!(rejection_name(rename(at_version(1)).await), "PreconditionFailed");
+    rename(at_version(2)).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,16 +17,22 @@ use crate::test_log::{Client, TestLog, writer_on};
 /// The pause of a client after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A writer with its own Redis connection and its own handle on the log, as in a separate process.
-async fn writer(test_log: &TestLog, redis: &Redis) -> Client {
+/// Starts a writer with a separate Redis connection and a separate handle on the log, as in another process.
+async fn start_writer(test_log: &TestLog, redis: &Redis) -> Client {
     let url: RedisUrl = redis.url().parse().unwrap();
     let log = test_log.another_handle();
     let counters = RedisCounters::new(RedisConnection::open(&url).unwrap(), log.log_id().await.unwrap());
     writer_on(log, Arc::new(counters))
 }
 
-/// Concurrent clients that each create messages in sequence, and retry while the counters are unavailable.
-async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, done: &AtomicUsize) -> Vec<u64> {
+/// Creates messages with concurrent clients. Each client creates its messages in sequence, and retries while the counters
+/// are unavailable.
+async fn create_messages(
+    writers: &[Client],
+    app: AppToken,
+    chat: ChatNumber,
+    created_count: &AtomicUsize,
+) -> Vec<u64> {
     const CLIENTS: usize = 12;
     const MESSAGES: usize = 100;
     let client = async |writer: Client| {
@@ -35,7 +41,7 @@ async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, done: &Atomic
             match writer.create_message(app, chat).await {
                 Ok(number) => {
                     numbers.push(number);
-                    done.fetch_add(1, Ordering::Relaxed);
+                    created_count.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(CommandError::CountersUnavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => panic!("{error:?}"),
@@ -47,12 +53,16 @@ async fn fill(writers: &[Client], app: AppToken, chat: ChatNumber, done: &Atomic
     join_all(clients).await.concat()
 }
 
-/// Makes Redis lose its data repeatedly, after each further 200 messages.
-async fn lose_data_repeatedly(redis: &mut Redis, done: &AtomicUsize, lose_data: impl Fn(&mut Redis)) {
+/// Makes Redis lose its data after every 200 messages.
+async fn lose_data_repeatedly(
+    redis: &mut Redis,
+    created_count: &AtomicUsize,
+    lose_data: impl Fn(&mut Redis),
+) {
     const TIMES: usize = 8;
     const MESSAGES: usize = 200;
     for time in 1..=TIMES {
-        while done.load(Ordering::Relaxed) < time * MESSAGES {
+        while created_count.load(Ordering::Relaxed) < time * MESSAGES {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::task::block_in_place(|| lose_data(redis));
@@ -62,19 +72,22 @@ async fn lose_data_repeatedly(redis: &mut Redis, done: &AtomicUsize, lose_data: 
 async fn writers_share_chats_while_redis_loses_data(lose_data: impl Fn(&mut Redis)) {
     let test_log = TestLog::new();
     let mut redis = Redis::start().unwrap();
-    let writers =
-        [writer(&test_log, &redis).await, writer(&test_log, &redis).await, writer(&test_log, &redis).await];
+    let writers = [
+        start_writer(&test_log, &redis).await,
+        start_writer(&test_log, &redis).await,
+        start_writer(&test_log, &redis).await,
+    ];
     let app = writers[0].create_app().await;
     let chats = [writers[1].create_chat(app).await.unwrap(), writers[2].create_chat(app).await.unwrap()];
-    let done = AtomicUsize::new(0);
-    let filled = join_all(chats.map(|chat| fill(&writers, app, chat, &done)));
-    let all = join(filled, lose_data_repeatedly(&mut redis, &done, lose_data));
-    let (numbers, ()) = tokio::time::timeout(Duration::from_mins(1), all).await.unwrap();
+    let created_count = AtomicUsize::new(0);
+    let filled = join_all(chats.map(|chat| create_messages(&writers, app, chat, &created_count)));
+    let filled_despite_losses = join(filled, lose_data_repeatedly(&mut redis, &created_count, lose_data));
+    let (numbers, ()) = tokio::time::timeout(Duration::from_mins(1), filled_despite_losses).await.unwrap();
     for numbers in numbers {
         let last = numbers.len() as u64;
         assert_eq!(numbers.into_iter().collect::<BTreeSet<u64>>(), (1..=last).collect());
     }
-    assert_eq!(test_log.events().await.len(), 3 + done.into_inner());
+    assert_eq!(test_log.events().await.len(), 3 + created_count.into_inner());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,11 +101,11 @@ async fn numbers_have_no_gaps_or_duplicates_while_redis_is_restarted_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_redis_delays_no_command_by_a_second_and_no_edit_at_all() {
+async fn creations_fail_within_a_second_and_edits_succeed_while_redis_is_paused() {
     const MAX_WAIT: Duration = Duration::from_secs(1);
     let test_log = TestLog::new();
     let redis = Redis::start().unwrap();
-    let writer = writer(&test_log, &redis).await;
+    let writer = start_writer(&test_log, &redis).await;
     let app = writer.create_app().await;
     let chat = writer.create_chat(app).await.unwrap();
     writer.create_message(app, chat).await.unwrap();
@@ -105,13 +118,13 @@ async fn a_paused_redis_delays_no_command_by_a_second_and_no_edit_at_all() {
         started.elapsed()
     };
     let waits = join_all((0..20).map(|_| create())).await;
-    assert!(waits.iter().all(|wait| *wait < MAX_WAIT), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait < MAX_WAIT), "a command waited too long: {waits:?}");
     writer.edit(app, chat, 1, Precondition::Unconditional).await.unwrap();
 
     redis.resume().unwrap();
     let resumed = Instant::now();
     while let Err(error) = writer.create_message(app, chat).await {
-        assert!(resumed.elapsed() < MAX_WAIT, "{error:?}");
+        assert!(resumed.elapsed() < MAX_WAIT, "the writer has not recovered: {error:?}");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
     let numbers =

@@ -31,7 +31,7 @@ impl TestLog {
         Self { log, counters: Arc::new(InProcessCounters::default()), folder }
     }
 
-    /// Another handle on the same log, as another process has.
+    /// Opens another handle on the same log, as another process does.
     pub fn another_handle(&self) -> Arc<dyn EventStore> {
         Arc::new(SqliteEventStore::open(&self.folder.path().join("events.db")).unwrap())
     }
@@ -44,16 +44,16 @@ impl TestLog {
         let mut events: Vec<RecordedEvent> = Vec::new();
         loop {
             let after = events.last().map_or(Position::START, |event| event.position);
-            let more = self.log.read_all(after, 10_000).await.unwrap();
-            if more.is_empty() {
+            let batch = self.log.read_all(after, 10_000).await.unwrap();
+            if batch.is_empty() {
                 return events;
             }
-            events.extend(more);
+            events.extend(batch);
         }
     }
 }
 
-/// A client of a writer on this log.
+/// Starts a writer on a log, and returns its client.
 pub fn writer_on(event_store: Arc<dyn EventStore>, counters: Arc<dyn Counters>) -> Client {
     let clock = || Timestamp::from_millis(1_790_000_000_000);
     let config = WriterConfig {
@@ -75,10 +75,10 @@ pub type Outcome = Result<CommandOutcome, CommandError>;
 
 impl Client {
     pub fn new(writer: WriterHandle) -> Self {
-        // The file is created with the first key, and none is sent.
+        // The store creates its file when it reserves the first key, and this client sends no keys.
         let log = LogId(Uuid::nil());
-        let no_keys = SqliteIdempotencyStore::new(Path::new("unused.db"), log).unwrap();
-        Self(CommandService::new(writer, Arc::new(no_keys), log))
+        let idempotency_store = SqliteIdempotencyStore::new(Path::new("unused.db"), log).unwrap();
+        Self(CommandService::new(writer, Arc::new(idempotency_store), log))
     }
 
     pub async fn send(&self, command: Command) -> Outcome {

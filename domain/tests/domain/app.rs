@@ -1,4 +1,4 @@
-//! The decisions on an app.
+//! Tests of the decider of apps.
 
 use chat_domain::app::{Command, Rejection, State};
 use chat_domain::event::{AppCreated, AppRenamed, ChatCreated, MessageCreated};
@@ -18,7 +18,7 @@ fn renamed(to: &str) -> Event {
     AppRenamed { name: name(to) }.into()
 }
 
-fn chat(number: u64) -> Event {
+fn chat_created(number: u64) -> Event {
     ChatCreated { chat_number: chat_number(number) }.into()
 }
 
@@ -55,22 +55,22 @@ fn renames_an_app_repeatedly() {
 
 #[test]
 fn rejects_a_rename_of_a_stale_version() {
-    let past = || [created(), chat(1), renamed("other")];
+    let history = || [created(), chat_created(1), renamed("other")];
     let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
     let stale = Rejection::PreconditionFailed(Version::new(3));
 
-    given(past()).when(rename(versions(&[2]))).then_rejected(stale.clone());
-    given(past()).when(rename(versions(&[4]))).then_rejected(stale.clone());
-    given(past()).when(rename(versions(&[]))).then_rejected(stale);
-    given(past()).when(rename(versions(&[3]))).then(renamed("second"));
-    given(past()).when(rename(versions(&[1, 3]))).then(renamed("second"));
-    given(past()).when(rename(Precondition::Exists)).then(renamed("second"));
+    given(history()).when(rename(versions(&[2]))).then_rejected(stale.clone());
+    given(history()).when(rename(versions(&[4]))).then_rejected(stale.clone());
+    given(history()).when(rename(versions(&[]))).then_rejected(stale);
+    given(history()).when(rename(versions(&[3]))).then(renamed("second"));
+    given(history()).when(rename(versions(&[1, 3]))).then(renamed("second"));
+    given(history()).when(rename(Precondition::Exists)).then(renamed("second"));
 }
 
 #[test]
 fn numbers_chats_from_one_without_gaps() {
-    given([created()]).when(create_chat(1)).then(chat(1));
-    given([created(), chat(1), renamed("x")]).when(create_chat(2)).then(chat(2));
+    given([created()]).when(create_chat(1)).then(chat_created(1));
+    given([created(), chat_created(1), renamed("x")]).when(create_chat(2)).then(chat_created(2));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn rejects_a_chat_number_out_of_order_and_reports_the_next_one() {
     }
     for taken_or_ahead in [1, 2, 4] {
         let next = chat_number(3);
-        given([created(), chat(1), chat(2)])
+        given([created(), chat_created(1), chat_created(2)])
             .when(create_chat(taken_or_ahead))
             .then_rejected(Rejection::NumberOutOfOrder { next });
     }
@@ -89,7 +89,7 @@ fn rejects_a_chat_number_out_of_order_and_reports_the_next_one() {
 
 #[test]
 fn an_app_has_the_chats_up_to_the_last_number() {
-    let state = given([created(), chat(1), chat(2)]).state();
+    let state = given([created(), chat_created(1), chat_created(2)]).state();
     assert!(state.has_chat(chat_number(1)));
     assert!(state.has_chat(chat_number(2)));
     assert!(!state.has_chat(chat_number(3)));
@@ -100,7 +100,7 @@ fn an_app_has_the_chats_up_to_the_last_number() {
 
 #[test]
 fn rejects_a_stream_that_does_not_start_with_app_created() {
-    for first in [renamed("x"), chat(1)] {
+    for first in [renamed("x"), chat_created(1)] {
         let reason = "the app was not created";
         let event = first.event_type();
         assert_eq!(App::fold(&[first]), Err(EvolveError { event, reason }));
@@ -112,13 +112,13 @@ fn rejects_events_that_do_not_follow_from_the_state() {
     let message = || MessageCreated { message_number: message_number(1), body: body("x") }.into();
     let broken: [(&[Event], &str); 5] = [
         (&[created(), created()], "AppCreated"),
-        (&[created(), chat(2)], "ChatCreated"),
-        (&[created(), chat(1), chat(1)], "ChatCreated"),
-        (&[created(), chat(1), chat(3)], "ChatCreated"),
+        (&[created(), chat_created(2)], "ChatCreated"),
+        (&[created(), chat_created(1), chat_created(1)], "ChatCreated"),
+        (&[created(), chat_created(1), chat_created(3)], "ChatCreated"),
         (&[created(), message()], "MessageCreated"),
     ];
     for (events, event_type) in broken {
-        let error = App::fold(events).expect_err("it must not fold");
+        let error = App::fold(events).expect_err("the events should not fold");
         assert_eq!(error.event, event_type);
     }
 }

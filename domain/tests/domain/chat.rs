@@ -1,4 +1,4 @@
-//! The decisions on a chat.
+//! Tests of the decider of chats.
 
 use chat_domain::chat::{Command, Rejection};
 use chat_domain::event::{ChatCreated, MessageCreated, MessageDeleted, MessageEdited};
@@ -96,17 +96,17 @@ fn deletes_a_message_only_once() {
 
 #[test]
 fn rejects_an_edit_of_a_stale_version() {
-    let past = || [created(1), edited(1), created(2), edited(2), edited(2)];
+    let history = || [created(1), edited(1), created(2), edited(2), edited(2)];
     let versions = |list: &[u64]| Precondition::AnyOf(list.iter().copied().map(Version::new).collect());
     let stale = |version| Rejection::PreconditionFailed(Version::new(version));
 
-    given(past()).when(edit_if(1, versions(&[1]))).then_rejected(stale(2));
-    given(past()).when(edit_if(1, versions(&[3]))).then_rejected(stale(2));
-    given(past()).when(edit_if(1, versions(&[]))).then_rejected(stale(2));
-    given(past()).when(edit_if(2, versions(&[2]))).then_rejected(stale(3));
-    given(past()).when(edit_if(1, versions(&[2]))).then(edited(1));
-    given(past()).when(edit_if(2, versions(&[1, 3]))).then(edited(2));
-    given(past()).when(edit_if(2, Precondition::Exists)).then(edited(2));
+    given(history()).when(edit_if(1, versions(&[1]))).then_rejected(stale(2));
+    given(history()).when(edit_if(1, versions(&[3]))).then_rejected(stale(2));
+    given(history()).when(edit_if(1, versions(&[]))).then_rejected(stale(2));
+    given(history()).when(edit_if(2, versions(&[2]))).then_rejected(stale(3));
+    given(history()).when(edit_if(1, versions(&[2]))).then(edited(1));
+    given(history()).when(edit_if(2, versions(&[1, 3]))).then(edited(2));
+    given(history()).when(edit_if(2, Precondition::Exists)).then(edited(2));
     given([created(1)]).when(edit_if(1, versions(&[1]))).then(edited(1));
 }
 
@@ -121,7 +121,7 @@ fn does_not_count_deleted_messages() {
 
 #[test]
 fn rejects_events_that_do_not_follow_from_the_state() {
-    let chat = || ChatCreated { chat_number: chat_number(1) }.into();
+    let chat_created = || ChatCreated { chat_number: chat_number(1) }.into();
     let broken: [(&[Event], &str); 8] = [
         (&[created(2)], "MessageCreated"),
         (&[created(1), created(1)], "MessageCreated"),
@@ -130,10 +130,10 @@ fn rejects_events_that_do_not_follow_from_the_state() {
         (&[edited(1)], "MessageEdited"),
         (&[created(1), deleted(1), edited(1)], "MessageEdited"),
         (&[created(1), deleted(1), deleted(1)], "MessageDeleted"),
-        (&[created(1), chat()], "ChatCreated"),
+        (&[created(1), chat_created()], "ChatCreated"),
     ];
     for (events, event_type) in broken {
-        let error = Chat::fold(events).expect_err("it must not fold");
+        let error = Chat::fold(events).expect_err("the events should not fold");
         assert_eq!(error.event, event_type);
     }
 }

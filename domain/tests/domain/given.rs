@@ -9,9 +9,9 @@ use chat_domain::{AppName, ChatNumber, Event, EvolveError, MessageBody, MessageN
 pub trait Decider {
     /// The folded state.
     type State: Clone + Debug + Default + PartialEq;
-    /// Its commands.
+    /// The decider's commands.
     type Command: Clone + Debug;
-    /// Its rejections.
+    /// The decider's rejections.
     type Rejection: Debug + PartialEq;
 
     /// Decides a command.
@@ -68,7 +68,7 @@ pub struct Given<D: Decider> {
 /// Folds the given events.
 pub fn given<D: Decider>(events: impl IntoIterator<Item = Event>) -> Given<D> {
     let events: Vec<Event> = events.into_iter().collect();
-    Given { state: D::fold(&events).expect("the given events follow from each other") }
+    Given { state: D::fold(&events).expect("the given events should follow from each other") }
 }
 
 impl<D: Decider> Given<D> {
@@ -83,7 +83,7 @@ impl<D: Decider> Given<D> {
     }
 }
 
-/// The decision on a command, and the state it was based on.
+/// The decision on a command, and the state before the command.
 pub struct Decided<D: Decider> {
     outcome: Result<Event, D::Rejection>,
     state: D::State,
@@ -93,9 +93,9 @@ impl<D: Decider> Decided<D> {
     /// Asserts that the command leads to this event, and that the event can be applied.
     #[track_caller]
     pub fn then(self, expected: impl Into<Event>) {
-        let event = self.outcome.expect("the command is accepted");
+        let event = self.outcome.expect("the command should be accepted");
         assert_eq!(event, expected.into());
-        D::evolve(self.state, &event).expect("the event can be applied");
+        D::evolve(self.state, &event).expect("the event should follow from the state");
     }
 
     /// Asserts that the command is rejected for this reason.
@@ -105,22 +105,22 @@ impl<D: Decider> Decided<D> {
     }
 }
 
-/// A name.
+/// Parses an app's name.
 pub fn name(text: &str) -> AppName {
     AppName::parse(text.to_owned()).expect("a valid name")
 }
 
-/// A body.
+/// Parses a message's body.
 pub fn body(text: &str) -> MessageBody {
     MessageBody::parse(text.to_owned()).expect("a valid body")
 }
 
-/// A chat's number.
+/// Converts an integer to a chat's number.
 pub fn chat_number(number: u64) -> ChatNumber {
     number.try_into().expect("a valid number")
 }
 
-/// A message's number.
+/// Converts an integer to a message's number.
 pub fn message_number(number: u64) -> MessageNumber {
     number.try_into().expect("a valid number")
 }

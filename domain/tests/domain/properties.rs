@@ -56,7 +56,7 @@ fn chat_step() -> impl Strategy<Value = Step<chat::Command>> {
 }
 
 /// Decides the command of every step and applies the accepted events. Returns the stream and its state.
-fn run<D: Decider>(
+fn run_steps<D: Decider>(
     steps: Vec<Step<D::Command>>,
     next: impl Fn(&D::State) -> D::Command,
 ) -> Result<(Vec<Event>, D::State), TestCaseError> {
@@ -75,14 +75,14 @@ fn run<D: Decider>(
 }
 
 fn run_app(steps: Vec<Step<app::Command>>) -> Result<(Vec<Event>, app::State), TestCaseError> {
-    run::<App>(steps, |state| match state {
+    run_steps::<App>(steps, |state| match state {
         app::State::Absent => app::Command::Create { name: name("an app") },
         app::State::Present { .. } => app::Command::CreateChat { number: state.next_chat_number() },
     })
 }
 
 fn run_chat(steps: Vec<Step<chat::Command>>) -> Result<(Vec<Event>, chat::State), TestCaseError> {
-    run::<Chat>(steps, |state| chat::Command::CreateMessage {
+    run_steps::<Chat>(steps, |state| chat::Command::CreateMessage {
         number: state.next_message_number(),
         body: body("next"),
     })
@@ -102,8 +102,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Folds arbitrary events, without those that do not follow from the state.
-fn reachable<D: Decider>(events: &[Event]) -> D::State {
+/// Folds the events that follow from the state, and skips the others.
+fn fold_applicable<D: Decider>(events: &[Event]) -> D::State {
     events.iter().fold(D::State::default(), |state, event| D::evolve(state.clone(), event).unwrap_or(state))
 }
 
@@ -142,11 +142,11 @@ proptest! {
         events in vec(any_event(), 0..30),
         steps in vec(app_step(), 1..10),
     ) {
-        let state = reachable::<App>(&events);
+        let state = fold_applicable::<App>(&events);
         for step in steps {
             let Step::Send(command) = step else { continue };
             if let Ok(event) = app::decide(&state, command) {
-                prop_assert!(app::evolve(state, &event).is_ok(), "{event:?}");
+                prop_assert!(app::evolve(state, &event).is_ok(), "the state does not accept {event:?}");
             }
         }
     }
@@ -156,11 +156,11 @@ proptest! {
         events in vec(any_event(), 0..40),
         steps in vec(chat_step(), 1..10),
     ) {
-        let state = reachable::<Chat>(&events);
+        let state = fold_applicable::<Chat>(&events);
         for step in steps {
             let Step::Send(command) = step else { continue };
             if let Ok(event) = chat::decide(&state, command) {
-                prop_assert!(chat::evolve(state.clone(), &event).is_ok(), "{event:?}");
+                prop_assert!(chat::evolve(state.clone(), &event).is_ok(), "the state does not accept {event:?}");
             }
         }
     }
@@ -198,8 +198,8 @@ proptest! {
         }
         for event in events {
             let payload = event.payload();
-            let read = Event::decode(event.event_type(), SchemaVersion::CURRENT, payload.as_bytes());
-            prop_assert_eq!(read.map_err(|error| TestCaseError::fail(error.to_string()))?, event);
+            let decoded = Event::decode(event.event_type(), SchemaVersion::CURRENT, payload.as_bytes());
+            prop_assert_eq!(decoded.map_err(|error| TestCaseError::fail(error.to_string()))?, event);
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// Pauses between attempts: each is up to twice as long as the one before, from `initial` to `max`.
+/// Computes the pauses between attempts. The full length of a pause is `initial` after the first failure, and doubles with
+/// each further failure up to `max`.
 ///
-/// A pause lasts between half of its full length and all of it, at random, so that processes that failed together do not
-/// retry together.
+/// The actual pause is random, between half of the full length and the full length, so that processes that failed
+/// together do not retry together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     initial: Duration,
@@ -14,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off before its first failure.
+    /// Creates a back-off without failures.
     pub const fn new(initial: Duration, max: Duration) -> Self {
         Self { initial, max, failures: 0 }
     }
@@ -43,7 +44,7 @@ mod tests {
     fn pauses_grow_to_the_longest_and_start_over_after_a_success() {
         let mut backoff = Backoff::new(INITIAL, MAX);
         let first = backoff.next_pause();
-        assert!(first >= INITIAL / 2 && first <= INITIAL, "{first:?}");
+        assert!(first >= INITIAL / 2 && first <= INITIAL, "the first pause is {first:?}");
         for _ in 0..100 {
             assert!(backoff.next_pause() <= MAX);
         }

@@ -1,4 +1,4 @@
-//! How a projector batches events for an engine.
+//! The sizes of a projector's batches and the pauses between them, for one engine.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use std::time::Duration;
 pub struct BatchPacing {
     /// The largest number of events in a batch.
     pub max_events: usize,
-    /// The size of the events in bytes from which on a batch is full.
+    /// The size in bytes at which a batch is full.
     pub max_bytes: usize,
-    /// After a batch, events are gathered for this many times as long as the batch took to apply, so that applying takes
-    /// only a share of the time. An event that arrives later is applied at once. Finite and not negative; 0: no pause.
+    /// The length of the pause after a batch, as a multiple of the time that the batch took to apply. Events that arrive
+    /// during the pause are applied together after it; an event that arrives later is applied at once. Finite and not
+    /// negative; 0 means no pause.
     pub rest_factor: f64,
     /// The longest pause.
     pub max_rest: Duration,

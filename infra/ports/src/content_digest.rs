@@ -4,8 +4,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The sum, modulo 2²⁵⁶, of the SHA-256 of each entity, and the number of entities. Equal for equal content, whatever the
-/// storage engine and the order of reading.
+/// The sum, modulo 2²⁵⁶, of the SHA-256 of each entity, and the number of entities. Equal for equal content,
+/// on every storage engine and in every order of reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentDigest {
     entity_count: u64,
@@ -24,10 +24,10 @@ impl ContentDigest {
         for (limb, bytes) in self.sum.iter_mut().zip(hash.chunks_exact(8)) {
             let mut word = [0; 8];
             word.copy_from_slice(bytes);
-            let (sum, over) = limb.overflowing_add(u64::from_le_bytes(word));
-            let (sum, over_again) = sum.overflowing_add(u64::from(carry));
+            let (sum, limb_overflowed) = limb.overflowing_add(u64::from_le_bytes(word));
+            let (sum, carry_overflowed) = sum.overflowing_add(u64::from(carry));
             *limb = sum;
-            carry = over || over_again;
+            carry = limb_overflowed || carry_overflowed;
         }
         self.entity_count += 1;
     }

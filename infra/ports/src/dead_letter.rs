@@ -1,8 +1,8 @@
 //! Dead letters: events that a projection could not apply.
 //!
-//! A dead letter is *pending* until a retry applies its event (then it is removed) or an operator discards it (then it is
-//! kept as *discarded*). A stream with a pending dead letter is *blocked*: the first pending dead letter of a stream is
-//! the event that could not be applied, and the later ones *wait* behind it.
+//! A dead letter is *pending* until a retry applies its event or an operator discards it. A retry that applies the event
+//! removes the dead letter; a discarded dead letter is kept. A stream with a pending dead letter is *blocked*: the first
+//! pending dead letter of a stream is the event that could not be applied, and the later ones *wait* behind it.
 
 use chat_domain::{Position, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,40 +25,41 @@ pub const BEHIND_DEAD_LETTER: &str = behind_dead_letter!();
 pub struct DeadLetter {
     /// The event's position in the log.
     pub position: Position,
-    /// The event's stream. Later events of it become dead letters as well, so that nothing is applied out of order.
+    /// The event's stream. Later events of this stream become dead letters as well, so that no event is applied out of
+    /// order.
     pub stream: String,
-    /// The event's revision in its stream, where a retry reads it again.
+    /// The event's revision in its stream. A retry reads the event from the log by its stream and revision.
     pub revision: Revision,
     /// The event's type.
     pub event_type: String,
-    /// Why it could not be applied.
+    /// The reason why the event could not be applied.
     pub reason: String,
-    /// When the dead letter was created.
+    /// The time at which the dead letter was created.
     pub dead_lettered_at: Timestamp,
-    /// Set when an operator discarded it; `None` while it is pending.
+    /// The record of the discard; `None` while the dead letter is pending.
     pub discarded: Option<DiscardRecord>,
 }
 
 /// The record of a discarded dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardRecord {
-    /// The position of the operator action that discarded it.
+    /// The position of the operator action that discarded the dead letter.
     pub by: Position,
-    /// When it was discarded.
+    /// The time of the discard.
     pub at: Timestamp,
     /// The operator's reason.
     pub reason: String,
-    /// The position of the operator action that acknowledged the discarding; `None` until then.
+    /// The position of the operator action that acknowledged the discard; `None` until then.
     pub acknowledged: Option<Position>,
 }
 
 impl DeadLetter {
-    /// Whether it only waits behind an earlier dead letter of its stream.
+    /// Whether the dead letter only waits behind an earlier dead letter of its stream.
     pub fn is_waiting(&self) -> bool {
         self.discarded.is_none() && self.reason == BEHIND_DEAD_LETTER
     }
 
-    /// Whether an operator should look at it: it blocks its stream, or it was discarded without an acknowledgement.
+    /// Whether the dead letter needs an operator: it blocks its stream, or its discard is not acknowledged.
     pub fn needs_attention(&self) -> bool {
         self.discarded.as_ref().map_or(!self.is_waiting(), |discarded| discarded.acknowledged.is_none())
     }
@@ -67,9 +68,9 @@ impl DeadLetter {
 /// The numbers of dead letters of a projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterCounts {
-    /// Neither applied nor discarded.
+    /// Dead letters that are neither applied nor discarded.
     pub pending: u64,
-    /// Discarded and not yet acknowledged.
+    /// Discarded dead letters whose discard is not acknowledged yet.
     pub unacknowledged_discards: u64,
 }
 
@@ -89,9 +90,9 @@ pub struct DeadLetterQuery {
 /// The states of dead letters to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterFilter {
-    /// Those that [need attention](DeadLetter::needs_attention).
+    /// Dead letters that [need attention](DeadLetter::needs_attention).
     NeedsAttention,
-    /// All, including waiting ones and acknowledged discards.
+    /// All dead letters, including waiting ones and those with acknowledged discards.
     All,
 }
 
@@ -111,6 +112,6 @@ pub struct DeadLetterPage {
 pub struct ListedDeadLetter {
     /// The dead letter.
     pub dead_letter: DeadLetter,
-    /// The number of dead letters of its stream that wait behind it.
+    /// The number of dead letters of the same stream that wait behind this one.
     pub waiting_behind: u64,
 }

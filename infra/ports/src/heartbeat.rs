@@ -1,6 +1,6 @@
 //! Heartbeats: the state that a projector publishes beside its projection, for other processes.
 //!
-//! A killed process can't remove its heartbeat, so a heartbeat counts only while it is fresh.
+//! A killed process can't remove its heartbeat, so other processes ignore a heartbeat that is not recent.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use chat_domain::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The age at which a heartbeat is no longer fresh. Projectors publish one every second.
+/// The maximal age of a recent heartbeat. Projectors publish a heartbeat every second.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
 /// The state of a projector at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// When it was published.
+    /// The time of publication.
     pub at: Timestamp,
     /// The projector's state, in snake case.
     pub state: String,
@@ -22,13 +22,13 @@ pub struct Heartbeat {
     pub position: Position,
     /// Events folded in the last second.
     pub events_per_second: u64,
-    /// The error that stops it, if any.
+    /// The error that stops the projector, if any.
     pub last_error: Option<String>,
 }
 
 impl Heartbeat {
-    /// Whether it is recent enough to show that the projector is alive.
-    pub fn is_fresh(&self, now: Timestamp) -> bool {
+    /// Whether the heartbeat is recent enough to show that the projector is alive.
+    pub fn is_recent(&self, now: Timestamp) -> bool {
         let age = now.millis().saturating_sub(self.at.millis());
         u64::try_from(age).map_or(true, |age| Duration::from_millis(age) <= MAX_AGE)
     }
@@ -37,9 +37,9 @@ impl Heartbeat {
 /// The role of the projector that publishes a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectorRole {
-    /// It writes the projection.
+    /// The projector writes the projection.
     Active,
-    /// It takes over when the active projector stops.
+    /// The projector takes over when the active projector stops.
     Standby,
 }
 
@@ -56,7 +56,7 @@ impl ProjectorRole {
     }
 }
 
-/// Stores one heartbeat a role. Errors are ignored: the next heartbeat follows a second later.
+/// Stores one heartbeat for each role. Errors are ignored: the next heartbeat follows a second later.
 #[async_trait]
 pub trait HeartbeatStore: Send + 'static {
     /// Replaces the heartbeat of a role.
@@ -65,7 +65,7 @@ pub trait HeartbeatStore: Send + 'static {
     /// Removes the heartbeat of a role.
     async fn remove(&mut self, role: ProjectorRole);
 
-    /// Reads the last heartbeat of a role; `None` if there is none or it can't be read.
+    /// Reads the last heartbeat of a role; `None` if it is missing or unreadable.
     async fn read(&mut self, role: ProjectorRole) -> Option<Heartbeat>;
 }
 
@@ -84,9 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_fresh_for_five_seconds() {
-        assert!(heartbeat(10_000).is_fresh(Timestamp::from_millis(15_000)));
-        assert!(!heartbeat(10_000).is_fresh(Timestamp::from_millis(15_001)));
-        assert!(heartbeat(10_000).is_fresh(Timestamp::from_millis(9_000)), "clocks of two machines differ");
+    fn a_heartbeat_is_recent_for_five_seconds() {
+        assert!(heartbeat(10_000).is_recent(Timestamp::from_millis(15_000)));
+        assert!(!heartbeat(10_000).is_recent(Timestamp::from_millis(15_001)));
+        assert!(
+            heartbeat(10_000).is_recent(Timestamp::from_millis(9_000)),
+            "a heartbeat from the future is recent, since the clocks of two machines differ"
+        );
     }
 }

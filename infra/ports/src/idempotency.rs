@@ -1,4 +1,4 @@
-//! The idempotency port: reservations of idempotency keys, and the answers given under them.
+//! The idempotency port: reservations of idempotency keys, and the stored answers of executed commands.
 //!
 //! A client marks a repeated command with the same key. The process that executes the command *reserves* the key first,
 //! in a store that all processes share, and *completes* it with the answer. A reservation is a lease: its owner renews
@@ -6,15 +6,15 @@
 //!
 //! The store may lose its state, so the log decides: the event of a command with a key has an id that derives from the
 //! key ([`IdempotencyKeyId::event_id`]), and an owner whose claim is doubtful searches for that event before it
-//! appends. The store only says when the search can be skipped. Promises of every adapter:
+//! appends. The store only determines when the owner can skip the search. Promises of every adapter:
 //!
 //! - **One owner at a time.** While a lease runs, the key is granted to no other owner. An owner that counts the lease
 //!   from *before* its call never assumes a longer lease than the store does.
 //! - **First or doubtful.** A grant is [`Claim::First`] only if no reservation of the key in the last
-//! [`IdempotencyTerms::retention`] can have led to an event: there was none, or its owner released it. A store that
-//! lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
+//!   [`IdempotencyTerms::retention`] can have led to an event: no reservation existed, or its owner released it. A store
+//!   that lost its state in that time, or may have lost it by a restart or failover, grants [`Claim::Doubtful`].
 //! - **Leases outlive a loss of state.** For [`IdempotencyTerms::lease`] after its initialization, a store grants no
-//!   key that it has no record of: an owner from before may still be at work.
+//!   key that it has no record of: an owner from before the loss may still execute its command.
 //! - **Bounded.** Answers are kept for [`IdempotencyTerms::retention`] and then removed.
 //! - **Retryable.** Every [`IdempotencyStoreError`] is worth a retry: all calls are idempotent for one owner.
 
@@ -50,8 +50,8 @@ pub trait IdempotencyStore: Send + Sync + 'static {
         owner: LeaseOwner,
     ) -> Result<RenewOutcome, IdempotencyStoreError>;
 
-    /// Stores the answer of an executed command. Any process that knows the event may call this, including a former
-    /// owner.
+    /// Stores the answer of an executed command. Any process that has found the event may call this, including
+    /// a former owner.
     async fn complete(&self, command: &CompletedCommand) -> Result<(), IdempotencyStoreError>;
 
     /// Releases a key, if the owner still holds it: the command was not executed, and will not be. If the key had been
@@ -64,7 +64,7 @@ pub trait IdempotencyStore: Send + Sync + 'static {
 pub struct IdempotencyTerms {
     /// The duration of a reservation that is not renewed.
     pub lease: Duration,
-    /// How long answers are kept, and reservations that were neither completed nor released.
+    /// The duration for which the store keeps answers, and reservations that were neither completed nor released.
     pub retention: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Default for IdempotencyTerms {
     }
 }
 
-/// Whether the log has events. An uninitialized store depends on it.
+/// Whether the log has events. This determines the first state of an uninitialized store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogContent {
     /// The log has no event yet, so there were no reservations.
@@ -170,9 +170,9 @@ pub struct KeyLease {
 /// Whether an earlier owner may have executed the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// No: this is the first owner.
+    /// No earlier owner can have executed the command.
     First,
-    /// Maybe: search for the event before appending it.
+    /// An earlier owner may have executed the command. Search for the event before appending it.
     Doubtful,
 }
 
@@ -199,7 +199,7 @@ pub struct CompletedCommand {
 /// The part of an answer that does not follow from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredAnswer {
-    /// The position of the event, or one shortly after it.
+    /// The position of the event, or a position shortly after it.
     pub position: Position,
     /// The created app, chat or message.
     pub created: CreatedId,
@@ -242,7 +242,7 @@ mod tests {
             IdempotencyKeyId::derive("CreateChat", "app-", "ak"),
         ];
         for (index, id) in ids.iter().enumerate() {
-            assert!(!ids[..index].contains(id), "{index}");
+            assert!(!ids[..index].contains(id), "the key id {index} is a duplicate");
         }
     }
 

@@ -1,10 +1,10 @@
-//! Projection checkpoints: how far a projection has folded the log.
+//! Projection checkpoints: the position up to which a projection has folded the log.
 
 use chat_domain::Position;
 
 use crate::event_store::LogId;
 
-/// How far a projection has folded the log. Stored in the projection itself.
+/// The position up to which a projection has folded the log. Stored in the projection itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProjectionCheckpoint {
     /// The log that was folded; `None` for a new projection.
@@ -16,8 +16,8 @@ pub struct ProjectionCheckpoint {
 /// Whether a projection's storage existed when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageOrigin {
-    /// It existed.
+    /// The storage existed.
     Existing,
-    /// It was created, and is empty.
+    /// The storage was created, and is empty.
     Created,
 }

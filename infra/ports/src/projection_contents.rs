@@ -75,7 +75,7 @@ impl ProjectionContents {
         self.entities.iter().filter(|(key, _)| key.kind == kind).count()
     }
 
-    /// Returns the entities that differ between this projection, the first, and a second one. Both must be
+    /// Returns the entities that differ between this projection, which is the first, and `second`. Both must be
     /// [sorted](Self::sorted).
     pub fn differences(&self, second: &Self) -> Vec<(EntityKey, Difference)> {
         if self.digest == second.digest {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chat_domain::AppToken;
 use thiserror::Error;
 
-/// A number of requests per window. A burst may use all of it at once; it refills evenly over the window.
+/// A number of requests per window. A burst may use the whole quota at once; the quota refills evenly over the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Requests per window.
@@ -27,14 +27,14 @@ pub struct RateLimitStatus {
     pub remaining: u32,
     /// The time until the quota is full again.
     pub reset_after: Duration,
-    /// `None` if the request may pass, otherwise the time until one may.
+    /// `None` if the request may pass, otherwise the time until a request may pass.
     pub retry_after: Option<Duration>,
 }
 
 /// A rate limiter that all processes share.
 #[async_trait]
 pub trait SharedRateLimiter: Send + Sync + 'static {
-    /// Decides whether a request of an app may pass, and counts it if so.
+    /// Decides whether a request of an app may pass. If so, counts the request.
     async fn count(&self, app: AppToken, quota: Quota) -> Result<RateLimitStatus, SharedRateLimiterError>;
 }
 

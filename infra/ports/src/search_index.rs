@@ -1,6 +1,6 @@
 //! The search index: messages found by whole words, prefixes, substrings and phrases, in every script.
 //!
-//! [`SearchIndex`] is the port that queries use; [`IndexChanges`] is what the projection commits. Guarantees:
+//! Queries use the port [`SearchIndex`], and the projection commits [`IndexChanges`]. Guarantees:
 //!
 //! - **One snapshot per query.** A search returns hits as of one position, together with that position.
 //! - **Effectively once.** A commit stores its documents and moves the projection checkpoint durably and atomically.
@@ -15,8 +15,8 @@ use crate::event_store::LogId;
 
 /// Searches messages. Its methods may block; async callers run them on a blocking thread.
 pub trait SearchIndex: Send + Sync + 'static {
-    /// Rejects a query that the index would not read to its end: a search for it would ignore the rest and return
-    /// messages that do not match.
+    /// Rejects a query that is longer than the index reads. A search would ignore the rest of the query, and return
+    /// messages that do not match the whole query.
     ///
     /// # Errors
     /// [`QueryTooLong`] if the query has more bytes or words than the index reads.
@@ -28,7 +28,7 @@ pub trait SearchIndex: Send + Sync + 'static {
     /// unless it needs them to reach [`SearchRequest::min_position`].
     ///
     /// # Errors
-    /// See [`SearchError`]; [`SearchError::is_retryable`] tells which are worth a retry.
+    /// See [`SearchError`]. A retry is worthwhile if [`SearchError::is_retryable`] returns `true`.
     fn search(&self, request: &SearchRequest) -> Result<SearchPage, SearchError>;
 }
 
@@ -61,7 +61,7 @@ pub struct Document {
     pub version: Version,
     /// The time of creation.
     pub created_at: Timestamp,
-    /// The time of the last edit, or of creation if there was none.
+    /// The time of the last edit, or of creation if the message was never edited.
     pub updated_at: Timestamp,
 }
 
@@ -74,10 +74,10 @@ pub struct IndexChanges {
     pub from: Position,
     /// The position of the batch's end; becomes the checkpoint.
     pub to: Position,
-    /// Documents with keys that the index does not hold. The index does not verify that. Across `add`, `upsert` and
+    /// Documents with keys that the index does not hold, which the index does not verify. Across `add`, `upsert` and
     /// `delete`, a key occurs at most once.
     pub add: Vec<Document>,
-    /// Documents that replace those with the same keys, if there are any.
+    /// Documents to add, or to replace the documents with the same keys.
     pub upsert: Vec<Document>,
     /// Keys of documents to delete.
     pub delete: Vec<MessageKey>,
@@ -142,7 +142,7 @@ pub struct SearchRequest {
     pub scope: Scope,
     /// The query as the user typed it.
     pub query: String,
-    /// Whether typing errors are forgiven: one in words of 4–7 letters, two from 8.
+    /// Whether words match despite typing errors: one error in words of 4–7 letters, two in words of 8 or more.
     pub fuzzy: bool,
     /// The order of hits.
     pub sort: Sort,
@@ -154,8 +154,8 @@ pub struct SearchRequest {
     pub limit: usize,
     /// Starts the page after the one that returned this cursor.
     pub cursor: Option<SearchCursor>,
-    /// A position that the answer should include. The index looks for newer commits until it includes the position or
-    /// there are none. An answer that is still older has no hits.
+    /// A position that the answer should include. The index loads newer commits until it includes the position or no newer
+    /// commit exists. If the index is still at an older position, the answer has no hits.
     pub min_position: Option<Position>,
 }
 
@@ -177,7 +177,7 @@ pub struct SearchPage {
     pub hits: Vec<Hit>,
     /// The number of matching messages on all pages.
     pub total: u64,
-    /// The cursor of the next page, if there is one.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<SearchCursor>,
 }
 
@@ -205,7 +205,7 @@ pub enum SearchError {
     /// The storage can't be reached or is busy. Worth a retry.
     #[error("the search index can't be reached now")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// The stored data can't be read. A retry fails again; a rebuild helps.
+    /// The stored data can't be read. A retry fails in the same way; a rebuild repairs the index.
     #[error("the search index is damaged")]
     Damaged(#[source] Box<dyn StdError + Send + Sync>),
     /// Another writer has the index open. Worth a retry.
@@ -215,7 +215,7 @@ pub enum SearchError {
     #[error("another projector moved the checkpoint")]
     CheckpointMoved,
     /// The folder does not exist or is empty: no projector has created the index yet.
-    #[error("there is no search index yet")]
+    #[error("the search index does not exist yet")]
     NotCreated,
 }
 

@@ -1,10 +1,10 @@
-//! Contract suite and own tests of the in-process counters.
+//! The contract suite of the counters on the in-process counters, and a test of eviction.
 
 use std::sync::Arc;
 
 use chat_ports::counters::{Counters, InProcessCounters};
 
-use chat_ports::contract_tests::counters::{Handle, messages, random_app, take};
+use chat_ports::contract_tests::counters::{Handle, messages_key, random_app, reserve_range};
 use chat_ports::counters_contract;
 
 fn open() -> impl Fn() -> Handle {
@@ -19,8 +19,8 @@ async fn an_evicted_counter_restarts_from_its_floor() {
     let counters = InProcessCounters::with_capacity(2);
     let app = random_app();
     for chat in 1..=100 {
-        assert_eq!(take(&counters, messages(app, chat), 7, 10).await, 11);
+        assert_eq!(reserve_range(&counters, messages_key(app, chat), 7, 10).await, 11);
     }
-    counters.rewind(messages(app, 1), 17, 10).await.unwrap();
-    assert_eq!(take(&counters, messages(app, 1), 1, 17).await, 18);
+    counters.rewind(messages_key(app, 1), 17, 10).await.unwrap();
+    assert_eq!(reserve_range(&counters, messages_key(app, 1), 1, 17).await, 18);
 }

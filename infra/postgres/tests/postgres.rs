@@ -17,7 +17,9 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
-use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
+use chat_ports::contract_tests::read_model::rows::{
+    Sides, app, changes, chat_number, commit_messages, token,
+};
 use chat_ports::read_model_contract;
 
 /// The time limit of retries, long enough for a busy machine.
@@ -87,7 +89,7 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
     );
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    with_messages(&sides, 3).await;
+    commit_messages(&sides, 3).await;
     a_dry_run_leaves_nothing(&sides, PostgresReadModelWriter::open_dry_run(&url).await.unwrap()).await;
 }
 
@@ -217,7 +219,7 @@ async fn missing_rows_are_damage_and_nothing_is_stored() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::new(url.clone())) };
-    let (_, chat, _) = with_messages(&sides, 3).await;
+    let (_, chat, _) = commit_messages(&sides, 3).await;
     run_sql(&text, "DELETE FROM chat_read_model.chats").await;
     let before = sides.reader.digest().await.unwrap();
     let update = ReadModelChanges {
@@ -237,7 +239,7 @@ async fn readers_switch_to_a_recreated_schema() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let sides = Sides { writer, reader: Arc::new(PostgresReadModel::with_connections(url.clone(), 1)) };
-    with_messages(&sides, 10).await;
+    commit_messages(&sides, 10).await;
     let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 5).await.unwrap();
     assert_eq!((page.position, page.value.unwrap().messages.len()), (Position::new(1_000), 5));
     let Sides { writer, reader } = sides;
@@ -263,7 +265,7 @@ async fn queries_wait_for_a_free_connection() {
     let (_, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = PostgresReadModel::with_connections(url, 1);
-    with_messages(&Sides { writer, reader: Arc::new(reader.clone()) }, 100).await;
+    commit_messages(&Sides { writer, reader: Arc::new(reader.clone()) }, 100).await;
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
         tokio::spawn(

@@ -20,7 +20,7 @@ pub(crate) enum FileContent {
     OtherVersion(i32),
     /// A database of another kind.
     Foreign {
-        /// Its application id.
+        /// The application id of the database.
         application_id: i32,
     },
 }

@@ -1,9 +1,9 @@
 //! The WAL checkpointer: copies a SQLite database's write-ahead log into its file on its own thread.
 //!
 //! By default SQLite checkpoints inside a commit, which then waits for pages to be written and synced. Here a thread
-//! checkpoints every few MiB beside the commits. Under steady commits it never reaches the end of the WAL, and the WAL
-//! grows: once it is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from the start at the
-//! next commit. If the WAL grows to twice that size because the disk is slower than the commits, commits wait.
+//! checkpoints every few MiB beside the commits. Under steady commits the thread never reaches the end of the WAL, and
+//! the WAL grows: once the WAL is large, the writer thread checkpoints the small rest, and SQLite reuses the WAL from the
+//! start at the next commit. If the WAL grows to twice that size because the disk is slower than the commits, commits wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,20 @@ use std::time::Duration;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
-/// The pages between two checkpoints: 4 MiB.
+/// The number of pages between two checkpoints: 4 MiB.
 const CHECKPOINT_STEP_PAGES: usize = 1_024;
 
-/// The pages from which the writer thread checkpoints, so that the WAL is reused from the start: 64 MiB.
+/// The number of pages in the WAL from which the writer thread checkpoints, so that SQLite reuses the WAL from the start:
+/// 64 MiB.
 const LARGE_WAL_PAGES: usize = 16_384;
 
 /// The polling interval of a commit that waits for the checkpointing thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-const FAILED: &str = "checkpointing the write-ahead log of a database failed";
+const CHECKPOINT_FAILED: &str = "checkpointing the write-ahead log of a database failed";
 
-/// The handle of the writer thread, whose connection must set `PRAGMA wal_autocheckpoint = 0`. Dropping it stops the
-/// thread and closes the thread's connection.
+/// The writer thread's handle on the checkpointing thread. The writer's connection must set
+/// `PRAGMA wal_autocheckpoint = 0`. Dropping the handle stops the checkpointing thread and closes its connection.
 pub(crate) struct WalCheckpointer {
     path: PathBuf,
     /// Pages in the WAL after the last commit.
@@ -75,7 +76,7 @@ impl Drop for CheckpointingGuard<'_> {
 }
 
 fn log_failure(path: &Path, error: &rusqlite::Error) {
-    tracing::warn!(database = %path.display(), %error, "{FAILED}");
+    tracing::warn!(database = %path.display(), %error, "{CHECKPOINT_FAILED}");
 }
 
 fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
@@ -85,13 +86,13 @@ fn open_connection(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Copies committed pages as far as no reader needs the old ones.
+/// Copies committed pages into the database file, except pages whose old version a reader still needs.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 impl WalCheckpointer {
-    /// Starts the thread with this name. It stops when the returned handle is dropped.
+    /// Starts a thread with this name. The thread stops when the returned handle is dropped.
     pub(crate) fn spawn(name: &str, path: &Path) -> std::io::Result<Self> {
         let (request_sender, requests) = sync_channel(1);
         let is_checkpointing = Arc::new(AtomicBool::new(false));
@@ -127,7 +128,7 @@ impl WalCheckpointer {
         self.pages_when_requested = self.pages_when_requested.min(pages);
         self.pages_when_checkpointed = self.pages_when_checkpointed.min(pages);
         let is_large = pages >= LARGE_WAL_PAGES.max(self.pages_when_checkpointed + CHECKPOINT_STEP_PAGES);
-        // The disk is slower than the commits, so they wait.
+        // The disk is slower than the commits, so the commits wait.
         while is_large && pages >= 2 * LARGE_WAL_PAGES && self.is_checkpointing.load(Ordering::Acquire) {
             sleep(POLL_INTERVAL);
         }
@@ -178,6 +179,6 @@ mod tests {
         }
         let bytes = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
         // 320 MiB were written.
-        assert!(bytes < 3 * LARGE_WAL_PAGES as u64 * 4_096, "{bytes}");
+        assert!(bytes < 3 * LARGE_WAL_PAGES as u64 * 4_096, "the WAL has {bytes} bytes");
     }
 }

@@ -27,7 +27,7 @@ async fn has_heartbeat(
     role: ProjectorRole,
 ) -> bool {
     let heartbeat = projections.location(generation_id).heartbeat(role).await;
-    heartbeat.is_some_and(|heartbeat| heartbeat.is_fresh(clock::now()))
+    heartbeat.is_some_and(|heartbeat| heartbeat.is_recent(clock::now()))
 }
 
 /// Continues until a projector of the running system stands by for each generation whose predecessor it worked on, and then

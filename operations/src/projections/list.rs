@@ -126,7 +126,7 @@ async fn describe_generation(
     let location = projections.location(generation_id);
     let now = clock::now();
     let heartbeat =
-        location.heartbeat(ProjectorRole::Active).await.filter(|heartbeat| heartbeat.is_fresh(now));
+        location.heartbeat(ProjectorRole::Active).await.filter(|heartbeat| heartbeat.is_recent(now));
     let found = async {
         Ok::<_, chat_projector::projection::ProjectionError>((
             location.position().await?,

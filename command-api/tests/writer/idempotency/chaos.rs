@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use super::{Cluster, Engines, Process, number};
+use super::{Cluster, Engines, Process, created_number};
 use crate::faults::{AppendFault, CallFault};
 
 const ROUNDS: u64 = 12;
@@ -22,20 +22,22 @@ const TERMS: IdempotencyTerms =
     IdempotencyTerms { lease: Duration::from_millis(30), retention: Duration::from_hours(24) };
 
 /// A process with its own runtime, so that all its tasks can be ended at any await point.
-struct Killable {
+struct KillableProcess {
     runtime: Runtime,
     process: Process,
 }
 
-impl Killable {
+impl KillableProcess {
     fn start(cluster: &Cluster, random: &mut StdRng) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let process = runtime.block_on(cluster.process());
+        let process = runtime.block_on(cluster.start_process());
         let mut appends = StdRng::seed_from_u64(random.random());
-        process.log.inject_each(move || append_fault(&mut appends));
+        process.log.inject_each(move || random_append_fault(&mut appends));
         let mut reads = StdRng::seed_from_u64(random.random());
-        process.log.hold_each_read(move || reads.random_ratio(1, 8).then(|| signal_soon(&mut reads)));
+        process
+            .log
+            .hold_each_read(move || reads.random_ratio(1, 8).then(|| spawn_delayed_signal(&mut reads)));
         let mut calls = StdRng::seed_from_u64(random.random());
         process.idempotency_store.inject_each(move || match calls.random_range(0..20) {
             0 => CallFault::Unavailable,
@@ -51,59 +53,60 @@ impl Killable {
     }
 }
 
-/// A signal that is sent within three leases.
-fn signal_soon(random: &mut StdRng) -> Arc<Notify> {
-    let (signal, after) = (Arc::new(Notify::new()), Duration::from_millis(random.random_range(0..100)));
-    let sent = Arc::clone(&signal);
+/// Spawns a task that sends a signal after a random delay of up to 100 ms, about three leases.
+fn spawn_delayed_signal(random: &mut StdRng) -> Arc<Notify> {
+    let (signal, delay) = (Arc::new(Notify::new()), Duration::from_millis(random.random_range(0..100)));
+    let sender = Arc::clone(&signal);
     tokio::spawn(async move {
-        tokio::time::sleep(after).await;
-        sent.notify_one();
+        tokio::time::sleep(delay).await;
+        sender.notify_one();
     });
     signal
 }
 
-fn append_fault(random: &mut StdRng) -> AppendFault {
+fn random_append_fault(random: &mut StdRng) -> AppendFault {
     match random.random_range(0..12) {
         0 => AppendFault::Refused,
         1 => AppendFault::ResponseLost,
-        2 => AppendFault::Late(signal_soon(random)),
-        3..=5 => AppendFault::HeldUntil(signal_soon(random)),
+        2 => AppendFault::Late(spawn_delayed_signal(random)),
+        3..=5 => AppendFault::HeldUntil(spawn_delayed_signal(random)),
         _ => AppendFault::None,
     }
 }
 
-/// The numbers that were answered under each key.
+/// The numbers in the answers to each key.
 type Answers = Arc<Mutex<BTreeMap<String, BTreeSet<u64>>>>;
 
-fn send(target: &Killable, app: AppToken, key: String, answers: &Answers) {
+fn spawn_message(target: &KillableProcess, app: AppToken, key: String, answers: &Answers) {
     let (process, answers) = (target.process.clone(), Arc::clone(answers));
     target.runtime.spawn(async move {
         if let Ok(outcome) = process.create_message(app, &key).await {
-            answers.lock().unwrap().entry(key).or_default().insert(number(&outcome));
+            answers.lock().unwrap().entry(key).or_default().insert(created_number(&outcome));
         }
     });
 }
 
-fn run(engines: Engines, seed: u64) {
+fn run_with_faults(engines: Engines, seed: u64) {
     eprintln!("IDEMPOTENCY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let cluster = Cluster::on_terms(engines, TERMS);
     let faultless_runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let faultless = faultless_runtime.block_on(cluster.process());
+    let faultless = faultless_runtime.block_on(cluster.start_process());
     let app = faultless_runtime.block_on(faultless.create_app_with_chat());
     let answers = Answers::default();
-    let mut processes: Vec<Killable> = (0..3).map(|_| Killable::start(&cluster, &mut random)).collect();
+    let mut processes: Vec<KillableProcess> =
+        (0..3).map(|_| KillableProcess::start(&cluster, &mut random)).collect();
     for round in 0..ROUNDS {
         for _ in 0..40 {
             let target = &processes[random.random_range(0..processes.len())];
-            send(target, app, format!("{round}-{}", random.random_range(0..KEYS)), &answers);
+            spawn_message(target, app, format!("{round}-{}", random.random_range(0..KEYS)), &answers);
             match random.random_range(0..40) {
                 0..=7 => std::thread::sleep(Duration::from_millis(random.random_range(0..20))),
                 8 | 9 => {
-                    let victim = random.random_range(0..processes.len());
-                    processes.swap_remove(victim).kill();
-                    processes.push(Killable::start(&cluster, &mut random));
+                    let killed = random.random_range(0..processes.len());
+                    processes.swap_remove(killed).kill();
+                    processes.push(KillableProcess::start(&cluster, &mut random));
                 }
                 10 => cluster.wipe_idempotency_store(),
                 _ => {}
@@ -118,7 +121,7 @@ fn run(engines: Engines, seed: u64) {
     let keys = (0..ROUNDS).flat_map(|round| (0..KEYS).map(move |key| format!("{round}-{key}")));
     for key in keys {
         let outcome = faultless_runtime.block_on(faultless.create_message_with_retries(app, &key)).unwrap();
-        answers.lock().unwrap().entry(key).or_default().insert(number(&outcome));
+        answers.lock().unwrap().entry(key).or_default().insert(created_number(&outcome));
     }
     let bodies = faultless_runtime.block_on(cluster.bodies());
     let answers = answers.lock().unwrap();
@@ -126,12 +129,16 @@ fn run(engines: Engines, seed: u64) {
         let numbers_in_log: Vec<u64> =
             (1..).zip(&bodies).filter(|(_, body)| *body == key).map(|(number, _)| number).collect();
         assert_eq!(numbers_in_log.len(), 1, "{key} is in the log under {numbers_in_log:?}");
-        assert_eq!(numbers.iter().copied().collect::<Vec<_>>(), numbers_in_log, "{key}");
+        assert_eq!(
+            numbers.iter().copied().collect::<Vec<_>>(),
+            numbers_in_log,
+            "the answers to {key} differ from the log"
+        );
     }
     assert_eq!(bodies.len() as u64, ROUNDS * KEYS);
 }
 
-fn seed() -> u64 {
+fn seed_from_env() -> u64 {
     match std::env::var("IDEMPOTENCY_SEED") {
         Ok(seed) => seed.parse().expect("IDEMPOTENCY_SEED should be a number"),
         Err(_) => rand::random(),
@@ -140,10 +147,10 @@ fn seed() -> u64 {
 
 #[test]
 fn each_key_has_one_event_despite_faults_on_sqlite() {
-    run(Engines::Sqlite, seed());
+    run_with_faults(Engines::Sqlite, seed_from_env());
 }
 
 #[test]
 fn each_key_has_one_event_despite_faults_on_kurrentdb_and_redis() {
-    run(Engines::KurrentDbAndRedis, seed());
+    run_with_faults(Engines::KurrentDbAndRedis, seed_from_env());
 }

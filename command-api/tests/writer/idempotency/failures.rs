@@ -9,7 +9,7 @@ use chat_ports::idempotency::IdempotencyTerms;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::{Cluster, Engines, Process, TERMS, number, on_all_engines, retry_in_flight};
+use super::{Cluster, Engines, Process, TERMS, created_number, on_all_engines, retry_in_flight};
 use crate::faults::{AppendFault, CallFault};
 
 on_all_engines! {
@@ -24,13 +24,13 @@ on_all_engines! {
     reports_a_command_in_flight_and_renews_its_lease
     a_refused_append_releases_the_key
     a_client_that_disconnects_leaves_no_key_reserved
-    without_the_store_only_commands_without_a_key_are_executed
+    executes_only_commands_without_a_key_while_the_store_is_unavailable
     a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease
     a_store_that_loses_its_data_during_a_command_causes_no_second_event
 }
 
 /// Sends a message from a process that dies during the append.
-async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault: AppendFault) {
+async fn send_from_dying_process(process: &Process, app: AppToken, key: &'static str, fault: AppendFault) {
     process.log.inject_always(fault);
     process.spawn_message(app, key);
     process.log.until_held().await;
@@ -40,45 +40,45 @@ async fn die_sending(process: &Process, app: AppToken, key: &'static str, fault:
 
 async fn a_repetition_gets_the_outcome_after_a_lost_response(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let process = cluster.process().await;
+    let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     process.log.inject_once(AppendFault::ResponseLost);
     let unknown = process.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
-    let again = process.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
+    let repeated = process.create_message(app, "a").await.unwrap();
+    assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_append(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (dying, other) = (cluster.process().await, cluster.process().await);
+    let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    die_sending(&dying, app, "a", AppendFault::Stored).await;
+    send_from_dying_process(&dying, app, "a", AppendFault::Stored).await;
     // The outcome comes at once, without an error that the key is in flight.
-    let again = other.create_message(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
+    let repeated = other.create_message(app, "a").await.unwrap();
+    assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_lease(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (dying, other) = (cluster.process().await, cluster.process().await);
+    let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    die_sending(&dying, app, "a", AppendFault::NeverSent).await;
+    send_from_dying_process(&dying, app, "a", AppendFault::NeverSent).await;
     let died = Instant::now();
-    let again = other.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::New));
+    let repeated = other.create_message_with_retries(app, "a").await.unwrap();
+    assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::New));
     let limit = TERMS.lease + Duration::from_secs(1);
-    assert!(died.elapsed() < limit, "blocked for {:?} by a dead process", died.elapsed());
+    assert!(died.elapsed() < limit, "a dead process blocked the key for {:?}", died.elapsed());
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_the_append(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (dying, other) = (cluster.process().await, cluster.process().await);
-    let held = Arc::new(Notify::new());
-    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&held)));
+    let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
+    let release = Arc::new(Notify::new());
+    dying.log.inject_always(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = {
         let dying = dying.clone();
         tokio::spawn(async move { dying.create_app("a").await })
@@ -88,7 +88,7 @@ async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_th
     let taken_over = retry_in_flight(|| other.create_app("a")).await.unwrap();
     assert_eq!(taken_over.execution, ExecutionKind::New);
     // The first owner was slow, not dead.
-    held.notify_one();
+    release.notify_one();
     let late = first.await.unwrap().unwrap();
     assert_eq!(late.app, taken_over.app);
     assert_eq!(cluster.events().await.len(), 1);
@@ -96,14 +96,14 @@ async fn an_app_keeps_the_first_generated_token_after_its_creator_died_before_th
 
 async fn an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (slow, other) = (cluster.process().await, cluster.process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
     slow.log.inject_once(AppendFault::Late(Arc::clone(&signal)));
     let unknown = slow.create_message(app, "a").await;
     assert!(matches!(unknown, Err(CommandError::OutcomeUnknown(_))), "{unknown:?}");
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
+    assert_eq!((created_number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     signal.notify_one();
     for key in ["b", "c"] {
         other.create_message_with_retries(app, key).await.unwrap();
@@ -113,7 +113,7 @@ async fn an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event
 
 async fn a_late_append_is_answered_once_it_is_stored(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (slow, other) = (cluster.process().await, cluster.process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     let signal = Arc::new(Notify::new());
     slow.log.inject_once(AppendFault::Late(Arc::clone(&signal)));
@@ -121,58 +121,58 @@ async fn a_late_append_is_answered_once_it_is_stored(engines: Engines) {
     let in_flight = other.create_message(app, "a").await;
     assert!(matches!(in_flight, Err(CommandError::KeyInFlight)), "{in_flight:?}");
     signal.notify_one();
-    let again = other.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!(number(&again), 1);
+    let repeated = other.create_message_with_retries(app, "a").await.unwrap();
+    assert_eq!(created_number(&repeated), 1);
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn an_owner_that_lost_its_lease_in_the_queue_appends_no_second_event(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (slow, other) = (cluster.process().await, cluster.process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
     // The slow writer is busy with another command during the takeover, and decides this one afterwards.
-    let held = Arc::new(Notify::new());
-    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let before = slow.spawn_message(app, "before");
     slow.log.until_held().await;
     let late = slow.spawn_message(app, "a");
     slow.idempotency_store.until_reserved(2).await;
     slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
-    held.notify_one();
+    assert_eq!((created_number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
+    release.notify_one();
     let late = late.await.unwrap().unwrap();
-    assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
+    assert_eq!((created_number(&late), late.execution), (1, ExecutionKind::Replayed));
     before.await.unwrap().unwrap();
     assert_eq!(cluster.bodies().await, ["a", "before"]);
 }
 
 async fn an_owner_that_lost_its_lease_during_a_read_appends_no_second_event(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (slow, other) = (cluster.process().await, cluster.process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    slow.log.hold_next_read(Arc::clone(&held));
+    let release = Arc::new(Notify::new());
+    slow.log.hold_next_read(Arc::clone(&release));
     let late = slow.spawn_message(app, "a");
     slow.log.until_held().await;
     slow.idempotency_store.inject_always(CallFault::Unavailable);
     let taken_over = other.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!((number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
+    assert_eq!((created_number(&taken_over), taken_over.execution), (1, ExecutionKind::New));
     // The delayed read includes the other process's message.
-    held.notify_one();
+    release.notify_one();
     let late = late.await.unwrap().unwrap();
-    assert_eq!((number(&late), late.execution), (1, ExecutionKind::Replayed));
+    assert_eq!((created_number(&late), late.execution), (1, ExecutionKind::Replayed));
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
-    // Long enough that a busy machine renews the lease in time.
+    // The lease is long enough for a busy machine to renew it in time.
     let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..TERMS };
     let cluster = Cluster::on_terms(engines, terms);
-    let (busy, other) = (cluster.process().await, cluster.process().await);
+    let (busy, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    busy.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = busy.spawn_message(app, "a");
     busy.log.until_held().await;
     let started = Instant::now();
@@ -181,41 +181,41 @@ async fn reports_a_command_in_flight_and_renews_its_lease(engines: Engines) {
         assert!(matches!(outcome, Err(CommandError::KeyInFlight)), "{outcome:?}");
         sleep(Duration::from_millis(20)).await;
     }
-    held.notify_one();
-    assert_eq!(number(&first.await.unwrap().unwrap()), 1);
+    release.notify_one();
+    assert_eq!(created_number(&first.await.unwrap().unwrap()), 1);
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
 async fn a_refused_append_releases_the_key(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let process = cluster.process().await;
+    let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     process.log.inject_once(AppendFault::Refused);
     let refused = process.create_message(app, "a").await;
     assert!(matches!(refused, Err(CommandError::EventStoreUnavailable(_))), "{refused:?}");
     // The key is free at once, even for another payload.
-    let again = process.create_message_of(app, "a", "other").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::New));
+    let repeated = process.create_message_with_body(app, "a", "other").await.unwrap();
+    assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::New));
 }
 
 async fn a_client_that_disconnects_leaves_no_key_reserved(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let process = cluster.process().await;
+    let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    process.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     tokio::select! {
         _ = process.create_message(app, "a") => panic!("the append is held, so there is no outcome"),
         () = process.log.until_held() => {}
     }
-    held.notify_one();
-    let again = process.create_message_with_retries(app, "a").await.unwrap();
-    assert_eq!((number(&again), again.execution), (1, ExecutionKind::Replayed));
+    release.notify_one();
+    let repeated = process.create_message_with_retries(app, "a").await.unwrap();
+    assert_eq!((created_number(&repeated), repeated.execution), (1, ExecutionKind::Replayed));
 }
 
-async fn without_the_store_only_commands_without_a_key_are_executed(engines: Engines) {
+async fn executes_only_commands_without_a_key_while_the_store_is_unavailable(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let process = cluster.process().await;
+    let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     process.idempotency_store.inject_always(CallFault::Unavailable);
     let refused = process.create_message(app, "a").await;
@@ -227,7 +227,7 @@ async fn without_the_store_only_commands_without_a_key_are_executed(engines: Eng
 
 async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let process = cluster.process().await;
+    let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
     process.idempotency_store.inject_always(CallFault::ResponseLost);
     let refused = process.create_message(app, "a").await;
@@ -238,17 +238,17 @@ async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engi
 
 async fn a_store_that_loses_its_data_during_a_command_causes_no_second_event(engines: Engines) {
     let cluster = Cluster::new(engines);
-    let (slow, other) = (cluster.process().await, cluster.process().await);
+    let (slow, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;
-    let held = Arc::new(Notify::new());
-    // Decided as the first command of its key, with the append in flight.
-    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&held)));
+    let release = Arc::new(Notify::new());
+    // The command is decided as the first one with its key, and its append is in flight.
+    slow.log.inject_once(AppendFault::HeldUntil(Arc::clone(&release)));
     let first = slow.spawn_message(app, "a");
     slow.log.until_held().await;
     cluster.wipe_idempotency_store();
     let second = other.create_message_with_retries(app, "a").await.unwrap();
-    held.notify_one();
+    release.notify_one();
     let first = first.await.unwrap().unwrap();
-    assert_eq!((number(&first), number(&second)), (1, 1));
+    assert_eq!((created_number(&first), created_number(&second)), (1, 1));
     assert_eq!(cluster.bodies().await, ["a"]);
 }

@@ -102,8 +102,8 @@ impl Cluster {
         Self { storage, counters: Arc::new(InProcessCounters::default()), terms }
     }
 
-    /// A new handle on the log.
-    pub async fn log(&self) -> Arc<dyn EventStore> {
+    /// Opens another handle on the log.
+    pub async fn open_log(&self) -> Arc<dyn EventStore> {
         match &self.storage {
             Storage::Files(folder) => {
                 Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap())
@@ -115,7 +115,7 @@ impl Cluster {
         }
     }
 
-    fn idempotency_store(&self) -> Arc<dyn IdempotencyStore> {
+    fn open_idempotency_store(&self) -> Arc<dyn IdempotencyStore> {
         let log = LogId(Uuid::nil());
         match &self.storage {
             Storage::Files(folder) => {
@@ -129,10 +129,10 @@ impl Cluster {
         }
     }
 
-    /// A process with its own handles on the shared stores.
-    pub async fn process(&self) -> Process {
-        let log = Arc::new(FaultyLog::on(self.log().await));
-        let idempotency_store = Arc::new(FaultyIdempotencyStore::on(self.idempotency_store()));
+    /// Starts a process with its own handles on the shared stores.
+    pub async fn start_process(&self) -> Process {
+        let log = Arc::new(FaultyLog::on(self.open_log().await));
+        let idempotency_store = Arc::new(FaultyIdempotencyStore::on(self.open_idempotency_store()));
         let config = WriterConfig {
             event_store: Arc::clone(&log) as Arc<dyn EventStore>,
             counters: Arc::clone(&self.counters),
@@ -142,8 +142,8 @@ impl Cluster {
             head: Position::START,
         };
         let (writer, _) = WriterHandle::spawn(config);
-        let keys = Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>;
-        let commands = CommandService::new(writer, keys, LogId(Uuid::nil()));
+        let shared_store = Arc::clone(&idempotency_store) as Arc<dyn IdempotencyStore>;
+        let commands = CommandService::new(writer, shared_store, LogId(Uuid::nil()));
         commands.initialize_idempotency_store().await.unwrap();
         Process { commands, log, idempotency_store }
     }
@@ -169,15 +169,15 @@ impl Cluster {
     }
 
     pub async fn events(&self) -> Vec<Event> {
-        let log = self.log().await;
+        let log = self.open_log().await;
         let mut events: Vec<RecordedEvent> = Vec::new();
         loop {
             let after = events.last().map_or(Position::START, |event| event.position);
-            let more = log.read_all(after, 1_000).await.unwrap();
-            if more.is_empty() {
+            let batch = log.read_all(after, 1_000).await.unwrap();
+            if batch.is_empty() {
                 return events.into_iter().map(|event| event.decode().unwrap()).collect();
             }
-            events.extend(more);
+            events.extend(batch);
         }
     }
 
@@ -210,10 +210,10 @@ impl Process {
 
     /// Creates a message whose body is its key.
     pub async fn create_message(&self, app: AppToken, key: &str) -> Outcome {
-        self.create_message_of(app, key, key).await
+        self.create_message_with_body(app, key, key).await
     }
 
-    pub async fn create_message_of(&self, app: AppToken, key: &str, body: &str) -> Outcome {
+    pub async fn create_message_with_body(&self, app: AppToken, key: &str, body: &str) -> Outcome {
         let message = MessageBody::parse(body.to_owned()).unwrap();
         self.send(Command::CreateMessage { app, chat: ChatNumber::FIRST, body: message }, key, body).await
     }
@@ -242,7 +242,7 @@ impl Process {
 
 /// Sends a command; retries while its key is in flight.
 pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) -> Outcome {
-    let answered = async {
+    let attempts = async {
         loop {
             match send().await {
                 Err(CommandError::KeyInFlight) => sleep(Duration::from_millis(5)).await,
@@ -250,14 +250,14 @@ pub async fn retry_in_flight<F: Future<Output = Outcome>>(send: impl Fn() -> F) 
             }
         }
     };
-    within_timeout(answered).await
+    within_timeout(attempts).await
 }
 
-/// The number of a message or a chat.
-pub fn number(outcome: &CommandOutcome) -> u64 {
+/// The number of the message or chat that a command created.
+pub fn created_number(outcome: &CommandOutcome) -> u64 {
     match &outcome.event {
         Event::ChatCreated(created) => created.chat_number.get(),
         Event::MessageCreated(created) => created.message_number.get(),
-        event => panic!("{event:?}"),
+        event => panic!("the event creates no chat or message: {event:?}"),
     }
 }

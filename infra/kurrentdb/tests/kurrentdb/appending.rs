@@ -142,7 +142,7 @@ async fn follows_a_change_of_the_leader() {
     let (first, log) = server().await;
     let second = first.start_follower().unwrap();
     // The URL names a node that is not the leader.
-    let through_follower = log.through(open_at(&second.url()).await);
+    let through_follower = log.with_handle(open_at(&second.url()).await);
     through_follower.append_one("a", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     second.become_leader();
     log.append_one("b", ExpectedRevision::NoStream, vec![event("B")]).await.unwrap();

@@ -1,5 +1,5 @@
 //! The contract suite of the counters port. An adapter runs it with `counters_contract!(open)`, where `open()` returns a
-//! function that opens a handle on the same counters at each call, as each of several processes does.
+//! function. Each call of this function opens another handle on the same counters, as another process does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,43 +47,43 @@ pub fn random_app() -> AppToken {
     AppToken::generate(|bytes| bytes.fill_with(|| *random.next().unwrap()))
 }
 
-pub fn messages(app: AppToken, chat: u64) -> CounterKey {
+pub fn messages_key(app: AppToken, chat: u64) -> CounterKey {
     CounterKey::Messages(app, ChatNumber::try_from(chat).unwrap())
 }
 
 /// Reserves a range and returns its first number.
-pub async fn take(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
+pub async fn reserve_range(counters: &dyn Counters, key: CounterKey, count: u64, floor: u64) -> u64 {
     counters.reserve(&[ReservationRequest { key, count, floor }]).await.unwrap()[0]
 }
 
 pub async fn a_range_starts_after_its_floor(open: impl Fn() -> Handle) {
     let (counters, app) = (open(), random_app());
-    assert_eq!(take(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
-    assert_eq!(take(&*counters, messages(app, 1), 5, 41).await, 42);
-    // A count above the floor.
-    assert_eq!(take(&*counters, messages(app, 2), 100, 3).await, 4);
+    assert_eq!(reserve_range(&*counters, CounterKey::Chats(app), 1, 0).await, 1);
+    assert_eq!(reserve_range(&*counters, messages_key(app, 1), 5, 41).await, 42);
+    // The count is larger than the floor.
+    assert_eq!(reserve_range(&*counters, messages_key(app, 2), 100, 3).await, 4);
 }
 
 pub async fn ranges_follow_each_other_without_a_gap(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(random_app(), 1));
-    assert_eq!(take(&*one, key, 3, 0).await, 1);
-    assert_eq!(take(&*other, key, 1, 0).await, 4);
-    assert_eq!(take(&*one, key, 200, 4).await, 5);
-    assert_eq!(take(&*other, key, 1, 100).await, 205);
+    let (one, other, key) = (open(), open(), messages_key(random_app(), 1));
+    assert_eq!(reserve_range(&*one, key, 3, 0).await, 1);
+    assert_eq!(reserve_range(&*other, key, 1, 0).await, 4);
+    assert_eq!(reserve_range(&*one, key, 200, 4).await, 5);
+    assert_eq!(reserve_range(&*other, key, 1, 100).await, 205);
 }
 
 pub async fn a_floor_raises_a_counter_that_is_behind(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(random_app(), 1));
-    assert_eq!(take(&*counters, key, 2, 0).await, 1);
-    assert_eq!(take(&*counters, key, 2, 10).await, 11);
-    assert_eq!(take(&*counters, key, 1, 0).await, 13);
+    let (counters, key) = (open(), messages_key(random_app(), 1));
+    assert_eq!(reserve_range(&*counters, key, 2, 0).await, 1);
+    assert_eq!(reserve_range(&*counters, key, 2, 10).await, 11);
+    assert_eq!(reserve_range(&*counters, key, 1, 0).await, 13);
 }
 
 pub async fn a_floor_below_the_counter_changes_nothing(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(random_app(), 1));
-    take(&*counters, key, 10, 0).await;
-    assert_eq!(take(&*counters, key, 1, 10).await, 11);
-    assert_eq!(take(&*counters, key, 1, 9).await, 12);
+    let (counters, key) = (open(), messages_key(random_app(), 1));
+    reserve_range(&*counters, key, 10, 0).await;
+    assert_eq!(reserve_range(&*counters, key, 1, 10).await, 11);
+    assert_eq!(reserve_range(&*counters, key, 1, 9).await, 12);
 }
 
 pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
@@ -98,7 +98,7 @@ pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
             floor: 100 * index,
         });
         for chat in 1..=20 {
-            requests.push(ReservationRequest { key: messages(app, chat), count: chat, floor: index });
+            requests.push(ReservationRequest { key: messages_key(app, chat), count: chat, floor: index });
         }
     }
     let first_numbers = |last: &dyn Fn(&ReservationRequest) -> u64| -> Vec<u64> {
@@ -112,11 +112,11 @@ pub async fn ranges_are_returned_in_request_order(open: impl Fn() -> Handle) {
 }
 
 pub async fn two_requests_for_one_counter_get_two_ranges(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(random_app(), 1));
+    let (counters, key) = (open(), messages_key(random_app(), 1));
     for floor in [0, 100] {
-        let twice =
+        let requests =
             [ReservationRequest { key, count: 5, floor }, ReservationRequest { key, count: 5, floor }];
-        let mut firsts = counters.reserve(&twice).await.unwrap();
+        let mut firsts = counters.reserve(&requests).await.unwrap();
         firsts.sort_unstable();
         assert_eq!(firsts, [floor + 1, floor + 6]);
     }
@@ -127,14 +127,14 @@ pub async fn each_app_and_chat_has_its_own_counter(open: impl Fn() -> Handle) {
     let keys = [
         CounterKey::Chats(app),
         CounterKey::Chats(other),
-        messages(app, 1),
-        messages(app, 11),
-        messages(app, u64::from(u32::MAX)),
-        messages(other, 1),
+        messages_key(app, 1),
+        messages_key(app, 11),
+        messages_key(app, u64::from(u32::MAX)),
+        messages_key(other, 1),
     ];
     for round in 1..=3 {
         for key in keys {
-            assert_eq!(take(&*counters, key, 1, 0).await, round, "{key:?}");
+            assert_eq!(reserve_range(&*counters, key, 1, 0).await, round, "{key:?}");
         }
     }
 }
@@ -144,38 +144,38 @@ pub async fn no_requests_return_no_ranges(open: impl Fn() -> Handle) {
 }
 
 pub async fn rewound_numbers_are_reserved_again(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(random_app(), 1));
-    take(&*one, key, 8, 0).await;
+    let (one, other, key) = (open(), open(), messages_key(random_app(), 1));
+    reserve_range(&*one, key, 8, 0).await;
     one.rewind(key, 8, 3).await.unwrap();
-    assert_eq!(take(&*other, key, 1, 3).await, 4);
+    assert_eq!(reserve_range(&*other, key, 1, 3).await, 4);
     other.rewind(key, 4, 0).await.unwrap();
-    assert_eq!(take(&*one, key, 1, 0).await, 1);
+    assert_eq!(reserve_range(&*one, key, 1, 0).await, 1);
 }
 
 pub async fn a_counter_that_has_changed_is_not_rewound(open: impl Fn() -> Handle) {
-    let (one, other, key) = (open(), open(), messages(random_app(), 1));
-    take(&*one, key, 8, 0).await;
-    take(&*other, key, 1, 0).await;
+    let (one, other, key) = (open(), open(), messages_key(random_app(), 1));
+    reserve_range(&*one, key, 8, 0).await;
+    reserve_range(&*other, key, 1, 0).await;
     one.rewind(key, 8, 3).await.unwrap();
-    assert_eq!(take(&*one, key, 1, 0).await, 10);
+    assert_eq!(reserve_range(&*one, key, 1, 0).await, 10);
 }
 
 pub async fn an_unused_counter_is_not_rewound(open: impl Fn() -> Handle) {
-    let (counters, key) = (open(), messages(random_app(), 1));
+    let (counters, key) = (open(), messages_key(random_app(), 1));
     counters.rewind(key, 8, 3).await.unwrap();
-    assert_eq!(take(&*counters, key, 1, 0).await, 1);
+    assert_eq!(reserve_range(&*counters, key, 1, 0).await, 1);
 }
 
 /// Reserves ranges of different sizes with several handles at once, checks that they are disjoint, and returns all
 /// numbers.
-async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeSet<u64> {
+async fn reserve_concurrently(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeSet<u64> {
     const RANGES: u64 = 40;
     let racer = |counters: Handle| {
         tokio::spawn(async move {
             let mut numbers = Vec::new();
             for range in 0..RANGES {
                 let count = 1 + range % 3;
-                let first = take(&*counters, key, count, floor).await;
+                let first = reserve_range(&*counters, key, count, floor).await;
                 numbers.extend(first..first + count);
             }
             numbers
@@ -189,12 +189,15 @@ async fn race(open: &impl Fn() -> Handle, key: CounterKey, floor: u64) -> BTreeS
 }
 
 pub async fn racing_handles_get_disjoint_ranges(open: impl Fn() -> Handle) {
-    let numbers = race(&open, messages(random_app(), 1), 0).await;
+    let numbers = reserve_concurrently(&open, messages_key(random_app(), 1), 0).await;
     assert_eq!(numbers, (1..=numbers.len() as u64).collect());
 }
 
 pub async fn racing_handles_raise_a_counter_once(open: impl Fn() -> Handle) {
     const FLOOR: u64 = 1_000;
-    let numbers = race(&open, messages(random_app(), 1), FLOOR).await;
-    assert!(numbers.first().is_some_and(|first| *first > FLOOR), "a number of the log was reserved");
+    let numbers = reserve_concurrently(&open, messages_key(random_app(), 1), FLOOR).await;
+    assert!(
+        numbers.first().is_some_and(|first| *first > FLOOR),
+        "a number at or below the floor was reserved"
+    );
 }

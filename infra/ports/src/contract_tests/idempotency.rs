@@ -19,7 +19,7 @@ pub type Store = Arc<dyn IdempotencyStore>;
 /// Empty storage for a test. Opening it twice gives two handles on the same store, like two processes.
 pub trait TestStore {
     async fn new() -> Self;
-    /// Opens a handle for the one log that most cases need.
+    /// Opens a handle on the store. All handles are for the same log.
     fn open(&self, terms: IdempotencyTerms) -> Store;
 }
 
@@ -68,13 +68,13 @@ pub const LONG_TERMS: IdempotencyTerms =
 /// A lease that expires almost at once.
 const SHORT_TERMS: IdempotencyTerms = IdempotencyTerms { lease: Duration::from_millis(20), ..LONG_TERMS };
 
-pub fn key(name: &str) -> IdempotencyKeyId {
+pub fn key_id(name: &str) -> IdempotencyKeyId {
     IdempotencyKeyId::derive("CreateMessage", "chat", name)
 }
 
 pub fn request(name: &str) -> KeyRequest {
     KeyRequest {
-        key: key(name),
+        key: key_id(name),
         fingerprint: fingerprint(b"payload"),
         owner: LeaseOwner::random(),
         app: None,
@@ -83,19 +83,19 @@ pub fn request(name: &str) -> KeyRequest {
 
 pub fn completed_command(name: &str, number: u64) -> CompletedCommand {
     let answer = StoredAnswer { position: Position::new(40 + number), created: CreatedId::Number(number) };
-    CompletedCommand { key: key(name), fingerprint: fingerprint(b"payload"), answer }
+    CompletedCommand { key: key_id(name), fingerprint: fingerprint(b"payload"), answer }
 }
 
-pub async fn initialized(test_store: &impl TestStore, terms: IdempotencyTerms) -> Store {
+pub async fn open_initialized(test_store: &impl TestStore, terms: IdempotencyTerms) -> Store {
     let store = test_store.open(terms);
     store.initialize(LogContent::Empty).await.unwrap();
     store
 }
 
-pub async fn granted(store: &Store, request: &KeyRequest) -> KeyLease {
+pub async fn reserve_granted(store: &Store, request: &KeyRequest) -> KeyLease {
     match store.reserve(request).await.unwrap() {
         ReserveOutcome::Granted(lease) => lease,
-        other => panic!("{other:?}"),
+        other => panic!("the key was not granted: {other:?}"),
     }
 }
 
@@ -113,50 +113,50 @@ pub async fn reserve_when_free(store: &Store, request: &KeyRequest) -> ReserveOu
 async fn take_over(store: &Store, request: &KeyRequest) -> SearchHint {
     match reserve_when_free(store, request).await {
         ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint }) => hint,
-        other => panic!("{other:?}"),
+        other => panic!("the key was not taken over: {other:?}"),
     }
 }
 
-/// Asserts a minimal duration, with a tolerance of the millisecond to which times are truncated.
+/// Asserts a minimal duration. Tolerates a difference of one millisecond, because stores truncate times to milliseconds.
 #[track_caller]
-fn assert_lasted(lasted: Duration, at_least: Duration) {
-    assert!(lasted + Duration::from_millis(1) >= at_least, "{lasted:?} instead of {at_least:?}");
+fn assert_lasted(duration: Duration, minimum: Duration) {
+    assert!(duration + Duration::from_millis(1) >= minimum, "{duration:?} is shorter than {minimum:?}");
 }
 
 pub async fn a_key_is_granted_once(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let before = clock::now();
-    let lease = granted(&store, &request("a")).await;
+    let lease = reserve_granted(&store, &request("a")).await;
     assert_eq!(lease.claim, Claim::First);
     assert!((before..=clock::now()).contains(&lease.hint.since), "{lease:?}");
     assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::InFlight(lease.hint));
-    assert_eq!(granted(&store, &request("b")).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&store, &request("b")).await.claim, Claim::First);
 }
 
 pub async fn a_repeated_request_of_the_owner_gets_the_same_lease(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let owner = request("a");
-    let first = granted(&store, &owner).await;
-    assert_eq!(granted(&store, &owner).await, first);
-    let store = initialized(test_store, SHORT_TERMS).await;
+    let first = reserve_granted(&store, &owner).await;
+    assert_eq!(reserve_granted(&store, &owner).await, first);
+    let store = open_initialized(test_store, SHORT_TERMS).await;
     let other = request("a");
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
     let hint = take_over(&store, &other).await;
-    assert_eq!(granted(&store, &other).await, KeyLease { claim: Claim::Doubtful, hint });
+    assert_eq!(reserve_granted(&store, &other).await, KeyLease { claim: Claim::Doubtful, hint });
 }
 
 pub async fn another_payload_is_a_mismatch(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let other = KeyRequest { fingerprint: fingerprint(b"other"), ..request("a") };
-    granted(&store, &request("a")).await;
+    reserve_granted(&store, &request("a")).await;
     assert_eq!(store.reserve(&other).await.unwrap(), ReserveOutcome::PayloadMismatch);
     store.complete(&completed_command("a", 1)).await.unwrap();
     assert_eq!(store.reserve(&other).await.unwrap(), ReserveOutcome::PayloadMismatch);
 }
 
 pub async fn a_completed_key_returns_its_answer(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
-    granted(&store, &request("a")).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
+    reserve_granted(&store, &request("a")).await;
     store.complete(&completed_command("a", u64::from(u32::MAX) + 7)).await.unwrap();
     for _ in 0..2 {
         let answer = completed_command("a", u64::from(u32::MAX) + 7).answer;
@@ -165,31 +165,31 @@ pub async fn a_completed_key_returns_its_answer(test_store: &impl TestStore) {
 }
 
 pub async fn an_answer_holds_the_token_of_a_new_app(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
-    granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
+    reserve_granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
     let answer = StoredAnswer { position: Position::new(1), created: CreatedId::App(app) };
     store.complete(&CompletedCommand { answer, ..completed_command("a", 1) }).await.unwrap();
     let another = AppToken::generate(|bytes| bytes.fill(8));
-    let again = KeyRequest { app: Some(another), ..request("a") };
-    assert_eq!(store.reserve(&again).await.unwrap(), ReserveOutcome::Completed(answer));
+    let repeated = KeyRequest { app: Some(another), ..request("a") };
+    assert_eq!(store.reserve(&repeated).await.unwrap(), ReserveOutcome::Completed(answer));
 }
 
 pub async fn a_released_key_is_granted_as_first(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let first = request("a");
-    granted(&store, &first).await;
-    store.release(key("a"), first.owner).await.unwrap();
+    reserve_granted(&store, &first).await;
+    store.release(key_id("a"), first.owner).await.unwrap();
     let other = KeyRequest { fingerprint: PayloadFingerprint::from_bytes([7; 16]), ..request("a") };
-    assert_eq!(granted(&store, &other).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&store, &other).await.claim, Claim::First);
 }
 
 pub async fn an_expired_lease_is_taken_over_with_the_token_of_its_first_owner(test_store: &impl TestStore) {
     let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LONG_TERMS };
-    let store = initialized(test_store, terms).await;
+    let store = open_initialized(test_store, terms).await;
     let generated = AppToken::generate(|bytes| bytes.fill(9));
     let started = Instant::now();
-    let first = granted(&store, &KeyRequest { app: Some(generated), ..request("a") }).await;
+    let first = reserve_granted(&store, &KeyRequest { app: Some(generated), ..request("a") }).await;
     let later = KeyRequest { app: Some(AppToken::generate(|bytes| bytes.fill(8))), ..request("a") };
     let hint = take_over(&store, &later).await;
     assert_lasted(started.elapsed(), terms.lease);
@@ -198,14 +198,14 @@ pub async fn an_expired_lease_is_taken_over_with_the_token_of_its_first_owner(te
 }
 
 pub async fn a_renewed_lease_does_not_expire(test_store: &impl TestStore) {
-    // Long enough for a busy machine to renew in time.
+    // The lease is long enough for a busy machine to renew it in time.
     let terms = IdempotencyTerms { lease: Duration::from_secs(2), ..LONG_TERMS };
-    let store = initialized(test_store, terms).await;
+    let store = open_initialized(test_store, terms).await;
     let owner = request("a");
-    granted(&store, &owner).await;
+    reserve_granted(&store, &owner).await;
     let started = Instant::now();
     while started.elapsed() < terms.lease * 3 / 2 {
-        assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+        assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
         let other = store.reserve(&request("a")).await.unwrap();
         assert!(matches!(other, ReserveOutcome::InFlight(_)), "{other:?}");
         sleep(Duration::from_millis(20)).await;
@@ -213,41 +213,41 @@ pub async fn a_renewed_lease_does_not_expire(test_store: &impl TestStore) {
 }
 
 pub async fn an_expired_lease_can_be_renewed_until_it_is_taken_over(test_store: &impl TestStore) {
-    let store = initialized(test_store, SHORT_TERMS).await;
+    let store = open_initialized(test_store, SHORT_TERMS).await;
     let owner = request("a");
-    granted(&store, &owner).await;
-    let ran_out = Instant::now() + SHORT_TERMS.lease * 2;
-    tokio::time::sleep_until(ran_out).await;
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
+    reserve_granted(&store, &owner).await;
+    let after_expiry = Instant::now() + SHORT_TERMS.lease * 2;
+    tokio::time::sleep_until(after_expiry).await;
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_former_owner_can_neither_renew_nor_release(test_store: &impl TestStore) {
-    let store = initialized(test_store, SHORT_TERMS).await;
+    let store = open_initialized(test_store, SHORT_TERMS).await;
     let (first, second) = (request("a"), request("a"));
-    granted(&store, &first).await;
+    reserve_granted(&store, &first).await;
     take_over(&store, &second).await;
-    assert_eq!(store.renew(key("a"), first.owner).await.unwrap(), RenewOutcome::Lost);
-    store.release(key("a"), first.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Held);
+    assert_eq!(store.renew(key_id("a"), first.owner).await.unwrap(), RenewOutcome::Lost);
+    store.release(key_id("a"), first.owner).await.unwrap();
+    assert_eq!(store.renew(key_id("a"), second.owner).await.unwrap(), RenewOutcome::Held);
 }
 
 pub async fn a_key_that_was_taken_over_stays_doubtful_after_a_release(test_store: &impl TestStore) {
-    let store = initialized(test_store, SHORT_TERMS).await;
+    let store = open_initialized(test_store, SHORT_TERMS).await;
     let second = request("a");
-    let first = granted(&store, &request("a")).await;
+    let first = reserve_granted(&store, &request("a")).await;
     take_over(&store, &second).await;
-    store.release(key("a"), second.owner).await.unwrap();
-    let third = granted(&store, &request("a")).await;
+    store.release(key_id("a"), second.owner).await.unwrap();
+    let third = reserve_granted(&store, &request("a")).await;
     assert_eq!(third, KeyLease { claim: Claim::Doubtful, hint: first.hint });
 }
 
 pub async fn a_former_owner_can_still_complete(test_store: &impl TestStore) {
-    let store = initialized(test_store, SHORT_TERMS).await;
+    let store = open_initialized(test_store, SHORT_TERMS).await;
     let second = request("a");
-    granted(&store, &request("a")).await;
+    reserve_granted(&store, &request("a")).await;
     take_over(&store, &second).await;
     store.complete(&completed_command("a", 3)).await.unwrap();
-    assert_eq!(store.renew(key("a"), second.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.renew(key_id("a"), second.owner).await.unwrap(), RenewOutcome::Lost);
     assert_eq!(
         store.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 3).answer)
@@ -255,12 +255,12 @@ pub async fn a_former_owner_can_still_complete(test_store: &impl TestStore) {
 }
 
 pub async fn a_late_release_or_renewal_leaves_the_answer(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     let owner = request("a");
-    granted(&store, &owner).await;
+    reserve_granted(&store, &owner).await;
     store.complete(&completed_command("a", 3)).await.unwrap();
-    store.release(key("a"), owner.owner).await.unwrap();
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    store.release(key_id("a"), owner.owner).await.unwrap();
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
     assert_eq!(
         store.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 3).answer)
@@ -268,7 +268,7 @@ pub async fn a_late_release_or_renewal_leaves_the_answer(test_store: &impl TestS
 }
 
 pub async fn only_one_of_many_concurrent_requests_is_granted(test_store: &impl TestStore) {
-    let stores = [initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS)];
+    let stores = [open_initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS)];
     for round in 0..20 {
         let name = format!("key {round}");
         let requests: Vec<KeyRequest> = (0..20).map(|_| request(&name)).collect();
@@ -284,7 +284,7 @@ pub async fn only_one_of_many_concurrent_requests_is_granted(test_store: &impl T
 
 pub async fn answers_expire_after_the_retention(test_store: &impl TestStore) {
     let terms = IdempotencyTerms { retention: Duration::from_secs(1), ..LONG_TERMS };
-    let store = initialized(test_store, terms).await;
+    let store = open_initialized(test_store, terms).await;
     let started = Instant::now();
     store.complete(&completed_command("a", 1)).await.unwrap();
     let deadline = started + Duration::from_secs(20);
@@ -298,21 +298,23 @@ pub async fn answers_expire_after_the_retention(test_store: &impl TestStore) {
             );
             break;
         }
-        assert!(Instant::now() < deadline, "kept for longer than {:?}", terms.retention);
+        assert!(Instant::now() < deadline, "the answer was kept for longer than {:?}", terms.retention);
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 pub async fn uncompleted_reservations_expire(test_store: &impl TestStore) {
     let terms = IdempotencyTerms { lease: Duration::ZERO, retention: Duration::from_millis(300) };
-    let store = initialized(test_store, terms).await;
-    granted(&store, &request("a")).await;
+    let store = open_initialized(test_store, terms).await;
+    reserve_granted(&store, &request("a")).await;
     let deadline = Instant::now() + Duration::from_secs(20);
-    // Another payload, since a request with the same one would take the key over and renew its expiry.
+    // This request has another payload. A request with the same payload would take over the key and postpone its expiry.
     let other = KeyRequest { fingerprint: fingerprint(b"other"), ..request("a") };
     loop {
         match store.reserve(&other).await.unwrap() {
-            ReserveOutcome::PayloadMismatch => assert!(Instant::now() < deadline, "never removed"),
+            ReserveOutcome::PayloadMismatch => {
+                assert!(Instant::now() < deadline, "the reservation was not removed")
+            }
             reserved => break assert!(matches!(reserved, ReserveOutcome::Granted(_)), "{reserved:?}"),
         }
         sleep(Duration::from_millis(10)).await;
@@ -323,43 +325,46 @@ pub async fn an_uninitialized_store_reserves_nothing(test_store: &impl TestStore
     let store = test_store.open(LONG_TERMS);
     let owner = request("a");
     assert_eq!(store.reserve(&owner).await.unwrap(), ReserveOutcome::NotInitialized);
-    assert_eq!(store.renew(key("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
+    assert_eq!(store.renew(key_id("a"), owner.owner).await.unwrap(), RenewOutcome::Lost);
     store.initialize(LogContent::Empty).await.unwrap();
-    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
 }
 
 pub async fn a_store_initialized_late_waits_one_lease_and_then_grants_doubtful(test_store: &impl TestStore) {
     let terms = IdempotencyTerms { lease: Duration::from_millis(300), ..LONG_TERMS };
     let store = test_store.open(terms);
-    let began = Instant::now();
+    let started = Instant::now();
     store.initialize(LogContent::HasEvents).await.unwrap();
     let reserved = reserve_when_free(&store, &request("a")).await;
-    assert_lasted(began.elapsed(), terms.lease);
+    assert_lasted(started.elapsed(), terms.lease);
     let ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, hint }) = reserved else {
         panic!("{reserved:?}")
     };
-    let ago = clock::now().millis() - hint.since.millis();
-    assert!(ago >= i64::try_from(terms.retention.as_millis()).unwrap(), "only {ago} ms ago");
+    let age_millis = clock::now().millis() - hint.since.millis();
+    assert!(
+        age_millis >= i64::try_from(terms.retention.as_millis()).unwrap(),
+        "the search starts only {age_millis} ms ago"
+    );
 
     let short_retention = IdempotencyTerms { retention: Duration::from_millis(1), ..terms };
     let store = test_store.open(short_retention);
     assert_eq!(
-        granted(&store, &request("b")).await.claim,
+        reserve_granted(&store, &request("b")).await.claim,
         Claim::First,
-        "reservations before the initialization have expired"
+        "reservations from before the initialization have expired"
     );
 }
 
 pub async fn initializing_twice_changes_nothing(test_store: &impl TestStore) {
-    let store = initialized(test_store, LONG_TERMS).await;
+    let store = open_initialized(test_store, LONG_TERMS).await;
     test_store.open(LONG_TERMS).initialize(LogContent::HasEvents).await.unwrap();
-    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
 }
 
 pub async fn another_process_sees_the_same_reservations(test_store: &impl TestStore) {
-    let (store, other) = (initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS));
+    let (store, other) = (open_initialized(test_store, LONG_TERMS).await, test_store.open(LONG_TERMS));
     let owner = request("a");
-    let lease = granted(&store, &owner).await;
+    let lease = reserve_granted(&store, &owner).await;
     assert_eq!(other.reserve(&request("a")).await.unwrap(), ReserveOutcome::InFlight(lease.hint));
     other.complete(&completed_command("a", 5)).await.unwrap();
     assert_eq!(

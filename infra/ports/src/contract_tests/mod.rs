@@ -1,6 +1,6 @@
 //! The contract suites: the promises of each port as test cases, which every adapter runs.
 //!
-//! An adapter joins with one line in its tests, for example `event_store_contract!(Folder)`.
+//! An adapter runs a suite with one line in its tests, for example `event_store_contract!(Folder)`.
 
 #![expect(
     clippy::unwrap_used,

@@ -17,13 +17,13 @@ impl InProcessCounters {
     /// The capacity of [`InProcessCounters::default`] in keys: about 10 MB.
     const DEFAULT_CAPACITY: usize = 100_000;
 
-    /// Counters with room for `keys` keys.
+    /// Creates counters for up to `keys` keys.
     pub fn with_capacity(keys: usize) -> Self {
         Self { last_numbers: Mutex::new(Cache::new(keys)) }
     }
 
-    fn with_lock<T>(&self, work: impl FnOnce(&mut Cache<CounterKey, u64>) -> T) -> T {
-        work(&mut self.last_numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_lock<T>(&self, operation: impl FnOnce(&mut Cache<CounterKey, u64>) -> T) -> T {
+        operation(&mut self.last_numbers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

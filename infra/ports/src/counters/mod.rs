@@ -1,9 +1,9 @@
-//! The counters port: hands out the numbers of new chats and messages.
+//! The counters port: reserves the numbers of new chats and messages.
 //!
-//! A counter is fast and shared between processes, but it may lose its state: by a restart, a failover, or the restore
-//! of an old copy. So the log decides: it refuses a number that does not follow the one before. Each request carries the
-//! last number that the writer saw in the log ([`ReservationRequest::floor`]), and the counter never hands out a number
-//! at or below it.
+//! A counter is fast and shared between processes, but it may lose its state in a restart, a failover, or the restore
+//! of an old copy. So the log decides: an event is appended only if its number follows the last number in the log. Each
+//! request carries the last number that the writer has read from the log ([`ReservationRequest::floor`]), and the counter
+//! never reserves a number at or below this floor.
 //!
 //! Promises of every adapter:
 //!
@@ -28,7 +28,7 @@ pub trait Counters: Send + Sync + 'static {
     /// Reserves a range for each request and returns the first number of each, in the same order.
     async fn reserve(&self, requests: &[ReservationRequest]) -> Result<Vec<u64>, CountersError>;
 
-    /// Sets the counter of `key` from `from` back to `to`, so that unused numbers are handed out again. Does nothing if
+    /// Sets the counter of `key` from `from` back to `to`, so that unused numbers are reserved again. Does nothing if
     /// the counter is no longer at `from`.
     async fn rewind(&self, key: CounterKey, from: u64, to: u64) -> Result<(), CountersError>;
 }
@@ -49,11 +49,12 @@ pub struct ReservationRequest {
     pub key: CounterKey,
     /// The length of the range, at least one.
     pub count: u64,
-    /// The last number known to be in the log: the range starts after it, and after every number handed out before.
+    /// The last number in the log, as far as the requester has read it. The range starts after this number and after every
+    /// number that was reserved before.
     pub floor: u64,
 }
 
-/// The counters are unavailable. A range may have been reserved; it is lost without harm. Worth a retry.
+/// The counters are unavailable. The call may have reserved a range, which then stays unused without harm. Worth a retry.
 #[derive(Debug, Error)]
 #[error("the counters can't be reached now")]
 pub struct CountersError(#[source] pub Box<dyn StdError + Send + Sync>);

@@ -1,4 +1,4 @@
-//! Finding the creation event of a numbered chat or message without reading its whole stream.
+//! Finds the creation event of a numbered chat or message without reading the whole stream.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Revision, StreamId
 
 use super::{EventStore, EventStoreError, EventTypeFilter, ReadStart, RecordedEvent, StreamRead};
 
-/// Events of a read that follows one whose only event can't be decoded.
+/// The limit of a read that follows a read whose only event can't be decoded.
 const FALLBACK_READ_EVENTS: usize = 32;
 
 /// Finds the ChatCreated event of a chat. `None` if the app has no such chat, or the event can't be decoded.
@@ -31,7 +31,7 @@ pub async fn find_message_created(
     CreationEvents { log, stream, event_type: "MessageCreated" }.find_by_number(message.get()).await
 }
 
-/// The creation events of a stream, whose subjects are numbered 1, 2, 3 … in it.
+/// The creation events of a stream: those of an app's chats or of a chat's messages, numbered 1, 2, 3 …
 struct CreationEvents<'a> {
     log: &'a dyn EventStore,
     stream: Arc<str>,
@@ -41,8 +41,9 @@ struct CreationEvents<'a> {
 impl CreationEvents<'_> {
     /// Finds the creation event of a number.
     ///
-    /// Number n is the nth creation event of its stream, so its revision is at least n − 1, and exactly that unless other
-    /// events precede it: then one read finds it. Otherwise each further read halves the range of possible revisions.
+    /// Number n belongs to the nth creation event of the stream, so the revision of this event is at least n − 1. If no
+    /// other events precede it, its revision is n − 1, and one read finds it. Otherwise each further read halves the range
+    /// of possible revisions.
     async fn find_by_number(&self, number: u64) -> Result<Option<RecordedEvent>, EventStoreError> {
         let lower_bound = ReadStart::Forwards(Revision::new(number - 1));
         let Some((found_number, event)) = self.next_creation(lower_bound).await? else { return Ok(None) };
@@ -53,7 +54,7 @@ impl CreationEvents<'_> {
         if last < number {
             return Ok(None);
         }
-        // Between two creation events there are at least the creation events of the numbers between them.
+        // For numbers a < b, at least b − a − 1 events lie between their creation events.
         let mut earliest = event.revision.get() + number.saturating_sub(found_number);
         let mut latest = last_event.revision.get().saturating_sub(last - number);
         while earliest <= latest {
@@ -72,7 +73,7 @@ impl CreationEvents<'_> {
         Ok(None)
     }
 
-    /// The next creation event from `start` on that can be decoded, and its number.
+    /// Reads the next creation event from `start` on that can be decoded. Returns its number and the event.
     async fn next_creation(&self, start: ReadStart) -> Result<Option<(u64, RecordedEvent)>, EventStoreError> {
         let (mut start, mut limit) = (start, 1);
         loop {

@@ -3,8 +3,8 @@
 //! Queries use [`ReadModel`], the projection uses [`ReadModelWriter`], and [`ReadModelStorage`] opens both. Promises of
 //! every adapter:
 //!
-//! - **One snapshot a query.** A call reads at one position of the log, and returns that position with its result.
-//! - **Exactly once in effect.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
+//! - **One snapshot per query.** A call reads at one position of the log, and returns that position with its result.
+//! - **Effectively once.** [`ReadModelWriter::commit`] moves the checkpoint in the same transaction as the rows,
 //!   and changes nothing if the checkpoint is not where the changes start.
 //! - **Durability is optional.** A crash may lose the last commits, rows and checkpoint together; the projector folds
 //!   their events again.
@@ -79,10 +79,10 @@ pub trait ReadModel: Send + Sync + 'static {
     async fn dead_letters(&self, limit: usize) -> Result<(Vec<DeadLetter>, u64), ReadModelError>;
 
     /// Returns a page of pending or discarded dead letters, and the number of each.
-    async fn dead_letter_page(&self, list: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
+    async fn dead_letter_page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadModelError>;
 
     /// Computes the digest of all rows, tombstones and dead letters: equal for read models of the same log at the same
-    /// position, whatever the adapter. Reads the whole read model without blocking queries or the projector.
+    /// position, in every adapter. Reads the whole read model without blocking queries or the projector.
     async fn digest(&self) -> Result<Snapshot<ContentDigest>, ReadModelError>;
 
     /// Computes the same digest, and the hash of each row, tombstone and dead letter.
@@ -114,51 +114,51 @@ pub enum Missing {
 /// An app's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppRow {
-    /// The position of its AppCreated event, by which apps are ordered.
+    /// The position of the app's AppCreated event, by which apps are ordered.
     pub created_position: Position,
-    /// Its token.
+    /// The app's token.
     pub token: AppToken,
-    /// Its name.
+    /// The app's name.
     pub name: AppName,
-    /// The number of its chats.
+    /// The number of chats in the app.
     pub chat_count: u64,
     /// The number of the chat created last. May exceed `chat_count` if a creation event was discarded.
     pub last_chat: Option<ChatNumber>,
-    /// The number of events in its stream.
+    /// The number of events in the app's stream.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When the last event of its stream was recorded.
+    /// The time of the last event in the app's stream.
     pub updated_at: Timestamp,
 }
 
 /// A chat's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatRow {
-    /// Its number.
+    /// The chat's number in the app.
     pub number: ChatNumber,
     /// The number of messages that are not deleted.
     pub message_count: u64,
-    /// The number of events in its stream.
+    /// The number of events in the chat's stream.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When the last event of its stream was recorded, or when it was created.
+    /// The time of the last event in the chat's stream, or of creation if the stream is empty.
     pub updated_at: Timestamp,
 }
 
 /// A message's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageRow {
-    /// Its number.
+    /// The message's number in the chat.
     pub number: MessageNumber,
-    /// The text.
+    /// The message's text.
     pub body: String,
-    /// The number of its events: 1 when created, and one more with each edit.
+    /// The number of the message's events: 1 when created, and one more with each edit.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was last edited, or created if never edited.
+    /// The time of the last edit, or of creation if the message was never edited.
     pub updated_at: Timestamp,
 }
 
@@ -177,8 +177,8 @@ pub enum MessageWindow {
     Around(MessageNumber),
 }
 
-/// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text: then it holds
-/// the messages nearest the start of the window.
+/// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text. In this case
+/// the page holds the messages nearest to the start of the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.

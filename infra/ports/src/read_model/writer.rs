@@ -60,18 +60,18 @@ pub trait ReadModelWriter: Send + Sync + 'static {
 pub struct ChatKey {
     /// The app's token.
     pub app: AppToken,
-    /// The chat's number in it.
+    /// The chat's number in the app.
     pub number: ChatNumber,
 }
 
 /// A stored chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredChat {
-    /// Its id: the position of its ChatCreated event.
+    /// The chat's id: the position of its ChatCreated event.
     pub id: Position,
-    /// Its app's id: the position of the AppCreated event.
+    /// The app's id: the position of the AppCreated event.
     pub app_id: Position,
-    /// The token of its app.
+    /// The app's token.
     pub app: AppToken,
     /// The number of the message created last, even if it is deleted.
     pub last_message: Option<MessageNumber>,
@@ -80,7 +80,7 @@ pub struct StoredChat {
 }
 
 impl StoredChat {
-    /// Its identity in commands and queries.
+    /// The chat's identity in commands and queries.
     pub fn key(&self) -> ChatKey {
         ChatKey { app: self.app, number: self.row.number }
     }
@@ -91,31 +91,31 @@ impl StoredChat {
 pub struct StoredMessage {
     /// The chat's id.
     pub chat_id: Position,
-    /// Its number.
+    /// The message's number.
     pub number: MessageNumber,
-    /// Whether it exists or was deleted.
+    /// Whether the message exists or was deleted.
     pub state: MessageState,
 }
 
 /// Whether a message exists or was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageState {
-    /// It exists.
+    /// The message exists.
     Present {
-        /// Its id: the position of its MessageCreated event.
+        /// The message's id: the position of its MessageCreated event.
         id: Position,
-        /// The number of its events.
+        /// The number of the message's events.
         version: Version,
-        /// When it was created.
+        /// The time of creation.
         created_at: Timestamp,
     },
-    /// It was deleted.
+    /// The message was deleted.
     Deleted,
 }
 
 /// The changes of one batch of events.
 ///
-/// A row is in one set at most: a row that was created and then changed inside the batch is new, with its last content.
+/// A row is in at most one set: a row that was created and then changed inside the batch is new, with its last content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadModelChanges {
     /// The log of the events.
@@ -170,32 +170,32 @@ impl ReadModelChanges {
 /// A message to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// Its id: the position of its MessageCreated event.
+    /// The message's id: the position of its MessageCreated event.
     pub id: Position,
     /// The chat's id.
     pub chat_id: Position,
-    /// Its number.
+    /// The message's number.
     pub number: MessageNumber,
-    /// Its text.
+    /// The message's text.
     pub body: String,
-    /// The number of its events.
+    /// The number of the message's events.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was last edited, or else created.
+    /// The time of the last edit, or of creation if the message was never edited.
     pub updated_at: Timestamp,
 }
 
 /// The new content of a stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditedMessage {
-    /// Its id.
+    /// The message's id.
     pub id: Position,
-    /// Its text.
+    /// The new text.
     pub body: String,
-    /// The number of its events.
+    /// The number of the message's events.
     pub version: Version,
-    /// When it was last edited.
+    /// The time of the last edit.
     pub updated_at: Timestamp,
 }
 
@@ -206,14 +206,14 @@ pub struct Tombstone {
     pub id: Position,
     /// The chat's id.
     pub chat_id: Position,
-    /// Its number.
+    /// The message's number.
     pub number: MessageNumber,
     /// Whether the message is stored and has to be removed.
     pub stored: bool,
-    /// The number of its events, including the deletion.
+    /// The number of the message's events, including the deletion.
     pub version: Version,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was deleted.
+    /// The time of the deletion.
     pub deleted_at: Timestamp,
 }

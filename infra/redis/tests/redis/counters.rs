@@ -12,7 +12,7 @@ use chat_testing::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use chat_ports::contract_tests::counters::{Handle, messages, random_app, take};
+use chat_ports::contract_tests::counters::{Handle, messages_key, random_app, reserve_range};
 use chat_ports::counters_contract;
 
 // The cases of the contract suite share a server, each with a log of its own. The servers stop with the process.
@@ -104,18 +104,18 @@ async fn take_soon(counters: &dyn Counters, key: CounterKey, floor: u64) -> u64 
 #[tokio::test]
 async fn a_flushed_counter_is_raised_from_the_floor() {
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     redis.flush().unwrap();
-    assert_eq!(take(&counters, key, 3, 10).await, 11);
-    assert_eq!(take(&counters, key, 1, 13).await, 14);
+    assert_eq!(reserve_range(&counters, key, 3, 10).await, 11);
+    assert_eq!(reserve_range(&counters, key, 1, 13).await, 14);
 }
 
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor() {
     let (mut redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     redis.restart_empty().unwrap();
     assert_eq!(take_soon(&counters, key, 10).await, 11);
 }
@@ -123,8 +123,8 @@ async fn a_counter_of_a_server_that_was_restarted_empty_is_raised_from_the_floor
 #[tokio::test]
 async fn a_counter_of_a_server_that_was_restarted_goes_on() {
     let (mut redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     redis.restart().unwrap();
     assert_eq!(take_soon(&counters, key, 0).await, 11);
 }
@@ -132,62 +132,62 @@ async fn a_counter_of_a_server_that_was_restarted_goes_on() {
 #[tokio::test]
 async fn a_counter_from_an_old_copy_is_raised_from_the_floor() {
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     set(&redis, &only_key(&redis), "7");
-    assert_eq!(take(&counters, key, 2, 10).await, 11);
+    assert_eq!(reserve_range(&counters, key, 2, 10).await, 11);
     set(&redis, &only_key(&redis), "11");
-    assert_eq!(take(&counters, key, 5, 12).await, 13);
+    assert_eq!(reserve_range(&counters, key, 5, 12).await, 13);
 }
 
 #[tokio::test]
 async fn a_value_that_is_not_a_counter_is_replaced() {
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     let name = only_key(&redis);
     for garbage in ["text", "", "1.5", "-3", "nan", "inf", "1e300", "9223372036854775807"] {
         set(&redis, &name, garbage);
-        assert_eq!(take(&counters, key, 1, 10).await, 11, "{garbage:?}");
-        assert_eq!(take(&counters, key, 1, 11).await, 12, "{garbage:?}");
+        assert_eq!(reserve_range(&counters, key, 1, 10).await, 11, "{garbage:?}");
+        assert_eq!(reserve_range(&counters, key, 1, 11).await, 12, "{garbage:?}");
     }
     redis.command(&["DEL", &name]).unwrap();
     redis.command(&["RPUSH", &name, "a", "list"]).unwrap();
     // A list can't be rewound.
     counters.rewind(key, 10, 5).await.unwrap();
-    assert_eq!(take(&counters, key, 1, 10).await, 11);
+    assert_eq!(reserve_range(&counters, key, 1, 10).await, 11);
 }
 
 #[tokio::test]
 async fn a_very_large_counter_is_rewound_exactly() {
     const AHEAD: u64 = (1 << 60) + 1;
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 1, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 1, 0).await;
     set(&redis, &only_key(&redis), &AHEAD.to_string());
-    assert_eq!(take(&counters, key, 1, 5).await, AHEAD + 1);
+    assert_eq!(reserve_range(&counters, key, 1, 5).await, AHEAD + 1);
     counters.rewind(key, AHEAD, 5).await.unwrap();
-    assert_eq!(take(&counters, key, 1, 5).await, AHEAD + 2);
+    assert_eq!(reserve_range(&counters, key, 1, 5).await, AHEAD + 2);
     counters.rewind(key, AHEAD + 2, 5).await.unwrap();
-    assert_eq!(take(&counters, key, 1, 5).await, 6);
+    assert_eq!(reserve_range(&counters, key, 1, 5).await, 6);
 }
 
 #[tokio::test]
 async fn a_stale_counter_does_not_affect_the_others_of_its_batch() {
     let (redis, counters) = new_server();
     let app = random_app();
-    take(&counters, messages(app, 1), 10, 0).await;
+    reserve_range(&counters, messages_key(app, 1), 10, 0).await;
     redis.flush().unwrap();
-    take(&counters, messages(app, 2), 10, 0).await;
-    let request = |chat| ReservationRequest { key: messages(app, chat), count: 1, floor: 10 };
+    reserve_range(&counters, messages_key(app, 2), 10, 0).await;
+    let request = |chat| ReservationRequest { key: messages_key(app, chat), count: 1, floor: 10 };
     assert_eq!(counters.reserve(&[request(2), request(1), request(2)]).await.unwrap(), [11, 11, 12]);
 }
 
 #[tokio::test]
 async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 1, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 1, 0).await;
     redis.pause().unwrap();
     for _ in 0..5 {
         let started = Instant::now();
@@ -204,7 +204,7 @@ async fn counters_work_once_the_server_is_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), random_log());
-    let key = messages(random_app(), 1);
+    let key = messages_key(random_app(), 1);
     counters.reserve(&[ReservationRequest { key, count: 1, floor: 5 }]).await.unwrap_err();
     redis.restart().unwrap();
     assert_eq!(take_soon(&counters, key, 5).await, 6);
@@ -214,35 +214,35 @@ async fn counters_work_once_the_server_is_available() {
 async fn counters_survive_a_failover() {
     let redis = RedisSentinel::start().unwrap();
     let counters = RedisCounters::new(connect(&redis.url()), random_log());
-    let key = messages(random_app(), 1);
-    take(&counters, key, 10, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
     let started = Instant::now();
     while counters.reserve(&[ReservationRequest { key, count: 1, floor: 10 }]).await.is_err() {
         assert!(started.elapsed() < Duration::from_secs(5), "the new master is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(take(&counters, key, 1, 10).await > 11);
+    assert!(reserve_range(&counters, key, 1, 10).await > 11);
 }
 
 #[tokio::test]
 async fn two_logs_in_one_redis_are_separate() {
     let redis = Redis::start().unwrap();
-    let key = messages(random_app(), 1);
+    let key = messages_key(random_app(), 1);
     let (one, other) = (
         RedisCounters::new(connect(&redis.url()), random_log()),
         RedisCounters::new(connect(&redis.url()), random_log()),
     );
-    assert_eq!(take(&one, key, 100, 0).await, 1);
-    assert_eq!(take(&other, key, 1, 0).await, 1);
+    assert_eq!(reserve_range(&one, key, 100, 0).await, 1);
+    assert_eq!(reserve_range(&other, key, 1, 0).await, 1);
 }
 
 #[tokio::test]
 async fn keys_contain_no_token_and_share_a_slot_per_app() {
     let (redis, counters) = new_server();
     let app: AppToken = random_app();
-    for key in [CounterKey::Chats(app), messages(app, 1), messages(app, 2)] {
-        take(&counters, key, 1, 0).await;
+    for key in [CounterKey::Chats(app), messages_key(app, 1), messages_key(app, 2)] {
+        reserve_range(&counters, key, 1, 0).await;
     }
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     assert_eq!(keys.len(), 3, "{keys:?}");
@@ -259,17 +259,17 @@ async fn an_unused_counter_expires() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
     let almost = expiry - 60..=expiry;
     let (redis, counters) = new_server();
-    let key = messages(random_app(), 1);
-    take(&counters, key, 1, 0).await;
+    let key = messages_key(random_app(), 1);
+    reserve_range(&counters, key, 1, 0).await;
     let name = only_key(&redis);
     let renewed = |when: &str| assert!(almost.contains(&seconds_to_live(&redis, &name)), "{when}");
     let age = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
     renewed("when it is new");
 
     age();
-    take(&counters, key, 10, 1).await;
+    reserve_range(&counters, key, 10, 1).await;
     assert!(seconds_to_live(&redis, &name) <= 1_000);
-    take(&counters, key, 60, 11).await;
+    reserve_range(&counters, key, 60, 11).await;
     renewed("when it has counted for a while");
 
     age();
@@ -277,7 +277,7 @@ async fn an_unused_counter_expires() {
     renewed("when it is set back");
 
     redis.flush().unwrap();
-    take(&counters, key, 1, 70).await;
+    reserve_range(&counters, key, 1, 70).await;
     renewed("when it is raised");
 }
 

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use chat_ports::contract_tests::idempotency::{
-    LONG_TERMS, Store, TestStore, completed_command, granted, initialized, request, reserve_when_free,
+    LONG_TERMS, Store, TestStore, completed_command, open_initialized, request, reserve_granted,
+    reserve_when_free,
 };
 use chat_ports::idempotency_store_contract;
 
@@ -72,8 +73,8 @@ async fn reachable(store: &Store) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flushed_store_is_not_initialized() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = initialized(&redis, LONG_TERMS).await;
-    granted(&store, &request("a")).await;
+    let store = open_initialized(&redis, LONG_TERMS).await;
+    reserve_granted(&store, &request("a")).await;
     redis.0.flush().unwrap();
     assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     store.initialize(LogContent::HasEvents).await.unwrap();
@@ -84,8 +85,8 @@ async fn a_flushed_store_is_not_initialized() {
 async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful() {
     let mut redis = OneServer(Redis::start().unwrap());
     let terms = IdempotencyTerms { lease: Duration::from_millis(200), ..LONG_TERMS };
-    let store = initialized(&redis, terms).await;
-    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
+    let store = open_initialized(&redis, terms).await;
+    assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
     store.complete(&completed_command("b", 1)).await.unwrap();
     redis.0.restart().unwrap();
     reachable(&store).await;
@@ -107,10 +108,11 @@ async fn a_restarted_store_is_not_initialized_and_then_grants_doubtful() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_logs_in_one_redis_are_separate() {
     let redis = OneServer(Redis::start().unwrap());
-    let (one, other) = (initialized(&redis, LONG_TERMS).await, open(&redis.0.url(), Uuid::max(), LONG_TERMS));
+    let (one, other) =
+        (open_initialized(&redis, LONG_TERMS).await, open(&redis.0.url(), Uuid::max(), LONG_TERMS));
     one.complete(&completed_command("a", 1)).await.unwrap();
     other.initialize(LogContent::Empty).await.unwrap();
-    assert_eq!(granted(&other, &request("a")).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&other, &request("a")).await.claim, Claim::First);
     assert_eq!(
         one.reserve(&request("a")).await.unwrap(),
         ReserveOutcome::Completed(completed_command("a", 1).answer)
@@ -120,9 +122,9 @@ async fn two_logs_in_one_redis_are_separate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reservations_expire_and_their_keys_contain_no_token() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = initialized(&redis, LONG_TERMS).await;
+    let store = open_initialized(&redis, LONG_TERMS).await;
     let app = AppToken::generate(|bytes| bytes.fill(9));
-    granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
+    reserve_granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
     store.complete(&completed_command("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
     let reservations: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
@@ -137,12 +139,12 @@ async fn reservations_expire_and_their_keys_contain_no_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_fail_fast_while_redis_is_paused_and_work_after_it_resumes() {
     let redis = OneServer(Redis::start().unwrap());
-    let store = initialized(&redis, LONG_TERMS).await;
+    let store = open_initialized(&redis, LONG_TERMS).await;
     redis.0.pause().unwrap();
     let started = Instant::now();
     store.reserve(&request("a")).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     redis.0.resume().unwrap();
     reachable(&store).await;
-    granted(&store, &request("b")).await;
+    reserve_granted(&store, &request("b")).await;
 }

@@ -1,8 +1,8 @@
-//! Reads that look for damage of the log's file.
+//! Reads that also check the log's file for damage.
 //!
-//! `PRAGMA quick_check` would hold one snapshot of the file for as long as it takes, and the WAL would grow meanwhile. So
-//! the file is checked slice by slice: reading the events of a slice reads their pages of the table, and looking each of
-//! them up reads its pages of the indexes.
+//! `PRAGMA quick_check` would hold one snapshot of the file until it ends, and the WAL would grow meanwhile. Therefore the
+//! check goes through the log in slices. It reads the events of a slice from the table, and then looks up each event in
+//! every index.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use super::error::classify;
 use super::{reader, schema};
 use chat_ports::event_store::{EventStoreError, RecordedEvent};
 
-/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite look into that
-/// index, whatever it deems cheaper.
+/// Finds the first event of a slice that an index or the table of streams lacks. `INDEXED BY` makes SQLite use that
+/// index, even if the query planner considers another one cheaper.
 const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     SELECT e.position FROM events e
     WHERE e.position > ?1 AND e.position <= ?2 AND NOT (
@@ -30,14 +30,14 @@ const FIRST_EVENT_THAT_AN_INDEX_LACKS: &str = "
     ) ORDER BY e.position LIMIT 1
 ";
 
-/// An event that can't be looked up.
+/// The error for an event that an index lacks.
 #[derive(Debug, thiserror::Error)]
 #[error("an index of the log lacks the event at position {0}")]
 struct MissingFromIndex(u64);
 
 /// Reads up to `limit` events after `after`, and looks each of them up in every index. Blocks.
 ///
-/// Opens the file anew: the pages that an open connection has cached hide damage.
+/// Opens a new connection, because the cached pages of an open connection would hide damage.
 pub(super) fn read_all(
     path: &Path,
     after: Position,

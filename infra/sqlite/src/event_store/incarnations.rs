@@ -1,7 +1,7 @@
 //! The log's id and its incarnations.
 //!
-//! The table `log` holds the current id, as it always has. The table `incarnations` exists once a second incarnation has
-//! begun; its first row is the id that the log was created with.
+//! The table `log` holds the current id. The table `incarnations` is created when the second incarnation begins. Its first
+//! row holds the id that the log was created with.
 
 use chat_domain::{Position, Timestamp};
 use rusqlite::{Connection, Result, Row, TransactionBehavior, params};
@@ -45,7 +45,7 @@ pub(super) fn read_lineage(connection: &Connection) -> Result<LogLineage> {
     Ok(LogLineage::new(original, incarnations))
 }
 
-/// Begins an incarnation, in one transaction, or returns it where it has begun.
+/// Begins an incarnation in one transaction. Returns the stored incarnation if it has begun already.
 pub(super) fn begin(connection: &mut Connection, new: NewIncarnation) -> Result<Incarnation> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let lineage = read_lineage(&transaction)?;

@@ -9,23 +9,22 @@ use super::schema;
 use chat_files::durable_fs;
 use chat_ports::event_store::EventStoreError;
 
-/// The most messages of SQLite that an error repeats.
+/// The maximal number of SQLite's messages in an error.
 const MAX_MESSAGES: usize = 3;
 
-/// The file is not sound.
+/// The error for a file that fails the integrity check.
 #[derive(Debug, thiserror::Error)]
-#[error("SQLite finds: {0}")]
+#[error("the integrity check of SQLite failed: {0}")]
 struct UnsoundFile(String);
 
-/// Copies the log at `from` into a new file, as it is at one moment, while other processes append to it.
+/// Copies a snapshot of the log at `from` into a new file. Other processes may append to the log meanwhile.
 ///
-/// `VACUUM INTO` reads one snapshot, so appends that are made meanwhile do not restart the copy, and none waits for it.
-/// The copy is synced, and readable by its owner only. Blocks for as long as reading and writing the log takes. Fails if
-/// `to` exists.
+/// `VACUUM INTO` reads one snapshot, so concurrent appends neither restart the copy nor wait for it. The copy is synced,
+/// and readable by its owner only. Blocks until the whole log is read and written. Fails if `to` exists.
 pub fn copy_event_log(from: &Path, to: &Path) -> Result<(), EventStoreError> {
     let unavailable = |error: std::io::Error| EventStoreError::Unavailable(error.into());
     let connection = schema::open_for_reading(from).map_err(classify)?;
-    // SQLite writes into an empty file, which has the permissions already.
+    // `VACUUM INTO` accepts an empty file, so the file is created with its permissions first.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(unavailable)?;
     let target =
         to.as_os_str().to_str().ok_or_else(|| unavailable(std::io::ErrorKind::InvalidFilename.into()))?;
@@ -35,8 +34,8 @@ pub fn copy_event_log(from: &Path, to: &Path) -> Result<(), EventStoreError> {
     durable_fs::sync_parent_dir(to).map_err(unavailable)
 }
 
-/// Checks every page, row and index of a log's file with `PRAGMA integrity_check`. For copies: on a log in use it would
-/// keep the WAL from being reused for as long as it takes. Blocks.
+/// Checks every page, row and index of a log's file with `PRAGMA integrity_check`. Only for copies: while the
+/// check reads a log in use, SQLite can't reuse the WAL from the start. Blocks.
 pub fn check_event_log_file(path: &Path) -> Result<(), EventStoreError> {
     let connection = schema::open_for_reading(path).map_err(classify)?;
     let sql = format!("PRAGMA integrity_check({MAX_MESSAGES})");

@@ -16,7 +16,7 @@ const CAPACITY_BYTES: usize = 4 << 20;
 /// The approximate size of an event without payload and metadata.
 const EVENT_OVERHEAD_BYTES: usize = 192;
 
-/// The buffer. Its events are contiguous and are all in the file as well.
+/// A buffer of contiguous events, all of which are also in the file.
 #[derive(Debug, Default)]
 pub(super) struct RecentEvents(Mutex<Buffer>);
 
@@ -81,7 +81,7 @@ impl RecentEvents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the events of a committed transaction. `head` is the head of the log before it.
+    /// Adds the events of a committed transaction. `head` is the head of the log before the transaction.
     pub(super) fn record_commit(
         &self,
         head: Position,
@@ -110,7 +110,7 @@ impl RecentEvents {
             return;
         }
         let mut buffer = self.lock_buffer();
-        // Another process appended in between, or the file lost its last events.
+        // The heads differ if another process appended in between, or if the file lost its last events.
         if buffer.last_position() != Some(head) {
             buffer.clear();
         }
@@ -128,8 +128,8 @@ impl RecentEvents {
         }
     }
 
-    /// Returns up to `limit` events after a position. Empty at the end of the buffer; `None` if the buffer does not contain
-    /// the next event.
+    /// Returns up to `limit` events after a position. Returns no events at the end of the buffer, and `None` if the buffer
+    /// does not contain the next event.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {
@@ -139,8 +139,8 @@ impl RecentEvents {
         Some(events.take(limit).map(|(position, event)| event.to_recorded(Position::new(position))).collect())
     }
 
-    /// The transactions with the next `limit` events after a position. Their events are copied after the lock is released,
-    /// since the writer thread waits for the lock.
+    /// Returns the transactions with the next `limit` events after a position. The caller copies the events after the lock
+    /// is released, because the writer thread waits for the lock.
     fn transactions_after(&self, after: Position, limit: usize) -> Option<Vec<Arc<CommittedTransaction>>> {
         let buffer = self.lock_buffer();
         let last = buffer.last_position()?;
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    fn append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
+    fn new_append(stream: &str, after: Option<u64>, events: usize, bytes: usize) -> StreamAppend {
         let event = |_| NewEvent {
             id: EventId::new(Uuid::new_v4()),
             event_type: "MessageCreated",
@@ -194,7 +194,7 @@ mod tests {
         let last = head + events as u64;
         recent.record_commit(
             Position::new(head),
-            &[&append("a", head.checked_sub(1), events, bytes)],
+            &[&new_append("a", head.checked_sub(1), events, bytes)],
             &[Ok(receipt(last, last - 1))],
         );
     }
@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn events_are_as_they_were_appended() {
         let recent = RecentEvents::default();
-        let (a, b, c) = (append("a", Some(4), 2, 3), append("b", None, 1, 5), append("c", None, 1, 7));
+        let (a, b, c) =
+            (new_append("a", Some(4), 2, 3), new_append("b", None, 1, 5), new_append("c", None, 1, 7));
         let outcomes = [Ok(receipt(12, 6)), Err(AppendError::Conflict), Ok(receipt(13, 0))];
         recent.record_commit(Position::new(10), &[&a, &b, &c], &outcomes);
         let events = recent.read_after(Position::new(10), 9).unwrap();
@@ -236,9 +237,9 @@ mod tests {
     fn does_not_buffer_a_repeated_append() {
         let recent = RecentEvents::default();
         record_commit(&recent, 0, 2, 9);
-        recent.record_commit(Position::new(2), &[&append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
+        recent.record_commit(Position::new(2), &[&new_append("a", None, 1, 9)], &[Ok(receipt(1, 0))]);
         assert_eq!(positions(&recent, 0, 9), Some(vec![1, 2]));
-        let (a, b) = (append("b", None, 2, 9), append("c", None, 1, 9));
+        let (a, b) = (new_append("b", None, 2, 9), new_append("c", None, 1, 9));
         let outcomes = [Ok(receipt(4, 1)), Ok(receipt(4, 1)), Ok(receipt(5, 0))];
         recent.record_commit(Position::new(2), &[&a, &a, &b], &outcomes);
         let events = recent.read_after(Position::new(2), 9).unwrap();

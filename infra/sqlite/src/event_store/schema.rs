@@ -1,4 +1,4 @@
-//! The schema of the event log's file, and opening it.
+//! The schema of the event log's file, and the functions that open the file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const VERSION: i32 = 1;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Positions are rowids, so that reading the log in order reads the table in order. The unique index on stream and revision
-/// refuses a second event at the same revision, from whichever process.
+/// refuses a second event at the same revision, from any process.
 ///
 /// `events_changing` holds all events except creations of messages, so that the edits and deletions of a chat are found
 /// without reading its messages. SQLite uses it only if the query repeats its condition literally.
@@ -52,7 +52,7 @@ const SCHEMA: &str = "
 enum IncompatibleFile {
     #[error("the file is a database of another program")]
     ForeignDatabase,
-    #[error("the file has layout version {0}, this program reads up to {VERSION}")]
+    #[error("the file has layout version {0}, but this program reads versions up to {VERSION}")]
     NewerVersion(i32),
 }
 
@@ -61,8 +61,8 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, EventStoreErro
     connection.busy_timeout(BUSY_TIMEOUT).map_err(classify)?;
     // Statements are compiled once and not again for their parameters.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(classify)?;
-    // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL,
-    // since an append would wait for it.
+    // FULL syncs the WAL at every commit, so a commit is durable when it returns. The WalCheckpointer checkpoints the WAL on
+    // its own thread, because an append would wait for a checkpoint by SQLite.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;

@@ -19,7 +19,7 @@ pub(super) struct SqliteSubscription {
     recent: Arc<RecentEvents>,
     head: watch::Receiver<Position>,
     after: Position,
-    /// Whether the file may hold events that are not in the buffer: those of other processes.
+    /// Whether the file may hold events of other processes, which are not in the buffer.
     file_may_be_ahead: bool,
 }
 
@@ -46,7 +46,7 @@ impl SqliteSubscription {
 impl Subscription for SqliteSubscription {
     async fn next(&mut self, max: usize) -> Result<EventBatch, EventStoreError> {
         loop {
-            // Marked as seen before the read, so that an append during the read ends the wait after it.
+            // The head is marked as seen before the read, so that an append during the read ends the wait that follows.
             self.head.borrow_and_update();
             let events = self.read_next(max).await?;
             if let Some(last) = events.last() {
@@ -56,7 +56,7 @@ impl Subscription for SqliteSubscription {
             self.file_may_be_ahead = true;
             match tokio::time::timeout(POLL_INTERVAL, self.head.changed()).await {
                 Ok(Ok(())) => self.file_may_be_ahead = false,
-                // Without a writer thread only polling is left.
+                // Without a writer thread, the subscription can only poll.
                 Ok(Err(_)) => tokio::time::sleep(POLL_INTERVAL).await,
                 Err(_) => {}
             }

@@ -48,10 +48,10 @@ impl ReservationsTable<'_> {
             LogContent::Empty => 0,
             LogContent::HasEvents => self.now.millis(),
         };
-        let mut begin = self.transaction.prepare_cached(
+        let mut insert = self.transaction.prepare_cached(
             "INSERT INTO memory (log, since) SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM memory)",
         )?;
-        begin.execute(params![self.log.0.as_bytes(), since])?;
+        insert.execute(params![self.log.0.as_bytes(), since])?;
         Ok(())
     }
 
@@ -76,16 +76,16 @@ impl ReservationsTable<'_> {
                 self.take_over(request)?;
                 Ok(ReserveOutcome::Granted(KeyLease { claim: Claim::Doubtful, ..stored.lease }))
             }
-            None if later(complete_since, self.terms.lease) > self.now => {
+            None if time_after(complete_since, self.terms.lease) > self.now => {
                 Ok(ReserveOutcome::InFlight(SearchHint {
                     app: None,
-                    since: earlier(self.now, self.terms.retention),
+                    since: time_before(self.now, self.terms.retention),
                 }))
             }
             None => {
-                let doubtful = later(complete_since, self.terms.retention) > self.now;
-                let (claim, since) = if doubtful {
-                    (Claim::Doubtful, earlier(self.now, self.terms.retention))
+                let is_doubtful = time_after(complete_since, self.terms.retention) > self.now;
+                let (claim, since) = if is_doubtful {
+                    (Claim::Doubtful, time_before(self.now, self.terms.retention))
                 } else {
                     (Claim::First, self.now)
                 };
@@ -136,22 +136,22 @@ impl ReservationsTable<'_> {
             request.owner.0.as_bytes(),
             lease.hint.app.as_ref().map(AppToken::expose),
             lease.hint.since.millis(),
-            later(self.now, self.terms.lease).millis(),
+            time_after(self.now, self.terms.lease).millis(),
             lease.claim == Claim::Doubtful,
-            later(self.now, self.terms.retention).millis(),
+            time_after(self.now, self.terms.retention).millis(),
         ])?;
         Ok(())
     }
 
     fn take_over(&self, request: &KeyRequest) -> rusqlite::Result<()> {
-        let mut take = self.transaction.prepare_cached(
+        let mut update = self.transaction.prepare_cached(
             "UPDATE reservations SET owner = ?, leased_until = ?, doubtful = 1, taken_over = 1, expires = ?
              WHERE key = ?",
         )?;
-        take.execute(params![
+        update.execute(params![
             request.owner.0.as_bytes(),
-            later(self.now, self.terms.lease).millis(),
-            later(self.now, self.terms.retention).millis(),
+            time_after(self.now, self.terms.lease).millis(),
+            time_after(self.now, self.terms.retention).millis(),
             request.key.0,
         ])?;
         Ok(())
@@ -163,8 +163,8 @@ impl ReservationsTable<'_> {
              WHERE key = ? AND owner = ? AND position IS NULL",
         )?;
         let renewed = renew.execute(params![
-            later(self.now, self.terms.lease).millis(),
-            later(self.now, self.terms.retention).millis(),
+            time_after(self.now, self.terms.lease).millis(),
+            time_after(self.now, self.terms.retention).millis(),
             key.0,
             owner.0.as_bytes(),
         ])?;
@@ -187,7 +187,7 @@ impl ReservationsTable<'_> {
             app.as_ref().map(AppToken::expose),
             command.answer.position.get(),
             number,
-            later(self.now, self.terms.retention).millis(),
+            time_after(self.now, self.terms.retention).millis(),
         ])?;
         Ok(())
     }
@@ -214,11 +214,11 @@ fn parse_app_token(row: &Row<'_>) -> rusqlite::Result<Option<AppToken>> {
     token.map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, error.into()))
 }
 
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+fn time_after(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp::from_millis(time.millis().saturating_add(millis(by)))
 }
 
-pub(super) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn time_before(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp::from_millis(time.millis().saturating_sub(millis(by)))
 }
 

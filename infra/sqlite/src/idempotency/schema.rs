@@ -9,7 +9,7 @@ use chat_domain::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
-use super::reservations_table::earlier;
+use super::reservations_table::time_before;
 use crate::file_format::{FileContent, FileFormat};
 use chat_files::durable_fs;
 use chat_files::durable_fs::path_with_suffix;
@@ -147,7 +147,7 @@ fn handle_reboot(connection: &Connection, terms: IdempotencyTerms, now: Timestam
         connection.execute("INSERT INTO boot (id) VALUES (?)", [&boot])?;
         connection.execute(
             "UPDATE memory SET since = max(since, ?)",
-            params![earlier(now, terms.lease).millis()],
+            params![time_before(now, terms.lease).millis()],
         )?;
     }
     Ok(())

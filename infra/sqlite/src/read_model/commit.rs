@@ -11,13 +11,13 @@ use chat_sql::load::{ADOPT_LOG, MOVE_CHECKPOINT, UPDATE_DEAD_LETTER};
 use chat_sql::row::{discarded_columns, last_chat_or_zero, last_message_or_zero, to_sql_int};
 use chat_sql::{app_columns, chat_columns, dead_letter_columns, deleted_message_columns, message_columns};
 
-/// The number of messages that one statement inserts: starting and ending a statement costs as much as a row.
+/// The number of messages that one statement inserts. The fixed cost of a statement is as high as the cost of one row.
 const ROWS_PER_INSERT: usize = 32;
 
 /// The number of columns in `message_columns!`.
 const MESSAGE_COLUMNS: usize = 7;
 
-/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at their start.
+/// Commits the changes. Returns `false` and stores nothing if the checkpoint is not at the start of the changes.
 pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<bool> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let moved = apply_changes(&transaction, changes)?;
@@ -28,7 +28,7 @@ pub(super) fn commit(db: &mut Connection, changes: &ReadModelChanges) -> Result<
 }
 
 /// Applies the changes within the current transaction. Returns `false` and changes nothing if the checkpoint is not at
-/// their start.
+/// the start of the changes.
 pub(super) fn apply_changes(db: &Connection, changes: &ReadModelChanges) -> Result<bool> {
     if !move_checkpoint(db, changes)? {
         return Ok(false);
@@ -46,11 +46,11 @@ pub(super) fn apply_changes(db: &Connection, changes: &ReadModelChanges) -> Resu
     Ok(true)
 }
 
-/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the checkpoint is another one.
+/// Replaces the log id of the checkpoint. Returns `false` and changes nothing if the checkpoint is not `from`.
 pub(super) fn adopt_log(db: &Connection, from: ProjectionCheckpoint, log: LogId) -> Result<bool> {
-    let folded = from.log.map(|folded| folded.0.to_string());
+    let old_log = from.log.map(|log| log.0.to_string());
     let adopted =
-        db.execute(ADOPT_LOG, params![log.0.to_string(), folded, to_sql_int(from.position.get())])?;
+        db.execute(ADOPT_LOG, params![log.0.to_string(), old_log, to_sql_int(from.position.get())])?;
     Ok(adopted == 1)
 }
 
@@ -169,8 +169,8 @@ fn insert_messages_in_chunks(db: &Connection, messages: &[NewMessage], rows: usi
     Ok(())
 }
 
-/// The statement that inserts `rows` messages. OR FAIL: a duplicate key fails the statement without undoing it, since the
-/// whole transaction is rolled back anyway, and a statement journal would cost more than the inserts.
+/// The statement that inserts `rows` messages. With `OR FAIL`, a duplicate key fails the statement without undoing its
+/// inserts. The whole transaction is rolled back anyway, and a statement journal would cost more than the inserts.
 fn insert_messages_sql(rows: usize) -> String {
     let row = "(?, ?, ?, ?, ?, ?, ?)";
     let mut sql =

@@ -1,4 +1,4 @@
-//! Loads for the projection, row by row with prepared statements.
+//! Loads rows for the projection, one by one with prepared statements.
 
 use chat_domain::{AppToken, MessageNumber, Position};
 use rusqlite::{Connection, OptionalExtension, Params, Result};

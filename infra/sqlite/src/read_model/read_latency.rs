@@ -1,4 +1,4 @@
-//! Detects slow reads, which come from the disk.
+//! Detects from slow reads that the file is not in memory.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ const SLOW_READ: Duration = Duration::from_millis(1);
 /// them.
 const SLOW_THRESHOLD: u32 = 12;
 
-/// The largest score, which limits how many quick reads it takes to recover.
+/// The largest score, which limits the number of quick reads until recovery.
 const MAX_SLOW_SCORE: u32 = 64;
 
 /// The kind of thread that ran a read.
@@ -34,9 +34,9 @@ impl ReadThread {
 
 /// Predicts from the durations of past reads whether the next one will be quick.
 ///
-/// A single slow read means little: on a busy machine about one in a hundred loses its processor for some milliseconds. If
+/// A single slow read is no evidence: on a busy machine, about one read in a hundred is preempted for some milliseconds. If
 /// one in five or more reads on workers is slow, the file is not in memory, and reads move to threads for blocking work
-/// until fewer than half of them are slow. There are more such threads than processors, so they delay each other.
+/// until fewer than half of the reads are slow. These threads outnumber the processors, so they delay each other.
 #[derive(Debug, Default)]
 pub(super) struct ReadLatency {
     slow_score: AtomicU32,
@@ -51,14 +51,14 @@ impl ReadLatency {
     /// Records the duration of a read. Of two concurrent updates one may be lost, which is harmless.
     pub(super) fn record(&self, time: Duration, thread: ReadThread) {
         let slow_score = self.slow_score.load(Ordering::Relaxed);
-        let now = match slow_score + thread.weight() {
+        let new_score = match slow_score + thread.weight() {
             _ if time <= SLOW_READ => slow_score.saturating_sub(1),
-            // Once detected, it takes the largest number of quick reads to recover.
-            more if thread == ReadThread::Worker && more >= SLOW_THRESHOLD => MAX_SLOW_SCORE,
-            more => more.min(MAX_SLOW_SCORE),
+            // After the detection, recovery takes the largest number of quick reads.
+            raised if thread == ReadThread::Worker && raised >= SLOW_THRESHOLD => MAX_SLOW_SCORE,
+            raised => raised.min(MAX_SLOW_SCORE),
         };
-        if now != slow_score {
-            self.slow_score.store(now, Ordering::Relaxed);
+        if new_score != slow_score {
+            self.slow_score.store(new_score, Ordering::Relaxed);
         }
     }
 }
@@ -72,8 +72,9 @@ mod tests {
 
     fn record_reads(latency: &ReadLatency, reads: usize, nth_from_disk: usize) {
         for read in 1..=reads {
-            let took = if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY };
-            latency.record(took, if latency.is_quick() { ReadThread::Worker } else { ReadThread::Blocking });
+            let duration = if read % nth_from_disk == 0 { FROM_DISK } else { FROM_MEMORY };
+            let thread = if latency.is_quick() { ReadThread::Worker } else { ReadThread::Blocking };
+            latency.record(duration, thread);
         }
     }
 
@@ -92,24 +93,24 @@ mod tests {
         for nth_from_disk in [1, 2] {
             let latency = ReadLatency::default();
             record_reads(&latency, 50, nth_from_disk);
-            assert!(!latency.is_quick(), "one in {nth_from_disk}");
+            assert!(!latency.is_quick(), "one read in {nth_from_disk} is slow");
         }
     }
 
     #[test]
     fn workers_make_few_reads_of_a_partly_cached_file() {
-        let (latency, mut slow_score) = (ReadLatency::default(), 0);
+        let (latency, mut slow_worker_reads) = (ReadLatency::default(), 0);
         for read in 0..1_000 {
             let thread = if latency.is_quick() { ReadThread::Worker } else { ReadThread::Blocking };
-            let took = if read % 3 == 0 { FROM_DISK } else { FROM_MEMORY };
-            slow_score += usize::from(thread == ReadThread::Worker && took == FROM_DISK);
-            latency.record(took, thread);
+            let duration = if read % 3 == 0 { FROM_DISK } else { FROM_MEMORY };
+            slow_worker_reads += usize::from(thread == ReadThread::Worker && duration == FROM_DISK);
+            latency.record(duration, thread);
         }
-        assert!(slow_score < 50, "{slow_score}");
+        assert!(slow_worker_reads < 50, "workers made {slow_worker_reads} slow reads");
     }
 
     #[test]
-    fn slow_blocking_threads_alone_do_not_keep_reads_off_the_workers() {
+    fn occasional_slow_reads_on_blocking_threads_do_not_prevent_recovery() {
         let latency = ReadLatency::default();
         (0..20).for_each(|_| latency.record(FROM_DISK, ReadThread::Worker));
         assert!(!latency.is_quick());

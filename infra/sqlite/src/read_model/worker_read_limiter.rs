@@ -8,19 +8,19 @@ const RECENT_READ: Duration = Duration::from_micros(200);
 
 /// Keeps one worker free while the disk does not respond, so that health checks and error responses still work.
 ///
-/// Reads usually take microseconds, and then all workers may run them. The last free worker runs one only if another read
-/// began just now: if none did, all other workers may be blocked. The remaining gap is a disk that stops exactly while two
-/// uncached reads begin.
+/// Reads usually take microseconds, and then all workers may run them. The last free worker runs a read only if another
+/// read began within [`RECENT_READ`]; otherwise all other workers may be blocked. One case remains in which no worker is
+/// free: the disk stops responding while the last two free workers begin uncached reads.
 #[derive(Debug)]
 pub(super) struct WorkerReadLimiter {
     epoch: Instant,
-    /// For each worker, the start of its current read in microseconds after `epoch`; [`NO_READ`] if it runs none.
+    /// For each worker, the start of its current read in microseconds after `epoch`; [`NO_READ`] if it has none.
     started_at: Box<[AtomicU64]>,
 }
 
 const NO_READ: u64 = u64::MAX;
 
-/// A read on a worker; ends when dropped.
+/// A read in progress on a worker. The read ends when the guard is dropped.
 #[derive(Debug)]
 pub(super) struct WorkerReadGuard<'a>(&'a AtomicU64);
 
@@ -84,7 +84,7 @@ mod tests {
         let limiter = WorkerReadLimiter::new(3);
         let _blocked = [limiter.try_begin_at(after_micros(1_000)), limiter.try_begin_at(after_micros(1_000))];
         for later in [1_201, 5_000, 1_000_000] {
-            assert!(limiter.try_begin_at(after_micros(later)).is_none(), "{later}");
+            assert!(limiter.try_begin_at(after_micros(later)).is_none(), "a read began after {later} µs");
         }
     }
 

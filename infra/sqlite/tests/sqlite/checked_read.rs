@@ -1,4 +1,4 @@
-//! Reads of the event log that look for damage.
+//! Tests of reads that check the event log for damage.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use chat_sqlite::SqliteEventStore;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-fn append(stream: u32) -> StreamAppend {
+fn new_append(stream: u32) -> StreamAppend {
     let event = |event_type| NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type,
@@ -24,13 +24,13 @@ fn append(stream: u32) -> StreamAppend {
     StreamAppend { stream: format!("chat-T-{stream}").into(), expected_revision, events }
 }
 
-/// Inserts an event while the schema lacks an index, which therefore lacks the event.
+/// Inserts an event at position 21 while the schema lacks `index`, so that the index lacks this event.
 fn insert_without_index(path: &Path, index: &str) {
     let file = Connection::open(path).unwrap();
-    let of_index = "FROM sqlite_schema WHERE type = 'index' AND name = ?1";
+    let from_index_row = "FROM sqlite_schema WHERE type = 'index' AND name = ?1";
     file.execute_batch("PRAGMA writable_schema = ON; CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema")
         .unwrap();
-    assert_eq!(file.execute(&format!("DELETE {of_index}"), [index]).unwrap(), 1);
+    assert_eq!(file.execute(&format!("DELETE {from_index_row}"), [index]).unwrap(), 1);
     file.execute_batch("PRAGMA schema_version = 1000").unwrap();
     let other = Connection::open(path).unwrap();
     other
@@ -51,7 +51,7 @@ async fn an_event_that_an_index_lacks_is_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.db");
         let log = SqliteEventStore::open(&path).unwrap();
-        log.append((0..10).map(append).collect()).await;
+        log.append((0..10).map(new_append).collect()).await;
         assert_eq!(
             log.read_all_checked(Position::new(5), 100).await.unwrap(),
             log.read_all(Position::new(5), 100).await.unwrap()

@@ -1,4 +1,4 @@
-//! Contract suite and own tests of the SQLite event store.
+//! The contract suite of the event store on SQLite, and further tests of this adapter.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_event_log_is_refused_and_left_alone() {
+async fn a_file_that_is_not_an_event_log_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let text = "Dear diary, ".repeat(100);
@@ -132,7 +132,7 @@ async fn a_handle_of_the_incarnation_before_appends_nothing() {
         reason: String::new(),
         replaces: Vec::new(),
     };
-    let new = old.through(folder.open().await);
+    let new = old.with_handle(folder.open().await);
     new.begin_incarnation(incarnation).await.unwrap();
     let refused = old.append_one("t", ExpectedRevision::NoStream, vec![event("A")]).await;
     assert!(matches!(&refused, Err(AppendError::Unavailable(_))), "{refused:?}");

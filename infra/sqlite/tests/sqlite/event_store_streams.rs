@@ -17,8 +17,8 @@ async fn open(path: &Path) -> ScopedLog {
     ScopedLog::new(Arc::new(SqliteEventStore::open(path).unwrap())).await
 }
 
-/// Appends to the streams in turn.
-async fn fill(log: &ScopedLog) {
+/// Appends to all streams in turn.
+async fn append_to_streams(log: &ScopedLog) {
     for turn in 0..EVENTS / STREAMS / EVENTS_PER_APPEND {
         let expected = ExpectedRevision::from_last_revision(
             (turn * EVENTS_PER_APPEND).checked_sub(1).map(Revision::new),
@@ -34,31 +34,31 @@ async fn fill(log: &ScopedLog) {
     }
 }
 
-/// Reads every stream in both directions from many revisions.
-async fn check(log: &ScopedLog) {
-    let each = EVENTS / STREAMS;
+/// Reads every stream in both directions from many revisions, and asserts that no event is missing.
+async fn assert_streams_are_complete(log: &ScopedLog) {
+    let events_per_stream = EVENTS / STREAMS;
     for stream in (0..STREAMS).map(|stream| stream.to_string()) {
-        for from in (0..each).step_by(331) {
+        for from in (0..events_per_stream).step_by(331) {
             let forwards = ReadStart::Forwards(Revision::new(from));
-            let expected: Vec<u64> = (from..each).take(700).collect();
+            let expected: Vec<u64> = (from..events_per_stream).take(700).collect();
             assert_eq!(
                 log.read(&stream, forwards, EventTypeFilter::All, 700).await,
                 expected,
-                "{stream} from {from}"
+                "stream {stream} forwards from {from}"
             );
             let backwards = ReadStart::Backwards(Revision::new(from));
             let expected: Vec<u64> = (0..=from).rev().take(700).collect();
             assert_eq!(
                 log.read(&stream, backwards, EventTypeFilter::All, 700).await,
                 expected,
-                "{stream} to {from}"
+                "stream {stream} backwards from {from}"
             );
         }
         let last = log.read(&stream, ReadStart::End, EventTypeFilter::All, 1).await;
-        assert_eq!(last, [each - 1], "{stream}");
+        assert_eq!(last, [events_per_stream - 1], "the last event of stream {stream}");
     }
-    let only = log.read("0", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await;
-    assert_eq!(only.len() as u64, each);
+    let found = log.read("0", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await;
+    assert_eq!(found.len() as u64, events_per_stream);
     assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::Only("A"), 10_000).await, [0; 0]);
     assert_eq!(
         log.read("1", ReadStart::End, EventTypeFilter::Except("MessageCreated"), 10_000).await,
@@ -67,18 +67,18 @@ async fn check(log: &ScopedLog) {
 }
 
 #[tokio::test]
-async fn streams_are_complete_through_any_handle_and_each_sees_the_appends_of_the_other() {
+async fn streams_are_complete_through_any_handle_and_include_the_appends_of_other_handles() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = open(&path).await;
-    fill(&log).await;
-    check(&log).await;
+    append_to_streams(&log).await;
+    assert_streams_are_complete(&log).await;
 
-    let again = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
-    check(&again).await;
+    let second_handle = log.with_handle(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    assert_streams_are_complete(&second_handle).await;
     let end = ExpectedRevision::Exact(Revision::new(EVENTS / STREAMS - 1));
-    again.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
-    // The first handle sees the append of the other one.
+    second_handle.append_one("1", end, vec![event("MessageCreated")]).await.unwrap();
+    // The stream has another event from the second handle, so an append of the first handle with the same revision conflicts.
     let refused = log.append_one("1", end, vec![event("MessageCreated")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     assert_eq!(log.read("1", ReadStart::End, EventTypeFilter::All, 1).await, [EVENTS / STREAMS]);
@@ -89,7 +89,7 @@ async fn an_append_of_another_process_invalidates_the_cached_revision() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = open(&path).await;
-    let other = log.through(Arc::new(SqliteEventStore::open(&path).unwrap()));
+    let other = log.with_handle(Arc::new(SqliteEventStore::open(&path).unwrap()));
     let first = ExpectedRevision::Exact(Revision::FIRST);
     log.append_one("0", ExpectedRevision::NoStream, vec![event("A")]).await.unwrap();
     other.append_one("0", first, vec![event("A")]).await.unwrap();
@@ -98,7 +98,7 @@ async fn an_append_of_another_process_invalidates_the_cached_revision() {
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
 
-/// Readers may meet a commit at any moment.
+/// Reads a stream while commits run.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_reads_and_appends_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -111,9 +111,9 @@ async fn concurrent_reads_and_appends_lose_nothing() {
             {}
         }
     });
-    fill(&log).await;
+    append_to_streams(&log).await;
     reading.await.unwrap();
-    check(&log).await;
+    assert_streams_are_complete(&log).await;
 }
 
 #[tokio::test]

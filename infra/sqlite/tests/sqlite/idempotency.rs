@@ -1,4 +1,4 @@
-//! Contract suite and own tests of the SQLite idempotency store.
+//! The contract suite of the idempotency store on SQLite, and further tests of this adapter.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use chat_ports::contract_tests::idempotency::{
-    LONG_TERMS, Store, TestStore, completed_command, granted, initialized, request,
+    LONG_TERMS, Store, TestStore, completed_command, open_initialized, request, reserve_granted,
 };
 use chat_ports::idempotency_store_contract;
 
@@ -27,7 +27,7 @@ impl Folder {
         Arc::new(SqliteIdempotencyStore::with_terms(&self.path(), log, terms).unwrap())
     }
 
-    fn names(&self) -> Vec<String> {
+    fn file_names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path().join("below")).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
@@ -48,12 +48,12 @@ idempotency_store_contract!(Folder);
 #[tokio::test]
 async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
     let folder = Folder::new().await;
-    let store = initialized(&folder, LONG_TERMS).await;
+    let store = open_initialized(&folder, LONG_TERMS).await;
     store.complete(&completed_command("a", 1)).await.unwrap();
     drop(store);
     // The worker thread closes the file a moment later, which removes the WAL.
     let closed = async {
-        while folder.names().iter().any(|name| name.ends_with("-wal")) {
+        while folder.file_names().iter().any(|name| name.ends_with("-wal")) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -66,14 +66,14 @@ async fn a_damaged_file_is_quarantined_and_replaced_by_an_uninitialized_one() {
     let store = folder.open(LONG_TERMS);
     assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     assert!(
-        folder.names().iter().any(|name| name.starts_with("idempotency.db.damaged-")),
-        "{:?}",
-        folder.names()
+        folder.file_names().iter().any(|name| name.starts_with("idempotency.db.damaged-")),
+        "no file is quarantined: {:?}",
+        folder.file_names()
     );
 }
 
 #[tokio::test]
-async fn a_file_of_another_program_is_left_alone() {
+async fn a_file_of_another_program_is_not_changed() {
     let folder = Folder::new().await;
     fs::create_dir(folder.path().parent().unwrap()).unwrap();
     rusqlite::Connection::open(folder.path()).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap();
@@ -85,12 +85,12 @@ async fn a_file_of_another_program_is_left_alone() {
 #[tokio::test]
 async fn a_file_of_another_log_is_emptied() {
     let folder = Folder::new().await;
-    let store = initialized(&folder, LONG_TERMS).await;
+    let store = open_initialized(&folder, LONG_TERMS).await;
     store.complete(&completed_command("a", 1)).await.unwrap();
     let other = folder.open_for(LogId(Uuid::max()), LONG_TERMS);
     assert_eq!(other.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
     other.initialize(LogContent::Empty).await.unwrap();
-    assert_eq!(granted(&other, &request("a")).await.claim, Claim::First);
+    assert_eq!(reserve_granted(&other, &request("a")).await.claim, Claim::First);
     // The file now belongs to the other log.
     assert_eq!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::NotInitialized);
 }
@@ -98,13 +98,13 @@ async fn a_file_of_another_log_is_emptied() {
 #[tokio::test]
 async fn claims_are_doubtful_after_a_reboot() {
     let folder = Folder::new().await;
-    let store = initialized(&folder, LONG_TERMS).await;
-    assert_eq!(granted(&store, &request("a")).await.claim, Claim::First);
+    let store = open_initialized(&folder, LONG_TERMS).await;
+    assert_eq!(reserve_granted(&store, &request("a")).await.claim, Claim::First);
     let connection = rusqlite::Connection::open(folder.path()).unwrap();
     connection.execute("UPDATE boot SET id = 'an earlier start'", []).unwrap();
     drop(store);
     let store = folder.open(LONG_TERMS);
-    assert_eq!(granted(&store, &request("b")).await.claim, Claim::Doubtful);
+    assert_eq!(reserve_granted(&store, &request("b")).await.claim, Claim::Doubtful);
     assert!(matches!(store.reserve(&request("a")).await.unwrap(), ReserveOutcome::InFlight(_)));
 }
 
@@ -112,7 +112,7 @@ async fn claims_are_doubtful_after_a_reboot() {
 async fn expired_rows_are_removed_by_later_calls() {
     let folder = Folder::new().await;
     let terms = IdempotencyTerms { retention: Duration::ZERO, ..LONG_TERMS };
-    let store = initialized(&folder, terms).await;
+    let store = open_initialized(&folder, terms).await;
     for number in 1..=100 {
         store.complete(&completed_command(&number.to_string(), number)).await.unwrap();
     }

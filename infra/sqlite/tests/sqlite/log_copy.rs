@@ -1,4 +1,4 @@
-//! Copies of an event log.
+//! Tests of copies of an event log.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -10,7 +10,7 @@ use chat_ports::event_store::{AppendError, EventStore, EventStoreError, NewEvent
 use chat_sqlite::{SqliteEventStore, check_event_log_file, copy_event_log};
 use uuid::Uuid;
 
-fn append(stream: u32) -> StreamAppend {
+fn new_append(stream: u32) -> StreamAppend {
     let event = NewEvent {
         id: EventId::new(Uuid::new_v4()),
         event_type: "MessageCreated",
@@ -28,21 +28,21 @@ async fn a_copy_holds_the_log_and_can_only_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("events.db"), folder.path().join("copy.db"));
     let log = SqliteEventStore::open(&path).unwrap();
-    log.append((0..100).map(append).collect()).await;
+    log.append((0..100).map(new_append).collect()).await;
     copy_event_log(&path, &copy).unwrap();
     assert!(copy_event_log(&path, &copy).is_err(), "a copy was overwritten");
-    log.append(vec![append(100)]).await;
+    log.append(vec![new_append(100)]).await;
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     check_event_log_file(&copy).unwrap();
 
-    let read = SqliteEventStore::open_read_only(&copy).unwrap();
-    assert_eq!(read.log_id().await.unwrap(), log.log_id().await.unwrap());
-    assert_eq!(read.head().await.unwrap(), Position::new(100));
-    let all = read.read_all(Position::START, 1_000).await.unwrap();
-    assert_eq!(all, log.read_all(Position::START, 100).await.unwrap());
-    let refused = read.append(vec![append(101)]).await.remove(0);
+    let opened_copy = SqliteEventStore::open_read_only(&copy).unwrap();
+    assert_eq!(opened_copy.log_id().await.unwrap(), log.log_id().await.unwrap());
+    assert_eq!(opened_copy.head().await.unwrap(), Position::new(100));
+    let copied = opened_copy.read_all(Position::START, 1_000).await.unwrap();
+    assert_eq!(copied, log.read_all(Position::START, 100).await.unwrap());
+    let refused = opened_copy.append(vec![new_append(101)]).await.remove(0);
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
-    drop(read);
+    drop(opened_copy);
     let mut names: Vec<_> =
         folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -63,7 +63,7 @@ async fn damage_of_a_copy_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("events.db"), folder.path().join("copy.db"));
     let log = SqliteEventStore::open(&path).unwrap();
-    log.append((0..500).map(append).collect()).await;
+    log.append((0..500).map(new_append).collect()).await;
     copy_event_log(&path, &copy).unwrap();
     let file = OpenOptions::new().write(true).open(&copy).unwrap();
     file.write_all_at(&[0xa5; 12_288], 40_960).unwrap();

@@ -1,4 +1,4 @@
-//! The contract suites against SQLite, and the adapters' own tests.
+//! The contract suites on the SQLite adapters, and further tests of these adapters.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Contract suite and own tests of the SQLite read model.
+//! The contract suite of the read model on SQLite, and further tests of this adapter.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,9 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 use futures::FutureExt;
 
 use chat_ports::contract_tests::read_model::a_dry_run_leaves_nothing;
-use chat_ports::contract_tests::read_model::rows::{Sides, app, changes, chat_number, token, with_messages};
+use chat_ports::contract_tests::read_model::rows::{
+    Sides, app, changes, chat_number, commit_messages, token,
+};
 use chat_ports::read_model_contract;
 
 fn open(folder: &Path) -> Sides {
@@ -34,7 +36,7 @@ async fn queries_are_unavailable_until_the_file_is_created() {
     let reader = SqliteReadModel::new(&path);
     let early = reader.position().await;
     assert!(matches!(early, Err(ReadModelError::Unavailable(_))), "{early:?}");
-    assert!(!path.exists(), "reading creates nothing");
+    assert!(!path.exists(), "a read created the file");
     assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Created);
     assert_eq!(reader.position().await.unwrap(), Position::START);
     assert_eq!(open_writer(&path).unwrap(), StorageOrigin::Existing);
@@ -48,9 +50,9 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
         SqliteReadModelWriter::open_dry_run(&path).map(drop),
         Err(ReadModelError::Unavailable(_))
     ));
-    assert!(!path.exists(), "a dry run creates nothing");
+    assert!(!path.exists(), "a dry run created the file");
     let sides = open(folder.path());
-    with_messages(&sides, 3).await;
+    commit_messages(&sides, 3).await;
     a_dry_run_leaves_nothing(&sides, SqliteReadModelWriter::open_dry_run(&path).unwrap()).await;
 }
 
@@ -95,7 +97,7 @@ async fn a_database_of_another_program_is_not_damage() {
 async fn a_torn_page_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let sides = open(folder.path());
-    with_messages(&sides, 2_000).await;
+    commit_messages(&sides, 2_000).await;
     drop(sides);
     let path = folder.path().join("below/read-model.db");
     let mut bytes = fs::read(&path).unwrap();
@@ -111,7 +113,7 @@ async fn readers_switch_to_a_recreated_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/read-model.db");
     let sides = open(folder.path());
-    with_messages(&sides, 10).await;
+    commit_messages(&sides, 10).await;
     assert_eq!(sides.reader.position().await.unwrap(), Position::new(1_000));
     let reader = Arc::clone(&sides.reader);
     drop(sides);
@@ -133,7 +135,7 @@ async fn readers_switch_to_a_recreated_file() {
 async fn queries_wait_for_a_free_connection() {
     let folder = tempfile::tempdir().unwrap();
     let sides = open(folder.path());
-    with_messages(&sides, 100).await;
+    commit_messages(&sides, 100).await;
     let reader = SqliteReadModel::with_connections(folder.path().join("below/read-model.db"), 1);
     let queries = (0..50).map(|_| {
         let reader = reader.clone();
@@ -153,24 +155,27 @@ fn queries_of_few_rows_run_on_the_calling_thread() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let sides = open(folder.path());
-        with_messages(&sides, 100).await;
+        commit_messages(&sides, 100).await;
         sides.reader.position().await.unwrap();
-        // Occupies the only thread for blocking work.
-        let (free, taken) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::task::spawn_blocking(move || taken.recv());
+        // This task occupies the only thread for blocking work.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
         let page = sides.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 50);
         let page = page.now_or_never().expect("the query ran on another thread").unwrap();
         assert_eq!(page.value.unwrap().messages.len(), 50);
         let mut digest = sides.reader.digest();
-        assert!((&mut digest).now_or_never().is_none(), "the digest runs on a thread for blocking work");
-        drop(free);
+        assert!(
+            (&mut digest).now_or_never().is_none(),
+            "the digest did not run on a thread for blocking work"
+        );
+        drop(release);
         digest.await.unwrap();
         assert!(busy.await.unwrap().is_err());
     });
 }
 
-/// Runs a test of this program again in another working directory.
-fn run_in(folder: &Path, test: &str) {
+/// Runs a test of this program a second time, in another working directory.
+fn rerun_test_in(folder: &Path, test: &str) {
     let program = std::env::current_exe().unwrap();
     let run = std::process::Command::new(program)
         .args(["--exact", test])
@@ -187,7 +192,7 @@ fn a_damaged_file_with_a_relative_path_is_quarantined() {
     if std::env::var_os("RERUN_IN_FOLDER").is_none() {
         let folder = tempfile::tempdir().unwrap();
         let test = "read_model::a_damaged_file_with_a_relative_path_is_quarantined";
-        run_in(folder.path(), test);
+        rerun_test_in(folder.path(), test);
         for path in paths {
             assert_eq!(open_writer(&folder.path().join(path)).unwrap(), StorageOrigin::Existing);
         }

@@ -2,7 +2,7 @@
 //! `Fixture::new` prepares storage for a log, or returns `None` to skip the suite, and `open` opens a handle on that log;
 //! opening twice gives two handles on the same log, like two processes.
 //!
-//! The storage may be a shared server with events of earlier runs, so each case uses stream names of its own
+//! The storage may be a shared server with events of earlier runs, so each case uses unique stream names
 //! ([`ScopedLog`]).
 
 pub mod scoped_log;
@@ -132,8 +132,8 @@ pub async fn a_repeated_append_returns_the_first_receipt(open: impl AsyncFn() ->
     let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A"), event("B")]);
     let first = log.send(sent.clone()).await.unwrap();
-    let again = log.send(sent).await.unwrap();
-    assert_eq!(again, first);
+    let repeated = log.send(sent).await.unwrap();
+    assert_eq!(repeated, first);
     assert_eq!(log.all().await.len(), 2);
 }
 
@@ -151,7 +151,7 @@ pub async fn other_events_at_a_taken_revision_conflict(open: impl AsyncFn() -> L
     let log = ScopedLog::new(open().await).await;
     let sent = log.append_to("s", ExpectedRevision::NoStream, vec![event("A")]);
     log.send(sent.clone()).await.unwrap();
-    // The first event is the stored one, the second is new.
+    // The first event is stored already, and the second is new.
     let longer = log.append_to("s", ExpectedRevision::NoStream, vec![sent.events[0].clone(), event("B")]);
     assert!(matches!(log.send(longer).await, Err(AppendError::Conflict)));
     assert_eq!(log.all().await.len(), 1);
@@ -162,10 +162,10 @@ pub async fn an_append_of_the_largest_size_is_accepted(open: impl AsyncFn() -> L
     // The longest message in the worst case: JSON escapes each byte as six.
     let mut largest = event("A");
     largest.data = format!("\"{}\"", "\\u0001".repeat(65_536));
-    let mut rest = event("A");
-    let used_bytes = largest.data.len() + largest.metadata.len() + rest.metadata.len() + "\"\"".len();
-    rest.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
-    let sent = vec![largest, rest];
+    let mut filler = event("A");
+    let used_bytes = largest.data.len() + largest.metadata.len() + filler.metadata.len() + "\"\"".len();
+    filler.data = format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - used_bytes));
+    let sent = vec![largest, filler];
     log.append_one("s", ExpectedRevision::NoStream, sent.clone()).await.unwrap();
     let stored = log.all().await;
     let payloads: Vec<&[u8]> = stored.iter().map(|event| &*event.data).collect();
@@ -176,14 +176,14 @@ pub async fn a_stream_reads_both_ways_from_any_revision(open: impl AsyncFn() -> 
     let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 5]).await;
     log.fill("other", &["A"; 5]).await;
-    let from = |revision| ReadStart::Forwards(Revision::new(revision));
-    let back = |revision| ReadStart::Backwards(Revision::new(revision));
+    let forwards_from = |revision| ReadStart::Forwards(Revision::new(revision));
+    let backwards_from = |revision| ReadStart::Backwards(Revision::new(revision));
     assert_eq!(log.read("s", START, EventTypeFilter::All, 3).await, [0, 1, 2]);
-    assert_eq!(log.read("s", from(3), EventTypeFilter::All, 10).await, [3, 4]);
-    assert_eq!(log.read("s", from(5), EventTypeFilter::All, 10).await, [0; 0]);
+    assert_eq!(log.read("s", forwards_from(3), EventTypeFilter::All, 10).await, [3, 4]);
+    assert_eq!(log.read("s", forwards_from(5), EventTypeFilter::All, 10).await, [0; 0]);
     assert_eq!(log.read("s", ReadStart::End, EventTypeFilter::All, 2).await, [4, 3]);
-    assert_eq!(log.read("s", back(1), EventTypeFilter::All, 10).await, [1, 0]);
-    assert_eq!(log.read("s", back(99), EventTypeFilter::All, 1).await, [4]);
+    assert_eq!(log.read("s", backwards_from(1), EventTypeFilter::All, 10).await, [1, 0]);
+    assert_eq!(log.read("s", backwards_from(99), EventTypeFilter::All, 1).await, [4]);
 }
 
 pub async fn a_read_filters_by_type(open: impl AsyncFn() -> Log) {
@@ -244,21 +244,21 @@ pub async fn the_whole_log_reads_backwards_from_its_end_and_any_position(open: i
     let events = log.all().await;
     for before in [None, Some(events[5].position), Some(events[3].position), Some(events[0].position)] {
         let (mut backwards, mut from) = (Vec::new(), before);
-        // The log may be shared and long: read back to the start of this scope only.
+        // The log may be shared and long, so this case reads backwards only to the start of its scope.
         loop {
-            let more = log.read_all_backwards(from, 4).await.unwrap();
-            assert!(more.len() <= 4);
-            let Some(last) = more.last() else { break };
+            let batch = log.read_all_backwards(from, 4).await.unwrap();
+            assert!(batch.len() <= 4);
+            let Some(last) = batch.last() else { break };
             from = Some(last.position);
-            let done = last.position <= log.start;
-            backwards.extend(more.into_iter().filter(|event| log.owns(event)));
-            if done {
+            let is_at_start = last.position <= log.start;
+            backwards.extend(batch.into_iter().filter(|event| log.owns(event)));
+            if is_at_start {
                 break;
             }
         }
         backwards.reverse();
         let end = events.iter().take_while(|event| before.is_none_or(|before| event.position < before));
-        assert!(end.eq(&backwards), "before {before:?}");
+        assert!(end.eq(&backwards), "the events before {before:?} differ");
     }
     assert_eq!(log.read_all_backwards(Some(Position::START), 4).await.unwrap(), []);
 }
@@ -275,7 +275,7 @@ pub async fn a_subscription_returns_stored_events_and_then_new_ones(open: impl A
 
 pub async fn a_subscription_receives_the_events_of_another_handle(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let other = log.through(open().await);
+    let other = log.with_handle(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
     let (received, ()) = tokio::join!(log.receive(&mut subscription, 1), other.fill("b", &["B"]));
     assert_eq!(received, log.all().await);
@@ -283,9 +283,9 @@ pub async fn a_subscription_receives_the_events_of_another_handle(open: impl Asy
 
 pub async fn a_subscription_receives_the_events_of_alternating_handles(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
-    let other = log.through(open().await);
+    let other = log.with_handle(open().await);
     let mut subscription = log.subscribe(log.start).await.unwrap();
-    let mut late = log.subscribe(log.start).await.unwrap();
+    let mut second_subscription = log.subscribe(log.start).await.unwrap();
     let mut received = Vec::new();
     for (turn, stream) in ["a", "b", "c"].iter().enumerate() {
         log.fill(stream, &["A"; 2]).await;
@@ -293,11 +293,11 @@ pub async fn a_subscription_receives_the_events_of_alternating_handles(open: imp
             received.extend(log.receive(&mut subscription, 1).await);
         }
         other.fill(&format!("{stream}-other"), &["B"; 2]).await;
-        let rest = (turn + 1) * 4 - received.len();
-        received.extend(log.receive(&mut subscription, rest).await);
+        let missing = (turn + 1) * 4 - received.len();
+        received.extend(log.receive(&mut subscription, missing).await);
     }
     assert_eq!(received, log.all().await);
-    assert_eq!(log.receive(&mut late, 12).await, received);
+    assert_eq!(log.receive(&mut second_subscription, 12).await, received);
 }
 
 pub async fn cancelling_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() -> Log) {
@@ -318,12 +318,12 @@ pub async fn cancelling_a_subscriptions_wait_loses_nothing(open: impl AsyncFn() 
 
 pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl AsyncFn() -> Log) {
     const WRITERS: usize = 4;
-    const EACH: usize = 20;
+    const EVENTS_EACH: usize = 20;
     let log = ScopedLog::new(open().await).await;
-    let handles = [log.through(open().await), log];
+    let handles = [log.with_handle(open().await), log];
     let write = async |log: &ScopedLog| {
         let mut stored = 0;
-        while stored < EACH {
+        while stored < EVENTS_EACH {
             let last = log.read("s", ReadStart::End, EventTypeFilter::All, 1).await;
             let expected = ExpectedRevision::from_last_revision(last.first().copied().map(Revision::new));
             match log.append_one("s", expected, vec![event("A")]).await {
@@ -336,36 +336,36 @@ pub async fn racing_writers_fill_a_stream_without_gaps_or_duplicates(open: impl 
     let writers = (0..WRITERS).map(|writer| write(&handles[writer % 2]));
     futures::future::join_all(writers).await;
     let revisions = handles[0].read("s", START, EventTypeFilter::All, 1_000).await;
-    assert_eq!(revisions, (0..(WRITERS * EACH) as u64).collect::<Vec<_>>());
+    assert_eq!(revisions, (0..(WRITERS * EVENTS_EACH) as u64).collect::<Vec<_>>());
 }
 
 pub async fn a_reader_never_finds_a_new_event_before_one_it_has_read(open: impl AsyncFn() -> Log) {
     const STREAMS: usize = 4;
-    const EACH: usize = 50;
+    const EVENTS_EACH: usize = 50;
     let log = ScopedLog::new(open().await).await;
-    let handles = [log.through(open().await), log].map(Arc::new);
+    let handles = [log.with_handle(open().await), log].map(Arc::new);
     let writers: Vec<_> = (0..STREAMS)
         .map(|stream| {
             let log = Arc::clone(&handles[stream % 2]);
-            tokio::spawn(async move { log.fill(&format!("s{stream}"), &["A"; EACH]).await })
+            tokio::spawn(async move { log.fill(&format!("s{stream}"), &["A"; EVENTS_EACH]).await })
         })
         .collect();
     let mut subscription = handles[0].subscribe(handles[0].start).await.unwrap();
-    let seen = handles[0].receive(&mut subscription, STREAMS * EACH).await;
+    let received = handles[0].receive(&mut subscription, STREAMS * EVENTS_EACH).await;
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(seen, handles[1].all().await);
+    assert_eq!(received, handles[1].all().await);
 }
 
 pub async fn a_log_keeps_its_id_and_its_events(open: impl AsyncFn() -> Log) {
     let log = ScopedLog::new(open().await).await;
     log.fill("s", &["A"; 2]).await;
     let (id, events) = (log.log_id().await.unwrap(), log.all().await);
-    let again = log.through(open().await);
+    let reopened = log.with_handle(open().await);
     drop(log);
-    assert_eq!(again.log_id().await.unwrap(), id);
-    assert_eq!(again.all().await, events);
+    assert_eq!(reopened.log_id().await.unwrap(), id);
+    assert_eq!(reopened.all().await, events);
 }
 
 pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl AsyncFn() -> Log) {
@@ -376,7 +376,7 @@ pub async fn a_new_incarnation_keeps_the_events_and_the_lineage(open: impl Async
 
     let begun = log.begin_incarnation(new_incarnation()).await.unwrap();
     assert!(begun.began_after >= head);
-    let reopened = log.through(open().await);
+    let reopened = log.with_handle(open().await);
     for handle in [&log, &reopened] {
         let lineage = handle.lineage().await.unwrap();
         assert_eq!(lineage.original(), before.original());

@@ -1,4 +1,4 @@
-//! A view of a log that is limited to stream names of its own.
+//! A view of a log that is limited to the streams with a unique prefix.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -39,9 +39,9 @@ impl ScopedLog {
         Self { log, prefix: format!("app-{}-", Uuid::new_v4().simple()).into(), start }
     }
 
-    /// The same scope through another handle.
+    /// Returns the same scope with another handle on the log.
     #[must_use]
-    pub fn through(&self, log: Log) -> Self {
+    pub fn with_handle(&self, log: Log) -> Self {
         Self { log, prefix: Arc::clone(&self.prefix), start: self.start }
     }
 
@@ -79,37 +79,37 @@ impl ScopedLog {
         &self,
         stream: &str,
         from: ReadStart,
-        select: EventTypeFilter,
+        filter: EventTypeFilter,
         limit: usize,
     ) -> StreamRead {
-        StreamRead { stream: self.name(stream).into(), start: from, filter: select, limit }
+        StreamRead { stream: self.name(stream).into(), start: from, filter, limit }
     }
 
-    /// The revisions that a read returns.
+    /// Reads a stream, and returns the revisions.
     pub async fn read(
         &self,
         stream: &str,
         from: ReadStart,
-        select: EventTypeFilter,
+        filter: EventTypeFilter,
         limit: usize,
     ) -> Vec<u64> {
-        let events = self.log.read_stream(self.stream_read(stream, from, select, limit)).await.unwrap();
+        let events = self.log.read_stream(self.stream_read(stream, from, filter, limit)).await.unwrap();
         events.iter().map(|event| event.revision.get()).collect()
     }
 
-    /// All events in the scope.
+    /// Reads all events in the scope.
     pub async fn all(&self) -> Vec<RecordedEvent> {
         self.all_after(self.start).await
     }
 
-    /// The events in the scope after a position.
+    /// Reads the events in the scope after a position.
     pub async fn all_after(&self, mut after: Position) -> Vec<RecordedEvent> {
         let mut events = Vec::new();
         loop {
-            let more = self.log.read_all(after, 100).await.unwrap();
-            let Some(last) = more.last() else { return events };
+            let batch = self.log.read_all(after, 100).await.unwrap();
+            let Some(last) = batch.last() else { return events };
             after = last.position;
-            events.extend(more.into_iter().filter(|event| self.owns(event)));
+            events.extend(batch.into_iter().filter(|event| self.owns(event)));
         }
     }
 
@@ -124,7 +124,11 @@ impl ScopedLog {
             let batch = within_deadline(subscription.next(7)).await.unwrap();
             assert!(batch.events.len() <= 7);
             let last = batch.events.last().map_or(self.start, |event| event.position);
-            assert!(batch.up_to >= last, "{last} is past {}", batch.up_to);
+            assert!(
+                batch.up_to >= last,
+                "the last event is at {last}, after the end of the batch at {}",
+                batch.up_to
+            );
             received.extend(batch.events.into_iter().filter(|event| self.owns(event)));
         }
         received

@@ -1,11 +1,11 @@
-//! Commits, loads by the projection, and digests.
+//! Contract cases of commits, of loads by the projection, and of digests.
 
 use chat_domain::{AppName, Position, Version};
 use uuid::Uuid;
 
 use super::rows::{
-    LOG, Sides, app, at, changes, chat_number, dead_letter, discarded, message, message_number, page, token,
-    tombstone, with_messages,
+    LOG, Sides, app, changes, chat_number, commit_messages, dead_letter, discard_record, message,
+    message_number, read_page, timestamp, token, tombstone,
 };
 use crate::dead_letter::DeadLetter;
 use crate::event_store::LogId;
@@ -16,24 +16,24 @@ use crate::read_model::{
 
 pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
     let sides = open();
-    let (mut app, mut chat, messages) = with_messages(&sides, 2).await;
+    let (mut app, mut chat, messages) = commit_messages(&sides, 2).await;
     app.name = AppName::parse("renamed".to_owned()).unwrap();
-    (app.chat_count, app.version, app.updated_at) = (7, Version::new(8), at(20));
+    (app.chat_count, app.version, app.updated_at) = (7, Version::new(8), timestamp(20));
     chat.last_message = Some(message_number(9));
-    (chat.row.message_count, chat.row.version, chat.row.updated_at) = (5, Version::new(6), at(21));
+    (chat.row.message_count, chat.row.version, chat.row.updated_at) = (5, Version::new(6), timestamp(21));
     let edit = EditedMessage {
         id: messages[1].id,
         body: "edited".to_owned(),
         version: Version::new(2),
-        updated_at: at(22),
+        updated_at: timestamp(22),
     };
-    let all = ReadModelChanges {
+    let update = ReadModelChanges {
         changed_apps: vec![app.clone()],
         changed_chats: vec![chat.clone()],
         edited_messages: vec![edit],
         ..changes(1_000, 1_010)
     };
-    sides.writer.commit(all).await.unwrap();
+    sides.writer.commit(update).await.unwrap();
 
     assert_eq!(sides.writer.chats(vec![chat.key()]).await.unwrap(), std::slice::from_ref(&chat));
     let reader = &sides.reader;
@@ -41,7 +41,7 @@ pub async fn changed_rows_replace_the_old_ones(open: impl Fn() -> Sides) {
     assert_eq!(reader.app(app.token).await.unwrap().value, Ok(app.clone()));
     let found = reader.message(app.token, chat_number(1), message_number(2)).await.unwrap().value.unwrap();
     assert_eq!((found.body.as_str(), found.version.get()), ("edited", 2));
-    assert_eq!((found.created_at, found.updated_at), (at(5), at(22)));
+    assert_eq!((found.created_at, found.updated_at), (timestamp(5), timestamp(22)));
     let other = reader.message(app.token, chat_number(1), message_number(1)).await.unwrap().value.unwrap();
     assert_eq!(other.body, "message 1");
 }
@@ -50,11 +50,11 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
     open: impl Fn() -> Sides,
 ) {
     let sides = open();
-    with_messages(&sides, 1).await;
+    commit_messages(&sides, 1).await;
     let digest = sides.reader.digest().await.unwrap();
     for from in [0, 999, 1_001] {
-        let all = ReadModelChanges { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
-        let refused = sides.writer.commit(all).await;
+        let update = ReadModelChanges { new_apps: vec![app(2_000, 'b')], ..changes(from, 2_000) };
+        let refused = sides.writer.commit(update).await;
         assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
     }
     assert_eq!(sides.reader.digest().await.unwrap(), digest);
@@ -62,8 +62,8 @@ pub async fn changes_that_do_not_start_at_the_checkpoint_are_refused_and_change_
 
 pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl Fn() -> Sides) {
     let sides = open();
-    let (_, chat, messages) = with_messages(&sides, 75).await;
-    assert_eq!(page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
+    let (_, chat, messages) = commit_messages(&sides, 75).await;
+    assert_eq!(read_page(&sides, MessageWindow::Newest, 100).await, ((1..=75).collect(), false, false));
     let digest = sides.reader.digest().await.unwrap();
     let mut new_messages: Vec<_> = (76..=150).map(|n| message(1_000 + n, &chat, n)).collect();
     new_messages[40].number = messages[0].number;
@@ -74,7 +74,7 @@ pub async fn many_messages_at_once_are_stored_together_or_not_at_all(open: impl 
 
 pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 1).await;
+    commit_messages(&sides, 1).await;
     let other = ReadModelChanges { log: LogId(Uuid::from_u128(2)), ..changes(1_000, 1_001) };
     let refused = sides.writer.commit(other).await;
     assert!(matches!(refused, Err(ReadModelError::CheckpointMoved)), "{refused:?}");
@@ -82,7 +82,7 @@ pub async fn changes_of_another_log_are_refused(open: impl Fn() -> Sides) {
 
 pub async fn a_new_incarnation_of_the_log_is_adopted_at_the_same_position(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 1).await;
+    commit_messages(&sides, 1).await;
     let before = sides.writer.checkpoint().await.unwrap();
     let log = LogId(Uuid::from_u128(2));
     let moved = ProjectionCheckpoint { position: Position::new(before.position.get() + 1), ..before };
@@ -104,7 +104,7 @@ pub async fn an_empty_commit_moves_the_checkpoint(open: impl Fn() -> Sides) {
 
 pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 3).await;
+    commit_messages(&sides, 3).await;
     let digest = sides.reader.digest().await.unwrap();
     drop(sides);
     let sides = open();
@@ -115,7 +115,7 @@ pub async fn committed_rows_outlive_the_writer(open: impl Fn() -> Sides) {
 
 pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
     let sides = open();
-    let (app, chat, _) = with_messages(&sides, 1).await;
+    let (app, chat, _) = commit_messages(&sides, 1).await;
     let apps = sides.writer.apps(vec![token('b'), app.token]).await.unwrap();
     assert_eq!(apps.len(), 1);
     let keys = [(token('a'), 1), (token('a'), 2), (token('b'), 1)];
@@ -128,14 +128,14 @@ pub async fn loads_omit_missing_rows(open: impl Fn() -> Sides) {
 
 pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) {
     let sides = open();
-    let (_, chat, messages) = with_messages(&sides, 3).await;
+    let (_, chat, messages) = commit_messages(&sides, 3).await;
     let mut digests = vec![sides.reader.digest().await.unwrap()];
     assert_eq!((digests[0].position, digests[0].value.entity_count()), (Position::new(1_000), 5));
     let edit = EditedMessage {
         id: messages[0].id,
         body: "message 1!".to_owned(),
         version: Version::new(1),
-        updated_at: at(6),
+        updated_at: timestamp(6),
     };
     let renumbered = StoredChat { last_message: Some(message_number(8)), ..chat };
     let steps = [
@@ -145,7 +145,7 @@ pub async fn the_digest_differs_for_different_content(open: impl Fn() -> Sides) 
         ReadModelChanges { new_dead_letters: vec![dead_letter(1_004, "x")], ..changes(1_003, 1_004) },
         ReadModelChanges {
             changed_dead_letters: vec![DeadLetter {
-                discarded: Some(discarded(1_005)),
+                discarded: Some(discard_record(1_005)),
                 ..dead_letter(1_004, "x")
             }],
             ..changes(1_004, 1_005)

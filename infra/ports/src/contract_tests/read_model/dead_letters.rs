@@ -1,8 +1,8 @@
-//! Dead letters, and dry runs.
+//! Contract cases of dead letters and dry runs.
 
 use chat_domain::Position;
 
-use super::rows::{Sides, changes, dead_letter, discarded};
+use super::rows::{Sides, changes, dead_letter, discard_record};
 use crate::dead_letter::{
     BEHIND_DEAD_LETTER, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterPage, DeadLetterQuery,
 };
@@ -47,7 +47,7 @@ pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(sides: &Sides, dry_run
     assert_eq!(sides.reader.digest().await.unwrap().value, before.value);
 }
 
-fn list(filter: DeadLetterFilter) -> DeadLetterQuery {
+fn list_query(filter: DeadLetterFilter) -> DeadLetterQuery {
     DeadLetterQuery { after: Position::START, limit: 10, filter, stream: None }
 }
 
@@ -66,7 +66,7 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 10).await.unwrap(), [one, two.clone()]);
     assert_eq!(writer.dead_letters_of_stream("x".to_owned(), 1).await.unwrap().len(), 1);
 
-    let discarded_dead_letter = DeadLetter { discarded: Some(discarded(12)), ..two.clone() };
+    let discarded_dead_letter = DeadLetter { discarded: Some(discard_record(12)), ..two.clone() };
     let reworded = DeadLetter { reason: "another".to_owned(), ..three };
     let changed = vec![discarded_dead_letter.clone(), reworded.clone()];
     let resolved = vec![Position::new(3)];
@@ -87,21 +87,21 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> Sides) {
     );
     assert_eq!(reader.dead_letters(10).await.unwrap(), (vec![reworded], 1));
 
-    let mut seen = discarded_dead_letter;
-    seen.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
+    let mut acknowledged = discarded_dead_letter;
+    acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(13));
     writer
-        .commit(ReadModelChanges { changed_dead_letters: vec![seen.clone()], ..changes(12, 13) })
+        .commit(ReadModelChanges { changed_dead_letters: vec![acknowledged.clone()], ..changes(12, 13) })
         .await
         .unwrap();
-    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(seen));
+    assert_eq!(writer.dead_letter(Position::new(5)).await.unwrap(), Some(acknowledged));
     assert_eq!(
         writer.dead_letter_counts().await.unwrap(),
         DeadLetterCounts { pending: 1, unacknowledged_discards: 0 }
     );
-    let gone = writer
+    let repeated = writer
         .commit(ReadModelChanges { resolved_dead_letters: vec![Position::new(3)], ..changes(13, 14) })
         .await;
-    assert!(matches!(gone, Err(ReadModelError::Damaged(_))), "{gone:?}");
+    assert!(matches!(repeated, Err(ReadModelError::Damaged(_))), "{repeated:?}");
 }
 
 pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> Sides) {
@@ -110,11 +110,11 @@ pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl F
         reason: BEHIND_DEAD_LETTER.to_owned(),
         ..dead_letter(position, stream)
     };
-    let mut acknowledged = DeadLetter { discarded: Some(discarded(20)), ..dead_letter(1, "x") };
+    let mut acknowledged = DeadLetter { discarded: Some(discard_record(20)), ..dead_letter(1, "x") };
     acknowledged.discarded.as_mut().unwrap().acknowledged = Some(Position::new(21));
     let dead_letters = vec![
         acknowledged,
-        DeadLetter { discarded: Some(discarded(20)), ..dead_letter(2, "x") },
+        DeadLetter { discarded: Some(discard_record(20)), ..dead_letter(2, "x") },
         dead_letter(3, "x"),
         dead_letter(4, "y"),
         waiting(5, "x"),
@@ -122,20 +122,18 @@ pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl F
     ];
     writer.commit(ReadModelChanges { new_dead_letters: dead_letters, ..changes(0, 9) }).await.unwrap();
 
-    let needing_attention = reader.dead_letter_page(list(DeadLetterFilter::NeedsAttention)).await.unwrap();
-    assert_eq!(
-        (positions(&needing_attention), needing_attention.position),
-        (vec![2, 3, 4], Position::new(9))
-    );
-    let behind: Vec<_> = needing_attention.dead_letters.iter().map(|listed| listed.waiting_behind).collect();
+    let needs_attention =
+        reader.dead_letter_page(list_query(DeadLetterFilter::NeedsAttention)).await.unwrap();
+    assert_eq!((positions(&needs_attention), needs_attention.position), (vec![2, 3, 4], Position::new(9)));
+    let behind: Vec<_> = needs_attention.dead_letters.iter().map(|listed| listed.waiting_behind).collect();
     assert_eq!(behind, [0, 2, 0]);
-    assert_eq!(needing_attention.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
+    assert_eq!(needs_attention.counts, DeadLetterCounts { pending: 4, unacknowledged_discards: 1 });
 
-    let all = reader.dead_letter_page(list(DeadLetterFilter::All)).await.unwrap();
-    assert_eq!(positions(&all), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(all.dead_letters[4].waiting_behind, 0);
-    let of_x = DeadLetterQuery { stream: Some("x".to_owned()), ..list(DeadLetterFilter::All) };
-    assert_eq!(positions(&reader.dead_letter_page(of_x.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
-    let page = DeadLetterQuery { after: Position::new(2), limit: 2, ..of_x };
-    assert_eq!(positions(&reader.dead_letter_page(page).await.unwrap()), [3, 5]);
+    let page = reader.dead_letter_page(list_query(DeadLetterFilter::All)).await.unwrap();
+    assert_eq!(positions(&page), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(page.dead_letters[4].waiting_behind, 0);
+    let of_stream = DeadLetterQuery { stream: Some("x".to_owned()), ..list_query(DeadLetterFilter::All) };
+    assert_eq!(positions(&reader.dead_letter_page(of_stream.clone()).await.unwrap()), [1, 2, 3, 5, 6]);
+    let second_page = DeadLetterQuery { after: Position::new(2), limit: 2, ..of_stream };
+    assert_eq!(positions(&reader.dead_letter_page(second_page).await.unwrap()), [3, 5]);
 }

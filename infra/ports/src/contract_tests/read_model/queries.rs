@@ -1,10 +1,10 @@
-//! Queries of apps, chats and messages.
+//! Contract cases of queries of apps, chats and messages.
 
 use chat_domain::{ChatNumber, Position, Version};
 
 use super::rows::{
-    LOG, Sides, app, at, changes, chat, chat_number, delete, message, message_number, page, token, tombstone,
-    with_messages,
+    LOG, Sides, app, changes, chat, chat_number, commit_messages, delete, message, message_number, read_page,
+    timestamp, token, tombstone,
 };
 use crate::projection_checkpoint::ProjectionCheckpoint;
 use crate::read_model::{MessageRow, MessageState, MessageWindow, Missing, NewMessage, ReadModelChanges};
@@ -21,7 +21,7 @@ pub async fn a_new_read_model_is_empty_and_at_the_start(open: impl Fn() -> Sides
 
 pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
     let sides = open();
-    let (app, chat, messages) = with_messages(&sides, 2).await;
+    let (app, chat, messages) = commit_messages(&sides, 2).await;
     let reader = &sides.reader;
     let position = Position::new(1_000);
     assert_eq!(sides.writer.checkpoint().await.unwrap(), ProjectionCheckpoint { log: Some(LOG), position });
@@ -33,8 +33,8 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
         number: message_number(2),
         body: "message 2".to_owned(),
         version: Version::new(1),
-        created_at: at(5),
-        updated_at: at(6),
+        created_at: timestamp(5),
+        updated_at: timestamp(6),
     };
     let found = reader.message(app.token, chat.row.number, message_number(2)).await.unwrap();
     assert_eq!(found.value, Ok(row));
@@ -42,13 +42,14 @@ pub async fn rows_are_read_back_as_they_were_written(open: impl Fn() -> Sides) {
     assert_eq!(sides.writer.apps(vec![app.token]).await.unwrap(), [app]);
     assert_eq!(sides.writer.chats(vec![chat.key()]).await.unwrap(), std::slice::from_ref(&chat));
     let loaded = sides.writer.messages(vec![(chat.id, message_number(1))]).await.unwrap();
-    let state = MessageState::Present { id: messages[0].id, version: Version::new(1), created_at: at(5) };
+    let state =
+        MessageState::Present { id: messages[0].id, version: Version::new(1), created_at: timestamp(5) };
     assert_eq!((loaded.len(), loaded[0].state), (1, state));
 }
 
 pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> Sides) {
     let sides = open();
-    with_messages(&sides, 1).await;
+    commit_messages(&sides, 1).await;
     let reader = &sides.reader;
     let (a, b) = (token('a'), token('b'));
     let (one, two) = (chat_number(1), chat_number(2));
@@ -68,21 +69,21 @@ pub async fn a_missing_app_chat_or_message_is_named(open: impl Fn() -> Sides) {
 
 pub async fn a_deleted_message_is_absent_from_pages_and_reported_as_deleted(open: impl Fn() -> Sides) {
     let sides = open();
-    let (app, chat, messages) = with_messages(&sides, 3).await;
+    let (app, chat, messages) = commit_messages(&sides, 3).await;
     delete(&sides, &messages, [2]).await;
     let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
-    assert_eq!(page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
+    assert_eq!(read_page(&sides, MessageWindow::Newest, 10).await, (vec![1, 3], false, false));
     let loaded = sides.writer.messages(vec![(chat.id, message_number(2))]).await.unwrap();
     assert_eq!(loaded[0].state, MessageState::Deleted);
 }
 
 pub async fn a_message_created_and_deleted_at_once_leaves_a_tombstone(open: impl Fn() -> Sides) {
     let sides = open();
-    let (app, chat, _) = with_messages(&sides, 1).await;
-    let gone = tombstone(&message(1_001, &chat, 2), false);
-    let all = ReadModelChanges { deleted_messages: vec![gone], ..changes(1_000, 1_002) };
-    sides.writer.commit(all).await.unwrap();
+    let (app, chat, _) = commit_messages(&sides, 1).await;
+    let deleted = tombstone(&message(1_001, &chat, 2), false);
+    let update = ReadModelChanges { deleted_messages: vec![deleted], ..changes(1_000, 1_002) };
+    sides.writer.commit(update).await.unwrap();
     let found = sides.reader.message(app.token, chat_number(1), message_number(2)).await.unwrap();
     assert_eq!(found.value, Err(Missing::Deleted));
 }
@@ -114,7 +115,8 @@ pub async fn chats_are_listed_by_number(open: impl Fn() -> Sides) {
     assert_eq!(list('b', None, 2).await.unwrap().value.unwrap(), [other.row]);
 }
 
-/// Reads pages while messages are written, one a commit: the newest message always matches the position.
+/// Reads pages while another task commits messages one by one. The newest message of a page always matches the page's
+/// position.
 pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
     let Sides { writer, reader } = open();
     let app = app(1, 'a');
@@ -122,7 +124,7 @@ pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
     let (token, number) = (app.token, chat.row.number);
     let first = ReadModelChanges { new_apps: vec![app], new_chats: vec![chat.clone()], ..changes(0, 10) };
     writer.commit(first).await.unwrap();
-    let writing = tokio::spawn(async move {
+    let writer_task = tokio::spawn(async move {
         for n in 1..=300 {
             let new_messages = vec![message(10 + n, &chat, n)];
             writer.commit(ReadModelChanges { new_messages, ..changes(9 + n, 10 + n) }).await.unwrap();
@@ -136,12 +138,12 @@ pub async fn a_query_sees_one_position(open: impl Fn() -> Sides) {
             break;
         }
     }
-    writing.await.unwrap();
+    writer_task.await.unwrap();
 }
 
 pub async fn the_largest_body_and_odd_text_are_kept(open: impl Fn() -> Sides) {
     let sides = open();
-    let (app, chat, _) = with_messages(&sides, 0).await;
+    let (app, chat, _) = commit_messages(&sides, 0).await;
     let bodies =
         ["x".repeat(65_536), " \u{202e}e\u{301}\u{1F468}\u{200D}\u{1F469}\u{feff}'\"\\%_\n".to_owned()];
     let new_messages = bodies

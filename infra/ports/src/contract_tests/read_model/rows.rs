@@ -30,7 +30,7 @@ pub fn message_number(number: u64) -> MessageNumber {
     MessageNumber::try_from(number).unwrap()
 }
 
-pub fn at(millis: i64) -> Timestamp {
+pub fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + millis)
 }
 
@@ -42,8 +42,8 @@ pub fn app(position: u64, app: char) -> AppRow {
         chat_count: 1,
         last_chat: Some(chat_number(1)),
         version: Version::new(2),
-        created_at: at(1),
-        updated_at: at(2),
+        created_at: timestamp(1),
+        updated_at: timestamp(2),
     }
 }
 
@@ -57,8 +57,8 @@ pub fn chat(position: u64, app: &AppRow, number: u64) -> StoredChat {
             number: chat_number(number),
             message_count: 0,
             version: Version::new(0),
-            created_at: at(3),
-            updated_at: at(4),
+            created_at: timestamp(3),
+            updated_at: timestamp(4),
         },
     }
 }
@@ -70,8 +70,8 @@ pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
         number: message_number(number),
         body: format!("message {number}"),
         version: Version::new(1),
-        created_at: at(5),
-        updated_at: at(6),
+        created_at: timestamp(5),
+        updated_at: timestamp(6),
     }
 }
 
@@ -83,7 +83,7 @@ pub fn tombstone(message: &NewMessage, stored: bool) -> Tombstone {
         stored,
         version: Version::new(2),
         created_at: message.created_at,
-        deleted_at: at(9),
+        deleted_at: timestamp(9),
     }
 }
 
@@ -93,7 +93,7 @@ pub fn dead_letter(position: u64, stream: &str) -> DeadLetter {
         stream: stream.to_owned(),
         event_type: "AppSold".to_owned(),
         reason: "unknown event type".to_owned(),
-        dead_lettered_at: at(10),
+        dead_lettered_at: timestamp(10),
         revision: Revision::new(position),
         discarded: None,
     }
@@ -103,20 +103,21 @@ pub fn changes(from: u64, to: u64) -> ReadModelChanges {
     ReadModelChanges::empty(LOG, Position::new(from), Position::new(to))
 }
 
-/// An app `a` at 1 with a chat at 2 that has `messages` messages from 11 on; the checkpoint is at 1000.
-pub async fn with_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat, Vec<NewMessage>) {
+/// Commits an app `a` at position 1, a chat at position 2, and `messages` messages from position 11 on. The checkpoint
+/// moves to 1000.
+pub async fn commit_messages(sides: &Sides, messages: u64) -> (AppRow, StoredChat, Vec<NewMessage>) {
     let app = app(1, 'a');
     let mut chat = chat(2, &app, 1);
     let messages: Vec<_> = (1..=messages).map(|n| message(10 + n, &chat, n)).collect();
     chat.last_message = messages.last().map(|message| message.number);
     chat.row.message_count = messages.len() as u64;
-    let all = ReadModelChanges {
+    let update = ReadModelChanges {
         new_apps: vec![app.clone()],
         new_chats: vec![chat.clone()],
         new_messages: messages.clone(),
         ..changes(0, 1_000)
     };
-    sides.writer.commit(all).await.unwrap();
+    sides.writer.commit(update).await.unwrap();
     (app, chat, messages)
 }
 
@@ -125,14 +126,14 @@ pub async fn delete(sides: &Sides, messages: &[NewMessage], numbers: impl IntoIt
     sides.writer.commit(ReadModelChanges { deleted_messages, ..changes(1_000, 1_001) }).await.unwrap();
 }
 
-/// The numbers on a page, and whether there are older and newer messages.
-pub async fn page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
+/// Reads a page. Returns the numbers of its messages, whether older messages exist, and whether newer messages exist.
+pub async fn read_page(sides: &Sides, window: MessageWindow, limit: usize) -> (Vec<u64>, bool, bool) {
     let page = sides.reader.messages(token('a'), chat_number(1), window, limit).await.unwrap().value.unwrap();
     let numbers = page.messages.iter().map(|message| message.number.get()).collect();
     (numbers, page.has_older, page.has_newer)
 }
 
-pub fn discarded(by: u64) -> DiscardRecord {
+pub fn discard_record(by: u64) -> DiscardRecord {
     let reason = "it is \"broken\"".to_owned();
-    DiscardRecord { by: Position::new(by), at: at(11), reason, acknowledged: None }
+    DiscardRecord { by: Position::new(by), at: timestamp(11), reason, acknowledged: None }
 }
