@@ -58,7 +58,7 @@ impl ProjectionsError {
     /// Creates the error for a generation that another process works on.
     pub(super) fn in_use(generation_id: ProjectionGeneration) -> Self {
         Self::Busy(format!(
-            "a projector still works on generation {} of {}; after a switch-over it continues for as long as --keep-previous says",
+            "a projector still works on generation {} of {}; after a switch-over it continues for the time that --keep-previous sets",
             generation_id.generation.0,
             generation_id.projection.as_str()
         ))

@@ -34,7 +34,8 @@ pub enum CheckpointError {
 
 /// Signs the content of the log up to a point, or to its end, and writes the checkpoint and its leaves file.
 ///
-/// The use of the key is recorded in the log before the files appear, after the signed events.
+/// The use of the key is recorded in the log before the files appear. This event comes after the signed events, so the
+/// checkpoint does not cover it.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
     until: Option<LogPoint>,
@@ -66,14 +67,14 @@ pub async fn make_checkpoint(
     let (events, root) = (tree.leaves(), tree.root());
     let checkpoint = Checkpoint { log: id, events, root, position, time: clock::now(), leaves: hash };
     let note = Note::sign(checkpoint.to_string(), key);
-    let used = operator_action::SigningKeyUsed {
+    let action = operator_action::SigningKeyUsed {
         key: format!("{}+{}", key.name(), key.verifying_key().id(key.name())),
         position,
         events,
         root: root.to_string(),
         reason: signed_by.1.to_owned(),
     };
-    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(used)).await?;
+    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(action)).await?;
     leaves.persist().map_err(ProofError::file_error(&leaves_path))?;
     file.write_all(note.to_string().as_bytes()).map_err(ProofError::file_error(out))?;
     file.persist().map_err(ProofError::file_error(out))?;
@@ -115,10 +116,11 @@ pub struct Verdict {
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed, by the gaps in streams. Several are possible. None is found if the stream
-    /// has no later events.
+    /// The events that may have been removed: the revisions that are missing in streams around the alteration. If
+    /// several streams have a gap there, all of them are listed. An event without later events in its stream leaves no
+    /// gap.
     pub missing: Vec<MissingEvent>,
-    /// The faults of the log by itself, if it was altered.
+    /// The faults that an integrity check without the checkpoint finds, if the log was altered.
     pub faults: Vec<Fault>,
 }
 
@@ -216,7 +218,8 @@ pub async fn verify(
     };
     let lineage = log.lineage().await?;
     Ok(Verdict {
-        // A head before the checkpoint shows as removed events.
+        // The checkpoint's position is also passed as the head, because a log that ends before the checkpoint is
+        // reported as an alteration instead.
         same_log: lineage.check(checkpoint.log, checkpoint.position, checkpoint.position).is_ok(),
         log: lineage.current(),
         signature: signature_status(&note, key),
@@ -231,8 +234,8 @@ pub async fn verify(
     })
 }
 
-/// Finds the revision gaps at a removed position: their streams have the preceding revision before it, and a later one
-/// after it.
+/// Finds the gaps in the revisions of streams around the position of a removed event. A gap counts if the revision
+/// before the gap is before the position, and the revision after the gap is at the position or later.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,
