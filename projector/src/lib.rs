@@ -1,6 +1,6 @@
 //! Projectors: each follows the log and folds it into one projection, the read model or the search index.
 //!
-//! A projection is a fold: the same log gives the same content, whatever the batches, restarts and rebuilds. A
+//! A projection is a fold: the same log gives the same content, independent of batches, restarts and rebuilds. A
 //! projector ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the
 //! projection's checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`],
 //! which operators retry or discard. A damaged projection, or a projection of another log, is rebuilt; after a failure

@@ -114,7 +114,7 @@ async fn events_between(
 ) -> Result<(Vec<AuditedEvent>, bool), EventStoreError> {
     let chat = subject.chat();
     let filter = EventFilter {
-        // Only events of the app's own stream change the app; those of its chats' streams do not.
+        // Only events of the app's own stream change the app. Events of its chats' streams do not.
         stream: chat.is_none().then(|| subject.stream()),
         app: Some(subject.app()),
         chat,

@@ -41,7 +41,7 @@ pub struct RetryDryRun {
 
 /// Predicts the outcome of resolutions, at most [`MAX_STREAMS`] for each projection.
 ///
-/// Each resolution is applied after the previous ones and sees their results. For example, the messages of a chat can
+/// Each resolution is applied to the results of the previous ones. For example, the messages of a chat can
 /// be applied after the event of the app's stream that creates the chat.
 pub async fn dry_run(
     projections: &Projections,

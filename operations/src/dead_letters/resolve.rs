@@ -201,7 +201,7 @@ pub async fn unacknowledged_discards(
     names: &[ProjectionName],
     position: Option<Position>,
 ) -> Result<Vec<DeadLetterView>, ProjectionsError> {
-    let mut found = Vec::new();
+    let mut discards = Vec::new();
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
         let mut after =
@@ -218,7 +218,7 @@ pub async fn unacknowledged_discards(
             after = last.dead_letter.position;
             let dead_letters =
                 page.dead_letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed));
-            found.extend(dead_letters.filter(|dead_letter| {
+            discards.extend(dead_letters.filter(|dead_letter| {
                 dead_letter.state == DeadLetterState::Discarded
                     && position.is_none_or(|position| dead_letter.position == position)
             }));
@@ -227,7 +227,7 @@ pub async fn unacknowledged_discards(
             }
         }
     }
-    Ok(found)
+    Ok(discards)
 }
 
 /// Records an operator action for each resolution, and waits until the projections have applied them, up to `timeout`.

@@ -41,7 +41,7 @@ pub enum ProjectionsError {
     /// Another process works on the generation.
     #[error("{0}")]
     Busy(String),
-    /// A projector stopped, or made no progress for too long.
+    /// A projector stopped, or waited too long for a dependency.
     #[error("{} {} makes no progress: {error}", .generation_id.projection.as_str(), .generation_id.generation.0)]
     Stalled {
         /// The generation.

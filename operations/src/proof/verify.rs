@@ -106,13 +106,14 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
-    /// Whether the checkpoint is of this log, or of an earlier incarnation of it and covers only events that were kept.
+    /// Whether the checkpoint belongs to this log. A checkpoint of an earlier incarnation belongs to it if this log has
+    /// kept all events that the checkpoint covers.
     pub same_log: bool,
     /// The number of events up to the checkpoint's position.
     pub events: u64,
     /// The root of their tree.
     pub root: Hash,
-    /// Whether number and root are those of the checkpoint.
+    /// Whether the number of events and the root are equal to those in the checkpoint.
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
@@ -175,13 +176,13 @@ pub async fn verify(
     let mut divergence: Option<(Leaf, WalkStep)> = None;
     let mut walk = LogWalk::new(log, Some(checkpoint.position));
     loop {
-        let found = match walk.next_event().await {
+        let step = match walk.next_event().await {
             Ok(Some(event)) => WalkStep::Event(event),
             Ok(None) => WalkStep::End,
             Err(error @ EventStoreError::Damaged(_)) => WalkStep::Unreadable(error),
             Err(error) => return Err(error.into()),
         };
-        let hash = match &found {
+        let hash = match &step {
             WalkStep::Event(event) => Some(leaf::hash(event)),
             WalkStep::End | WalkStep::Unreadable(_) => None,
         };
@@ -190,7 +191,7 @@ pub async fn verify(
             && let Some(leaf) = leaves.read()?
             && hash != Some(leaf.hash)
         {
-            divergence = Some((leaf, found));
+            divergence = Some((leaf, step));
         }
         let Some(hash) = hash else { break };
         tree.push(hash);

@@ -181,7 +181,7 @@ impl ReplayTarget for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The program ends by itself once its input is closed. Drop can't wait for that.
+        // Closing the input makes the program end. `drop` can't wait until it has ended.
         self.stdin = None;
         let _ = self.child.try_wait();
     }

@@ -52,8 +52,8 @@ async fn finds_an_event_by_id() {
     for log in on_both_engines().await {
         let appended = append_two_correlations(&log).await;
         let by_id = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
-        let found = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
-        assert_eq!(found.map(|event| event.position), Some(appended[1]));
+        let event = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
+        assert_eq!(event.map(|event| event.position), Some(appended[1]));
         assert_eq!(find_event(&*log.log, by_id(77), u64::MAX).await.unwrap(), None);
     }
 }

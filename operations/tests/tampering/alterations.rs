@@ -122,7 +122,7 @@ async fn finds_a_flipped_byte() {
         assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of event {at}: {verdict:?}");
         let alteration = verdict.altered.expect("an alteration");
         let is_expected = match (column, &alteration) {
-            // All events of the stream are altered. The first of them is among the first five events of the log.
+            // All events of the stream are altered. Each stream has its first event among the first five of the log.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
             // An event without a stream is not read.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {

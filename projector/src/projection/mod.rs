@@ -72,7 +72,7 @@ pub async fn ensure_log_matches(
         projection.adopt_log(log).await?;
         tracing::info!(
             position = position.get(),
-            "the projection goes on with the new incarnation of the log"
+            "the projection continues with the new incarnation of the log"
         );
     }
     Ok(log)

@@ -38,7 +38,7 @@ pub struct RowsToLoad {
 }
 
 impl RowsToLoad {
-    /// Returns the keys for a batch, without those of blocked streams.
+    /// Returns the keys for a batch, without keys of blocked streams.
     pub fn for_batch(batch: &DecodedBatch) -> Self {
         let mut keys = Self { messages: modified_messages(batch), ..Self::default() };
         for stream in batch.streams.iter().filter(|stream| !stream.is_blocked) {
@@ -52,7 +52,7 @@ impl RowsToLoad {
     }
 }
 
-/// Returns the messages that a batch edits or deletes, without those of blocked streams.
+/// Returns the messages that a batch edits or deletes, without messages of blocked streams.
 fn modified_messages(batch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
     let key = |event: &BatchEvent| {
         let message = event.modified_message()?;
@@ -339,8 +339,8 @@ const CHAT_CREATED: &str = "ChatCreated";
 const MESSAGE_CREATED: &str = "MessageCreated";
 
 /// Returns the last used number after a discarded event; `None` if the event uses no number. A creation uses its
-/// own_number number if this can be decoded and is possible in its stream, otherwise the next number. A creation whose
-/// own_number number was used before uses no number.
+/// own number if this can be decoded and is possible in its stream, otherwise the next number. A creation whose
+/// own number was used before uses no number.
 fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
     if event.event_type != creation {
         return None;

@@ -180,7 +180,7 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
 
     let (documents, dead_letters) = fold_search_index(&builder.events, &cuts);
     prop_assert_eq!(dead_letters, Vec::<u64>::new());
-    let found: BTreeMap<_, _> = documents
+    let found_messages: BTreeMap<_, _> = documents
         .into_values()
         .map(|Document { key, body, version, created_at, updated_at, .. }| {
             let row = MessageRow { number: key.message, body, version, created_at, updated_at };
@@ -189,7 +189,7 @@ async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) ->
         .collect();
     let messages = reference::fold(&builder.events).messages;
     let present: BTreeMap<_, _> = messages.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
-    prop_assert_eq!(found, present);
+    prop_assert_eq!(found_messages, present);
     Ok(())
 }
 
@@ -197,7 +197,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_gives_the_same_rows_whatever_the_batches_and_restarts(
+    fn a_log_gives_the_same_rows_for_any_batches_and_restarts(
         steps in steps(),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
@@ -207,7 +207,7 @@ proptest! {
 
     /// The log has unreadable or missing events.
     #[test]
-    fn a_damaged_log_gives_the_same_dead_letters_whatever_the_batches_and_restarts(
+    fn a_damaged_log_gives_the_same_dead_letters_for_any_batches_and_restarts(
         steps in steps(),
         broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),

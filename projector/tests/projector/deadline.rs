@@ -1,4 +1,5 @@
 //! Waits with a deadline.
+
 use std::future::Future;
 use std::time::Duration;
 

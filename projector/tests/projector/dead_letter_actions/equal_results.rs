@@ -103,7 +103,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn actions_give_the_same_result_whatever_the_batches_and_restarts(
+    fn actions_give_the_same_result_for_any_batches_and_restarts(
         broken in vec(any::<prop::sample::Index>(), 1..5),
         actions in actions(),
         cuts in vec((1..12_usize, prop::bool::weighted(0.2)), 1..10),
