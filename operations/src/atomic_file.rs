@@ -11,9 +11,9 @@ use tempfile::NamedTempFile;
 /// The access permissions of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAccess {
-    /// As the umask allows.
+    /// The permissions that the umask allows.
     UmaskDefault,
-    /// The owner only.
+    /// Access for the owner only.
     OwnerOnly,
 }
 
@@ -37,7 +37,7 @@ impl NewFile {
         Ok(Self { path: path.to_owned(), temp_file: BufWriter::new(create_temp_file(path, mode)?) })
     }
 
-    /// Syncs the file and renames it to its path. Fails if that exists by now.
+    /// Syncs the file and renames it to its path. Fails if a file exists at the path by then.
     pub fn persist(self) -> io::Result<()> {
         let temp_file = self.temp_file.into_inner().map_err(io::IntoInnerError::into_error)?;
         temp_file.as_file().sync_all()?;
@@ -65,7 +65,7 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_parent_dir(path)
 }
 
-/// Creates a temporary file beside the path. Its name is random, so that one left by a crash does no harm.
+/// Creates a temporary file beside the path. The name is random, so that a temporary file left by a crash does no harm.
 fn create_temp_file(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut prefix = path.file_name().unwrap_or_default().to_owned();
     prefix.push(".draft-");
@@ -97,10 +97,10 @@ mod tests {
     fn never_replaces_an_existing_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let late = NewFile::create(&path, FileAccess::UmaskDefault).unwrap();
+        let file = NewFile::create(&path, FileAccess::UmaskDefault).unwrap();
         fs::write(&path, "first").unwrap();
         assert!(NewFile::create(&path, FileAccess::UmaskDefault).is_err());
-        assert!(late.persist().is_err());
+        assert!(file.persist().is_err());
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -65,14 +65,14 @@ impl Diagnostic {
     }
 }
 
-/// Data that knows its own status and diagnostics.
+/// The data of an answer, with its findings and diagnostics.
 pub trait Report {
     /// Whether the data has findings that need attention.
     fn has_findings(&self) -> bool {
         false
     }
 
-    /// Remarks on the data.
+    /// Returns remarks on the data.
     fn diagnostics(&self) -> Vec<Diagnostic> {
         Vec::new()
     }

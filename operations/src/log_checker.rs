@@ -1,4 +1,5 @@
-//! The background check of the log: reads every event now and then, so that damage is found before the event is needed.
+//! The background check of the log: reads all events periodically, so that damage is found before a damaged event is
+//! needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,28 +17,28 @@ use crate::events_check::{EventFinding, EventProblem, EventsCheck, EventsChecker
 /// disk, at most.
 const PAUSE_FACTOR: u32 = 4;
 
-/// The pause after an error of the event store that may pass.
+/// The pause after a transient error of the event store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The most findings that one check keeps.
+/// The maximal number of findings that one check keeps.
 const MAX_FINDINGS: usize = 64;
 
 /// The result of the checks so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogCheckStatus {
-    /// Why the log is closed to appends: it has lost events.
+    /// The reason why the log is closed to appends, if it has lost events.
     pub loss: Option<String>,
     /// The number of events that the last complete check could read, but not decode.
     pub undecodable: u64,
-    /// The position up to which the last complete check went; `None` before the first one is complete.
+    /// The position up to which the last complete check read the log; `None` before the first check is complete.
     pub checked_up_to: Option<Position>,
 }
 
-/// Checks a log at once, and again after each `interval`, until a check finds that the log has lost events. Then it closes
-/// the gate.
+/// Checks a log at once, and again `interval` after the end of each check. If a check finds that the log has lost
+/// events, closes the gate and returns.
 ///
-/// One line is logged for each check, and the metrics `event_log_findings` and `event_log_checked_timestamp_seconds` are
-/// recorded.
+/// One line is logged for each check, and the metrics `event_log_findings` and `event_log_checked_timestamp_seconds`
+/// are recorded.
 pub async fn run(
     log: Arc<dyn EventStore>,
     interval: Duration,
@@ -58,7 +59,7 @@ pub async fn run(
             }
         };
         record_metrics(&checked);
-        if let Some(finding) = loss(&checked) {
+        if let Some(finding) = find_loss(&checked) {
             let reason = describe_loss(finding);
             tracing::error!(
                 position = finding.position.get(),
@@ -86,39 +87,39 @@ pub async fn run(
     }
 }
 
-/// Checks the whole log, or as much of it as there is before a loss.
+/// Checks the whole log, or the part before the first loss of events.
 async fn check_once(log: &dyn EventStore) -> Result<EventsCheck, EventStoreError> {
     let mut checker = EventsChecker::new(log, Position::START, MAX_FINDINGS).await?;
     loop {
         let started = Instant::now();
-        let goes_on = match checker.check_page().await {
-            Ok(goes_on) => goes_on,
+        let has_more = match checker.check_page().await {
+            Ok(has_more) => has_more,
             Err(error) if error.is_retryable() => {
                 sleep(RETRY_PAUSE).await;
                 continue;
             }
             Err(error) => return Err(error),
         };
-        if !goes_on || checker.checked().problems.keys().any(|problem| problem.is_loss()) {
+        if !has_more || checker.checked().problems.keys().any(|problem| problem.is_loss()) {
             return Ok(checker.checked().clone());
         }
         sleep(started.elapsed() * PAUSE_FACTOR).await;
     }
 }
 
-/// The finding that shows a loss.
-fn loss(checked: &EventsCheck) -> Option<&EventFinding> {
+/// Returns the first finding that proves a loss of events.
+fn find_loss(checked: &EventsCheck) -> Option<&EventFinding> {
     checked.findings.iter().find(|finding| finding.problem.is_loss())
 }
 
 fn describe_loss(finding: &EventFinding) -> String {
     let position = finding.position;
-    let found = match finding.problem {
+    let damage = match finding.problem {
         EventProblem::Missing => format!("there are no events before position {position}"),
         EventProblem::Gap => format!("the stream of the event at position {position} lacks events before it"),
         _ => format!("the event at position {position} can't be read"),
     };
-    format!("the event log is damaged: {found}; `chat-api events check` lists the damage")
+    format!("the event log is damaged: {damage}; `chat-api events check` lists the damage")
 }
 
 fn record_metrics(checked: &EventsCheck) {

@@ -12,7 +12,7 @@ use chat_ports::event_store::{
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Attempts to append an action. Each fails if a concurrent action is appended first.
+/// The maximal number of attempts to append an action. An attempt fails if a concurrent action is appended first.
 const MAX_ATTEMPTS: usize = 20;
 
 /// An operator.
@@ -24,7 +24,7 @@ pub struct Operator {
     pub program: String,
 }
 
-/// Why an operator action could not be recorded. It has no effect then, unless the outcome of the append is unknown.
+/// Why an operator action could not be recorded. The action has no effect, unless the outcome of the append is unknown.
 #[derive(Debug, Error)]
 pub enum OperatorActionError {
     /// The log could not be read.

@@ -1,11 +1,12 @@
-//! Measures the folds of the read model projection: `cargo run --release -p chat-projector --example catch_up_speed`, into
-//! SQLite, or into the Postgres database whose URL is the argument.
+//! Measures the fold of the read model: `cargo run --release -p chat-projector --example catch_up_speed`. The read
+//! model is stored in SQLite, or in the Postgres database whose URL is the argument.
 //!
-//! Writes a log of messages of about 80 bytes, over few and many chats, and prints for each: how fast its events are read,
-//! decoded and discarded; how fast they are folded from the start; and the cost of following the log while it is written, on top of
-//! writing it. Beside each rate stands the processor time of this process.
+//! Writes two logs of messages of about 80 bytes, one with few chats and one with many. For each log, prints the rate
+//! of reading, decoding and discarding its events, and the rate of folding them from the start. Then prints the rate
+//! and cost of writing at a fixed rate, without and with a projector that follows the log. The cost is the processor
+//! time of this process per event.
 
-#![expect(clippy::print_stdout, reason = "its purpose")]
+#![expect(clippy::print_stdout, reason = "the example prints its measurements")]
 #![expect(clippy::cast_precision_loss, reason = "rates are rough")]
 
 use std::error::Error;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 type BoxError = Box<dyn Error>;
 
 const MESSAGES: usize = 400_000;
-/// Messages that are written at a fixed rate while the projector follows.
+/// The number of messages that are written at a fixed rate, without and with a projector that follows the log.
 const LIVE_MESSAGES: usize = 20_000;
 const MESSAGES_PER_WRITE: usize = 10;
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
@@ -78,7 +79,7 @@ async fn measure(
             append(&log, workload.next_messages(10_000)?).await?;
         }
     }
-    // Opened again, so that nothing is cached.
+    // The log is opened again, so that no events are cached.
     let log: Arc<dyn EventStore> = Arc::new(SqliteEventStore::open(&path)?);
     let head = log.head().await?;
     let events = usize::try_from(head.get())?;
@@ -95,9 +96,9 @@ async fn measure(
     }
     let decode_rate = clock.print("read, decoded, discarded", events);
 
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stop_receiver) = watch::channel(false);
     let clock = Stopwatch::start();
-    let projector = start_projector(backlog_store, &log, stopped);
+    let projector = start_projector(backlog_store, &log, stop_receiver);
     projector.wait_for_position(head).await;
     let rebuild_rate = clock.print("folded from the start", events);
     println!("  {:<30} {:>10.2} of that", "", rebuild_rate / decode_rate);
@@ -106,8 +107,8 @@ async fn measure(
     let clock = Stopwatch::start();
     write_at_fixed_rate(&*log, &mut workload).await?;
     clock.print("written at a fixed rate", LIVE_MESSAGES);
-    let (_stop, stopped) = watch::channel(false);
-    let projector = start_projector(live_store, &log, stopped);
+    let (_stop, stop_receiver) = watch::channel(false);
+    let projector = start_projector(live_store, &log, stop_receiver);
     projector.wait_for_position(log.head().await?).await;
     let clock = Stopwatch::start();
     write_at_fixed_rate(&*log, &mut workload).await?;
@@ -135,8 +136,8 @@ async fn write_at_fixed_rate(log: &dyn EventStore, workload: &mut Workload) -> R
 }
 
 async fn append(log: &dyn EventStore, appends: Vec<StreamAppend>) -> Result<(), BoxError> {
-    for appended in log.append(appends).await {
-        appended?;
+    for result in log.append(appends).await {
+        result?;
     }
     Ok(())
 }
@@ -166,7 +167,8 @@ impl Workload {
         Ok(vec![StreamAppend { stream, expected_revision, events }])
     }
 
-    /// Returns the next messages. A batch appends to each stream at most once, so each chat's messages go together.
+    /// Returns the appends of the next messages. All messages of a chat are in one append, because one call of the
+    /// event store appends to each stream at most once.
     fn next_messages(&mut self, count: usize) -> Result<Vec<StreamAppend>, BoxError> {
         let chats = self.chats.len();
         let mut appends: Vec<StreamAppend> = Vec::new();
@@ -221,11 +223,11 @@ impl Stopwatch {
         Self { started: Instant::now(), cpu_time: cpu_time() }
     }
 
-    /// Prints and returns the events a second.
-    fn print(self, what: &str, events: usize) -> f64 {
+    /// Prints and returns the number of events per second.
+    fn print(self, label: &str, events: usize) -> f64 {
         let rate = events as f64 / self.started.elapsed().as_secs_f64();
         let busy = cpu_time().saturating_sub(self.cpu_time).as_secs_f64() * 1e6 / events as f64;
-        println!("  {what:<30} {rate:>10.0} events/s, {busy:>6.2} µs of processor time each");
+        println!("  {label:<30} {rate:>10.0} events/s, {busy:>6.2} µs of processor time each");
         rate
     }
 }

@@ -87,8 +87,8 @@ pub struct SkippedEvent {
 
 /// The state of a fold over a batch.
 pub(crate) trait BatchFold {
-    /// Whether events of the stream change the projection. Events of other streams are ignored, even if they are
-    /// unreadable.
+    /// Returns whether events of the stream change the projection. Events of other streams are ignored, even if they
+    /// can't be decoded.
     fn selects(&self, stream: &StreamId) -> bool;
 
     /// Applies an event; on an error, the event becomes a dead letter.
@@ -122,8 +122,8 @@ impl DecodedBatch {
         Self { log, from: checkpoint, to: checkpoint, streams, events }
     }
 
-    /// Applies the events in order. Returns those that can't be applied, with all later events of their streams, as dead
-    /// letters.
+    /// Applies the events in order. Returns a dead letter for each event that can't be applied, and for each later
+    /// event of its stream.
     pub(crate) fn apply(self, fold: &mut impl BatchFold, now: Timestamp) -> Vec<DeadLetter> {
         let mut dead_letters = Vec::new();
         let mut streams = self.streams;
@@ -162,7 +162,7 @@ impl DecodedBatch {
     }
 }
 
-/// Decodes events, each with the index of its stream; many of them on two threads.
+/// Decodes events, each with the index of its stream. Large batches are decoded on two threads.
 fn decode_events(mut recorded: Vec<RecordedEvent>, streams: &[usize]) -> Vec<BatchEvent> {
     let decode = |events: Vec<RecordedEvent>, streams: &[usize]| -> Vec<BatchEvent> {
         events.into_iter().zip(streams).map(|(event, stream)| BatchEvent::decode(event, *stream)).collect()

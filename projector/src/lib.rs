@@ -1,21 +1,22 @@
 //! Projectors: each follows the log and folds it into one projection, the read model or the search index.
 //!
-//! A projection is a fold: the same log gives the same content, whatever the batches, restarts and rebuilds. A projector
-//! ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the projection's
-//! checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`], which operators
-//! retry or discard. A damaged projection, or one of another log, is rebuilt; after a failure the projector retries until
-//! it succeeds. Its [`ProjectorStatus`] can be watched: a query that needs a position waits for it there. [`generations`]
-//! says which built versions of a projection exist, where they are stored, and which one is live.
+//! A projection is a fold: the same log gives the same content, independent of batches, restarts and rebuilds. A
+//! projector ([`spawn_projector`]) opens a [`ProjectionStore`](projection::ProjectionStore), follows the log from the
+//! projection's checkpoint, and applies events as they arrive. Events that can't be applied become [`dead_letters`],
+//! which operators retry or discard. A damaged projection, or a projection of another log, is rebuilt; after a failure
+//! the projector retries until it succeeds. A projector publishes its [`ProjectorStatus`], through which queries wait
+//! until the projection has reached a position. The module [`generations`] manages the built versions of each
+//! projection: which exist, where they are stored, and which one is live.
 //!
 //! # Metrics
 //!
-//! Each has the label `projection`, `read_model` or `search_index`.
+//! Each metric has the label `projection` with the value `read_model` or `search_index`.
 //!
 //! | name | kind | meaning |
 //! |---|---|---|
 //! | `projection_position` | gauge | the log position up to which the projection has folded |
-//! | `projection_lag_events` | gauge | log positions between that and the head of the log |
-//! | `projection_lag_seconds` | gauge | the age of the oldest event not folded in; 0 when caught up |
+//! | `projection_lag_events` | gauge | log positions between `projection_position` and the head of the log |
+//! | `projection_lag_seconds` | gauge | the age of the oldest event that is not folded; 0 if all are folded |
 //! | `projection_parked_events` | gauge | dead letters: events that could not be applied and wait for a retry |
 //! | `projection_discarded_events` | gauge | discarded events whose discard was not acknowledged |
 //! | `projection_events_total` | counter | events applied or recorded as dead letters since the process started |

@@ -1,7 +1,7 @@
 //! A read-ahead buffer that gathers events into batches: large under a backlog, small for low latency.
 //!
-//! A task reads ahead while a batch is applied. The events that have arrived by then form the next batch: a lone event is
-//! returned at once, a backlog in bulk.
+//! A task reads ahead while a batch is applied. The events that arrive meanwhile form the next batch: a single event is
+//! returned at once, and a backlog in large batches.
 
 use std::mem;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl ReadAhead {
         }
     }
 
-    /// Waits for events, and returns those that have arrived. Cancel-safe: dropping the future loses no events.
+    /// Waits for events, and returns all events that have arrived. Cancel-safe: dropping the future loses no events.
     pub(crate) async fn next_batch(&mut self) -> Result<EventBatch, EventStoreError> {
         while !self.is_full() && self.error.is_none() {
             let chunk = match self.chunks.try_recv() {
@@ -81,14 +81,15 @@ impl ReadAhead {
         Ok(EventBatch { events: mem::take(&mut self.pending.events), up_to: self.pending.up_to })
     }
 
-    /// Whether more events have arrived.
+    /// Returns whether more events have arrived.
     pub(crate) fn has_more(&self) -> bool {
         !self.chunks.is_empty()
     }
 
-    /// Sets the pause after a batch, given the time it took to apply.
-    pub(crate) fn record_apply_time(&mut self, took: Duration) {
-        self.rest_until = Instant::now() + took.mul_f64(self.pacing.rest_factor).min(self.pacing.max_rest);
+    /// Sets the pause after a batch, given the time for which the batch was applied.
+    pub(crate) fn record_apply_time(&mut self, apply_time: Duration) {
+        self.rest_until =
+            Instant::now() + apply_time.mul_f64(self.pacing.rest_factor).min(self.pacing.max_rest);
     }
 
     fn is_empty(&self) -> bool {

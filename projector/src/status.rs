@@ -20,12 +20,13 @@ pub struct ProjectorStatus {
     pub name: &'static str,
     /// The current state.
     pub state: ProjectorState,
-    /// Everything up to here is folded in and visible to queries. Known once the projection is open; not updated while
-    /// another process holds the projection.
+    /// The position up to which all events are folded and visible to queries. Unknown before the projection is open,
+    /// and not updated while another process holds the projection.
     pub position: Position,
     /// The last known head of the log.
     pub head: Position,
-    /// The time at which the oldest event was written that is known not to be folded in yet; `None` if there is none.
+    /// The time at which the oldest known event that is not folded yet was written; `None` if all known events are
+    /// folded.
     pub behind_since: Option<Timestamp>,
     /// The number of dead letters that wait for a retry.
     pub dead_letters: u64,
@@ -33,8 +34,8 @@ pub struct ProjectorStatus {
     pub events_processed: u64,
     /// The number of discarded events whose discard was not acknowledged.
     pub discarded: u64,
-    /// The failure that the projector recovers from, as a sentence that is safe to show to anyone; `None` without one. Its
-    /// causes are logged.
+    /// The failure from which the projector recovers, as a sentence without confidential data; `None` without a
+    /// failure. The causes of the failure are logged.
     pub last_error: Option<String>,
 }
 
@@ -45,9 +46,9 @@ pub enum ProjectorState {
     Starting,
     /// It waits to retry after the failure in [`ProjectorStatus::last_error`].
     Waiting,
-    /// Another process holds the projection; this projector takes over when that one ends.
+    /// Another process holds the projection; this projector takes over when the other process ends.
     StandingBy,
-    /// It folds the log from the start, because nothing usable is stored.
+    /// It folds the log from the start, because it has no usable stored content.
     Rebuilding,
     /// It folds a backlog.
     CatchingUp,
@@ -88,13 +89,13 @@ impl ProjectorStatus {
         }
     }
 
-    /// Returns the log positions between the projection and the head of the log. This is the number of events only in event
-    /// stores with contiguous positions; in others it is larger.
+    /// Returns the log positions between the projection and the head of the log. This is the number of events only in
+    /// event stores with contiguous positions; in other event stores it is larger.
     pub fn lag_events(&self) -> u64 {
         self.head.get().saturating_sub(self.position.get())
     }
 
-    /// Returns the age of the oldest event that is not folded in; zero if there is none.
+    /// Returns the age of the oldest event that is not folded; zero if all events are folded.
     pub fn lag(&self, now: Timestamp) -> Duration {
         let age = self.behind_since.map_or(0, |since| now.millis().saturating_sub(since.millis()));
         Duration::from_millis(u64::try_from(age).unwrap_or(0))
@@ -138,7 +139,7 @@ impl StatusReporter {
         }
     }
 
-    /// Returns the switch for the gauges: of several generations of a projection, only one may set them.
+    /// Returns the switch for the gauges. Only one of several generations of a projection may set the gauges.
     pub(crate) fn publishes_gauges(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.publishes_gauges)
     }
@@ -155,7 +156,7 @@ impl StatusReporter {
         self.status.borrow().state
     }
 
-    /// Changes the status. Watchers are notified only if the change made a difference.
+    /// Changes the status. Watchers are notified only if the new status differs from the old one.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ProjectorStatus)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();
@@ -181,10 +182,10 @@ impl StatusReporter {
     }
 
     /// Counts an applied batch.
-    pub(crate) fn record_batch(&self, events: usize, took: Duration) {
+    pub(crate) fn record_batch(&self, events: usize, duration: Duration) {
         self.status.send_modify(|status| status.events_processed += events as u64);
         self.metrics.events.increment(events as u64);
-        self.metrics.batch_seconds.record(took.as_secs_f64());
+        self.metrics.batch_seconds.record(duration.as_secs_f64());
     }
 }
 

@@ -88,7 +88,7 @@ pub async fn event_effects(
             return Ok(event_effects);
         }
     };
-    for (projection, subject, effect, fields) in effects(stream, &payload) {
+    for (projection, subject, effect, fields) in find_effects(stream, &payload) {
         let current_fields = fields_last_set_by(log, subject, fields, event.position).await?;
         event_effects.effects.push(EntityEffect {
             projection,
@@ -103,7 +103,7 @@ pub async fn event_effects(
 
 type EffectOn = (AffectedProjection, Subject, Effect, &'static [&'static str]);
 
-fn effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
+fn find_effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     use AffectedProjection::{ReadModel, SearchIndex};
     use Effect::{Changed, Created, Removed};
     const CHAT_COUNT_FIELDS: &[&str] = &["message_count", "updated_at", "version"];
@@ -146,7 +146,7 @@ fn effects(stream: StreamId, event: &Event) -> Vec<EffectOn> {
     }
 }
 
-/// The fields that no event after `position` has set.
+/// Returns the fields whose value was set last by the event at `position`.
 async fn fields_last_set_by(
     log: &dyn EventStore,
     subject: Subject,

@@ -15,10 +15,10 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{END_OF_LOG, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// The most dead letters that are searched for those of the subject.
+/// The maximal number of dead letters of the read model that are searched for dead letters of the subject.
 const MAX_SCANNED_DEAD_LETTERS: usize = 1_000;
 
-/// The most dead letters of the subject that are listed.
+/// The maximal number of dead letters of the subject that are listed.
 const MAX_LISTED_DEAD_LETTERS: usize = 10;
 
 /// The explanation of a row.
@@ -90,7 +90,7 @@ pub async fn explain(
 ) -> Result<Explanation, ExplainError> {
     let row = read_model_row::read_row(read_model, subject).await?;
     let expected = subject_state(log, subject, row.position).await?;
-    let parked = read_dead_letters(read_model, subject).await?;
+    let dead_letters = read_dead_letters(read_model, subject).await?;
     let newer_events = count_newer_events(log, subject, row.position).await?;
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && fields.iter().all(|field| field.by_the_log.is_none());
@@ -102,7 +102,7 @@ pub async fn explain(
         fields,
         read_model_position: row.position,
         newer_events,
-        parked,
+        parked: dead_letters,
     })
 }
 
@@ -141,26 +141,26 @@ async fn count_newer_events(
     let stream = subject.stream();
     let count = |revision: Option<chat_domain::Revision>| revision.map_or(0, |revision| revision.get() + 1);
     let included = count(seek::last_revision_up_to(log, &stream, position).await?);
-    let all = count(seek::last_revision_up_to(log, &stream, END_OF_LOG).await?);
-    Ok(all - included.min(all))
+    let total = count(seek::last_revision_up_to(log, &stream, END_OF_LOG).await?);
+    Ok(total - included.min(total))
 }
 
 async fn read_dead_letters(
     read_model: &dyn ReadModel,
     subject: Subject,
 ) -> Result<Vec<ExplainedDeadLetter>, ReadModelError> {
-    let own = subject.stream();
+    let subject_stream = subject.stream();
     let app_stream = StreamId::App(subject.app()).to_string();
     let (dead_letters, _) = read_model.dead_letters(MAX_SCANNED_DEAD_LETTERS).await?;
     let of_subject = dead_letters
         .into_iter()
-        .filter(|dead_letter| dead_letter.stream == *own || dead_letter.stream == app_stream);
-    let parked = of_subject.map(|dead_letter| ExplainedDeadLetter {
+        .filter(|dead_letter| dead_letter.stream == *subject_stream || dead_letter.stream == app_stream);
+    let explained = of_subject.map(|dead_letter| ExplainedDeadLetter {
         position: dead_letter.position,
         event_type: dead_letter.event_type,
         reason: dead_letter.reason,
     });
-    Ok(parked.take(MAX_LISTED_DEAD_LETTERS).collect())
+    Ok(explained.take(MAX_LISTED_DEAD_LETTERS).collect())
 }
 
 impl Report for Explanation {

@@ -13,9 +13,9 @@ use super::scan::Scan;
 /// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     JsonLines,
-    /// A header, then one line an event (RFC 4180).
+    /// A header line, then one line per event (RFC 4180).
     Csv,
 }
 
@@ -113,8 +113,8 @@ fn csv_columns(event: &RecordedEvent) -> [String; 18] {
     ]
 }
 
-/// Puts an apostrophe in front of a text that a spreadsheet would take for a formula, since clients choose some of the
-/// texts, such as the user agent. The columns `data` and `metadata` have them unchanged.
+/// Puts an apostrophe in front of a text that a spreadsheet would interpret as a formula. Clients choose some texts,
+/// such as the user agent, so a text may be an attack. The columns `data` and `metadata` have the unchanged texts.
 fn escape_formula(text: String) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }

@@ -22,7 +22,7 @@ use super::time::{parse_duration, parse_time};
 pub struct EventFilter {
     /// Events of this stream.
     pub stream: Option<Arc<str>>,
-    /// Events of this app: of its own stream and those of its chats.
+    /// Events of this app: of the app's stream and of the streams of its chats.
     pub app: Option<AppToken>,
     /// Events of this chat of the app: of its stream, and its creation.
     pub chat: Option<ChatNumber>,
@@ -154,10 +154,10 @@ impl EventFilter {
         }
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { return false };
         let actor = metadata.actor;
-        self.actor.as_deref().is_none_or(|wanted| {
-            actor_kind_name(actor.kind) == wanted || actor.name.as_deref() == Some(wanted)
-        }) && self.address.as_deref().is_none_or(|wanted| actor.address.as_deref() == Some(wanted))
-            && self.correlation_id.as_deref().is_none_or(|wanted| metadata.correlation_id == wanted)
+        self.actor.as_deref().is_none_or(|expected| {
+            actor_kind_name(actor.kind) == expected || actor.name.as_deref() == Some(expected)
+        }) && self.address.as_deref().is_none_or(|expected| actor.address.as_deref() == Some(expected))
+            && self.correlation_id.as_deref().is_none_or(|expected| metadata.correlation_id == expected)
     }
 }
 

@@ -5,15 +5,15 @@ use std::hash::Hash;
 
 /// Counts how often keys occur, for a bounded number of keys.
 ///
-/// Counts are exact up to `capacity` different keys. Beyond that, a new key replaces the one with the lowest count and starts
-/// from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams",
-/// 2005). A count may then be too high by up to [`KeyFrequency::max_overcount`], but never too low. A key with more than
-/// one in `capacity` of all occurrences is never missed.
+/// Counts are exact up to `capacity` different keys. Beyond that, a new key replaces the one with the lowest count and
+/// starts from that count (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data
+/// Streams", 2005). A count may then be too high by up to [`KeyFrequency::max_overcount`], but never too low. A key
+/// with more than one in `capacity` of all occurrences is never missed.
 #[derive(Clone, Debug)]
 pub(super) struct FrequentKeys<K> {
     capacity: usize,
     counts: HashMap<K, KeyFrequency>,
-    /// The same counts, lowest first. Maintained once `capacity` is reached.
+    /// The same counts, lowest first. Empty until there are `capacity` keys.
     by_count: BTreeSet<(u64, K)>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct FrequentKeys<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyFrequency {
     pub(super) count: u64,
-    /// By how much the count may be too high.
+    /// The maximal difference between the count and the true number of occurrences. The count is never too low.
     pub(super) max_overcount: u64,
 }
 
@@ -56,13 +56,13 @@ impl<K: Clone + Eq + Hash + Ord> FrequentKeys<K> {
         lowest
     }
 
-    /// The most frequent keys, and the number of other counted keys.
+    /// Returns the `count` most frequent keys, and the number of other counted keys.
     pub(super) fn most_frequent(self, count: usize) -> (Vec<(K, KeyFrequency)>, usize) {
-        let mut all: Vec<(K, KeyFrequency)> = self.counts.into_iter().collect();
-        all.sort_by(|(one, a), (other, b)| b.count.cmp(&a.count).then_with(|| one.cmp(other)));
-        let rest = all.len().saturating_sub(count);
-        all.truncate(count);
-        (all, rest)
+        let mut keys: Vec<(K, KeyFrequency)> = self.counts.into_iter().collect();
+        keys.sort_by(|(key_a, a), (key_b, b)| b.count.cmp(&a.count).then_with(|| key_a.cmp(key_b)));
+        let others = keys.len().saturating_sub(count);
+        keys.truncate(count);
+        (keys, others)
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
             }
         }
         let (most, rest) = keys.most_frequent(1);
-        let [(key, counted)] = most[..] else { panic!("one key") };
+        let [(key, counted)] = most[..] else { panic!("expected one key: {most:?}") };
         assert_eq!((key, rest), (1_000_000, 7));
         assert!(counted.count >= 500 && counted.count - counted.max_overcount <= 500, "{counted:?}");
     }

@@ -13,7 +13,7 @@ use super::subject::{Subject, SubjectName};
 use super::subject_state::{Existence, Field, subject_state};
 use crate::envelope::{Diagnostic, Report};
 
-/// The most events that a difference lists.
+/// The maximal number of events that a difference lists.
 const MAX_EVENTS: usize = 100;
 
 /// The state of a subject at a position.
@@ -77,8 +77,8 @@ pub async fn state_at(
     Ok(PastState { subject: subject.into(), position, existence: state.existence, fields: state.fields })
 }
 
-/// Computes what changed after one position, up to another. Scans about `max_scanned_events` events at most to list
-/// those in between.
+/// Computes the changes of a subject after `from`, up to and including `to`. Scans at most about `max_scanned_events`
+/// events to list the events of the subject in this range.
 pub async fn difference(
     log: &dyn EventStore,
     from: Position,
@@ -114,7 +114,7 @@ async fn events_between(
 ) -> Result<(Vec<AuditedEvent>, bool), EventStoreError> {
     let chat = subject.chat();
     let filter = EventFilter {
-        // Events in the streams of its chats do not change the app itself.
+        // Only events of the app's own stream change the app. Events of its chats' streams do not.
         stream: chat.is_none().then(|| subject.stream()),
         app: Some(subject.app()),
         chat,
@@ -125,7 +125,7 @@ async fn events_between(
     let (mut events, mut scanned) = (Vec::new(), 0);
     let mut scan = Scan::new(filter, Order::OldestFirst);
     while let Some(batch) = scan.next_batch(log).await? {
-        for event in batch.events.iter().filter(|event| concerns(event, subject)) {
+        for event in batch.events.iter().filter(|event| concerns_subject(event, subject)) {
             if events.len() == MAX_EVENTS {
                 return Ok((events, true));
             }
@@ -139,7 +139,7 @@ async fn events_between(
     Ok((events, false))
 }
 
-fn concerns(event: &RecordedEvent, subject: Subject) -> bool {
+fn concerns_subject(event: &RecordedEvent, subject: Subject) -> bool {
     let Subject::Message(_, _, message) = subject else { return true };
     event.decode().is_ok_and(|event| event.message_number() == Some(message))
 }

@@ -4,7 +4,7 @@ use chat_ports::event_store::RecordedEvent;
 
 use super::event::AuditedEvent;
 
-/// Appends an event to `to` as one line, with its line break.
+/// Appends an event to `to` as one line of JSON that ends with a line break.
 pub(crate) fn write(to: &mut Vec<u8>, event: &RecordedEvent) -> Result<(), serde_json::Error> {
     serde_json::to_writer(&mut *to, &AuditedEvent::from(event))?;
     to.push(b'\n');
@@ -18,7 +18,7 @@ mod tests {
     use chat_domain::metadata::EventId;
     use chat_domain::{Position, Revision, Timestamp};
 
-    fn line(data: &[u8]) -> String {
+    fn json_line(data: &[u8]) -> String {
         let event = RecordedEvent {
             position: Position::new(42),
             stream: "chat-T-1".into(),
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn writes_one_line_with_the_payload_as_stored() {
-        let line = line(br#"{"message_number":1, "body":"two\nlines"}"#);
+        let line = json_line(br#"{"message_number":1, "body":"two\nlines"}"#);
         assert!(line.contains(r#""data":{"message_number":1, "body":"two\nlines"}"#), "{line}");
         assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
     }
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn writes_one_line_for_invalid_or_multiline_payloads() {
         for data in [&b"{"[..], b"{\r\n}", b"\xff"] {
-            let line = line(data);
+            let line = json_line(data);
             assert_eq!(line.matches(['\n', '\r']).count(), 1, "{line}");
             assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
         }

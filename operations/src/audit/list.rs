@@ -18,9 +18,10 @@ pub struct ListRequest {
     pub filter: EventFilter,
     /// The order of events.
     pub order: Order,
-    /// The most events on the page. It ends early at [`MAX_PAGE_BYTES`] of payloads and metadata.
+    /// The maximal number of events on the page. The page ends early at [`MAX_PAGE_BYTES`] of payloads and metadata.
     pub limit: usize,
-    /// About the most events to scan for the page, so that a selective filter does not read the whole log.
+    /// The approximate maximal number of events to scan for the page, so that a query with a selective filter does not
+    /// read the whole log.
     pub max_scanned_events: u64,
 }
 
@@ -71,7 +72,7 @@ impl Report for EventPage {
     }
 }
 
-/// Warnings about event types that do not exist.
+/// Returns a warning for each of the given event types, which do not exist.
 pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
     let warning = |name: &String| Diagnostic::warning(format!("no event type is called {name:?}"));
     types.iter().map(warning).collect()

@@ -3,7 +3,8 @@
 //! [`Scan`] reads the log through an [`EventFilter`], batch by batch; [`list`](list()), [`Tail`], [`trace`](trace()),
 //! [`stats`](stats()) and [`export`](export()) are built on it. [`show`](show()) describes one event.
 //! [`subject_state`](subject_state()) folds the events of an app, a chat or a message; [`explain`](explain()),
-//! [`state_at`] and [`difference`] are built on that. [`event_effects`](event_effects()) finds what an event changed.
+//! [`state_at`] and [`difference`] are built on this state. [`event_effects`](event_effects()) finds what an event
+//! changed.
 //!
 //! None of these holds more than a few hundred events in memory at a time.
 

@@ -18,7 +18,7 @@ pub(super) struct Row {
 
 /// Reads the row of a subject.
 pub(super) async fn read_row(read_model: &dyn ReadModel, subject: Subject) -> Result<Row, ReadModelError> {
-    let (position, found) = match subject {
+    let (position, row_fields) = match subject {
         Subject::App(app) => {
             let snapshot = read_model.app(app).await?;
             (snapshot.position, snapshot.value.as_ref().map(app_fields).map_err(|missing| *missing))
@@ -32,7 +32,7 @@ pub(super) async fn read_row(read_model: &dyn ReadModel, subject: Subject) -> Re
             (snapshot.position, snapshot.value.as_ref().map(message_fields).map_err(|missing| *missing))
         }
     };
-    let (existence, fields) = match found {
+    let (existence, fields) = match row_fields {
         Ok(fields) => (Existence::Present, fields),
         Err(Missing::Deleted) => (Existence::Deleted, Vec::new()),
         Err(Missing::App | Missing::Chat | Missing::Message) => (Existence::Absent, Vec::new()),
@@ -71,6 +71,6 @@ fn message_fields(row: &MessageRow) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn timestamp_json(at: Timestamp) -> Value {
-    json!(at.to_string())
+fn timestamp_json(time: Timestamp) -> Value {
+    json!(time.to_string())
 }

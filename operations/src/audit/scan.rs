@@ -32,7 +32,7 @@ pub struct ScanBatch {
     pub events: Vec<RecordedEvent>,
     /// The number of scanned events.
     pub scanned_events: u64,
-    /// The position of the last scanned event. A scan that continues from here misses nothing.
+    /// The position of the last scanned event. A scan that continues from here misses no events.
     pub last_scanned: Position,
 }
 
@@ -52,7 +52,8 @@ pub struct ScanBatch {
 /// # }
 /// ```
 ///
-/// If the filter names a stream or a chat, only that stream is read, from the revision at which its positions begin.
+/// If the filter selects a stream or a chat, the scan reads only this stream and, for a chat, the event of its
+/// creation. It starts at the stream's first event within the filter's positions.
 #[derive(Debug)]
 pub struct Scan {
     filter: EventFilter,
@@ -65,9 +66,9 @@ pub struct Scan {
 enum ScanSource {
     /// The start has not been determined yet.
     Unopened,
-    /// The whole log, from after or before a position.
+    /// The whole log. The next read starts after the position or, for newest first, before it.
     All(Option<Position>),
-    /// A stream, and related events of another stream.
+    /// A stream, and for a chat the event of its creation from the app's stream.
     Streams(Vec<StreamCursor>),
     /// No matching event can follow.
     Ended,
@@ -141,7 +142,7 @@ impl Scan {
         Ok(Some(ScanBatch { events: matching, scanned_events, last_scanned }))
     }
 
-    /// Whether no event from this one on can match the filter.
+    /// Returns whether neither this event nor any later event of the scan can match the filter.
     fn is_past_end(&self, event: &RecordedEvent) -> bool {
         let filter = &self.filter;
         let shifted = |time: Timestamp, by: i64| time.millis().saturating_add(by);

@@ -7,7 +7,7 @@ use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEv
 
 use super::time::MAX_CLOCK_SKEW_MS;
 
-/// Events per backward read.
+/// The number of events per backward read.
 const BATCH_EVENTS: usize = 256;
 
 /// Finds the first revision of a stream after a position, by binary search, because positions rise with revisions.
@@ -57,8 +57,8 @@ pub(super) async fn last_position_recorded_by(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // Clocks differ by at most MAX_CLOCK_SKEW_MS. So every event after one that is later by that much is later than the
-    // time.
+    // Clocks differ by at most MAX_CLOCK_SKEW_MS. If the time of an event exceeds `time` by more, all events after it
+    // in the log are later than `time`, so the search needs to read only the events before it.
     let late = time.millis().saturating_add(MAX_CLOCK_SKEW_MS);
     let mut before = first_position_later_than(log, Timestamp::from_millis(late)).await?;
     loop {
@@ -76,8 +76,8 @@ pub(super) async fn position_before_recorded_from(
     log: &dyn EventStore,
     time: Timestamp,
 ) -> Result<Position, EventStoreError> {
-    // Clocks differ by at most MAX_CLOCK_SKEW_MS. So every event before one that is earlier by that much is earlier
-    // than the time.
+    // Clocks differ by at most MAX_CLOCK_SKEW_MS. If an event is earlier than `time` by more, all events before it in
+    // the log are earlier than `time`.
     let early = Timestamp::from_millis(time.millis().saturating_sub(MAX_CLOCK_SKEW_MS));
     if log.has_contiguous_positions() {
         let start =
@@ -96,8 +96,9 @@ pub(super) async fn position_before_recorded_from(
     }
 }
 
-/// Finds, by binary search, an event later than a time whose predecessor is not: the first such event if times rise
-/// with positions. `None` if the log's last event is not later, or if positions are not contiguous.
+/// Finds, by binary search, an event that is later than `time` and whose predecessor is not. If times rise with
+/// positions, this is the first event later than `time`. `None` if the log's last event is not later than `time`, or if
+/// positions are not contiguous.
 async fn first_position_later_than(
     log: &dyn EventStore,
     time: Timestamp,

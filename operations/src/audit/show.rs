@@ -19,13 +19,13 @@ use crate::envelope::{Diagnostic, Report};
 /// The time before and after an event that is searched for events of its correlation, in milliseconds.
 const RELATED_WINDOW_MS: i64 = 600_000;
 
-/// The most events scanned on either side.
+/// The maximal number of events scanned before the event, and after it.
 const MAX_SCANNED_EVENTS: u64 = 10_000;
 
-/// The most events listed on either side.
+/// The maximal number of related events listed before the event, and after it.
 const MAX_RELATED_EVENTS: usize = 20;
 
-/// Selects an event.
+/// The position or id that selects an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSelector {
     /// The event at this position.
@@ -62,8 +62,8 @@ impl EventSelector {
     }
 }
 
-/// Finds an event. If the engine has no index of ids, a search by id scans about `max_scanned_events` events, newest
-/// first.
+/// Finds an event. If the engine has no index of ids, a search by id scans at most about `max_scanned_events` events,
+/// newest first.
 pub async fn find_event(
     log: &dyn EventStore,
     selector: EventSelector,

@@ -14,10 +14,10 @@ use super::scan::{Order, Scan};
 use super::time::rfc3339;
 use crate::envelope::{Diagnostic, Report};
 
-/// Different keys that are counted exactly. Beyond that, counts are approximate.
+/// The number of different keys up to which counts are exact. With more keys, counts are approximate.
 const MAX_COUNTED_KEYS: usize = 4_096;
 
-/// The most recent hours, which are counted individually.
+/// The number of recent hours that are counted individually.
 const MAX_HOURS: usize = 24 * 7;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -95,12 +95,12 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Counts events from the end of the log, scanning about `max_scanned_events` at most. Lists the `most` frequent keys
-/// of each kind. `on_progress` receives the number of scanned events.
+/// Counts events from the end of the log. Scans at most about `max_scanned_events` events, and lists the `max_keys`
+/// most frequent keys of each kind. `on_progress` receives the number of scanned events.
 pub async fn stats(
     log: &dyn EventStore,
     filter: EventFilter,
-    most: usize,
+    max_keys: usize,
     max_scanned_events: u64,
     mut on_progress: impl FnMut(u64),
 ) -> Result<Stats, EventStoreError> {
@@ -119,7 +119,7 @@ pub async fn stats(
             break;
         }
     }
-    Ok(stats.finish(most, scanned, next, unknown_types))
+    Ok(stats.finish(max_keys, scanned, next, unknown_types))
 }
 
 struct StatsAccumulator {
@@ -187,7 +187,7 @@ impl StatsAccumulator {
 
     fn finish(
         self,
-        most: usize,
+        max_keys: usize,
         looked_at: u64,
         next: Option<Position>,
         unknown_types: Vec<String>,
@@ -201,13 +201,13 @@ impl StatsAccumulator {
             bytes: self.bytes,
             first_at: self.first.map(|at| at.to_string()),
             last_at: self.last.map(|at| at.to_string()),
-            types: to_counts(self.types, most),
-            apps: to_counts(self.apps, most),
-            actors: to_counts(self.actors, most),
+            types: to_counts(self.types, max_keys),
+            apps: to_counts(self.apps, max_keys),
+            actors: to_counts(self.actors, max_keys),
             hours: self.hours.into_iter().map(hour).collect(),
             earlier: self.earlier,
-            biggest_streams: to_counts(self.streams, most),
-            fastest_growing_streams: to_counts(self.growing, most),
+            biggest_streams: to_counts(self.streams, max_keys),
+            fastest_growing_streams: to_counts(self.growing, max_keys),
             looked_at,
             next,
             unknown_types,
@@ -215,8 +215,8 @@ impl StatsAccumulator {
     }
 }
 
-fn to_counts(keys: FrequentKeys<String>, most: usize) -> Counts {
-    let (most, others) = keys.most_frequent(most);
+fn to_counts(keys: FrequentKeys<String>, max_keys: usize) -> Counts {
+    let (most, others) = keys.most_frequent(max_keys);
     let most = most.into_iter().map(|(key, counted)| KeyCount {
         key,
         events: counted.count,
@@ -225,7 +225,8 @@ fn to_counts(keys: FrequentKeys<String>, most: usize) -> Counts {
     Counts { most: most.collect(), others }
 }
 
-/// Describes an actor. An app without a name is described by its address, since events are counted by app separately.
+/// Describes the actor of an event by its kind, and its name or address. Apps are described by their address, because
+/// [`Stats::apps`] already counts by app.
 fn actor_label(event: &RecordedEvent) -> String {
     let Ok(Metadata { actor, .. }) = serde_json::from_slice::<Metadata>(&event.metadata) else {
         return "unknown".to_owned();

@@ -1,7 +1,8 @@
 //! The state of an app, a chat or a message, folded from the log up to a position, with the event that set each field.
 //!
-//! Streams may be huge, so none is read as a whole. An app takes a handful of reads; a chat, those and a read of its
-//! edits and deletions; a message, the search for its creation and a read of the edits and deletions after it.
+//! Streams may be huge, so no stream is read completely. The state of an app takes a few reads of single events. The
+//! state of a chat also reads all edits and deletions of the chat. The state of a message searches for the creation of
+//! the message, and reads the edits and deletions in the chat after it.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ const CHAT_CREATED: &str = "ChatCreated";
 /// A position after all events. Not `u64::MAX`, because the positions of SQLite are signed.
 pub(super) const END_OF_LOG: Position = Position::new(u64::MAX >> 1);
 
-/// Events per read. Few, because each may have a body of 64 KiB.
+/// The number of events per read. It is low because each event may have a body of 64 KiB.
 const BATCH_EVENTS: usize = 128;
 
 /// Whether a subject exists.
@@ -193,7 +194,7 @@ async fn message_state(
                 last = event;
                 version += 1;
                 existence = Existence::Deleted;
-                // Nothing follows a deletion.
+                // A deletion is the last event of a message.
                 break;
             }
             _ => {}
@@ -215,8 +216,8 @@ fn field(name: &'static str, value: Value, by: &RecordedEvent) -> Field {
     Field { name, value, set_by: by.into() }
 }
 
-fn timestamp_json(at: Timestamp) -> Value {
-    json!(at.to_string())
+fn timestamp_json(time: Timestamp) -> Value {
+    json!(time.to_string())
 }
 
 struct StreamReader<'a> {
@@ -242,7 +243,8 @@ impl<'a> StreamReader<'a> {
         Ok(self.read(ReadStart::Forwards(revision), EventTypeFilter::All, 1).await?.into_iter().next())
     }
 
-    /// Finds the last event up to a revision from which `extract` returns a value. Skips events that can't be decoded.
+    /// Finds the last event, at or before the revision `end`, for which `extract` returns a value. Skips events that
+    /// can't be decoded.
     async fn last_matching<T>(
         &self,
         end: Revision,
@@ -263,7 +265,7 @@ impl<'a> StreamReader<'a> {
         }
     }
 
-    /// The edits and deletions of a chat, from one revision up to another.
+    /// Returns a reader of the edits and deletions of a chat, from one revision up to and including another.
     fn changes(&self, from: Revision, end: Revision) -> ChangeReader<'_> {
         ChangeReader { stream: self, from: Some(from), end, read: Vec::new().into_iter() }
     }

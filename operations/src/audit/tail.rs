@@ -10,7 +10,7 @@ use super::event::AuditedEvent;
 use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 
-/// Events per read of the log.
+/// The maximal number of events per read of the log.
 const BATCH_EVENTS: usize = 512;
 
 /// The pause before a failed read is retried.
@@ -34,13 +34,13 @@ pub struct TailBatch {
 }
 
 impl Tail {
-    /// Follows the log from after a position.
+    /// Follows the log, beginning with the first event after a position.
     pub fn start_after(log: Arc<dyn EventStore>, filter: EventFilter, after: Position) -> Self {
         Self { log, filter, up_to: after, subscription: None }
     }
 
-    /// Follows the log from its end. Also returns the last `count` matching events before that, oldest first, as far as they
-    /// are among the newest `max_scanned_events`.
+    /// Follows the log from its end. Also returns the last `count` matching events before the end, oldest first.
+    /// Searches for them among about the newest `max_scanned_events` events.
     pub async fn start_at_end(
         log: Arc<dyn EventStore>,
         filter: EventFilter,
@@ -70,7 +70,7 @@ impl Tail {
         self.up_to
     }
 
-    /// Waits for new events, also through outages of the log. Cancel safe.
+    /// Waits for new events. Continues after outages of the log. Cancel safe.
     pub async fn next_batch(&mut self) -> Result<TailBatch, EventStoreError> {
         loop {
             match self.try_next_batch().await {

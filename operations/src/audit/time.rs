@@ -7,15 +7,16 @@ use serde::Serializer;
 
 /// The assumed greatest difference between the clocks of writers, in milliseconds.
 ///
-/// An event has its writer's time, so times need not rise with positions. A read bounded by time therefore continues
-/// until no event within the bound can follow, given this difference. If clocks differed more, only positions are exact.
+/// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore
+/// continues until, given this difference, no event within the bound can follow. If clocks differ by more, such a read
+/// may miss events; a read bounded by positions never does.
 pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.
 const UNITS: [(char, i64); 5] =
     [('s', 1_000), ('m', 60_000), ('h', 3_600_000), ('d', 86_400_000), ('w', 7 * 86_400_000)];
 
-/// Parses a time: RFC 3339, or a date, which means its start in UTC. `None` if it is neither.
+/// Parses a time in the format of RFC 3339, or a date, which stands for its start in UTC. `None` if it is neither.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     Timestamp::parse_rfc3339(text).or_else(|| Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")))
 }

@@ -11,7 +11,8 @@ use super::filter::EventFilter;
 use super::scan::{Order, Scan};
 use crate::envelope::{Diagnostic, Report};
 
-/// The most events of a trace, which also ends early at [`MAX_PAGE_BYTES`]. Bounds memory, since a client may use one correlation id forever.
+/// The maximal number of events of a trace. A trace also ends at [`MAX_PAGE_BYTES`] of payloads and metadata. Both
+/// limits bound memory, because a client may use one correlation id for any number of requests.
 pub const MAX_TRACED_EVENTS: usize = 1_000;
 
 /// A correlation across streams: its requests, in the order of their first events.
@@ -61,7 +62,7 @@ pub async fn trace(
             if events == MAX_TRACED_EVENTS || (bytes > MAX_PAGE_BYTES && events > 0) {
                 return Ok(trace);
             }
-            // Parses, since the filter has already parsed it.
+            // Parsing can't fail here, because the filter has already parsed the metadata.
             let Ok(metadata) = serde_json::from_slice::<Metadata>(&event.metadata) else { continue };
             trace.add(metadata, event.into());
             trace.next = Some(event.position);

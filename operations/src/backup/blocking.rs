@@ -1,4 +1,4 @@
-//! Work on files, which blocks.
+//! Blocking file operations.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,14 +9,14 @@ use sha2::{Digest as _, Sha256};
 use super::error::BackupError;
 use crate::proof::tree::Hash;
 
-/// Runs work on files on a thread for blocking work.
+/// Runs file operations on a thread for blocking work.
 pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, BackupError> {
     tokio::task::spawn_blocking(work).await.map_err(BackupError::Ended)?
 }
 
-/// The length and the SHA-256 of a file.
+/// Returns the length in bytes and the SHA-256 of a file.
 pub(super) fn measure_file(path: &Path) -> Result<(u64, Hash), BackupError> {
     const BUFFER_BYTES: usize = 256 << 10;
     let failed = BackupError::file_error(path);

@@ -20,9 +20,10 @@ use crate::proof::log_root::LogRoot;
 
 /// Copies a log into the new or empty folder `out`, and verifies the copy.
 ///
-/// `log_file` is the file of `log`. The copy is a snapshot of one moment; processes continue to append. It is then
-/// opened and checked, and its events are compared with those of the log. `on_progress` receives the number of events
-/// read so far: each is read twice. After a failure, the copy is removed.
+/// `log_file` is the file of `log`. The copy is a snapshot of one moment; other processes may append meanwhile. After
+/// copying, the copy is opened and checked, and its events are compared with those of the log. `on_progress` receives
+/// the number of events read so far: each event is read twice, from the copy and from the log. After a failure, the
+/// copy is removed.
 pub async fn create(
     log: &dyn EventStore,
     log_file: &Path,
@@ -31,15 +32,16 @@ pub async fn create(
     on_progress: ProgressCallback<'_>,
 ) -> Result<Manifest, BackupError> {
     let is_new = create_folder(out)?;
-    let written = write(log, log_file, out, program, on_progress).await;
-    if written.is_err() {
-        // The failure itself is reported. What can't be removed has no manifest.
+    let result = write(log, log_file, out, program, on_progress).await;
+    if result.is_err() {
+        // Errors of the removal are ignored, because the failure itself is reported. A copy that stays has no manifest,
+        // so it can't be taken for a backup.
         let _ = fs::remove_file(out.join(LOG_FILE));
         if is_new {
             let _ = fs::remove_dir(out);
         }
     }
-    written
+    result
 }
 
 async fn write(
@@ -59,14 +61,14 @@ async fn write(
     })
     .await?;
     let copied = LogRoot::compute(&copy, None, on_progress).await?;
-    let of_log =
+    let original =
         LogRoot::compute(log, Some(copied.position), &mut |events| on_progress(copied.events + events))
             .await?;
     let ids = (copy.log_id().await?, log.log_id().await?);
-    if copied != of_log || ids.0 != ids.1 {
+    if copied != original || ids.0 != ids.1 {
         return Err(BackupError::CopyDiffers {
             copy: describe(&copied, ids.0.0),
-            log: describe(&of_log, ids.1.0),
+            log: describe(&original, ids.1.0),
         });
     }
     let manifest = Manifest {
@@ -84,7 +86,8 @@ async fn write(
     Ok(manifest)
 }
 
-/// Creates the folder, readable by its owner only. Returns `false` if it exists, which is accepted if it is empty.
+/// Creates the folder, accessible by its owner only. Returns whether the folder is new. An existing folder is accepted
+/// if it is empty.
 fn create_folder(out: &Path) -> Result<bool, BackupError> {
     let failed = BackupError::file_error(out);
     durable_fs::create_dir_all(&parent_dir(out)).map_err(&failed)?;

@@ -11,7 +11,8 @@ use super::resolve::{BlockedStream, Resolution};
 use super::{BlockingEvent, blocking_event};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// The most streams of one dry run, because the projector has to wait for it.
+/// The maximal number of streams of one dry run for each projection, because the projector waits until the dry run
+/// ends.
 pub const MAX_STREAMS: usize = 100;
 
 /// The predicted outcome of an operator action.
@@ -40,8 +41,8 @@ pub struct RetryDryRun {
 
 /// Predicts the outcome of resolutions, at most [`MAX_STREAMS`] for each projection.
 ///
-/// Each is applied on top of the one before: the messages of a chat, for example, can be applied once its app's stream has
-/// created the chat.
+/// Each resolution is applied to the results of the previous ones. For example, the messages of a chat can
+/// be applied after the event of the app's stream that creates the chat.
 pub async fn dry_run(
     projections: &Projections,
     resolutions: &[Resolution],
@@ -74,7 +75,7 @@ pub async fn dry_run(
             };
             // The projector may not have adopted the log's current incarnation yet.
             let log = dry_run.checkpoint().log.unwrap_or(log);
-            // As if it were the next event of the log.
+            // The action is applied as if it were the next event of the log.
             let action =
                 DeadLetterAction { position: dry_run.checkpoint().position, recorded_at: clock::now(), kind };
             let outcome = apply_action(dry_run.dead_letter_queue(), &*projections.log, log, &action, 1).await;

@@ -15,14 +15,14 @@ use super::{BlockingEvent, DeadLetterState, DeadLetterView};
 use crate::operator_actions::{Operator, record_action};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
-/// How often the position of a projection is polled.
+/// The interval at which the position of a projection is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How often this process tries to advance the projection itself, in case no projector runs.
+/// The interval at which this process tries to advance the projection itself, in case no projector runs.
 const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
-/// Dead letters, or events, per read.
-const PAGE_DEAD_LETTERS: usize = 1_000;
+/// The maximal number of dead letters or events per read.
+const PAGE_LEN: usize = 1_000;
 
-/// Selects dead letters.
+/// A selection of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterSelection {
     /// The dead letter at a position.
@@ -88,7 +88,7 @@ pub async fn blocked_streams(
     names: &[ProjectionName],
     selection: &DeadLetterSelection,
 ) -> Result<Vec<BlockedStream>, ProjectionsError> {
-    let mut found = Vec::new();
+    let mut blocked_streams = Vec::new();
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
         let selection = match selection {
@@ -102,21 +102,22 @@ pub async fn blocked_streams(
             }
             other => other.clone(),
         };
-        collect_blocked_streams(projections, generation_id, &selection, &mut found).await?;
+        collect_blocked_streams(projections, generation_id, &selection, &mut blocked_streams).await?;
     }
     let is_app_stream = |stream: &str| matches!(StreamId::parse(stream), Ok(StreamId::App(_)));
-    found.sort_by_key(|blocked| (blocked.projection, !is_app_stream(&blocked.stream), blocked.position));
-    Ok(found)
+    blocked_streams
+        .sort_by_key(|blocked| (blocked.projection, !is_app_stream(&blocked.stream), blocked.position));
+    Ok(blocked_streams)
 }
 
-/// Adds the selected blocked streams of one generation to `found`.
+/// Adds the selected blocked streams of one generation to `blocked_streams`.
 async fn collect_blocked_streams(
     projections: &Projections,
     generation_id: ProjectionGeneration,
     selection: &DeadLetterSelection,
-    found: &mut Vec<BlockedStream>,
+    blocked_streams: &mut Vec<BlockedStream>,
 ) -> Result<(), ProjectionsError> {
-    let chats_of = match selection {
+    let selected_app = match selection {
         DeadLetterSelection::Stream(stream) => match StreamId::parse(stream) {
             Ok(StreamId::App(app)) => Some(app),
             _ => None,
@@ -126,19 +127,19 @@ async fn collect_blocked_streams(
     let is_selected = |stream: &str| match selection {
         DeadLetterSelection::Stream(name) if name == stream => true,
         DeadLetterSelection::Stream(_) => {
-            matches!(StreamId::parse(stream), Ok(StreamId::Chat(app, _)) if Some(app) == chats_of)
+            matches!(StreamId::parse(stream), Ok(StreamId::Chat(app, _)) if Some(app) == selected_app)
         }
         _ => true,
     };
     let stream = match selection {
-        DeadLetterSelection::Stream(stream) if chats_of.is_none() => Some(stream.clone()),
+        DeadLetterSelection::Stream(stream) if selected_app.is_none() => Some(stream.clone()),
         _ => None,
     };
     let mut after = Position::START;
     loop {
         let query = DeadLetterQuery {
             after,
-            limit: PAGE_DEAD_LETTERS,
+            limit: PAGE_LEN,
             filter: DeadLetterFilter::NeedsAttention,
             stream: stream.clone(),
         };
@@ -147,7 +148,7 @@ async fn collect_blocked_streams(
         after = last.dead_letter.position;
         for listed in page.dead_letters {
             if listed.dead_letter.discarded.is_none() && is_selected(&listed.dead_letter.stream) {
-                found.push(BlockedStream {
+                blocked_streams.push(BlockedStream {
                     projection: generation_id.projection,
                     stream: listed.dead_letter.stream,
                     position: listed.dead_letter.position,
@@ -161,7 +162,8 @@ async fn collect_blocked_streams(
 /// Plans to discard the dead letter at a position, in every projection that has it.
 ///
 /// # Errors
-/// [`ProjectionsError::NotFound`] if no projection has it, or if it waits behind another one of its stream.
+/// [`ProjectionsError::NotFound`] if no projection has a dead letter at the position, or if every such dead letter waits
+/// behind another dead letter of its stream.
 pub async fn plan_discard(
     projections: &Projections,
     names: &[ProjectionName],
@@ -193,13 +195,13 @@ pub async fn plan_discard(
     }
 }
 
-/// Finds discards that are not acknowledged: all, or the one at a position.
+/// Finds discarded dead letters that are not acknowledged: all, or the one at a position.
 pub async fn unacknowledged_discards(
     projections: &Projections,
     names: &[ProjectionName],
     position: Option<Position>,
 ) -> Result<Vec<DeadLetterView>, ProjectionsError> {
-    let mut found = Vec::new();
+    let mut discards = Vec::new();
     for name in names {
         let generation_id = projections.live_generation(*name).await?;
         let mut after =
@@ -207,7 +209,7 @@ pub async fn unacknowledged_discards(
         loop {
             let query = DeadLetterQuery {
                 after,
-                limit: PAGE_DEAD_LETTERS,
+                limit: PAGE_LEN,
                 filter: DeadLetterFilter::NeedsAttention,
                 stream: None,
             };
@@ -216,7 +218,7 @@ pub async fn unacknowledged_discards(
             after = last.dead_letter.position;
             let dead_letters =
                 page.dead_letters.into_iter().map(|listed| DeadLetterView::from_listed(*name, listed));
-            found.extend(dead_letters.filter(|dead_letter| {
+            discards.extend(dead_letters.filter(|dead_letter| {
                 dead_letter.state == DeadLetterState::Discarded
                     && position.is_none_or(|position| dead_letter.position == position)
             }));
@@ -225,7 +227,7 @@ pub async fn unacknowledged_discards(
             }
         }
     }
-    Ok(found)
+    Ok(discards)
 }
 
 /// Records an operator action for each resolution, and waits until the projections have applied them, up to `timeout`.
@@ -277,8 +279,8 @@ pub async fn resolve(
     Ok(outcomes)
 }
 
-/// Records the acknowledgement of discards, and waits until the projections have applied it, up to `timeout`. Returns
-/// whether they have.
+/// Records the acknowledgement of discards, and waits up to `timeout` until the projections have applied it. Returns
+/// whether all of them have applied it.
 pub async fn acknowledge(
     projections: &Projections,
     operator: &Operator,
@@ -300,12 +302,12 @@ pub async fn acknowledge(
         ));
     }
     let deadline = Instant::now() + timeout;
-    let mut all = true;
+    let mut are_all_applied = true;
     for (projection, action_position) in recorded {
         let generation_id = projections.live_generation(projection).await?;
-        all &= wait_until_applied(projections, generation_id, action_position, deadline).await?;
+        are_all_applied &= wait_until_applied(projections, generation_id, action_position, deadline).await?;
     }
-    Ok(all)
+    Ok(are_all_applied)
 }
 
 /// Reads the state of a stream after a retry.
@@ -315,18 +317,18 @@ async fn retry_outcome(
     before: &BlockedStream,
     discarded: bool,
 ) -> Result<StreamRetryOutcome, ProjectionsError> {
-    let mut now = Vec::new();
+    let mut blocked_streams = Vec::new();
     collect_blocked_streams(
         projections,
         generation_id,
         &DeadLetterSelection::Stream(before.stream.clone()),
-        &mut now,
+        &mut blocked_streams,
     )
     .await?;
-    let now = now.into_iter().find(|now| now.stream == before.stream);
-    let parked = now.as_ref().map_or(0, |now| now.parked);
-    let stopped = match now {
-        Some(now) => projections.dead_letter(generation_id, now.position).await?,
+    let after = blocked_streams.into_iter().find(|blocked| blocked.stream == before.stream);
+    let parked = after.as_ref().map_or(0, |after| after.parked);
+    let stopped = match after {
+        Some(after) => projections.dead_letter(generation_id, after.position).await?,
         None => None,
     };
     Ok(StreamRetryOutcome {
@@ -340,7 +342,8 @@ async fn retry_outcome(
     })
 }
 
-/// Waits until a generation has reached an operator action. Advances it in this process if no projector works on it.
+/// Waits until a generation has reached an operator action, and returns `false` at the deadline. Advances the
+/// generation in this process if no projector runs.
 async fn wait_until_applied(
     projections: &Projections,
     generation_id: ProjectionGeneration,
@@ -380,7 +383,7 @@ async fn advance_up_to(
         if from >= up_to {
             return Ok(());
         }
-        let mut events = projections.log.read_all(from, PAGE_DEAD_LETTERS).await?;
+        let mut events = projections.log.read_all(from, PAGE_LEN).await?;
         events.retain(|event| event.position <= up_to);
         let last = events.last().map_or(up_to, |event| event.position);
         advance_projection(&mut *projection, &*projections.log, log, events, last).await?;

@@ -80,10 +80,10 @@ pub async fn show(
         Some(Err(error)) => Some(DeadLetterReason::from(&error).as_str().to_owned()),
         Some(Ok(_)) => None,
     };
-    let parked = dead_letters
+    let is_pending = dead_letters
         .iter()
         .any(|dead_letter| matches!(dead_letter.state, DeadLetterState::Parked | DeadLetterState::Waiting));
-    let retry = if parked {
+    let retry = if is_pending {
         let streams = blocked_streams(projections, names, &DeadLetterSelection::Event(position)).await?;
         let blocked = streams.into_iter().filter(|blocked| blocked.stream == first.stream);
         let resolutions: Vec<_> =

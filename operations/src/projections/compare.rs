@@ -12,7 +12,7 @@ use super::explain::{ExplainedDifference, LiveReader, explain};
 use super::handover::has_active_projector;
 use super::local_projectors::{LocalProjector, LocalProjectors, Phase, Progress};
 
-/// Differences that are explained. The others are only counted.
+/// The maximal number of differences that are explained. Further differences are only counted.
 pub const MAX_EXPLAINED: usize = 20;
 
 /// The comparison of a generation with the live one.
@@ -45,7 +45,8 @@ impl Comparison {
     }
 }
 
-/// Compares generations that are being built, or were live before, with the live ones.
+/// Compares a generation of each projection with the live one: the generation that is being built, or the one that was
+/// live before.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],
@@ -53,21 +54,21 @@ pub async fn diff(
     cancel: &watch::Receiver<bool>,
 ) -> Result<Vec<Comparison>, ProjectionsError> {
     let generations = projections.generations().await?;
-    let mut copies = Vec::new();
+    let mut others = Vec::new();
     for name in names {
         let projection = generations.for_projection(*name);
         let other =
             projection.building.or(projection.previous()).or_else(|| projection.left_over.last().copied());
-        copies.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
+        others.extend(other.map(|generation| ProjectionGeneration { projection: *name, generation }));
     }
-    if copies.is_empty() {
+    if others.is_empty() {
         return Err(ProjectionsError::NotFound("there is no other generation to compare with".to_owned()));
     }
     let projectors =
-        LocalProjectors::start(projections, &copies, None, RecoveryPolicy::Stop, progress, cancel).await;
-    let compared = compare_all(projections, &projectors).await;
+        LocalProjectors::start(projections, &others, None, RecoveryPolicy::Stop, progress, cancel).await;
+    let comparisons = compare_all(projections, &projectors).await;
     projectors.stop().await;
-    compared
+    comparisons
 }
 
 /// Compares the generation of each projector with the live one, one after the other.
@@ -82,22 +83,22 @@ pub(super) async fn compare_all(
         })
         .await?;
     let generations = projections.generations().await?;
-    let mut compared = Vec::new();
+    let mut comparisons = Vec::new();
     for projector in &projectors.projectors {
         let live = ProjectionGeneration {
             generation: generations.for_projection(projector.generation_id.projection).live,
             ..projector.generation_id
         };
-        compared.push(compare(projections, projectors, projector, live).await?);
+        comparisons.push(compare(projections, projectors, projector, live).await?);
         projector.log.remove_limit();
     }
-    Ok(compared)
+    Ok(comparisons)
 }
 
 /// Brings both generations to one position, and compares them there.
 ///
-/// The live generation can't be stopped. So the other one is paused, the live one is read in one snapshot once it has
-/// caught up, and the other one then continues up to exactly the snapshot's position.
+/// The live generation can't be paused. So the other generation is paused first. When the live generation has caught
+/// up, its content is read in one snapshot. Then the other generation continues exactly up to the snapshot's position.
 async fn compare(
     projections: &Projections,
     projectors: &LocalProjectors<'_>,
@@ -128,15 +129,15 @@ async fn compare(
         projectors.sleep_unless_interrupted().await?;
     }
     projectors.report_progress(Phase::Comparing);
-    let (position, ours) =
+    let (position, live_contents) =
         location.contents().await.map_err(|error| projection_error(live, &location, error))?;
     let position = position.max(paused_at);
     projector.log.set_limit(position);
     wait_until_reached(projections, projectors, projector, position).await?;
     let other = projections.location(projector.generation_id);
-    let (_, theirs) =
+    let (_, other_contents) =
         other.contents().await.map_err(|error| projection_error(projector.generation_id, &other, error))?;
-    let differences = ours.differences(&theirs);
+    let differences = live_contents.differences(&other_contents);
     let live_reader = LiveReader::open(projections, live)?;
     let shown =
         explain(projections, &live_reader, &differences[..differences.len().min(MAX_EXPLAINED)]).await?;
@@ -146,8 +147,8 @@ async fn compare(
         other: projector.generation_id.generation,
         position,
         unreadable: None,
-        live_digest: Some(ours.digest.to_string()),
-        other_digest: Some(theirs.digest.to_string()),
+        live_digest: Some(live_contents.digest.to_string()),
+        other_digest: Some(other_contents.digest.to_string()),
         differing: differences.len(),
         shown,
     })
@@ -171,7 +172,7 @@ async fn wait_until_reached(
         .await
 }
 
-/// Brings the live generation up to a position if no projector of the running system does.
+/// Advances the live generation to a position in this process, because no projector of the running system does.
 async fn catch_up(
     projections: &Projections,
     projectors: &LocalProjectors<'_>,

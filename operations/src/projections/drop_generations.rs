@@ -21,7 +21,7 @@ pub struct DropReport {
     pub position: Option<Position>,
 }
 
-/// A generation that is removed, or would be.
+/// A generation that was removed, or that a dry run would remove.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DroppedGeneration {
     /// The generation.
@@ -37,7 +37,7 @@ pub struct DroppedGeneration {
     pub bytes: Option<u64>,
 }
 
-/// Drops one generation, or all that are left over. Without `executed_by` this is a dry run.
+/// Drops one generation, or all left-over generations. Without `executed_by`, this is a dry run.
 ///
 /// The live generation is never dropped. The generation that a rollback would return to, and one that is being built,
 /// are dropped only by number. The number of an already dropped generation is accepted, too, because its files may
@@ -49,23 +49,23 @@ pub async fn drop_generations(
     executed_by: Option<(&Operator, String)>,
 ) -> Result<DropReport, ProjectionsError> {
     let generations = projections.generations().await?;
-    let mut found = Vec::new();
+    let mut selected = Vec::new();
     for name in names {
         let projection = generations.for_projection(*name);
-        let state_of = |wanted| {
-            projection.all().into_iter().find(|(number, _)| *number == wanted).map(|(_, state)| state)
+        let state_of = |number| {
+            projection.all().into_iter().find(|(candidate, _)| *candidate == number).map(|(_, state)| state)
         };
         match generation {
-            Some(wanted) if wanted == projection.live => {
+            Some(number) if number == projection.live => {
                 let name = name.as_str();
-                return Err(ProjectionsError::NotFound(format!("generation {} of {name} is live", wanted.0)));
+                return Err(ProjectionsError::NotFound(format!("generation {} of {name} is live", number.0)));
             }
-            Some(wanted) if wanted >= projection.next_generation() || wanted.0 == 0 => {}
-            Some(wanted) => {
-                found
-                    .push((ProjectionGeneration { projection: *name, generation: wanted }, state_of(wanted)));
+            Some(number) if number >= projection.next_generation() || number.0 == 0 => {}
+            Some(number) => {
+                selected
+                    .push((ProjectionGeneration { projection: *name, generation: number }, state_of(number)));
             }
-            None => found.extend(
+            None => selected.extend(
                 projection.all().into_iter().filter(|(_, state)| *state == GenerationState::LeftOver).map(
                     |(generation, state)| {
                         (ProjectionGeneration { projection: *name, generation }, Some(state))
@@ -75,7 +75,7 @@ pub async fn drop_generations(
         }
     }
     let mut dropped = Vec::new();
-    for (generation_id, state) in &found {
+    for (generation_id, state) in &selected {
         let location = projections.location(*generation_id);
         dropped.push(DroppedGeneration {
             named: (*generation_id).into(),
@@ -84,21 +84,22 @@ pub async fn drop_generations(
             bytes: location.size_in_bytes().await,
         });
     }
-    let Some((operator, reason)) = executed_by.filter(|_| !found.is_empty()) else {
+    let Some((operator, reason)) = executed_by.filter(|_| !selected.is_empty()) else {
         return Ok(DropReport { generations: dropped, position: None });
     };
-    for (generation_id, _) in &found {
+    for (generation_id, _) in &selected {
         if has_active_projector(projections, *generation_id).await {
             return Err(ProjectionsError::in_use(*generation_id));
         }
     }
-    let copies = found.iter().map(|(generation_id, _)| *generation_id).collect();
+    let copies = selected.iter().map(|(generation_id, _)| *generation_id).collect();
     let action = ProjectionsDropped { copies, reason }.into();
     let recorded = operator_actions::record_action(&*projections.log, operator, &action).await?;
-    // Another operator may have promoted one of them meanwhile. By the order of the log it is then not dropped.
-    let now = projections.generations().await?;
-    for (generation_id, _) in &found {
-        if now.for_projection(generation_id.projection).live == generation_id.generation {
+    // Another operator may have promoted a selected generation before this action was recorded. The promotion is then
+    // earlier in the log, so the generation is live and stays.
+    let generations_now = projections.generations().await?;
+    for (generation_id, _) in &selected {
+        if generations_now.for_projection(generation_id.projection).live == generation_id.generation {
             continue;
         }
         let location = projections.location(*generation_id);

@@ -41,7 +41,7 @@ pub enum ProjectionsError {
     /// Another process works on the generation.
     #[error("{0}")]
     Busy(String),
-    /// A projector stopped, or made no progress for too long.
+    /// A projector stopped, or waited too long for a dependency.
     #[error("{} {} makes no progress: {error}", .generation_id.projection.as_str(), .generation_id.generation.0)]
     Stalled {
         /// The generation.
@@ -58,7 +58,7 @@ impl ProjectionsError {
     /// Creates the error for a generation that another process works on.
     pub(super) fn in_use(generation_id: ProjectionGeneration) -> Self {
         Self::Busy(format!(
-            "a projector still works on generation {} of {}; after a switch-over it continues for as long as --keep-previous says",
+            "a projector still works on generation {} of {}; after a switch-over it continues for the time that --keep-previous sets",
             generation_id.generation.0,
             generation_id.projection.as_str()
         ))

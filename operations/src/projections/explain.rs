@@ -18,10 +18,10 @@ use super::error::{ProjectionsError, projection_error};
 use super::scratch_build::{EntityReader, ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
 
-/// Events of a subject that are applied one by one. A divergence at an earlier event is attributed to the first of
-/// these.
+/// The maximal number of events of a subject that are applied one by one: the last ones. A divergence at an earlier
+/// event is attributed to the first of these events.
 const MAX_STEPPED_EVENTS: usize = 200;
-/// Events per read of the log.
+/// The number of events per read of the log.
 const PAGE_EVENTS: usize = 4_096;
 
 /// The explanation of a difference.
@@ -101,7 +101,7 @@ impl LiveReader {
         Ok(Self { reader, generation_id, store: location })
     }
 
-    /// Finds the content of a subject, and the position as of which it is.
+    /// Finds the content of a subject. Also returns the position that the content reflects.
     pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionsError> {
         self.reader
             .find(subject)
@@ -169,26 +169,26 @@ pub(super) async fn find_divergence(
     if let Some(last) = skipped.last() {
         scratch.advance(last.position).await?;
     }
-    let mut after = Vec::with_capacity(stepped.len());
+    let mut states = Vec::with_capacity(stepped.len());
     for event in stepped {
         scratch.advance(event.position).await?;
-        after.push(scratch.find(subject).await?);
+        states.push(scratch.find(subject).await?);
     }
-    let expected = after.last().cloned().flatten();
-    let first = first_difference(shown.as_ref(), &after).and_then(|index| stepped.get(index));
+    let expected = states.last().cloned().flatten();
+    let first = find_first_divergence(shown.as_ref(), &states).and_then(|index| stepped.get(index));
     Ok((shown, expected, first.map(DivergingEvent::from)))
 }
 
 /// Finds the index of the first event after which the live content is wrong, given the expected content after each
 /// event.
-fn first_difference(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
+fn find_first_divergence(shown: Option<&Value>, after: &[Option<Value>]) -> Option<usize> {
     let expected = after.last()?;
     if shown == expected.as_ref() {
         // The difference is in a field that queries do not return.
         return Some(after.len() - 1);
     }
     if let Some(last_good) = after.iter().rposition(|state| state.as_ref() == shown) {
-        // The row is as it was after an earlier event: the next one is missing.
+        // The row has the content after an earlier event, so the event after that one was not applied.
         return Some(last_good + 1);
     }
     let (Some(shown), Some(expected)) = (shown, expected) else {
@@ -222,7 +222,7 @@ fn affects(event: &RecordedEvent, subject: Subject) -> bool {
     }
 }
 
-/// The subject that an event created.
+/// Returns the subject that an event created.
 fn created_subject(event: &RecordedEvent) -> Option<Subject> {
     let stream = StreamId::parse(&event.stream).ok()?;
     Some(match (stream, event.decode().ok()?) {
@@ -235,33 +235,33 @@ fn created_subject(event: &RecordedEvent) -> Option<Subject> {
     })
 }
 
-/// Reads the events at the positions of the differences, as far as they exist.
+/// Reads the events at the positions of the differences. Omits positions without an event.
 async fn read_events_at(
     log: &dyn EventStore,
     differences: &[(EntityKey, Difference)],
 ) -> Result<HashMap<Position, RecordedEvent>, ProjectionsError> {
-    let mut wanted: Vec<Position> = differences.iter().map(|(key, _)| key.position).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut found = HashMap::new();
+    let mut positions: Vec<Position> = differences.iter().map(|(key, _)| key.position).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    let mut events_by_position = HashMap::new();
     if log.has_contiguous_positions() {
-        for position in wanted {
+        for position in positions {
             let before = Position::new(position.get().saturating_sub(1));
             let event = log.read_all(before, 1).await?.pop().filter(|event| event.position == position);
-            found.extend(event.map(|event| (position, event)));
+            events_by_position.extend(event.map(|event| (position, event)));
         }
-        return Ok(found);
+        return Ok(events_by_position);
     }
-    // A read can only start at the position of an event, so the log is read from its start up to the last of them.
+    // A read can only start at the position of an event, so the log is read from its start up to the last position.
     let mut from = Position::START;
-    while wanted.last().is_some_and(|last| from < *last) {
+    while positions.last().is_some_and(|last| from < *last) {
         let events = log.read_all(from, PAGE_EVENTS).await?;
         let Some(last) = events.last() else { break };
         from = last.position;
-        let hits = events.into_iter().filter(|event| wanted.binary_search(&event.position).is_ok());
-        found.extend(hits.map(|event| (event.position, event)));
+        let hits = events.into_iter().filter(|event| positions.binary_search(&event.position).is_ok());
+        events_by_position.extend(hits.map(|event| (event.position, event)));
     }
-    Ok(found)
+    Ok(events_by_position)
 }
 
 #[cfg(test)]
@@ -274,31 +274,31 @@ mod tests {
         json!({ "body": body, "version": version })
     }
 
-    fn first(shown: Option<&Value>, after: Vec<Value>) -> Option<usize> {
-        first_difference(shown, &after.into_iter().map(Some).collect::<Vec<_>>())
+    fn first_divergence(shown: Option<&Value>, after: Vec<Value>) -> Option<usize> {
+        find_first_divergence(shown, &after.into_iter().map(Some).collect::<Vec<_>>())
     }
 
     #[test]
     fn an_outdated_row_diverges_at_the_next_event() {
         let after = vec![row("a", 1), row("b", 2), row("c", 3)];
-        assert_eq!(first(Some(&row("a", 1)), after.clone()), Some(1));
-        assert_eq!(first(Some(&row("b", 2)), after), Some(2));
+        assert_eq!(first_divergence(Some(&row("a", 1)), after.clone()), Some(1));
+        assert_eq!(first_divergence(Some(&row("b", 2)), after), Some(2));
     }
 
     #[test]
     fn a_missing_row_diverges_at_its_creation() {
-        assert_eq!(first(None, vec![row("a", 1), row("b", 2)]), Some(0));
+        assert_eq!(first_divergence(None, vec![row("a", 1), row("b", 2)]), Some(0));
     }
 
     #[test]
     fn a_wrong_field_diverges_at_the_event_that_set_it() {
         let after = vec![row("a", 1), row("b", 2), row("b", 3)];
-        assert_eq!(first(Some(&row("altered", 3)), after.clone()), Some(1));
-        assert_eq!(first(Some(&row("b", 9)), after), Some(2));
+        assert_eq!(first_divergence(Some(&row("altered", 3)), after.clone()), Some(1));
+        assert_eq!(first_divergence(Some(&row("b", 9)), after), Some(2));
     }
 
     #[test]
     fn an_undeleted_row_diverges_at_its_deletion() {
-        assert_eq!(first_difference(Some(&row("x", 1)), &[Some(row("a", 1)), None]), Some(1));
+        assert_eq!(find_first_divergence(Some(&row("x", 1)), &[Some(row("a", 1)), None]), Some(1));
     }
 }

@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::context::Projections;
 use super::local_projectors::{LocalProjectors, POLL_INTERVAL, Phase};
 
-/// How long the running system may take to start a standby projector for a generation.
+/// The time within which the running system must start a standby projector for a generation.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether a projector of the running system works on a generation on this machine.
+/// Returns whether a projector of the running system works on a generation on this machine.
 pub(super) async fn has_active_projector(
     projections: &Projections,
     generation_id: ProjectionGeneration,
@@ -30,15 +30,18 @@ async fn has_heartbeat(
     heartbeat.is_some_and(|heartbeat| heartbeat.is_recent(clock::now()))
 }
 
-/// Continues until a projector of the running system stands by for each generation whose predecessor it worked on, and then
-/// stops the local projectors. Returns whether all generations that had a projector were taken over in time.
+/// Stops the local projectors after the running system has taken over their generations.
+///
+/// `had_active_projector` states for each generation whether the running system worked on its predecessor. For each
+/// such generation, waits up to [`HANDOVER_TIMEOUT`] until a projector of the running system stands by. Returns whether
+/// all of these generations were taken over in time.
 pub(super) async fn hand_over(
     projections: &Projections,
     projectors: LocalProjectors<'_>,
     had_active_projector: &[(ProjectionGeneration, bool)],
 ) -> bool {
     let deadline = Instant::now() + HANDOVER_TIMEOUT;
-    let mut all = true;
+    let mut are_all_taken_over = true;
     for (generation_id, had_projector) in had_active_projector {
         if !had_projector
             || projectors
@@ -50,7 +53,7 @@ pub(super) async fn hand_over(
         }
         while !has_heartbeat(projections, *generation_id, ProjectorRole::Standby).await {
             if Instant::now() > deadline {
-                all = false;
+                are_all_taken_over = false;
                 break;
             }
             projectors.report_progress(Phase::HandingOver);
@@ -58,5 +61,5 @@ pub(super) async fn hand_over(
         }
     }
     projectors.stop().await;
-    all
+    are_all_taken_over
 }

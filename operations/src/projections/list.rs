@@ -71,7 +71,7 @@ pub enum ListedProjectorState {
 }
 
 impl ListedProjectorState {
-    /// The text for people.
+    /// Returns the state's name in output for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -133,7 +133,7 @@ async fn describe_generation(
             location.dead_letter_count().await?,
         ))
     };
-    let (position, parked, unreadable) = match found.await {
+    let (position, parked, unreadable) = match read_progress.await {
         Ok((position, parked)) => (Some(position), Some(parked), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
@@ -174,7 +174,7 @@ fn format_version(projection: ProjectionName) -> u32 {
     }
 }
 
-/// The age of the first event after a position in milliseconds; 0 if there is none.
+/// Returns the age in milliseconds of the first event after a position, or 0 if there is no such event.
 async fn lag_ms_after(
     projections: &Projections,
     position: Position,

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 use super::context::Projections;
 use super::error::ProjectionsError;
 
-/// How often the state of a projector is polled.
+/// The interval at which the state of a projector is polled.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a projector may wait for a dependency before the command fails.
+/// The time for which a projector may wait for a dependency before the command fails.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The progress of a command.
@@ -23,7 +23,7 @@ const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Progress {
     /// The current phase.
     pub phase: Phase,
-    /// The generations that it works on, each with the status of its projector.
+    /// The generations that the command works on, each with the status of its projector.
     pub generations: Vec<(ProjectionGeneration, ProjectorStatus)>,
 }
 
@@ -41,7 +41,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The text for people.
+    /// Returns the phase's name in output for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Folding => "folding",
@@ -53,7 +53,7 @@ impl Phase {
 }
 
 impl Progress {
-    /// The progress at the start of a command.
+    /// Creates the progress at the start of a command.
     pub fn new() -> Self {
         Self { phase: Phase::Folding, generations: Vec::new() }
     }
@@ -88,21 +88,22 @@ impl LocalProjector {
         if let Some(until) = until {
             log.set_limit(until);
         }
-        let (stop, stopped) = watch::channel(false);
-        let handle = spawn_projector(location, Arc::clone(&log) as _, policy, stopped);
-        Self { generation_id, log, handle, stop_sender: stop }
+        let (stop_sender, stop_receiver) = watch::channel(false);
+        let handle = spawn_projector(location, Arc::clone(&log) as _, policy, stop_receiver);
+        Self { generation_id, log, handle, stop_sender }
     }
 
     pub(super) fn status(&self) -> ProjectorStatus {
         self.handle.status.borrow().clone()
     }
 
-    /// Whether another process works on the generation, and this projector waits to take over.
+    /// Returns whether this projector waits to take over the generation, because another process works on it.
     pub(super) fn is_standing_by(&self) -> bool {
         self.status().state == ProjectorState::StandingBy
     }
 
-    /// Fails if the projector has stopped, which without a request means that it can't use what is stored.
+    /// Fails if the projector has stopped. Without a request, a projector stops only if it can't use the stored content
+    /// of its generation.
     pub(super) fn ensure_running(&self, status: &ProjectorStatus) -> Result<(), ProjectionsError> {
         if status.state != ProjectorState::Stopped {
             return Ok(());
@@ -136,24 +137,24 @@ pub(super) struct LocalProjectors<'a> {
 impl<'a> LocalProjectors<'a> {
     pub(super) async fn start(
         projections: &Projections,
-        copies: &[ProjectionGeneration],
+        generation_ids: &[ProjectionGeneration],
         until: Option<Position>,
         policy: RecoveryPolicy,
         progress: &'a watch::Sender<Progress>,
         cancel: &'a watch::Receiver<bool>,
     ) -> Self {
-        let mut all = Vec::new();
-        for generation_id in copies {
-            all.push(LocalProjector::start(projections, *generation_id, until, policy).await);
+        let mut projectors = Vec::new();
+        for generation_id in generation_ids {
+            projectors.push(LocalProjector::start(projections, *generation_id, until, policy).await);
         }
-        Self { projectors: all, progress, cancel }
+        Self { projectors, progress, cancel }
     }
 
     /// Publishes the progress of the command.
     pub(super) fn report_progress(&self, phase: Phase) {
-        let copies =
+        let generations =
             self.projectors.iter().map(|projector| (projector.generation_id, projector.status())).collect();
-        self.progress.send_replace(Progress { phase, generations: copies });
+        self.progress.send_replace(Progress { phase, generations });
     }
 
     /// Sleeps for the poll interval. Fails if the operator interrupts the command.
@@ -173,7 +174,7 @@ impl<'a> LocalProjectors<'a> {
         let mut waiting_since = None;
         loop {
             self.report_progress(phase);
-            let mut all = true;
+            let mut are_all_done = true;
             let mut stalled = None;
             for projector in &self.projectors {
                 let status = projector.status();
@@ -181,9 +182,9 @@ impl<'a> LocalProjectors<'a> {
                 if status.state == ProjectorState::Waiting {
                     stalled = Some((projector.generation_id, status.last_error.clone().unwrap_or_default()));
                 }
-                all &= is_done(projector, &status).await?;
+                are_all_done &= is_done(projector, &status).await?;
             }
-            if all {
+            if are_all_done {
                 return Ok(());
             }
             match stalled {

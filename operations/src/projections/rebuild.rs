@@ -19,11 +19,11 @@ use super::local_projectors::{LocalProjectors, Phase, Progress};
 use super::switch_over::{SwitchDirection, SwitchOverReport, record_switch_over};
 use crate::operator_actions::{self, Operator};
 
-/// Events per second that estimates assume: half of what the slower projection reaches on two cores, because both are
-/// built at the same time.
+/// The rate that estimates assume, in events per second: half of the rate of the slower projection on two cores,
+/// because both projections are built at the same time.
 const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
-/// How long to wait for the lock of another rebuild.
+/// The time to wait for the lock of another rebuild.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options of a rebuild.
@@ -33,7 +33,7 @@ pub struct RebuildOptions {
     pub names: Vec<ProjectionName>,
     /// Whether to discard an unfinished earlier rebuild instead of resuming it.
     pub from_scratch: bool,
-    /// Where to end. A rebuild with an end is not promoted.
+    /// The end of the rebuild; `None` for the end of the log. A rebuild with an end is not promoted.
     pub until: Option<RebuildEnd>,
     /// Whether to promote even if the new generation differs from the live one.
     pub accept_differences: bool,
@@ -70,11 +70,11 @@ pub struct PlannedGeneration {
     /// Its location.
     #[serde(rename = "place")]
     pub location: String,
-    /// The position that an unfinished earlier rebuild has reached, which this one would resume.
+    /// The position of an unfinished earlier rebuild that this rebuild would resume.
     pub resumes_at: Option<Position>,
     /// The number of events to apply; `None` if positions do not count events.
     pub events: Option<u64>,
-    /// The size on disk of the live generation, which predicts that of the new one.
+    /// The size on disk of the live generation, as an estimate of the size of the new one.
     pub live_bytes: Option<u64>,
 }
 
@@ -114,12 +114,12 @@ pub async fn plan(
             ..generation_id
         };
         let resumes_at = if is_new { None } else { location.position().await.ok() };
-        let left = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
+        let remaining = until.get().saturating_sub(resumes_at.unwrap_or_default().get());
         planned.push(PlannedGeneration {
             named: generation_id.into(),
             location: location.to_string(),
             resumes_at,
-            events: projections.log.has_contiguous_positions().then_some(left),
+            events: projections.log.has_contiguous_positions().then_some(remaining),
             live_bytes: projections.location(live).size_in_bytes().await,
         });
     }
@@ -132,7 +132,8 @@ pub async fn plan(
     })
 }
 
-/// Builds new generations, compares them and promotes them. A rebuild that was killed is resumed by the next call.
+/// Builds new generations, compares them with the live ones and promotes them. The next call resumes a rebuild whose
+/// process was killed.
 pub async fn rebuild(
     projections: &Projections,
     operator: &Operator,
@@ -147,9 +148,16 @@ pub async fn rebuild(
         Some(until) => Some(end_position(projections, Some(until), head).await?),
         None => None,
     };
-    let copies = record_start(projections, operator, &reason, options, &generations).await?;
-    let projectors =
-        LocalProjectors::start(projections, &copies, until, RecoveryPolicy::Rebuild, progress, cancel).await;
+    let generation_ids = record_start(projections, operator, &reason, options, &generations).await?;
+    let projectors = LocalProjectors::start(
+        projections,
+        &generation_ids,
+        until,
+        RecoveryPolicy::Rebuild,
+        progress,
+        cancel,
+    )
+    .await;
     let built = build_and_promote(projections, operator, reason, options, until, &projectors).await;
     let (mut report, had_active_projector) = match built {
         Ok(built) => built,
@@ -166,7 +174,7 @@ pub async fn rebuild(
     Ok(report)
 }
 
-/// Records the start of the rebuild, for the generations that are not resumed.
+/// Records the start of the rebuild for the generations that are not resumed. Returns all generations to build.
 async fn record_start(
     projections: &Projections,
     operator: &Operator,
@@ -174,20 +182,20 @@ async fn record_start(
     options: &RebuildOptions,
     generations: &Generations,
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
-    let all = target_generations(generations, options);
+    let targets = target_generations(generations, options);
     if options.from_scratch {
-        for (generation_id, _) in &all {
+        for (generation_id, _) in &targets {
             let location = projections.location(*generation_id);
             location.remove().await.map_err(|error| projection_error(*generation_id, &location, error))?;
         }
     }
     let new: Vec<ProjectionGeneration> =
-        all.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
+        targets.iter().filter(|(_, is_new)| *is_new).map(|(generation_id, _)| *generation_id).collect();
     if !new.is_empty() {
         let action = RebuildStarted { copies: new, reason: reason.to_owned() }.into();
         operator_actions::record_action(&*projections.log, operator, &action).await?;
     }
-    Ok(all.into_iter().map(|(generation_id, _)| generation_id).collect())
+    Ok(targets.into_iter().map(|(generation_id, _)| generation_id).collect())
 }
 
 async fn build_and_promote(
@@ -246,7 +254,7 @@ async fn build_and_promote(
     Ok((report, had_active_projector))
 }
 
-/// The generations to build, each with whether it is new.
+/// Returns the generations to build, and for each whether it is new.
 fn target_generations(
     generations: &Generations,
     rebuild: &RebuildOptions,

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::error::ProjectionsError;
 use crate::audit::Subject;
 
-/// Events per read of a stream.
+/// The number of events per read of a stream.
 const PAGE_EVENTS: usize = 1_024;
 
 /// Reads single rows of a read model, or single documents of a search index.
@@ -30,7 +30,7 @@ pub(super) enum EntityReader {
 }
 
 impl EntityReader {
-    /// Finds the content of a subject, and the position as of which it is.
+    /// Finds the content of a subject. Also returns the position that the content reflects.
     pub(super) async fn find(&self, subject: Subject) -> Result<(Position, Option<Value>), ProjectionError> {
         match self {
             Self::Rows(rows) => read_row(&**rows, subject).await,
@@ -40,7 +40,7 @@ impl EntityReader {
                 };
                 let index = index.clone();
                 let find_document = move || {
-                    // The position is read before the document, which may be newer than it but not older.
+                    // The position is read first, so the document may be newer than the position, but never older.
                     let position = index.position();
                     let key = MessageKey { app, chat, message };
                     Ok::<_, chat_ports::search_index::SearchError>((
@@ -70,7 +70,7 @@ async fn read_row(
     rows: &dyn ReadModel,
     subject: Subject,
 ) -> Result<(Position, Option<Value>), ProjectionError> {
-    let found = match subject {
+    let (position, content) = match subject {
         Subject::App(token) => {
             let Snapshot { position, value } = rows.app(token).await?;
             let shown = value.map(|app| {
@@ -109,10 +109,10 @@ async fn read_row(
             (position, shown)
         }
     };
-    Ok(match found {
-        (position, Ok(shown)) => (position, Some(shown)),
-        (position, Err(Missing::Deleted)) => (position, Some(json!({ "deleted": true }))),
-        (position, Err(Missing::App | Missing::Chat | Missing::Message)) => (position, None),
+    Ok(match content {
+        Ok(shown) => (position, Some(shown)),
+        Err(Missing::Deleted) => (position, Some(json!({ "deleted": true }))),
+        Err(Missing::App | Missing::Chat | Missing::Message) => (position, None),
     })
 }
 
@@ -130,9 +130,9 @@ pub(super) struct ScratchBuild {
 }
 
 impl ScratchBuild {
-    /// Creates an empty scratch build of the kind of projection that `like` reads.
+    /// Creates an empty scratch build of the kind of projection that `live_reader` reads.
     pub(super) async fn new(
-        like: &EntityReader,
+        live_reader: &EntityReader,
         event_store: &Arc<dyn EventStore>,
         log: LogId,
         events: Vec<RecordedEvent>,
@@ -140,7 +140,7 @@ impl ScratchBuild {
         let event_store = Arc::clone(event_store);
         let folder = tempfile::tempdir().map_err(ProjectionsError::ScratchFolder)?;
         let (projection, reader) =
-            open_scratch_projection(like, &folder).await.map_err(ProjectionsError::ScratchBuild)?;
+            open_scratch_projection(live_reader, &folder).await.map_err(ProjectionsError::ScratchBuild)?;
         let mut events = events.into_iter();
         let next = events.next();
         Ok(Self { projection, event_store, log, events, next, reader, _folder: folder })
@@ -148,16 +148,16 @@ impl ScratchBuild {
 
     /// Applies all events up to a position.
     pub(super) async fn advance(&mut self, up_to: Position) -> Result<(), ProjectionsError> {
-        let mut due = Vec::new();
+        let mut events = Vec::new();
         while let Some(event) = self.next.take_if(|event| event.position <= up_to) {
-            due.push(event);
+            events.push(event);
             self.next = self.events.next();
         }
         let (log, store) = (self.log, &*self.event_store);
         if self.projection.checkpoint().position >= up_to {
             return Ok(());
         }
-        advance_projection(&mut *self.projection, store, log, due, up_to)
+        advance_projection(&mut *self.projection, store, log, events, up_to)
             .await
             .map_err(ProjectionsError::ScratchBuild)
     }
@@ -172,10 +172,10 @@ impl ScratchBuild {
 }
 
 async fn open_scratch_projection(
-    like: &EntityReader,
+    live_reader: &EntityReader,
     folder: &TempDir,
 ) -> Result<(Box<dyn Projection>, EntityReader), ProjectionError> {
-    match like {
+    match live_reader {
         EntityReader::Rows(_) => {
             let path = folder.path().join("rows.db");
             let projection = ReadModelStore::new(SqliteReadModelStorage::new(path.clone())).open().await?.0;
@@ -210,12 +210,12 @@ pub(super) async fn read_app_and_chat_streams(
 }
 
 async fn read_stream(log: &dyn EventStore, name: String) -> Result<Vec<RecordedEvent>, ProjectionsError> {
-    let (name, mut from, mut all): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
+    let (name, mut from, mut events): (Arc<str>, _, _) = (name.into(), Revision::FIRST, Vec::new());
     loop {
         let read = StreamRead::all(Arc::clone(&name), ReadStart::Forwards(from), PAGE_EVENTS);
-        let events = log.read_stream(read).await?;
-        let Some(last) = events.last() else { return Ok(all) };
+        let page = log.read_stream(read).await?;
+        let Some(last) = page.last() else { return Ok(events) };
         from = last.revision.next();
-        all.extend(events);
+        events.extend(page);
     }
 }

@@ -31,7 +31,7 @@ pub struct SwitchOverPlan {
     pub from: Vec<GenerationName>,
     /// The generations that would be live.
     pub to: Vec<GenerationName>,
-    /// The position of each of those; `None` if it can't be read.
+    /// The position of each generation in `to`; `None` if it can't be read.
     pub positions: Vec<Option<Position>>,
     /// The end of the log.
     pub head: Position,
@@ -44,7 +44,7 @@ pub struct SwitchOverReport {
     pub to: Vec<GenerationName>,
     /// The position of the operator action.
     pub position: Position,
-    /// Whether the running system has taken over the generations, or none was running.
+    /// Whether the running system has taken over the generations. Also `true` if no system is running.
     pub taken_over: bool,
 }
 
@@ -75,7 +75,8 @@ pub async fn plan(
     })
 }
 
-/// Brings the generations up to date, records the action, and continues them until the running system has taken over.
+/// Advances the generations to the end of the log, records the action, and continues to fold new events until the
+/// running system has taken over the generations.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -86,15 +87,16 @@ pub async fn switch_over(
     cancel: &watch::Receiver<bool>,
 ) -> Result<SwitchOverReport, ProjectionsError> {
     let generations = projections.generations().await?;
-    let copies = target_generations(&generations, direction, names)?;
+    let generation_ids = target_generations(&generations, direction, names)?;
     let projectors =
-        LocalProjectors::start(projections, &copies, None, RecoveryPolicy::Stop, progress, cancel).await;
+        LocalProjectors::start(projections, &generation_ids, None, RecoveryPolicy::Stop, progress, cancel)
+            .await;
     let recorded =
         record_switch_over(projections, operator, reason, direction, &generations, &projectors).await;
     match recorded {
         Ok((receipt, had_active_projector)) => {
             let taken_over = hand_over(projections, projectors, &had_active_projector).await;
-            let to = copies.into_iter().map(GenerationName::from).collect();
+            let to = generation_ids.into_iter().map(GenerationName::from).collect();
             Ok(SwitchOverReport { to, position: receipt.position, taken_over })
         }
         Err(error) => {
@@ -104,8 +106,9 @@ pub async fn switch_over(
     }
 }
 
-/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns its
-/// receipt, and for each generation whether the running system works on the live one on this machine.
+/// Waits until the generations of `projectors` are not behind the live ones, and records the action. Returns the
+/// action's receipt. Also returns, for each generation, whether the running system works on the live generation of the
+/// same projection on this machine.
 pub(super) async fn record_switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -141,14 +144,11 @@ pub(super) async fn record_switch_over(
     }
     projectors.report_progress(Phase::Recording);
     let copies = projectors.projectors.iter().map(|projector| projector.generation_id).collect();
-    let operation: OperatorAction = match direction {
+    let action: OperatorAction = match direction {
         SwitchDirection::Promote => ProjectionsPromoted { copies, reason }.into(),
         SwitchDirection::RollBack => ProjectionsRolledBack { copies, reason }.into(),
     };
-    Ok((
-        operator_actions::record_action(&*projections.log, operator, &operation).await?,
-        had_active_projector,
-    ))
+    Ok((operator_actions::record_action(&*projections.log, operator, &action).await?, had_active_projector))
 }
 
 fn target_generations(
@@ -158,7 +158,7 @@ fn target_generations(
 ) -> Result<Vec<ProjectionGeneration>, ProjectionsError> {
     let target = |name: &ProjectionName| {
         let projection = generations.for_projection(*name);
-        let found = match direction {
+        let generation = match direction {
             SwitchDirection::Promote => projection.building.or_else(|| projection.left_over.last().copied()),
             SwitchDirection::RollBack => projection.previous(),
         };
@@ -171,7 +171,9 @@ fn target_generations(
                 SwitchDirection::RollBack => format!("there is no previous generation of {name}"),
             })
         };
-        found.map(|generation| ProjectionGeneration { projection: *name, generation }).ok_or_else(not_found)
+        generation
+            .map(|generation| ProjectionGeneration { projection: *name, generation })
+            .ok_or_else(not_found)
     };
     names.iter().map(target).collect()
 }

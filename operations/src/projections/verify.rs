@@ -24,9 +24,9 @@ use super::local_projectors::{LocalProjectors, Phase, Progress, interrupted};
 use super::scratch_build::{ScratchBuild, read_app_and_chat_streams};
 use crate::audit::Subject;
 
-/// The most messages of a chat that a sample compares.
+/// The maximal number of messages of a chat that a sample compares.
 const MAX_SAMPLED_MESSAGES: usize = 500;
-/// Random draws per requested chat, since a draw may hit a chat that was already compared.
+/// The number of random draws per requested chat. A draw may select a chat that was already compared.
 const DRAWS_PER_CHAT: usize = 4;
 
 /// The result of verifying a projection.
@@ -40,9 +40,9 @@ pub struct VerificationReport {
     pub position: Position,
     /// The number of rows or documents that were compared.
     pub compared: usize,
-    /// The number of those that do not follow from the log.
+    /// The number of compared rows or documents that do not follow from the log.
     pub drifted: usize,
-    /// The first of those, explained.
+    /// Explanations of the first rows or documents that do not follow from the log.
     pub shown: Vec<ExplainedDifference>,
 }
 
@@ -57,8 +57,8 @@ pub async fn full(
     let location = projections.location(live);
     let (position, stored) =
         location.contents().await.map_err(|error| projection_error(live, &location, error))?;
-    // Beside the search index, because that disk has room for projections. Without a search index, in the folder for
-    // temporary files.
+    // The scratch build is stored beside the search index, because that disk has room for projections. If there is no
+    // search index, the folder for temporary files is used.
     let parent = projections.locations.search_index.parent().filter(|parent| parent.is_dir());
     let folder = match parent {
         Some(parent) => tempfile::Builder::new().prefix(".verify-").tempdir_in(parent),
@@ -130,17 +130,17 @@ pub async fn sample(
         drifted: 0,
         shown: Vec::new(),
     };
-    let mut seen = HashSet::new();
-    // Bounded, because few chats are drawn repeatedly.
+    let mut verified_chats = HashSet::new();
+    // The number of draws is bounded, because there may be fewer chats than requested.
     for _ in 0..chats.saturating_mul(DRAWS_PER_CHAT) {
         if *cancel.borrow() {
             return Err(ProjectionsError::Interrupted);
         }
         let Some((app, chat)) = random_chat(&*rows, end).await.map_err(unreadable)? else { break };
-        if seen.len() == chats {
+        if verified_chats.len() == chats {
             break;
         }
-        if !seen.insert((app, chat)) {
+        if !verified_chats.insert((app, chat)) {
             continue;
         }
         tokio::select! {
@@ -151,17 +151,17 @@ pub async fn sample(
     Ok(verified)
 }
 
-/// Draws a random app and one of its chats; `None` for the chat if the app has none.
+/// Draws a random app and one of its chats; `None` for the chat if the app has no chats.
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
 ) -> Result<Option<(chat_domain::AppToken, Option<ChatNumber>)>, chat_ports::read_model::ReadModelError> {
     let from = Position::new(rand::rng().random_range(0..=end.get()));
-    let mut found = rows.apps(from, 1).await?.value;
-    if found.is_empty() {
-        found = rows.apps(Position::START, 1).await?.value;
+    let mut apps = rows.apps(from, 1).await?.value;
+    if apps.is_empty() {
+        apps = rows.apps(Position::START, 1).await?.value;
     }
-    let Some(app) = found.pop() else { return Ok(None) };
+    let Some(app) = apps.pop() else { return Ok(None) };
     let number = rand::rng().random_range(0..app.chat_count.max(1)) + 1;
     let chat = ChatNumber::try_from(number).ok().filter(|_| app.chat_count > 0);
     Ok(Some((app.token, chat)))
@@ -200,7 +200,7 @@ async fn verify_chat(
     Ok(())
 }
 
-/// The subjects of a sample: the app, the chat, and some of its messages. The search index has only messages.
+/// Returns the subjects of a sample: the app, the chat, and some of its messages. The search index has only messages.
 fn sample_subjects(
     events: &[RecordedEvent],
     app: chat_domain::AppToken,
@@ -213,11 +213,11 @@ fn sample_subjects(
         subjects.extend(chat.map(|chat| Subject::Chat(app, chat)));
     }
     let Some(chat) = chat else { return subjects };
-    let created = |event: &RecordedEvent| match event.decode() {
+    let created_message = |event: &RecordedEvent| match event.decode() {
         Ok(Event::MessageCreated(created)) => Some(created.message_number),
         _ => None,
     };
-    let mut messages: Vec<MessageNumber> = events.iter().filter_map(created).collect();
+    let mut messages: Vec<MessageNumber> = events.iter().filter_map(created_message).collect();
     while messages.len() > MAX_SAMPLED_MESSAGES {
         messages.swap_remove(rand::rng().random_range(0..messages.len()));
     }

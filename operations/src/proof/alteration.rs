@@ -94,8 +94,9 @@ impl Alteration {
         Self::Unreadable { position, because: error_chain(error) }
     }
 
-    /// Classifies the first difference of a log, where `expected` was and `found` is now. Searches all leaves and the
-    /// whole log for the earlier and current positions of these events.
+    /// Classifies the first difference of a log: the log had the leaf `expected`, and now has the event `found`
+    /// instead. Searches the whole log for the current position of the expected event, and all leaves for the earlier
+    /// position of the found event.
     pub(super) async fn classify(
         log: &dyn EventStore,
         leaves: &Path,
@@ -112,7 +113,8 @@ impl Alteration {
         let now = EventIdentity::from_event(&found);
         let position = found.position;
         Ok(match (original_position_of(&found, leaves)?, gone_to) {
-            // The event there was at another position, and the expected one is missing: later events have moved up.
+            // The found event was at another position, and the expected event is missing. So the expected event was
+            // removed, and later events have moved up.
             (Some(_), None) if position == expected.position => Self::Removed { position },
             (Some(origin), gone_to) => Self::Moved { position, now: Some((now, origin)), gone_to },
             (None, None) if position == expected.position => Self::Changed { position, now },
@@ -129,7 +131,7 @@ impl Alteration {
     }
 }
 
-/// Finds the current position of the event that had a leaf.
+/// Finds the current position of the event with the given leaf.
 async fn current_position_of(log: &dyn EventStore, leaf: Leaf) -> Result<Option<Position>, ProofError> {
     let mut walk = LogWalk::new(log, None);
     loop {

@@ -1,6 +1,6 @@
-//! Checkpoints: the signed statement about a log (c2sp.org/tlog-checkpoint).
+//! Checkpoints: signed statements about the content of a log (c2sp.org/tlog-checkpoint).
 //!
-//! Lines of text, each ended by a line break:
+//! A checkpoint consists of lines of text, each ended by a line break:
 //!
 //! ```text
 //! chat-api/log/0199aa5e-2f3c-4c8e-9d0a-3f1f7a1e2b4c   the log's id

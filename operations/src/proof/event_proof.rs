@@ -1,6 +1,7 @@
-//! Event proofs: prove that a single event was in the log, without the log (c2sp.org/tlog-proof).
+//! Event proofs: prove that a single event was in the log. Checking a proof does not need the log
+//! (c2sp.org/tlog-proof).
 //!
-//! Lines of text:
+//! A proof consists of lines of text:
 //!
 //! ```text
 //! c2sp.org/tlog-proof@v1
@@ -98,7 +99,7 @@ impl EventProof {
     }
 }
 
-/// Proves that the event at `position` is covered by the checkpoint in the file `path`.
+/// Creates a proof that the checkpoint in the file `path` covers the event at `position`.
 pub async fn prove(
     log: &dyn EventStore,
     position: Position,
@@ -140,7 +141,7 @@ pub async fn prove(
     Ok(EventProof { leaf: leaf::encode(&event), path, note })
 }
 
-/// Finds the event at a position, and its index.
+/// Finds the event at a position. Also returns the index of the event among all events.
 async fn find_event_and_index(
     log: &dyn EventStore,
     position: Position,

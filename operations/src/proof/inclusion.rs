@@ -8,7 +8,7 @@ use super::tree::{Frontier, Hash};
 #[derive(Debug)]
 pub struct InclusionPathBuilder {
     index: u64,
-    seen: u64,
+    pushed: u64,
     /// The sibling subtrees of the path, from the leaf up: the range of leaves of each, and its frontier so far.
     siblings: Vec<(Range<u64>, Frontier)>,
     leaf: Option<Hash>,
@@ -32,27 +32,27 @@ impl InclusionPathBuilder {
             return None;
         }
         let mut siblings = Vec::new();
-        let mut within = 0..leaves;
-        while within.end - within.start > 1 {
-            let size = within.end - within.start;
+        let mut subtree_leaves = 0..leaves;
+        while subtree_leaves.end - subtree_leaves.start > 1 {
+            let size = subtree_leaves.end - subtree_leaves.start;
             // The largest power of two smaller than the size.
-            let middle = within.start + (1 << (size - 1).ilog2());
+            let middle = subtree_leaves.start + (1 << (size - 1).ilog2());
             let (inside, outside) = if index < middle {
-                (within.start..middle, middle..within.end)
+                (subtree_leaves.start..middle, middle..subtree_leaves.end)
             } else {
-                (middle..within.end, within.start..middle)
+                (middle..subtree_leaves.end, subtree_leaves.start..middle)
             };
             siblings.push((outside, Frontier::default()));
-            within = inside;
+            subtree_leaves = inside;
         }
         siblings.reverse();
-        Some(Self { index, seen: 0, siblings, leaf: None })
+        Some(Self { index, pushed: 0, siblings, leaf: None })
     }
 
     /// Adds the next leaf of the tree.
     pub fn push(&mut self, leaf: Hash) {
-        let index = self.seen;
-        self.seen += 1;
+        let index = self.pushed;
+        self.pushed += 1;
         if index == self.index {
             self.leaf = Some(leaf);
         } else if let Some((_, subtree)) =
@@ -62,7 +62,7 @@ impl InclusionPathBuilder {
         }
     }
 
-    /// The path; `None` if leaves are missing.
+    /// Returns the path; `None` if leaves are missing.
     pub fn finish(self) -> Option<InclusionPath> {
         let hash = |(leaves, subtree): (Range<u64>, Frontier)| {
             (subtree.leaves() == leaves.end - leaves.start).then(|| subtree.root())
@@ -140,12 +140,12 @@ mod tests {
             let leaves = leaves(count);
             for index in 0..count {
                 let path = path(&leaves, index);
-                let place = usize::try_from(index).unwrap();
-                assert_eq!(path.hashes, path_by_definition(&leaves, place), "{index} of {count}");
+                let expected = path_by_definition(&leaves, usize::try_from(index).unwrap());
+                assert_eq!(path.hashes, expected, "path of leaf {index} of {count}");
                 assert_eq!(
                     root_from_path(&path, count),
                     Some(root(leaves.iter().copied())),
-                    "{index} of {count}"
+                    "root from leaf {index} of {count}"
                 );
             }
         }
@@ -155,30 +155,30 @@ mod tests {
         #[test]
         fn a_changed_path_does_not_lead_to_the_root(count in 1_u64..300, at: prop::sample::Index, other: prop::sample::Index) {
             let leaves = leaves(count);
-            let whole = root(leaves.iter().copied());
-            let right = path(&leaves, at.index(leaves.len()) as u64);
-            let elsewhere = other.index(leaves.len()) as u64;
-            if elsewhere != right.index {
-                prop_assert_ne!(root_from_path(&InclusionPath { index: elsewhere, ..right.clone() }, count), Some(whole));
+            let expected_root = root(leaves.iter().copied());
+            let valid = path(&leaves, at.index(leaves.len()) as u64);
+            let other_index = other.index(leaves.len()) as u64;
+            if other_index != valid.index {
+                prop_assert_ne!(root_from_path(&InclusionPath { index: other_index, ..valid.clone() }, count), Some(expected_root));
             }
-            prop_assert_ne!(root_from_path(&InclusionPath { leaf: Hash::of_leaf(b"other"), ..right.clone() }, count), Some(whole));
-            let mut longer = right.clone();
+            prop_assert_ne!(root_from_path(&InclusionPath { leaf: Hash::of_leaf(b"other"), ..valid.clone() }, count), Some(expected_root));
+            let mut longer = valid.clone();
             longer.hashes.push(Hash::of_nothing());
-            prop_assert_ne!(root_from_path(&longer, count), Some(whole));
-            if !right.hashes.is_empty() {
-                let mut changed = right.clone();
-                let place = other.index(changed.hashes.len());
-                changed.hashes[place].0[0] ^= 1;
-                prop_assert_ne!(root_from_path(&changed, count), Some(whole));
-                let mut shorter = right;
+            prop_assert_ne!(root_from_path(&longer, count), Some(expected_root));
+            if !valid.hashes.is_empty() {
+                let mut changed = valid.clone();
+                let hash_index = other.index(changed.hashes.len());
+                changed.hashes[hash_index].0[0] ^= 1;
+                prop_assert_ne!(root_from_path(&changed, count), Some(expected_root));
+                let mut shorter = valid;
                 shorter.hashes.pop();
-                prop_assert_ne!(root_from_path(&shorter, count), Some(whole));
+                prop_assert_ne!(root_from_path(&shorter, count), Some(expected_root));
             }
         }
     }
 
     #[test]
-    fn has_no_path_for_a_missing_or_an_incomplete_tree() {
+    fn has_no_path_for_a_missing_leaf_or_an_incomplete_tree() {
         assert!(InclusionPathBuilder::new(3, 3).is_none());
         let mut builder = InclusionPathBuilder::new(0, 3).unwrap();
         for leaf in leaves(2) {

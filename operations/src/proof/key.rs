@@ -37,7 +37,7 @@ pub struct KeyName(String);
 pub struct InvalidKeyName;
 
 impl KeyName {
-    /// The longest name in characters.
+    /// The maximal length of a name, in characters.
     pub const MAX_LENGTH: usize = 128;
 
     /// Parses a name.
@@ -58,7 +58,7 @@ impl KeyName {
 }
 
 impl Default for KeyName {
-    /// The name of a key without a name of its own.
+    /// Returns the name of keys that were created or stored without a name.
     fn default() -> Self {
         Self("chat-api-audit".to_owned())
     }
@@ -70,7 +70,8 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// Distinguishes keys of the same name: the first bytes of a hash of the name and the public key.
+/// The id of a key, which distinguishes keys of the same name: the first bytes of a hash of the name and the public
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId(pub [u8; 4]);
 
@@ -141,7 +142,7 @@ impl SigningKey {
 /// A public key, which checks signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyingKey {
-    /// `None` if the file has no name. The key then accepts the name in a signature.
+    /// `None` if the key's file has no name. The key then verifies signatures with any name.
     name: Option<KeyName>,
     key: [u8; 32],
 }
@@ -177,7 +178,7 @@ impl VerifyingKey {
         self.name.as_ref()
     }
 
-    /// The id of the key among those with the given name.
+    /// Returns the id of the key under the given name.
     pub fn id(&self, name: &KeyName) -> KeyId {
         let hash = Sha256::new_with_prefix(name.as_str())
             .chain_update([b'\n', ED25519_SIGNATURE_TYPE])
@@ -237,13 +238,13 @@ mod tests {
     #[test]
     fn parses_a_key_with_its_name() {
         let key = SigningKey::generate(KeyName::parse("example.com/audit").unwrap()).unwrap();
-        let again = SigningKey::from_pem(&key.to_pem()).unwrap();
-        assert_eq!(again.name(), key.name());
-        assert_eq!(again.sign(b"text"), key.sign(b"text"));
+        let parsed = SigningKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(parsed.name(), key.name());
+        assert_eq!(parsed.sign(b"text"), key.sign(b"text"));
         let public = key.verifying_key();
         assert_eq!(VerifyingKey::parse(&public.to_file()).unwrap(), public);
-        assert!(public.verifies(b"text", &again.sign(b"text")));
-        assert!(!public.verifies(b"texT", &again.sign(b"text")));
+        assert!(public.verifies(b"text", &parsed.sign(b"text")));
+        assert!(!public.verifies(b"texT", &parsed.sign(b"text")));
     }
 
     #[test]

@@ -15,8 +15,8 @@
 //! | metadata, as stored | 4, and the bytes |
 //! | position | 8 |
 //!
-//! These are all stored fields of an event. The position comes last, so that the hash for another position can be computed
-//! without hashing the rest again.
+//! These are all stored fields of an event. The position comes last, so that the hash for another position can be
+//! computed without hashing the rest again.
 
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
@@ -29,12 +29,13 @@ use super::tree::{Hash, LEAF_PREFIX};
 
 const VERSION: u8 = 1;
 
-/// The hash state after everything but the position, which gives the leaf hash for any position.
+/// The hash state of an event after all fields except the position. Computes the leaf hash of the event at any
+/// position.
 #[derive(Clone)]
 pub struct LeafHasher(Sha256);
 
 impl LeafHasher {
-    /// Hashes an event without its position.
+    /// Hashes all fields of an event except the position.
     pub fn from_event(event: &RecordedEvent) -> Self {
         let mut hasher = Sha256::new_with_prefix([LEAF_PREFIX]);
         write_content(event, |bytes| hasher.update(bytes));
@@ -97,15 +98,15 @@ pub fn decode(leaf: &[u8]) -> Option<RecordedEvent> {
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
+    let (taken, remaining) = rest.split_first_chunk()?;
+    *rest = remaining;
     Some(*taken)
 }
 
 fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = u32::from_be_bytes(take(rest)?);
-    let (taken, left) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    *rest = left;
+    let (taken, remaining) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    *rest = remaining;
     Some(taken)
 }
 
@@ -140,13 +141,13 @@ pub(super) mod tests {
         let leaf = encode(&event());
         assert_eq!(decode(&leaf), Some(event()));
         for length in 0..leaf.len() {
-            assert_eq!(decode(&leaf[..length]), None, "{length} bytes of it");
+            assert_eq!(decode(&leaf[..length]), None, "{length} bytes of the leaf");
         }
         assert_eq!(decode(&[&leaf[..], &[0]].concat()), None);
     }
 
     #[test]
-    fn fields_can_not_be_confused() {
+    fn bytes_moved_to_another_field_change_the_hash() {
         let mut moved = event();
         moved.event_type = "Created".to_owned();
         moved.stream = "chat-T-1Message".into();

@@ -1,7 +1,8 @@
 //! The leaves file: the hashes of all leaves, stored beside a checkpoint to find alterations.
 //!
-//! 40 bytes for each event, in the order of the log: its position (8 bytes, big-endian) and its leaf hash. The
-//! checkpoint contains the SHA-256 of the file, and the tree of its hashes has the checkpoint's root.
+//! The file has 40 bytes for each event, in the order of the log: the event's position (8 bytes, big-endian) and its
+//! leaf hash. The checkpoint contains the SHA-256 of the file. The root of the tree of these hashes is the checkpoint's
+//! root.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -117,10 +118,10 @@ impl LeavesReader {
         }
         let (_, hash) = written.finish();
         let size = leaves.from.get_ref().metadata().map_err(ProofError::file_error(path))?.len();
-        let good = hash == checkpoint.leaves
+        let matches = hash == checkpoint.leaves
             && tree.root() == checkpoint.root
             && tree.leaves() == checkpoint.events
             && size == checkpoint.events.saturating_mul(RECORD_BYTES as u64);
-        Ok(if good { LeavesStatus::Good } else { LeavesStatus::Altered })
+        Ok(if matches { LeavesStatus::Good } else { LeavesStatus::Altered })
     }
 }

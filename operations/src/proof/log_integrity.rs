@@ -1,7 +1,7 @@
-//! Integrity checks of the log by itself: positions rise, revisions have no gaps, ids are unique.
+//! Integrity checks of the log without a checkpoint: positions rise, revisions have no gaps, ids are unique.
 //!
-//! The check tracks the next revision of every stream, and every id. For a large log, these do not fit in memory. The log
-//! is then read in several passes, each of which covers a part of the streams and ids.
+//! The check tracks the next revision of every stream, and every id. For a large log, these do not fit in memory. The
+//! log is then read in several passes, each of which covers a part of the streams and ids.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,10 +17,10 @@ use super::log_walk::LogWalk;
 use super::tree::{Frontier, Hash};
 use super::{ProgressCallback, ProofError, leaf};
 
-/// The most streams, and the most ids, tracked by one pass: up to 100 MB while the tables grow.
-const MAX_REMEMBERED: usize = 900_000;
+/// The maximal number of streams, and of ids, that one pass tracks. The tables take up to 100 MB while they grow.
+const MAX_TRACKED: usize = 900_000;
 
-/// The most faults that are reported.
+/// The maximal number of faults that are reported.
 const MAX_REPORTED_FAULTS: usize = 20;
 
 /// A fault of a log.
@@ -89,13 +89,13 @@ pub async fn check(
     until: Option<Position>,
     on_progress: ProgressCallback<'_>,
 ) -> Result<IntegrityReport, ProofError> {
-    check_with_limit(log, until, MAX_REMEMBERED, on_progress).await
+    check_with_limit(log, until, MAX_TRACKED, on_progress).await
 }
 
 async fn check_with_limit(
     log: &dyn EventStore,
     until: Option<Position>,
-    max_remembered: usize,
+    max_tracked: usize,
     on_progress: ProgressCallback<'_>,
 ) -> Result<IntegrityReport, ProofError> {
     let mut report = IntegrityReport {
@@ -107,9 +107,9 @@ async fn check_with_limit(
     };
     let (mut tree, mut until) = (Frontier::default(), until);
     let mut parts = vec![Partition { bits: 0, value: 0 }];
-    let mut first = true;
+    let mut is_first_pass = true;
     while let Some(part) = parts.pop() {
-        let mut pass = Pass::new(part, max_remembered);
+        let mut pass = Pass::new(part, max_tracked);
         let mut walk = LogWalk::new(log, until);
         loop {
             let before = walk.after();
@@ -118,7 +118,7 @@ async fn check_with_limit(
                 Ok(None) => break,
                 Err(error @ EventStoreError::Damaged(_)) => {
                     if let (true, Alteration::Unreadable { because, .. }) =
-                        (first, Alteration::unreadable(before, &error))
+                        (is_first_pass, Alteration::unreadable(before, &error))
                     {
                         report.faults.push(Fault::Unreadable { after: before, because });
                     }
@@ -126,7 +126,7 @@ async fn check_with_limit(
                 }
                 Err(error) => return Err(error.into()),
             };
-            if first {
+            if is_first_pass {
                 tree.push(leaf::hash(&event));
                 on_progress(tree.leaves());
                 if event.position <= before {
@@ -137,11 +137,11 @@ async fn check_with_limit(
             parts.append(&mut pass.deferred);
         }
         report.streams += pass.streams.len() as u64;
-        if first {
-            // Later passes stop at the same event, so that appended events do not matter.
+        if is_first_pass {
+            // Later passes stop at the same event, so that events appended meanwhile do not affect the result.
             report.position = walk.after();
             until = Some(report.position);
-            first = false;
+            is_first_pass = false;
         }
     }
     report.events = tree.leaves();
@@ -179,7 +179,7 @@ impl Partition {
 /// One pass over the log.
 struct Pass {
     part: Partition,
-    max_remembered: usize,
+    max_tracked: usize,
     /// The next revision of each stream, by a hash of its name.
     streams: HashMap<u128, u64>,
     ids: HashSet<u128>,
@@ -188,8 +188,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(part: Partition, max_remembered: usize) -> Self {
-        Self { part, max_remembered, streams: HashMap::new(), ids: HashSet::new(), deferred: Vec::new() }
+    fn new(part: Partition, max_tracked: usize) -> Self {
+        Self { part, max_tracked, streams: HashMap::new(), ids: HashSet::new(), deferred: Vec::new() }
     }
 
     fn check_event(&mut self, event: &RecordedEvent, faults: &mut Vec<Fault>) {
@@ -210,7 +210,7 @@ impl Pass {
         if self.part.contains(key) && !self.ids.insert(key) {
             add_fault(faults, Fault::Id { position: *position, id: *id });
         }
-        while self.streams.len().max(self.ids.len()) > self.max_remembered && self.part.bits < 127 {
+        while self.streams.len().max(self.ids.len()) > self.max_tracked && self.part.bits < 127 {
             self.split();
         }
     }
@@ -226,8 +226,8 @@ impl Pass {
     }
 }
 
-/// Adds a fault. Drops those with the highest positions if there are too many. The same fault may be found by two passes,
-/// because a pass may split after it has found it.
+/// Adds a fault, unless it was found before: two passes find the same fault if a pass finds it and splits afterwards.
+/// If there are too many faults, drops those with the highest positions.
 fn add_fault(faults: &mut Vec<Fault>, fault: Fault) {
     if faults.contains(&fault) {
         return;
@@ -278,18 +278,18 @@ mod tests {
         let altered = rusqlite::Connection::open(&path).unwrap();
         altered.execute("UPDATE events SET revision = 2 WHERE position IN (100, 200, 300)", []).unwrap();
 
-        let whole = check(&log, None, &mut |_| ()).await.unwrap();
-        assert_eq!((whole.events, whole.streams, whole.faults.len()), (400, 200, 3));
-        for remembered in [7, 60, 399] {
-            let in_passes = check_with_limit(&log, None, remembered, &mut |_| ()).await.unwrap();
-            assert_eq!(in_passes, whole, "{remembered} at once");
+        let in_one_pass = check(&log, None, &mut |_| ()).await.unwrap();
+        assert_eq!((in_one_pass.events, in_one_pass.streams, in_one_pass.faults.len()), (400, 200, 3));
+        for max_tracked in [7, 60, 399] {
+            let in_passes = check_with_limit(&log, None, max_tracked, &mut |_| ()).await.unwrap();
+            assert_eq!(in_passes, in_one_pass, "at most {max_tracked} streams and ids per pass");
         }
     }
 
     #[test]
     fn reports_a_repeated_id() {
         let event = super::super::leaf::tests::event();
-        let mut pass = Pass::new(Partition { bits: 0, value: 0 }, MAX_REMEMBERED);
+        let mut pass = Pass::new(Partition { bits: 0, value: 0 }, MAX_TRACKED);
         let mut faults = Vec::new();
         pass.check_event(&RecordedEvent { revision: Revision::FIRST, ..event.clone() }, &mut faults);
         pass.check_event(&RecordedEvent { revision: Revision::new(1), ..event }, &mut faults);

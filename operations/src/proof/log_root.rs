@@ -1,4 +1,4 @@
-//! The content of a log in a few numbers: two logs with the same root hold the same events.
+//! The summary of a log's content: two logs with the same root have the same events.
 
 use chat_domain::Position;
 use chat_ports::event_store::EventStore;
@@ -19,7 +19,7 @@ pub struct LogRoot {
 }
 
 impl LogRoot {
-    /// Reads a log up to a position, or to its end.
+    /// Computes the root of a log up to a position, or to the end of the log.
     pub async fn compute(
         log: &dyn EventStore,
         until: Option<Position>,

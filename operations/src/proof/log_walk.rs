@@ -6,10 +6,10 @@ use chat_domain::Position;
 use chat_ports::backoff::Backoff;
 use chat_ports::event_store::{EventStore, EventStoreError, RecordedEvent};
 
-/// Events per read.
+/// The number of events per read.
 const PAGE_EVENTS: usize = 512;
 
-/// Retries of a read.
+/// The maximal number of retries of a read.
 const MAX_RETRIES: u32 = 5;
 
 /// The first and the longest pause before a retry.
@@ -26,10 +26,12 @@ struct EventBeforeStart(#[source] Box<dyn std::error::Error + Send + Sync>);
 /// An iteration over the events of the log.
 pub(super) struct LogWalk<'a> {
     log: &'a dyn EventStore,
-    /// Whether it was checked that no event is before the first position, where none is ever appended.
+    /// Whether the walk has checked that there is no event before the first position. The event store never appends an
+    /// event there.
     is_start_checked: bool,
     page: std::vec::IntoIter<RecordedEvent>,
-    /// Events per read. Set to one after a page could not be read, so that the events before the damaged one are read.
+    /// The number of events per read. Set to one after a page could not be read, so that the events before the damaged
+    /// one are read.
     page_size: usize,
     /// The position of the last returned event.
     after: Position,
@@ -37,9 +39,9 @@ pub(super) struct LogWalk<'a> {
 }
 
 impl<'a> LogWalk<'a> {
-    /// An iteration from the start of the log up to a position, or to the end.
+    /// Creates an iteration from the start of the log up to a position, or to the end of the log.
     pub(super) fn new(log: &'a dyn EventStore, until: Option<Position>) -> Self {
-        // Positions that are not contiguous are assigned by a server, and can't be written by hand.
+        // If positions are not contiguous, a server assigns them, so they can't be written by hand.
         let is_start_checked = !log.has_contiguous_positions();
         Self {
             log,

@@ -1,11 +1,12 @@
 //! Integrity proofs: signed checkpoints of the log, verification of the log against them, and proofs for single events.
 //!
-//! The leaves of a Merkle tree are the stored events ([`leaf`]), the tree is that of RFC 9162 ([`tree`], [`inclusion`]), and
-//! its root is signed ([`key`], [`note`]). A [`checkpoint`] states the content of the log at a time. [`verify`] checks
-//! whether the log still has that content, and finds the first event that differs ([`alteration`]); for that, the hashes of
-//! all leaves are stored beside the checkpoint ([`leaves_file`]). An [`event_proof`] is checked without the log.
+//! The leaves of a Merkle tree are the stored events ([`leaf`]), the tree is that of RFC 9162 ([`tree`],
+//! [`inclusion`]), and its root is signed ([`key`], [`note`]). A [`checkpoint`] states the content of the log at a
+//! time. [`verify`] checks whether the log still has that content, and finds the first event that differs
+//! ([`alteration`]); for that, the hashes of all leaves are stored beside the checkpoint ([`leaves_file`]). An
+//! [`event_proof`] is checked without the log.
 //!
-//! Everything here reads the log once from its start, event by event, in little memory.
+//! All operations read the log from its start, event by event, in bounded memory.
 
 pub mod alteration;
 pub mod checkpoint;
@@ -47,7 +48,7 @@ pub enum ProofError {
     /// A file has another format than expected.
     #[error("{0}")]
     Malformed(&'static str),
-    /// The key could not be made or used.
+    /// The key could not be generated or parsed.
     #[error("{0}")]
     Key(&'static str),
     /// There is no event at the position, or the checkpoint does not cover it.

@@ -11,7 +11,7 @@ use super::key::{KeyId, KeyName, SigningKey, VerifyingKey};
 /// The prefix of a signature line: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
-/// The largest note in bytes.
+/// The maximal size of a note, in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
 /// A text with its signatures.
@@ -64,7 +64,7 @@ impl Note {
         Ok(Self { text: format!("{text}\n"), signatures: signatures.ok_or(WRONG)? })
     }
 
-    /// The text. Not trustworthy unless [`Self::check_signature`] finds it valid.
+    /// Returns the text. It is trustworthy only if [`Self::check_signature`] returns [`SignatureCheck::Valid`].
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -74,14 +74,14 @@ impl Note {
         let of_key = |signature: &&Signature| {
             key.name().is_none_or(|name| *name == signature.name) && key.id(&signature.name) == signature.key
         };
-        let mut signed = SignatureCheck::NotByKey;
+        let mut check = SignatureCheck::NotByKey;
         for signature in self.signatures.iter().filter(of_key) {
             if !key.verifies(self.text.as_bytes(), &signature.bytes) {
                 return SignatureCheck::Invalid;
             }
-            signed = SignatureCheck::Valid;
+            check = SignatureCheck::Valid;
         }
-        signed
+        check
     }
 }
 
@@ -115,10 +115,10 @@ mod tests {
     fn parses_a_note_and_checks_its_signer() {
         let (key, other) = (key(), key());
         let note = Note::sign("one\n\ntwo\n".to_owned(), &key);
-        let again = Note::parse(&note.to_string()).unwrap();
-        assert_eq!(again, note);
-        assert_eq!(again.check_signature(&key.verifying_key()), SignatureCheck::Valid);
-        assert_eq!(again.check_signature(&other.verifying_key()), SignatureCheck::NotByKey);
+        let parsed = Note::parse(&note.to_string()).unwrap();
+        assert_eq!(parsed, note);
+        assert_eq!(parsed.check_signature(&key.verifying_key()), SignatureCheck::Valid);
+        assert_eq!(parsed.check_signature(&other.verifying_key()), SignatureCheck::NotByKey);
     }
 
     #[test]
@@ -128,9 +128,9 @@ mod tests {
         let changed = Note::parse(&note.replace("one", "two")).unwrap();
         assert_eq!(changed.check_signature(&key.verifying_key()), SignatureCheck::Invalid);
         let other = Note::sign("two\n".to_owned(), &key).to_string();
-        let grafted = format!("one\n\n{}", other.rsplit_once("\n\n").unwrap().1);
+        let with_other_signature = format!("one\n\n{}", other.rsplit_once("\n\n").unwrap().1);
         assert_eq!(
-            Note::parse(&grafted).unwrap().check_signature(&key.verifying_key()),
+            Note::parse(&with_other_signature).unwrap().check_signature(&key.verifying_key()),
             SignatureCheck::Invalid
         );
     }

@@ -83,8 +83,8 @@ impl Serialize for Hash {
     }
 }
 
-/// The right edge of a growing tree: the roots of its complete subtrees, the largest first. There is one for each bit
-/// that is set in the number of leaves, so 64 at most.
+/// The right edge of a growing tree: the roots of its complete subtrees, the largest first. The tree has one complete
+/// subtree for each bit that is set in the number of leaves, so at most 64.
 #[derive(Clone, Debug, Default)]
 pub struct Frontier {
     leaves: u64,
@@ -96,7 +96,7 @@ impl Frontier {
     pub fn push(&mut self, leaf: Hash) {
         self.leaves += 1;
         let mut hash = leaf;
-        // Each trailing zero bit of the number is a pair of subtrees that is now complete.
+        // Each trailing zero bit of the number of leaves stands for a pair of subtrees that are now merged.
         for _ in 0..self.leaves.trailing_zeros() {
             if let Some(left) = self.subtrees.pop() {
                 hash = Hash::of_node(left, hash);

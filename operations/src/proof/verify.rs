@@ -34,7 +34,8 @@ pub enum CheckpointError {
 
 /// Signs the content of the log up to a point, or to its end, and writes the checkpoint and its leaves file.
 ///
-/// The use of the key is recorded in the log before the files appear, after the signed events.
+/// The use of the key is recorded in the log before the files appear. This event comes after the signed events, so the
+/// checkpoint does not cover it.
 pub async fn make_checkpoint(
     log: &dyn EventStore,
     until: Option<LogPoint>,
@@ -66,14 +67,14 @@ pub async fn make_checkpoint(
     let (events, root) = (tree.leaves(), tree.root());
     let checkpoint = Checkpoint { log: id, events, root, position, time: clock::now(), leaves: hash };
     let note = Note::sign(checkpoint.to_string(), key);
-    let used = operator_action::SigningKeyUsed {
+    let action = operator_action::SigningKeyUsed {
         key: format!("{}+{}", key.name(), key.verifying_key().id(key.name())),
         position,
         events,
         root: root.to_string(),
         reason: signed_by.1.to_owned(),
     };
-    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(used)).await?;
+    operator_actions::record_action(log, signed_by.0, &OperatorAction::from(action)).await?;
     leaves.persist().map_err(ProofError::file_error(&leaves_path))?;
     file.write_all(note.to_string().as_bytes()).map_err(ProofError::file_error(out))?;
     file.persist().map_err(ProofError::file_error(out))?;
@@ -105,20 +106,22 @@ pub struct Verdict {
     pub leaves: LeavesStatus,
     /// The id of this log.
     pub log: LogId,
-    /// Whether the checkpoint is of this log, or of an earlier incarnation of it and covers only events that were kept.
+    /// Whether the checkpoint belongs to this log. A checkpoint of an earlier incarnation belongs to it if this log has
+    /// kept all events that the checkpoint covers.
     pub same_log: bool,
     /// The number of events up to the checkpoint's position.
     pub events: u64,
     /// The root of their tree.
     pub root: Hash,
-    /// Whether number and root are those of the checkpoint.
+    /// Whether the number of events and the root are equal to those in the checkpoint.
     pub unaltered: bool,
     /// The first alteration, if the leaves file allows finding it.
     pub altered: Option<Alteration>,
-    /// The events that may have been removed, by the gaps in streams. Several are possible. None is found if the stream
-    /// has no later events.
+    /// The events that may have been removed: the revisions that are missing in streams around the alteration. If
+    /// several streams have a gap there, all of them are listed. An event without later events in its stream leaves no
+    /// gap.
     pub missing: Vec<MissingEvent>,
-    /// The faults of the log by itself, if it was altered.
+    /// The faults that an integrity check without the checkpoint finds, if the log was altered.
     pub faults: Vec<Fault>,
 }
 
@@ -173,13 +176,13 @@ pub async fn verify(
     let mut divergence: Option<(Leaf, WalkStep)> = None;
     let mut walk = LogWalk::new(log, Some(checkpoint.position));
     loop {
-        let found = match walk.next_event().await {
+        let step = match walk.next_event().await {
             Ok(Some(event)) => WalkStep::Event(event),
             Ok(None) => WalkStep::End,
             Err(error @ EventStoreError::Damaged(_)) => WalkStep::Unreadable(error),
             Err(error) => return Err(error.into()),
         };
-        let hash = match &found {
+        let hash = match &step {
             WalkStep::Event(event) => Some(leaf::hash(event)),
             WalkStep::End | WalkStep::Unreadable(_) => None,
         };
@@ -188,7 +191,7 @@ pub async fn verify(
             && let Some(leaf) = leaves.read()?
             && hash != Some(leaf.hash)
         {
-            divergence = Some((leaf, found));
+            divergence = Some((leaf, step));
         }
         let Some(hash) = hash else { break };
         tree.push(hash);
@@ -216,7 +219,8 @@ pub async fn verify(
     };
     let lineage = log.lineage().await?;
     Ok(Verdict {
-        // A head before the checkpoint shows as removed events.
+        // The checkpoint's position is also passed as the head, because a log that ends before the checkpoint is
+        // reported as an alteration instead.
         same_log: lineage.check(checkpoint.log, checkpoint.position, checkpoint.position).is_ok(),
         log: lineage.current(),
         signature: signature_status(&note, key),
@@ -231,8 +235,8 @@ pub async fn verify(
     })
 }
 
-/// Finds the revision gaps at a removed position: their streams have the preceding revision before it, and a later one
-/// after it.
+/// Finds the gaps in the revisions of streams around the position of a removed event. A gap counts if the revision
+/// before the gap is before the position, and the revision after the gap is at the position or later.
 async fn find_missing(
     log: &dyn EventStore,
     removed: Position,

@@ -8,9 +8,9 @@ use crate::audit::json_line;
 /// Size limits of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// The most events.
+    /// The maximal number of events.
     pub max_events: u64,
-    /// The size in bytes that completes a batch. Its last event may exceed it.
+    /// The size in bytes at which a batch is complete. The last event of a batch may exceed this size.
     pub max_bytes: usize,
 }
 
@@ -32,7 +32,7 @@ pub struct ReplayBatch {
     pub first: Position,
     /// The last event's position.
     pub last: Position,
-    /// Every event up to here is in this batch, in an earlier one, or excluded by the filter.
+    /// Every event up to this position is in this batch, in an earlier batch, or excluded by the filter.
     pub up_to: Position,
 }
 

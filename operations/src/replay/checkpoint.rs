@@ -18,7 +18,7 @@ use crate::atomic_file::replace_file;
 pub struct ReplayCheckpoint {
     /// The log that was replayed.
     pub log: LogId,
-    /// Every event up to here was delivered or excluded by the filter.
+    /// Every event up to this position was delivered or excluded by the filter.
     pub position: Position,
     /// The number of events delivered.
     pub events: u64,
@@ -28,7 +28,7 @@ pub struct ReplayCheckpoint {
     /// The SHA-256 of the description of the filter.
     #[serde(rename = "meant")]
     pub filter_sha256: String,
-    /// Whether the replay ended in order. Until then a destination file may be longer than `bytes`.
+    /// Whether the replay ended normally. If not, a destination file may be longer than `bytes`.
     pub closed: bool,
     /// The length of the destination file; `None` for other destinations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ impl CheckpointFile {
         }
     }
 
-    /// Reads the file, `None` if there is none yet. Fails if the log does not hold the events that were delivered.
+    /// Reads the file; `None` if it does not exist yet. Fails if the log does not have the events that were delivered.
     pub(super) fn read(
         &mut self,
         lineage: &LogLineage,
@@ -95,7 +95,7 @@ impl CheckpointFile {
         target: Option<&TargetFingerprint>,
         filter_sha256: &str,
     ) -> Result<(), ReplayError> {
-        let other = if target != Some(&checkpoint.target) {
+        let difference = if target != Some(&checkpoint.target) {
             checkpoint.target.describe()
         } else if checkpoint.filter_sha256 != filter_sha256 {
             "with another filter".to_owned()
@@ -103,7 +103,7 @@ impl CheckpointFile {
             return Ok(());
         };
         let reason = format!(
-            "it belongs to a replay {other}; for this one, use a new file, with --after {} to continue from there",
+            "it belongs to a replay {difference}; for this one, use a new file, with --after {} to continue from there",
             checkpoint.position
         );
         Err(ReplayError::Checkpoint { path: self.path.clone(), reason })
@@ -125,7 +125,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_checkpoint_of_an_earlier_incarnation_goes_on_up_to_the_last_kept_event() {
+    fn a_checkpoint_of_an_earlier_incarnation_is_valid_up_to_the_last_kept_event() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = CheckpointFile::open(&folder.path().join("position")).unwrap();
         let [original, restored] = [1, 2].map(|number| LogId(Uuid::from_u128(number)));
@@ -150,8 +150,8 @@ mod tests {
             file.write(&checkpoint).unwrap();
             match (file.read(&lineage, head), refusal) {
                 (Ok(read), None) => assert_eq!(read, Some(checkpoint)),
-                (Err(error), Some(said)) => assert!(error.to_string().contains(said), "{error}"),
-                (read, _) => panic!("{position}: {read:?}"),
+                (Err(error), Some(refusal)) => assert!(error.to_string().contains(refusal), "{error}"),
+                (read, _) => panic!("checkpoint at position {position}: {read:?}"),
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Replaying to an HTTP endpoint.
 //!
-//! Each batch is sent with `POST`; any 2xx response confirms it. The request carries an `Idempotency-Key` made of the log's
-//! id and the batch's first and last position, so that a receiver can drop a batch it already has. Transient failures (no
-//! connection, no response, 408, 425, 429, 5xx) are retried, after `Retry-After` if the response has one. Every other
-//! response ends the replay.
+//! Each batch is sent with `POST`; any 2xx response confirms it. The request has an `Idempotency-Key` made of the log's
+//! id and the batch's first and last position, so that a receiver can drop a batch it already has. Transient failures
+//! (no connection, no response, 408, 425, 429, 5xx) are retried, after `Retry-After` if the response has one. Every
+//! other response ends the replay.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,7 +28,7 @@ use super::error::ReplayError;
 use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
 
-/// How long one attempt may take.
+/// The time limit of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The first and the longest pause before a retry.
@@ -37,16 +37,16 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration
 /// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// How much of a response body is read.
+/// The maximal number of bytes that are read of a response body.
 const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
-/// How much of a response body an error quotes.
+/// The maximal number of characters of a response body that an error quotes.
 const MAX_QUOTED_CHARS: usize = 200;
 
 /// The format of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// One event a line, `application/x-ndjson`.
+    /// One event per line, `application/x-ndjson`.
     NdJson,
     /// An array of events, `application/json`.
     JsonArray,
@@ -69,7 +69,7 @@ pub enum InvalidEndpoint {
     /// The URL is not an absolute `http` or `https` URL.
     #[error("an endpoint is a URL like https://example.com/events")]
     Url,
-    /// The URL contains credentials, which would be shown wherever the URL is shown.
+    /// The URL contains credentials. They are refused because output and logs contain the URL.
     #[error("the URL of an endpoint names no user; use --authorization for credentials")]
     Credentials,
     /// The authorization is not a valid header value.
@@ -78,7 +78,7 @@ pub enum InvalidEndpoint {
 }
 
 impl EndpointOptions {
-    /// Options for an endpoint at a URL, for the events of a log.
+    /// Creates the options for sending the events of a log to a URL.
     pub fn new(url: &str, log: LogId) -> Result<Self, InvalidEndpoint> {
         let url: Uri = url.parse().map_err(|_| InvalidEndpoint::Url)?;
         let authority = url.authority().ok_or(InvalidEndpoint::Url)?;
@@ -116,13 +116,14 @@ impl EndpointOptions {
         Self { body_format, ..self }
     }
 
-    /// Sets the most events of a batch.
+    /// Sets the maximal number of events of a batch.
     #[must_use]
     pub fn max_batch_events(self, events: u64) -> Self {
         Self { max_batch_events: events, ..self }
     }
 
-    /// Ends the replay when a batch could not be delivered for this long. Without it, a batch is retried forever.
+    /// Sets the time after which the replay ends if a batch can't be delivered. Without a limit, a batch is retried
+    /// forever.
     #[must_use]
     pub fn give_up_after(self, time: Duration) -> Self {
         Self { give_up_after: Some(time), ..self }
@@ -144,7 +145,7 @@ pub(super) struct Endpoint {
 
 /// Why an attempt failed.
 enum AttemptError {
-    /// A retry may succeed. Has the reason, and the wait that the response asked for.
+    /// A retry may succeed. Has the reason, and the pause that the response's `Retry-After` sets.
     Retryable(String, Option<Duration>),
     /// A retry would fail, too. Has the response's status and the beginning of its body.
     Refused(StatusCode, String),
@@ -202,7 +203,7 @@ impl Endpoint {
         match status.as_u16() {
             200..=299 => Ok(()),
             408 | 425 | 429 | 500..=599 => Err(AttemptError::Retryable(
-                format!("it answered {status}"),
+                format!("the response is {status}"),
                 retry_after(&headers, SystemTime::now()),
             )),
             _ => Err(AttemptError::Refused(status, quoted)),
@@ -281,7 +282,7 @@ fn tls_config_without_roots(
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-/// The wait that a response asks for.
+/// Returns the pause that the header `Retry-After` of a response sets, up to [`MAX_RETRY_AFTER`].
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let wait = match value.parse() {

@@ -9,7 +9,7 @@ use chat_ports::event_store::EventStoreError;
 use http::StatusCode;
 use thiserror::Error;
 
-/// Why a replay ended before it was complete. Its checkpoint is written nevertheless.
+/// Why a replay ended before it was complete. The checkpoint of the replay is written nevertheless.
 #[derive(Debug, Error)]
 pub enum ReplayError {
     /// The log could not be read.
@@ -39,16 +39,16 @@ pub enum ReplayError {
     FileMismatch {
         /// The file.
         path: PathBuf,
-        /// How it differs.
+        /// The difference.
         reason: &'static str,
     },
     /// The program could not be started or written to.
     #[error("the program can't be started or written to")]
     Program(#[source] io::Error),
-    /// The program ended before it had read everything.
+    /// The program ended before it had read all events.
     #[error("the program ended before it had read all events ({0})")]
     ProgramEnded(ExitStatus),
-    /// The program read everything and then failed.
+    /// The program read all events and then failed.
     #[error("the program failed ({0})")]
     ProgramFailed(ExitStatus),
     /// The endpoint refused a batch with a status that a retry does not change.
@@ -62,7 +62,7 @@ pub enum ReplayError {
     /// The endpoint was out of reach or overloaded for longer than the time limit.
     #[error("the endpoint has not accepted the events for {} seconds: {last_error}", .after.as_secs())]
     GaveUp {
-        /// How long delivery was attempted.
+        /// The time for which delivery was attempted.
         after: Duration,
         /// The error of the last attempt.
         last_error: String,

@@ -1,4 +1,4 @@
-//! Replaying to a file, one event a line.
+//! Replaying to a file, one event per line.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -19,11 +19,11 @@ use super::target::{DeliveryProgress, ReplayTarget};
 pub(super) struct ResumeFrom {
     /// The length of the file; `None` if the checkpoint does not have it.
     pub(super) bytes: Option<u64>,
-    /// Whether the replay ended in order, so that the file can't be longer.
+    /// Whether the replay ended normally, so that the file can't be longer.
     pub(super) closed: bool,
 }
 
-/// The file, locked for one replay. What an interrupted replay wrote to it after its last checkpoint is cut off.
+/// The file, locked for one replay. Lines that an interrupted replay wrote after its last checkpoint are cut off.
 pub(super) struct LinesFile {
     path: PathBuf,
     file: File,
@@ -86,7 +86,8 @@ impl LinesFile {
     }
 }
 
-/// Whether these are lines of a replay that continued after a position. The last one may be cut short.
+/// Returns whether all lines are events with rising positions after `after`, as an interrupted replay writes them. The
+/// last line may be incomplete.
 fn continues_after(mut after: Position, lines: &File) -> io::Result<bool> {
     #[derive(Deserialize)]
     struct Line {

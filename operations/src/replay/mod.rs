@@ -1,10 +1,11 @@
 //! Replaying the log to an external destination: a program, a file, or an HTTP endpoint.
 //!
 //! Events are delivered in the order of the log, as lines of JSON, in batches ([`batch`]). A replay checkpoint
-//! ([`checkpoint`]) records up to where delivery is certain. A replay that is started again with its checkpoint resumes
-//! from there, to the same destination and through the same filter ([`target_fingerprint`]). A file gets each event
-//! exactly once, because what an interrupted replay wrote after its last checkpoint is cut off. A program or an endpoint
-//! gets each event at least once: some are delivered again after an interruption.
+//! ([`checkpoint`]) records the position up to which delivery is certain. A replay that is started again with its
+//! checkpoint resumes from this position, to the same destination and through the same filter ([`target_fingerprint`]).
+//! A file gets each event exactly once, because lines that an interrupted replay wrote after its last checkpoint are
+//! cut off. A program or an endpoint gets each event at least once: after an interruption, some events are delivered
+//! again.
 
 pub mod batch;
 pub mod checkpoint;

@@ -1,8 +1,8 @@
 //! Replaying to a program's standard input.
 //!
-//! Bytes that were written may still be unread in the pipe. The capacity of a pipe is bounded, so everything further
-//! back than that has been read. Only that counts as delivered until the program has ended successfully. Whether the
-//! program has processed what it read is unknown.
+//! The pipe may still contain the last written bytes, up to its capacity. All bytes before them have been read by the
+//! program. Until the program has ended successfully, only events in these earlier bytes count as delivered. Whether
+//! the program has processed the events that it read is unknown.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -23,28 +23,29 @@ use super::target::{DeliveryProgress, ReplayTarget};
 /// architectures.
 const PIPE_BYTES: u64 = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 1 << 20 };
 
-/// How long a program may take to read, after a stop was requested, or to exit, after it closed its input.
+/// The time within which a program must read a batch after a stop was requested, or exit after it closed its input.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// How often the exit of the program is polled for.
+/// The interval at which the exit of the program is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Where the program's standard output goes.
+/// The destination of the program's standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProgramOutput {
-    /// To the standard output of this process.
+    /// The standard output of this process.
     Inherit,
-    /// To standard error.
+    /// The standard error of this process.
     Stderr,
 }
 
 /// The running program.
 pub(super) struct Program {
     child: Child,
-    /// `None` while a batch is being written, and at the end.
+    /// `None` while a batch is being written, and after the last batch.
     stdin: Option<ChildStdin>,
     written: u64,
-    /// Batches that may still be in the pipe: the end of each, in written bytes and in the log.
+    /// The batches that may still be in the pipe: the number of bytes written up to the end of each batch, and the
+    /// progress when the batch is read.
     unread: VecDeque<(u64, DeliveryProgress)>,
     delivered: DeliveryProgress,
     events: u64,
@@ -85,10 +86,11 @@ impl Program {
         }
     }
 
-    /// Records the progress that holds once everything written so far has been read.
+    /// Records the progress that is reached when the program has read all bytes written so far.
     fn record_written(&mut self, progress: DeliveryProgress) {
         match self.unread.back_mut() {
-            // Nothing was written since the last batch, so this progress holds as soon as that one's does.
+            // No bytes were written since the last batch, so this progress is reached together with that of the last
+            // batch.
             Some((end, last)) if *end == self.written => *last = progress,
             None if self.written == 0 => self.delivered = progress,
             _ => self.unread.push_back((self.written, progress)),
@@ -179,7 +181,7 @@ impl ReplayTarget for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The program ends by itself once its input is closed. Drop can't wait for that.
+        // Closing the input makes the program end. `drop` can't wait until it has ended.
         self.stdin = None;
         let _ = self.child.try_wait();
     }

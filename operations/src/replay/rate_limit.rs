@@ -35,21 +35,21 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// The largest batch that is not a burst: the events of a quarter of a second, at least one.
+    /// Returns the maximal size of a batch that is not a burst: the events of a quarter of a second, but at least one.
     pub(super) fn max_batch_events(self) -> u64 {
         (u64::from(self.events) / self.per.as_secs() / 4).max(1)
     }
 
-    /// The time that a number of events takes at this rate.
+    /// Returns the time that a number of events takes at this rate.
     fn duration_of(self, events: u64) -> Duration {
         self.per * u32::try_from(events).unwrap_or(u32::MAX) / self.events
     }
 }
 
-/// Delays events so that they keep to a rate.
+/// Delays deliveries so that they do not exceed a rate.
 pub(super) struct RateLimiter {
     rate: Option<Rate>,
-    /// When the next event may be delivered.
+    /// The time at which the next event may be delivered.
     next: Instant,
 }
 
@@ -62,7 +62,7 @@ impl RateLimiter {
     pub(super) async fn acquire(&mut self, events: u64) {
         let Some(rate) = self.rate else { return };
         sleep_until(self.next).await;
-        // Idle time is not made up for: that would be a burst.
+        // Unused time is not saved for later deliveries, because that would allow a burst.
         self.next = self.next.max(Instant::now()) + rate.duration_of(events);
     }
 }

@@ -21,26 +21,26 @@ use super::stop_signal::{StatusCallback, StopSignal};
 use super::target::{DeliveryProgress, ReplayTarget};
 use super::target_fingerprint::{self, TargetFingerprint};
 
-/// How often the checkpoint is written, and how often an idle target is flushed.
+/// The interval at which the checkpoint is written and an idle target is flushed.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Options of a replay.
 pub struct ReplayOptions<'a> {
-    /// Replays only events after this position, or after the checkpoint's if that is later.
+    /// Replays only events after this position, or after the position of the checkpoint if that is later.
     pub after: Position,
     /// Replays only events up to this position.
     pub until: Option<Position>,
     /// Selects the events to replay.
     pub filter: &'a (dyn Fn(&RecordedEvent) -> bool + Send + Sync),
-    /// A text that identifies the filter: a checkpoint can only be resumed with the same one.
+    /// A text that identifies the filter. A checkpoint can only be resumed with the same text.
     pub filter_description: &'a str,
-    /// The highest rate.
+    /// The maximal rate of delivery.
     pub rate: Option<Rate>,
     /// Whether to wait for new events at the end of the log, until stopped.
     pub follow: bool,
     /// The checkpoint file.
     pub checkpoint: Option<PathBuf>,
-    /// Receives short sentences about what the replay waits for.
+    /// Receives a short message when the replay waits, with the reason.
     pub on_status: StatusCallback<'a>,
 }
 
@@ -49,13 +49,14 @@ pub struct ReplayOptions<'a> {
 pub struct ReplayOutcome {
     /// The number of events delivered.
     pub events: u64,
-    /// Everything up to here has been delivered, as far as the target can tell.
+    /// The position up to which delivery is certain.
     pub position: Position,
     /// Whether the replay was stopped before it was complete.
     pub stopped: bool,
 }
 
-/// Replays the log to a destination. `on_progress` receives the number of events delivered, and up to which position.
+/// Replays the log to a destination. `on_progress` receives the number of delivered events, and the position up to
+/// which they were delivered.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
@@ -67,14 +68,14 @@ pub async fn run<'a>(
     match start(log, options, destination, &mut outcome).await {
         Err(error) => Err((error, outcome)),
         Ok((mut running, source)) => {
-            let ended = running.run(source, options, stop, on_progress, &mut outcome).await;
-            let finished = match &ended {
+            let run_result = running.run(source, options, stop, on_progress, &mut outcome).await;
+            let progress = match &run_result {
                 Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.closed = true),
-                // The checkpoint records what was delivered before the failure.
+                // The checkpoint records the events that were delivered before the failure.
                 Err(_) => running.target.flush().await,
             };
-            let checkpointed = finished.and_then(|progress| running.write_checkpoint(progress, &mut outcome));
-            match ended.and(checkpointed) {
+            let write_result = progress.and_then(|progress| running.write_checkpoint(progress, &mut outcome));
+            match run_result.and(write_result) {
                 Ok(()) => Ok(outcome),
                 Err(error) => Err((error, outcome)),
             }
@@ -91,17 +92,17 @@ async fn start<'a>(
     let lineage = log.lineage().await?;
     let head = log.head().await?;
     let mut file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
-    let earlier = file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
-    let after = earlier.as_ref().map_or(options.after, |earlier| earlier.position.max(options.after));
+    let stored = file.as_mut().map(|file| file.read(&lineage, head)).transpose()?.flatten();
+    let after = stored.as_ref().map_or(options.after, |stored| stored.position.max(options.after));
     outcome.position = after;
     let filter_sha256 = target_fingerprint::sha256_hex(options.filter_description);
-    if let (Some(file), Some(earlier)) = (&file, &earlier) {
+    if let (Some(file), Some(stored)) = (&file, &stored) {
         // A destination file that is missing has no fingerprint, so it does not match.
         let target = TargetFingerprint::from_destination(destination).ok();
-        file.ensure_matches(earlier, target.as_ref(), &filter_sha256)?;
+        file.ensure_matches(stored, target.as_ref(), &filter_sha256)?;
     }
-    let target = open_target(destination, earlier.as_ref(), after)?;
-    let events_before = earlier.map_or(0, |earlier| earlier.events);
+    let target = open_target(destination, stored.as_ref(), after)?;
+    let events_before = stored.map_or(0, |stored| stored.events);
     let checkpoint = ReplayCheckpoint {
         log: lineage.current(),
         position: after,
@@ -113,7 +114,8 @@ async fn start<'a>(
     };
     let checkpoint_written_at = Instant::now();
     let mut running = RunningReplay { target, file, checkpoint, events_before, checkpoint_written_at };
-    // Written before the first delivery, so that a file can always be cut back to its original length.
+    // The checkpoint is written before the first delivery, so that a file can always be cut back to its original
+    // length.
     running.flush(outcome).await?;
     let end = if options.follow { None } else { Some(head) };
     let end = match (end, options.until) {
@@ -123,7 +125,7 @@ async fn start<'a>(
     Ok((running, EventSource::new(log, after, end, options.follow, options.on_status)))
 }
 
-/// Opens a destination, to deliver what comes after a position.
+/// Opens a destination for the events after a position.
 fn open_target(
     destination: &Destination,
     checkpoint: Option<&ReplayCheckpoint>,
@@ -148,7 +150,7 @@ struct RunningReplay {
     target: Box<dyn ReplayTarget>,
     file: Option<CheckpointFile>,
     checkpoint: ReplayCheckpoint,
-    /// Events delivered by earlier runs.
+    /// The number of events delivered by earlier runs.
     events_before: u64,
     checkpoint_written_at: Instant,
 }
@@ -209,7 +211,7 @@ impl RunningReplay {
         stop: &mut StopSignal,
         outcome: &mut ReplayOutcome,
     ) -> Result<Option<Page>, ReplayError> {
-        // The read is not restarted at each tick: connecting may take longer than the interval.
+        // The read continues across flushes, because connecting may take longer than the interval.
         let mut next_page = pin!(source.next_page());
         loop {
             tokio::select! {
@@ -221,7 +223,7 @@ impl RunningReplay {
         }
     }
 
-    /// Delivers a batch and empties it. If a stop is requested first, the batch stays as it is.
+    /// Delivers a batch and empties it. If a stop is requested before the delivery, the batch stays unchanged.
     async fn deliver(
         &mut self,
         batch: &mut ReplayBatch,

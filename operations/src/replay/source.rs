@@ -8,25 +8,25 @@ use chat_ports::event_store::{EventBatch, EventStore, EventStoreError, RecordedE
 
 use super::stop_signal::StatusCallback;
 
-/// Events read at once.
+/// The maximal number of events per read.
 const PAGE_EVENTS: usize = 512;
 
 /// The first and the longest pause before a failed read is retried.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-/// Retries of a read if the replay does not follow the log.
+/// The maximal number of retries of a read if the replay does not follow the log.
 const MAX_RETRIES: u32 = 8;
 
 /// Consecutive events of the log.
 pub(super) struct Page {
     pub(super) events: Vec<RecordedEvent>,
-    /// Every event up to here has been read.
+    /// The position up to which the log has been read.
     pub(super) up_to: Position,
-    /// Whether no page follows.
+    /// Whether this is the last page.
     pub(super) last: bool,
 }
 
-/// Reads the log from a position on: to an end position, or following new events without end.
+/// Reads the log after a position, page by page: up to an end, or without end if it follows new events.
 pub(super) struct EventSource<'a> {
     log: &'a dyn EventStore,
     on_status: StatusCallback<'a>,
@@ -40,8 +40,8 @@ pub(super) struct EventSource<'a> {
 }
 
 impl<'a> EventSource<'a> {
-    /// Creates a source of the events after a position, up to `end`. With `follow` it waits for new events at the end
-    /// of the log.
+    /// Creates a source of the events after a position, up to `end`. With `follow`, the source waits for new events at
+    /// the end of the log.
     pub(super) fn new(
         log: &'a dyn EventStore,
         after: Position,

@@ -2,10 +2,10 @@
 
 use tokio::sync::watch;
 
-/// Receives short sentences about what a replay waits for.
+/// Receives a short message when a replay waits, with the reason.
 pub type StatusCallback<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// Asks a replay to stop: when its sender sends `true`, or is dropped.
+/// The signal that a replay must stop: its sender has sent `true`, or was dropped.
 #[derive(Clone, Debug)]
 pub struct StopSignal(watch::Receiver<bool>);
 

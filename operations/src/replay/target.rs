@@ -1,4 +1,4 @@
-//! The port to a destination: accepts batches, and reports how far they were delivered.
+//! The port to a destination: accepts batches, and reports the progress of their delivery.
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -7,10 +7,10 @@ use super::batch::{BatchLimits, ReplayBatch};
 use super::error::ReplayError;
 use super::stop_signal::{StatusCallback, StopSignal};
 
-/// How far a target has delivered.
+/// The progress of delivery to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeliveryProgress {
-    /// Everything up to this position is delivered.
+    /// The position up to which all events are delivered.
     pub(super) position: Position,
     /// The number of events delivered in this run.
     pub(super) events: u64,
@@ -21,12 +21,12 @@ pub(super) struct DeliveryProgress {
 /// A destination that takes batches one after the other, in the order of the log.
 #[async_trait]
 pub(super) trait ReplayTarget: Send {
-    /// The size of batches that suits the target.
+    /// Returns the size of batches that suits the target.
     fn batch_limits(&self) -> BatchLimits;
 
-    /// Delivers a batch, which may be empty. Returns `false` if a stop was requested before the batch was taken.
+    /// Delivers a batch, which may be empty. Returns `false` if a stop was requested before the batch was accepted.
     ///
-    /// After an error no more batches are delivered.
+    /// The caller delivers no more batches after an error.
     async fn deliver(
         &mut self,
         batch: &ReplayBatch,
@@ -34,9 +34,9 @@ pub(super) trait ReplayTarget: Send {
         on_status: StatusCallback<'_>,
     ) -> Result<bool, ReplayError>;
 
-    /// Makes what was delivered durable, as far as the target can, and returns how far delivery is certain.
+    /// Makes delivered events durable, if the target can do so. Returns the progress for which delivery is certain.
     async fn flush(&mut self) -> Result<DeliveryProgress, ReplayError>;
 
-    /// Ends delivery and waits until the target has taken everything.
+    /// Ends delivery, and waits until the target has accepted all events.
     async fn finish(&mut self) -> Result<DeliveryProgress, ReplayError>;
 }

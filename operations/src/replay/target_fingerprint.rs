@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::destination::Destination;
 
-/// Identifies a destination. What may contain secrets is stored as its SHA-256.
+/// Identifies a destination. URLs and command lines may contain secrets, so only their SHA-256 is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TargetFingerprint {
@@ -33,7 +33,7 @@ pub enum TargetFingerprint {
 }
 
 impl TargetFingerprint {
-    /// The fingerprint of a destination. A file must exist.
+    /// Computes the fingerprint of a destination. Fails if the destination is a file that does not exist.
     pub(super) fn from_destination(destination: &Destination) -> io::Result<Self> {
         Ok(match destination {
             Destination::File(path) => {

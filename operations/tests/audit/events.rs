@@ -52,8 +52,8 @@ async fn finds_an_event_by_id() {
     for log in on_both_engines().await {
         let appended = append_two_correlations(&log).await;
         let by_id = |id| EventSelector::Id(EventId::new(Uuid::from_u128(id)));
-        let found = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
-        assert_eq!(found.map(|event| event.position), Some(appended[1]));
+        let event = find_event(&*log.log, by_id(2), u64::MAX).await.unwrap();
+        assert_eq!(event.map(|event| event.position), Some(appended[1]));
         assert_eq!(find_event(&*log.log, by_id(77), u64::MAX).await.unwrap(), None);
     }
 }
@@ -63,7 +63,7 @@ async fn traces_a_correlation_across_streams() {
     for log in on_both_engines().await {
         let appended = append_two_correlations(&log).await;
         let traced = trace(&*log.log, "a", EventFilter::default(), u64::MAX).await.unwrap();
-        let [request] = &traced.requests[..] else { panic!("one request") };
+        let [request] = &traced.requests[..] else { panic!("expected one request: {traced:?}") };
         let events: Vec<_> = request.events.iter().map(|event| event.position).collect();
         assert_eq!((events, traced.next), (vec![appended[0], appended[2], appended[3]], None));
     }
@@ -79,8 +79,8 @@ async fn finds_operator_actions_by_actor() {
         let recorded = operator_actions::record_action(&*log.log, &operator, &action).await.unwrap();
         let filter = EventFilter { actor: Some("alice@ops-1".to_owned()), ..EventFilter::default() };
         let mut scan = Scan::new(filter, Order::NewestFirst);
-        let found = scan.next_batch(&*log.log).await.unwrap().unwrap();
-        assert_eq!(found.events.iter().map(|event| event.position).collect::<Vec<_>>(), [recorded.position]);
+        let batch = scan.next_batch(&*log.log).await.unwrap().unwrap();
+        assert_eq!(batch.events.iter().map(|event| event.position).collect::<Vec<_>>(), [recorded.position]);
     }
 }
 
@@ -113,13 +113,14 @@ async fn counts_events_by_hour_and_stream() {
         for number in 1..=3 {
             log.append(TestEvent::new(chat(1, 1), created(number, "Hi")).at(7_300)).await;
         }
-        let counted = stats(&*log.log, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
-        assert_eq!(counted.events, 5);
-        let hours: Vec<u64> = counted.hours.iter().map(|hour| hour.events).collect();
+        let stats_of_log = stats(&*log.log, EventFilter::default(), 2, u64::MAX, |_| {}).await.unwrap();
+        assert_eq!(stats_of_log.events, 5);
+        let hours: Vec<u64> = stats_of_log.hours.iter().map(|hour| hour.events).collect();
         assert_eq!(hours, [1, 1, 3]);
-        let growing = &counted.fastest_growing_streams;
+        let growing = &stats_of_log.fastest_growing_streams;
         assert_eq!((growing.most.len(), growing.most[0].events, growing.others), (1, 3, 0));
-        let biggest: Vec<u64> = counted.biggest_streams.most.iter().map(|stream| stream.events).collect();
+        let biggest: Vec<u64> =
+            stats_of_log.biggest_streams.most.iter().map(|stream| stream.events).collect();
         assert_eq!(biggest, [3, 2]);
     }
 }

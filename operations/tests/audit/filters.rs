@@ -1,4 +1,4 @@
-//! Filtered scans.
+//! Tests of filtered scans.
 
 use chat_domain::metadata::{Actor, ActorKind};
 use chat_domain::{Position, StreamId};
@@ -9,37 +9,37 @@ use proptest::prelude::*;
 
 use crate::fixture::*;
 
-/// All events that a scan finds, and the number of scanned events.
+/// Returns all events that a scan finds, and the number of scanned events.
 async fn run_scan(scan: Scan, log: &dyn EventStore) -> (Vec<RecordedEvent>, u64) {
     let (mut scan, mut events, mut scanned) = (scan, Vec::new(), 0);
-    while let Some(found) = scan.next_batch(log).await.unwrap() {
-        events.extend(found.events);
-        scanned += found.scanned_events;
+    while let Some(batch) = scan.next_batch(log).await.unwrap() {
+        events.extend(batch.events);
+        scanned += batch.scanned_events;
     }
     (events, scanned)
 }
 
-/// Random events of some chats, in random order and at random times.
+/// Generates random events, each with its app, its chat, its kind and the deviation of its time.
 fn histories() -> impl Strategy<Value = Vec<(u8, u64, u64, i64)>> {
     prop::collection::vec((0_u8..2, 1_u64..3, 0_u64..4, -50_i64..50), 1..30)
 }
 
-/// Random filters for such events.
+/// Generates random filters for these events.
 fn filters() -> impl Strategy<Value = EventFilter> {
     let position = || prop::option::of(0_u64..40);
     let time = || prop::option::of(-70_i64..70);
     let scope = (prop::option::of(0_u8..2), prop::option::of(1_u64..3), prop::bool::ANY);
-    let what = (prop::option::of(Just("1".to_owned())), prop::option::of(Just("anonymous".to_owned())));
-    (scope, what, position(), position(), time(), time()).prop_map(
-        |((app_of, chat_of, by_stream), (text, actor), after, before, from, to)| {
-            let stream = match (app_of, chat_of) {
-                (Some(number), Some(of)) if by_stream => Some(chat(number, of).to_string().into()),
+    let content = (prop::option::of(Just("1".to_owned())), prop::option::of(Just("anonymous".to_owned())));
+    (scope, content, position(), position(), time(), time()).prop_map(
+        |((app_index, chat_index, by_stream), (text, actor), after, before, from, to)| {
+            let stream = match (app_index, chat_index) {
+                (Some(app), Some(number)) if by_stream => Some(chat(app, number).to_string().into()),
                 _ => None,
             };
             EventFilter {
                 stream,
-                app: app_of.map(token),
-                chat: app_of.and(chat_of).map(chat_number),
+                app: app_index.map(token),
+                chat: app_index.and(chat_index).map(chat_number),
                 actor,
                 after: after.map(Position::new),
                 before: before.map(Position::new),
@@ -55,14 +55,14 @@ fn filters() -> impl Strategy<Value = EventFilter> {
 /// Appends apps and chats first, then the random events.
 async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
     let mut next = std::collections::HashMap::new();
-    for number in 0..2 {
-        log.append(TestEvent::new(app(number), app_created("an app"))).await;
-        for of in 1..3 {
-            log.append(TestEvent::new(app(number), chat_created(of))).await;
+    for app_index in 0..2 {
+        log.append(TestEvent::new(app(app_index), app_created("an app"))).await;
+        for chat_index in 1..3 {
+            log.append(TestEvent::new(app(app_index), chat_created(chat_index))).await;
         }
     }
-    for (index, (number, of, kind, jitter)) in history.iter().enumerate() {
-        let last = next.entry((*number, *of)).or_insert(0_u64);
+    for (index, (app_index, chat_index, kind, jitter)) in history.iter().enumerate() {
+        let last = next.entry((*app_index, *chat_index)).or_insert(0_u64);
         let event = match kind {
             0 if *last > 0 => edited(*last, "Edited 1"),
             1 if *last > 0 => deleted(*last),
@@ -74,7 +74,7 @@ async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
         // Clocks differ by half a minute at most, so times roughly rise with positions.
         let second = i64::try_from(index).unwrap() * 3 + jitter / 2;
         let kind = if index % 3 == 0 { ActorKind::Anonymous } else { ActorKind::App };
-        let event = TestEvent::new(chat(*number, *of), event).at(second);
+        let event = TestEvent::new(chat(*app_index, *chat_index), event).at(second);
         log.append(event.by(Actor { kind, ..Actor::default() })).await;
     }
 }
@@ -117,8 +117,8 @@ proptest! {
     }
 }
 
-/// Appends an app with a chat of `messages` messages, one a minute.
-async fn chat_of(log: &Log, messages: u64) -> Vec<Position> {
+/// Appends an app with a chat of `messages` messages, one per minute. Returns the positions of the messages.
+async fn append_chat(log: &Log, messages: u64) -> Vec<Position> {
     log.append(TestEvent::new(app(1), app_created("an app"))).await;
     log.append(TestEvent::new(app(1), chat_created(1))).await;
     let message =
@@ -129,7 +129,7 @@ async fn chat_of(log: &Log, messages: u64) -> Vec<Position> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backward_scan_ends_at_the_time_bound() {
     for log in on_both_engines().await {
-        chat_of(&log, 40).await;
+        append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 39)), ..EventFilter::default() };
         let (events, scanned) =
             run_scan(Scan::new(filter, Order::NewestFirst).with_batch_events(1), &*log.log).await;
@@ -141,7 +141,7 @@ async fn a_backward_scan_ends_at_the_time_bound() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forward_scan_reads_only_near_its_time_bounds() {
     for log in on_both_engines().await {
-        chat_of(&log, 40).await;
+        append_chat(&log, 40).await;
         let filter = EventFilter { from: Some(at(60 * 20)), to: Some(at(60 * 21)), ..EventFilter::default() };
         let (events, scanned) =
             run_scan(Scan::new(filter, Order::OldestFirst).with_batch_events(1), &*log.log).await;
@@ -155,21 +155,21 @@ async fn finds_events_despite_clock_skew() {
     for log in on_both_engines().await {
         log.append(TestEvent::new(app(1), app_created("an app"))).await;
         log.append(TestEvent::new(app(1), chat_created(1)).at(1_000)).await;
-        let wanted = log.append(TestEvent::new(app(1), chat_created(2)).at(1_050)).await;
+        let expected = log.append(TestEvent::new(app(1), chat_created(2)).at(1_050)).await;
         // Recorded later, by a clock that was 55 seconds behind.
         log.append(TestEvent::new(app(1), chat_created(3)).at(995)).await;
         for order in [Order::NewestFirst, Order::OldestFirst] {
             let filter = EventFilter { from: Some(at(1_050)), ..EventFilter::default() };
             let (events, _) = run_scan(Scan::new(filter, order).with_batch_events(1), &*log.log).await;
-            assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [wanted]);
+            assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [expected]);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_filter_reads_only_the_stream_from_its_bound() {
+async fn a_stream_filter_reads_only_the_stream_within_its_position_bound() {
     for log in on_both_engines().await {
-        let positions = chat_of(&log, 40).await;
+        let positions = append_chat(&log, 40).await;
         for number in 1..=40 {
             log.append(TestEvent::new(app(2), if number == 1 { app_created("x") } else { app_renamed("y") }))
                 .await;
@@ -187,9 +187,9 @@ async fn a_stream_filter_reads_only_the_stream_from_its_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_filter_finds_its_creation_and_its_stream() {
+async fn a_chat_filter_finds_the_creation_and_the_stream_of_the_chat() {
     for log in on_both_engines().await {
-        chat_of(&log, 2).await;
+        append_chat(&log, 2).await;
         log.append(TestEvent::new(app(1), chat_created(2))).await;
         let filter =
             EventFilter { app: Some(token(1)), chat: Some(chat_number(1)), ..EventFilter::default() };
@@ -202,14 +202,18 @@ async fn a_chat_filter_finds_its_creation_and_its_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_resolves_to_the_last_event_recorded_by_then() {
     for log in on_both_engines().await {
-        let positions = chat_of(&log, 10).await;
+        let positions = append_chat(&log, 10).await;
         for (second, expected) in [
             (60 * 5, positions[4]),
             (60 * 5 + 59, positions[4]),
             (60 * 10_000, positions[9]),
             (-1, Position::START),
         ] {
-            assert_eq!(LogPoint::Time(at(second)).resolve(&*log.log).await.unwrap(), expected, "{second}");
+            assert_eq!(
+                LogPoint::Time(at(second)).resolve(&*log.log).await.unwrap(),
+                expected,
+                "second {second}"
+            );
         }
     }
 }
@@ -217,9 +221,9 @@ async fn a_time_resolves_to_the_last_event_recorded_by_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_the_event_at_a_position() {
     for log in on_both_engines().await {
-        let positions = chat_of(&log, 3).await;
-        let found = log.log.event_at(positions[1]).await.unwrap().unwrap();
-        assert_eq!((found.position, found.event_type.as_str()), (positions[1], "MessageCreated"));
+        let positions = append_chat(&log, 3).await;
+        let event = log.log.event_at(positions[1]).await.unwrap().unwrap();
+        assert_eq!((event.position, event.event_type.as_str()), (positions[1], "MessageCreated"));
         assert_eq!(log.log.event_at(Position::START).await.unwrap(), None);
     }
 }

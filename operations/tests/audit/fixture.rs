@@ -24,7 +24,7 @@ pub struct Log {
     _storage: Box<dyn std::any::Any>,
 }
 
-/// An empty log on each engine.
+/// Creates an empty log on each engine.
 pub async fn on_both_engines() -> [Log; 2] {
     let folder: TempDir = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
@@ -47,7 +47,7 @@ pub struct TestEvent {
 }
 
 impl TestEvent {
-    /// An event of a stream, with defaults for everything else.
+    /// Creates an event of a stream, with defaults for all other fields.
     pub fn new(stream: StreamId, event: impl Into<Event>) -> Self {
         let event: Event = event.into();
         Self {
@@ -111,7 +111,7 @@ impl Log {
         self.log.append(vec![append]).await.remove(0).unwrap().position
     }
 
-    /// Appends the first events of a stream, several in an append.
+    /// Appends events to a new stream, up to 4,000 per append.
     pub async fn append_in_chunks(&self, stream: StreamId, events: impl IntoIterator<Item = Event>) {
         let stream: Arc<str> = stream.to_string().into();
         let events: Vec<NewEvent> = events
@@ -143,7 +143,7 @@ impl Log {
     }
 }
 
-/// The time `second` seconds after the start of the test log.
+/// Returns the time `second` seconds after the start of the test log.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + second * 1_000)
 }

@@ -1,4 +1,4 @@
-//! Audit queries, on both engines.
+//! Tests of audit queries, on both engines.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

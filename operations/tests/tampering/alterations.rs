@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params};
 
-use crate::signed_log::{EVENTS, Signed};
+use crate::signed_log::{EVENTS, SignedLog};
 
 /// The number of random alterations of each kind.
 const ROUNDS: usize = 50;
@@ -73,7 +73,9 @@ fn shift_from(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position - 1 WHERE position >= ?", [at])
         .expect("moved positions");
-    connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
+    connection
+        .execute("UPDATE events SET position = -position WHERE position < 0", [])
+        .expect("positive positions");
 }
 
 /// Moves all events after a position to the position before, which closes a gap.
@@ -81,7 +83,9 @@ fn close_gap(connection: &Connection, at: u64) {
     connection
         .execute("UPDATE events SET position = -position + 1 WHERE position > ?", [at])
         .expect("moved positions");
-    connection.execute("UPDATE events SET position = -position WHERE position < 0", []).expect("and back");
+    connection
+        .execute("UPDATE events SET position = -position WHERE position < 0", [])
+        .expect("positive positions");
 }
 
 fn delete(connection: &Connection, at: u64) {
@@ -99,8 +103,8 @@ fn swap(connection: &Connection, one: u64, other: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accepts_an_unaltered_log_that_has_grown() {
-    let signed = Signed::new().await;
-    let copy = signed.altered(|_| ());
+    let signed = SignedLog::new().await;
+    let copy = signed.altered_copy(|_| ());
     let verdict = signed.verify(&*copy.log).await;
     assert!(verdict.is_valid(), "{verdict:?}");
     // The event that records the signing follows the signed events.
@@ -109,16 +113,16 @@ async fn accepts_an_unaltered_log_that_has_grown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_flipped_byte() {
-    let (signed, mut random) = (Signed::new().await, random_generator());
+    let (signed, mut random) = (SignedLog::new().await, random_generator());
     for round in 0..2 * ROUNDS {
         let column = COLUMNS[round % COLUMNS.len()];
         let at = random.random_range(1..=EVENTS);
-        let altered = signed.altered(|connection| flip(connection, column, at, &mut random));
+        let altered = signed.altered_copy(|connection| flip(connection, column, at, &mut random));
         let verdict = signed.verify(&*altered.log).await;
-        assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of {at}: {verdict:?}");
+        assert!(!verdict.is_valid() && !verdict.unaltered, "{column} of event {at}: {verdict:?}");
         let alteration = verdict.altered.expect("an alteration");
         let is_expected = match (column, &alteration) {
-            // All events of the stream are altered. The first of them is among the first five events of the log.
+            // All events of the stream are altered. Each stream has its first event among the first five of the log.
             ("name", Alteration::Changed { position, .. }) => position.get() == (at - 1) % 5 + 1,
             // An event without a stream is not read.
             ("stream", Alteration::Changed { position, .. } | Alteration::Removed { position }) => {
@@ -129,16 +133,16 @@ async fn finds_a_flipped_byte() {
             | (_, Alteration::Changed { position, .. }) => position.get() == at,
             _ => false,
         };
-        assert!(is_expected, "{column} of {at}: {alteration:?}");
+        assert!(is_expected, "{column} of event {at}: {alteration:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_deleted_event() {
-    let (signed, mut random) = (Signed::new().await, random_generator());
+    let (signed, mut random) = (SignedLog::new().await, random_generator());
     for round in 0..ROUNDS {
         let at = if round % 5 == 0 { EVENTS } else { random.random_range(1..EVENTS) };
-        let altered = signed.altered(|connection| {
+        let altered = signed.altered_copy(|connection| {
             delete(connection, at);
             // Half of the rounds also close the gap in the positions.
             if round % 2 == 1 {
@@ -156,21 +160,21 @@ async fn finds_a_deleted_event() {
         } else {
             assert_eq!(alteration, Alteration::Removed { position: position(at) }, "round {round}");
         }
-        // The revisions of the event's stream have a gap, unless it was the last one.
+        // The revisions of the event's stream have a gap, unless the event was the last one of the stream.
         let stream = format!("chat-token-{}", (at - 1) % 5);
         let has_gap = verdict
             .faults
             .iter()
             .any(|fault| matches!(fault, Fault::Revision { stream: found, .. } if *found == stream));
-        assert_eq!(has_gap, at + 5 <= EVENTS, "{at}: {:?}", verdict.faults);
+        assert_eq!(has_gap, at + 5 <= EVENTS, "event {at}: {:?}", verdict.faults);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_truncated_log() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     for from in [1, 2, EVENTS / 2, EVENTS] {
-        let altered = signed.altered(|connection| {
+        let altered = signed.altered_copy(|connection| {
             connection.execute("DELETE FROM events WHERE position >= ?", [from]).expect("a cut");
         });
         let verdict = signed.verify(&*altered.log).await;
@@ -181,15 +185,15 @@ async fn finds_a_truncated_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_two_swapped_events() {
-    let (signed, mut random) = (Signed::new().await, random_generator());
+    let (signed, mut random) = (SignedLog::new().await, random_generator());
     for _ in 0..ROUNDS {
         let one = random.random_range(1..EVENTS);
         let other = random.random_range(one + 1..=EVENTS);
-        let altered = signed.altered(|connection| swap(connection, one, other));
+        let altered = signed.altered_copy(|connection| swap(connection, one, other));
         let verdict = signed.verify(&*altered.log).await;
         let Some(Alteration::Moved { position: first, now: Some((_, origin)), gone_to }) = verdict.altered
         else {
-            panic!("{one} and {other}: {verdict:?}");
+            panic!("events {one} and {other}: {verdict:?}");
         };
         assert_eq!((first, origin, gone_to), (position(one), position(other), Some(position(other))));
     }
@@ -197,10 +201,10 @@ async fn finds_two_swapped_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_an_inserted_event() {
-    let (signed, mut random) = (Signed::new().await, random_generator());
+    let (signed, mut random) = (SignedLog::new().await, random_generator());
     for _ in 0..ROUNDS {
         let at = random.random_range(1..=EVENTS);
-        let altered = signed.altered(|connection| {
+        let altered = signed.altered_copy(|connection| {
             shift_from(connection, at);
             connection
                 .execute(
@@ -212,7 +216,7 @@ async fn finds_an_inserted_event() {
         });
         let verdict = signed.verify(&*altered.log).await;
         let Some(Alteration::Inserted { position: found, now }) = verdict.altered else {
-            panic!("at {at}: {verdict:?}");
+            panic!("event inserted at {at}: {verdict:?}");
         };
         assert_eq!((found, now.revision.get()), (position(at), 1_000));
     }
@@ -220,9 +224,9 @@ async fn finds_an_inserted_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_an_event_before_the_first_position() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     for at in [0, -1] {
-        let altered = signed.altered(|connection| {
+        let altered = signed.altered_copy(|connection| {
             connection
                 .execute(
                     "INSERT INTO events SELECT ?1, stream, 1000, randomblob(16), event_type, schema_version, \
@@ -232,23 +236,23 @@ async fn finds_an_event_before_the_first_position() {
                 .expect("an insertion");
         });
         let verdict = signed.verify(&*altered.log).await;
-        assert!(!verdict.is_valid(), "{at}: {verdict:?}");
+        assert!(!verdict.is_valid(), "event at {at}: {verdict:?}");
         match verdict.altered {
             Some(Alteration::Inserted { position, .. }) => assert_eq!((at, position), (0, Position::START)),
             Some(Alteration::Unreadable { because, .. }) => {
                 assert!(at == -1 && because.contains("-1"), "{because}");
             }
-            other => panic!("{at}: {other:?}"),
+            other => panic!("event at {at}: {other:?}"),
         }
-        let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
-        assert!(!found.faults.is_empty(), "{at}");
+        let report = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
+        assert!(!report.faults.is_empty(), "event at {at}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_from_a_position_beyond_the_head() {
-    let signed = Signed::new().await;
-    let copy = signed.altered(|_| ());
+    let signed = SignedLog::new().await;
+    let copy = signed.altered_copy(|_| ());
     let after = copy.log.read_all(position(u64::MAX), 10).await.expect("a read");
     let before = copy.log.read_all_backwards(Some(position(u64::MAX)), 1).await.expect("a read");
     assert_eq!((after.len(), before[0].position), (0, position(EVENTS + 1)));
@@ -256,8 +260,8 @@ async fn reads_from_a_position_beyond_the_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_moved_event() {
-    let signed = Signed::new().await;
-    let altered = signed.altered(|connection| {
+    let signed = SignedLog::new().await;
+    let altered = signed.altered_copy(|connection| {
         connection.execute("UPDATE events SET position = 1000 WHERE position = 7", []).expect("a move");
     });
     let verdict = signed.verify(&*altered.log).await;

@@ -1,4 +1,4 @@
-//! Detection of altered checkpoints, leaves files and proofs.
+//! Tests of the detection of altered checkpoints, leaves files and proofs.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use chat_operations::proof::verify::{self, SignatureStatus, signature_status};
 use chat_operations::proof::{ProofError, leaf, note::Note};
 use chat_ports::event_store::{EventStore, LogId, NewIncarnation};
 
-use crate::signed_log::{EVENTS, Signed, open, operator};
+use crate::signed_log::{EVENTS, SignedLog, open, operator};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_the_use_of_the_key_after_the_signed_events() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let last = log.read_all_backwards(None, 1).await.expect("the log").pop().expect("an event");
     assert_eq!(last.position, Position::new(EVENTS + 1));
@@ -29,11 +29,11 @@ async fn records_the_use_of_the_key_after_the_signed_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_leaves_an_alteration_is_detected_but_not_located() {
-    let signed = Signed::new().await;
-    fs::remove_file(signed.leaves()).expect("no leaves");
-    let verdict = signed.verify(&*signed.altered(|_| ()).log).await;
+    let signed = SignedLog::new().await;
+    fs::remove_file(signed.leaves_path()).expect("no leaves");
+    let verdict = signed.verify(&*signed.altered_copy(|_| ()).log).await;
     assert!(verdict.is_valid() && verdict.leaves == LeavesStatus::Missing, "{verdict:?}");
-    let altered = signed.altered(|connection| {
+    let altered = signed.altered_copy(|connection| {
         connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
     });
     let verdict = signed.verify(&*altered.log).await;
@@ -42,7 +42,7 @@ async fn without_leaves_an_alteration_is_detected_but_not_located() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_stays_valid_in_a_new_incarnation_that_has_its_events() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let incarnation = NewIncarnation {
         log: LogId(uuid::Uuid::from_u128(8)),
@@ -57,9 +57,9 @@ async fn a_checkpoint_stays_valid_in_a_new_incarnation_that_has_its_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn distinguishes_altered_leaves_from_an_altered_log() {
-    let signed = Signed::new().await;
-    let leaves = fs::read(signed.leaves()).expect("the leaves");
-    let copy = signed.altered(|_| ());
+    let signed = SignedLog::new().await;
+    let leaves = fs::read(signed.leaves_path()).expect("the leaves");
+    let copy = signed.altered_copy(|_| ());
     for altered in [
         // A changed position, a changed hash, a missing entry, an extra entry, and an incomplete extra entry.
         [&[leaves[0] ^ 1], &leaves[1..]].concat(),
@@ -68,7 +68,7 @@ async fn distinguishes_altered_leaves_from_an_altered_log() {
         [&leaves[..], &leaves[..40]].concat(),
         [&leaves[..], &leaves[..3]].concat(),
     ] {
-        fs::write(signed.leaves(), altered).expect("an alteration");
+        fs::write(signed.leaves_path(), altered).expect("an alteration");
         let verdict = signed.verify(&*copy.log).await;
         assert_eq!(
             (verdict.leaves, verdict.unaltered, verdict.is_valid()),
@@ -79,28 +79,29 @@ async fn distinguishes_altered_leaves_from_an_altered_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn detects_a_checkpoint_that_the_key_did_not_sign() {
-    let signed = Signed::new().await;
-    let copy = signed.altered(|_| ());
-    let text = fs::read_to_string(signed.file()).expect("the checkpoint");
-    fs::write(signed.file(), text.replace("time 20", "time 21")).expect("an alteration");
+    let signed = SignedLog::new().await;
+    let copy = signed.altered_copy(|_| ());
+    let text = fs::read_to_string(signed.checkpoint_path()).expect("the checkpoint");
+    fs::write(signed.checkpoint_path(), text.replace("time 20", "time 21")).expect("an alteration");
     let verdict = signed.verify(&*copy.log).await;
     assert_eq!(
         (verdict.signature, verdict.unaltered, verdict.is_valid()),
         (SignatureStatus::Wrong, true, false)
     );
-    let stranger = SigningKey::generate(KeyName::default()).expect("a key");
-    let note = Note::sign(signed.checkpoint.to_string(), &stranger);
+    let other_key = SigningKey::generate(KeyName::default()).expect("a key");
+    let note = Note::sign(signed.checkpoint.to_string(), &other_key);
     assert_eq!(signature_status(&note, Some(&signed.key.verifying_key())), SignatureStatus::ByAnotherKey);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_checkpoint_replaces_and_leaves_no_files() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
-    let by = operator();
+    let operator = operator();
     let before = log.head().await.expect("a head");
-    for out in [signed.file(), signed.folder.path().join("no such folder/checkpoint")] {
-        let made = verify::make_checkpoint(&log, None, &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+    for out in [signed.checkpoint_path(), signed.folder.path().join("no such folder/checkpoint")] {
+        let made =
+            verify::make_checkpoint(&log, None, &signed.key, &out, (&operator, "a test"), &mut |_| ()).await;
         assert!(made.is_err());
     }
     assert_eq!(log.head().await.expect("a head"), before, "an action was recorded");
@@ -112,9 +113,9 @@ async fn a_failed_checkpoint_replaces_and_leaves_no_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_may_end_at_a_position_or_a_time() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
-    let by = operator();
+    let operator = operator();
     for (name, until, expected) in [
         ("position", LogPoint::Position(Position::new(12)), 12),
         ("time", LogPoint::Time(Timestamp::from_millis(1_790_000_000_006)), 7),
@@ -122,7 +123,8 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
     ] {
         let out = signed.folder.path().join(name);
         let made =
-            verify::make_checkpoint(&log, Some(until), &signed.key, &out, (&by, "a test"), &mut |_| ()).await;
+            verify::make_checkpoint(&log, Some(until), &signed.key, &out, (&operator, "a test"), &mut |_| ())
+                .await;
         let made = made.expect("a checkpoint");
         assert_eq!((made.events, made.position.get()), (expected, expected), "{name}");
         let verdict = verify::verify(&log, &out, Some(&signed.key.verifying_key()), &mut |_| ()).await;
@@ -132,31 +134,32 @@ async fn a_checkpoint_may_end_at_a_position_or_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn proves_every_event() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let key = signed.key.verifying_key();
     for number in 1..=EVENTS {
         if number == EVENTS / 2 {
             // The second half is proved without the leaves file.
-            fs::remove_file(signed.leaves()).expect("no leaves");
+            fs::remove_file(signed.leaves_path()).expect("no leaves");
         }
-        let proof = event_proof::prove(&log, Position::new(number), &signed.file(), &mut |_| ())
+        let proof = event_proof::prove(&log, Position::new(number), &signed.checkpoint_path(), &mut |_| ())
             .await
             .expect("a proof");
-        let shown =
+        let checked =
             EventProof::parse(&proof.to_text()).expect("a proof").check(Some(&key)).expect("an event");
-        assert!(shown.included && shown.signature == SignatureStatus::Good, "{number}");
-        assert_eq!((shown.event.position.get(), shown.index), (number, number - 1));
+        assert!(checked.included && checked.signature == SignatureStatus::Good, "event {number}");
+        assert_eq!((checked.event.position.get(), checked.index), (number, number - 1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn detects_altered_proofs() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     let key = signed.key.verifying_key();
-    let proof =
-        event_proof::prove(&log, Position::new(9), &signed.file(), &mut |_| ()).await.expect("a proof");
+    let proof = event_proof::prove(&log, Position::new(9), &signed.checkpoint_path(), &mut |_| ())
+        .await
+        .expect("a proof");
     let text = proof.to_text();
     let lines: Vec<&str> = text.lines().collect();
     let mut other = log.read_all(Position::new(8), 1).await.expect("the log").remove(0);
@@ -170,14 +173,14 @@ async fn detects_altered_proofs() {
     ] {
         let mut lines = lines.clone();
         lines[line] = &changed;
-        let shown = EventProof::parse(&(lines.join("\n") + "\n"))
+        let checked = EventProof::parse(&(lines.join("\n") + "\n"))
             .expect("a proof")
             .check(Some(&key))
             .expect("an event");
-        assert!(!shown.included, "line {line}: {changed}");
+        assert!(!checked.included, "line {line}: {changed}");
     }
-    let shown = EventProof::parse(&text.replace("time 20", "time 21")).expect("a proof").check(Some(&key));
-    assert_eq!(shown.expect("an event").signature, SignatureStatus::Wrong);
+    let checked = EventProof::parse(&text.replace("time 20", "time 21")).expect("a proof").check(Some(&key));
+    assert_eq!(checked.expect("an event").signature, SignatureStatus::Wrong);
     for wrong in
         ["", "c2sp.org/tlog-proof@v1\n", &text.replace("index", "place"), &text.replace("\n\n", "\n")]
     {
@@ -192,28 +195,30 @@ fn base64(bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn does_not_prove_missing_or_unsigned_events() {
-    let signed = Signed::new().await;
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
     for number in [0, EVENTS + 1, EVENTS + 100] {
-        let proof = event_proof::prove(&log, Position::new(number), &signed.file(), &mut |_| ()).await;
-        assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{number}: {proof:?}");
+        let proof =
+            event_proof::prove(&log, Position::new(number), &signed.checkpoint_path(), &mut |_| ()).await;
+        assert!(matches!(proof, Err(ProofError::NotProvable(_))), "event {number}: {proof:?}");
     }
-    let altered = signed.altered(|connection| {
+    let altered = signed.altered_copy(|connection| {
         connection.execute("UPDATE events SET data = '{}' WHERE position = 9", []).expect("an alteration");
     });
-    let proof = event_proof::prove(&*altered.log, Position::new(9), &signed.file(), &mut |_| ()).await;
+    let proof =
+        event_proof::prove(&*altered.log, Position::new(9), &signed.checkpoint_path(), &mut |_| ()).await;
     assert!(matches!(proof, Err(ProofError::NotProvable(_))), "{proof:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checks_the_integrity_of_the_log_by_itself() {
-    let signed = Signed::new().await;
+async fn checks_the_integrity_of_the_log_without_a_checkpoint() {
+    let signed = SignedLog::new().await;
     let log = open(signed.folder.path());
-    let found = log_integrity::check(&log, None, &mut |_| ()).await.expect("a report");
-    assert_eq!((found.events, found.streams, found.faults.len()), (EVENTS + 1, 6, 0));
-    let altered = signed.altered(|connection| {
+    let report = log_integrity::check(&log, None, &mut |_| ()).await.expect("a report");
+    assert_eq!((report.events, report.streams, report.faults.len()), (EVENTS + 1, 6, 0));
+    let altered = signed.altered_copy(|connection| {
         connection.execute("UPDATE events SET revision = 7 WHERE position = 9", []).expect("an alteration");
     });
-    let found = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
-    assert_eq!(found.faults[0].position(), Position::new(9));
+    let report = log_integrity::check(&*altered.log, None, &mut |_| ()).await.expect("a report");
+    assert_eq!(report.faults[0].position(), Position::new(9));
 }

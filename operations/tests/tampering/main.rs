@@ -1,4 +1,4 @@
-//! Detection of every kind of alteration of the log, and of altered checkpoints and proofs.
+//! Tests of the detection of every kind of alteration of the log, and of altered checkpoints and proofs.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

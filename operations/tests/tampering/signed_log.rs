@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub const EVENTS: u64 = 60;
 
 /// A log of a few interleaved streams, with a checkpoint.
-pub struct Signed {
+pub struct SignedLog {
     pub folder: TempDir,
     pub key: SigningKey,
     pub checkpoint: Checkpoint,
@@ -59,7 +59,7 @@ pub async fn fill(log: &dyn EventStore, count: u64) {
     }
 }
 
-impl Signed {
+impl SignedLog {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let key = SigningKey::generate(KeyName::default()).expect("a key");
@@ -77,16 +77,16 @@ impl Signed {
         Self { folder, key, checkpoint }
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub fn checkpoint_path(&self) -> PathBuf {
         self.folder.path().join("checkpoint")
     }
 
-    pub fn leaves(&self) -> PathBuf {
-        leaves_file::leaves_path(&self.file())
+    pub fn leaves_path(&self) -> PathBuf {
+        leaves_file::leaves_path(&self.checkpoint_path())
     }
 
-    /// An altered copy of the log.
-    pub fn altered(&self, alter: impl FnOnce(&Connection)) -> Altered {
+    /// Returns a copy of the log that was altered by `alter`.
+    pub fn altered_copy(&self, alter: impl FnOnce(&Connection)) -> AlteredLog {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("events.db");
         fs::copy(self.folder.path().join("events.db"), &path).expect("a copy");
@@ -99,17 +99,17 @@ impl Signed {
             .expect("the indexes are dropped");
         alter(&connection);
         drop(connection);
-        Altered { log: Arc::new(open(folder.path())), _folder: folder }
+        AlteredLog { log: Arc::new(open(folder.path())), _folder: folder }
     }
 
     pub async fn verify(&self, log: &dyn EventStore) -> Verdict {
         let key = self.key.verifying_key();
-        verify::verify(log, &self.file(), Some(&key), &mut |_| ()).await.expect("a verdict")
+        verify::verify(log, &self.checkpoint_path(), Some(&key), &mut |_| ()).await.expect("a verdict")
     }
 }
 
 /// An altered log.
-pub struct Altered {
+pub struct AlteredLog {
     pub log: Arc<SqliteEventStore>,
     _folder: TempDir,
 }

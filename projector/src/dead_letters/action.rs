@@ -8,9 +8,9 @@ use chat_ports::event_store::RecordedEvent;
 /// An operator action on dead letters, as recorded in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterAction {
-    /// Its position in the log. The checkpoint moves here when the action is complete.
+    /// The action's position in the log. The checkpoint moves to this position when the action is complete.
     pub position: Position,
-    /// The time at which it was recorded.
+    /// The time at which the action was recorded.
     pub recorded_at: Timestamp,
     /// The kind of action.
     pub kind: DeadLetterActionKind,
@@ -39,8 +39,8 @@ pub enum DeadLetterActionKind {
 }
 
 impl DeadLetterAction {
-    /// Returns the action that an event records; `None` if it is no action on the dead letters of this projection. Actions
-    /// of a newer program that this one can't decode are ignored.
+    /// Returns the action that an event records; `None` if the event does not record an action on the dead letters of
+    /// this projection. Actions of a newer program are ignored if this program can't decode them.
     pub fn from_event(event: &RecordedEvent, projection: ProjectionName) -> Option<Self> {
         if *event.stream != *operator_action::STREAM {
             return None;

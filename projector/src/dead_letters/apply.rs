@@ -23,20 +23,20 @@ pub struct ActionOutcome {
     pub has_discarded_or_acknowledged: bool,
     /// The first event of the stream that still can't be applied.
     pub first_failure: Option<DeadLetter>,
-    /// Whether all dead letters of the stream up to the first failure were retried. `false` if the limit of chunks came
-    /// first.
+    /// Whether all dead letters of the stream up to the first failure were retried. `false` if the limit of chunks was
+    /// reached before.
     pub is_complete: bool,
 }
 
 impl ActionOutcome {
-    /// The result of an action that finds nothing to change.
+    /// Returns the result of an action that changed nothing.
     fn unchanged() -> Self {
         Self { is_complete: true, ..Self::default() }
     }
 }
 
-/// Folds the events that follow a projection's checkpoint, up to `up_to`, and applies the operator actions on its dead
-/// letters among them, each at its position.
+/// Folds the events after a projection's checkpoint, up to `up_to`. Applies operator actions on the projection's dead
+/// letters when the fold reaches their position.
 pub async fn advance_projection(
     projection: &mut dyn Projection,
     event_store: &dyn EventStore,
@@ -88,7 +88,7 @@ pub async fn apply_action(
         }
         DeadLetterActionKind::Acknowledge { event } => run.acknowledge(*event).await?,
     };
-    // Not logged: stream names, which contain tokens, and payloads, which contain messages.
+    // Stream names are not logged because they contain tokens, and payloads because they contain messages.
     tracing::info!(
         projection = projection.as_str(),
         position = action.position.get(),
@@ -118,7 +118,8 @@ impl ActionRun<'_> {
     ) -> Result<ActionOutcome, ProjectionError> {
         let Some(dead_letter) = self.queue.dead_letter(event).await? else { return self.skip().await };
         let stream = dead_letter.stream;
-        // After a crash in the middle of this action, the dead letter is discarded and the rest is still to be retried.
+        // After a crash during this action, the dead letter is discarded already, and the rest of the stream remains to
+        // be retried.
         if dead_letter.discarded.is_some_and(|discarded| discarded.by == self.action_position) {
             return self.retry_stream(&stream, None).await;
         }
@@ -146,14 +147,14 @@ impl ActionRun<'_> {
         Ok(ActionOutcome { has_discarded_or_acknowledged: true, ..ActionOutcome::unchanged() })
     }
 
-    /// Moves the checkpoint past the action, which does not apply.
+    /// Moves the checkpoint past an action that changes nothing.
     async fn skip(&mut self) -> Result<ActionOutcome, ProjectionError> {
         self.queue.advance_checkpoint(self.log, self.action_position, None).await?;
         Ok(ActionOutcome::unchanged())
     }
 
-    /// Retries the dead letters of a stream chunk by chunk. Each chunk is committed with the checkpoint unchanged, the last
-    /// one with the checkpoint past the action: after a crash in between, the action is applied to the rest.
+    /// Retries the dead letters of a stream chunk by chunk. Only the commit of the last chunk moves the checkpoint past
+    /// the action. So after a crash between two commits, the action is applied again, to the remaining dead letters.
     async fn retry_stream(
         &mut self,
         stream: &str,
@@ -189,8 +190,8 @@ impl ActionRun<'_> {
     }
 }
 
-/// Reads the events of the first of these dead letters from the log. Returns them, and whether there are more dead
-/// letters.
+/// Reads the events of dead letters from the log, in order, until the chunk is full. Returns the dead letters with
+/// their events, and whether dead letters remain.
 async fn read_events(
     event_store: &dyn EventStore,
     stream: &str,
@@ -199,22 +200,22 @@ async fn read_events(
     let Some(first) = dead_letters.first() else { return Ok((Vec::new(), false)) };
     let read = StreamRead::all(stream, ReadStart::Forwards(first.revision), RETRY_CHUNK_EVENTS);
     let events = match event_store.read_stream(read).await {
-        // Treated as missing: the stream stays blocked there, and the projection continues.
+        // A damaged event is treated as missing: its stream stays blocked, and the projection continues.
         Err(EventStoreError::Damaged(_)) => Vec::new(),
         events => events?,
     };
     let mut events = events.into_iter().peekable();
     let count = dead_letters.len();
-    let mut found = Vec::with_capacity(count);
+    let mut chunk = Vec::with_capacity(count);
     for dead_letter in dead_letters {
         while events.next_if(|event| event.revision < dead_letter.revision).is_some() {}
         // A read may return fewer events than there are, to bound its memory: the rest goes into the next chunk.
-        if events.peek().is_none() && !found.is_empty() {
+        if events.peek().is_none() && !chunk.is_empty() {
             break;
         }
         let event = events.next_if(|event| event.position == dead_letter.position);
-        found.push((dead_letter, event));
+        chunk.push((dead_letter, event));
     }
-    let has_more = found.len() < count;
-    Ok((found, has_more))
+    let has_more = chunk.len() < count;
+    Ok((chunk, has_more))
 }

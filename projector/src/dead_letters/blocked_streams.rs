@@ -10,7 +10,7 @@ use super::reason::DeadLetterReason;
 use super::retry::RetryOutcome;
 use crate::decoded_batch::DecodedBatch;
 
-/// The streams that dead letters block, with the numbers of dead letters and of discarded events in all.
+/// The streams that dead letters block, with the total numbers of dead letters and of discarded events.
 #[derive(Clone, Debug, Default)]
 pub struct BlockedStreams {
     /// Shared with folds on blocking threads.
@@ -19,7 +19,7 @@ pub struct BlockedStreams {
 }
 
 impl BlockedStreams {
-    /// Creates it from the stored streams and counts.
+    /// Creates the value from the stored streams and counts.
     pub fn load(streams: impl IntoIterator<Item = String>, counts: DeadLetterCounts) -> Self {
         Self { streams: Arc::new(streams.into_iter().map(Arc::from).collect()), counts }
     }
@@ -68,7 +68,7 @@ impl BlockedStreams {
     }
 }
 
-/// Logs a warning for the first new dead letter of each stream, once they are committed.
+/// Logs a warning for the first new dead letter of each stream. Called after the dead letters are committed.
 pub(crate) fn log_dead_letters(projection: ProjectionName, dead_letters: &[DeadLetter]) {
     for dead_letter in dead_letters
         .iter()

@@ -25,12 +25,12 @@ pub trait DeadLetterQueue: Send {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ProjectionError>;
 
-    /// Folds the events of dead letters, updates these, and moves the checkpoint once the action is complete, all in one
-    /// commit.
+    /// Folds the events of dead letters, updates the dead letters, and moves the checkpoint if the action is complete,
+    /// all in one commit.
     async fn retry(&mut self, batch: RetryBatch) -> Result<RetryOutcome, ProjectionError>;
 
-    /// Moves the checkpoint to `to`, past an action that folds nothing, and stores the acknowledged dead letter, if any, in
-    /// the same commit.
+    /// Moves the checkpoint to `to`, past an action that folds nothing, and stores the acknowledged dead letter, if
+    /// any, in the same commit.
     async fn advance_checkpoint(
         &mut self,
         log: LogId,

@@ -38,7 +38,7 @@ pub struct PendingRetry {
 /// The result of a retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryOutcome {
-    /// The checkpoint after the retry: past the action if that is complete, else unchanged.
+    /// The checkpoint after the retry: past the action if the action is complete, otherwise unchanged.
     pub checkpoint_position: Position,
     /// Whether the action is complete.
     pub is_action_complete: bool,
@@ -64,7 +64,7 @@ impl RetryBatch {
         for (dead_letter, event) in self.events {
             events.push(match event {
                 Some(event) => BatchEvent::decode(event, 0),
-                None => missing_event(&dead_letter),
+                None => placeholder_event(&dead_letter),
             });
             dead_letters.push(dead_letter);
         }
@@ -127,8 +127,8 @@ impl PendingRetry {
     }
 }
 
-/// Stands in for an event that is no longer in the log.
-fn missing_event(dead_letter: &DeadLetter) -> BatchEvent {
+/// Returns a placeholder for an event that is no longer in the log.
+fn placeholder_event(dead_letter: &DeadLetter) -> BatchEvent {
     BatchEvent {
         position: dead_letter.position,
         stream: 0,

@@ -26,9 +26,9 @@ pub(crate) async fn publish_heartbeats(
             changed = status.changed() => if changed.is_err() { break },
             () = sleep_until(due) => {}
         }
-        let now = status.borrow_and_update().clone();
-        let Some(role) = role(now.state) else { continue };
-        let is_unchanged = published == Some((role, now.state));
+        let current = status.borrow_and_update().clone();
+        let Some(role) = role_in_state(current.state) else { continue };
+        let is_unchanged = published == Some((role, current.state));
         if is_unchanged && Instant::now() < due {
             continue;
         }
@@ -38,19 +38,19 @@ pub(crate) async fn publish_heartbeats(
             let _ = timeout(PUBLISH_TIMEOUT, store.remove(previous_role)).await;
         }
         let millis = rate_window_start.elapsed().as_millis().max(1);
-        let rate = u128::from(now.events_processed - rate_window_events) * 1_000 / millis;
+        let rate = u128::from(current.events_processed - rate_window_events) * 1_000 / millis;
         if is_unchanged || published.is_none() {
-            (rate_window_start, rate_window_events) = (Instant::now(), now.events_processed);
+            (rate_window_start, rate_window_events) = (Instant::now(), current.events_processed);
         }
         let heartbeat = Heartbeat {
             at: clock::now(),
-            state: now.state.as_str().to_owned(),
-            position: now.position,
+            state: current.state.as_str().to_owned(),
+            position: current.position,
             events_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
-            last_error: now.last_error,
+            last_error: current.last_error,
         };
         let _ = timeout(PUBLISH_TIMEOUT, store.publish(role, heartbeat)).await;
-        published = Some((role, now.state));
+        published = Some((role, current.state));
         due = Instant::now() + HEARTBEAT_INTERVAL;
     }
     if let Some((role, _)) = published {
@@ -58,8 +58,8 @@ pub(crate) async fn publish_heartbeats(
     }
 }
 
-/// Returns the role of a projector in this state; `None` while it is not known.
-fn role(state: ProjectorState) -> Option<ProjectorRole> {
+/// Returns the role of a projector in this state; `None` before the projector has a role, and after it has stopped.
+fn role_in_state(state: ProjectorState) -> Option<ProjectorRole> {
     match state {
         ProjectorState::Starting | ProjectorState::Stopped => None,
         ProjectorState::StandingBy => Some(ProjectorRole::Standby),

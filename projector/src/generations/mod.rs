@@ -1,11 +1,12 @@
 //! Generations: the built versions of each projection, their locations, their projectors, and the switch-over of
 //! queries.
 //!
-//! A rebuild builds a new generation beside the live one, from which queries are answered; a promotion makes the new
-//! one live. [`Generations`] folds these operator actions from the log, and [`ProjectionLocations`] knows where each
-//! generation is stored. In a serving process, two parts follow the live generation, independently of each other and of
-//! other processes: [`ProjectorSupervisor`] runs its projectors, and [`QuerySwitchOver`] moves queries to it.
-//! [`BoundedLog`] holds a build at a position for a comparison, and heartbeats show which projectors run.
+//! Queries are answered from the live generation. A rebuild builds a new generation beside it, and a promotion makes
+//! the new generation live. [`Generations`] folds these operator actions from the log, and [`ProjectionLocations`] has
+//! the location of each generation. In a serving process, two parts follow the live generation, independently of each
+//! other and of other processes: [`ProjectorSupervisor`] runs the projectors of the live generation, and
+//! [`QuerySwitchOver`] moves queries to it. [`BoundedLog`] pauses a build at a position for a comparison, and
+//! heartbeats show which projectors run.
 
 mod bounded_log;
 pub(crate) mod heartbeats;

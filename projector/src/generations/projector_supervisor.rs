@@ -15,7 +15,7 @@ use super::registry::Generations;
 use crate::projector::{ProjectorHandle, RecoveryPolicy, spawn_projector};
 use crate::status::{ProjectorState, ProjectorStatus};
 
-/// The interval at which superseded projectors are checked for having lingered long enough.
+/// The interval at which the supervisor checks whether the linger time of superseded projectors has passed.
 const SUPERSEDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 type StatusMap = Arc<Mutex<HashMap<ProjectionGeneration, watch::Receiver<ProjectorStatus>>>>;
@@ -31,18 +31,18 @@ pub struct SupervisorContext {
     pub generations: watch::Receiver<Generations>,
     /// Becomes true when the projectors are to stop.
     pub shutdown: watch::Receiver<bool>,
-    /// How long the projector of a superseded generation runs on: longer than a query may wait for one of its
-    /// positions, and longer than other processes take to switch over, which may have to build a search index of their
-    /// own first.
+    /// The time for which the projector of a superseded generation continues. It must be longer than a query may wait
+    /// for a position of this generation, and longer than other processes need to switch over. Other processes may have
+    /// to build their own search index first.
     pub linger: Duration,
 }
 
 /// Supervises the projectors of this process.
 ///
-/// For each projection, it runs the projector of the live generation. After a promotion, the projector of the
-/// generation before runs on for a while, because queries and other processes may still use that one. Where the live
-/// generation is missing or behind, as after a promotion while this machine was off, the one before it is projected
-/// too, until the live one has caught up.
+/// For each projection, the supervisor runs the projector of the live generation. After a promotion, the projector of
+/// the previous generation continues for a while, because queries and other processes may still use this generation. If
+/// the live generation is missing or behind, for example after a promotion while this machine was off, the projector of
+/// the previous generation also runs until the live generation has caught up.
 pub struct ProjectorSupervisor {
     context: SupervisorContext,
     statuses: StatusMap,
@@ -78,12 +78,12 @@ impl ProjectorSupervisor {
         self.supervised.push(SupervisedProjection { projection, status, join });
     }
 
-    /// The statuses of the projectors of the generations in use.
+    /// Returns the statuses of the projectors of the generations in use.
     pub fn statuses_in_use(&self) -> Vec<watch::Receiver<ProjectorStatus>> {
         self.supervised.iter().map(|supervised| supervised.status.clone()).collect()
     }
 
-    /// The statuses of the projectors, including those that start later.
+    /// Returns the statuses of the projectors, including projectors that start later.
     pub fn projector_statuses(&self) -> ProjectorStatuses {
         let projections = self.supervised.iter().map(|supervised| supervised.projection).collect();
         ProjectorStatuses { projections, statuses: Arc::clone(&self.statuses) }
@@ -92,7 +92,7 @@ impl ProjectorSupervisor {
     /// Waits until all projectors have stopped.
     pub async fn wait_until_stopped(self) {
         for supervised in self.supervised {
-            // A projector that panicked has nothing left to finish. Its panic is in the log.
+            // A panic of a projector was already reported, and leaves nothing to wait for.
             let _ = supervised.join.await;
         }
     }
@@ -106,12 +106,12 @@ pub struct ProjectorStatuses {
 }
 
 impl ProjectorStatuses {
-    /// Whether this process runs projectors of the projection.
+    /// Returns whether this process runs projectors of the projection.
     pub fn supervises(&self, projection: ProjectionName) -> bool {
         self.projections.contains(&projection)
     }
 
-    /// The status of the projector of a generation, once there is one.
+    /// Returns the status of the projector of a generation; `None` if it has not started.
     pub fn status(&self, id: ProjectionGeneration) -> Option<watch::Receiver<ProjectorStatus>> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
@@ -168,7 +168,7 @@ impl ProjectionSupervisor {
         }
     }
 
-    /// Starts the projector of the generation that queries start with, which may be the one before the live one.
+    /// Starts the projector of the generation that queries use first. This may be the generation before the live one.
     async fn start_generation_in_use(&mut self, in_use: &mut Generation) {
         let history = self.context.generations.borrow().for_projection(self.projection).clone();
         let chosen = self.context.locations.initial_generation(self.projection, &history).await;
@@ -184,12 +184,12 @@ impl ProjectionSupervisor {
             return;
         }
         let id = ProjectionGeneration { projection: self.projection, generation };
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stop_receiver) = watch::channel(false);
         let handle = spawn_projector(
             self.context.locations.store(id),
             Arc::clone(&self.context.event_store),
             RecoveryPolicy::Rebuild,
-            stopped,
+            stop_receiver,
         );
         handle.set_publishes_gauges(self.running.is_empty());
         let status = handle.status.clone();
@@ -197,7 +197,8 @@ impl ProjectionSupervisor {
         self.running.insert(generation, RunningProjector { handle, stop, superseded_at: None });
     }
 
-    /// Whether a generation is not behind any other that a projector still advances, here or in another process.
+    /// Returns whether a generation has reached the positions of all generations that have a projector in this process.
+    /// The generation itself may be advanced by a projector of another process.
     async fn has_caught_up(&self, generation: Generation) -> bool {
         let Some(running) = self.running.get(&generation) else { return false };
         let status = running.handle.status.borrow().clone();
@@ -213,7 +214,7 @@ impl ProjectionSupervisor {
         position.is_some() && position >= furthest
     }
 
-    /// Stops the projectors of superseded generations once they have lingered.
+    /// Stops the projectors of superseded generations after their linger time.
     async fn stop_superseded(&mut self, in_use: Generation) {
         let live = self.context.generations.borrow().for_projection(self.projection).live;
         if in_use != live {

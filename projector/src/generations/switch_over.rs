@@ -18,20 +18,20 @@ use crate::status::ProjectorStatus;
 /// The interval at which the positions of new generations are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long the new generations may take to reach the position of the old ones. If they take longer, they are being
-/// built or have stopped, and the positions are compared anew.
+/// The time within which the new generations must reach the positions of the old ones. If they take longer, they are
+/// being built or their projectors have stopped, and a later attempt reads the old positions again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pause before the next attempt to switch over.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The query side of a process: it answers queries, from the readers that a switch-over gives it.
+/// The query side of a process. It answers queries from the readers of the last switch-over.
 pub trait QuerySide: Send + Sync + 'static {
-    /// Returns the newest positions that queries were answered from.
+    /// Returns the newest positions from which queries were answered.
     fn answered_positions(&self) -> PositionSet;
 
-    /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task, and not
-    /// before `reached` is at or past [`answered_positions`](Self::answered_positions).
+    /// Answers later queries from `readers`, which have reached the positions `reached`. Called from one task.
+    /// `reached` is never behind [`answered_positions`](Self::answered_positions).
     fn switch_over(&self, readers: &ActiveReaders, reached: PositionSet);
 }
 
@@ -61,8 +61,8 @@ pub struct ActiveReaders {
 
 /// Switches queries to the generations that operators have promoted.
 ///
-/// The switch-over waits until the new generations have reached every position that the old ones have answered. It does
-/// not wait for other processes: each follows the log.
+/// The switch-over waits until the new generations have reached all positions from which queries were answered. It does
+/// not wait for other processes, because each process follows the log.
 pub struct QuerySwitchOver {
     locations: ProjectionLocations,
     generations: watch::Receiver<Generations>,
@@ -71,16 +71,17 @@ pub struct QuerySwitchOver {
 }
 
 impl QuerySwitchOver {
-    /// Opens the live generations or, where one is not available yet, the one before it.
+    /// Opens the live generation of each projection, or the previous one if the live one is not available yet.
     pub async fn open(
         locations: ProjectionLocations,
         generations: watch::Receiver<Generations>,
         projector_statuses: ProjectorStatuses,
     ) -> Self {
-        let known = generations.borrow().clone();
-        // Chosen for each projection separately: an old generation without a projector may be days behind.
+        let recorded = generations.borrow().clone();
+        // The generation is selected for each projection separately, because an old generation without a projector may
+        // be days behind.
         let initial = async |projection| {
-            locations.initial_generation(projection, known.for_projection(projection)).await
+            locations.initial_generation(projection, recorded.for_projection(projection)).await
         };
         let generation_set = GenerationSet {
             read_model: initial(ProjectionName::ReadModel).await,
@@ -90,7 +91,7 @@ impl QuerySwitchOver {
         Self { locations, generations, projector_statuses, active: watch::Sender::new(readers) }
     }
 
-    /// Returns the readers that queries use, now and later.
+    /// Returns a channel with the readers that queries use.
     pub fn active(&self) -> watch::Receiver<ActiveReaders> {
         self.active.subscribe()
     }
@@ -98,35 +99,35 @@ impl QuerySwitchOver {
     /// Switches queries over after each promotion and rollback, until the sender of the generations is dropped.
     pub async fn run(mut self, query_side: impl QuerySide) {
         loop {
-            let wanted = self.generations.borrow_and_update().live();
-            let now = self.active.borrow().clone();
-            if wanted == now.generations {
+            let promoted = self.generations.borrow_and_update().live();
+            let current = self.active.borrow().clone();
+            if promoted == current.generations {
                 if self.generations.changed().await.is_err() {
                     return;
                 }
                 continue;
             }
-            let next = open_readers(&self.locations, &self.projector_statuses, wanted, Some(&now));
-            let Some(reached) = self.wait_until_caught_up(&query_side, &now, &next).await else {
+            let next = open_readers(&self.locations, &self.projector_statuses, promoted, Some(&current));
+            let Some(reached) = self.wait_until_caught_up(&query_side, &current, &next).await else {
                 sleep(RETRY_INTERVAL).await;
                 continue;
             };
             query_side.switch_over(&next, reached);
             self.active.send_replace(next);
             tracing::info!(
-                read_model = wanted.read_model.0,
-                search_index = wanted.search_index.0,
+                read_model = promoted.read_model.0,
+                search_index = promoted.search_index.0,
                 "queries are answered from these generations now"
             );
         }
     }
 
-    /// Waits until the next generations have reached every position that was answered from the ones in use. `None` if
-    /// they do not within the timeout, or if their projectors have not started.
+    /// Waits until the next generations have reached all positions from which queries were answered. Returns `None` if
+    /// they do not reach these positions within the timeout, or if their projectors have not started.
     async fn wait_until_caught_up(
         &self,
         query_side: &impl QuerySide,
-        now: &ActiveReaders,
+        current: &ActiveReaders,
         next: &ActiveReaders,
     ) -> Option<PositionSet> {
         for (projection, status) in [
@@ -139,8 +140,8 @@ impl QuerySwitchOver {
         }
         let answered = query_side.answered_positions();
         // An unreadable old generation does not block the switch-over.
-        let rows = now.read_model.position().await.unwrap_or_default().max(answered.read_model);
-        let documents = search_position(&now.search).await.unwrap_or_default().max(answered.search_index);
+        let rows = current.read_model.position().await.unwrap_or_default().max(answered.read_model);
+        let documents = search_position(&current.search).await.unwrap_or_default().max(answered.search_index);
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
             let reached = PositionSet {
@@ -158,15 +159,15 @@ impl QuerySwitchOver {
     }
 }
 
-/// Opens the readers of a set of generations. A reader that is in use already is kept.
+/// Opens the readers of a set of generations. Reuses the current reader of a generation that is already in use.
 fn open_readers(
     locations: &ProjectionLocations,
     projector_statuses: &ProjectorStatuses,
     generations: GenerationSet,
-    now: Option<&ActiveReaders>,
+    current: Option<&ActiveReaders>,
 ) -> ActiveReaders {
-    let same_rows = now.filter(|now| now.generations.read_model == generations.read_model);
-    let same_index = now.filter(|now| now.generations.search_index == generations.search_index);
+    let same_rows = current.filter(|current| current.generations.read_model == generations.read_model);
+    let same_index = current.filter(|current| current.generations.search_index == generations.search_index);
     let status = |projection| {
         let generation = generations.for_projection(projection);
         projector_statuses.status(ProjectionGeneration { projection, generation })
@@ -175,11 +176,11 @@ fn open_readers(
         generations,
         read_model: same_rows.map_or_else(
             || locations.read_model(generations.read_model).reader(),
-            |now| Arc::clone(&now.read_model),
+            |current| Arc::clone(&current.read_model),
         ),
         search: same_index.map_or_else(
             || Arc::new(SearchIndexReader::new(locations.search_index(generations.search_index))),
-            |now| Arc::clone(&now.search),
+            |current| Arc::clone(&current.search),
         ),
         read_model_status: status(ProjectionName::ReadModel),
         search_status: status(ProjectionName::SearchIndex),

@@ -1,10 +1,11 @@
-//! Running work that takes long or blocks away from the runtime's worker threads.
+//! Runs long or blocking work outside the worker threads of the runtime.
 
 use tokio::task::spawn_blocking;
 
 use super::error::ProjectionError;
 
-/// Batches of more events run on a blocking thread, so that they do not delay the requests that share the runtime.
+/// The maximal number of events of a batch that is folded inline. Larger batches are folded on a blocking thread, so
+/// that they do not delay the requests that share the runtime.
 const MAX_INLINE_EVENTS: usize = 256;
 
 /// Runs work on a blocking thread.

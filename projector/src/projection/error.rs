@@ -20,7 +20,7 @@ pub enum ProjectionError {
     /// Another writer moved the checkpoint. The projection has to be opened again.
     #[error("another projector moved its checkpoint")]
     CheckpointMoved,
-    /// It was not folded from the log that it is to follow.
+    /// The projection was not folded from this log.
     #[error("the projection does not belong to the log: {0}")]
     LogMismatch(#[from] LogMismatch),
     /// The log could not be read while dead letters were retried. Worth a retry.
@@ -54,7 +54,7 @@ impl From<SearchError> for ProjectionError {
     }
 }
 
-/// A task that panicked or was aborted says nothing about the stored data.
+/// A panic or abort of a task is not evidence of damage, so the projection counts as unavailable.
 impl From<JoinError> for ProjectionError {
     fn from(error: JoinError) -> Self {
         Self::Unavailable(Box::new(error))

@@ -16,8 +16,8 @@ pub use store::ProjectionStore;
 
 /// A projection, open for writing.
 ///
-/// The same log gives the same content, whatever the batches. After an error the projection must be dropped and opened
-/// again.
+/// The same log gives the same content, independent of the batches. After an error, the projection must be dropped and
+/// opened again.
 #[async_trait]
 pub trait Projection: Send + 'static {
     /// Returns the log and the position up to which it is folded.
@@ -32,18 +32,18 @@ pub trait Projection: Send + 'static {
     /// Returns the dead letters, on which operator actions are applied.
     fn dead_letter_queue(&mut self) -> &mut dyn DeadLetterQueue;
 
-    /// Checks that the stored checkpoint is still the one in memory. A remote engine may have lost its last commits,
-    /// and while no event arrives, nothing else would detect that.
+    /// Checks that the stored checkpoint is equal to the one in memory. A remote engine may lose its last commits, and
+    /// without new events only this check detects the loss.
     async fn verify_checkpoint(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    /// Replaces the log id of the checkpoint: the log continues as a new incarnation, which has all events that are
-    /// folded in.
+    /// Replaces the log id of the checkpoint by the id of a new incarnation of the log. The new incarnation has all
+    /// events that are folded.
     async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError>;
 
     /// Folds the events that follow the checkpoint, and moves the checkpoint to `up_to`, in one commit. A long batch
-    /// may be committed in chunks, of which each moves the checkpoint to its end.
+    /// may be committed in chunks. Each commit moves the checkpoint to the end of its chunk.
     ///
     /// Ignores operator actions: callers that read the log use
     /// [`advance_projection`](crate::dead_letters::advance_projection), which applies them.
@@ -55,15 +55,15 @@ pub trait Projection: Send + 'static {
     ) -> Result<(), ProjectionError>;
 }
 
-/// Checks that a projection was folded from this log or from an earlier incarnation of it, and adopts the log's current
-/// id in the latter case. Returns the log's id.
+/// Checks that a projection was folded from this log or from an earlier incarnation of the log. In the latter case, the
+/// projection adopts the current id of the log. Returns this id.
 pub async fn ensure_log_matches(
     projection: &mut dyn Projection,
     event_store: &dyn EventStore,
 ) -> Result<LogId, ProjectionError> {
     let ProjectionCheckpoint { log: folded, position } = projection.checkpoint();
     let lineage = event_store.lineage().await?;
-    // Read after the checkpoint: the log may have grown.
+    // The head is read after the checkpoint. Otherwise it could be behind the checkpoint if the log has grown.
     let head = event_store.head().await?;
     let log = lineage.current();
     let Some(folded) = folded else { return Ok(log) };
@@ -72,7 +72,7 @@ pub async fn ensure_log_matches(
         projection.adopt_log(log).await?;
         tracing::info!(
             position = position.get(),
-            "the projection goes on with the new incarnation of the log"
+            "the projection continues with the new incarnation of the log"
         );
     }
     Ok(log)

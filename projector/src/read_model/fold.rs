@@ -14,7 +14,7 @@ use chat_ports::read_model::{
 use crate::dead_letters::reason::DeadLetterReason;
 use crate::decoded_batch::{BatchEvent, BatchFold, BatchStream, DecodedBatch, DecodedEvent, SkippedEvent};
 
-/// The stored rows that a batch concerns.
+/// The stored rows that the fold of a batch needs.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedRows {
     /// The apps.
@@ -32,13 +32,13 @@ pub struct RowsToLoad {
     pub apps: Vec<AppToken>,
     /// Chats.
     pub chats: Vec<ChatKey>,
-    /// Messages that are edited or deleted, including those that the batch itself creates: [`StoredChat::last_message`]
-    /// of the chat's row tells which of them are stored.
+    /// Messages that are edited or deleted, including messages that the batch itself creates. A message is stored if
+    /// its number is not above [`StoredChat::last_message`] of the chat's row.
     pub messages: HashSet<(ChatKey, MessageNumber)>,
 }
 
 impl RowsToLoad {
-    /// Returns the keys for a batch, without those of blocked streams.
+    /// Returns the keys for a batch, without keys of blocked streams.
     pub fn for_batch(batch: &DecodedBatch) -> Self {
         let mut keys = Self { messages: modified_messages(batch), ..Self::default() };
         for stream in batch.streams.iter().filter(|stream| !stream.is_blocked) {
@@ -52,7 +52,7 @@ impl RowsToLoad {
     }
 }
 
-/// Returns the messages that a batch edits or deletes, without those of blocked streams.
+/// Returns the messages that a batch edits or deletes, without messages of blocked streams.
 fn modified_messages(batch: &DecodedBatch) -> HashSet<(ChatKey, MessageNumber)> {
     let key = |event: &BatchEvent| {
         let message = event.modified_message()?;
@@ -77,7 +77,7 @@ pub struct FoldOutput {
     pub chats: Vec<StoredChat>,
 }
 
-/// Folds a batch. `rows` are those of [`RowsToLoad::for_batch`] that exist.
+/// Folds a batch. `rows` are the existing rows among [`RowsToLoad::for_batch`].
 pub fn fold(batch: DecodedBatch, rows: LoadedRows, now: Timestamp) -> FoldOutput {
     let (log, from, to) = (batch.log, batch.from, batch.to);
     let mut fold = FoldState::new(rows, modified_messages(&batch));
@@ -115,7 +115,7 @@ enum TrackedMessage {
 /// A message that was deleted in this batch.
 struct DeletedMessage {
     id: Position,
-    /// Including the deletion.
+    /// The version after the deletion.
     version: Version,
     created_at: Timestamp,
     is_stored: bool,
@@ -127,7 +127,7 @@ struct FoldState {
     /// The [modified messages](Self::modified_messages) that exist.
     messages: HashMap<(Position, MessageNumber), TrackedMessage>,
     modified_messages: HashSet<(ChatKey, MessageNumber)>,
-    /// `None` once deleted.
+    /// The messages that the batch creates; `None` for a message that the batch deletes again.
     created: Vec<Option<NewMessage>>,
     tombstones: Vec<Tombstone>,
 }
@@ -325,7 +325,7 @@ impl FoldState {
         }
         changes.new_messages = self.created.into_iter().flatten().collect();
         changes.deleted_messages = self.tombstones;
-        // Maps have no order: rows are written in the order of the log.
+        // Maps have no order, but rows must be written in the order of the log.
         changes.new_apps.sort_unstable_by_key(|app| app.created_position);
         changes.changed_apps.sort_unstable_by_key(|app| app.created_position);
         changes.new_chats.sort_unstable_by_key(|chat| chat.id);
@@ -338,27 +338,27 @@ impl FoldState {
 const CHAT_CREATED: &str = "ChatCreated";
 const MESSAGE_CREATED: &str = "MessageCreated";
 
-/// Returns the last number that is used after a discarded event; `None` if the event uses none. A creation uses its own
-/// number if that can be decoded and is possible in its stream, else the next one. A number that was used before is not
-/// used twice.
+/// Returns the last used number after a discarded event; `None` if the event uses no number. A creation uses its
+/// own number if this can be decoded and is possible in its stream, otherwise the next number. A creation whose
+/// own number was used before uses no number.
 fn last_number_after_skip(event: &SkippedEvent, creation: &str, last: Option<u64>) -> Option<u64> {
     if event.event_type != creation {
         return None;
     }
     let last = last.unwrap_or(0);
-    let own = match &event.event {
+    let own_number = match &event.event {
         Some(Event::ChatCreated(created)) => Some(created.chat_number.get()),
         Some(Event::MessageCreated(created)) => Some(created.message_number.get()),
         _ => None,
     };
-    match own.filter(|own| *own <= event.revision.get() + 1) {
-        Some(own) => (own > last).then_some(own),
+    match own_number.filter(|own_number| *own_number <= event.revision.get() + 1) {
+        Some(own_number) => (own_number > last).then_some(own_number),
         None => Some(last + 1),
     }
 }
 
-/// Whether a row at `version` contains the event already. The version is the number of the stream's events, so it
-/// equals the revision of the next event.
+/// Returns whether a row at `version` already contains the event. The version is the number of the stream's events, so
+/// it is equal to the revision of the next event.
 fn is_applied(event: &DecodedEvent, version: Version) -> Result<bool, DeadLetterReason> {
     let (found, expected) = (event.revision.get(), version.get());
     if found > expected {

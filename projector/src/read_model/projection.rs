@@ -106,15 +106,15 @@ impl ReadModelProjection {
         Ok(())
     }
 
-    /// Loads the existing rows among `wanted`. Rows that are not cached are read after the pending chunk is stored.
+    /// Loads the existing rows with these keys. Rows that are not cached are read after the pending chunk is stored.
     async fn load_rows(
         &mut self,
-        wanted: RowsToLoad,
+        keys: RowsToLoad,
         pending: &mut Option<PendingCommit>,
     ) -> Result<LoadedRows, ProjectionError> {
         let mut rows = LoadedRows::default();
         let mut uncached = Vec::new();
-        for token in wanted.apps {
+        for token in keys.apps {
             match self.apps.get(&token) {
                 Some(app) => drop(rows.apps.insert(token, app.clone())),
                 None => uncached.push(token),
@@ -126,7 +126,7 @@ impl ReadModelProjection {
             rows.apps.extend(apps.into_iter().map(|app| (app.token, app)));
         }
         let mut uncached = Vec::new();
-        for key in wanted.chats {
+        for key in keys.chats {
             match self.chats.get(&key) {
                 Some(chat) => drop(rows.chats.insert(key, chat.clone())),
                 None => uncached.push(key),
@@ -137,7 +137,7 @@ impl ReadModelProjection {
             let chats = self.writer.chats(uncached).await?;
             rows.chats.extend(chats.into_iter().map(|chat| (chat.key(), chat)));
         }
-        let stored: Vec<_> = wanted
+        let stored: Vec<_> = keys
             .messages
             .into_iter()
             .filter_map(|(key, number)| {
@@ -211,7 +211,7 @@ impl Projection for ReadModelProjection {
                 _ => up_to,
             };
             let folded = self.fold_chunk(BatchRange { log, from, to }, chunk, &mut pending).await;
-            // Also after an error, so that the checkpoint includes the stored chunk.
+            // The wait is necessary also after an error, so that the checkpoint includes the stored chunk.
             self.wait_for_commit(&mut pending).await?;
             let changes = folded?;
             let dead_letters = changes.new_dead_letters.clone();

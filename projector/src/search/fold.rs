@@ -1,7 +1,7 @@
 //! The search index's fold: stored documents and a batch of events give the changed documents.
 //!
-//! The index contains messages only. It can't check that a chat exists, or that no message number is left out; the read
-//! model records such events as dead letters.
+//! The index contains messages only, so the fold can't detect events of a missing chat or gaps in the message numbers.
+//! The read model records such events as dead letters.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,11 +12,12 @@ use chat_ports::search_index::{Document, IndexChanges, MessageKey};
 use crate::dead_letters::reason::DeadLetterReason;
 use crate::decoded_batch::{BatchFold, DecodedBatch, DecodedEvent, SkippedEvent};
 
-/// Returns the documents that have to be loaded before a batch can be folded: those of messages that the batch edits or
-/// deletes, unless it creates them first.
+/// Returns the keys of the documents that have to be loaded before a batch can be folded: of the messages that the
+/// batch edits or deletes, without messages that it creates first.
 pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     let mut keys = HashSet::new();
-    // Backwards, so that a creation removes the keys of later edits. In most batches there are none to remove.
+    // The events are read backwards, so that a creation removes the keys of later edits. Most batches have no such
+    // edits.
     for event in batch.events.iter().rev() {
         let stream = &batch.streams[event.stream];
         let (Ok(StreamId::Chat(app, chat)), false) = (&stream.id, stream.is_blocked) else { continue };
@@ -30,7 +31,7 @@ pub fn documents_to_load(batch: &DecodedBatch) -> HashSet<MessageKey> {
     keys
 }
 
-/// Folds a batch. `documents` are those of [`documents_to_load`] that exist.
+/// Folds a batch. `documents` are the existing documents among [`documents_to_load`].
 pub fn fold(
     batch: DecodedBatch,
     documents: impl IntoIterator<Item = Document>,
@@ -50,13 +51,13 @@ pub fn fold(
             (None, _) => delete.push(key),
         }
     }
-    // Maps have no order: documents are written in the order of the log.
+    // Maps have no order, but documents must be written in the order of the log.
     add.sort_unstable_by_key(|document| document.created_position);
     upsert.sort_unstable_by_key(|document| document.created_position);
     IndexChanges { add, upsert, delete, new_dead_letters, ..IndexChanges::empty(log, from, to) }
 }
 
-/// A document during a fold; `None` once deleted.
+/// A document during a fold; `None` after its deletion.
 struct TrackedDocument {
     document: Option<Document>,
     change: DocumentChange,
@@ -92,7 +93,7 @@ impl BatchFold for FoldState {
     }
 
     fn apply(&mut self, stream: StreamId, event: DecodedEvent) -> Result<(), DeadLetterReason> {
-        // Not reached: streams of apps are not selected.
+        // Never reached, because streams of apps are not selected.
         let StreamId::Chat(app, chat) = stream else { return Ok(()) };
         let key = |message| MessageKey { app, chat, message };
         match event.event {
@@ -151,6 +152,6 @@ impl BatchFold for FoldState {
     }
 
     fn skip(&mut self, _: StreamId, _: &SkippedEvent) {
-        // The index keeps no counts of events or numbers.
+        // The index has no counts of events or numbers that a discarded event would change.
     }
 }

@@ -1,4 +1,4 @@
-//! Independence of batches: the same log gives the same content, whatever the batches and restarts.
+//! Tests that the content of a projection depends only on the log, not on batches and restarts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::deadline::within;
 use crate::log_builder::*;
 use crate::reference;
 
-/// The next event, which is left out if it is not valid.
+/// An event to append. It is omitted if it is not valid at this point of the log.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     CreateApp,
@@ -49,10 +49,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..120)
 }
 
-/// Builds the log of the valid steps.
+/// Builds a log from the valid steps.
 fn build_log(steps: &[Step]) -> LogBuilder {
     let mut builder = LogBuilder::default();
-    // Per app its chats, per chat its messages, `false` once deleted.
+    // The messages of each chat of each app: `true` for a present message, `false` for a deleted one.
     let mut apps: Vec<Vec<Vec<bool>>> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let text = format!("text {index}");
@@ -76,14 +76,14 @@ fn build_log(steps: &[Step]) -> LogBuilder {
                 builder.append(chat(a, c), created(messages.len() as u64, &text));
             }
             Step::EditMessage(a, c, m) => {
-                let present = messages(&mut apps, a, c).and_then(|all| all.get(m - 1).copied());
+                let present = messages(&mut apps, a, c).and_then(|messages| messages.get(m - 1).copied());
                 if present == Some(true) {
                     builder.append(chat(a, c), edited(m as u64, &text));
                 }
             }
             Step::DeleteMessage(a, c, m) => {
-                let there = messages(&mut apps, a, c).and_then(|all| all.get_mut(m - 1));
-                if let Some(present @ true) = there {
+                let message = messages(&mut apps, a, c).and_then(|messages| messages.get_mut(m - 1));
+                if let Some(present @ true) = message {
                     *present = false;
                     builder.append(chat(a, c), deleted(m as u64));
                 }
@@ -98,18 +98,18 @@ fn messages(apps: &mut [Vec<Vec<bool>>], app: u8, chat: u64) -> Option<&mut Vec<
     apps.get_mut(usize::from(app))?.get_mut(usize::try_from(chat).unwrap() - 1)
 }
 
-/// The search index's documents and the positions of its dead letters after a log, cut into batches.
-fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
+/// Folds a log into a search index, in batches. Returns the documents, and the positions of the dead letters.
+fn fold_search_index(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Document>, Vec<u64>) {
     let mut documents: HashMap<MessageKey, Document> = HashMap::new();
-    let (mut parked, mut positions) = (BlockedStreams::default(), Vec::new());
+    let (mut blocked_streams, mut positions) = (BlockedStreams::default(), Vec::new());
     let (mut rest, mut cuts) = (events, cuts.iter().cycle());
     while !rest.is_empty() {
         let size = cuts.next().map_or(rest.len(), |(size, _)| *size).min(rest.len());
-        let (batch, left) = rest.split_at(size);
-        rest = left;
+        let (batch, remaining) = rest.split_at(size);
+        rest = remaining;
         let mut decoded =
             DecodedBatch::decode(LOG, Position::START, batch[size - 1].position, batch.to_vec());
-        parked.mark(&mut decoded);
+        blocked_streams.mark(&mut decoded);
         let stored = documents_to_load(&decoded)
             .iter()
             .filter_map(|key| documents.get(key).cloned())
@@ -121,7 +121,7 @@ fn search(events: &[RecordedEvent], cuts: &[Cut]) -> (HashMap<MessageKey, Docume
         let stored = changes.add.into_iter().chain(changes.upsert);
         documents.extend(stored.map(|document| (document.key, document)));
         positions.extend(changes.new_dead_letters.iter().map(|dead_letter| dead_letter.position.get()));
-        parked.record_dead_letters(&changes.new_dead_letters);
+        blocked_streams.record_dead_letters(&changes.new_dead_letters);
     }
     (documents, positions)
 }
@@ -140,17 +140,17 @@ async fn project_into(store: &dyn ProjectionStore, events: &[RecordedEvent], cut
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
         let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
-        let (batch, left) = rest.split_at(size.min(rest.len()));
+        let (batch, remaining) = rest.split_at(size.min(rest.len()));
         projection.fold(LOG, batch.to_vec(), batch[batch.len() - 1].position).await.unwrap();
-        rest = left;
+        rest = remaining;
         if restart {
             drop(projection);
-            projection = within("opening it again", open_when_free(store)).await;
+            projection = within("opening the projection again", open_when_free(store)).await;
         }
     }
 }
 
-/// Opens a store that was in use a moment ago: a remote engine may notice late that the writer is gone.
+/// Opens a store whose writer was just dropped. Retries, because a remote engine may release the writer's lock late.
 pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
     loop {
         match store.open().await {
@@ -163,31 +163,33 @@ pub async fn open_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> 
 
 async fn check_same_rows_for_any_batches(builder: LogBuilder, cuts: Vec<Cut>) -> TestCaseResult {
     let folder = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
-    let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
-    project(&whole, &builder.events, &[]).await;
-    project(&cut, &builder.events, &cuts).await;
-    let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
+    let (single_batch, many_batches) =
+        (folder.path().join("single_batch.db"), folder.path().join("many_batches.db"));
+    project(&single_batch, &builder.events, &[]).await;
+    project(&many_batches, &builder.events, &cuts).await;
+    let (single_batch, many_batches) =
+        (SqliteReadModel::new(single_batch), SqliteReadModel::new(many_batches));
     if builder.events.is_empty() {
         return Ok(());
     }
-    let digest = cut.digest().await.unwrap();
-    prop_assert_eq!(&digest, &whole.digest().await.unwrap());
+    let digest = many_batches.digest().await.unwrap();
+    prop_assert_eq!(&digest, &single_batch.digest().await.unwrap());
     prop_assert_eq!(digest.position, builder.head());
-    prop_assert_eq!(reference::read_all(&cut).await, reference::fold(&builder.events));
-    prop_assert_eq!(cut.dead_letters(10).await.unwrap(), (Vec::new(), 0));
+    prop_assert_eq!(reference::read_all(&many_batches).await, reference::fold(&builder.events));
+    prop_assert_eq!(many_batches.dead_letters(10).await.unwrap(), (Vec::new(), 0));
 
-    let (documents, parked) = search(&builder.events, &cuts);
-    prop_assert_eq!(parked, Vec::<u64>::new());
-    let found: BTreeMap<_, _> = documents
+    let (documents, dead_letters) = fold_search_index(&builder.events, &cuts);
+    prop_assert_eq!(dead_letters, Vec::<u64>::new());
+    let found_messages: BTreeMap<_, _> = documents
         .into_values()
         .map(|Document { key, body, version, created_at, updated_at, .. }| {
             let row = MessageRow { number: key.message, body, version, created_at, updated_at };
             ((key.app, key.chat, key.message), row)
         })
         .collect();
-    let all = reference::fold(&builder.events).messages;
-    let present: BTreeMap<_, _> = all.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
-    prop_assert_eq!(found, present);
+    let messages = reference::fold(&builder.events).messages;
+    let present: BTreeMap<_, _> = messages.into_iter().filter_map(|(key, row)| Some((key, row?))).collect();
+    prop_assert_eq!(found_messages, present);
     Ok(())
 }
 
@@ -195,7 +197,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_gives_the_same_rows_whatever_the_batches_and_restarts(
+    fn a_log_gives_the_same_rows_for_any_batches_and_restarts(
         steps in steps(),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
@@ -203,20 +205,20 @@ proptest! {
         runtime.block_on(check_same_rows_for_any_batches(build_log(&steps), cuts))?;
     }
 
-    /// Unreadable or missing events: the dead letters do not depend on the batches either.
+    /// The log has unreadable or missing events.
     #[test]
-    fn a_damaged_log_gives_the_same_dead_letters_whatever_the_batches_and_restarts(
+    fn a_damaged_log_gives_the_same_dead_letters_for_any_batches_and_restarts(
         steps in steps(),
         broken in vec((any::<prop::sample::Index>(), any::<bool>()), 1..4),
         cuts in vec((1..20_usize, prop::bool::weighted(0.2)), 1..10),
     ) {
         let mut builder = build_log(&steps);
-        for (index, left_out) in broken {
+        for (index, is_removed) in broken {
             if builder.events.is_empty() {
                 return Ok(());
             }
             let index = index.index(builder.events.len());
-            if left_out {
+            if is_removed {
                 builder.events.remove(index);
             } else {
                 builder.events[index].data = b"{".to_vec();
@@ -225,25 +227,28 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let folder = tempfile::tempdir().unwrap();
-            let (whole, cut) = (folder.path().join("whole.db"), folder.path().join("cut.db"));
-            project(&whole, &builder.events, &[]).await;
-            project(&cut, &builder.events, &cuts).await;
-            let (whole, cut) = (SqliteReadModel::new(whole), SqliteReadModel::new(cut));
-            prop_assert_eq!(whole.digest().await.unwrap(), cut.digest().await.unwrap());
-            prop_assert_eq!(cut.position().await.unwrap(), builder.head());
-            prop_assert_eq!(search(&builder.events, &[]), search(&builder.events, &cuts));
+            let single_batch = folder.path().join("single_batch.db");
+            let many_batches = folder.path().join("many_batches.db");
+            project(&single_batch, &builder.events, &[]).await;
+            project(&many_batches, &builder.events, &cuts).await;
+            let single_batch = SqliteReadModel::new(single_batch);
+            let many_batches = SqliteReadModel::new(many_batches);
+            prop_assert_eq!(single_batch.digest().await.unwrap(), many_batches.digest().await.unwrap());
+            prop_assert_eq!(many_batches.position().await.unwrap(), builder.head());
+            prop_assert_eq!(fold_search_index(&builder.events, &[]), fold_search_index(&builder.events, &cuts));
             Ok(())
         })?;
     }
 }
 
-/// The read model in Postgres, in a schema of its own.
+/// Returns the URL of a read model in Postgres, with its own schema.
 fn in_postgres(database: &str, namespace: &str) -> PostgresUrl {
     PostgresUrl::parse(database).unwrap().with_schema(namespace).unwrap()
 }
 
-/// All logs share one database, so that each costs only a schema.
-async fn same_in_postgres(
+/// Checks that a log gives the same read model in Postgres as in SQLite. Logs share one database to save time, each
+/// with its own schema.
+async fn check_same_in_postgres(
     database: &str,
     namespace: &str,
     builder: &LogBuilder,
@@ -279,12 +284,12 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
         }
         let namespace = format!("log_{}", log_count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(same_in_postgres(&database, &namespace, &builder, &cuts))?;
+        runtime.block_on(check_same_in_postgres(&database, &namespace, &builder, &cuts))?;
     });
 }
 
-/// A log longer than a chunk. Later events change rows of earlier ones: messages are edited and deleted, some of them just
-/// created, and apps and chats are created throughout.
+/// Returns a log that is longer than a chunk. Later events change rows of earlier events: messages are edited and
+/// deleted, some of them directly after their creation. Apps and chats are created in all parts of the log.
 fn long_log() -> LogBuilder {
     let mut steps = vec![Step::CreateApp, Step::CreateChat(0)];
     for index in 0..30_000_usize {
@@ -306,7 +311,7 @@ async fn a_long_batch_gives_the_same_rows_as_short_ones() {
     check_same_rows_for_any_batches(long_log(), vec![(1_000, false)]).await.unwrap();
 }
 
-/// Chunks that need no stored rows, so that each is folded while the one before is being stored.
+/// The chunks need no stored rows, so each chunk is folded while the previous one is being stored.
 #[tokio::test]
 async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
     let mut builder = LogBuilder::default();
@@ -315,14 +320,14 @@ async fn chunks_are_stored_in_order_while_the_next_ones_are_folded() {
         builder.append(app(1), chat_created(number));
     }
     for number in 1..=9_000 {
-        for of in 1..=3 {
-            builder.append(chat(1, of), created(number, "on and on"));
+        for chat_index in 1..=3 {
+            builder.append(chat(1, chat_index), created(number, "on and on"));
         }
     }
     check_same_rows_for_any_batches(builder, vec![(4_000, false)]).await.unwrap();
 }
 
-/// Enough events to decode on two threads.
+/// The batch is large enough to be decoded on two threads.
 #[test]
 fn many_events_are_decoded_in_their_order() {
     let mut builder = LogBuilder::with_chat();
@@ -344,18 +349,18 @@ async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
     let mut builder = long_log();
     builder.events[4_000].data = b"{".to_vec();
     let database = Postgres::shared().create_database();
-    same_in_postgres(&database, "cut", &builder, &[(1_500, true)]).await.unwrap();
-    same_in_postgres(&database, "whole", &builder, &[]).await.unwrap();
+    check_same_in_postgres(&database, "many_batches", &builder, &[(1_500, true)]).await.unwrap();
+    check_same_in_postgres(&database, "single_batch", &builder, &[]).await.unwrap();
     let dead_letters = async |namespace| {
         let (dead_letters, count) =
             PostgresReadModel::new(in_postgres(&database, namespace)).dead_letters(20_000).await.unwrap();
-        assert!(count > 100, "{count}");
+        assert!(count > 100, "{count} dead letters");
         dead_letters
             .into_iter()
             .map(|dead_letter| (dead_letter.position, dead_letter.stream, dead_letter.reason))
             .collect::<Vec<_>>()
     };
-    assert_eq!(dead_letters("cut").await, dead_letters("whole").await);
+    assert_eq!(dead_letters("many_batches").await, dead_letters("single_batch").await);
 }
 
 #[tokio::test]
@@ -373,13 +378,13 @@ async fn a_chunk_that_can_not_be_stored_ends_its_batch() {
     assert_eq!(PostgresReadModel::new(url).position().await.unwrap(), Position::new(5));
 }
 
-/// Postgres stores no NUL in a text, and a log may contain any.
+/// Postgres can't store NUL in texts, but names of streams and event types in a log may contain it.
 #[tokio::test]
 async fn a_stream_name_with_nul_becomes_the_same_dead_letter_in_each_engine() {
     let mut builder = LogBuilder::with_chat();
     builder.append_raw("odd\0stream", "Odd\0Type", "{}").append(chat(1, 1), created(1, "and on"));
     let database = Postgres::shared().create_database();
-    same_in_postgres(&database, "odd", &builder, &[]).await.unwrap();
+    check_same_in_postgres(&database, "odd", &builder, &[]).await.unwrap();
     let dead_letters =
         PostgresReadModel::new(in_postgres(&database, "odd")).dead_letters(10).await.unwrap().0;
     assert_eq!(

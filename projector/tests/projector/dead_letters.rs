@@ -1,4 +1,4 @@
-//! Dead letters of a read model.
+//! Tests of the dead letters of a read model.
 
 use std::path::Path;
 use std::sync::Arc;

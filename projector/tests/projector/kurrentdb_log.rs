@@ -1,4 +1,4 @@
-//! Projections of a log in KurrentDB, on a fake server.
+//! Tests of projections of a log in KurrentDB, on a fake server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ async fn open(server: &FakeKurrentDb) -> Arc<dyn EventStore> {
     Arc::new(KurrentDbEventStore::open(&url).await.unwrap())
 }
 
-/// Appends each event on its own to each of the logs, with the same id.
+/// Appends each event to each of the logs, with the same id, in an append of its own. Returns the position of the last
+/// event in the last log.
 async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, Event)]) -> Position {
     let mut position = Position::START;
     for (stream, revision, event) in events {
@@ -53,7 +54,7 @@ async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, 
     position
 }
 
-/// An app with a chat of `messages` messages, some of which are edited or deleted.
+/// Returns the events of an app with a chat of `messages` messages, some of which are edited or deleted.
 fn sample_events(number: u8, messages: u64) -> Vec<(StreamId, u64, Event)> {
     let mut events = vec![(app(number), 0, app_created("an app")), (app(number), 1, chat_created(1))];
     let mut revision = 0;
@@ -80,9 +81,9 @@ async fn misses_no_event_of_a_server_that_disconnects() {
     let log = open(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stop_receiver) = watch::channel(false);
     let store = Arc::new(ReadModelStore::new(SqliteReadModelStorage::new(path.clone())));
-    let running = spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stopped);
+    let running = spawn_projector(store, Arc::clone(&log), RecoveryPolicy::Rebuild, stop_receiver);
     let mut last = Position::START;
     for round in 1..=6 {
         last = append_to_all(&[&log], &sample_events(round, 20)).await;
@@ -97,9 +98,9 @@ async fn misses_no_event_of_a_server_that_disconnects() {
             _ => assert!(within("reaching the position", running.wait_for_position(last)).await),
         }
     }
-    // The last events are of other programs, so the head is behind those of this one.
+    // The last events were appended by other programs, so the head is after the last event of this program.
     let mut status = running.status.clone();
-    within("being live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
+    within("the state live", status.wait_for(|status| status.state == ProjectorState::Live)).await.unwrap();
     let rebuilt = compute_scratch_digests(&*log, tempfile::tempdir().unwrap().path()).await;
     let digest = SqliteReadModel::new(path).digest().await.unwrap();
     assert_eq!(digest.value, rebuilt.read_model);
@@ -149,13 +150,13 @@ async fn the_same_events_give_the_same_projections_from_either_event_store() {
     let (path, dir) = (folder.path().join("read-model.db"), folder.path().join("search"));
     fold(&ReadModelStore::new(SqliteReadModelStorage::new(path.clone())), &kurrentdb, &events).await;
     fold(&SearchIndexStore { dir: dir.clone() }, &kurrentdb, &events).await;
-    let rebuilt = compute_scratch_digests(&*sqlite, &fresh(folder.path(), "rebuilt")).await;
+    let rebuilt = compute_scratch_digests(&*sqlite, &create_folder(folder.path(), "rebuilt")).await;
     assert_eq!(SqliteReadModel::new(path).digest().await.unwrap().value, rebuilt.read_model);
     assert_eq!(TantivyIndex::open(&dir).unwrap().digest().unwrap().1, rebuilt.search_index);
 }
 
-fn fresh(folder: &Path, name: &str) -> std::path::PathBuf {
-    let fresh = folder.join(name);
-    std::fs::create_dir(&fresh).unwrap();
-    fresh
+fn create_folder(parent: &Path, name: &str) -> std::path::PathBuf {
+    let folder = parent.join(name);
+    std::fs::create_dir(&folder).unwrap();
+    folder
 }

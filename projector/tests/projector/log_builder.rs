@@ -69,12 +69,12 @@ pub fn deleted(number: u64) -> Event {
     MessageDeleted { message_number: message_number(number) }.into()
 }
 
-/// The time at which the event at a position was written: different for each position.
+/// Returns the time at which the event at a position was written. Each position has its own time.
 pub fn at(position: u64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + i64::try_from(position).unwrap() * 1_000)
 }
 
-/// A log in memory. Positions are 10, 20, 30 …: they need not be consecutive.
+/// A log in memory. Its positions are 10, 20, 30 …, because positions need not be contiguous.
 #[derive(Clone, Debug, Default)]
 pub struct LogBuilder {
     pub events: Vec<RecordedEvent>,
@@ -82,7 +82,7 @@ pub struct LogBuilder {
 }
 
 impl LogBuilder {
-    /// An app with one chat.
+    /// Creates a log of an app with one chat.
     pub fn with_chat() -> Self {
         let mut builder = Self::default();
         builder.append(app(1), app_created("one")).append(app(1), chat_created(1));
@@ -113,7 +113,7 @@ impl LogBuilder {
         self
     }
 
-    /// Leaves out a revision of a stream.
+    /// Skips a revision of a stream.
     pub fn skip_revision(&mut self, stream: StreamId) -> &mut Self {
         *self.revisions.entry(stream.to_string()).or_default() += 1;
         self
@@ -151,7 +151,7 @@ pub async fn append_raw(
     log.append(vec![append]).await.remove(0).unwrap().position
 }
 
-/// Appends an app with one chat of `messages` messages, with one append a stream.
+/// Appends an app with one chat of `messages` messages, with one append per stream.
 pub async fn append_chat(log: &Arc<dyn EventStore>, number: u8, messages: u64) -> Position {
     let new = |event: &Event| NewEvent {
         id: EventId::new(Uuid::new_v4()),

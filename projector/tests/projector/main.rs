@@ -1,4 +1,4 @@
-//! Projections and projectors on real event stores, read models and search indexes.
+//! Tests of projections and projectors on real event stores, read models and search indexes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

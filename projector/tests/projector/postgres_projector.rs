@@ -1,4 +1,4 @@
-//! The projector of a read model in Postgres, with failures of the database.
+//! Tests of the projector of a read model in Postgres, with failures of the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Fixture {
         (running, head)
     }
 
-    /// Waits until the rows equal those of a rebuild into SQLite.
+    /// Waits until the rows are equal to those of a rebuild into SQLite.
     async fn wait_until_equal_to_a_rebuild(&self, position: Position) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
@@ -63,7 +63,7 @@ impl Fixture {
         within("the same content in Postgres", is_equal).await;
     }
 
-    /// Runs SQL that the projector does not know of.
+    /// Runs SQL in the database, on a connection other than the projector's.
     async fn execute(&self, sql: &str) {
         let mut connection = PgConnection::connect(&self.database).await.unwrap();
         raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();

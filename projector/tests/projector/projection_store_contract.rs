@@ -23,24 +23,24 @@ macro_rules! projection_store_contract {
     ($($kind:ident)+) => {
         $(projection_store_contract! { $kind:
             an_opened_store_is_empty_and_is_found_again
-            nothing_is_read_and_nothing_is_created_where_nothing_is_stored
+            reads_of_an_empty_location_fail_and_create_nothing
             folded_events_are_read_back_with_their_position_and_outlive_the_writer
             batches_do_not_change_the_content
-            one_writer_has_it_open_at_a_time
-            one_of_many_that_create_it_at_once_gets_it
-            each_read_beside_the_writer_is_of_one_commit
+            one_writer_has_a_projection_open_at_a_time
+            one_of_many_concurrent_creators_succeeds
+            each_read_beside_the_writer_returns_one_commit
             a_dry_run_beside_the_writer_stores_nothing
             events_of_another_log_are_refused
             recreating_keeps_one_quarantined_copy_and_starts_empty
             damage_is_found_and_recreating_repairs_it
-            removing_leaves_nothing
+            removing_leaves_no_data
             generations_do_not_affect_each_other
             heartbeats_are_kept_for_each_role_until_they_are_removed
             a_dropped_fold_leaves_the_content_of_its_checkpoint
             a_dropped_recreate_leaves_the_old_projection_or_an_empty_one
             a_crash_in_recreate_leaves_the_old_projection_or_an_empty_one
             a_crash_in_remove_is_completed_by_the_next_remove
-            its_text_shows_no_secret
+            the_text_of_a_store_contains_no_secret
         })+
     };
     ($kind:ident: $($case:ident)+) => {
@@ -61,7 +61,7 @@ projection_store_contract! { sqlite_read_model postgres_read_model search_index 
 /// The position of the dead letter in [`log`].
 const DEAD_LETTER: u64 = 50;
 
-/// A log with messages, of which one is edited and one deleted, and one dead letter.
+/// Returns a log with one edited message, one deleted message, one unchanged message, and one dead letter.
 fn log() -> LogBuilder {
     let mut log = LogBuilder::with_chat();
     log.append(app(1), chat_created(2))
@@ -82,7 +82,7 @@ fn log_with_messages(messages: u64) -> LogBuilder {
     log
 }
 
-/// Opens a projection, also while a writer that was dropped still finishes.
+/// Opens a projection. Retries while a dropped writer still holds the projection.
 async fn open_when_free(store: &dyn ProjectionStore) -> (Box<dyn Projection>, StorageOrigin) {
     loop {
         match store.open().await {
@@ -92,7 +92,7 @@ async fn open_when_free(store: &dyn ProjectionStore) -> (Box<dyn Projection>, St
     }
 }
 
-/// Recreates a projection, also while a writer that was dropped still finishes.
+/// Recreates a projection. Retries while a dropped writer still holds the projection.
 async fn recreate_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> {
     loop {
         match store.recreate().await {
@@ -102,7 +102,7 @@ async fn recreate_when_free(store: &dyn ProjectionStore) -> Box<dyn Projection> 
     }
 }
 
-/// Removes a projection, also while a writer that was dropped still finishes.
+/// Removes a projection. Retries while a dropped writer still holds the projection.
 async fn remove_when_free(store: &dyn ProjectionStore) {
     loop {
         match store.remove().await {
@@ -129,7 +129,7 @@ async fn fold_into(store: &dyn ProjectionStore, log: &LogBuilder) {
     fold_rest(&mut *projection, log).await;
 }
 
-/// The content up to a position, folded at once into another generation.
+/// Returns the content up to a position, folded in one batch into another generation.
 async fn expected_content(stores: &Stores, log: &LogBuilder, up_to: Position) -> (Position, ContentDigest) {
     let scratch = stores.generation(99);
     let mut projection = recreate_when_free(&*scratch).await;
@@ -163,15 +163,15 @@ fn heartbeat(at: i64) -> Heartbeat {
     }
 }
 
-/// Polls a future as often as it is woken, at most `polls` times, and then drops it.
+/// Polls a future at most `polls` times, and drops it if it is not complete then.
 async fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut left = polls;
+    let mut polls_left = polls;
     poll_fn(|context| {
-        if left == 0 {
+        if polls_left == 0 {
             return Poll::Ready(None);
         }
-        left -= 1;
+        polls_left -= 1;
         future.as_mut().poll(context).map(Some)
     })
     .await
@@ -198,7 +198,7 @@ async fn an_opened_store_is_empty_and_is_found_again(stores: &Stores) {
     assert!(store.size_in_bytes().await.unwrap() > 0);
 }
 
-async fn nothing_is_read_and_nothing_is_created_where_nothing_is_stored(stores: &Stores) {
+async fn reads_of_an_empty_location_fail_and_create_nothing(stores: &Stores) {
     let store = stores.first();
     assert_fails!(store.position().await, ProjectionError::Unavailable(_));
     assert_fails!(store.dead_letter_count().await, ProjectionError::Unavailable(_));
@@ -242,10 +242,10 @@ async fn batches_do_not_change_the_content(stores: &Stores) {
     assert_eq!(content(&*stores.first()).await, expected_content(stores, &log, log.head()).await);
 }
 
-async fn one_writer_has_it_open_at_a_time(stores: &Stores) {
+async fn one_writer_has_a_projection_open_at_a_time(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     let (mut projection, _) = open_when_free(&*store).await;
-    // Another handle of the same generation, as another process has it.
+    // A second handle of the same generation, like that of another process.
     let other = stores.first();
     assert_fails!(other.open().await, ProjectionError::InUse);
     assert_fails!(other.recreate().await, ProjectionError::InUse);
@@ -257,7 +257,7 @@ async fn one_writer_has_it_open_at_a_time(stores: &Stores) {
     assert_eq!(projection.checkpoint().position, log.head());
 }
 
-async fn one_of_many_that_create_it_at_once_gets_it(stores: &Stores) {
+async fn one_of_many_concurrent_creators_succeeds(stores: &Stores) {
     for round in 1..=10 {
         let opening: Vec<_> = (0..8)
             .map(|_| {
@@ -279,7 +279,7 @@ async fn one_of_many_that_create_it_at_once_gets_it(stores: &Stores) {
     }
 }
 
-async fn each_read_beside_the_writer_is_of_one_commit(stores: &Stores) {
+async fn each_read_beside_the_writer_returns_one_commit(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     let (mut projection, _) = open_when_free(&*store).await;
     let reader = stores.first();
@@ -299,7 +299,7 @@ async fn each_read_beside_the_writer_is_of_one_commit(stores: &Stores) {
     }
     let read = reading.await.unwrap();
     assert!(read.is_sorted_by_key(|(position, _)| *position), "{read:?}");
-    assert!(read.iter().all(|read| commits.contains(read)), "{read:?} of {commits:?}");
+    assert!(read.iter().all(|read| commits.contains(read)), "read {read:?}, committed {commits:?}");
 }
 
 async fn a_dry_run_beside_the_writer_stores_nothing(stores: &Stores) {
@@ -358,11 +358,11 @@ async fn damage_is_found_and_recreating_repairs_it(stores: &Stores) {
     drop(open_when_free(&*store).await);
     store.verify().await.unwrap();
     stores.damage().await;
-    let found = match store.open().await {
+    let result = match store.open().await {
         Ok(_open) => store.verify().await,
         Err(error) => Err(error),
     };
-    assert_fails!(found, ProjectionError::Damaged(_));
+    assert_fails!(result, ProjectionError::Damaged(_));
 
     let mut projection = recreate_when_free(&*store).await;
     fold_rest(&mut *projection, &log).await;
@@ -370,7 +370,7 @@ async fn damage_is_found_and_recreating_repairs_it(stores: &Stores) {
     assert_eq!(content(&*store).await, before);
 }
 
-async fn removing_leaves_nothing(stores: &Stores) {
+async fn removing_leaves_no_data(stores: &Stores) {
     let (store, log) = (stores.first(), log());
     fold_into(&*store, &log).await;
     drop(recreate_when_free(&*store).await);
@@ -388,25 +388,26 @@ async fn removing_leaves_nothing(stores: &Stores) {
 
 async fn generations_do_not_affect_each_other(stores: &Stores) {
     let log = log();
-    let all: Vec<Arc<dyn ProjectionStore>> = [1, 2, 12].map(|number| stores.generation(number)).into();
+    let generations: Vec<Arc<dyn ProjectionStore>> =
+        [1, 2, 12].map(|number| stores.generation(number)).into();
     let mut open = Vec::new();
-    for store in &all {
+    for store in &generations {
         open.push(open_when_free(&**store).await.0);
-        assert_eq!(all.iter().filter(|other| other.to_string() == store.to_string()).count(), 1);
+        assert_eq!(generations.iter().filter(|other| other.to_string() == store.to_string()).count(), 1);
     }
     fold_rest(&mut *open[0], &log).await;
     fold_up_to(&mut *open[2], &log, Position::new(40)).await;
-    assert_eq!(all[1].position().await.unwrap(), Position::START);
-    all[0].heartbeats().publish(ProjectorRole::Active, heartbeat(1)).await;
-    assert_eq!(all[2].heartbeat(ProjectorRole::Active).await, None);
+    assert_eq!(generations[1].position().await.unwrap(), Position::START);
+    generations[0].heartbeats().publish(ProjectorRole::Active, heartbeat(1)).await;
+    assert_eq!(generations[2].heartbeat(ProjectorRole::Active).await, None);
     drop(open);
 
-    let before = content(&*all[0]).await;
-    drop(recreate_when_free(&*all[1]).await);
-    remove_when_free(&*all[1]).await;
-    remove_when_free(&*all[2]).await;
-    assert_eq!(content(&*all[0]).await, before);
-    assert_eq!(all[0].heartbeat(ProjectorRole::Active).await, Some(heartbeat(1)));
+    let before = content(&*generations[0]).await;
+    drop(recreate_when_free(&*generations[1]).await);
+    remove_when_free(&*generations[1]).await;
+    remove_when_free(&*generations[2]).await;
+    assert_eq!(content(&*generations[0]).await, before);
+    assert_eq!(generations[0].heartbeat(ProjectorRole::Active).await, Some(heartbeat(1)));
 }
 
 async fn heartbeats_are_kept_for_each_role_until_they_are_removed(stores: &Stores) {
@@ -445,7 +446,10 @@ async fn a_dropped_recreate_leaves_the_old_projection_or_an_empty_one(stores: &S
         drop(recreated.map(Result::unwrap));
         let (projection, _) = open_when_free(&*store).await;
         let position = projection.checkpoint().position;
-        assert!(position == Position::START || content(&*store).await == full, "at {position:?}");
+        assert!(
+            position == Position::START || content(&*store).await == full,
+            "content at position {position:?}"
+        );
     }
 }
 
@@ -479,7 +483,7 @@ async fn a_crash_in_remove_is_completed_by_the_next_remove(stores: &Stores) {
     assert_eq!((projection.checkpoint(), origin), (ProjectionCheckpoint::default(), StorageOrigin::Created));
 }
 
-async fn its_text_shows_no_secret(stores: &Stores) {
+async fn the_text_of_a_store_contains_no_secret(stores: &Stores) {
     let store = stores.first();
     let text = format!("{store} {store:?}");
     if let Some(password) = stores.password() {

@@ -1,4 +1,4 @@
-//! The read model's fold: given rows, when a batch is folded, then changes.
+//! Tests of the read model's fold: the changes that a batch makes to stored rows.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::log_builder::*;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 
-fn when(rows: LoadedRows, builder: &LogBuilder) -> ReadModelChanges {
+fn fold_changes(rows: LoadedRows, builder: &LogBuilder) -> ReadModelChanges {
     let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
     fold(batch, rows, NOW).changes
 }
 
-/// An app at version 2 with a chat at version 3: message 1 edited at 3, message 2 deleted before.
-fn given() -> LoadedRows {
+/// Returns an app at version 2 with a chat at version 3, whose message 1 is present and whose message 2 is deleted.
+fn stored_rows() -> LoadedRows {
     let app = AppRow {
         created_position: Position::new(1),
         token: token(1),
@@ -52,8 +52,8 @@ fn given() -> LoadedRows {
     }
 }
 
-/// A log that continues after [`given`].
-fn log_after_given() -> LogBuilder {
+/// Returns a log that continues after [`stored_rows`].
+fn log_after_stored_rows() -> LogBuilder {
     let mut builder = LogBuilder::default();
     for _ in 0..2 {
         builder.skip_revision(app(1));
@@ -73,7 +73,7 @@ fn rows_that_a_batch_creates_and_changes_are_stored_once() {
         .append(chat(1, 1), edited(1, "hello"))
         .append(chat(1, 1), created(2, "gone"))
         .append(chat(1, 1), deleted(2));
-    let changes = when(LoadedRows::default(), &builder);
+    let changes = fold_changes(LoadedRows::default(), &builder);
 
     let [app] = &changes.new_apps[..] else { panic!("{changes:?}") };
     assert_eq!((app.name.as_str(), app.chat_count, app.version.get()), ("two", 1, 3));
@@ -86,7 +86,7 @@ fn rows_that_a_batch_creates_and_changes_are_stored_once() {
     assert_eq!((message.id, message.chat_id), (Position::new(40), Position::new(20)));
     assert_eq!((message.body.as_str(), message.version.get()), ("hello", 2));
     assert_eq!((message.created_at, message.updated_at), (at(40), at(50)));
-    let gone = Tombstone {
+    let tombstone = Tombstone {
         id: Position::new(60),
         chat_id: Position::new(20),
         number: message_number(2),
@@ -95,20 +95,20 @@ fn rows_that_a_batch_creates_and_changes_are_stored_once() {
         created_at: at(60),
         deleted_at: at(70),
     };
-    assert_eq!(changes.deleted_messages, [gone]);
+    assert_eq!(changes.deleted_messages, [tombstone]);
     assert!(changes.changed_apps.is_empty() && changes.changed_chats.is_empty());
     assert!(changes.edited_messages.is_empty() && changes.new_dead_letters.is_empty(), "{changes:?}");
 }
 
 #[test]
 fn stored_rows_are_changed_and_not_stored_again() {
-    let mut builder = log_after_given();
+    let mut builder = log_after_stored_rows();
     builder
         .append(app(1), chat_created(2))
         .append(chat(1, 1), edited(1, "first"))
         .append(chat(1, 1), edited(1, "second"))
         .append(chat(1, 1), created(3, "new"));
-    let changes = when(given(), &builder);
+    let changes = fold_changes(stored_rows(), &builder);
 
     let [app] = &changes.changed_apps[..] else { panic!("{changes:?}") };
     assert_eq!((app.chat_count, app.version.get(), app.updated_at), (2, 3, at(10)));
@@ -123,9 +123,9 @@ fn stored_rows_are_changed_and_not_stored_again() {
 
 #[test]
 fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
-    let mut builder = log_after_given();
+    let mut builder = log_after_stored_rows();
     builder.append(chat(1, 1), edited(1, "in vain")).append(chat(1, 1), deleted(1));
-    let changes = when(given(), &builder);
+    let changes = fold_changes(stored_rows(), &builder);
     assert!(changes.edited_messages.is_empty());
     let [tombstone] = &changes.deleted_messages[..] else { panic!("{changes:?}") };
     assert!(tombstone.stored);
@@ -137,7 +137,7 @@ fn a_stored_message_that_is_edited_and_deleted_leaves_only_a_tombstone() {
 fn events_that_are_already_applied_are_ignored() {
     let mut builder = LogBuilder::with_chat();
     builder.append(chat(1, 1), created(1, "known")).append(app(1), app_renamed("next"));
-    let changes = when(given(), &builder);
+    let changes = fold_changes(stored_rows(), &builder);
     assert!(changes.new_dead_letters.is_empty(), "{changes:?}");
     assert_eq!(changes.changed_apps.len(), 1);
     assert!(changes.new_messages.is_empty() && changes.changed_chats.is_empty());
@@ -145,27 +145,31 @@ fn events_that_are_already_applied_are_ignored() {
 
 #[test]
 fn loads_only_the_rows_that_a_batch_concerns() {
-    let mut builder = log_after_given();
+    let mut builder = log_after_stored_rows();
     builder
         .append(chat(1, 1), created(3, "x"))
         .append(chat(1, 1), edited(1, "y"))
         .append(app(2), app_created("two"));
     let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events);
-    let wanted = RowsToLoad::for_batch(&batch);
-    assert_eq!(wanted.apps, [token(2)]);
-    assert_eq!(wanted.chats.len(), 1);
-    assert_eq!(wanted.messages.len(), 1);
+    let keys = RowsToLoad::for_batch(&batch);
+    assert_eq!(keys.apps, [token(2)]);
+    assert_eq!(keys.chats.len(), 1);
+    assert_eq!(keys.messages.len(), 1);
 }
 
-/// Returns the reasons of the dead letters after [`given`].
+/// Returns the reasons of the dead letters after [`stored_rows`].
 fn dead_letter_reasons(builder: &LogBuilder) -> Vec<String> {
-    when(given(), builder).new_dead_letters.into_iter().map(|dead_letter| dead_letter.reason).collect()
+    fold_changes(stored_rows(), builder)
+        .new_dead_letters
+        .into_iter()
+        .map(|dead_letter| dead_letter.reason)
+        .collect()
 }
 
 #[test]
 fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
     let case = |extend: fn(&mut LogBuilder) -> &mut LogBuilder| {
-        let mut builder = log_after_given();
+        let mut builder = log_after_stored_rows();
         extend(&mut builder);
         dead_letter_reasons(&builder).join("; ")
     };
@@ -204,7 +208,7 @@ fn events_that_do_not_follow_become_dead_letters_with_a_reason() {
 
 #[test]
 fn a_reason_never_quotes_the_payload() {
-    let mut builder = log_after_given();
+    let mut builder = log_after_stored_rows();
     builder.append_raw(
         &chat(1, 1).to_string(),
         "MessageCreated",

@@ -17,7 +17,7 @@ pub struct AllRows {
 
 /// Folds a log.
 pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows {
-    let mut all = AllRows::default();
+    let mut rows = AllRows::default();
     for recorded in events {
         let at = recorded.recorded_at;
         match (StreamId::parse(&recorded.stream).unwrap(), recorded.decode().unwrap()) {
@@ -32,10 +32,10 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                     created_at: at,
                     updated_at: at,
                 };
-                all.apps.insert(recorded.position, row);
+                rows.apps.insert(recorded.position, row);
             }
             (StreamId::App(token), event) => {
-                let app = all.apps.values_mut().find(|app| app.token == token).unwrap();
+                let app = rows.apps.values_mut().find(|app| app.token == token).unwrap();
                 app.version = app.version.next();
                 app.updated_at = at;
                 match event {
@@ -50,13 +50,13 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                             created_at: at,
                             updated_at: at,
                         };
-                        all.chats.insert((token, created.chat_number), row);
+                        rows.chats.insert((token, created.chat_number), row);
                     }
                     other => panic!("{other:?}"),
                 }
             }
             (StreamId::Chat(token, number), event) => {
-                let chat = all.chats.get_mut(&(token, number)).unwrap();
+                let chat = rows.chats.get_mut(&(token, number)).unwrap();
                 chat.version = chat.version.next();
                 chat.updated_at = at;
                 match event {
@@ -69,30 +69,30 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a RecordedEvent>) -> AllRows 
                             created_at: at,
                             updated_at: at,
                         };
-                        all.messages.insert((token, number, row.number), Some(row));
+                        rows.messages.insert((token, number, row.number), Some(row));
                     }
                     Event::MessageEdited(edited) => {
                         let key = (token, number, edited.message_number);
-                        let row = all.messages.get_mut(&key).unwrap().as_mut().unwrap();
+                        let row = rows.messages.get_mut(&key).unwrap().as_mut().unwrap();
                         row.body = edited.body.into_string();
                         row.version = row.version.next();
                         row.updated_at = at;
                     }
                     Event::MessageDeleted(deleted) => {
                         chat.message_count -= 1;
-                        all.messages.insert((token, number, deleted.message_number), None);
+                        rows.messages.insert((token, number, deleted.message_number), None);
                     }
                     other => panic!("{other:?}"),
                 }
             }
         }
     }
-    all
+    rows
 }
 
 /// Reads all rows of a read model through its queries.
 pub async fn read_all(model: &impl ReadModel) -> AllRows {
-    let mut all = AllRows::default();
+    let mut rows = AllRows::default();
     for app in model.apps(Position::START, 1_000).await.unwrap().value {
         assert_eq!(model.app(app.token).await.unwrap().value.as_ref(), Ok(&app));
         for chat in model.chats(app.token, None, 1_000).await.unwrap().value.unwrap() {
@@ -102,22 +102,22 @@ pub async fn read_all(model: &impl ReadModel) -> AllRows {
             loop {
                 let key = (app.token, chat.number, number);
                 match model.message(app.token, chat.number, number).await.unwrap().value {
-                    Ok(message) => drop(all.messages.insert(key, Some(message))),
-                    Err(Missing::Deleted) => drop(all.messages.insert(key, None)),
+                    Ok(message) => drop(rows.messages.insert(key, Some(message))),
+                    Err(Missing::Deleted) => drop(rows.messages.insert(key, None)),
                     Err(Missing::Message) => break,
                     Err(missing) => panic!("{missing:?}"),
                 }
                 number = MessageNumber::next_after(Some(number));
             }
-            let read_singly: Vec<_> = all
+            let read_singly: Vec<_> = rows
                 .messages
                 .range((app.token, chat.number, MessageNumber::FIRST)..(app.token, chat.number, number))
                 .filter_map(|(_, message)| message.clone())
                 .collect();
             assert_eq!(listed, read_singly, "the list contains all messages in order");
-            all.chats.insert((app.token, chat.number), chat);
+            rows.chats.insert((app.token, chat.number), chat);
         }
-        all.apps.insert(app.created_position, app);
+        rows.apps.insert(app.created_position, app);
     }
-    all
+    rows
 }

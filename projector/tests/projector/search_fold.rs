@@ -1,4 +1,4 @@
-//! The search index's fold: given documents, when a batch is folded, then changes.
+//! Tests of the search index's fold: the changes that a batch makes to stored documents.
 
 use chat_domain::{Position, Timestamp, Version};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey};
@@ -7,7 +7,7 @@ use chat_projector::search::{documents_to_load, fold};
 
 use crate::log_builder::*;
 
-fn when(documents: Vec<Document>, builder: &LogBuilder) -> IndexChanges {
+fn fold_changes(documents: Vec<Document>, builder: &LogBuilder) -> IndexChanges {
     let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
     fold(batch, documents, Timestamp::from_millis(5))
 }
@@ -31,7 +31,7 @@ fn document(message: u64, body: &str) -> Document {
 fn a_document_is_added_once_in_its_last_state() {
     let mut builder = LogBuilder::with_chat();
     builder.append(chat(1, 1), created(1, "hi")).append(chat(1, 1), edited(1, "hello"));
-    let changes = when(Vec::new(), &builder);
+    let changes = fold_changes(Vec::new(), &builder);
     let expected = Document {
         key: key(1),
         created_position: Position::new(30),
@@ -48,7 +48,7 @@ fn a_document_is_added_once_in_its_last_state() {
 fn an_edit_keeps_the_creation_of_the_document() {
     let mut builder = LogBuilder::default();
     builder.append(chat(1, 1), edited(1, "new"));
-    let changes = when(vec![document(1, "old")], &builder);
+    let changes = fold_changes(vec![document(1, "old")], &builder);
     assert!(changes.add.is_empty());
     let [put] = &changes.upsert[..] else { panic!("{changes:?}") };
     assert_eq!((put.body.as_str(), put.version.get()), ("new", 2));
@@ -59,7 +59,7 @@ fn an_edit_keeps_the_creation_of_the_document() {
 fn a_deleted_message_is_removed_once() {
     let mut builder = LogBuilder::default();
     builder.append(chat(1, 1), edited(1, "in vain")).append(chat(1, 1), deleted(1));
-    let changes = when(vec![document(1, "old")], &builder);
+    let changes = fold_changes(vec![document(1, "old")], &builder);
     assert!(changes.upsert.is_empty());
     assert_eq!(changes.delete, [key(1)]);
 }
@@ -71,7 +71,7 @@ fn a_message_created_and_deleted_in_a_batch_changes_nothing() {
         .append(chat(1, 1), created(1, "hi"))
         .append(chat(1, 1), edited(1, "oh"))
         .append(chat(1, 1), deleted(1));
-    let changes = when(Vec::new(), &builder);
+    let changes = fold_changes(Vec::new(), &builder);
     assert_eq!((changes.add.len(), changes.upsert.len(), changes.delete.len()), (0, 0, 0));
 }
 
@@ -97,7 +97,7 @@ fn invalid_events_block_their_streams() {
         .append_raw(&chat(1, 3).to_string(), "MessageCreated", "{")
         .append(chat(1, 4), app_renamed("misplaced"))
         .append(chat(1, 5), created(1, "fine"));
-    let changes = when(Vec::new(), &builder);
+    let changes = fold_changes(Vec::new(), &builder);
     let reasons: Vec<_> =
         changes.new_dead_letters.iter().map(|dead_letter| dead_letter.reason.as_str()).collect();
     assert_eq!(
@@ -118,6 +118,6 @@ fn invalid_events_block_their_streams() {
 fn streams_of_apps_are_ignored() {
     let mut builder = LogBuilder::default();
     builder.append_raw(&app(1).to_string(), "AppSold", "{").append(chat(1, 1), created(1, "found"));
-    let changes = when(Vec::new(), &builder);
+    let changes = fold_changes(Vec::new(), &builder);
     assert_eq!((changes.add.len(), changes.new_dead_letters.len()), (1, 0));
 }

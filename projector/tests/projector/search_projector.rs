@@ -1,4 +1,4 @@
-//! The projector of a search index.
+//! Tests of the projector of a search index.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The kinds of projection stores, for the contract suite, with the damage and the crashes that each can suffer.
+//! The projection stores of the contract suite, with simulated damage and crashes for each kind of store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use chat_testing::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query_scalar, raw_sql};
 use tempfile::TempDir;
 
-/// The stores of one projection, one a generation, in a folder or a database of their own.
+/// The stores of one projection, one for each generation, in their own folder or database.
 pub struct Stores {
     projection: ProjectionName,
     folder: TempDir,
@@ -51,7 +51,7 @@ impl Stores {
         self.generation(1)
     }
 
-    /// Damages the first generation, which no process has open and which holds a thousand messages.
+    /// Damages the first generation, which must have a thousand messages and must not be open.
     pub async fn damage(&self) {
         match (&self.database, self.projection) {
             (Some(_), _) => self.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await,
@@ -65,7 +65,7 @@ impl Stores {
         }
     }
 
-    /// The number of quarantined copies of the first generation.
+    /// Returns the number of quarantined copies of the first generation.
     pub async fn quarantined_copies(&self) -> usize {
         if let Some(url) = &self.database {
             let mut connection = PgConnection::connect(url).await.unwrap();
@@ -78,8 +78,8 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
-    /// Leaves what a crash leaves after the stored projection was quarantined, and before a new one exists. In
-    /// Postgres, both are one transaction.
+    /// Creates the state after a crash between the quarantine of the stored projection and the creation of a new one.
+    /// In Postgres, both are one transaction.
     pub async fn crash_in_recreate(&self) {
         match (&self.database, self.projection) {
             (Some(_), _) => {
@@ -97,7 +97,7 @@ impl Stores {
         }
     }
 
-    /// Leaves what a crash leaves after a part of the stored projection was removed.
+    /// Creates the state after a crash when a part of the stored projection was removed.
     pub async fn crash_in_remove(&self) {
         match (&self.database, self.projection) {
             (Some(_), _) => self.execute("BEGIN; DROP SCHEMA chat_read_model CASCADE").await,
@@ -111,7 +111,7 @@ impl Stores {
         }
     }
 
-    /// The password in the location, if there is one.
+    /// Returns the password in the location, if the location has one.
     pub fn password(&self) -> Option<&str> {
         self.database.as_ref().map(|_| Postgres::shared().password())
     }

@@ -1,4 +1,4 @@
-//! The projectors of a process, and the switch-over of queries, across promotions.
+//! Tests of the projectors of a process and of the switch-over of its queries after promotions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use crate::deadline::within;
 use crate::log_builder::*;
 
-/// A query side that answers nothing.
+/// A query side without queries, with fixed answered positions.
 #[derive(Clone, Debug)]
 struct StubQuerySide {
     answered: PositionSet,
-    /// How often the switch-over has asked for the answered positions.
+    /// The number of times that the switch-over has read the answered positions.
     attempts: watch::Sender<u32>,
     switched: watch::Sender<Option<(GenerationSet, PositionSet)>>,
 }
@@ -132,7 +132,7 @@ async fn queries_move_to_promoted_generations_and_the_projectors_of_the_old_ones
 
 #[tokio::test]
 async fn queries_stay_while_a_promoted_generation_is_behind_an_earlier_answer() {
-    // As if the old generation had answered at a position that the new one has not reached.
+    // Simulates an answer of the old generation at a position that the new generation has not reached.
     let answered = Position::new(40);
     let query_side = StubQuerySide::answered_up_to(answered);
     let process = Process::start(&query_side).await;

@@ -1,4 +1,4 @@
-//! Discards of dead letters, and their acknowledgement.
+//! Tests of discards of dead letters, and of their acknowledgement.
 
 use chat_domain::Position;
 use chat_ports::read_model::{Missing, ReadModel};
@@ -107,18 +107,18 @@ async fn a_discard_resumes_after_a_crash_between_its_chunks() {
     builder.append_action(discard(READ_MODEL, 3));
     fixture.write(&builder.events[before..]).await;
 
-    // A crash after the first chunk is committed.
+    // Simulates a crash after the first chunk is committed.
     let id = fixture.log.log_id().await.unwrap();
     let action = fixture.events().await.into_iter().nth(before).unwrap();
     let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
     let mut projection = open_when_free(&fixture.read_model_store()).await;
-    let at = projection.checkpoint().position;
+    let position = projection.checkpoint().position;
     let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
     assert_eq!(
         (outcome.applied, outcome.has_discarded_or_acknowledged, outcome.is_complete),
         (RETRY_CHUNK_EVENTS as u64 - 1, true, false)
     );
-    assert_eq!(projection.checkpoint().position, at, "the action is not complete");
+    assert_eq!(projection.checkpoint().position, position, "the action is not complete");
     drop(projection);
 
     fixture.project(&fixture.read_model_store(), &[]).await;

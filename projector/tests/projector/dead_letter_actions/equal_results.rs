@@ -1,4 +1,4 @@
-//! Actions have the same result in each engine, whatever the batches and restarts.
+//! Tests that actions have the same result in each engine, independent of batches and restarts.
 
 use chat_domain::projection::ProjectionName;
 use chat_ports::read_model::ReadModel;
@@ -56,40 +56,43 @@ fn actions() -> impl Strategy<Value = Vec<(prop::sample::Index, ProjectionName, 
     vec((any::<prop::sample::Index>(), prop::sample::select(&ProjectionName::ALL[..]), action), 1..8)
 }
 
-/// Builds a log of two chats with messages, with some unreadable events and actions in between.
+/// Builds a log of two chats with messages. Some events are unreadable, and actions follow some events.
 fn build_log(
     broken: &[prop::sample::Index],
     actions: &[(prop::sample::Index, ProjectionName, Action)],
 ) -> LogBuilder {
-    let mut whole = LogBuilder::with_chat();
-    whole.append(app(1), chat_created(2));
+    let mut valid = LogBuilder::with_chat();
+    valid.append(app(1), chat_created(2));
     for number in 1..=5 {
-        whole.append(chat(1, 1), created(number, "a")).append(chat(1, 2), created(number, "b"));
-        whole.append(chat(1, 1), edited(number, "c")).append(app(1), app_renamed("d"));
+        valid.append(chat(1, 1), created(number, "a")).append(chat(1, 2), created(number, "b"));
+        valid.append(chat(1, 1), edited(number, "c")).append(app(1), app_renamed("d"));
         if number % 2 == 0 {
-            whole.append(chat(1, 2), deleted(number));
+            valid.append(chat(1, 2), deleted(number));
         }
     }
-    let broken: Vec<usize> = broken.iter().map(|index| index.index(whole.events.len())).collect();
+    let broken: Vec<usize> = broken.iter().map(|index| index.index(valid.events.len())).collect();
     let mut builder = LogBuilder::default();
-    let mut bad = Vec::new();
-    for (index, event) in whole.events.iter().enumerate() {
+    let mut broken_positions = Vec::new();
+    for (index, event) in valid.events.iter().enumerate() {
         let data = String::from_utf8(event.data.clone()).unwrap();
         if broken.contains(&index) {
-            bad.push(builder.events.len() as u64 + 1);
+            broken_positions.push(builder.events.len() as u64 + 1);
         }
         let data = if broken.contains(&index) { "{".to_owned() } else { data };
         builder.append_raw(&event.stream, &event.event_type, &data);
-        for (place, projection, action) in actions {
-            if place.index(whole.events.len()) != index || bad.is_empty() {
+        for (index_of_event, projection, action) in actions {
+            if index_of_event.index(valid.events.len()) != index || broken_positions.is_empty() {
                 continue;
             }
-            let at = |index: &prop::sample::Index| bad[index.index(bad.len())];
+            let position =
+                |index: &prop::sample::Index| broken_positions[index.index(broken_positions.len())];
             match action {
                 Action::Retry(0) => builder.append_action(retry(*projection, app(1))),
                 Action::Retry(number) => builder.append_action(retry(*projection, chat(1, *number))),
-                Action::Discard(of) => builder.append_action(discard(*projection, at(of))),
-                Action::Acknowledge(of) => builder.append_action(acknowledge(*projection, at(of))),
+                Action::Discard(index) => builder.append_action(discard(*projection, position(index))),
+                Action::Acknowledge(index) => {
+                    builder.append_action(acknowledge(*projection, position(index)))
+                }
             };
         }
     }
@@ -100,7 +103,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn actions_give_the_same_result_whatever_the_batches_and_restarts(
+    fn actions_give_the_same_result_for_any_batches_and_restarts(
         broken in vec(any::<prop::sample::Index>(), 1..5),
         actions in actions(),
         cuts in vec((1..12_usize, prop::bool::weighted(0.2)), 1..10),

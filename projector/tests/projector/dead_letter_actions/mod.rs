@@ -1,4 +1,4 @@
-//! Operator actions on dead letters, on a real event store and in each engine.
+//! Tests of operator actions on dead letters, on a real event store and in each engine.
 
 mod discard;
 mod equal_results;

@@ -1,4 +1,4 @@
-//! Retries of dead letters.
+//! Tests of retries of dead letters.
 
 use chat_projector::dead_letters::{DeadLetterAction, RETRY_CHUNK_EVENTS, apply_action};
 
@@ -95,15 +95,15 @@ async fn a_long_stream_is_retried_in_chunks_and_survives_a_crash_between_them() 
     builder.append_action(retry(READ_MODEL, chat(1, 1))).append_action(retry(SEARCH_INDEX, chat(1, 1)));
     fixture.write(&builder.events[before..]).await;
 
-    // A crash after the first chunk is committed.
+    // Simulates a crash after the first chunk is committed.
     let id = fixture.log.log_id().await.unwrap();
     let action = fixture.events().await.into_iter().nth(before).unwrap();
     let action = DeadLetterAction::from_event(&action, READ_MODEL).unwrap();
     let mut projection = open_when_free(&fixture.read_model_store()).await;
-    let at = projection.checkpoint().position;
+    let position = projection.checkpoint().position;
     let outcome = apply_action(projection.dead_letter_queue(), &*fixture.log, id, &action, 1).await.unwrap();
     assert_eq!((outcome.applied, outcome.is_complete), (RETRY_CHUNK_EVENTS as u64, false));
-    assert_eq!(projection.checkpoint().position, at, "the action is not complete");
+    assert_eq!(projection.checkpoint().position, position, "the action is not complete");
     drop(projection);
 
     fixture.project(&fixture.read_model_store(), &[]).await;

@@ -60,7 +60,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    /// Writes a log of these events: the first is at position 1, and so on.
+    /// Writes a log of these events, with positions from 1.
     pub(super) async fn with_log(builder: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventStore> =
@@ -88,7 +88,11 @@ impl Fixture {
                 }],
             };
             let appended = self.log.append(vec![append]).await.remove(0).unwrap();
-            assert_eq!(appended.position.get() * 10, event.position.get(), "built logs count in tens");
+            assert_eq!(
+                appended.position.get() * 10,
+                event.position.get(),
+                "positions of the builder are ten times those of the log"
+            );
         }
     }
 
@@ -130,10 +134,10 @@ impl Fixture {
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {
             let (size, restart) = cuts.next().copied().unwrap_or((rest.len(), false));
-            let left = rest.split_off(size.min(rest.len()));
+            let remaining = rest.split_off(size.min(rest.len()));
             let up_to = rest.last().unwrap().position;
             advance_projection(&mut *projection, &*self.log, id, rest, up_to).await.unwrap();
-            rest = left;
+            rest = remaining;
             if restart {
                 drop(projection);
                 projection = open_when_free(store).await;
@@ -161,7 +165,7 @@ impl Fixture {
         TantivyIndex::open(&self.search_index_store().dir).unwrap().digest().unwrap().1
     }
 
-    /// Asserts that both projections equal a scratch build.
+    /// Asserts that both projections are equal to scratch builds.
     pub(super) async fn assert_equals_a_rebuild(&self) {
         let folder = tempfile::tempdir().unwrap();
         let rebuilt = compute_scratch_digests(&*self.log, folder.path()).await;
@@ -186,7 +190,7 @@ pub(super) fn positions(dead_letters: &[DeadLetter]) -> Vec<u64> {
     dead_letters.iter().map(|dead_letter| dead_letter.position.get()).collect()
 }
 
-/// Numbers of the messages in the first chat.
+/// Returns the numbers of the messages in the first chat.
 pub(super) async fn numbers(model: &SqliteReadModel) -> Vec<u64> {
     let page = model.messages(token(1), chat_number(1), MessageWindow::Newest, 100).await.unwrap();
     page.value.unwrap().messages.iter().map(|message| message.number.get()).collect()
