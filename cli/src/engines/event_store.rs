@@ -12,7 +12,7 @@ use chat_sqlite::SqliteEventStore;
 use super::{EventStoreLocation, retry_until_available};
 use crate::failure::Failure;
 
-/// The time that an operator command waits for the event store.
+/// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the event store and reads the log's id, retrying while the store is unavailable.

@@ -1,4 +1,4 @@
-//! `audit list`, `show`, `trace` and `stats`.
+//! Tests of `audit list`, `show`, `trace` and `stats`.
 
 use serde_json::Value;
 
@@ -12,11 +12,11 @@ fn types(data: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_listed_and_nothing_in_them_reaches_the_terminal_raw() {
+async fn listed_events_contain_no_raw_control_characters() {
     for fixture in Fixture::both().await {
-        let all = fixture.audit(&["list"]).expect(0);
-        assert!(!all.stdout.contains(['\u{1b}', '\u{202e}']), "{}", all.stdout);
-        fixture.check("list", &all);
+        let output = fixture.audit(&["list"]).expect(0);
+        assert!(!output.stdout.contains(['\u{1b}', '\u{202e}']), "{}", output.stdout);
+        fixture.check("list", &output);
         fixture.check("list_page", &fixture.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0));
     }
 }

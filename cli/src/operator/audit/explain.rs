@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OutputFormat};
 use crate::operator::context::{CommandContext, event_store_failure};
 
-/// `audit explain`
+/// Arguments of `audit explain`.
 #[derive(Subcommand)]
 pub(crate) enum ExplainCommand {
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(crate) enum ExplainCommand {
     Event(ExplainEventArgs),
 }
 
-/// `audit explain event`
+/// Arguments of `audit explain event`.
 #[derive(Args)]
 pub(crate) struct ExplainEventArgs {
     /// The event's position in the log, or its id
