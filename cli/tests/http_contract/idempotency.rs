@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on every route that creates something.
+//! Tests of `Idempotency-Key` on every route that creates something.
 
 use http::Method;
 use rusqlite::Connection;
@@ -26,18 +26,18 @@ fn messages(token: &str, chat: u64) -> String {
 
 /// Asserts that the second response repeats the first one.
 #[track_caller]
-fn assert_replayed(first: &Reply, again: &Reply) {
-    assert_eq!((again.status, &again.body), (first.status, &first.body), "{}", again.path);
-    assert_eq!(again.header("location"), first.header("location"));
-    assert_eq!(again.header("content-type"), first.header("content-type"));
-    assert_eq!(again.header("consistency-token"), first.header("consistency-token"));
-    assert_eq!(again.header("idempotency-replayed"), "true");
-    assert!(!first.has("idempotency-replayed"), "the first answer is no replay");
-    assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
+fn assert_replayed(first: &Reply, repeated: &Reply) {
+    assert_eq!((repeated.status, &repeated.body), (first.status, &first.body), "{}", repeated.path);
+    assert_eq!(repeated.header("location"), first.header("location"));
+    assert_eq!(repeated.header("content-type"), first.header("content-type"));
+    assert_eq!(repeated.header("consistency-token"), first.header("consistency-token"));
+    assert_eq!(repeated.header("idempotency-replayed"), "true");
+    assert!(!first.has("idempotency-replayed"), "the first response is marked as a replay");
+    assert_ne!(repeated.header("x-request-id"), first.header("x-request-id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_is_created_is_created_once_under_a_key() {
+async fn each_route_creates_one_entity_for_a_key() {
     let contract = Contract::start().await;
     let apps = format!("{API}/apps");
     let name = json!({ "name": "an app" });
@@ -66,7 +66,7 @@ async fn everything_that_is_created_is_created_once_under_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_counts_on_its_own_path() {
+async fn a_key_applies_to_one_path_only() {
     let contract = Contract::start().await;
     let (token, other) = (contract.app_with_chat().await, contract.app_with_chat().await);
     contract.post(chats(&token), &json!({})).await.expect(201);
@@ -97,7 +97,7 @@ async fn another_payload_under_the_same_key_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_is_the_same_however_its_json_is_written() {
+async fn payloads_with_equal_json_are_the_same_payload() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let send = |path: String, body: &'static str| {
@@ -111,7 +111,7 @@ async fn a_payload_is_the_same_however_its_json_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_the_same_quoted_and_bare() {
+async fn a_quoted_key_equals_the_bare_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let body = json!({ "body": "Hi" });
@@ -147,7 +147,7 @@ async fn an_invalid_key_is_refused_before_the_command_is_executed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_not_kept() {
+async fn a_refused_command_can_be_repeated_with_the_same_key() {
     let contract = Contract::start().await;
     let token = contract.app().await;
     let body = json!({ "body": "Hi" });
@@ -165,7 +165,7 @@ async fn a_refusal_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_routes_do_not_look_at_the_key() {
+async fn other_routes_ignore_the_key() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     let message = contract.message(&token, "fox").await;
@@ -194,8 +194,8 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     log.execute_batch("BEGIN IMMEDIATE").expect("the log is free");
     let first = post(&contract, &path, KEY, &body);
     let meanwhile = async {
-        // Either may arrive first, and is then in flight.
-        eventually("in flight", async || {
+        // Either `first` or one of these requests arrives first; that one is in flight.
+        eventually("a repetition is refused as in flight", async || {
             let refused = tokio::time::timeout(
                 std::time::Duration::from_millis(100),
                 post(&contract, &path, KEY, &body),
@@ -217,7 +217,7 @@ async fn a_repetition_of_a_running_command_is_refused_as_in_flight() {
     if first.status != 409 {
         first.expect(201);
     }
-    let answered = eventually("answered", async || {
+    let answered = eventually("the command is answered", async || {
         let reply = post(&contract, &path, KEY, &body).await;
         (reply.status == 201).then_some(reply)
     })

@@ -1,4 +1,4 @@
-//! Pages of `…/messages`.
+//! Tests of the pages of `…/messages`.
 
 use serde_json::json;
 
@@ -56,10 +56,10 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
     assert_eq!(newer, [vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]]);
 
     let newest = contract.get_after(&last, format!("{messages}?limit=4")).await;
-    assert!(!newest.links().contains_key("next"), "nothing is newer than the newest page");
+    assert!(!newest.links().contains_key("next"), "the newest page links to a newer one");
     let all = contract.get_after(&last, messages).await;
     assert_eq!(numbers(&all).len(), 10);
-    assert!(!all.has("link"), "a page with all messages has no links");
+    assert!(!all.has("link"), "a page with all messages has a link");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn each_page_holds_the_messages_of_its_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_pass_over_deleted_messages() {
+async fn pages_skip_deleted_messages() {
     let contract = Contract::start().await;
     let token = contract.app_with_chat().await;
     for body in 1..=8 {
