@@ -1,5 +1,5 @@
-//! Connects the query API to the projections: the positions of its readers, and the switch-over to the readers of another
-//! generation.
+//! Connects the query API to the projections: the positions of its readers, and the switch-over to the readers of
+//! another generation.
 
 use chat_domain::Position;
 use chat_projector::ProjectorStatus;

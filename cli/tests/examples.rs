@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-/// The output of a client. It has to repeat the creation of the chat and the commands for messages; the response to the
+/// The output of a client. The client repeats the creation of the chat and of the five messages; the response to the
 /// creation of the app is not lost.
 const OUTPUT: &str = "1 Where is the quick fox?\n2 At the <gate>\n3 Which gate?\n4 The north gate\n5 Quick foxes\n\
     found 1 Where is the quick <mark>fox</mark>?\nfound 5 Quick <mark>fox</mark>es\n\
@@ -44,7 +44,8 @@ impl Server {
     /// Counts a response, and returns whether it is to be lost, as every second one is.
     fn loses_response(&mut self) -> bool {
         self.responses += 1;
-        // The sixth response is the first one to the second message. Its event is in the log; its client gets no response.
+        // The sixth response is the first one to the second message. Its event is in the log; its client gets no
+        // response.
         if self.responses == 6 {
             self.kill();
             *self = Self { responses: self.responses, ..Self::start(&self.data_dir) };

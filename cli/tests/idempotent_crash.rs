@@ -1,9 +1,9 @@
-//! Kills the process between append and response, and repeats the `POST`. The repetition must get the number of the first
-//! request, and only one event may be stored.
+//! Kills the process between append and response, and repeats the `POST`. The repetition must get the number of the
+//! first request, and only one event may be stored.
 //!
 //! The log is locked while the request is sent, so that nothing can be appended. Then the lock is released, and the
-//! process is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but not
-//! counted.
+//! process is killed as soon as the event is in the file. If the response arrives first, the round is checked too, but
+//! not counted.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -133,8 +133,8 @@ async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_execu
             server = options.start().await;
             let repeated = send_until_answered(&server.client(), creation, &key).await;
             assert_eq!(repeated.header("idempotency-replayed"), "true");
-            let third = send_until_answered(&server.client(), creation, &key).await;
-            assert_eq!((creation.identity)(&third.json()), (creation.identity)(&repeated.json()));
+            let repeated_again = send_until_answered(&server.client(), creation, &key).await;
+            assert_eq!((creation.identity)(&repeated_again.json()), (creation.identity)(&repeated.json()));
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
         }
@@ -151,7 +151,7 @@ async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_execu
 async fn another_process_answers_for_one_that_was_killed_between_append_and_answer() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
-    let mut dying = options.start().await;
+    let mut first = options.start().await;
     let other = options.start().await;
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
@@ -160,7 +160,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
     for attempt in 0..MAX_ATTEMPTS {
         for (index, creation) in creations(&token, chat).iter().enumerate() {
             let key = format!("{attempt}-{index}");
-            let hit = kill_before_the_answer(dying, &log, creation, &key).await;
+            let hit = kill_before_the_answer(first, &log, creation, &key).await;
             let events = log.events();
             let killed = Instant::now();
             // The other process answers at once. It does not wait until the lease of the dead process expires.
@@ -169,9 +169,9 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
             assert_eq!(repeated.header("idempotency-replayed"), "true");
             assert_eq!(log.events(), events, "{key} was appended twice");
             hits += u64::from(hit.is_some());
-            dying = options.start().await;
-            let third = send(&dying.client(), creation, &key).await.expect("an answer").expect(201);
-            assert_eq!((creation.identity)(&third.json()), (creation.identity)(&repeated.json()));
+            first = options.start().await;
+            let repeated_again = send(&first.client(), creation, &key).await.expect("an answer").expect(201);
+            assert_eq!((creation.identity)(&repeated_again.json()), (creation.identity)(&repeated.json()));
         }
         if hits >= MIN_HITS {
             break;
@@ -187,7 +187,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
 async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_second() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
-    let (mut dying, other) = (options.start().await, options.start().await);
+    let (mut first, other) = (options.start().await, options.start().await);
     let token = create_app(&other.client(), "an app").await;
     let chat = create_chat(&other.client(), &token).await;
     let log = Log::open(folder.path());
@@ -195,13 +195,13 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_
     for attempt in 1..=3 {
         let key = attempt.to_string();
         log.lock();
-        let client = dying.client();
+        let client = first.client();
         let mut sent = std::pin::pin!(send(&client, creation, &key));
         assert!(
             timeout(Duration::from_millis(300), &mut sent).await.is_err(),
             "answered while the log is locked"
         );
-        dying.kill();
+        first.kill();
         let killed = Instant::now();
         log.release();
         let answered = send_until_answered(&other.client(), creation, &key).await;
@@ -210,6 +210,6 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_no_longer_than_a_
         eprintln!("the key of a dead process was free after {waited:?}");
         // The duration of the lease, and the response time of a busy machine.
         assert!(waited < Duration::from_secs(3), "{waited:?}");
-        dying = options.start().await;
+        first = options.start().await;
     }
 }

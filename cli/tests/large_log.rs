@@ -111,7 +111,7 @@ async fn a_long_log_is_read_in_little_memory() {
         };
         fill(&*test_log.log().await, 6_000).await;
         if test_log.server.is_some() {
-            // Positions of KurrentDB are byte offsets, so no event is at the position that `prove` names.
+            // Positions of KurrentDB are byte offsets, so `prove` with a fixed position is left out.
             test_log.run_without_log(&["audit", "keygen", "--out", "audit.key"]).expect(0);
             for arguments in COMMANDS.iter().filter(|arguments| !arguments.contains(&"prove")) {
                 assert!(peak_memory(&test_log, arguments) <= MAX_KIB, "{arguments:?}");

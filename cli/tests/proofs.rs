@@ -59,7 +59,8 @@ async fn a_log_is_signed_and_verified_and_one_event_is_proved() {
         assert_eq!(mode & 0o777, 0o600, "others can read the key");
         check("checkpoint", &test_log, &checkpoint(&test_log, "checkpoint").expect(0));
         check("verify", &test_log, &verify(&test_log).expect(0));
-        // The log now ends with an event that records the use of the key. The root depends on the id and time of this event.
+        // The log now ends with an event that records the use of the key. The root depends on the id and time of this
+        // event.
         let mut report = test_log.run(&["audit", "verify"]).expect(0);
         let root = report
             .stdout

@@ -318,41 +318,41 @@ async fn each_failure_is_reported_in_one_sentence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_belongs_to_one_destination_and_other_files_are_kept() {
     let test_log = TestLog::sqlite().await;
-    let to = |file: &str, checkpoint: &str, more: &[&str]| {
-        test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], more].concat())
+    let replay_to = |file: &str, checkpoint: &str, filter: &[&str]| {
+        test_log.run(&[&["replay", "--to", file, "--checkpoint", checkpoint][..], filter].concat())
     };
     let lines = |file: &str| fs::read_to_string(test_log.path(file)).expect("the file");
     fs::write(test_log.path("notes.jsonl"), "{}\n").expect("a file");
-    to("events.jsonl", "position", &[]).expect(0);
+    replay_to("events.jsonl", "position", &[]).expect(0);
     let mode = fs::metadata(test_log.path("events.jsonl")).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     // After a completed replay, no other replay may add to its file.
-    to("events.jsonl", "second", &["--before", "3"]).expect(0);
+    replay_to("events.jsonl", "second", &["--before", "3"]).expect(0);
     let before = lines("events.jsonl");
-    let grown = to("events.jsonl", "position", &[]).expect(2);
+    let grown = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(grown.stderr.contains("something else has added"), "{}", grown.stderr);
     // An interrupted replay removes only lines that it can have written.
     let closed = lines("position");
     fs::write(test_log.path("position"), closed.replace(r#""closed":true"#, r#""closed":false"#))
         .expect("a checkpoint");
-    let foreign = to("events.jsonl", "position", &[]).expect(2);
+    let foreign = replay_to("events.jsonl", "position", &[]).expect(2);
     assert!(foreign.stderr.contains("did not write"), "{}", foreign.stderr);
     assert_eq!(lines("events.jsonl"), before);
 
-    for (file, more, expected) in [
+    for (file, filter, expected) in [
         ("notes.jsonl", &[][..], "to the file"),
         ("no-such.jsonl", &[], "to the file"),
         ("cat", &[], "to the file"),
         ("events.jsonl", &["--before", "3"], "with another filter"),
     ] {
-        let output = to(file, "position", more).expect(2);
+        let output = replay_to(file, "position", filter).expect(2);
         assert!(output.stderr.contains(expected), "{file}: {}", output.stderr);
     }
     assert_eq!(lines("notes.jsonl"), "{}\n");
     assert!(!test_log.path("no-such.jsonl").exists());
-    to("cat", "third", &[]).expect(0);
-    let output = to("cat -n", "third", &[]).expect(2);
+    replay_to("cat", "third", &[]).expect(0);
+    let output = replay_to("cat -n", "third", &[]).expect(2);
     assert!(
         output.stderr.contains("another program") && output.stderr.contains("--after 12"),
         "{}",

@@ -14,10 +14,10 @@ use crate::harness::deployment::folder;
 use crate::harness::process::ProcessOptions;
 use crate::operator::{CommandOutput, TestLog};
 
-/// The app of most events.
+/// The token of the app that most events belong to.
 pub const APP: &str = "4Vq9xKbT2mWcJz8RfNs6HyPdGu3LaEtX5Q7C";
 
-/// A log with the seed events, and a read model.
+/// A log with the seed events. [`Fixture::project`] creates the read model.
 pub struct Fixture {
     pub test_log: TestLog,
     database: Option<String>,

@@ -1,4 +1,5 @@
-//! Tests that damage of the log is found at start and while the server runs, and that commands are refused from then on.
+//! Tests that damage of the log is found at start and while the server runs, and that commands are refused from then
+//! on.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -112,7 +113,8 @@ async fn damage_while_the_server_runs_is_found_by_the_next_check() {
 async fn missing_events_make_the_log_refuse_commands() {
     for (problem, sql) in [
         ("missing", "DELETE FROM events WHERE position = 3000"),
-        // The last event takes the position of the deleted one, so only its stream has a gap.
+        // The last event takes the position of the deleted one. Positions have no gap; the stream of the deleted event has
+        // one.
         (
             "gap",
             "DELETE FROM events WHERE position = 3000;

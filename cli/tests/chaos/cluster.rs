@@ -70,8 +70,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three command APIs, two projectors of the read model (one active, one on standby), and two query APIs, each
-    /// with a projector of its own search index.
+    /// Starts three command APIs, two projectors of the read model (one active, one on standby), and two query APIs,
+    /// each with a projector of its own search index.
     pub async fn start(log: Log) -> Self {
         let folder = folder();
         let (redis, postgres) = (Redis::start().expect("Redis"), Postgres::start());

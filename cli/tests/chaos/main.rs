@@ -1,6 +1,6 @@
 //! Puts separate command APIs, projectors and query APIs under load while engines and processes are flushed, restarted,
-//! paused and killed. Checks afterwards that every acknowledged command is stored once, that numbers have no gap, and that every
-//! projection equals a rebuild from the log.
+//! paused and killed. Checks afterwards that every acknowledged command is stored once, that numbers have no gap, and
+//! that every projection equals a rebuild from the log.
 //!
 //! `CHAOS_SEED` repeats the choices of a run, `CHAOS_FAULTS` sets the number of faults (12 by default), and
 //! `CHAOS_SECONDS` the minimum duration of the load (40 by default). `just soak` runs 36 faults in 125 seconds.

@@ -16,7 +16,8 @@ struct CommandScenario {
 }
 
 impl CommandScenario {
-    /// Starts a system with a chat of two messages, a third that can't be read, and a fourth that waits behind the third.
+    /// Starts a system with a chat of two messages, a third that can't be read, and a fourth that waits behind the
+    /// third.
     async fn start(topology: Topology) -> Self {
         let system = TestSystem::start(topology).await;
         let token = create_app(system.client(), "an app").await;

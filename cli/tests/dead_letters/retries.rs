@@ -24,8 +24,8 @@ async fn fold_as_an_older_program(target: &impl ProjectionStore, log: &dyn Event
     projection.fold(log.log_id().await.expect("the log"), events, head).await.expect("a fold");
 }
 
-/// Prepares an upgraded system, whose processes are stopped: the log has a chat with three messages, and the projections
-/// have dead letters for what the older program could not read.
+/// Prepares an upgraded system, whose processes are stopped: the log has a chat with three messages, and the
+/// projections have dead letters for what the older program could not read.
 async fn start_upgraded_system(topology: Topology) -> (TestSystem, String) {
     let mut system = TestSystem::start(topology).await;
     let token = create_app(system.client(), "an app").await;

@@ -48,8 +48,8 @@ impl Client {
         Self::routed([url], [url])
     }
 
-    /// Creates a client that sends each request to one of the processes with the right role. All requests of an app with
-    /// the same role go to the same process.
+    /// Creates a client that sends each request to one of the processes with the right role. All requests of an app
+    /// with the same role go to the same process.
     pub fn routed<'a>(
         commands: impl IntoIterator<Item = &'a str>,
         queries: impl IntoIterator<Item = &'a str>,

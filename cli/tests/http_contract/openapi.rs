@@ -131,8 +131,8 @@ impl Document {
         assert!(errors.is_empty(), "{label}: {errors:#?}\nin {value}");
     }
 
-    /// Returns the path item of a path, and its template. If several templates match, the one with the fewest parameters
-    /// wins.
+    /// Returns the path item of a path, and its template. If several templates match, the one with the fewest
+    /// parameters wins.
     fn path_item(&self, path: &str) -> Option<(&str, &Value)> {
         let path = path.split('?').next().unwrap_or_default();
         let paths = self.document["paths"].as_object().expect("paths");

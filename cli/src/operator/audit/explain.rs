@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::super::answer::Answer;
 use super::super::table::table;
+use super::super::terminal_text::truncated;
 use super::subject::{SubjectCommand, describe_existence, describe_subject};
 use super::{render, show};
 use crate::failure::Failure;
@@ -84,7 +85,7 @@ fn row_text(explanation: &Explanation) -> String {
         let set_by = field.set_by.as_ref().map_or_else(|| "no event".to_owned(), render::reference_line);
         [
             field.name.to_owned(),
-            super::super::terminal_text::truncated(&render::value_text(field.name, &field.value), 40),
+            truncated(&render::value_text(field.name, &field.value), 40),
             value_in_log + &set_by,
         ]
     };

@@ -1,5 +1,5 @@
-//! `audit at` shows the state of an app, chat or message at a point of the log. `audit diff` shows the changes between two
-//! points.
+//! `audit at` shows the state of an app, chat or message at a point of the log. `audit diff` shows the changes between
+//! two points.
 
 use chat_operations::audit::{self, Difference, LogPoint, PastState};
 use clap::Args;

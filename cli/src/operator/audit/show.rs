@@ -114,7 +114,8 @@ fn metadata_lines(metadata: &Metadata) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Formats a stored payload or stored metadata: JSON with its texts escaped for a terminal, or the base64 of other bytes.
+/// Formats a stored payload or stored metadata: JSON with its texts escaped for a terminal, or the base64 of other
+/// bytes.
 fn stored_json_text(json: Option<&RawValue>, base64: Option<&str>) -> String {
     match (json, base64) {
         (Some(json), _) => {

@@ -44,7 +44,8 @@ pub(super) async fn run(options: &Options) -> ExitCode {
     loop {
         let listing = list_once(&projections).await;
         if output == OutputFormat::Table && std::io::stdout().is_terminal() {
-            // Clears the screen and moves to its top. If this write fails, writing the list fails as well and is reported.
+            // Clears the screen and moves to its top. If this write fails, writing the list fails as well and is
+            // reported.
             let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
         let code = answer::print(output, listing);
