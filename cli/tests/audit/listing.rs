@@ -6,7 +6,7 @@ use crate::fixture::{APP, Fixture};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn types(data: &Value) -> Vec<&str> {
+fn event_types(data: &Value) -> Vec<&str> {
     let events = data["events"].as_array().expect("events");
     events.iter().map(|event| event["type"].as_str().expect("a type")).collect()
 }
@@ -54,7 +54,7 @@ async fn each_filter_excludes_other_events() {
         ];
         for (filter, expected) in cases {
             let data = fixture.data(&[&["list"], filter].concat());
-            assert_eq!(types(&data).len(), expected, "{filter:?}: {:?}", types(&data));
+            assert_eq!(event_types(&data).len(), expected, "{filter:?}: {:?}", event_types(&data));
         }
     }
 }

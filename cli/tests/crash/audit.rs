@@ -46,7 +46,7 @@ pub async fn check(client: &Client, ledger: &mut Ledger, everything: bool) -> Au
     }
     for (token, number) in written_chats {
         let chat = ledger.app(&token).chats.get_mut(&number).expect("a known chat");
-        let listed = list(client, &latest, &token, number).await;
+        let listed = list_messages(client, &latest, &token, number).await;
         audited.chats += 1;
         audited.messages += listed.len();
         audited.settled += check_chat(chat, listed, &format!("chat {number}"));
@@ -108,7 +108,7 @@ async fn list_chats(client: &Client, latest: &Reply, token: &str) -> Vec<u64> {
 }
 
 /// Lists the messages of a chat.
-async fn list(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
+async fn list_messages(client: &Client, latest: &Reply, token: &str, chat: u64) -> Vec<(u64, String)> {
     let read = client.get(chat_path(token, chat)).after(latest).send().await.expect(200).json();
     let mut listed = Vec::new();
     let mut next = Some(format!("{}/messages?limit=100&after=0", chat_path(token, chat)));

@@ -80,7 +80,7 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
     }
 }
 
-fn positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
+fn generation_positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
     let generations = list["data"].as_array().expect("a list").iter();
     let matching = generations.filter(|listed| listed["generation"].as_u64() == Some(generation));
     matching.map(|listed| listed["position"].as_u64()).collect()
@@ -124,7 +124,7 @@ async fn check_killed_rebuild(topology: Topology) {
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
         let list = system.run_json(&["projections", "list"]).await;
-        let built = positions(&list, 2);
+        let built = generation_positions(&list, 2);
         assert!(built.len() <= 2, "a rebuild did not resume the one before: {list}");
         unfinished +=
             usize::from(built.iter().any(|position| position.is_some_and(|at| at > 0 && at < head)));

@@ -23,14 +23,14 @@ pub async fn seeded_app(contract: &Contract) -> String {
 }
 
 /// Returns the data of a response, and asserts that it has the same envelope as answers of the command line.
-async fn data(contract: &Contract, path: &str) -> Value {
+async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(path).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
     assert!(answer["diagnostics"].is_array(), "{path}");
     answer["data"].take()
 }
 
-fn types(data: &Value) -> Vec<&str> {
+fn event_types(data: &Value) -> Vec<&str> {
     let events = data["events"].as_array().expect("events");
     events.iter().map(|event| event["type"].as_str().expect("a type")).collect()
 }
@@ -86,7 +86,7 @@ async fn every_audit_route_is_in_the_openapi_document() {
 async fn events_are_listed_through_filters() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let expected = [
         "AppCreated",
         "ChatCreated",
@@ -96,7 +96,7 @@ async fn events_are_listed_through_filters() {
         "MessageEdited",
         "MessageDeleted",
     ];
-    assert_eq!(types(&all), expected);
+    assert_eq!(event_types(&all), expected);
     assert_eq!(all["next"], Value::Null);
     for (filter, expected) in [
         (
@@ -108,8 +108,8 @@ async fn events_are_listed_through_filters() {
         (format!("app={token}&actor=anonymous"), vec!["AppCreated"]),
         (format!("app={token}&to=2020-01-01"), vec![]),
     ] {
-        let found = data(&contract, &format!("{AUDIT}/events?{filter}")).await;
-        assert_eq!(types(&found), expected, "{filter}");
+        let found = get_data(&contract, &format!("{AUDIT}/events?{filter}")).await;
+        assert_eq!(event_types(&found), expected, "{filter}");
     }
 }
 
@@ -118,7 +118,7 @@ async fn links_lead_from_page_to_page_without_a_gap() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
     for order in ["newest", "oldest"] {
-        let whole = data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
+        let whole = get_data(&contract, &format!("{AUDIT}/events?app={token}&order={order}")).await;
         let mut paged = Vec::new();
         let mut next = Some(format!("{AUDIT}/events?app={token}&order={order}&limit=3"));
         while let Some(path) = next {
@@ -135,22 +135,22 @@ async fn links_lead_from_page_to_page_without_a_gap() {
 async fn an_event_is_shown_explained_and_traced() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let listed = data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
+    let listed = get_data(&contract, &format!("{AUDIT}/events?app={token}&type=MessageDeleted")).await;
     let event = &listed["events"][0];
     let (position, id) = (&event["position"], event["id"].as_str().expect("an id"));
 
-    let shown = data(&contract, &format!("{AUDIT}/events/{position}")).await;
+    let shown = get_data(&contract, &format!("{AUDIT}/events/{position}")).await;
     assert_eq!(&shown["event"], event);
     assert_eq!((&shown["previous"]["type"], &shown["following"]), (&"MessageEdited".into(), &Value::Null));
-    assert_eq!(data(&contract, &format!("{AUDIT}/events/{id}")).await, shown);
+    assert_eq!(get_data(&contract, &format!("{AUDIT}/events/{id}")).await, shown);
 
-    let explained = data(&contract, &format!("{AUDIT}/explain/events/{position}")).await;
+    let explained = get_data(&contract, &format!("{AUDIT}/explain/events/{position}")).await;
     let effects = explained["touches"].as_array().expect("touches");
     let effects: Vec<_> = effects.iter().map(|effect| &effect["effect"]).collect();
     assert_eq!(effects, ["changed", "removed", "removed"]);
 
     let correlation = event["metadata"]["correlation_id"].as_str().expect("an id");
-    let trace = data(&contract, &format!("{AUDIT}/traces/{correlation}")).await;
+    let trace = get_data(&contract, &format!("{AUDIT}/traces/{correlation}")).await;
     assert_eq!(&trace["requests"][0]["events"][0], event);
 
     for unknown in ["999999999999", "00000000-0000-0000-0000-000000000000", "x", "%FF"] {
@@ -167,7 +167,7 @@ async fn an_event_is_shown_explained_and_traced() {
 async fn explain_shows_the_current_row_and_at_shows_past_states() {
     let contract = Contract::start().await;
     let token = seeded_app(&contract).await;
-    let all = data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
+    let all = get_data(&contract, &format!("{AUDIT}/events?app={token}&order=oldest")).await;
     let position = |index: usize| all["events"][index]["position"].clone();
     let app = format!("apps/{token}");
     for (path, fields, agrees) in [
@@ -177,32 +177,32 @@ async fn explain_shows_the_current_row_and_at_shows_past_states() {
         (format!("{app}/chats/1/messages/2"), 5, true),
         (format!("{app}/chats/2"), 0, true),
     ] {
-        let explained = data(&contract, &format!("{AUDIT}/explain/{path}")).await;
+        let explained = get_data(&contract, &format!("{AUDIT}/explain/{path}")).await;
         assert_eq!(explained["agrees"], agrees, "{explained}");
         assert_eq!(explained["fields"].as_array().map(Vec::len), Some(fields), "{explained}");
     }
     let message = format!("{app}/chats/1/messages/1");
-    let explained = data(&contract, &format!("{AUDIT}/explain/{message}")).await;
+    let explained = get_data(&contract, &format!("{AUDIT}/explain/{message}")).await;
     let body = &explained["fields"][1];
     assert_eq!((&body["value"], &body["set_by"]["position"]), (&"Hello again".into(), &position(5)));
 
-    let past = data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
+    let past = get_data(&contract, &format!("{AUDIT}/at/{message}?point={}", position(4))).await;
     assert_eq!(past["fields"][1]["value"], "Hello, Grüße");
-    let chat = data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
+    let chat = get_data(&contract, &format!("{AUDIT}/at/{app}/chats/1?point=2020-01-01")).await;
     assert_eq!(chat["existence"], "absent");
-    let now = data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
+    let now = get_data(&contract, &format!("{AUDIT}/at/{app}?point={}", position(6))).await;
     assert_eq!(now["existence"], "present");
 
     let span = format!("from={}&to={}", position(4), position(6));
-    let changed = data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
-    assert_eq!(types(&changed), ["MessageEdited"]);
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{message}?{span}")).await;
+    assert_eq!(event_types(&changed), ["MessageEdited"]);
     assert_eq!(changed["changes"][0]["before"], "Hello, Grüße");
-    let changed = data(&contract, &format!("{AUDIT}/diff/{app}/chats/1?{span}")).await;
-    assert_eq!(types(&changed), ["MessageEdited", "MessageDeleted"]);
-    let changed = data(&contract, &format!("{AUDIT}/diff/{app}?{span}")).await;
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{app}/chats/1?{span}")).await;
+    assert_eq!(event_types(&changed), ["MessageEdited", "MessageDeleted"]);
+    let changed = get_data(&contract, &format!("{AUDIT}/diff/{app}?{span}")).await;
     assert_eq!(changed["changes"], Value::Array(Vec::new()));
 
-    let counted = data(&contract, &format!("{AUDIT}/stats?app={token}&top=1")).await;
+    let counted = get_data(&contract, &format!("{AUDIT}/stats?app={token}&top=1")).await;
     assert_eq!((&counted["events"], &counted["types"]["most"][0]["events"]), (&7.into(), &3.into()));
 }
 

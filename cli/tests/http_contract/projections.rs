@@ -8,7 +8,7 @@ const ADMIN: &str = "/admin/v1";
 const TOKEN: &str = "correct-horse-battery-staple";
 
 /// Returns the data of an answer, and asserts that it has no findings.
-async fn data(contract: &Contract, path: &str) -> Value {
+async fn get_data(contract: &Contract, path: &str) -> Value {
     let mut answer = contract.get(format!("{ADMIN}{path}")).await.expect(200).json();
     assert_eq!((&answer["version"], &answer["status"]), (&1.into(), &"ok".into()), "{path}: {answer}");
     assert!(answer["diagnostics"].is_array(), "{path}");
@@ -21,13 +21,13 @@ async fn a_system_without_findings_is_reported_as_ok() {
     let token = contract.app_with_chat().await;
     contract.messages(&token, &["one", "two"]).await;
 
-    let generations = data(&contract, "/projections").await;
+    let generations = get_data(&contract, "/projections").await;
     let live = generations.as_array().expect("generations").iter();
     let live = live.filter(|generation| generation["standing"] == "live").map(|live| &live["name"]);
     assert_eq!(live.collect::<Vec<_>>(), ["read_model", "search_index"], "{generations}");
 
     for query in ["", "?all=true", "?all=false&projection=read_model&limit=1&after=0", "?stream=chat-x-1"] {
-        let dead_letters = data(&contract, &format!("/dead-letters{query}")).await;
+        let dead_letters = get_data(&contract, &format!("/dead-letters{query}")).await;
         assert_eq!((&dead_letters["letters"], &dead_letters["more"]), (&json!([]), &false.into()), "{query}");
     }
     for unknown in ["1", "999999999999", "x", "-1"] {
@@ -35,10 +35,11 @@ async fn a_system_without_findings_is_reported_as_ok() {
         assert_problem(&refused, 404, "event_not_found");
     }
 
-    let checked = data(&contract, "/events/check").await;
+    let checked = get_data(&contract, "/events/check").await;
     assert_eq!((&checked["events"], &checked["findings"]), (&4.into(), &json!([])));
     assert_eq!(checked["types"], json!({ "AppCreated": 1, "ChatCreated": 1, "MessageCreated": 2 }));
-    let next_page = data(&contract, &format!("/events/check?limit=1&after={}", checked["position"])).await;
+    let next_page =
+        get_data(&contract, &format!("/events/check?limit=1&after={}", checked["position"])).await;
     assert_eq!((&next_page["events"], &next_page["position"]), (&0.into(), &checked["position"]));
 }
 

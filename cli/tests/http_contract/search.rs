@@ -7,7 +7,7 @@ use crate::contract::{Contract, assert_problem, without_times};
 use crate::harness::api::{app_path, chat_path, message_path, number};
 use crate::harness::client::Reply;
 
-fn numbers(found: &Reply) -> Vec<u64> {
+fn message_numbers(found: &Reply) -> Vec<u64> {
     let body = found.json();
     body["messages"].as_array().expect("messages").iter().map(|hit| number(hit, "message_number")).collect()
 }
@@ -16,7 +16,7 @@ fn numbers(found: &Reply) -> Vec<u64> {
 async fn search_chat(contract: &Contract, last: &Reply, token: &str, query: Value) -> Vec<u64> {
     let path = format!("{}/messages/search", chat_path(token, 1));
     let call = contract.client().post(path, &query).after(last);
-    let mut numbers = numbers(&contract.send(call).await.expect(200));
+    let mut numbers = message_numbers(&contract.send(call).await.expect(200));
     numbers.sort_unstable();
     numbers
 }
@@ -48,7 +48,7 @@ async fn a_search_in_a_chat_returns_hits_with_snippets() {
     assert_eq!(body, json!({ "status": "success", "messages": newest_first, "total": 2, "next": null }));
 
     let by_url = contract.get_after(&last, format!("{path}?query=fox")).await.expect(200);
-    assert_eq!(numbers(&by_url), [3, 1]);
+    assert_eq!(message_numbers(&by_url), [3, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn better_matches_come_first_and_equal_ones_newest_first() {
     let last = contract.messages(&token, &bodies).await;
     let search = async |query: Value| {
         let path = format!("{}/messages/search", chat_path(&token, 1));
-        numbers(&contract.send(contract.client().post(path, &query).after(&last)).await.expect(200))
+        message_numbers(&contract.send(contract.client().post(path, &query).after(&last)).await.expect(200))
     };
     assert_eq!(search(json!({ "query": "cat" })).await, [4, 1, 6, 3, 5, 2]);
     assert_eq!(search(json!({ "query": "cat", "sort": "relevance" })).await, [4, 1, 6, 3, 5, 2]);
@@ -162,7 +162,7 @@ async fn a_search_is_paged_to_exhaustion_in_every_order() {
             let path = format!("{}/messages/search", chat_path(&token, 1));
             let page = contract.send(contract.client().post(path, &query).after(&last)).await.expect(200);
             assert_eq!(page.json()["total"], 7);
-            paged.extend(numbers(&page));
+            paged.extend(message_numbers(&page));
             cursor = page.json()["next"].clone();
             if cursor.is_null() {
                 break;

@@ -18,11 +18,11 @@ const MAX_ACTOR_COLUMNS: usize = 28;
 
 /// Formats events as a table.
 pub(super) fn events_table(events: &[AuditedEvent]) -> String {
-    let rows: Vec<[String; 6]> = events.iter().map(row).collect();
+    let rows: Vec<[String; 6]> = events.iter().map(event_row).collect();
     table(["POSITION", "RECORDED AT", "TYPE", "BY", "STREAM", "WHAT"], &rows)
 }
 
-fn row(event: &AuditedEvent) -> [String; 6] {
+fn event_row(event: &AuditedEvent) -> [String; 6] {
     [
         event.position.to_string(),
         event.recorded_at.to_string(),

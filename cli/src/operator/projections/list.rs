@@ -72,11 +72,11 @@ async fn list_once(projections: &Projections) -> Result<Answer, Failure> {
         "DEAD LETTERS",
         "LAST ERROR",
     ];
-    let rows: Vec<_> = listed.iter().map(row).collect();
+    let rows: Vec<_> = listed.iter().map(generation_row).collect();
     Answer::new(&listed, untruncated_table(headings, &rows))
 }
 
-fn row(listed: &Listed) -> [String; 12] {
+fn generation_row(listed: &Listed) -> [String; 12] {
     [
         listed.name.as_str().to_owned(),
         listed.generation.0.to_string(),
